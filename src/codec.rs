@@ -1,0 +1,69 @@
+//! Typed payloads: JSON.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::{Error, Result};
+use crate::model::{EventRef, EventType, NewEvent, RecordedEvent};
+
+impl NewEvent {
+    /// An event whose payload is a value as JSON.
+    ///
+    /// ```
+    /// use annals::NewEvent;
+    /// let event = NewEvent::json("MoneyDeposited", &serde_json::json!({ "amount": 1000 }))?;
+    /// assert_eq!(event.content_type().as_str(), "application/json");
+    /// # Ok::<(), annals::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// The type's name is not a valid one, or the value has no JSON form.
+    pub fn json<T>(event_type: T, payload: &impl Serialize) -> Result<Self>
+    where
+        T: TryInto<EventType, Error: Into<Error>>,
+    {
+        let event_type = event_type.try_into().map_err(Into::into)?;
+        Self::encode_json(event_type.clone(), payload).map_err(|cause| Error::Payload {
+            event_type,
+            position: None,
+            cause: Arc::new(cause),
+        })
+    }
+
+    /// An event whose payload is bytes that only the application understands.
+    ///
+    /// # Errors
+    /// The type's name is not a valid one.
+    pub fn bytes<T>(event_type: T, payload: impl Into<Vec<u8>>) -> Result<Self>
+    where
+        T: TryInto<EventType, Error: Into<Error>>,
+    {
+        Ok(Self::new(event_type.try_into().map_err(Into::into)?, payload))
+    }
+}
+
+impl RecordedEvent {
+    /// The payload, read as JSON.
+    ///
+    /// # Errors
+    /// [`Error::Payload`] with type and position, if it is not what it should be.
+    pub fn json<T: DeserializeOwned>(&self) -> Result<T> {
+        self.as_ref().json()
+    }
+}
+
+impl EventRef<'_> {
+    /// The payload, read as JSON.
+    ///
+    /// # Errors
+    /// [`Error::Payload`] with type and position, if it is not what it should be.
+    pub fn json<T: DeserializeOwned>(&self) -> Result<T> {
+        serde_json::from_slice(self.payload()).map_err(|cause| Error::Payload {
+            event_type: EventType::trusted(self.event_type()),
+            position: Some(self.position()),
+            cause: Arc::new(cause),
+        })
+    }
+}

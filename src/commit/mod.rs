@@ -1,0 +1,101 @@
+//! The write path, the only one: submit, validate, stage, write, publish, acknowledge.
+//!
+//! Callers on many threads share one write and one sync. Whoever comes when nobody is committing leads: it commits for
+//! itself on its own thread, without a hand-over. Who comes meanwhile waits; the first of them leads next and commits for
+//! all that are waiting. Positions and versions are given only to what is about to be written, so a refused append
+//! leaves no gap and does not touch its neighbours.
+//!
+//! Once a write was attempted and failed, it may or may not be on disk: its callers get
+//! [`Error::Indeterminate`](crate::Error::Indeterminate), and the writer is poisoned until the store is reopened (G9).
+
+mod prepare;
+mod queue;
+mod tips;
+pub(crate) mod validate;
+mod writer;
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+pub(crate) use prepare::{Prepared, Submission};
+
+use crate::error::{Error, Result};
+use crate::event_store::Appended;
+use crate::head::Head;
+use crate::options::{Clock, Durability};
+use crate::recovery::LogEnd;
+use crate::storage::{Storage, WatermarkFile};
+use queue::{Queue, Turn};
+use writer::Writer;
+
+/// Commits appends, one group at a time.
+pub(crate) struct Committer {
+    queue: Queue,
+    writer: Mutex<Writer>,
+}
+
+impl Committer {
+    pub(crate) fn new(
+        storage: Arc<Storage>,
+        head: Arc<Head>,
+        watermark: WatermarkFile,
+        end: LogEnd,
+        clock: Clock,
+        tip_cache_streams: usize,
+    ) -> Self {
+        let writer = Writer::new(storage, head, watermark, end, clock, tip_cache_streams);
+        Self { queue: Queue::new(), writer: Mutex::new(writer) }
+    }
+
+    /// Commits all appends of a submission or none, and returns what became of each.
+    pub(crate) fn submit(&self, submission: Submission) -> Result<Vec<Appended>> {
+        let (ticket, turn) = self.queue.enter(submission);
+        if turn == Turn::Follow {
+            if let Some(outcome) = ticket.wait() {
+                return outcome;
+            }
+        }
+        // We lead. Our own submission is in the group, for it was the first of those waiting.
+        let leading = self.queue.lead();
+        {
+            let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+            writer.commit(leading.group());
+        }
+        // The next leader begins before our followers are woken.
+        leading.finish();
+        ticket.wait().unwrap_or(Err(Error::Closed))
+    }
+
+    /// Makes everything acknowledged so far survive a power loss.
+    pub(crate) fn sync(&self) -> Result<()> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner).sync()
+    }
+
+    /// Refuses all later submissions; what was taken up before is finished first.
+    pub(crate) fn close(&self) {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner).close();
+    }
+
+    /// How many streams there are.
+    pub(crate) fn streams(&self) -> u64 {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner).streams()
+    }
+
+    /// The earlier failure, if the writer is poisoned.
+    pub(crate) fn poisoned(&self) -> Option<Error> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner).poisoned()
+    }
+
+    /// Says in the watermark that the store was closed in order. Nothing may be written after it.
+    pub(crate) fn seal(&self, disk: &crate::storage::Disk) -> Result<()> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner).seal(disk)
+    }
+}
+
+/// The strictest of two.
+fn strictest(a: Durability, b: Durability) -> Durability {
+    if a == Durability::Sync || b == Durability::Sync {
+        Durability::Sync
+    } else {
+        Durability::Buffered
+    }
+}

@@ -1,0 +1,147 @@
+//! Who commits, and for whom: the queue of submissions and the hand-over of leadership.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use super::prepare::Submission;
+use crate::error::{Error, Result};
+use crate::event_store::Appended;
+
+/// Most submissions in one group: a bound on how long the first of them waits for the others.
+const GROUP_LEN_MAX: usize = 1_024;
+
+/// What became of a submission.
+pub(super) type Outcome = Result<Vec<Appended>>;
+
+/// Whether a caller commits now or waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Turn {
+    Lead,
+    Follow,
+}
+
+pub(super) struct Queue {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    waiting: VecDeque<Arc<Ticket>>,
+    has_leader: bool,
+}
+
+/// A submission in the queue, and the place where its caller waits.
+pub(super) struct Ticket {
+    state: Mutex<TicketState>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct TicketState {
+    submission: Option<Submission>,
+    outcome: Option<Outcome>,
+    /// Its caller is to lead the next group.
+    leads: bool,
+}
+
+impl Queue {
+    pub(super) fn new() -> Self {
+        Self { state: Mutex::new(State::default()) }
+    }
+
+    /// Enters a submission, and says whether its caller leads.
+    pub(super) fn enter(&self, submission: Submission) -> (Arc<Ticket>, Turn) {
+        let state = TicketState { submission: Some(submission), ..TicketState::default() };
+        let ticket = Arc::new(Ticket { state: Mutex::new(state), changed: Condvar::new() });
+        let mut state = lock(&self.state);
+        state.waiting.push_back(ticket.clone());
+        let turn = if state.has_leader { Turn::Follow } else { Turn::Lead };
+        state.has_leader = true;
+        (ticket, turn)
+    }
+
+    /// Takes all that are waiting, up to a bound, in the order in which they came.
+    pub(super) fn lead(&self) -> Leading<'_> {
+        let mut state = lock(&self.state);
+        let count = state.waiting.len().min(GROUP_LEN_MAX);
+        Leading { queue: self, group: state.waiting.drain(..count).collect(), is_finished: false }
+    }
+
+    /// Names the first of those waiting as the next leader, if there is one.
+    fn hand_over(&self) {
+        let mut state = lock(&self.state);
+        match state.waiting.front() {
+            None => state.has_leader = false,
+            Some(next) => {
+                lock(&next.state).leads = true;
+                next.changed.notify_one();
+            }
+        }
+    }
+}
+
+/// The group that one leader commits. However it ends, leadership is handed over and no follower is left waiting.
+pub(super) struct Leading<'q> {
+    queue: &'q Queue,
+    group: Vec<Arc<Ticket>>,
+    is_finished: bool,
+}
+
+impl Leading<'_> {
+    pub(super) fn group(&self) -> &[Arc<Ticket>] {
+        &self.group
+    }
+
+    /// Hands over, then wakes those whose outcome is known.
+    pub(super) fn finish(mut self) {
+        self.end();
+    }
+
+    fn end(&mut self) {
+        if std::mem::replace(&mut self.is_finished, true) {
+            return;
+        }
+        self.queue.hand_over();
+        for ticket in &self.group {
+            // A leader that panicked leaves callers without an outcome: they must not wait for ever.
+            lock(&ticket.state).outcome.get_or_insert(Err(Error::Closed));
+            ticket.changed.notify_one();
+        }
+    }
+}
+
+impl Drop for Leading<'_> {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+impl Ticket {
+    /// Waits for the outcome; `None` if the caller is to lead instead.
+    pub(super) fn wait(&self) -> Option<Outcome> {
+        let mut state = lock(&self.state);
+        loop {
+            if let Some(outcome) = state.outcome.take() {
+                return Some(outcome);
+            }
+            if std::mem::take(&mut state.leads) {
+                return None;
+            }
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// The submission, to be committed by the leader.
+    pub(super) fn take(&self) -> Option<Submission> {
+        lock(&self.state).submission.take()
+    }
+
+    /// Notes what became of it. Its caller learns of it when the group is finished.
+    pub(super) fn set(&self, outcome: Outcome) {
+        lock(&self.state).outcome = Some(outcome);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,185 @@
+//! Whether an append may be committed: the pure rule, shared by every store of this crate.
+//!
+//! The rule needs to know two things of a store, both about what is committed: the tip of a stream, and which ids stand
+//! at a place ([`Committed`]). From them it says: append, or acknowledge again what was appended before, or refuse.
+
+use std::ops::RangeInclusive;
+
+use crate::error::{Error, Result};
+use crate::event_store::{Append, Appended, Run};
+use crate::model::{EventId, ExpectedVersion, Position, StreamId, Version};
+
+/// The last event of a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Tip {
+    pub(crate) version: Version,
+    pub(crate) id: EventId,
+}
+
+/// What the rule asks of a store. Only committed events count.
+pub(crate) trait Committed {
+    fn tip(&mut self, stream: &StreamId) -> Result<Option<Tip>>;
+
+    /// The ids and positions of at most `count` events of a stream from this version on.
+    fn places(
+        &mut self,
+        stream: &StreamId,
+        from: Version,
+        count: usize,
+    ) -> Result<Vec<(EventId, Position)>>;
+}
+
+/// What the rule needs to know of an append.
+#[derive(Debug)]
+pub(crate) struct Shape {
+    /// Each stream once.
+    pub(crate) expectations: Vec<(StreamId, ExpectedVersion)>,
+    /// For each expectation, the ids of the events for its stream, in order; empty where it is only checked.
+    pub(crate) ids: Vec<Vec<EventId>>,
+    /// Consecutive events of one stream: the index of its expectation, and how many.
+    pub(crate) runs: Vec<(usize, usize)>,
+}
+
+impl Shape {
+    pub(crate) fn of(append: &Append) -> Self {
+        let expectations = append.expectations().to_vec();
+        let mut ids = vec![Vec::new(); expectations.len()];
+        let runs = append.runs();
+        for Run { stream, events } in runs {
+            if let Some(ids) = ids.get_mut(*stream) {
+                ids.extend(events.iter().map(crate::model::NewEvent::id));
+            }
+        }
+        let runs = runs.iter().map(|run| (run.stream, run.events.len())).collect();
+        Self { expectations, ids, runs }
+    }
+}
+
+/// What the rule says.
+#[derive(Debug)]
+pub(crate) enum Verdict {
+    /// Append; these are the tips of the streams before it, one for each expectation.
+    Append(Vec<Option<Version>>),
+    /// The events stand there already: acknowledge again.
+    Replay(Appended),
+}
+
+/// How one stream stands to what is expected of it.
+enum Standing {
+    Met,
+    NotMet,
+    /// Its events stand there already, at these positions, from this version on.
+    Replay(Version, Vec<Position>),
+    /// Some of its events stand there already.
+    Partial,
+}
+
+/// Decides about one append.
+///
+/// # Errors
+/// [`Error::WrongExpectedVersion`] about the first stream that is not as expected, [`Error::PartialRetry`], or what the
+/// store finds. Nothing is changed in any case.
+pub(crate) fn validate(shape: &Shape, committed: &mut impl Committed) -> Result<Verdict> {
+    let mut tips = Vec::with_capacity(shape.expectations.len());
+    let mut conflict = None;
+    let mut partial = None;
+    let mut replayed: Vec<Option<(Version, Vec<Position>)>> = Vec::new();
+    let mut written = 0;
+    for ((stream, expected), ids) in shape.expectations.iter().zip(&shape.ids) {
+        let tip = committed.tip(stream)?;
+        let version = tip.map(|tip| tip.version);
+        tips.push(version);
+        written += usize::from(!ids.is_empty());
+        let mut replay = None;
+        match standing(stream, *expected, ids, tip, committed)? {
+            Standing::Met => {}
+            Standing::Replay(from, positions) => replay = Some((from, positions)),
+            Standing::Partial => partial = partial.or(Some(stream)),
+            Standing::NotMet => conflict = conflict.or(Some((stream, *expected, version))),
+        }
+        replayed.push(replay);
+    }
+    let found = replayed.iter().flatten().count();
+    // What was only checked held when the events were first appended: it need not hold again.
+    if found == written && partial.is_none() {
+        return Ok(Verdict::Replay(replay(shape, &replayed)?));
+    }
+    if let Some(stream) = partial {
+        return Err(Error::PartialRetry { stream: stream.clone() });
+    }
+    if found > 0 {
+        let position = replayed.iter().position(Option::is_some).unwrap_or_default();
+        let stream = shape.expectations.get(position).map(|(stream, _)| stream.clone());
+        return Err(stream.map_or(Error::Closed, |stream| Error::PartialRetry { stream }));
+    }
+    match conflict {
+        None => Ok(Verdict::Append(tips)),
+        Some((stream, expected, actual)) => {
+            Err(Error::WrongExpectedVersion { stream: stream.clone(), expected, actual })
+        }
+    }
+}
+
+/// Where a retry of `ids` would find them, following KurrentDB's rule of idempotent appends.
+fn standing(
+    stream: &StreamId,
+    expected: ExpectedVersion,
+    ids: &[EventId],
+    tip: Option<Tip>,
+    committed: &mut impl Committed,
+) -> Result<Standing> {
+    let met = expected.is_met_by(tip.map(|tip| tip.version));
+    let plain = if met { Standing::Met } else { Standing::NotMet };
+    let (Some(tip), false) = (tip, ids.is_empty()) else { return Ok(plain) };
+    let count = ids.len();
+    let from = match expected {
+        ExpectedVersion::NoStream => Version::FIRST,
+        ExpectedVersion::Exact(version) if version < tip.version => version.next(),
+        ExpectedVersion::Exact(_) => return Ok(plain),
+        // At the very end: worth a look only if the last event there is one of ours.
+        ExpectedVersion::Any | ExpectedVersion::StreamExists => {
+            if !ids.contains(&tip.id) {
+                return Ok(plain);
+            }
+            let before = u64::try_from(count).ok().and_then(|n| tip.version.get().checked_sub(n));
+            match before.and_then(|before| Version::new(before + 1)) {
+                Some(from) => from,
+                None => return Ok(Standing::Partial),
+            }
+        }
+    };
+    let places = committed.places(stream, from, count)?;
+    if places.iter().map(|(id, _)| id).eq(ids) {
+        return Ok(Standing::Replay(from, places.into_iter().map(|(_, place)| place).collect()));
+    }
+    let ours = places.iter().any(|(id, _)| ids.contains(id));
+    Ok(if ours { Standing::Partial } else { plain })
+}
+
+/// The acknowledgement that these events once got.
+fn replay(shape: &Shape, replayed: &[Option<(Version, Vec<Position>)>]) -> Result<Appended> {
+    let mut taken = vec![0; replayed.len()];
+    let mut spans: Vec<RangeInclusive<Position>> = Vec::new();
+    for (stream, count) in &shape.runs {
+        let (Some(Some((_, positions))), Some(taken)) =
+            (replayed.get(*stream), taken.get_mut(*stream))
+        else {
+            continue;
+        };
+        for position in positions.iter().skip(*taken).take(*count) {
+            match spans.last_mut() {
+                Some(span) if span.end().next() == *position => *span = *span.start()..=*position,
+                _ => spans.push(*position..=*position),
+            }
+        }
+        *taken += count;
+    }
+    let versions = shape.expectations.iter().zip(replayed);
+    let versions = versions.filter_map(|((stream, _), replay)| {
+        let (from, positions) = replay.as_ref()?;
+        let more = u64::try_from(positions.len()).ok()?.checked_sub(1)?;
+        Some((stream.clone(), *from..=from.plus(more)))
+    });
+    Appended::new(spans, versions.collect(), true)
+        .ok_or(crate::model::InvalidArgument::Empty { what: "append" }.into())
+}

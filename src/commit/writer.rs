@@ -1,0 +1,415 @@
+//! The writer: takes a group through validate, stage, write, publish. Held by one leader at a time.
+
+use std::collections::{HashMap, HashSet};
+use std::ops::{ControlFlow, RangeInclusive};
+use std::sync::Arc;
+
+use super::prepare::{Prepared, PreparedFrame, Submission};
+use super::queue::{Outcome, Ticket};
+use super::strictest;
+use super::tips::Tips;
+use super::validate::{Committed, Shape, Tip, Verdict, validate};
+use crate::error::{Cause, Error, Result};
+use crate::event_store::{Appended, Direction};
+use crate::format::{FrameHeader, Watermark, encode_frame, log_key, stream_key, stream_of};
+use crate::head::Head;
+use crate::model::{EventId, Position, StreamId, Timestamp, Version};
+use crate::options::{Clock, Durability};
+use crate::read::Spot;
+use crate::recovery::LogEnd;
+use crate::storage::{Batch, Disk, Family, Storage, WatermarkFile};
+
+/// A batch is written once it holds this many bytes, even if more are waiting.
+const BATCH_LEN_TARGET: usize = 8 << 20;
+
+/// What is committed, and what is needed to commit more.
+pub(super) struct Writer {
+    storage: Arc<Storage>,
+    head: Arc<Head>,
+    watermark: WatermarkFile,
+    clock: Clock,
+    tips: Tips,
+    end: LogEnd,
+    state: State,
+}
+
+enum State {
+    Open,
+    Poisoned(Cause),
+    Closed,
+}
+
+/// What a batch will have committed once it is written.
+struct Staged<'d> {
+    batch: Batch<'d>,
+    end: LogEnd,
+    durability: Durability,
+    /// Streams whose committed state is no longer the newest.
+    touched: HashSet<StreamId>,
+    outcomes: Vec<(Arc<Ticket>, Outcome)>,
+}
+
+/// Whether a submission found its place in the batch.
+enum Staging {
+    Staged(Outcome),
+    /// It depends on what this batch is about to commit: it is looked at again after that.
+    AfterCommit,
+}
+
+impl Writer {
+    pub(super) fn new(
+        storage: Arc<Storage>,
+        head: Arc<Head>,
+        watermark: WatermarkFile,
+        end: LogEnd,
+        clock: Clock,
+        tip_cache_streams: usize,
+    ) -> Self {
+        let tips = Tips::new(tip_cache_streams);
+        Self { storage, head, watermark, clock, tips, end, state: State::Open }
+    }
+
+    /// Commits a group: in as few batches as its dependencies and sizes allow, usually one.
+    pub(super) fn commit(&mut self, group: &[Arc<Ticket>]) {
+        let mut waiting = group.iter().filter_map(|ticket| Some((ticket.clone(), ticket.take()?)));
+        let mut left_over = None;
+        while let Some(first) = left_over.take().or_else(|| waiting.next()) {
+            if let Err(refused) = self.check_open() {
+                first.0.set(Err(refused));
+                continue;
+            }
+            let storage = self.storage.clone();
+            let mut tickets = Vec::new();
+            let written = storage.with(|disk| {
+                let mut staged = Staged::new(disk, self.end);
+                let mut next = Some(first);
+                while let Some((ticket, submission)) = next {
+                    match self.stage(disk, &mut staged, &submission) {
+                        Staging::Staged(outcome) => staged.outcomes.push((ticket, outcome)),
+                        Staging::AfterCommit => {
+                            left_over = Some((ticket, submission));
+                            break;
+                        }
+                    }
+                    let is_full = staged.batch.len() >= BATCH_LEN_TARGET;
+                    next = if is_full { None } else { waiting.next() };
+                }
+                tickets = std::mem::take(&mut staged.outcomes);
+                self.write(disk, staged)
+            });
+            for (ticket, outcome) in tickets {
+                // Nothing is acknowledged that was not written; what was refused stays refused.
+                ticket.set(outcome.and_then(|appended| match &written {
+                    Ok(()) => Ok(appended),
+                    Err(error) => Err(error.clone()),
+                }));
+            }
+        }
+    }
+
+    /// Validates a submission against what is committed, and adds it to the batch.
+    fn stage(&mut self, disk: &Disk, staged: &mut Staged<'_>, submission: &Submission) -> Staging {
+        // What this batch touches is validated once it is committed: no answer may rest on what may still fail.
+        let streams = submission.appends.iter().flat_map(|append| &append.shape.expectations);
+        if !staged.touched.is_empty() && streams.clone().any(|(id, _)| staged.touched.contains(id))
+        {
+            return Staging::AfterCommit;
+        }
+        let mut verdicts = Vec::with_capacity(submission.appends.len());
+        let mut pending = Pending { tips: HashMap::new(), recorded_at: staged.end.recorded_at };
+        for append in &submission.appends {
+            let mut committed = OnDisk { disk, tips: &mut self.tips, pending: &pending };
+            let verdict = validate(&append.shape, &mut committed)
+                .and_then(|verdict| pending.check_time(append, &verdict).map(|()| verdict));
+            match verdict {
+                Err(refused) => return Staging::Staged(Err(refused)),
+                Ok(verdict) => {
+                    if verdicts.len() + 1 < submission.appends.len() {
+                        pending.add(append, &verdict);
+                    }
+                    verdicts.push(verdict);
+                }
+            }
+        }
+        let now = (self.clock)();
+        let decided = submission.appends.iter().zip(verdicts);
+        let appended = decided.map(|(append, verdict)| match verdict {
+            Verdict::Replay(appended) => appended,
+            Verdict::Append(tips) => self.add(staged, append, tips, now),
+        });
+        let appended = appended.collect();
+        if let Some((key, record)) = &submission.record {
+            staged.batch.put(Family::Meta, key, record);
+        }
+        staged.durability = strictest(staged.durability, submission.durability);
+        Staging::Staged(Ok(appended))
+    }
+
+    /// Gives an append its places, and puts its frames into the batch. Nothing can refuse it any more.
+    fn add(
+        &mut self,
+        staged: &mut Staged<'_>,
+        append: &Prepared,
+        mut tips: Vec<Option<Version>>,
+        now: Timestamp,
+    ) -> Appended {
+        let Shape { expectations, .. } = &append.shape;
+        let first = Position::after(staged.end.head);
+        let mut before = 0;
+        let mut versions: Vec<Option<RangeInclusive<Version>>> = vec![None; tips.len()];
+        for frame in &append.frames {
+            let places = expectations.get(frame.stream).zip(tips.get_mut(frame.stream));
+            let Some((((stream, _), tip), versions)) = places.zip(versions.get_mut(frame.stream))
+            else {
+                unreachable!("a prepared frame names one of its append's streams")
+            };
+            staged.end.streams += u64::from(tip.is_none());
+            let at = frame.recorded_at.unwrap_or(now);
+            let header = FrameHeader {
+                first_position: first.plus(u64::from(before)),
+                stream: stream.as_str(),
+                first_version: Version::after(*tip),
+                // The clock may have been set back: recorded-at never goes back along the log.
+                recorded_at: staged.end.recorded_at.map_or(at, |last| last.max(at)),
+                commit_before: before,
+                commit_len: append.count,
+                streams_after: staged.end.streams,
+                count: frame.count,
+            };
+            let next = Position::after(staged.end.head);
+            assert_eq!(header.first_position, next, "positions are gapless (G2)");
+            staged.put(&header, frame);
+            let last = header.last_version();
+            let first_version = versions.as_ref().map_or(header.first_version, |v| *v.start());
+            *versions = Some(first_version..=last);
+            *tip = Some(last);
+            self.tips.set(stream.clone(), Some(Tip { version: last, id: frame.last_id }));
+            before += frame.count;
+        }
+        if let Some((_, last)) = append.recorded_at {
+            staged.end.recorded_at = staged.end.recorded_at.max(Some(last));
+        }
+        let streams = expectations.iter().zip(versions);
+        let versions = streams.filter_map(|((stream, _), range)| Some((stream.clone(), range?)));
+        let last = staged.end.head.unwrap_or(first);
+        match Appended::new(vec![first..=last], versions.collect(), false) {
+            Some(appended) => appended,
+            None => unreachable!("a validated append has events"),
+        }
+    }
+
+    /// Writes what is staged, publishes it, and notes what is now committed. An error here poisons.
+    fn write(&mut self, disk: &Disk, staged: Staged<'_>) -> Result<()> {
+        let Staged { batch, end, durability, .. } = staged;
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let written = disk.write(batch, durability).and_then(|()| match durability {
+            Durability::Sync => self.note_durable(end.head),
+            Durability::Buffered => Ok(()),
+        });
+        if let Err(error) = written {
+            let cause: Cause = Arc::new(error);
+            self.state = State::Poisoned(cause.clone());
+            return Err(Error::Indeterminate { cause });
+        }
+        let is_new = end.head > self.end.head;
+        self.end = end;
+        if let (Some(head), true) = (end.head, is_new) {
+            self.head.publish(head);
+        }
+        Ok(())
+    }
+
+    fn note_durable(&mut self, durable: Option<Position>) -> Result<()> {
+        let watermark = self.watermark.get();
+        if durable == watermark.durable && !watermark.is_clean {
+            return Ok(());
+        }
+        self.watermark.set(Watermark { durable, is_clean: false, ..watermark })
+    }
+
+    /// Makes everything acknowledged so far durable.
+    pub(super) fn sync(&mut self) -> Result<()> {
+        self.check_open()?;
+        let storage = self.storage.clone();
+        let synced = storage.with(Disk::sync).and_then(|()| self.note_durable(self.end.head));
+        synced.map_err(|error| {
+            let cause: Cause = Arc::new(error);
+            self.state = State::Poisoned(cause.clone());
+            Error::Indeterminate { cause }
+        })
+    }
+
+    fn check_open(&self) -> Result<()> {
+        match &self.state {
+            State::Open => Ok(()),
+            State::Poisoned(cause) => Err(Error::Poisoned { cause: cause.clone() }),
+            State::Closed => Err(Error::Closed),
+        }
+    }
+
+    pub(super) fn poisoned(&self) -> Option<Error> {
+        self.check_open().err().filter(|error| matches!(error, Error::Poisoned { .. }))
+    }
+
+    pub(super) fn streams(&self) -> u64 {
+        self.end.streams
+    }
+
+    pub(super) fn close(&mut self) {
+        if matches!(self.state, State::Open) {
+            self.state = State::Closed;
+        }
+    }
+
+    /// Moves everything into table files, then says so in the watermark. A poisoned writer says nothing.
+    pub(super) fn seal(&mut self, disk: &Disk) -> Result<()> {
+        if let State::Poisoned(cause) = &self.state {
+            return Err(Error::Poisoned { cause: cause.clone() });
+        }
+        disk.flush()?;
+        let watermark = self.watermark.get();
+        self.watermark.set(Watermark { durable: self.end.head, is_clean: true, ..watermark })?;
+        self.watermark.sync()
+    }
+}
+
+impl<'d> Staged<'d> {
+    fn new(disk: &'d Disk, end: LogEnd) -> Self {
+        Self {
+            batch: disk.batch(),
+            end,
+            durability: Durability::Buffered,
+            touched: HashSet::new(),
+            outcomes: Vec::new(),
+        }
+    }
+
+    /// The same bytes under both keys.
+    fn put(&mut self, header: &FrameHeader<'_>, frame: &PreparedFrame) {
+        let bytes = encode_frame(header, &frame.events);
+        self.batch.put(Family::Events, &log_key(header.first_position), &bytes);
+        let key = stream_key(header.stream, header.first_version);
+        self.batch.put(Family::Streams, &key, &bytes);
+        self.touched.insert(StreamId::trusted(header.stream));
+        self.end.head = Some(header.last_position());
+        self.end.recorded_at = Some(header.recorded_at);
+    }
+}
+
+/// What the earlier appends of a submission will have done, while its later ones are validated.
+struct Pending {
+    tips: HashMap<StreamId, Tip>,
+    recorded_at: Option<Timestamp>,
+}
+
+impl Pending {
+    /// A time that the caller gave may not go back along the log.
+    fn check_time(&mut self, append: &Prepared, verdict: &Verdict) -> Result<()> {
+        let (Verdict::Append(_), Some((given, last))) = (verdict, append.recorded_at) else {
+            return Ok(());
+        };
+        if let Some(last) = self.recorded_at.filter(|last| given < *last) {
+            return Err(Error::RecordedAtBeforeHead { given, last });
+        }
+        self.recorded_at = Some(last);
+        Ok(())
+    }
+
+    fn add(&mut self, append: &Prepared, verdict: &Verdict) {
+        let Verdict::Append(tips) = verdict else { return };
+        let Shape { expectations, ids, .. } = &append.shape;
+        for (((stream, _), ids), tip) in expectations.iter().zip(ids).zip(tips) {
+            let Some(id) = ids.last() else { continue };
+            let more = u64::try_from(ids.len() - 1).unwrap_or(u64::MAX);
+            let tip = Tip { version: Version::after(*tip).plus(more), id: *id };
+            self.tips.insert(stream.clone(), tip);
+        }
+    }
+}
+
+/// What is committed, as validation asks for it; then what the same submission is about to add.
+struct OnDisk<'w> {
+    disk: &'w Disk,
+    tips: &'w mut Tips,
+    pending: &'w Pending,
+}
+
+impl Committed for OnDisk<'_> {
+    fn tip(&mut self, stream: &StreamId) -> Result<Option<Tip>> {
+        if let Some(tip) = self.pending.tips.get(stream) {
+            return Ok(Some(*tip));
+        }
+        if let Some(known) = self.tips.get(stream) {
+            return Ok(known);
+        }
+        let tip = last_event(self.disk, stream)?;
+        self.tips.set(stream.clone(), tip);
+        Ok(tip)
+    }
+
+    fn places(
+        &mut self,
+        stream: &StreamId,
+        from: Version,
+        count: usize,
+    ) -> Result<Vec<(EventId, Position)>> {
+        places(self.disk, stream, from, count)
+    }
+}
+
+/// The tip of a stream on disk.
+fn last_event(disk: &Disk, stream: &StreamId) -> Result<Option<Tip>> {
+    let mut tip = Ok(None);
+    let start = stream_key(stream.as_str(), Version::MAX);
+    disk.scan(Family::Streams, &start, Direction::Backward, |key, value| {
+        if let Some((_, first)) = stream_of(key).filter(|(id, _)| *id == stream.as_str()) {
+            let spot = Spot { family: Family::Streams, stream: Some(stream), place: first.get() };
+            tip = spot.decode(value).and_then(|frame| {
+                let header = frame.header;
+                spot.agree((stream.as_str(), first), (header.stream, header.first_version))?;
+                let last = frame.events().last().transpose();
+                let last = last.map_err(|malformed| malformed.at(spot.to_string()))?;
+                Ok(last.map(|event| Tip { version: event.version, id: event.id }))
+            });
+        }
+        ControlFlow::Break(())
+    })?;
+    tip
+}
+
+/// The ids and positions of the events of a stream from a version on.
+fn places(
+    disk: &Disk,
+    stream: &StreamId,
+    from: Version,
+    count: usize,
+) -> Result<Vec<(EventId, Position)>> {
+    let mut found = Ok(Vec::new());
+    let start = stream_key(stream.as_str(), from);
+    disk.scan(Family::Streams, &start, Direction::Forward, |key, value| {
+        let Some((id, first)) = stream_of(key) else { return ControlFlow::Break(()) };
+        if id != stream.as_str() {
+            let is_before = key < start.as_slice();
+            return if is_before { ControlFlow::Continue(()) } else { ControlFlow::Break(()) };
+        }
+        let spot = Spot { family: Family::Streams, stream: Some(stream), place: first.get() };
+        let Ok(list) = &mut found else { return ControlFlow::Break(()) };
+        let read = spot.decode(value).and_then(|frame| {
+            for event in frame.events() {
+                let event = event.map_err(|malformed| malformed.at(spot.to_string()))?;
+                if event.version >= from && list.len() < count {
+                    list.push((event.id, event.position));
+                }
+            }
+            Ok(())
+        });
+        if let Err(error) = read {
+            found = Err(error);
+            return ControlFlow::Break(());
+        }
+        if list.len() < count { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    })?;
+    found
+}

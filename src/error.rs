@@ -1,0 +1,225 @@
+//! One [`Error`], sorted by what the caller should do. It can be cloned, because one failed write answers every caller
+//! of its group; it keeps its cause in `source()`; its text says what, where, and what to do.
+
+use std::convert::Infallible;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::model::{
+    CheckError, EventType, ExpectedVersion, InvalidArgument, LimitExceeded, Position, StreamId,
+    Timestamp, Version,
+};
+
+/// What annals returns.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What lies beneath an error: an I/O error, an engine's error, a decoder's.
+pub type Cause = Arc<dyn std::error::Error + Send + Sync>;
+
+/// Everything that can go wrong, by what the caller should do about it.
+///
+/// ```
+/// use annals::prelude::*;
+/// let store = MemoryStore::new();
+/// let event = NewEvent::json("Opened", &())?;
+/// let refused = store.append("account-1", ExpectedVersion::StreamExists, [event]).unwrap_err();
+/// assert!(refused.is_conflict());
+/// assert_eq!(store.head()?, None, "a refused append changes nothing");
+/// # Ok::<(), annals::Error>(())
+/// ```
+#[non_exhaustive]
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Error {
+    /// The stream is not as the append expected; nothing was appended (G4). Load it again, decide again, retry.
+    #[error("stream {stream}: expected {expected}, but {}", found_version(*actual))]
+    WrongExpectedVersion {
+        /// The stream.
+        stream: StreamId,
+        /// What was expected.
+        expected: ExpectedVersion,
+        /// The version of its last event; `None` if it has none.
+        actual: Option<Version>,
+    },
+    /// Some events of this append stand where a retry would find them, others do not; nothing was appended. An event id
+    /// was used for two different appends: give each new event an id of its own.
+    #[error(
+        "stream {stream}: some of the events of this append are already there and others are not, \
+         so it is not a retry; give each new event an id of its own"
+    )]
+    PartialRetry {
+        /// The stream where it was noticed.
+        stream: StreamId,
+    },
+    /// An event was to be recorded before the last event of the log; nothing was appended. Recorded-at never goes back
+    /// along the log: give a later time, or leave it to the store's clock.
+    #[error("recorded-at {given} lies before the last event of the log, recorded at {last}")]
+    RecordedAtBeforeHead {
+        /// The time that was given.
+        given: Timestamp,
+        /// When the last event of the log was recorded.
+        last: Timestamp,
+    },
+    /// The call can never be right: fix it. Nothing was changed (G13).
+    #[error(transparent)]
+    InvalidArgument(#[from] InvalidArgument),
+    /// The call is larger than the store takes. Nothing was changed (G13).
+    #[error(transparent)]
+    LimitExceeded(#[from] LimitExceeded),
+    /// A payload could not be written or read as what it should be.
+    #[error("payload of {event_type}{}: {cause}", at_position(*position))]
+    Payload {
+        /// The type of the event.
+        event_type: EventType,
+        /// Where the event stands, if it is recorded.
+        position: Option<Position>,
+        /// What the codec said.
+        #[source]
+        cause: Cause,
+    },
+    /// The store was opened for reading only: open it for writing to append. Nothing was changed.
+    #[error("the store is open for reading only: open it for writing to append")]
+    ReadOnly,
+    /// The store is open elsewhere, in this process or another: close it there. The directory was not touched.
+    #[error("{} is open elsewhere, in this process or another: close it there first", .path.display())]
+    AlreadyOpen {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The directory cannot be written: make it writable, or open the store for reading only. It was not touched.
+    #[error("{} cannot be written: make it writable, or open the store for reading only: {cause}", .path.display())]
+    NotWritable {
+        /// The directory.
+        path: PathBuf,
+        /// What the file system said.
+        #[source]
+        cause: Cause,
+    },
+    /// The directory is not a store and may not become one. It was not touched.
+    #[error("{} is not an annals store: {reason}", .path.display())]
+    NotAStore {
+        /// The directory.
+        path: PathBuf,
+        /// What was found instead, and what to do.
+        reason: String,
+    },
+    /// The bytes were written by a later version of annals, or use what this one does not know: use a later version.
+    #[error(
+        "{what} has format {found}, but this version of annals knows {supported}: use a later version"
+    )]
+    UnsupportedFormat {
+        /// What carries the format.
+        what: String,
+        /// The format version or flags that were found.
+        found: u64,
+        /// The newest known.
+        supported: u64,
+    },
+    /// Bytes on disk are not what they were when they were written (G8). Run verify for the whole extent; restore a backup.
+    #[error("damaged data in {place}: found {found}, expected {expected}; restore a backup")]
+    Corruption {
+        /// Which file, or which family and key.
+        place: String,
+        /// What stands there.
+        found: String,
+        /// What should.
+        expected: String,
+    },
+    /// The store has lost events that it had acknowledged as durable (G11). Restore a backup; nothing was changed.
+    #[error(
+        "history is lost: the log ends at {}, but it reached at least position {expected_at_least}; \
+         restore a backup",
+        found.map_or("nothing".to_owned(), |head| format!("position {head}"))
+    )]
+    HistoryLost {
+        /// The last position that is known to have been durable.
+        expected_at_least: Position,
+        /// The last position that is there.
+        found: Option<Position>,
+    },
+    /// The write of this append failed half-way: it may or may not be found after reopening. Reopen the store, then
+    /// retry with the same events: if they were written, the retry is recognised.
+    #[error("the write failed, and may or may not be found after reopening the store: {cause}")]
+    Indeterminate {
+        /// What the write failed with.
+        #[source]
+        cause: Cause,
+    },
+    /// An earlier write failed: the store takes no more appends until it is reopened (G9). This append was not written.
+    #[error("an earlier write failed, so the store takes no appends until it is reopened: {cause}")]
+    Poisoned {
+        /// What the earlier write failed with.
+        #[source]
+        cause: Cause,
+    },
+    /// The store was closed. Nothing was changed by this call.
+    #[error("the store is closed")]
+    Closed,
+    /// The file system or the engine failed. Nothing was appended by this call.
+    #[error("{doing}: {cause}")]
+    Storage {
+        /// What was being done.
+        doing: String,
+        /// What went wrong.
+        #[source]
+        cause: Cause,
+    },
+}
+
+impl Error {
+    /// Whether a retry after loading again may succeed: the stream was not as expected.
+    pub fn is_conflict(&self) -> bool {
+        matches!(self, Self::WrongExpectedVersion { .. })
+    }
+
+    /// Whether data on disk is damaged or lost.
+    pub fn is_corruption(&self) -> bool {
+        matches!(self, Self::Corruption { .. } | Self::HistoryLost { .. })
+    }
+
+    /// Whether only reopening the store can help.
+    pub fn needs_reopen(&self) -> bool {
+        matches!(self, Self::Indeterminate { .. } | Self::Poisoned { .. } | Self::Closed)
+    }
+
+    pub(crate) fn storage<E>(doing: impl Into<String>, cause: E) -> Self
+    where
+        E: std::error::Error + Send + Sync + 'static,
+    {
+        Self::Storage { doing: doing.into(), cause: Arc::new(cause) }
+    }
+
+    pub(crate) fn not_a_store(path: &Path, reason: impl Into<String>) -> Self {
+        Self::NotAStore { path: path.to_owned(), reason: reason.into() }
+    }
+
+    pub(crate) fn corruption(
+        place: impl Into<String>,
+        found: impl Into<String>,
+        expected: impl Into<String>,
+    ) -> Self {
+        Self::Corruption { place: place.into(), found: found.into(), expected: expected.into() }
+    }
+}
+
+impl From<CheckError> for Error {
+    fn from(error: CheckError) -> Self {
+        match error {
+            CheckError::Invalid(invalid) => Self::InvalidArgument(invalid),
+            CheckError::Limit(limit) => Self::LimitExceeded(limit),
+        }
+    }
+}
+
+impl From<Infallible> for Error {
+    fn from(never: Infallible) -> Self {
+        match never {}
+    }
+}
+
+fn found_version(actual: Option<Version>) -> String {
+    actual.map_or_else(|| "it has no events".to_owned(), |tip| format!("it is at version {tip}"))
+}
+
+fn at_position(position: Option<Position>) -> String {
+    position.map_or_else(String::new, |position| format!(" at position {position}"))
+}

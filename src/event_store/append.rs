@@ -1,0 +1,259 @@
+//! [`Append`]: events for one or several streams, all or nothing; and [`Appended`], what became of it.
+
+use std::collections::HashMap;
+use std::ops::RangeInclusive;
+
+use crate::error::{Error, Result};
+use crate::model::{
+    ExpectedVersion, InvalidArgument, LimitExceeded, Limits, NewEvent, Position, StreamId, Version,
+    limits::APPEND_STREAMS_MAX,
+};
+use crate::options::Durability;
+
+/// Events for one or several streams, appended all or nothing (G1), with what is expected of each stream.
+///
+/// Events keep the order in which they are given, across streams too. A stream that is only checked takes part with
+/// [`Append::check`]. All expectations are about the moment of the commit: they do not see this append's own events.
+///
+/// ```
+/// use annals::prelude::*;
+/// let store = MemoryStore::new();
+/// store.append("rate-eur", ExpectedVersion::NoStream, [NewEvent::json("RateSet", &1.1)?])?;
+///
+/// let transfer = Append::new()
+///     .to("account-1", ExpectedVersion::NoStream, [NewEvent::json("Withdrawn", &200)?])
+///     .to("account-2", ExpectedVersion::NoStream, [NewEvent::json("Deposited", &200)?])
+///     .check("rate-eur", ExpectedVersion::Exact(Version::FIRST));
+/// let appended = store.submit(transfer)?;
+/// assert_eq!(appended.positions().count(), 2);
+/// # Ok::<(), annals::Error>(())
+/// ```
+#[derive(Debug, Clone, Default)]
+pub struct Append {
+    expectations: Vec<(StreamId, ExpectedVersion)>,
+    index: HashMap<StreamId, usize>,
+    runs: Vec<Run>,
+    durability: Option<Durability>,
+    /// The first argument that could not be taken: submitting returns it.
+    refused: Option<Error>,
+}
+
+/// Consecutive events of one stream within an append.
+#[derive(Debug, Clone)]
+pub(crate) struct Run {
+    /// Index into the append's expectations.
+    pub(crate) stream: usize,
+    pub(crate) events: Vec<NewEvent>,
+}
+
+impl Append {
+    /// No events yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds events for a stream. A stream may be given again later, to put its events after those of another; what is
+    /// expected of it must then be the same.
+    pub fn to<S>(
+        mut self,
+        stream: S,
+        expected: ExpectedVersion,
+        events: impl IntoIterator<Item = NewEvent>,
+    ) -> Self
+    where
+        S: TryInto<StreamId, Error: Into<Error>>,
+    {
+        if let Some(stream) = self.expect(stream, expected) {
+            let events = events.into_iter();
+            match self.runs.last_mut() {
+                Some(run) if run.stream == stream => run.events.extend(events),
+                _ => self.runs.push(Run { stream, events: events.collect() }),
+            }
+        }
+        self
+    }
+
+    /// Expects something of a stream without adding events to it.
+    pub fn check<S>(mut self, stream: S, expected: ExpectedVersion) -> Self
+    where
+        S: TryInto<StreamId, Error: Into<Error>>,
+    {
+        self.expect(stream, expected);
+        self
+    }
+
+    /// Says what this append survives once acknowledged, instead of the store's own setting.
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.durability = Some(durability);
+        self
+    }
+
+    fn expect<S>(&mut self, stream: S, expected: ExpectedVersion) -> Option<usize>
+    where
+        S: TryInto<StreamId, Error: Into<Error>>,
+    {
+        let stream = match stream.try_into() {
+            Ok(stream) => stream,
+            Err(error) => {
+                self.refused.get_or_insert(error.into());
+                return None;
+            }
+        };
+        let next = self.expectations.len();
+        let index = *self.index.entry(stream.clone()).or_insert(next);
+        match self.expectations.get(index) {
+            None => self.expectations.push((stream, expected)),
+            Some((_, present)) if *present == expected => {}
+            Some(_) => {
+                self.refused.get_or_insert(InvalidArgument::TwoExpectations { stream }.into());
+            }
+        }
+        Some(index)
+    }
+
+    /// The streams named by this append, each once, in the order of their first mention, with what is expected of them.
+    pub fn expectations(&self) -> &[(StreamId, ExpectedVersion)] {
+        &self.expectations
+    }
+
+    /// The events in order, each with its stream.
+    pub fn events(&self) -> impl Iterator<Item = (&StreamId, &NewEvent)> {
+        self.runs.iter().flat_map(|run| {
+            let stream = self.expectations.get(run.stream).map(|(stream, _)| stream);
+            stream
+                .into_iter()
+                .flat_map(|stream| run.events.iter().map(move |event| (stream, event)))
+        })
+    }
+
+    /// The setting of [`Append::durability`].
+    pub fn get_durability(&self) -> Option<Durability> {
+        self.durability
+    }
+
+    pub(crate) fn runs(&self) -> &[Run] {
+        &self.runs
+    }
+
+    pub(crate) fn into_parts(self) -> (Vec<(StreamId, ExpectedVersion)>, Vec<Run>) {
+        (self.expectations, self.runs)
+    }
+
+    /// Checks everything that can be checked without looking into a store. Every store calls this first.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] or [`Error::LimitExceeded`], about the first thing found.
+    pub fn validate(&self, limits: &Limits) -> Result<()> {
+        if let Some(error) = &self.refused {
+            return Err(error.clone());
+        }
+        LimitExceeded::check("append_streams_max", APPEND_STREAMS_MAX, self.expectations.len())?;
+        let count = self.runs.iter().map(|run| run.events.len()).sum();
+        if count == 0 {
+            return Err(InvalidArgument::Empty { what: "append" }.into());
+        }
+        LimitExceeded::check("append_events_max", limits.get_append_events_max(), count)?;
+        let mut len: usize = 0;
+        for (_, event) in self.events() {
+            event.check(limits)?;
+            len = len.saturating_add(event.text_len());
+        }
+        LimitExceeded::check("append_len_max", limits.get_append_len_max(), len)?;
+        self.validate_times()?;
+        self.validate_ids(count)
+    }
+
+    fn validate_times(&self) -> Result<()> {
+        let mut events = self.events().map(|(_, event)| event.get_recorded_at());
+        let mut before = events.next().flatten();
+        for time in events {
+            match (before, time) {
+                (None, None) => {}
+                (Some(earlier), Some(later)) if earlier <= later => before = time,
+                (Some(before), Some(given)) => {
+                    return Err(InvalidArgument::RecordedAtGoesBack { given, before }.into());
+                }
+                _ => return Err(InvalidArgument::MixedRecordedAt.into()),
+            }
+        }
+        Ok(())
+    }
+
+    fn validate_ids(&self, count: usize) -> Result<()> {
+        if count == 1 {
+            return Ok(());
+        }
+        let mut ids: Vec<_> = self.events().map(|(_, event)| event.id()).collect();
+        ids.sort_unstable();
+        let twice = ids.iter().zip(ids.iter().skip(1)).find(|(id, next)| id == next);
+        match twice {
+            None => Ok(()),
+            Some((id, _)) => Err(InvalidArgument::DuplicateEventId { id: *id }.into()),
+        }
+    }
+}
+
+/// What became of an append: the places of its events.
+///
+/// ```
+/// use annals::prelude::*;
+/// let store = MemoryStore::new();
+/// let opened = NewEvent::json("Opened", &())?;
+/// let first = store.append("a", ExpectedVersion::NoStream, [opened.clone()])?;
+/// let retry = store.append("a", ExpectedVersion::NoStream, [opened])?;
+/// assert!(!first.is_replay() && retry.is_replay());
+/// assert_eq!(retry.last_position(), first.last_position());
+/// # Ok::<(), annals::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Appended {
+    /// In the order of the append's events; at least one, none empty.
+    spans: Vec<RangeInclusive<Position>>,
+    /// In the order of their first mention; at least one.
+    versions: Vec<(StreamId, RangeInclusive<Version>)>,
+    is_replay: bool,
+}
+
+impl Appended {
+    /// For stores, which alone know the places: spans of consecutive positions in the order of the append's events, and
+    /// the versions each stream got, in the order of the append. `None` if either is empty.
+    pub fn new(
+        spans: Vec<RangeInclusive<Position>>,
+        versions: Vec<(StreamId, RangeInclusive<Version>)>,
+        is_replay: bool,
+    ) -> Option<Self> {
+        let complete = !spans.is_empty() && !versions.is_empty();
+        complete.then_some(Self { spans, versions, is_replay })
+    }
+
+    /// The positions of the events, in the order in which they were given.
+    pub fn positions(&self) -> impl Iterator<Item = Position> {
+        let numbers = self.spans.iter().flat_map(|span| span.start().get()..=span.end().get());
+        numbers.filter_map(Position::new)
+    }
+
+    /// The position of the first event.
+    pub fn first_position(&self) -> Position {
+        self.spans.first().map_or(Position::FIRST, |span| *span.start())
+    }
+
+    /// The position of the last event: the head covers it, so whoever has read up to it has read this append.
+    pub fn last_position(&self) -> Position {
+        self.spans.last().map_or(Position::FIRST, |span| *span.end())
+    }
+
+    /// The versions that each written stream got, in the order in which the streams were named.
+    pub fn versions(&self) -> &[(StreamId, RangeInclusive<Version>)] {
+        &self.versions
+    }
+
+    /// The version of the last event in the stream that was named first: the only one, for an append to one stream.
+    pub fn last_version(&self) -> Version {
+        self.versions.first().map_or(Version::FIRST, |(_, versions)| *versions.end())
+    }
+
+    /// Whether these events had been appended before, so that this call was a retry and wrote nothing.
+    pub fn is_replay(&self) -> bool {
+        self.is_replay
+    }
+}

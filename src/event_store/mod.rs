@@ -1,0 +1,164 @@
+//! The seam: [`EventStore`], the trait that every store implements and above which everything else is written.
+//!
+//! The trait is small, blocking and dyn-compatible, and free of anything that only a local disk can do: a networked store
+//! can implement it. What makes it pleasant (arguments by `impl TryInto`, builders, iterators, subscriptions) is the
+//! extension [`EventStoreExt`](crate::EventStoreExt), written once over all stores.
+//!
+//! A store of another kind is right if it passes [`testing::conformance`](crate::testing::conformance).
+
+mod append;
+mod query;
+mod read;
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+pub use append::{Append, Appended};
+pub use query::{Direction, Filter, PageEnd, PageQuery, Range, StreamInfo, StreamsQuery};
+pub(crate) use read::position_at;
+pub use read::{Events, Place, Read, ReadLog, ReadStream, StreamInfos, Streams};
+
+use crate::error::Result;
+use crate::model::{EventRef, Position, StreamId, Version};
+
+pub(crate) use append::Run;
+
+/// Takes the events of a page one by one; `Break` ends the page after the event it was given.
+pub type Visitor<'v> = dyn FnMut(EventRef<'_>) -> ControlFlow<()> + 'v;
+
+/// A store of events. Implemented by [`Store`](crate::Store) and [`MemoryStore`](crate::MemoryStore), and for references
+/// and `Arc`s of stores.
+///
+/// What an implementation promises, for all its callers on all threads: G1 to G4, G6 and G13 of docs/GUARANTEES.md.
+/// Every method fails with [`Error::Closed`](crate::Error::Closed) once the store is closed.
+pub trait EventStore: Send + Sync {
+    /// Appends all or nothing, and acknowledges.
+    ///
+    /// Where the expectation of a written stream does not hold, but the events to be written already stand at exactly the
+    /// place that was asked for (after `Exact`'s version, at the start for `NoStream`; at the very end of the stream for
+    /// `Any` and `StreamExists`), the call is a retry: it is acknowledged again with the original places.
+    ///
+    /// # Errors
+    /// [`WrongExpectedVersion`](crate::Error::WrongExpectedVersion), [`PartialRetry`](crate::Error::PartialRetry),
+    /// [`RecordedAtBeforeHead`](crate::Error::RecordedAtBeforeHead), an invalid argument, a limit: nothing was appended.
+    /// [`Indeterminate`](crate::Error::Indeterminate): it may or may not have been.
+    fn submit(&self, append: Append) -> Result<Appended>;
+
+    /// Reads one bounded page, calling `visit` for each matching event in order. Nothing past the head is seen (G6).
+    ///
+    /// `visit` may call the store. It is called while nothing is locked.
+    ///
+    /// # Errors
+    /// Damage is an error at its place, never skipped (G8); what was visited before it is right.
+    fn read_page(&self, query: &PageQuery, visit: &mut Visitor<'_>) -> Result<PageEnd>;
+
+    /// The last published position; `None` while the log is empty. It never goes back.
+    ///
+    /// # Errors
+    /// None but those of every method.
+    fn head(&self) -> Result<Option<Position>>;
+
+    /// The version of the last event of a stream; `None` if it has none.
+    ///
+    /// # Errors
+    /// Damage, or a failing disk.
+    fn tip(&self, stream: &StreamId) -> Result<Option<Version>>;
+
+    /// Some streams in the order of their ids.
+    ///
+    /// # Errors
+    /// Damage, or a failing disk.
+    fn list_streams(&self, query: &StreamsQuery) -> Result<Vec<StreamInfo>>;
+
+    /// Blocks until the head is past `after`, or `until` has come, or `cancelled` is set and [`EventStore::wake`] called.
+    /// Returns the head as it then is.
+    ///
+    /// # Errors
+    /// [`Closed`](crate::Error::Closed) as soon as the store is closed.
+    fn wait_past(
+        &self,
+        after: Option<Position>,
+        until: Option<Instant>,
+        cancelled: &AtomicBool,
+    ) -> Result<Option<Position>>;
+
+    /// Makes every waiting caller look again at its `cancelled`.
+    fn wake(&self);
+
+    /// A handle for readers and subscriptions to own. It does not keep the store open: once the store is closed, its
+    /// calls fail with [`Closed`](crate::Error::Closed).
+    fn handle(&self) -> Arc<dyn EventStore>;
+}
+
+/// Implements [`EventStore`] by handing every call to another store.
+macro_rules! forward_event_store {
+    ([$($generics:tt)*] $store:ty, $this:ident => $target:expr) => {
+        impl<$($generics)*> $crate::event_store::EventStore for $store {
+            fn submit(
+                &self,
+                append: $crate::event_store::Append,
+            ) -> $crate::error::Result<$crate::event_store::Appended> {
+                let $this = self;
+                $target.submit(append)
+            }
+
+            fn read_page(
+                &self,
+                query: &$crate::event_store::PageQuery,
+                visit: &mut $crate::event_store::Visitor<'_>,
+            ) -> $crate::error::Result<$crate::event_store::PageEnd> {
+                let $this = self;
+                $target.read_page(query, visit)
+            }
+
+            fn head(&self) -> $crate::error::Result<Option<$crate::model::Position>> {
+                let $this = self;
+                $target.head()
+            }
+
+            fn tip(
+                &self,
+                stream: &$crate::model::StreamId,
+            ) -> $crate::error::Result<Option<$crate::model::Version>> {
+                let $this = self;
+                $target.tip(stream)
+            }
+
+            fn list_streams(
+                &self,
+                query: &$crate::event_store::StreamsQuery,
+            ) -> $crate::error::Result<Vec<$crate::event_store::StreamInfo>> {
+                let $this = self;
+                $target.list_streams(query)
+            }
+
+            fn wait_past(
+                &self,
+                after: Option<$crate::model::Position>,
+                until: Option<std::time::Instant>,
+                cancelled: &std::sync::atomic::AtomicBool,
+            ) -> $crate::error::Result<Option<$crate::model::Position>> {
+                let $this = self;
+                $target.wait_past(after, until, cancelled)
+            }
+
+            fn wake(&self) {
+                let $this = self;
+                $target.wake();
+            }
+
+            fn handle(&self) -> std::sync::Arc<dyn $crate::event_store::EventStore> {
+                let $this = self;
+                $target.handle()
+            }
+        }
+    };
+}
+
+pub(crate) use forward_event_store;
+
+forward_event_store!([S: EventStore + ?Sized] &S, this => (**this));
+forward_event_store!([S: EventStore + ?Sized] Arc<S>, this => (**this));
+forward_event_store!([S: EventStore + ?Sized] Box<S>, this => (**this));

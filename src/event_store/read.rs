@@ -1,0 +1,537 @@
+//! Reading at ease, over any [`EventStore`]: builders, the owned iterator, the borrowed visitor.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use super::{Direction, EventStore, Filter, PageQuery, Range, StreamInfo, StreamsQuery};
+use crate::error::{Error, Result};
+use crate::model::{EventRef, EventType, Position, RecordedEvent, StreamId, Timestamp, Version};
+
+/// How many events an owned page holds at most: a bound on the memory of an iterator.
+const PAGE_EVENTS_MAX: usize = 1_024;
+/// How many streams a page of a listing holds at most.
+const PAGE_STREAMS_MAX: usize = 256;
+
+/// What a read counts in: [`Position`] for the log, [`Version`] for a stream.
+pub trait Place: Copy + Ord + private::Sealed {
+    #[doc(hidden)]
+    const FIRST: Self;
+    #[doc(hidden)]
+    const MAX: Self;
+    #[doc(hidden)]
+    fn step(self, direction: Direction) -> Option<Self>;
+    #[doc(hidden)]
+    fn range(scope: Option<&StreamId>, from: Self, to: Self, up_to: Position) -> Range;
+}
+
+mod private {
+    pub trait Sealed {}
+    impl Sealed for crate::model::Position {}
+    impl Sealed for crate::model::Version {}
+}
+
+impl Place for Position {
+    const FIRST: Self = Position::FIRST;
+    const MAX: Self = Position::MAX;
+
+    fn step(self, direction: Direction) -> Option<Self> {
+        match direction {
+            Direction::Forward => Some(self.next()),
+            Direction::Backward => self.previous(),
+        }
+    }
+
+    fn range(_: Option<&StreamId>, from: Self, to: Self, up_to: Position) -> Range {
+        Range::Log { from, to: to.min(up_to) }
+    }
+}
+
+impl Place for Version {
+    const FIRST: Self = Version::FIRST;
+    const MAX: Self = Version::MAX;
+
+    fn step(self, direction: Direction) -> Option<Self> {
+        match direction {
+            Direction::Forward => Some(self.next()),
+            Direction::Backward => self.previous(),
+        }
+    }
+
+    fn range(scope: Option<&StreamId>, from: Self, to: Self, up_to: Position) -> Range {
+        match scope {
+            Some(stream) => Range::Stream { stream: stream.clone(), from, to, up_to },
+            // Not reached: a read that counts in versions is made with its stream. An empty range reads nothing.
+            None => Range::Log { from: Position::MAX, to: Position::FIRST },
+        }
+    }
+}
+
+/// Reads the log. See [`Read`].
+pub type ReadLog = Read<Position>;
+/// Reads one stream. See [`Read`].
+pub type ReadStream = Read<Version>;
+
+/// A read of the log or of a stream: say from where, which way and what, then take the events.
+///
+/// The head at the moment of taking is the view: events appended later are not part of it. Reading never blocks appending.
+///
+/// ```
+/// use annals::prelude::*;
+/// let store = MemoryStore::new();
+/// for amount in [100, 200, 300] {
+///     store.append("account-1", ExpectedVersion::Any, [NewEvent::json("Deposited", &amount)?])?;
+/// }
+/// let newest: Vec<u32> = store
+///     .read_stream("account-1")
+///     .backward()
+///     .limit(2)
+///     .iter()
+///     .map(|event| event?.json())
+///     .collect::<Result<_, _>>()?;
+/// assert_eq!(newest, [300, 200]);
+/// # Ok::<(), annals::Error>(())
+/// ```
+#[derive(Clone)]
+#[must_use = "a read does nothing until its events are taken"]
+pub struct Read<P> {
+    store: Arc<dyn EventStore>,
+    stream: Option<StreamId>,
+    start: Option<Start<P>>,
+    to: P,
+    up_to: Position,
+    up_to_time: Option<Timestamp>,
+    direction: Direction,
+    filter: Filter,
+    limit: Option<u64>,
+    /// The first argument that could not be taken: taking events returns it.
+    refused: Option<Error>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Start<P> {
+    From(P),
+    After(P),
+}
+
+impl ReadLog {
+    pub(crate) fn log(store: Arc<dyn EventStore>) -> Self {
+        Self::new(store, None, None)
+    }
+
+    /// Only events of streams of this category. Given several times: of any of them.
+    pub fn category(mut self, category: impl Into<String>) -> Self {
+        self.filter = self.filter.category(category);
+        self
+    }
+
+    /// Only events of streams whose id begins with this. Given several times: with any of them.
+    pub fn stream_prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.filter = self.filter.stream_prefix(prefix);
+        self
+    }
+
+    /// Only events that match; replaces what was set before.
+    pub fn filter(mut self, filter: Filter) -> Self {
+        self.filter = filter;
+        self
+    }
+}
+
+impl ReadStream {
+    pub(crate) fn stream<S>(store: Arc<dyn EventStore>, stream: S) -> Self
+    where
+        S: TryInto<StreamId, Error: Into<Error>>,
+    {
+        match stream.try_into() {
+            Ok(stream) => Self::new(store, Some(stream), None),
+            Err(error) => Self::new(store, None, Some(error.into())),
+        }
+    }
+
+    /// The stream as it was when this version was its last.
+    pub fn as_of_version(mut self, version: Version) -> Self {
+        self.to = self.to.min(version);
+        self
+    }
+}
+
+impl<P: Place> Read<P> {
+    fn new(store: Arc<dyn EventStore>, stream: Option<StreamId>, refused: Option<Error>) -> Self {
+        Self {
+            store,
+            stream,
+            start: None,
+            to: P::MAX,
+            up_to: Position::MAX,
+            up_to_time: None,
+            direction: Direction::Forward,
+            filter: Filter::new(),
+            limit: None,
+            refused,
+        }
+    }
+
+    /// Starts at this place, included, in the direction of reading.
+    pub fn from(mut self, place: P) -> Self {
+        self.start = Some(Start::From(place));
+        self
+    }
+
+    /// Starts behind this place, in the direction of reading; `None` starts at the beginning.
+    pub fn after(mut self, place: impl Into<Option<P>>) -> Self {
+        self.start = place.into().map(Start::After);
+        self
+    }
+
+    /// Reads from the newest to the oldest.
+    pub fn backward(mut self) -> Self {
+        self.direction = Direction::Backward;
+        self
+    }
+
+    /// Takes at most this many events.
+    pub fn limit(mut self, events: u64) -> Self {
+        self.limit = Some(events);
+        self
+    }
+
+    /// Only events of these types.
+    pub fn types<T>(mut self, types: impl IntoIterator<Item = T>) -> Self
+    where
+        T: TryInto<EventType, Error: Into<Error>>,
+    {
+        for event_type in types {
+            match event_type.try_into() {
+                Ok(event_type) => self.filter = self.filter.event_type(event_type),
+                Err(error) => {
+                    self.refused.get_or_insert(error.into());
+                }
+            }
+        }
+        self
+    }
+
+    /// As it was when this position was the head.
+    pub fn as_of_position(mut self, position: Position) -> Self {
+        self.up_to = self.up_to.min(position);
+        self
+    }
+
+    /// As it was at this time: only events recorded then or before.
+    ///
+    /// # Cost
+    /// A binary search over the log for the time: about 20 reads of one event in a million.
+    pub fn as_of_time(mut self, time: Timestamp) -> Self {
+        self.up_to_time = Some(self.up_to_time.map_or(time, |before| before.min(time)));
+        self
+    }
+
+    /// The first event, in the direction of reading.
+    ///
+    /// # Errors
+    /// An argument of this read, or what the store finds.
+    pub fn first(self) -> Result<Option<RecordedEvent>> {
+        self.limit(1).iter().next().transpose()
+    }
+
+    /// The last event, in the direction of reading.
+    ///
+    /// # Errors
+    /// An argument of this read, or what the store finds.
+    pub fn last(mut self) -> Result<Option<RecordedEvent>> {
+        match self.resolve()? {
+            None => Ok(None),
+            Some(range) => {
+                let direction = match self.direction {
+                    Direction::Forward => Direction::Backward,
+                    Direction::Backward => Direction::Forward,
+                };
+                Events::new(self.store, Some(range), direction, self.filter, 1).next().transpose()
+            }
+        }
+    }
+
+    /// The events, owned. The iterator ends after the first error.
+    pub fn iter(mut self) -> Events {
+        let limit = self.limit.unwrap_or(u64::MAX);
+        match self.resolve() {
+            Ok(range) => Events::new(self.store, range, self.direction, self.filter, limit),
+            Err(error) => {
+                let mut events = Events::new(self.store, None, self.direction, self.filter, limit);
+                events.error = Some(error);
+                events
+            }
+        }
+    }
+
+    /// Visits the events without copying them, until there are no more or `visit` breaks.
+    ///
+    /// ```
+    /// use annals::prelude::*;
+    /// let store = MemoryStore::new();
+    /// store.append("a", ExpectedVersion::Any, [NewEvent::json("Happened", &1)?])?;
+    /// let mut bytes = 0;
+    /// store.read_log().for_each(|event| {
+    ///     bytes += event.payload().len();
+    ///     ControlFlow::Continue(())
+    /// })?;
+    /// assert_eq!(bytes, 1);
+    /// # Ok::<(), annals::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// An argument of this read, or what the store finds; what was visited before it is right.
+    pub fn for_each(
+        mut self,
+        mut visit: impl FnMut(EventRef<'_>) -> ControlFlow<()>,
+    ) -> Result<()> {
+        let mut rest = self.resolve()?;
+        let mut left = self.limit.unwrap_or(u64::MAX);
+        let mut flow = ControlFlow::Continue(());
+        while let Some(range) = rest.filter(|_| left > 0 && flow.is_continue()) {
+            let query = PageQuery {
+                range,
+                direction: self.direction,
+                filter: self.filter.clone(),
+                events_max: usize::try_from(left).unwrap_or(usize::MAX),
+            };
+            let end = self.store.read_page(&query, &mut |event| {
+                left -= 1;
+                flow = visit(event);
+                flow
+            })?;
+            rest = end.rest;
+        }
+        Ok(())
+    }
+
+    /// The range that this read covers at this moment; `None` if it is empty.
+    fn resolve(&mut self) -> Result<Option<Range>> {
+        if let Some(error) = self.refused.take() {
+            return Err(error);
+        }
+        let Some(head) = self.store.head()? else { return Ok(None) };
+        let mut up_to = self.up_to.min(head);
+        if let Some(time) = self.up_to_time {
+            match position_at(&*self.store, time, up_to)? {
+                Some(position) => up_to = position,
+                None => return Ok(None),
+            }
+        }
+        let start = match self.start {
+            None => None,
+            Some(Start::From(place)) => Some(place),
+            Some(Start::After(place)) => match place.step(self.direction) {
+                Some(place) => Some(place),
+                None => return Ok(None),
+            },
+        };
+        let (from, to) = match self.direction {
+            Direction::Forward => (start.unwrap_or(P::FIRST), self.to),
+            Direction::Backward => (P::FIRST, start.map_or(self.to, |start| start.min(self.to))),
+        };
+        let range = P::range(self.stream.as_ref(), from, to, up_to);
+        Ok(Some(range).filter(|range| !range.is_empty()))
+    }
+}
+
+impl<P: fmt::Debug> fmt::Debug for Read<P> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Read")
+            .field("stream", &self.stream)
+            .field("start", &self.start)
+            .field("direction", &self.direction)
+            .field("filter", &self.filter)
+            .field("limit", &self.limit)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The last position at or below `head` that was recorded at `time` or before; `None` if there is none.
+///
+/// Recorded-at never goes back along the log, so this is a binary search over positions.
+///
+/// # Errors
+/// What the store finds.
+pub(crate) fn position_at(
+    store: &dyn EventStore,
+    time: Timestamp,
+    head: Position,
+) -> Result<Option<Position>> {
+    // Invariant: everything up to `low` is at or before the time, everything from `high` on is after it.
+    let (mut low, mut high) = (0, head.get().saturating_add(1));
+    while high - low > 1 {
+        let middle = low + (high - low) / 2;
+        let Some(position) = Position::new(middle) else { break };
+        let range = Range::Log { from: position, to: position };
+        let read = Events::new(store.handle(), Some(range), Direction::Forward, Filter::new(), 1);
+        match read.last() {
+            Some(event) if event.as_ref().is_ok_and(|event| event.recorded_at() <= time) => {
+                low = middle;
+            }
+            Some(Err(error)) => return Err(error),
+            _ => high = middle,
+        }
+    }
+    Ok(Position::new(low))
+}
+
+/// The events of a read, owned. It holds no lock and no engine resource between calls, and does not keep the store open.
+pub struct Events {
+    store: Arc<dyn EventStore>,
+    rest: Option<Range>,
+    direction: Direction,
+    filter: Filter,
+    left: u64,
+    page: VecDeque<RecordedEvent>,
+    error: Option<Error>,
+}
+
+impl Events {
+    pub(crate) fn new(
+        store: Arc<dyn EventStore>,
+        range: Option<Range>,
+        direction: Direction,
+        filter: Filter,
+        limit: u64,
+    ) -> Self {
+        Self {
+            store,
+            rest: range,
+            direction,
+            filter,
+            left: limit,
+            page: VecDeque::new(),
+            error: None,
+        }
+    }
+
+    /// Reads pages until one holds an event or nothing is left. An error waits until the events before it are taken.
+    fn fill(&mut self) {
+        while self.page.is_empty() && self.error.is_none() && self.left > 0 {
+            let Some(range) = self.rest.take() else { return };
+            let query = PageQuery {
+                range,
+                direction: self.direction,
+                filter: self.filter.clone(),
+                events_max: usize::try_from(self.left).unwrap_or(usize::MAX).min(PAGE_EVENTS_MAX),
+            };
+            let page = &mut self.page;
+            let end = self.store.read_page(&query, &mut |event| {
+                page.push_back(event.to_owned());
+                ControlFlow::Continue(())
+            });
+            match end {
+                Ok(end) => self.rest = end.rest,
+                Err(error) => self.error = Some(error),
+            }
+            self.left =
+                self.left.saturating_sub(u64::try_from(self.page.len()).unwrap_or(u64::MAX));
+        }
+    }
+}
+
+impl Iterator for Events {
+    type Item = Result<RecordedEvent>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.page.is_empty() {
+            self.fill();
+        }
+        match self.page.pop_front() {
+            Some(event) => Some(Ok(event)),
+            None => self.error.take().map(|error| {
+                self.rest = None;
+                Err(error)
+            }),
+        }
+    }
+}
+
+impl std::iter::FusedIterator for Events {}
+
+impl fmt::Debug for Events {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Events")
+            .field("rest", &self.rest)
+            .field("direction", &self.direction)
+            .field("filter", &self.filter)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A listing of streams: all of them, or those with a prefix, in the order of their ids.
+#[derive(Clone)]
+#[must_use = "a listing does nothing until its streams are taken"]
+pub struct Streams {
+    store: Arc<dyn EventStore>,
+    prefix: String,
+    after: Option<StreamId>,
+}
+
+impl Streams {
+    pub(crate) fn new(store: Arc<dyn EventStore>) -> Self {
+        Self { store, prefix: String::new(), after: None }
+    }
+
+    /// Only streams whose id begins with this.
+    pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.prefix = prefix.into();
+        self
+    }
+
+    /// Only streams whose id sorts after this one.
+    pub fn after(mut self, stream: impl Into<Option<StreamId>>) -> Self {
+        self.after = stream.into();
+        self
+    }
+
+    /// The streams, with their tips. Streams that appear while it runs may or may not be listed.
+    pub fn iter(self) -> StreamInfos {
+        StreamInfos { listing: self, page: VecDeque::new(), done: false }
+    }
+}
+
+impl fmt::Debug for Streams {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Streams").field("prefix", &self.prefix).finish_non_exhaustive()
+    }
+}
+
+/// The streams of a listing. The iterator ends after the first error.
+#[derive(Debug)]
+pub struct StreamInfos {
+    listing: Streams,
+    page: VecDeque<StreamInfo>,
+    done: bool,
+}
+
+impl Iterator for StreamInfos {
+    type Item = Result<StreamInfo>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.page.is_empty() && !self.done {
+            let query = StreamsQuery {
+                prefix: self.listing.prefix.clone(),
+                after: self.listing.after.clone(),
+                streams_max: PAGE_STREAMS_MAX,
+            };
+            match self.listing.store.list_streams(&query) {
+                Ok(streams) => {
+                    self.done = streams.len() < PAGE_STREAMS_MAX;
+                    self.listing.after = streams.last().map(|stream| stream.id.clone());
+                    self.page = streams.into();
+                }
+                Err(error) => {
+                    self.done = true;
+                    return Some(Err(error));
+                }
+            }
+        }
+        self.page.pop_front().map(Ok)
+    }
+}
+
+impl std::iter::FusedIterator for StreamInfos {}

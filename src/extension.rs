@@ -1,0 +1,84 @@
+//! [`EventStoreExt`]: what makes every [`EventStore`] pleasant to use.
+
+use crate::error::{Error, Result};
+use crate::event_store::{Append, Appended, EventStore, ReadLog, ReadStream, Streams, position_at};
+use crate::model::{ExpectedVersion, NewEvent, Position, StreamId, Timestamp};
+use crate::subscription::Subscribe;
+
+/// The comfortable doors to every store: appending to one stream, reading, listing, following.
+///
+/// It is written once, over [`EventStore`], and comes with [`prelude`](crate::prelude).
+pub trait EventStoreExt: EventStore {
+    /// Appends events to one stream, all or nothing, if the stream is as expected (G1, G4). At least one event.
+    ///
+    /// Appending the same [`NewEvent`] values again with the same expectation is a retry: it is acknowledged with the
+    /// original places and writes nothing ([`Appended::is_replay`]). For appends to several streams see [`Append`].
+    ///
+    /// ```
+    /// use annals::prelude::*;
+    /// let store = MemoryStore::new();
+    /// let appended = store.append(
+    ///     "account-123",
+    ///     ExpectedVersion::NoStream,
+    ///     [NewEvent::json("Opened", &"Ada")?, NewEvent::json("Deposited", &1000)?],
+    /// )?;
+    /// assert_eq!(appended.last_version().get(), 2);
+    /// # Ok::<(), annals::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// See [`EventStore::submit`].
+    ///
+    /// # Cost
+    /// Blocks until acknowledged: with [`Durability::Sync`](crate::Durability), until the disk has synced.
+    fn append<S>(
+        &self,
+        stream: S,
+        expected: ExpectedVersion,
+        events: impl IntoIterator<Item = NewEvent>,
+    ) -> Result<Appended>
+    where
+        S: TryInto<StreamId, Error: Into<Error>>,
+    {
+        self.submit(Append::new().to(stream, expected, events))
+    }
+
+    /// Reads the log.
+    fn read_log(&self) -> ReadLog {
+        ReadLog::log(self.handle())
+    }
+
+    /// Reads one stream. One that has no events reads as empty.
+    fn read_stream<S>(&self, stream: S) -> ReadStream
+    where
+        S: TryInto<StreamId, Error: Into<Error>>,
+    {
+        ReadStream::stream(self.handle(), stream)
+    }
+
+    /// Lists streams.
+    fn streams(&self) -> Streams {
+        Streams::new(self.handle())
+    }
+
+    /// Follows the log, a stream or a category: catches up, then goes on live.
+    fn subscribe(&self) -> Subscribe {
+        Subscribe::new(self.handle())
+    }
+
+    /// The last position that was recorded at this time or before; `None` if there is none.
+    ///
+    /// # Errors
+    /// What the store finds.
+    ///
+    /// # Cost
+    /// A binary search over the log: about 20 reads of one event in a million.
+    fn position_at(&self, time: Timestamp) -> Result<Option<Position>> {
+        match self.head()? {
+            Some(head) => position_at(&*self.handle(), time, head),
+            None => Ok(None),
+        }
+    }
+}
+
+impl<S: EventStore + ?Sized> EventStoreExt for S {}

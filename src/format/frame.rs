@@ -1,0 +1,442 @@
+//! The frame: the unit on disk. The consecutive events that one append wrote to one stream.
+
+use bincode::{BorrowDecode, Encode};
+
+use super::{CONFIG, ENVELOPE_LEN, Malformed, open_envelope, seal_envelope};
+use crate::model::{
+    ContentType, EventId, EventRef, MetadataRef, NewEvent, Position, TagsRef, Timestamp, Version,
+};
+
+/// The version of a frame's encoding: its first byte.
+const FRAME_VERSION: u8 = 1;
+/// No flag is in use. Reserved: 1 redacted, 2 compressed, 4 encrypted, for a frame and for an event alike.
+const FLAGS_KNOWN: u8 = 0;
+
+/// What a frame says of all its events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FrameHeader<'a> {
+    pub(crate) first_position: Position,
+    pub(crate) stream: &'a str,
+    pub(crate) first_version: Version,
+    /// When the first event was recorded; the others say how much later.
+    pub(crate) recorded_at: Timestamp,
+    /// How many events of the same commit stand before this frame.
+    pub(crate) commit_before: u32,
+    /// How many events the whole commit has.
+    pub(crate) commit_len: u32,
+    /// How many streams the store has after this frame.
+    pub(crate) streams_after: u64,
+    /// How many events the frame has: at least one.
+    pub(crate) count: u32,
+}
+
+impl FrameHeader<'_> {
+    pub(crate) fn last_position(&self) -> Position {
+        self.first_position.plus(u64::from(self.count) - 1)
+    }
+
+    pub(crate) fn last_version(&self) -> Version {
+        self.first_version.plus(u64::from(self.count) - 1)
+    }
+
+    fn commit_first(&self) -> Position {
+        let first = self.first_position.get() - u64::from(self.commit_before);
+        Position::new(first).unwrap_or(Position::FIRST)
+    }
+
+    fn commit_last(&self) -> Position {
+        self.commit_first().plus(u64::from(self.commit_len) - 1)
+    }
+}
+
+/// A header as bincode writes it.
+#[derive(Encode, BorrowDecode)]
+struct HeaderBytes<'a> {
+    flags: u8,
+    first_position: u64,
+    stream: &'a str,
+    first_version: u64,
+    recorded_at: i64,
+    commit_before: u32,
+    commit_len: u32,
+    streams_after: u64,
+    count: u32,
+}
+
+/// An event as bincode writes it. Metadata and tags are byte strings of their own, so that they need not be decoded.
+#[derive(Encode, BorrowDecode)]
+struct EventBytes<'a> {
+    flags: u8,
+    id: [u8; 16],
+    event_type: &'a str,
+    schema_version: u32,
+    content_type: ContentTypeBytes<'a>,
+    /// Microseconds after the frame's recorded-at.
+    recorded_after: u64,
+    /// Pairs of strings, one after the other.
+    metadata: &'a [u8],
+    /// Strings, one after the other.
+    tags: &'a [u8],
+    payload: &'a [u8],
+}
+
+/// The usual content types take one byte.
+#[derive(Encode, BorrowDecode)]
+enum ContentTypeBytes<'a> {
+    Other(&'a str),
+    Json,
+    Bytes,
+    Text,
+}
+
+impl<'a> ContentTypeBytes<'a> {
+    fn of(name: &'a str) -> Self {
+        match name {
+            _ if name == ContentType::JSON.as_str() => Self::Json,
+            _ if name == ContentType::BYTES.as_str() => Self::Bytes,
+            _ if name == ContentType::TEXT.as_str() => Self::Text,
+            other => Self::Other(other),
+        }
+    }
+
+    fn name(&self) -> &'a str {
+        match self {
+            Self::Other(name) => name,
+            Self::Json => "application/json",
+            Self::Bytes => "application/octet-stream",
+            Self::Text => "text/plain; charset=utf-8",
+        }
+    }
+}
+
+/// Appends bincode's encoding to `out`. Writing to memory cannot fail, and no type here has a value that cannot be encoded.
+fn put(value: impl Encode, out: &mut Vec<u8>) {
+    let written = bincode::encode_into_std_write(value, out, CONFIG);
+    assert!(written.is_ok(), "encoding into memory failed: {written:?}");
+}
+
+/// Appends the bytes of one event to `out`, to be handed to [`encode_frame`] with those of its frame.
+pub(crate) fn encode_event(event: &NewEvent, recorded_after: u64, out: &mut Vec<u8>) {
+    let (mut metadata, mut tags) = (Vec::new(), Vec::new());
+    for pair in event.get_metadata().iter() {
+        put(pair, &mut metadata);
+    }
+    for tag in event.tags() {
+        put(tag, &mut tags);
+    }
+    let bytes = EventBytes {
+        flags: 0,
+        id: *event.id().as_bytes(),
+        event_type: event.event_type().as_str(),
+        schema_version: event.schema_version(),
+        content_type: ContentTypeBytes::of(event.content_type().as_str()),
+        recorded_after,
+        metadata: &metadata,
+        tags: &tags,
+        payload: event.payload(),
+    };
+    put(bytes, out);
+}
+
+/// The bytes of a frame: its header, then its events as [`encode_event`] wrote them.
+pub(crate) fn encode_frame(header: &FrameHeader<'_>, events: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(ENVELOPE_LEN + 64 + header.stream.len() + events.len());
+    out.extend_from_slice(&[0; ENVELOPE_LEN]);
+    let bytes = HeaderBytes {
+        flags: 0,
+        first_position: header.first_position.get(),
+        stream: header.stream,
+        first_version: header.first_version.get(),
+        recorded_at: header.recorded_at.as_micros(),
+        commit_before: header.commit_before,
+        commit_len: header.commit_len,
+        streams_after: header.streams_after,
+        count: header.count,
+    };
+    put(bytes, &mut out);
+    out.extend_from_slice(events);
+    seal_envelope(FRAME_VERSION, &mut out);
+    out
+}
+
+/// A frame whose checksum and header are right; its events are decoded one by one.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Frame<'a> {
+    pub(crate) header: FrameHeader<'a>,
+    events: &'a [u8],
+}
+
+impl<'a> Frame<'a> {
+    /// Checks the checksum, then decodes the header.
+    pub(crate) fn decode(bytes: &'a [u8]) -> Result<Self, Malformed> {
+        let body = open_envelope("frame version", FRAME_VERSION, bytes)?;
+        let (header, used): (HeaderBytes<'a>, usize) =
+            bincode::borrow_decode_from_slice(body, CONFIG)
+                .map_err(|error| Malformed::undecodable("the header of a frame", &error))?;
+        check_flags(header.flags)?;
+        let header = header.check().ok_or_else(|| {
+            Malformed::damaged("numbers that do not agree", "the header of a frame")
+        })?;
+        Ok(Self { header, events: body.get(used..).unwrap_or_default() })
+    }
+
+    /// The events in order. The iterator ends after the first that is malformed, and reports what is left over.
+    pub(crate) fn events(&self) -> FrameEvents<'a> {
+        FrameEvents { header: self.header, rest: self.events, next: 0 }
+    }
+}
+
+impl<'a> HeaderBytes<'a> {
+    fn check(self) -> Option<FrameHeader<'a>> {
+        let last = u64::from(self.count.checked_sub(1)?);
+        self.first_position.checked_add(last)?.checked_add(1)?;
+        self.first_version.checked_add(last)?.checked_add(1)?;
+        let in_commit = u64::from(self.commit_before) + u64::from(self.count);
+        let starts_in_log = u64::from(self.commit_before) < self.first_position;
+        let fits = in_commit <= u64::from(self.commit_len) && starts_in_log;
+        self.first_position.checked_add(u64::from(self.commit_len))?;
+        fits.then_some(FrameHeader {
+            first_position: Position::new(self.first_position)?,
+            stream: self.stream,
+            first_version: Version::new(self.first_version)?,
+            recorded_at: Timestamp::from_micros(self.recorded_at),
+            commit_before: self.commit_before,
+            commit_len: self.commit_len,
+            streams_after: self.streams_after,
+            count: self.count,
+        })
+    }
+}
+
+fn check_flags(flags: u8) -> Result<(), Malformed> {
+    if flags & !FLAGS_KNOWN == 0 {
+        return Ok(());
+    }
+    let (found, supported) = (u64::from(flags), u64::from(FLAGS_KNOWN));
+    Err(Malformed::Unsupported { what: "flags", found, supported })
+}
+
+/// The events of a frame.
+#[derive(Debug, Clone)]
+pub(crate) struct FrameEvents<'a> {
+    header: FrameHeader<'a>,
+    rest: &'a [u8],
+    next: u32,
+}
+
+impl<'a> FrameEvents<'a> {
+    fn decode_next(&mut self) -> Result<EventRef<'a>, Malformed> {
+        let (event, used): (EventBytes<'a>, usize) =
+            bincode::borrow_decode_from_slice(self.rest, CONFIG)
+                .map_err(|error| Malformed::undecodable("an event of a frame", &error))?;
+        self.rest = self.rest.get(used..).unwrap_or_default();
+        check_flags(event.flags)?;
+        check_list(event.metadata, next_pair)?;
+        check_list(event.tags, next_tag)?;
+        let index = u64::from(self.next);
+        let recorded_at = i64::try_from(event.recorded_after)
+            .ok()
+            .and_then(|after| self.header.recorded_at.as_micros().checked_add(after))
+            .ok_or_else(|| Malformed::damaged("a time out of range", "an event of a frame"))?;
+        Ok(EventRef {
+            id: EventId::from_bytes(event.id),
+            position: self.header.first_position.plus(index),
+            stream: self.header.stream,
+            version: self.header.first_version.plus(index),
+            recorded_at: Timestamp::from_micros(recorded_at),
+            commit_first: self.header.commit_first(),
+            commit_last: self.header.commit_last(),
+            event_type: event.event_type,
+            schema_version: event.schema_version,
+            content_type: event.content_type.name(),
+            metadata: MetadataRef::encoded(event.metadata, next_pair),
+            tags: TagsRef::encoded(event.tags, next_tag),
+            payload: event.payload,
+        })
+    }
+}
+
+impl<'a> Iterator for FrameEvents<'a> {
+    type Item = Result<EventRef<'a>, Malformed>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.next == self.header.count {
+            if self.rest.is_empty() {
+                return None;
+            }
+            let left = std::mem::take(&mut self.rest).len();
+            return Some(Err(Malformed::damaged(
+                format!("{left} bytes after the last event"),
+                "the end of a frame",
+            )));
+        }
+        let event = self.decode_next();
+        self.next += 1;
+        if event.is_err() {
+            self.next = self.header.count;
+            self.rest = &[];
+        }
+        Some(event)
+    }
+}
+
+fn next_pair<'a>(rest: &mut &'a [u8]) -> Option<(&'a str, &'a str)> {
+    let (pair, used) = bincode::borrow_decode_from_slice(rest, CONFIG).ok()?;
+    *rest = rest.get(used..)?;
+    Some(pair)
+}
+
+fn next_tag<'a>(rest: &mut &'a [u8]) -> Option<&'a str> {
+    let (tag, used) = bincode::borrow_decode_from_slice(rest, CONFIG).ok()?;
+    *rest = rest.get(used..)?;
+    Some(tag)
+}
+
+/// Proves that a list decodes to its end, so that whoever walks it later meets no error.
+fn check_list<'a, T>(
+    mut rest: &'a [u8],
+    next: impl Fn(&mut &'a [u8]) -> Option<T>,
+) -> Result<(), Malformed> {
+    while !rest.is_empty() {
+        if next(&mut rest).is_none() {
+            return Err(Malformed::damaged("bytes that do not decode", "metadata or tags"));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::model::EventType;
+
+    fn header(count: u32) -> FrameHeader<'static> {
+        FrameHeader {
+            first_position: Position::new(1000).unwrap(),
+            stream: "account-1",
+            first_version: Version::new(7).unwrap(),
+            recorded_at: Timestamp::from_micros(1_700_000_000_000_000),
+            commit_before: 2,
+            commit_len: 4,
+            streams_after: 3,
+            count,
+        }
+    }
+
+    fn golden() -> Vec<u8> {
+        let json = NewEvent::new(EventType::new("Opened").unwrap(), *b"{}")
+            .with_id(EventId::from_bytes([7; 16]))
+            .with_content_type(ContentType::JSON)
+            .metadata("user", "ada")
+            .tag("eur");
+        let other = NewEvent::new(EventType::new("Ünlü").unwrap(), [0xff, 0])
+            .with_id(EventId::from_bytes([9; 16]))
+            .with_schema_version(300)
+            .with_content_type(ContentType::new("image/png").unwrap());
+        let mut events = Vec::new();
+        encode_event(&json, 0, &mut events);
+        encode_event(&other, 5, &mut events);
+        encode_frame(&header(2), &events)
+    }
+
+    /// Format version 1, frozen: if this fails, old stores can no longer be read.
+    #[test]
+    fn a_frame_is_the_bytes_that_the_format_says() {
+        let hex: String = golden().iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hex, GOLDEN);
+    }
+
+    /// Version, crc; flags, position 1000, stream, version 7, time, place in commit 2 of 4, 3 streams, 2 events; the events.
+    const GOLDEN: &str = concat!(
+        "01790d7da3",
+        "00fbe803096163636f756e742d3107fd00803c3048140c0002040302",
+        "0007070707070707070707070707070707064f70656e65640101000904757365720361646104036575720",
+        "27b7d000909090909090909090909090909090906c39c6e6cc3bcfb2c010009696d6167652f706e670500",
+        "0002ff00"
+    );
+
+    #[test]
+    fn a_frame_is_read_as_it_was_written() {
+        let bytes = golden();
+        let frame = Frame::decode(&bytes).unwrap();
+        assert_eq!(frame.header, header(2));
+        let events: Vec<_> = frame.events().collect::<Result<_, _>>().unwrap();
+        assert_eq!(events[0].metadata().iter().collect::<Vec<_>>(), [("user", "ada")]);
+        assert_eq!(events[0].tags().iter().collect::<Vec<_>>(), ["eur"]);
+        assert_eq!(events[0].commit().start().get(), 998);
+        assert_eq!(events[0].commit().end().get(), 1001);
+        assert_eq!(events[1].position().get(), 1001);
+        assert_eq!(events[1].version().get(), 8);
+        assert_eq!(events[1].content_type(), "image/png");
+        assert_eq!(events[1].schema_version(), 300);
+        assert_eq!(events[1].recorded_at().as_micros(), 1_700_000_000_000_005);
+        assert_eq!(events[1].payload(), [0xff, 0]);
+    }
+
+    #[test]
+    fn every_flipped_bit_and_every_cut_is_noticed() {
+        let bytes = golden();
+        for bit in 0..bytes.len() * 8 {
+            let mut damaged = bytes.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            assert!(matches!(Frame::decode(&damaged), Err(Malformed::Damaged { .. })), "bit {bit}");
+        }
+        for len in 0..bytes.len() {
+            assert!(Frame::decode(&bytes[..len]).is_err(), "cut to {len}");
+        }
+    }
+
+    #[test]
+    fn a_later_version_and_an_unknown_flag_are_named_not_guessed_at() {
+        let mut later = golden();
+        seal_envelope(2, &mut later);
+        let what = "frame version";
+        let expected = Malformed::Unsupported { what, found: 2, supported: 1 };
+        assert_eq!(Frame::decode(&later).unwrap_err(), expected);
+
+        let mut flagged = golden();
+        flagged[ENVELOPE_LEN] = 4;
+        seal_envelope(FRAME_VERSION, &mut flagged);
+        let expected = Malformed::Unsupported { what: "flags", found: 4, supported: 0 };
+        assert_eq!(Frame::decode(&flagged).unwrap_err(), expected);
+    }
+
+    #[test]
+    fn bytes_left_over_after_the_last_event_are_damage() {
+        let mut longer = golden();
+        longer.push(0);
+        seal_envelope(FRAME_VERSION, &mut longer);
+        let last = Frame::decode(&longer).unwrap().events().last().unwrap();
+        assert!(matches!(last, Err(Malformed::Damaged { .. })));
+    }
+
+    proptest! {
+        /// With a right checksum around them, so that the decoder itself is reached.
+        #[test]
+        fn any_bytes_decode_or_are_refused_without_panic(
+            mut bytes in proptest::collection::vec(any::<u8>(), ENVELOPE_LEN..200)
+        ) {
+            seal_envelope(FRAME_VERSION, &mut bytes);
+            if let Ok(frame) = Frame::decode(&bytes) {
+                for event in frame.events().take(1000).flatten() {
+                    prop_assert!(event.metadata().iter().count() <= bytes.len());
+                }
+            }
+        }
+
+        /// One byte of a right frame changed and resealed: what a hostile writer would do.
+        #[test]
+        fn a_resealed_frame_decodes_or_is_refused_without_panic(
+            at in ENVELOPE_LEN..golden().len(), byte: u8
+        ) {
+            let mut bytes = golden();
+            bytes[at] = byte;
+            seal_envelope(FRAME_VERSION, &mut bytes);
+            if let Ok(frame) = Frame::decode(&bytes) {
+                prop_assert!(frame.events().take(1000).count() <= 1000);
+            }
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! The bytes: pure encoding and decoding of everything annals puts on a disk. docs/FORMAT.md specifies every byte.
+//!
+//! This is the only module that knows `bincode` and `crc32fast`. It does no I/O. Whatever the bytes are, decoding ends
+//! with a value or with [`Malformed`]: it never panics and never allocates by a length that it was told.
+//!
+//! A checksum is always over the raw bytes and checked before they are decoded.
+
+mod frame;
+mod identity;
+mod key;
+mod record;
+mod watermark;
+
+pub(crate) use frame::{Frame, FrameHeader, encode_event, encode_frame};
+pub(crate) use identity::{Identity, STORE_FILE_LEN};
+pub(crate) use key::{log_key, parse_log_key, stream_key, stream_of, stream_prefix};
+pub(crate) use record::{decode_record, encode_record};
+pub(crate) use watermark::{SLOT_LEN, Slot, Watermark};
+
+use crate::error::Error;
+
+/// The version of the directory layout and of everything in it, as `STORE` carries it.
+pub const FORMAT_VERSION: u32 = 1;
+
+/// How bincode writes: little-endian, variable-length integers. Also what `wincode` can write.
+const CONFIG: bincode::config::Configuration = bincode::config::standard();
+
+/// Why bytes are not what they should be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Malformed {
+    /// Damaged: what was found, and what was expected.
+    Damaged { found: String, expected: String },
+    /// Whole, but written by a later version.
+    Unsupported { what: &'static str, found: u64, supported: u64 },
+}
+
+impl Malformed {
+    fn damaged(found: impl Into<String>, expected: impl Into<String>) -> Self {
+        Self::Damaged { found: found.into(), expected: expected.into() }
+    }
+
+    fn undecodable(what: &'static str, error: &bincode::error::DecodeError) -> Self {
+        Self::damaged(format!("bytes that do not decode ({error})"), what)
+    }
+
+    /// The error for a caller who knows where the bytes were.
+    pub(crate) fn at(self, place: impl Into<String>) -> Error {
+        let place = place.into();
+        match self {
+            Self::Damaged { found, expected } => Error::Corruption { place, found, expected },
+            Self::Unsupported { what, found, supported } => {
+                Error::UnsupportedFormat { what: format!("{what} in {place}"), found, supported }
+            }
+        }
+    }
+}
+
+/// Splits `bytes` into its leading version byte, its checksum and the rest; checks the checksum, then the version.
+///
+/// The layout is shared by frames and records: version, crc32 (big-endian) of the version and of everything after the
+/// checksum, then the rest.
+fn open_envelope<'a>(
+    what: &'static str,
+    supported: u8,
+    bytes: &'a [u8],
+) -> Result<&'a [u8], Malformed> {
+    let Some((&[version, a, b, c, d], rest)) = bytes.split_first_chunk::<ENVELOPE_LEN>() else {
+        return Err(Malformed::damaged(
+            format!("{} bytes", bytes.len()),
+            "a version and a checksum",
+        ));
+    };
+    check_crc(u32::from_be_bytes([a, b, c, d]), crc(version, rest))?;
+    if version != supported {
+        return Err(Malformed::Unsupported {
+            what,
+            found: u64::from(version),
+            supported: u64::from(supported),
+        });
+    }
+    Ok(rest)
+}
+
+/// Fills in the checksum of an envelope whose first five bytes were left for it and the version.
+fn seal_envelope(version: u8, bytes: &mut [u8]) {
+    if let Some((head, rest)) = bytes.split_first_chunk_mut::<ENVELOPE_LEN>() {
+        let [a, b, c, d] = crc(version, rest).to_be_bytes();
+        *head = [version, a, b, c, d];
+    }
+}
+
+/// Version and checksum.
+const ENVELOPE_LEN: usize = 5;
+
+fn crc(version: u8, rest: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&[version]);
+    hasher.update(rest);
+    hasher.finalize()
+}
+
+fn check_crc(stored: u32, computed: u32) -> Result<(), Malformed> {
+    if stored == computed {
+        return Ok(());
+    }
+    Err(Malformed::damaged(
+        format!("bytes with the checksum {computed:08x}"),
+        format!("the checksum {stored:08x} that is stored with them"),
+    ))
+}

@@ -1,0 +1,53 @@
+//! Small records beside the events: version, checksum, the key they belong to, a body.
+//!
+//! The key stands in the record too, so that a record under a wrong key is noticed.
+
+use bincode::{BorrowDecode, Encode};
+
+use super::{CONFIG, ENVELOPE_LEN, Malformed, open_envelope, seal_envelope};
+
+const RECORD_VERSION: u8 = 1;
+
+#[derive(Encode, BorrowDecode)]
+struct RecordBytes<'a> {
+    owner: &'a [u8],
+    body: &'a [u8],
+}
+
+/// The bytes of a record for the key `owner`.
+pub(crate) fn encode_record(owner: &[u8], body: &[u8]) -> Vec<u8> {
+    let mut out = vec![0; ENVELOPE_LEN];
+    let written = bincode::encode_into_std_write(RecordBytes { owner, body }, &mut out, CONFIG);
+    assert!(written.is_ok(), "encoding into memory failed: {written:?}");
+    seal_envelope(RECORD_VERSION, &mut out);
+    out
+}
+
+/// The body of the record that stands under the key `owner`.
+pub(crate) fn decode_record<'a>(owner: &[u8], bytes: &'a [u8]) -> Result<&'a [u8], Malformed> {
+    let rest = open_envelope("record version", RECORD_VERSION, bytes)?;
+    let (record, used): (RecordBytes<'a>, usize) = bincode::borrow_decode_from_slice(rest, CONFIG)
+        .map_err(|error| Malformed::undecodable("a record", &error))?;
+    if record.owner != owner || used != rest.len() {
+        return Err(Malformed::damaged("the record of another key", "the record of this key"));
+    }
+    Ok(record.body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_read_under_its_own_key_alone() {
+        let bytes = encode_record(b"key", b"body");
+        assert_eq!(bytes[ENVELOPE_LEN..], *b"\x03key\x04body");
+        assert_eq!(decode_record(b"key", &bytes), Ok(&b"body"[..]));
+        assert!(decode_record(b"yek", &bytes).is_err());
+        for bit in 0..bytes.len() * 8 {
+            let mut damaged = bytes.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            assert!(decode_record(b"key", &damaged).is_err());
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! The published head: the last position that readers may see. Writers publish, readers look, followers wait.
+//!
+//! It never goes back, and moves only after the events below it are written as durably as was asked (G6).
+
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::Instant;
+
+use crate::error::{Error, Result};
+use crate::model::Position;
+
+/// The published head of one store.
+pub(crate) struct Head {
+    /// 0 while the log is empty: the one place where "none" is a number, since it must be swapped in one step.
+    published: AtomicU64,
+    closed: AtomicBool,
+    waiting: AtomicUsize,
+    gate: Mutex<()>,
+    moved: Condvar,
+}
+
+impl Head {
+    pub(crate) fn new(published: Option<Position>) -> Self {
+        Self {
+            published: AtomicU64::new(published.map_or(0, Position::get)),
+            closed: AtomicBool::new(false),
+            waiting: AtomicUsize::new(0),
+            gate: Mutex::new(()),
+            moved: Condvar::new(),
+        }
+    }
+
+    pub(crate) fn current(&self) -> Option<Position> {
+        Position::new(self.published.load(Ordering::SeqCst))
+    }
+
+    /// The head, unless the store is closed.
+    pub(crate) fn get(&self) -> Result<Option<Position>> {
+        if self.closed.load(Ordering::SeqCst) {
+            return Err(Error::Closed);
+        }
+        Ok(self.current())
+    }
+
+    /// Makes everything up to `head` visible, and wakes who waits for it.
+    pub(crate) fn publish(&self, head: Position) {
+        let before = self.published.swap(head.get(), Ordering::SeqCst);
+        assert!(before < head.get(), "the head would go back from {before} to {head}");
+        // A waiter counts itself before it looks at the head: either it sees the new head, or we see it waiting.
+        if self.waiting.load(Ordering::SeqCst) > 0 {
+            self.wake();
+        }
+    }
+
+    /// Makes every waiting caller look again.
+    pub(crate) fn wake(&self) {
+        // Taken so that nobody is between looking and waiting.
+        drop(self.gate.lock().unwrap_or_else(PoisonError::into_inner));
+        self.moved.notify_all();
+    }
+
+    /// From now on every call fails with [`Error::Closed`], those that wait included.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+        self.wake();
+    }
+
+    /// Blocks until the head is past `after`, `until` has come, or `cancelled` is set and [`Head::wake`] called.
+    pub(crate) fn wait_past(
+        &self,
+        after: Option<Position>,
+        until: Option<Instant>,
+        cancelled: &AtomicBool,
+    ) -> Result<Option<Position>> {
+        if self.get()? > after {
+            return self.get();
+        }
+        let mut gate = self.gate.lock().unwrap_or_else(PoisonError::into_inner);
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        let reached = loop {
+            match self.get() {
+                Ok(head) if head <= after && !cancelled.load(Ordering::SeqCst) => {}
+                reached => break reached,
+            }
+            gate = match until {
+                None => self.moved.wait(gate).unwrap_or_else(PoisonError::into_inner),
+                Some(until) => match until.checked_duration_since(Instant::now()) {
+                    None => break self.get(),
+                    Some(left) => {
+                        let woken = self.moved.wait_timeout(gate, left);
+                        woken.unwrap_or_else(PoisonError::into_inner).0
+                    }
+                },
+            };
+        };
+        self.waiting.fetch_sub(1, Ordering::SeqCst);
+        reached
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+    use std::time::Duration;
+
+    use super::*;
+
+    const NEVER: AtomicBool = AtomicBool::new(false);
+
+    #[test]
+    fn a_waiter_wakes_for_each_reason_there_is() {
+        let head = Head::new(None);
+        let soon = Instant::now() + Duration::from_millis(1);
+        assert_eq!(head.wait_past(None, Some(soon), &NEVER).unwrap(), None);
+        let cancelled = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let waiter = scope.spawn(|| head.wait_past(None, None, &cancelled));
+            cancelled.store(true, Ordering::SeqCst);
+            head.wake();
+            assert_eq!(waiter.join().unwrap().unwrap(), None);
+            let waiter = scope.spawn(|| head.wait_past(None, None, &NEVER));
+            head.publish(Position::FIRST);
+            assert_eq!(waiter.join().unwrap().unwrap(), Some(Position::FIRST));
+            let waiter = scope.spawn(|| head.wait_past(Some(Position::FIRST), None, &NEVER));
+            head.close();
+            assert!(matches!(waiter.join().unwrap(), Err(Error::Closed)));
+        });
+    }
+
+    #[test]
+    fn no_wake_up_is_lost_between_two_threads_that_take_turns() {
+        let (ping, pong) = (Head::new(None), Head::new(None));
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                for turn in 1..=20_000 {
+                    ping.wait_past(Position::new(turn - 1), None, &NEVER).unwrap();
+                    pong.publish(Position::new(turn).unwrap());
+                }
+            });
+            for turn in 1..=20_000 {
+                ping.publish(Position::new(turn).unwrap());
+                pong.wait_past(Position::new(turn - 1), None, &NEVER).unwrap();
+            }
+        });
+    }
+}

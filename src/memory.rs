@@ -1,0 +1,285 @@
+//! [`MemoryStore`]: the same contract without a disk, for tests.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::Bound;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Instant, SystemTime};
+
+use crate::commit::validate::{Committed, Shape, Tip, Verdict, validate};
+use crate::error::{Error, Result};
+use crate::event_store::{
+    Append, Appended, Direction, EventStore, PageEnd, PageQuery, Range, StreamInfo, StreamsQuery,
+    Visitor,
+};
+use crate::head::Head;
+use crate::model::{
+    EventId, Limits, Position, RecordedAs, RecordedEvent, StreamId, Timestamp, Version,
+};
+use crate::options::Clock;
+
+/// How many events a page looks at, matching or not.
+const PAGE_EVENTS_MAX: usize = 1_024;
+
+/// A store in memory: all that [`Store`](crate::Store) promises but for what survives. Clones share it; it stays open until
+/// [`MemoryStore::close`].
+///
+/// ```
+/// use annals::prelude::*;
+/// let store = MemoryStore::new();
+/// store.append("account-1", ExpectedVersion::NoStream, [NewEvent::json("Opened", &"Ada")?])?;
+/// assert_eq!(store.head()?, Some(Position::FIRST));
+/// # Ok::<(), annals::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct MemoryStore {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    history: RwLock<History>,
+    head: Head,
+    limits: Limits,
+    clock: Clock,
+}
+
+#[derive(Default)]
+struct History {
+    log: Vec<Arc<RecordedEvent>>,
+    /// Indexes into the log.
+    streams: BTreeMap<StreamId, Vec<usize>>,
+}
+
+impl Default for MemoryStore {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl MemoryStore {
+    /// An empty store with the system's clock.
+    pub fn new() -> Self {
+        Self::with(Limits::default(), || Timestamp::from(SystemTime::now()))
+    }
+
+    /// An empty store with limits and a clock of the caller's.
+    pub fn with(limits: Limits, clock: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
+        let history = RwLock::new(History::default());
+        let (head, clock): (_, Clock) = (Head::new(None), Arc::new(clock));
+        Self { inner: Arc::new(Inner { history, head, limits, clock }) }
+    }
+
+    /// Closes the store for all its clones: every later call fails with [`Error::Closed`], those that wait included.
+    pub fn close(&self) {
+        self.inner.head.close();
+    }
+}
+
+impl EventStore for MemoryStore {
+    fn submit(&self, append: Append) -> Result<Appended> {
+        let Inner { history, head, limits, clock } = &*self.inner;
+        append.validate(limits)?;
+        let mut history = history.write().unwrap_or_else(PoisonError::into_inner);
+        head.get()?;
+        match validate(&Shape::of(&append), &mut *history)? {
+            Verdict::Replay(appended) => Ok(appended),
+            Verdict::Append(tips) => {
+                let appended = history.add(append, &tips, clock())?;
+                head.publish(appended.last_position());
+                Ok(appended)
+            }
+        }
+    }
+
+    fn read_page(&self, query: &PageQuery, visit: &mut Visitor<'_>) -> Result<PageEnd> {
+        let Some(head) = self.inner.head.get()? else { return Ok(PageEnd { rest: None }) };
+        let history = self.inner.history.read().unwrap_or_else(PoisonError::into_inner);
+        let page = history.page(query, head);
+        drop(history);
+        for (event, rest) in page.events {
+            if visit((*event).as_ref()).is_break() {
+                return Ok(PageEnd { rest });
+            }
+        }
+        Ok(PageEnd { rest: page.rest })
+    }
+
+    fn head(&self) -> Result<Option<Position>> {
+        self.inner.head.get()
+    }
+
+    fn tip(&self, stream: &StreamId) -> Result<Option<Version>> {
+        self.inner.head.get()?;
+        let history = self.inner.history.read().unwrap_or_else(PoisonError::into_inner);
+        Ok(history.streams.get(stream).and_then(|events| version(events.len())))
+    }
+
+    fn list_streams(&self, query: &StreamsQuery) -> Result<Vec<StreamInfo>> {
+        self.inner.head.get()?;
+        let history = self.inner.history.read().unwrap_or_else(PoisonError::into_inner);
+        let after = query.after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+        let streams = history.streams.range::<StreamId, _>((after, Bound::Unbounded));
+        let streams = streams.filter(|(id, _)| id.as_str().starts_with(&query.prefix));
+        let infos = streams.filter_map(|(id, events)| {
+            Some(StreamInfo { id: id.clone(), tip: version(events.len())? })
+        });
+        Ok(infos.take(query.streams_max).collect())
+    }
+
+    fn wait_past(
+        &self,
+        after: Option<Position>,
+        until: Option<Instant>,
+        cancelled: &AtomicBool,
+    ) -> Result<Option<Position>> {
+        self.inner.head.wait_past(after, until, cancelled)
+    }
+
+    fn wake(&self) {
+        self.inner.head.wake();
+    }
+
+    fn handle(&self) -> Arc<dyn EventStore> {
+        Arc::new(self.clone())
+    }
+}
+
+fn version(count: usize) -> Option<Version> {
+    u64::try_from(count).ok().and_then(Version::new)
+}
+
+fn index(place: u64) -> usize {
+    usize::try_from(place - 1).unwrap_or(usize::MAX)
+}
+
+/// Some events, each with what is left of the range after it.
+struct Page {
+    events: Vec<(Arc<RecordedEvent>, Option<Range>)>,
+    rest: Option<Range>,
+}
+
+impl History {
+    fn add(
+        &mut self,
+        append: Append,
+        tips: &[Option<Version>],
+        now: Timestamp,
+    ) -> Result<Appended> {
+        let last = self.log.last().map(|event| event.recorded_at());
+        let given = append.events().next().and_then(|(_, event)| event.get_recorded_at());
+        if let Some((given, last)) = given.zip(last).filter(|(given, last)| given < last) {
+            return Err(Error::RecordedAtBeforeHead { given, last });
+        }
+        let now = last.map_or(now, |last| last.max(now));
+        let first = Position::after(self.log.last().map(|event| event.position()));
+        let count = u64::try_from(append.events().count()).unwrap_or(u64::MAX);
+        let commit = first..=first.plus(count.saturating_sub(1));
+        let (expectations, runs) = append.into_parts();
+        let mut position = first;
+        for run in runs {
+            let Some((stream, _)) = expectations.get(run.stream) else { continue };
+            let events = self.streams.entry(stream.clone()).or_default();
+            for event in run.events {
+                let place = RecordedAs {
+                    stream: stream.clone(),
+                    version: Version::after(version(events.len())),
+                    position,
+                    recorded_at: event.get_recorded_at().unwrap_or(now),
+                    commit: commit.clone(),
+                };
+                events.push(self.log.len());
+                self.log.push(Arc::new(RecordedEvent::new(event, place)));
+                position = position.next();
+            }
+        }
+        let versions = expectations.into_iter().zip(tips).filter_map(|((stream, _), before)| {
+            let last = version(self.streams.get(&stream)?.len())?;
+            let first = Version::after(*before);
+            (first <= last).then_some((stream, first..=last))
+        });
+        Appended::new(vec![commit], versions.collect(), false).ok_or(Error::Closed)
+    }
+
+    fn page(&self, query: &PageQuery, head: Position) -> Page {
+        let mut rest = Some(query.range.clone()).filter(|range| !range.is_empty());
+        let mut events = Vec::new();
+        for _ in 0..PAGE_EVENTS_MAX {
+            let Some(range) = rest.take() else { break };
+            let Some((event, left)) = self.step(range, query.direction, head) else { break };
+            rest = left;
+            if query.filter.matches(&(*event).as_ref()) {
+                events.push((event, rest.clone()));
+                if events.len() >= query.events_max {
+                    break;
+                }
+            }
+        }
+        Page { events, rest }
+    }
+
+    /// The next event of a range, and what is left of the range after it.
+    fn step(
+        &self,
+        range: Range,
+        direction: Direction,
+        head: Position,
+    ) -> Option<(Arc<RecordedEvent>, Option<Range>)> {
+        let (event, rest) = match range {
+            Range::Log { from, to } => {
+                let to = to.min(head);
+                let (at, rest) = match direction {
+                    Direction::Forward => (from, Some(Range::Log { from: from.next(), to })),
+                    Direction::Backward => (to, to.previous().map(|to| Range::Log { from, to })),
+                };
+                if from > to {
+                    return None;
+                }
+                (self.log.get(index(at.get()))?.clone(), rest)
+            }
+            Range::Stream { stream, from, to, up_to } => {
+                let events = self.streams.get(&stream)?;
+                let up_to = up_to.min(head);
+                let count = events.partition_point(|event| {
+                    self.log.get(*event).is_some_and(|event| event.position() <= up_to)
+                });
+                let to = to.min(version(count)?);
+                if from > to {
+                    return None;
+                }
+                let (at, from, to) = match direction {
+                    Direction::Forward => (from, from.next(), Some(to)),
+                    Direction::Backward => (to, from, to.previous()),
+                };
+                let event = self.log.get(*events.get(index(at.get()))?)?.clone();
+                (event, to.map(|to| Range::Stream { stream, from, to, up_to }))
+            }
+        };
+        Some((event, rest.filter(|range| !range.is_empty())))
+    }
+}
+
+impl Committed for History {
+    fn tip(&mut self, stream: &StreamId) -> Result<Option<Tip>> {
+        let last = self.streams.get(stream).and_then(|events| self.log.get(*events.last()?));
+        Ok(last.map(|event| Tip { version: event.version(), id: event.id() }))
+    }
+
+    fn places(
+        &mut self,
+        stream: &StreamId,
+        from: Version,
+        count: usize,
+    ) -> Result<Vec<(EventId, Position)>> {
+        let events = self.streams.get(stream).map(Vec::as_slice).unwrap_or_default();
+        let events = events.iter().skip(index(from.get())).take(count);
+        let events = events.filter_map(|event| self.log.get(*event));
+        Ok(events.map(|event| (event.id(), event.position())).collect())
+    }
+}
+
+impl fmt::Debug for MemoryStore {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("MemoryStore").field("head", &self.inner.head.current()).finish()
+    }
+}

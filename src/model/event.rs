@@ -1,0 +1,351 @@
+//! [`NewEvent`]: a fact before it is appended, and the names it carries.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::limits::{
+    CONTENT_TYPE_LEN_MAX, EVENT_TYPE_LEN_MAX, Limits, TAG_LEN_MAX, TAGS_COUNT_MAX, check_name,
+};
+use super::{
+    CAUSATION_ID, CORRELATION_ID, CheckError, InvalidArgument, LimitExceeded, Metadata, Timestamp,
+};
+
+/// The identity of an event: 16 bytes, a UUID v7 unless the caller gives one. It makes a retry recognisable; it is never
+/// used for order.
+///
+/// ```
+/// use annals::EventId;
+/// let id = EventId::random();
+/// assert_eq!(id.to_string().parse::<EventId>()?, id);
+/// # Ok::<(), annals::InvalidArgument>(())
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EventId([u8; 16]);
+
+impl EventId {
+    /// A new UUID v7.
+    pub fn random() -> Self {
+        Self(Uuid::now_v7().into_bytes())
+    }
+
+    /// The id with these bytes: any 16 will do.
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    /// Its bytes.
+    pub const fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+}
+
+impl From<Uuid> for EventId {
+    fn from(uuid: Uuid) -> Self {
+        Self(uuid.into_bytes())
+    }
+}
+
+impl fmt::Display for EventId {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Uuid::from_bytes(self.0).fmt(out)
+    }
+}
+
+impl fmt::Debug for EventId {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, out)
+    }
+}
+
+impl FromStr for EventId {
+    type Err = InvalidArgument;
+
+    fn from_str(text: &str) -> Result<Self, InvalidArgument> {
+        text.parse::<Uuid>().map(Self::from).map_err(|_| InvalidArgument::Unreadable {
+            what: "an event id (a UUID)",
+            text: text.to_owned(),
+        })
+    }
+}
+
+/// The name of a kind of event, such as `MoneyDeposited`: 1 to [`EVENT_TYPE_LEN_MAX`] bytes of UTF-8 without control
+/// characters. Choose it once: it is stored with every event, independent of the names in your code.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EventType(Arc<str>);
+
+impl EventType {
+    /// Checks the name.
+    ///
+    /// # Errors
+    /// [`InvalidArgument`]: empty, too long, or with a control character.
+    pub fn new(name: impl AsRef<str>) -> Result<Self, InvalidArgument> {
+        check_name("event type", name.as_ref(), EVENT_TYPE_LEN_MAX)?;
+        Ok(Self(name.as_ref().into()))
+    }
+
+    /// A name that a checked frame holds: not checked again.
+    pub(crate) fn trusted(name: &str) -> Self {
+        Self(name.into())
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for EventType {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(out)
+    }
+}
+
+impl fmt::Debug for EventType {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(out)
+    }
+}
+
+impl PartialEq<str> for EventType {
+    fn eq(&self, name: &str) -> bool {
+        &*self.0 == name
+    }
+}
+
+impl PartialEq<&str> for EventType {
+    fn eq(&self, name: &&str) -> bool {
+        &*self.0 == *name
+    }
+}
+
+impl TryFrom<&str> for EventType {
+    type Error = InvalidArgument;
+
+    fn try_from(name: &str) -> Result<Self, InvalidArgument> {
+        Self::new(name)
+    }
+}
+
+impl TryFrom<String> for EventType {
+    type Error = InvalidArgument;
+
+    fn try_from(name: String) -> Result<Self, InvalidArgument> {
+        Self::new(name)
+    }
+}
+
+impl From<&EventType> for EventType {
+    fn from(name: &EventType) -> Self {
+        name.clone()
+    }
+}
+
+/// What the bytes of a payload are, as a media type. 1 to [`CONTENT_TYPE_LEN_MAX`] bytes, no control characters.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ContentType(Cow<'static, str>);
+
+impl ContentType {
+    /// `application/json`
+    pub const JSON: Self = Self(Cow::Borrowed("application/json"));
+    /// `application/octet-stream`: bytes that only the application understands.
+    pub const BYTES: Self = Self(Cow::Borrowed("application/octet-stream"));
+    /// `text/plain; charset=utf-8`
+    pub const TEXT: Self = Self(Cow::Borrowed("text/plain; charset=utf-8"));
+
+    /// Checks the name.
+    ///
+    /// # Errors
+    /// [`InvalidArgument`]: empty, too long, or with a control character.
+    pub fn new(name: impl AsRef<str>) -> Result<Self, InvalidArgument> {
+        check_name("content type", name.as_ref(), CONTENT_TYPE_LEN_MAX)?;
+        Ok(Self::trusted(name.as_ref()))
+    }
+
+    /// A name that a checked frame holds: not checked again, and not copied where it is a known one.
+    pub(crate) fn trusted(name: &str) -> Self {
+        let known = [Self::JSON, Self::BYTES, Self::TEXT].into_iter().find(|known| known.0 == name);
+        known.unwrap_or_else(|| Self(Cow::Owned(name.to_owned())))
+    }
+
+    /// The media type as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ContentType {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(out)
+    }
+}
+
+/// A fact that is yet to be appended.
+///
+/// Its [`EventId`] is fixed when it is built: appending the same value again is a retry, and is recognised as one.
+///
+/// ```
+/// use annals::NewEvent;
+/// let event = NewEvent::json("MoneyDeposited", &serde_json::json!({ "amount": 1000 }))?
+///     .tag("eur")
+///     .metadata("user", "ada");
+/// assert_eq!(event.payload(), br#"{"amount":1000}"#);
+/// assert_eq!(event.clone().id(), event.id());
+/// # Ok::<(), annals::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewEvent {
+    pub(super) id: EventId,
+    pub(super) event_type: EventType,
+    pub(super) schema_version: u32,
+    pub(super) content_type: ContentType,
+    pub(super) metadata: Metadata,
+    pub(super) tags: Vec<String>,
+    pub(super) payload: Vec<u8>,
+    pub(super) recorded_at: Option<Timestamp>,
+}
+
+impl NewEvent {
+    /// An event with a payload of bytes, of the content type [`ContentType::BYTES`] until another is set.
+    pub fn new(event_type: EventType, payload: impl Into<Vec<u8>>) -> Self {
+        Self {
+            id: EventId::random(),
+            event_type,
+            schema_version: 1,
+            content_type: ContentType::BYTES,
+            metadata: Metadata::new(),
+            tags: Vec::new(),
+            payload: payload.into(),
+            recorded_at: None,
+        }
+    }
+
+    /// The payload as JSON: `Err` where the value has no JSON form. [`NewEvent::json`] is the door to it.
+    pub(crate) fn encode_json(
+        event_type: EventType,
+        value: &impl Serialize,
+    ) -> Result<Self, serde_json::Error> {
+        let payload = serde_json::to_vec(value)?;
+        Ok(Self::new(event_type, payload).with_content_type(ContentType::JSON))
+    }
+
+    /// Gives the event an id of the caller's own, such as one derived from the command that caused it.
+    pub fn with_id(mut self, id: impl Into<EventId>) -> Self {
+        self.id = id.into();
+        self
+    }
+
+    /// Says which shape of its type the payload has; the first is 1, the default.
+    pub fn with_schema_version(mut self, version: u32) -> Self {
+        self.schema_version = version;
+        self
+    }
+
+    /// Says what the bytes of the payload are.
+    pub fn with_content_type(mut self, content_type: ContentType) -> Self {
+        self.content_type = content_type;
+        self
+    }
+
+    /// Adds a metadata pair; a key that is there already gets the new value.
+    pub fn metadata(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.metadata.set(key, value);
+        self
+    }
+
+    /// Replaces all metadata.
+    pub fn with_metadata(mut self, metadata: Metadata) -> Self {
+        self.metadata = metadata;
+        self
+    }
+
+    /// Adds a tag: 1 to [`TAG_LEN_MAX`] bytes without control characters.
+    pub fn tag(mut self, tag: impl Into<String>) -> Self {
+        self.tags.push(tag.into());
+        self
+    }
+
+    /// Sets the correlation id: the piece of work that this event belongs to.
+    pub fn correlated_by(self, id: impl fmt::Display) -> Self {
+        self.metadata(CORRELATION_ID, id.to_string())
+    }
+
+    /// Sets the causation id: the command or event that this event follows from.
+    pub fn caused_by(self, id: impl fmt::Display) -> Self {
+        self.metadata(CAUSATION_ID, id.to_string())
+    }
+
+    /// Records the event at this time instead of the clock's: for history that comes from elsewhere. It may not lie
+    /// before the last event of the log; of one append, all events carry such a time or none does.
+    pub fn recorded_at(mut self, time: Timestamp) -> Self {
+        self.recorded_at = Some(time);
+        self
+    }
+
+    /// Its identity.
+    pub fn id(&self) -> EventId {
+        self.id
+    }
+
+    /// The name of its kind.
+    pub fn event_type(&self) -> &EventType {
+        &self.event_type
+    }
+
+    /// The shape of its payload.
+    pub fn schema_version(&self) -> u32 {
+        self.schema_version
+    }
+
+    /// What the bytes of the payload are.
+    pub fn content_type(&self) -> &ContentType {
+        &self.content_type
+    }
+
+    /// All metadata.
+    pub fn get_metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+
+    /// All tags.
+    pub fn tags(&self) -> &[String] {
+        &self.tags
+    }
+
+    /// The payload.
+    pub fn payload(&self) -> &[u8] {
+        &self.payload
+    }
+
+    /// The time given by [`NewEvent::recorded_at`].
+    pub fn get_recorded_at(&self) -> Option<Timestamp> {
+        self.recorded_at
+    }
+
+    /// Everything of variable length, in bytes: what counts towards `append_len_max`.
+    pub(crate) fn text_len(&self) -> usize {
+        let tags: usize = self.tags.iter().map(String::len).sum();
+        self.payload.len()
+            + self.metadata.text_len()
+            + tags
+            + self.event_type.as_str().len()
+            + self.content_type.as_str().len()
+    }
+
+    pub(crate) fn check(&self, limits: &Limits) -> Result<(), CheckError> {
+        LimitExceeded::check("payload_len_max", limits.get_payload_len_max(), self.payload.len())?;
+        if self.schema_version == 0 {
+            return Err(InvalidArgument::SchemaVersionZero.into());
+        }
+        self.metadata.check()?;
+        LimitExceeded::check("tags_count_max", TAGS_COUNT_MAX, self.tags.len())?;
+        for tag in &self.tags {
+            check_name("tag", tag, TAG_LEN_MAX)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,95 @@
+//! What can be wrong with an argument. A call refused for one of these changed nothing (G13).
+
+use super::{EventId, StreamId};
+
+/// An argument that can never be right, whatever the store holds: fix the call.
+#[non_exhaustive]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidArgument {
+    /// A name or list that must hold something is empty.
+    #[error("{what} is empty")]
+    Empty {
+        /// What was empty.
+        what: &'static str,
+    },
+    /// A name is longer than it may be.
+    #[error("{what} is {len} bytes long, at most {len_max} are allowed")]
+    TooLong {
+        /// What was too long.
+        what: &'static str,
+        /// How long it may be, in bytes.
+        len_max: usize,
+        /// How long it was, in bytes.
+        len: usize,
+    },
+    /// A name holds a control character.
+    #[error("{what} holds the control character U+{code:04X} at byte {at}")]
+    ControlCharacter {
+        /// What held it.
+        what: &'static str,
+        /// Where, as a byte index.
+        at: usize,
+        /// Its code point.
+        code: u32,
+    },
+    /// A name begins with `$`, which annals keeps for itself.
+    #[error("{what} {name:?} begins with '$': such names are reserved")]
+    Reserved {
+        /// What was reserved.
+        what: &'static str,
+        /// The name that was given.
+        name: String,
+    },
+    /// Text that should be a number, an id or a time is not.
+    #[error("{text:?} is not {what}")]
+    Unreadable {
+        /// What it should have been.
+        what: &'static str,
+        /// The text as given.
+        text: String,
+    },
+    /// Schema versions count from 1.
+    #[error("schema version 0: schema versions count from 1")]
+    SchemaVersionZero,
+    /// The same event id stands twice in one append.
+    #[error("event id {id} stands twice in one append: each event needs an id of its own")]
+    DuplicateEventId {
+        /// The id.
+        id: EventId,
+    },
+    /// One append expects two different versions of one stream.
+    #[error("stream {stream} is given two different expected versions in one append")]
+    TwoExpectations {
+        /// The stream.
+        stream: StreamId,
+    },
+    /// Some events of an append carry a recorded-at of their own and others do not.
+    #[error("of one append, either all events carry a recorded-at of their own or none does")]
+    MixedRecordedAt,
+    /// A recorded-at goes back within one append.
+    #[error("recorded-at goes back within one append: {given} after {before}")]
+    RecordedAtGoesBack {
+        /// The time that was given.
+        given: super::Timestamp,
+        /// The later one before it.
+        before: super::Timestamp,
+    },
+}
+
+/// Something is larger than the store takes: send less, or raise the limit if it is a configured one.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{limit} is {max}, got {got}")]
+pub struct LimitExceeded {
+    /// Which limit.
+    pub limit: &'static str,
+    /// What it allows.
+    pub max: usize,
+    /// What was asked for.
+    pub got: usize,
+}
+
+impl LimitExceeded {
+    pub(crate) fn check(limit: &'static str, max: usize, got: usize) -> Result<(), Self> {
+        if got <= max { Ok(()) } else { Err(Self { limit, max, got }) }
+    }
+}

@@ -1,0 +1,30 @@
+//! The words: what annals talks about, as plain values.
+//!
+//! An **event** is an immutable fact ([`NewEvent`] before it is appended, [`RecordedEvent`] after). The events of one
+//! thing form a **stream** ([`StreamId`]), numbered by [`Version`]; all events of a store form the **log**, numbered by
+//! [`Position`] in commit order. An append says of each stream what version it expects there ([`ExpectedVersion`]).
+//!
+//! Nothing here does I/O, starts a thread or knows how bytes lie on a disk. Each type owns the error of its own
+//! validation ([`InvalidArgument`], [`LimitExceeded`]), so that `error` can stand on this module.
+
+mod event;
+mod expected;
+mod invalid;
+pub mod limits;
+mod metadata;
+mod position;
+mod recorded;
+mod stream;
+mod timestamp;
+
+pub use event::{ContentType, EventId, EventType, NewEvent};
+pub use expected::ExpectedVersion;
+pub use invalid::{InvalidArgument, LimitExceeded};
+pub use limits::Limits;
+pub use metadata::{CAUSATION_ID, CORRELATION_ID, Metadata, MetadataRef, TagsRef};
+pub use position::{Position, Version};
+pub use recorded::{EventRef, RecordedAs, RecordedEvent};
+pub use stream::StreamId;
+pub use timestamp::Timestamp;
+
+pub(crate) use metadata::CheckError;

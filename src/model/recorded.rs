@@ -1,0 +1,237 @@
+//! [`RecordedEvent`] and its borrowed form [`EventRef`]: a fact that has its place.
+
+use std::ops::RangeInclusive;
+
+use super::stream::category_of;
+use super::{
+    ContentType, EventId, EventType, Metadata, MetadataRef, NewEvent, Position, StreamId, TagsRef,
+    Timestamp, Version,
+};
+
+/// Where and when an event was recorded: what a store adds to a [`NewEvent`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordedAs {
+    /// The stream it was appended to.
+    pub stream: StreamId,
+    /// Its place in the stream.
+    pub version: Version,
+    /// Its place in the log.
+    pub position: Position,
+    /// When it was recorded; never earlier than the event before it in the log.
+    pub recorded_at: Timestamp,
+    /// The positions of its whole commit: all events that were appended with it, itself included.
+    pub commit: RangeInclusive<Position>,
+}
+
+/// An immutable fact with its place in the store. Owned; [`EventRef`] is the borrowed form.
+///
+/// ```
+/// use annals::prelude::*;
+/// let store = MemoryStore::new();
+/// store.append("account-1", ExpectedVersion::NoStream, [NewEvent::json("Opened", &"Ada")?])?;
+/// let event = store.read_stream("account-1").first()?.unwrap();
+/// assert_eq!(event.event_type().as_str(), "Opened");
+/// assert_eq!(event.json::<String>()?, "Ada");
+/// assert_eq!((event.version(), event.position()), (Version::FIRST, Position::FIRST));
+/// # Ok::<(), annals::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordedEvent {
+    place: RecordedAs,
+    event: NewEvent,
+}
+
+impl RecordedEvent {
+    /// Joins an event with its place: for stores, which alone know it.
+    pub fn new(mut event: NewEvent, place: RecordedAs) -> Self {
+        event.recorded_at = None;
+        Self { place, event }
+    }
+
+    /// Its identity.
+    pub fn id(&self) -> EventId {
+        self.event.id
+    }
+
+    /// Its place in the log.
+    pub fn position(&self) -> Position {
+        self.place.position
+    }
+
+    /// The stream it belongs to.
+    pub fn stream(&self) -> &StreamId {
+        &self.place.stream
+    }
+
+    /// Its place in the stream.
+    pub fn version(&self) -> Version {
+        self.place.version
+    }
+
+    /// When it was recorded (UTC); never earlier than the event before it in the log.
+    pub fn recorded_at(&self) -> Timestamp {
+        self.place.recorded_at
+    }
+
+    /// The positions of its whole commit: all events that were appended with it, itself included.
+    pub fn commit(&self) -> RangeInclusive<Position> {
+        self.place.commit.clone()
+    }
+
+    /// The name of its kind.
+    pub fn event_type(&self) -> &EventType {
+        &self.event.event_type
+    }
+
+    /// The shape of its payload.
+    pub fn schema_version(&self) -> u32 {
+        self.event.schema_version
+    }
+
+    /// What the bytes of the payload are.
+    pub fn content_type(&self) -> &ContentType {
+        &self.event.content_type
+    }
+
+    /// Text pairs beside the payload.
+    pub fn metadata(&self) -> &Metadata {
+        &self.event.metadata
+    }
+
+    /// Its tags.
+    pub fn tags(&self) -> &[String] {
+        &self.event.tags
+    }
+
+    /// The payload.
+    pub fn payload(&self) -> &[u8] {
+        &self.event.payload
+    }
+
+    /// The borrowed form.
+    pub fn as_ref(&self) -> EventRef<'_> {
+        EventRef {
+            id: self.id(),
+            position: self.position(),
+            stream: self.place.stream.as_str(),
+            version: self.version(),
+            recorded_at: self.recorded_at(),
+            commit_first: *self.place.commit.start(),
+            commit_last: *self.place.commit.end(),
+            event_type: self.event.event_type.as_str(),
+            schema_version: self.event.schema_version,
+            content_type: self.event.content_type.as_str(),
+            metadata: self.event.metadata.as_ref(),
+            tags: TagsRef::owned(&self.event.tags),
+            payload: &self.event.payload,
+        }
+    }
+}
+
+/// A recorded event, borrowed from the page it was read in: nothing is copied until [`EventRef::to_owned`].
+#[derive(Debug, Clone, Copy)]
+pub struct EventRef<'a> {
+    pub(crate) id: EventId,
+    pub(crate) position: Position,
+    pub(crate) stream: &'a str,
+    pub(crate) version: Version,
+    pub(crate) recorded_at: Timestamp,
+    pub(crate) commit_first: Position,
+    pub(crate) commit_last: Position,
+    pub(crate) event_type: &'a str,
+    pub(crate) schema_version: u32,
+    pub(crate) content_type: &'a str,
+    pub(crate) metadata: MetadataRef<'a>,
+    pub(crate) tags: TagsRef<'a>,
+    pub(crate) payload: &'a [u8],
+}
+
+impl<'a> EventRef<'a> {
+    /// Its identity.
+    pub fn id(&self) -> EventId {
+        self.id
+    }
+
+    /// Its place in the log.
+    pub fn position(&self) -> Position {
+        self.position
+    }
+
+    /// The id of the stream it belongs to.
+    pub fn stream(&self) -> &'a str {
+        self.stream
+    }
+
+    /// The category of its stream.
+    pub fn category(&self) -> &'a str {
+        category_of(self.stream)
+    }
+
+    /// Its place in the stream.
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
+    /// When it was recorded (UTC); never earlier than the event before it in the log.
+    pub fn recorded_at(&self) -> Timestamp {
+        self.recorded_at
+    }
+
+    /// The positions of its whole commit: all events that were appended with it, itself included.
+    pub fn commit(&self) -> RangeInclusive<Position> {
+        self.commit_first..=self.commit_last
+    }
+
+    /// The name of its kind.
+    pub fn event_type(&self) -> &'a str {
+        self.event_type
+    }
+
+    /// The shape of its payload.
+    pub fn schema_version(&self) -> u32 {
+        self.schema_version
+    }
+
+    /// What the bytes of the payload are.
+    pub fn content_type(&self) -> &'a str {
+        self.content_type
+    }
+
+    /// Text pairs beside the payload.
+    pub fn metadata(&self) -> MetadataRef<'a> {
+        self.metadata
+    }
+
+    /// Its tags.
+    pub fn tags(&self) -> TagsRef<'a> {
+        self.tags
+    }
+
+    /// The payload.
+    pub fn payload(&self) -> &'a [u8] {
+        self.payload
+    }
+
+    /// A copy of its own.
+    pub fn to_owned(&self) -> RecordedEvent {
+        RecordedEvent {
+            place: RecordedAs {
+                stream: StreamId::trusted(self.stream),
+                version: self.version,
+                position: self.position,
+                recorded_at: self.recorded_at,
+                commit: self.commit(),
+            },
+            event: NewEvent {
+                id: self.id,
+                event_type: EventType::trusted(self.event_type),
+                schema_version: self.schema_version,
+                content_type: ContentType::trusted(self.content_type),
+                metadata: self.metadata.to_owned(),
+                tags: self.tags.to_owned(),
+                payload: self.payload.to_vec(),
+                recorded_at: None,
+            },
+        }
+    }
+}

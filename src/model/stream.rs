@@ -1,0 +1,115 @@
+//! [`StreamId`]: the name of a stream, and its category.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use super::InvalidArgument;
+use super::limits::{STREAM_ID_LEN_MAX, check_name};
+
+/// The name of a stream: 1 to [`STREAM_ID_LEN_MAX`] bytes of UTF-8 without control characters, not beginning with `$`.
+///
+/// Its **category** is the part before the first `-` (the whole id where there is none), so `account-7` and `account-8`
+/// are both of the category `account`. Ids are compared and sorted as their bytes. Cloning is cheap.
+///
+/// ```
+/// use annals::StreamId;
+/// let stream = StreamId::new("account-123-eur")?;
+/// assert_eq!(stream.category(), "account");
+/// assert!(StreamId::new("$mine").is_err());
+/// assert!(StreamId::new("two\nlines").is_err());
+/// # Ok::<(), annals::InvalidArgument>(())
+/// ```
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StreamId(Arc<str>);
+
+impl StreamId {
+    /// Checks the name.
+    ///
+    /// # Errors
+    /// [`InvalidArgument`]: empty, too long, with a control character, or reserved.
+    pub fn new(id: impl AsRef<str>) -> Result<Self, InvalidArgument> {
+        let id = id.as_ref();
+        check_name("stream id", id, STREAM_ID_LEN_MAX)?;
+        if id.starts_with('$') {
+            return Err(InvalidArgument::Reserved { what: "stream id", name: id.to_owned() });
+        }
+        Ok(Self(id.into()))
+    }
+
+    /// An id that a checked frame holds, or that a store vouches for: not checked again.
+    pub(crate) fn trusted(id: &str) -> Self {
+        Self(id.into())
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The part before the first `-`; the whole id where there is none.
+    pub fn category(&self) -> &str {
+        category_of(&self.0)
+    }
+}
+
+/// The category of a stream id: the part before the first `-`.
+pub(super) fn category_of(id: &str) -> &str {
+    id.split_once('-').map_or(id, |(category, _)| category)
+}
+
+impl fmt::Display for StreamId {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(out)
+    }
+}
+
+impl fmt::Debug for StreamId {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(out)
+    }
+}
+
+impl AsRef<str> for StreamId {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for StreamId {
+    type Err = InvalidArgument;
+
+    fn from_str(id: &str) -> Result<Self, InvalidArgument> {
+        Self::new(id)
+    }
+}
+
+impl TryFrom<&str> for StreamId {
+    type Error = InvalidArgument;
+
+    fn try_from(id: &str) -> Result<Self, InvalidArgument> {
+        Self::new(id)
+    }
+}
+
+impl TryFrom<&String> for StreamId {
+    type Error = InvalidArgument;
+
+    fn try_from(id: &String) -> Result<Self, InvalidArgument> {
+        Self::new(id)
+    }
+}
+
+impl TryFrom<String> for StreamId {
+    type Error = InvalidArgument;
+
+    fn try_from(id: String) -> Result<Self, InvalidArgument> {
+        Self::new(id)
+    }
+}
+
+impl From<&StreamId> for StreamId {
+    fn from(id: &StreamId) -> Self {
+        id.clone()
+    }
+}

@@ -1,0 +1,128 @@
+//! How a store is opened: [`StoreOptions`], and what an acknowledgement is worth: [`Durability`].
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use crate::model::{Limits, Timestamp};
+
+/// What an acknowledged append survives (G5).
+///
+/// | | the process is killed | the machine loses power |
+/// |---|---|---|
+/// | `Sync` | kept | kept |
+/// | `Buffered` | kept | the newest may be lost: always a suffix of the log, never a hole in it |
+///
+/// A `Sync` append makes all earlier `Buffered` ones durable too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
+pub enum Durability {
+    /// Acknowledged after the write-ahead log was synced to the disk.
+    #[default]
+    Sync,
+    /// Acknowledged after the operating system took the write.
+    Buffered,
+}
+
+/// Where a store takes the time from.
+pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// How a store is opened. [`Store::options`](crate::Store::options) makes one with the defaults.
+///
+/// ```no_run
+/// use annals::{Durability, Store};
+/// let store = Store::options().durability(Durability::Buffered).block_cache_bytes(256 << 20).open("bank.annals")?;
+/// # Ok::<(), annals::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct StoreOptions {
+    pub(crate) durability: Durability,
+    pub(crate) block_cache_bytes: usize,
+    pub(crate) memtable_bytes: usize,
+    pub(crate) tip_cache_streams: usize,
+    pub(crate) limits: Limits,
+    pub(crate) create: bool,
+    pub(crate) read_only: bool,
+    pub(crate) clock: Clock,
+}
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        Self {
+            durability: Durability::Sync,
+            block_cache_bytes: 64 << 20,
+            memtable_bytes: 64 << 20,
+            tip_cache_streams: 100_000,
+            limits: Limits::default(),
+            create: true,
+            read_only: false,
+            clock: Arc::new(|| Timestamp::from(SystemTime::now())),
+        }
+    }
+}
+
+impl StoreOptions {
+    /// What appends survive unless they say otherwise; [`Durability::Sync`] by default.
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.durability = durability;
+        self
+    }
+
+    /// Memory for blocks read from disk, their indexes and filters; 64 MiB by default.
+    pub fn block_cache_bytes(mut self, bytes: usize) -> Self {
+        self.block_cache_bytes = bytes;
+        self
+    }
+
+    /// Memory for events that are in the write-ahead log but not yet in a table file; 64 MiB by default. It also bounds
+    /// the write-ahead log, and so the time that opening takes after a crash.
+    pub fn memtable_bytes(mut self, bytes: usize) -> Self {
+        self.memtable_bytes = bytes;
+        self
+    }
+
+    /// How many streams' tips are remembered, so that an append need not look them up; 100,000 by default, about
+    /// 100 bytes each.
+    pub fn tip_cache_streams(mut self, streams: usize) -> Self {
+        self.tip_cache_streams = streams;
+        self
+    }
+
+    /// What is refused as too large; the hard maxima of [`limits`](crate::limits) by default.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Whether opening a missing or empty directory for writing creates a store there; it does by default.
+    pub fn create(mut self, create: bool) -> Self {
+        self.create = create;
+        self
+    }
+
+    /// Opens for reading only: appends are refused, nothing is created, and several readers may open the store at once,
+    /// but not beside a writer.
+    pub fn read_only(mut self, read_only: bool) -> Self {
+        self.read_only = read_only;
+        self
+    }
+
+    /// Takes the time from elsewhere: for tests.
+    pub fn clock(mut self, clock: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+}
+
+impl fmt::Debug for StoreOptions {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("StoreOptions")
+            .field("durability", &self.durability)
+            .field("block_cache_bytes", &self.block_cache_bytes)
+            .field("memtable_bytes", &self.memtable_bytes)
+            .field("tip_cache_streams", &self.tip_cache_streams)
+            .field("limits", &self.limits)
+            .field("create", &self.create)
+            .field("read_only", &self.read_only)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,500 @@
+//! Reading up to the head: one bounded page at a time.
+//!
+//! A page's frames are copied out of the engine, then everything is let go, then they are checked and visited. So a
+//! reader holds no lock and no engine resource while the visitor runs, and closing a store never waits for a reader's
+//! code. What was asked for is either visited in order without a gap, or an error says where it is damaged (G8).
+
+use std::cell::Cell;
+use std::fmt;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::event_store::{Direction, PageEnd, PageQuery, Range, StreamInfo, StreamsQuery, Visitor};
+use crate::format::{Frame, log_key, parse_log_key, stream_key, stream_of, stream_prefix};
+use crate::head::Head;
+use crate::model::{EventRef, Position, StreamId, Version};
+use crate::storage::{Disk, Family, Storage};
+
+/// A page is closed once it holds this many bytes of frames: little enough to stay in a processor's cache.
+const PAGE_LEN_TARGET: usize = 256 * 1024;
+/// A page buffer that grew beyond this is given back instead of kept for the next page.
+const PAGE_LEN_KEPT: usize = 1024 * 1024;
+
+thread_local! {
+    /// The buffer of this thread's last page, for its next one. A visitor that reads in turn finds none, and makes its own.
+    static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// Reads one store up to its head.
+pub(crate) struct Reader {
+    storage: Arc<Storage>,
+    head: Arc<Head>,
+}
+
+/// Where frames lie on disk: a family and, in `streams`, one stream of it. Counts in positions or in versions.
+#[derive(Clone, Copy)]
+struct Shelf<'q> {
+    stream: Option<&'q StreamId>,
+}
+
+/// A stretch of places on a shelf, both ends included.
+#[derive(Clone, Copy)]
+struct Span {
+    from: u64,
+    to: u64,
+}
+
+/// Frames copied out of the engine, each with the place that its key says.
+struct Page {
+    bytes: Vec<u8>,
+    frames: Vec<(u64, std::ops::Range<usize>)>,
+    end: PageEnded,
+}
+
+/// Why a page holds no more frames.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum PageEnded {
+    /// It is large enough; more follow.
+    Full,
+    /// The next frame lies beyond the span.
+    Span,
+    /// There is no further frame on the shelf.
+    Shelf,
+}
+
+impl Reader {
+    pub(crate) fn new(storage: Arc<Storage>, head: Arc<Head>) -> Self {
+        Self { storage, head }
+    }
+
+    pub(crate) fn read_page(&self, query: &PageQuery, visit: &mut Visitor<'_>) -> Result<PageEnd> {
+        let nothing = Ok(PageEnd { rest: None });
+        let Some(head) = self.head.get()? else { return nothing };
+        if query.range.is_empty() || query.events_max == 0 {
+            let rest = Some(query.range.clone()).filter(|range| !range.is_empty());
+            return Ok(PageEnd { rest });
+        }
+        let (shelf, span, up_to) = match &query.range {
+            Range::Log { from, to } => {
+                let to = (*to).min(head);
+                (Shelf { stream: None }, Span { from: from.get(), to: to.get() }, to)
+            }
+            Range::Stream { stream, from, to, up_to } => {
+                let span = Span { from: from.get(), to: to.get() };
+                (Shelf { stream: Some(stream) }, span, (*up_to).min(head))
+            }
+        };
+        if span.from > span.to {
+            return nothing;
+        }
+        let span = match (shelf.stream, query.direction) {
+            (Some(stream), Direction::Backward) => {
+                let last = self.storage.with(|disk| version_at(disk, stream, span.to, up_to))?;
+                match last {
+                    Some(last) if last.get() >= span.from => Span { to: last.get(), ..span },
+                    _ => return nothing,
+                }
+            }
+            _ => span,
+        };
+        let page = self.storage.with(|disk| fetch(disk, shelf, span, query))?;
+        let rest = Walk { shelf, span, up_to, query, left: query.events_max }.page(&page, visit);
+        if page.bytes.capacity() <= PAGE_LEN_KEPT {
+            SPARE.set(page.bytes);
+        }
+        Ok(PageEnd { rest: rest?.map(|span| shelf.range(span, up_to)) })
+    }
+
+    pub(crate) fn tip(&self, stream: &StreamId) -> Result<Option<Version>> {
+        let Some(head) = self.head.get()? else { return Ok(None) };
+        self.storage.with(|disk| version_at(disk, stream, u64::MAX, head))
+    }
+
+    pub(crate) fn list_streams(&self, query: &StreamsQuery) -> Result<Vec<StreamInfo>> {
+        let Some(head) = self.head.get()? else { return Ok(Vec::new()) };
+        let mut streams = Vec::new();
+        // Every key of a stream lies between its id followed by 0 and its id followed by 1.
+        let mut behind = query.after.as_ref().map(|stream| past_stream(stream.as_str()));
+        while streams.len() < query.streams_max {
+            let start = match &behind {
+                Some(behind) if behind.as_slice() > query.prefix.as_bytes() => behind.as_slice(),
+                _ => query.prefix.as_bytes(),
+            };
+            let info = self.storage.with(|disk| {
+                let Some(id) = next_stream(disk, start)? else { return Ok(None) };
+                let tip = version_at(disk, &id, u64::MAX, head)?;
+                Ok(Some((id, tip)))
+            })?;
+            match info {
+                Some((id, tip)) if id.as_str().starts_with(&query.prefix) => {
+                    behind = Some(past_stream(id.as_str()));
+                    // A stream whose first append is not yet published is not there yet.
+                    streams.extend(tip.map(|tip| StreamInfo { id, tip }));
+                }
+                _ => break,
+            }
+        }
+        Ok(streams)
+    }
+}
+
+fn past_stream(id: &str) -> Vec<u8> {
+    let mut key = id.as_bytes().to_vec();
+    key.push(1);
+    key
+}
+
+/// The first stream whose keys are not below `start`.
+fn next_stream(disk: &Disk, start: &[u8]) -> Result<Option<StreamId>> {
+    let mut found = Ok(None);
+    disk.scan(Family::Streams, start, Direction::Forward, |key, _| {
+        if key < start {
+            return ControlFlow::Continue(());
+        }
+        found = match stream_of(key) {
+            Some((stream, _)) => Ok(Some(StreamId::trusted(stream))),
+            None => Err(bad_key(Family::Streams, key)),
+        };
+        ControlFlow::Break(())
+    })?;
+    found
+}
+
+/// The last version of a stream at or below `version` that was recorded at or below the position `up_to`.
+pub(crate) fn version_at(
+    disk: &Disk,
+    stream: &StreamId,
+    version: u64,
+    up_to: Position,
+) -> Result<Option<Version>> {
+    let Some(version) = Version::new(version) else { return Ok(None) };
+    let Some((first, last, position)) = frame_at(disk, stream, version)? else { return Ok(None) };
+    let within = |first: Version, last: Version, position: Position| {
+        let count = up_to.get().checked_sub(position.get())?;
+        Some(first.plus(count).min(last).min(version))
+    };
+    if let Some(found) = within(first, last, position) {
+        return Ok(Some(found));
+    }
+    // The frames below are older. Everything up to `low` was recorded in time, everything from `high` on was not.
+    let (mut low, mut high) = (0, first.get());
+    let mut found = None;
+    while high - low > 1 {
+        let Some(middle) = Version::new(low + (high - low) / 2) else { break };
+        let Some((first, last, position)) = frame_at(disk, stream, middle)? else {
+            let spot = Spot { family: Family::Streams, stream: Some(stream), place: middle.get() };
+            return Err(spot.corruption("nothing", "a frame: later versions are there"));
+        };
+        match within(first, last, position) {
+            Some(version) => {
+                found = Some(version);
+                low = last.get().min(high - 1);
+            }
+            None => high = first.get(),
+        }
+    }
+    Ok(found)
+}
+
+/// The frame of a stream that holds this version, or the last one below it: its first and last version and its position.
+fn frame_at(
+    disk: &Disk,
+    stream: &StreamId,
+    version: Version,
+) -> Result<Option<(Version, Version, Position)>> {
+    let start = stream_key(stream.as_str(), version);
+    let mut found = Ok(None);
+    disk.scan(Family::Streams, &start, Direction::Backward, |key, value| {
+        if let Some((id, first)) = stream_of(key).filter(|(id, _)| *id == stream.as_str()) {
+            let spot = Spot { family: Family::Streams, stream: Some(stream), place: first.get() };
+            found = spot.decode(value).and_then(|frame| {
+                let header = frame.header;
+                spot.agree((id, first), (header.stream, header.first_version))?;
+                Ok(Some((first, header.last_version(), header.first_position)))
+            });
+        }
+        ControlFlow::Break(())
+    })?;
+    found
+}
+
+/// Copies the frames of a span, as many as make a page.
+fn fetch(disk: &Disk, shelf: Shelf<'_>, span: Span, query: &PageQuery) -> Result<Page> {
+    let mut page = Page { bytes: SPARE.take(), frames: Vec::new(), end: PageEnded::Shelf };
+    page.bytes.clear();
+    // Each frame has at least one event; of the first, those before the span may be passed over.
+    let frames_max = if query.filter.is_all() { query.events_max } else { usize::MAX };
+    let prefix = shelf.stream.map(|stream| stream_prefix(stream.as_str())).unwrap_or_default();
+    let start = match query.direction {
+        Direction::Forward => span.from,
+        Direction::Backward => span.to,
+    };
+    let mut bad = None;
+    disk.scan(shelf.family(), &shelf.key(start), query.direction, |key, value| {
+        let Some(place) = key.strip_prefix(prefix.as_slice()).and_then(parse_log_key) else {
+            // Another stream: before ours where the scan begins below it, or after it.
+            if shelf.stream.is_none() {
+                bad = Some(bad_key(Family::Events, key));
+                return ControlFlow::Break(());
+            }
+            let is_before = query.direction == Direction::Forward && key < prefix.as_slice();
+            return if is_before { ControlFlow::Continue(()) } else { ControlFlow::Break(()) };
+        };
+        let place = place.get();
+        if query.direction == Direction::Forward && place > span.to {
+            page.end = PageEnded::Span;
+            return ControlFlow::Break(());
+        }
+        if page.frames.len() >= frames_max || page.bytes.len() >= PAGE_LEN_TARGET {
+            page.end = PageEnded::Full;
+            return ControlFlow::Break(());
+        }
+        let begin = page.bytes.len();
+        page.bytes.extend_from_slice(value);
+        page.frames.push((place, begin..page.bytes.len()));
+        if query.direction == Direction::Backward && place <= span.from {
+            page.end = PageEnded::Span;
+            return ControlFlow::Break(());
+        }
+        ControlFlow::Continue(())
+    })?;
+    bad.map_or(Ok(page), Err)
+}
+
+/// One walk over the frames of a page.
+struct Walk<'q> {
+    shelf: Shelf<'q>,
+    span: Span,
+    /// Events above this position are not part of the view.
+    up_to: Position,
+    query: &'q PageQuery,
+    left: usize,
+}
+
+/// What a frame left to do.
+enum Step {
+    /// Go on with the next frame.
+    On,
+    /// The view ends within this frame.
+    EndOfView,
+    /// The page is full, or the visitor has had enough: this place is the next to read.
+    Stop(Option<u64>),
+}
+
+impl<'q> Walk<'q> {
+    /// Visits the frames; returns what is left of the span.
+    fn page(&mut self, page: &Page, visit: &mut Visitor<'_>) -> Result<Option<Span>> {
+        let forward = self.query.direction == Direction::Forward;
+        // The place that the next frame must hold: no frame may be missing between two others.
+        let mut next = if forward { self.span.from } else { self.span.to };
+        for (index, (key_place, range)) in page.frames.iter().enumerate() {
+            let spot = Spot { place: *key_place, ..self.shelf.spot() };
+            let frame = spot.decode(page.bytes.get(range.clone()).unwrap_or_default())?;
+            let (first, last) = self.shelf.extent(&frame, &spot)?;
+            let is_tip = page.frames.len() == 1 && page.end == PageEnded::Shelf;
+            if last < next && is_tip && self.shelf.stream.is_some() {
+                // The stream ends below the span.
+                return Ok(None);
+            }
+            // The first may begin or end beyond the span; each further one joins the one before it.
+            let joins = if index == 0 {
+                first <= next && next <= last
+            } else {
+                next == if forward { first } else { last }
+            };
+            if !joins {
+                return Err(self.missing(next, Some(*key_place)));
+            }
+            match self.frame(&frame, (first, last), &spot, visit)? {
+                Step::On => {}
+                Step::EndOfView => return Ok(None),
+                Step::Stop(rest) => return Ok(rest.and_then(|rest| self.rest(rest))),
+            }
+            match if forward { last.checked_add(1) } else { first.checked_sub(1) } {
+                Some(place) => next = place,
+                None => return Ok(None),
+            }
+        }
+        let rest = self.rest(next);
+        // A stream may end before the span does, at its tip. Nothing else may.
+        let may_end_early = forward && self.shelf.stream.is_some() && page.end == PageEnded::Shelf;
+        match page.end {
+            PageEnded::Full => Ok(rest),
+            _ if rest.is_none() || may_end_early => Ok(None),
+            _ => Err(self.missing(next, None)),
+        }
+    }
+
+    /// Visits the events of one frame that are part of the span and the view and match.
+    fn frame(
+        &mut self,
+        frame: &Frame<'_>,
+        (first, last): (u64, u64),
+        spot: &Spot<'_>,
+        visit: &mut Visitor<'_>,
+    ) -> Result<Step> {
+        let header = &frame.header;
+        let ends_view = header.last_position() > self.up_to;
+        if header.first_position > self.up_to {
+            return Ok(Step::EndOfView);
+        }
+        let forward = self.query.direction == Direction::Forward;
+        let matches_stream = self.query.filter.matches_stream(header.stream);
+        if forward {
+            for event in frame.events() {
+                let event = event.map_err(|malformed| malformed.at(spot.to_string()))?;
+                if matches_stream && self.event(&event, visit).is_break() {
+                    return Ok(Step::Stop(self.place_of(&event).checked_add(1)));
+                }
+            }
+            let is_end = ends_view || last >= self.span.to;
+            return Ok(if is_end { Step::EndOfView } else { Step::On });
+        }
+        let events: Result<Vec<_>, _> = frame.events().collect();
+        let events = events.map_err(|malformed| malformed.at(spot.to_string()))?;
+        for event in events.iter().rev().filter(|_| matches_stream) {
+            if self.event(event, visit).is_break() {
+                return Ok(Step::Stop(self.place_of(event).checked_sub(1)));
+            }
+        }
+        Ok(if first <= self.span.from { Step::EndOfView } else { Step::On })
+    }
+
+    fn event(&mut self, event: &EventRef<'_>, visit: &mut Visitor<'_>) -> ControlFlow<()> {
+        let place = self.place_of(event);
+        let is_within = self.span.from <= place && place <= self.span.to;
+        if !is_within
+            || event.position > self.up_to
+            || !self.query.filter.matches_type(event.event_type)
+        {
+            return ControlFlow::Continue(());
+        }
+        self.left -= 1;
+        visit(*event)?;
+        if self.left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+
+    fn place_of(&self, event: &EventRef<'_>) -> u64 {
+        match self.shelf.stream {
+            None => event.position.get(),
+            Some(_) => event.version.get(),
+        }
+    }
+
+    /// What is left of the span when `next` is the next place to read.
+    fn rest(&self, next: u64) -> Option<Span> {
+        let rest = match self.query.direction {
+            Direction::Forward => Span { from: next, ..self.span },
+            Direction::Backward => Span { to: next, ..self.span },
+        };
+        (rest.from <= rest.to && rest.to > 0).then_some(rest)
+    }
+
+    fn missing(&self, next: u64, found: Option<u64>) -> Error {
+        let found = match found {
+            None => "no frame".to_owned(),
+            Some(found) => format!("a frame that begins at {found}"),
+        };
+        let spot = Spot { place: next, ..self.shelf.spot() };
+        spot.corruption(found, format!("the frame that holds {next}"))
+    }
+}
+
+impl<'q> Shelf<'q> {
+    fn family(self) -> Family {
+        if self.stream.is_some() { Family::Streams } else { Family::Events }
+    }
+
+    fn key(self, place: u64) -> Vec<u8> {
+        match (self.stream, Version::new(place), Position::new(place)) {
+            (Some(stream), Some(version), _) => stream_key(stream.as_str(), version),
+            (None, _, Some(position)) => log_key(position).to_vec(),
+            // Places count from 1.
+            _ => Vec::new(),
+        }
+    }
+
+    fn spot(self) -> Spot<'q> {
+        Spot { family: self.family(), stream: self.stream, place: 0 }
+    }
+
+    /// The first and last place of a frame on this shelf, after checking that its key says the same.
+    fn extent(self, frame: &Frame<'_>, spot: &Spot<'_>) -> Result<(u64, u64)> {
+        let header = &frame.header;
+        match self.stream {
+            None => {
+                spot.agree(spot.place, header.first_position.get())?;
+                Ok((header.first_position.get(), header.last_position().get()))
+            }
+            Some(stream) => {
+                let found = (header.stream, header.first_version.get());
+                spot.agree((stream.as_str(), spot.place), found)?;
+                Ok((header.first_version.get(), header.last_version().get()))
+            }
+        }
+    }
+
+    fn range(self, span: Span, up_to: Position) -> Range {
+        let Span { from, to } = span;
+        match self.stream {
+            None => Range::Log {
+                from: Position::new(from).unwrap_or(Position::FIRST),
+                to: Position::new(to).unwrap_or(Position::FIRST),
+            },
+            Some(stream) => Range::Stream {
+                stream: stream.clone(),
+                from: Version::new(from).unwrap_or(Version::FIRST),
+                to: Version::new(to).unwrap_or(Version::FIRST),
+                up_to,
+            },
+        }
+    }
+}
+
+/// Where a frame is: said in errors.
+#[derive(Clone, Copy)]
+pub(crate) struct Spot<'a> {
+    pub(crate) family: Family,
+    pub(crate) stream: Option<&'a StreamId>,
+    /// A position in `events`, a version in `streams`.
+    pub(crate) place: u64,
+}
+
+impl Spot<'_> {
+    pub(crate) fn decode<'a>(&self, bytes: &'a [u8]) -> Result<Frame<'a>> {
+        Frame::decode(bytes).map_err(|malformed| malformed.at(self.to_string()))
+    }
+
+    /// Key and frame must say the same.
+    pub(crate) fn agree<T: PartialEq + fmt::Debug>(&self, key: T, frame: T) -> Result<()> {
+        if key == frame {
+            return Ok(());
+        }
+        Err(self.corruption(format!("the frame of {frame:?}"), format!("that of {key:?}")))
+    }
+
+    pub(crate) fn corruption(
+        &self,
+        found: impl Into<String>,
+        expected: impl Into<String>,
+    ) -> Error {
+        Error::corruption(self.to_string(), found, expected)
+    }
+}
+
+impl fmt::Display for Spot<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (family, place) = (self.family.name(), self.place);
+        match self.stream {
+            None => write!(out, "family {family}, position {place}"),
+            Some(stream) => write!(out, "family {family}, stream {stream}, version {place}"),
+        }
+    }
+}
+
+pub(crate) fn bad_key(family: Family, key: &[u8]) -> Error {
+    let hex: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
+    let place = format!("family {}, key {hex}", family.name());
+    Error::corruption(place, "a key that means nothing", "the key of a frame")
+}

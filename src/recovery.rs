@@ -1,0 +1,148 @@
+//! Opening: hold the directory, judge it, find the head, check what must be true, or refuse with a typed error.
+//!
+//! After an unclean close the database is first opened without changing it and compared with the watermark: a writing
+//! open of a log that was cut would delete the evidence. The head is the last frame's; no history is scanned.
+
+use std::path::Path;
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use crate::error::{Error, Result};
+use crate::event_store::Direction;
+use crate::format::{Identity, Watermark, decode_record, encode_record, parse_log_key, stream_key};
+use crate::model::{Position, StreamId, Timestamp};
+use crate::options::{Durability, StoreOptions};
+use crate::read::{Spot, bad_key};
+use crate::storage::{Access, Claim, Disk, Family, Storage, WatermarkFile};
+
+/// Key in `meta` of the store's identity, so that a database of another store is noticed.
+const IDENTITY_KEY: &[u8] = b"identity";
+
+/// The end of the log, as its last frame says it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct LogEnd {
+    pub(crate) head: Option<Position>,
+    /// When the last event was recorded.
+    pub(crate) recorded_at: Option<Timestamp>,
+    /// How many streams there are.
+    pub(crate) streams: u64,
+}
+
+/// A store that is open.
+pub(crate) struct Recovered {
+    pub(crate) claim: Claim,
+    pub(crate) storage: Storage,
+    pub(crate) end: LogEnd,
+    /// `None` when open for reading only.
+    pub(crate) watermark: Option<WatermarkFile>,
+    /// How far the clock is behind the last event.
+    pub(crate) clock_behind: Option<Duration>,
+}
+
+/// Opens a store, or creates one.
+pub(crate) fn open(root: &Path, options: &StoreOptions) -> Result<Recovered> {
+    let now = (options.clock)();
+    let access = match (options.read_only, options.create) {
+        (true, _) => Access::Read,
+        (false, true) => Access::Create,
+        (false, false) => Access::Write,
+    };
+    let fresh = Identity { store_id: Uuid::now_v7().into_bytes(), created_at: now };
+    let claim = Claim::take(root, access, options, fresh)?;
+    let watermark = WatermarkFile::read(&claim.paths.watermark)?;
+    let disk = if options.read_only {
+        Disk::open_read_only(&claim.paths, options)?
+    } else {
+        if !watermark.is_clean {
+            let probe = Disk::open_read_only(&claim.paths, options)?;
+            check(&probe, &claim.identity, watermark)?;
+        }
+        Disk::open(&claim.paths, options)?
+    };
+    let end = check(&disk, &claim.identity, watermark)?;
+    let watermark = match options.read_only {
+        true => None,
+        false => Some(begin_writing(&disk, &claim, watermark)?),
+    };
+    let clock_behind = end.recorded_at.and_then(|last| last.since(now)).filter(|d| !d.is_zero());
+    Ok(Recovered { claim, storage: Storage::from(disk), end, watermark, clock_behind })
+}
+
+/// What must be true of every store, found without scanning its history.
+fn check(disk: &Disk, identity: &Identity, watermark: Watermark) -> Result<LogEnd> {
+    let expected = Uuid::from_bytes(identity.store_id);
+    let owner = Uuid::from_bytes(watermark.store_id);
+    if owner != expected {
+        let (found, expected) = (format!("that of store {owner}"), format!("that of {expected}"));
+        return Err(Error::corruption("watermark", found, expected));
+    }
+    let end = find_end(disk)?;
+    if let Some(record) = disk.get(Family::Meta, IDENTITY_KEY)? {
+        let place = "family meta, key identity";
+        let found =
+            decode_record(IDENTITY_KEY, &record).map_err(|malformed| malformed.at(place))?;
+        if found != identity.store_id {
+            let expected = format!("that of {expected}, as STORE says");
+            return Err(Error::corruption(place, "the identity of another store", expected));
+        }
+    } else if end.head.is_some() {
+        return Err(Error::corruption(
+            "family meta, key identity",
+            "nothing",
+            "the store's identity",
+        ));
+    }
+    match watermark.durable {
+        Some(expected_at_least) if end.head < Some(expected_at_least) => {
+            Err(Error::HistoryLost { expected_at_least, found: end.head })
+        }
+        _ => Ok(end),
+    }
+}
+
+/// The end of the log: its last frame, which must stand in `streams` too.
+fn find_end(disk: &Disk) -> Result<LogEnd> {
+    let mut last = None;
+    disk.scan(Family::Events, &[0xff; 9], Direction::Backward, |key, value| {
+        last = Some((key.to_vec(), value.to_vec()));
+        std::ops::ControlFlow::Break(())
+    })?;
+    let Some((key, value)) = last else { return Ok(LogEnd::default()) };
+    let first = parse_log_key(&key).ok_or_else(|| bad_key(Family::Events, &key))?;
+    let spot = Spot { family: Family::Events, stream: None, place: first.get() };
+    let frame = spot.decode(&value)?;
+    let header = frame.header;
+    spot.agree(first, header.first_position)?;
+    let mut recorded_at = header.recorded_at;
+    for event in frame.events() {
+        recorded_at = event.map_err(|malformed| malformed.at(spot.to_string()))?.recorded_at;
+    }
+    let copy = disk.get(Family::Streams, &stream_key(header.stream, header.first_version))?;
+    if copy.as_deref() != Some(&value) {
+        let stream = StreamId::trusted(header.stream);
+        let place = header.first_version.get();
+        let spot = Spot { family: Family::Streams, stream: Some(&stream), place };
+        let found = if copy.is_some() { "other bytes" } else { "nothing" };
+        return Err(spot.corruption(found, format!("the frame of position {first}")));
+    }
+    Ok(LogEnd {
+        head: Some(header.last_position()),
+        recorded_at: Some(recorded_at),
+        streams: header.streams_after,
+    })
+}
+
+/// From here on a crash is an unclean close.
+fn begin_writing(disk: &Disk, claim: &Claim, watermark: Watermark) -> Result<WatermarkFile> {
+    if disk.get(Family::Meta, IDENTITY_KEY)?.is_none() {
+        let mut batch = disk.batch();
+        let record = encode_record(IDENTITY_KEY, &claim.identity.store_id);
+        batch.put(Family::Meta, IDENTITY_KEY, &record);
+        disk.write(batch, Durability::Sync)?;
+    }
+    let mut file = WatermarkFile::open(&claim.paths.watermark)?;
+    file.set(Watermark { is_clean: false, ..watermark })?;
+    file.sync()?;
+    Ok(file)
+}

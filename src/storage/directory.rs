@@ -1,0 +1,259 @@
+//! The directory of a store: what belongs in it, who holds it, how it comes into being.
+//!
+//! ```text
+//! STORE       that this is a store, in which format, which one (written last)
+//! LOCK        held while the store is open: exclusively by a writer, shared by readers
+//! watermark   the last position known to be durable
+//! log/        RocksDB's own log files
+//! db/         RocksDB
+//! ```
+//!
+//! Everything is judged before RocksDB touches anything, because RocksDB left alone changes a directory that it then
+//! refuses, and destroys a database whose CURRENT is missing.
+//!
+//! Creation: `STORE.new` is written and synced; the database is built in `db.new`, synced, renamed to `db`; the
+//! watermark is written; `STORE.new` is renamed to `STORE`. A directory with `STORE.new` and without `STORE` is a
+//! creation that was cut short. It has never held an event, and is finished or begun again.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{ErrorKind, Read, Write};
+use std::path::{Path, PathBuf};
+
+use super::{Disk, WatermarkFile};
+use crate::error::{Error, Result};
+use crate::format::{Identity, STORE_FILE_LEN, Watermark};
+use crate::options::StoreOptions;
+
+/// The places within a store's directory.
+#[derive(Debug, Clone)]
+pub(crate) struct Paths {
+    pub(crate) root: PathBuf,
+    pub(crate) watermark: PathBuf,
+    pub(crate) log: PathBuf,
+    pub(crate) db: PathBuf,
+    store: PathBuf,
+    store_new: PathBuf,
+    lock: PathBuf,
+    db_new: PathBuf,
+}
+
+impl Paths {
+    fn new(root: &Path) -> Self {
+        Self {
+            root: root.to_owned(),
+            watermark: root.join("watermark"),
+            log: root.join("log"),
+            db: root.join("db"),
+            store: root.join("STORE"),
+            store_new: root.join("STORE.new"),
+            lock: root.join("LOCK"),
+            db_new: root.join("db.new"),
+        }
+    }
+}
+
+/// What a caller is going to do with the directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Access {
+    Read,
+    Write,
+    /// Write, and create a store where there is nothing.
+    Create,
+}
+
+/// A store's directory, held: as long as this lives, nobody else opens the store for writing.
+pub(crate) struct Claim {
+    pub(crate) paths: Paths,
+    pub(crate) identity: Identity,
+    _lock: File,
+}
+
+enum Found {
+    Store(Identity),
+    Nothing,
+    /// A creation that was cut short; the identity is `None` if not even that was written whole.
+    Unfinished(Option<Identity>),
+}
+
+impl Claim {
+    /// Judges the directory, takes the lock, creates the store if that is wanted.
+    ///
+    /// # Errors
+    /// [`Error::NotAStore`], [`Error::AlreadyOpen`], [`Error::NotWritable`], [`Error::UnsupportedFormat`],
+    /// [`Error::Corruption`]: not one byte of the directory was changed.
+    pub(crate) fn take(
+        root: &Path,
+        access: Access,
+        options: &StoreOptions,
+        new: Identity,
+    ) -> Result<Self> {
+        let paths = Paths::new(root);
+        match judge(&paths)? {
+            Found::Store(_) => {}
+            Found::Nothing | Found::Unfinished(_) if access == Access::Create => {
+                fs::create_dir_all(root).map_err(|error| not_writable(root, error))?;
+            }
+            Found::Nothing => return Err(Error::not_a_store(root, "there is nothing")),
+            Found::Unfinished(_) => {
+                let reason = "its creation was cut short; open it for writing once to finish it";
+                return Err(Error::not_a_store(root, reason));
+            }
+        }
+        let lock = take_lock(&paths, access)?;
+        // Only now is what we see ours alone.
+        let identity = match judge(&paths)? {
+            Found::Store(identity) => identity,
+            Found::Nothing => create(&paths, options, new)?,
+            Found::Unfinished(identity) => create(&paths, options, identity.unwrap_or(new))?,
+        };
+        Ok(Self { paths, identity, _lock: lock })
+    }
+}
+
+fn judge(paths: &Paths) -> Result<Found> {
+    let root = &paths.root;
+    let entries = match fs::read_dir(root) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Found::Nothing),
+        Err(error) if error.kind() == ErrorKind::NotADirectory => {
+            return Err(Error::not_a_store(root, "it is a file, not a directory"));
+        }
+        Err(error) => return Err(Error::storage(format!("reading {}", root.display()), error)),
+    };
+    if let Some(bytes) = read_if_there(&paths.store)? {
+        let identity = Identity::decode(&bytes)
+            .ok_or_else(|| Error::not_a_store(root, "its file STORE is not one of annals"))?
+            .map_err(|malformed| malformed.at(paths.store.display().to_string()))?;
+        judge_database(paths)?;
+        return Ok(Found::Store(identity));
+    }
+    let mut foreign = None;
+    for entry in entries {
+        let entry =
+            entry.map_err(|error| Error::storage(format!("reading {}", root.display()), error))?;
+        let name = entry.file_name();
+        let ours = ["STORE.new", "LOCK", "watermark", "log", "db", "db.new"];
+        if !ours.iter().any(|our| name == *our) {
+            foreign = Some(name);
+        }
+    }
+    let unfinished = read_if_there(&paths.store_new)?;
+    let identity = unfinished.as_deref().and_then(Identity::decode).and_then(Result::ok);
+    let has_database = paths.db.exists();
+    let begun = has_database || paths.db_new.exists();
+    match (foreign, unfinished, identity) {
+        (Some(name), ..) => {
+            let name = name.to_string_lossy();
+            let reason = format!(
+                "it holds {name:?} and no file STORE; a store is created only in an empty or missing directory"
+            );
+            Err(Error::not_a_store(root, reason))
+        }
+        (None, Some(_), Some(identity)) => Ok(Found::Unfinished(Some(identity))),
+        // Nothing of a database was begun yet: the file was cut short itself.
+        (None, Some(_), None) if !begun => Ok(Found::Unfinished(None)),
+        (None, None, _) if !begun && !paths.watermark.exists() && !paths.log.exists() => {
+            Ok(Found::Nothing)
+        }
+        (None, ..) => Err(Error::corruption(
+            paths.store.display().to_string(),
+            "no file, beside a database",
+            "the identity of the store",
+        )),
+    }
+}
+
+/// A database without its CURRENT would be destroyed by opening it.
+fn judge_database(paths: &Paths) -> Result<()> {
+    let current = paths.db.join("CURRENT");
+    match read_if_there(&current)? {
+        Some(bytes) if bytes.starts_with(b"MANIFEST-") => Ok(()),
+        found => {
+            let found =
+                found.map_or("no file".to_owned(), |bytes| format!("{} bytes", bytes.len()));
+            Err(Error::corruption(current.display().to_string(), found, "the name of a manifest"))
+        }
+    }
+}
+
+fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>> {
+    let mut bytes = Vec::new();
+    // No file read here is longer; one that is, is not ours.
+    let len_max = 4 * STORE_FILE_LEN as u64;
+    match File::open(path).and_then(|file| file.take(len_max).read_to_end(&mut bytes)) {
+        Ok(_) => Ok(Some(bytes)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Error::storage(format!("reading {}", path.display()), error)),
+    }
+}
+
+fn take_lock(paths: &Paths, access: Access) -> Result<File> {
+    let writes = access != Access::Read;
+    let opened = OpenOptions::new().read(true).write(writes).create(writes).open(&paths.lock);
+    let file = opened.map_err(|error| match error.kind() {
+        ErrorKind::NotFound => Error::not_a_store(
+            &paths.root,
+            "its file LOCK is missing; opening it for writing once puts it back",
+        ),
+        _ if writes => not_writable(&paths.root, error),
+        _ => Error::storage(format!("opening {}", paths.lock.display()), error),
+    })?;
+    let taken = if writes { file.try_lock() } else { file.try_lock_shared() };
+    match taken {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(Error::AlreadyOpen { path: paths.root.clone() }),
+        Err(TryLockError::Error(error)) => {
+            Err(Error::storage(format!("locking {}", paths.lock.display()), error))
+        }
+    }
+}
+
+fn not_writable(root: &Path, error: std::io::Error) -> Error {
+    let is_refusal =
+        matches!(error.kind(), ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied);
+    if is_refusal {
+        return Error::NotWritable { path: root.to_owned(), cause: std::sync::Arc::new(error) };
+    }
+    Error::storage(format!("opening {} for writing", root.display()), error)
+}
+
+/// Creates the store, or finishes what a creation that was cut short began.
+fn create(paths: &Paths, options: &StoreOptions, identity: Identity) -> Result<Identity> {
+    let failed = |doing: &'static str| {
+        let root = paths.root.display().to_string();
+        move |error| Error::storage(format!("creating the store {root}: {doing}"), error)
+    };
+    if !paths.db.exists() {
+        write_synced(&paths.store_new, &identity.encode()).map_err(failed("STORE.new"))?;
+        sync_directory(&paths.root).map_err(failed("syncing the directory"))?;
+        if paths.db_new.exists() {
+            fs::remove_dir_all(&paths.db_new).map_err(failed("removing what was begun before"))?;
+        }
+        fs::create_dir_all(&paths.log).map_err(failed("log"))?;
+        let disk = Disk::create(&paths.db_new, &paths.log, options)?;
+        disk.flush()?;
+        drop(disk);
+        sync_directory(&paths.db_new).map_err(failed("syncing db.new"))?;
+        fs::rename(&paths.db_new, &paths.db).map_err(failed("renaming db.new"))?;
+        sync_directory(&paths.root).map_err(failed("syncing the directory"))?;
+    }
+    let empty = Watermark { store_id: identity.store_id, durable: None, is_clean: true };
+    WatermarkFile::create(&paths.watermark, empty)?;
+    fs::rename(&paths.store_new, &paths.store).map_err(failed("renaming STORE.new"))?;
+    sync_directory(&paths.root).map_err(failed("syncing the directory"))?;
+    if let Some(parent) = paths.root.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        sync_directory(parent).map_err(failed("syncing the directory above"))?;
+    }
+    Ok(identity)
+}
+
+fn write_synced(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let mut file = File::create(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+/// Makes names in a directory durable. Only Unix needs it, and only there can a directory be opened.
+fn sync_directory(path: &Path) -> std::io::Result<()> {
+    if cfg!(unix) { File::open(path)?.sync_all() } else { Ok(()) }
+}

@@ -1,0 +1,268 @@
+//! The disk: families of keys and values, atomic batches, checked scans. The only user of `rocksdb`.
+//!
+//! What is above sees bytes and [`Error`]s, never a type of the engine. What a key or a value means is not known here.
+
+mod directory;
+mod tuning;
+mod watermark;
+
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::{PoisonError, RwLock};
+
+use rocksdb::{ColumnFamily, ColumnFamilyDescriptor, DB, ErrorKind, FlushOptions, WriteBatch};
+
+pub(crate) use directory::{Access, Claim, Paths};
+pub(crate) use watermark::WatermarkFile;
+
+use crate::error::{Error, Result};
+use crate::event_store::Direction;
+use crate::options::{Durability, StoreOptions};
+
+/// A family of keys: its own sorted space within the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Family {
+    /// The log: frames by first position.
+    Events,
+    /// The same frames by stream and first version.
+    Streams,
+    /// Snapshots of aggregates.
+    Snapshots,
+    /// How far each projection is.
+    Checkpoints,
+    /// Read models kept in the store.
+    Views,
+    /// Tags, types, categories; empty until asked for.
+    Index,
+    /// Small records of the store itself.
+    Meta,
+}
+
+impl Family {
+    const ALL: [Self; 7] = [
+        Self::Events,
+        Self::Streams,
+        Self::Snapshots,
+        Self::Checkpoints,
+        Self::Views,
+        Self::Index,
+        Self::Meta,
+    ];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Events => "events",
+            Self::Streams => "streams",
+            Self::Snapshots => "snapshots",
+            Self::Checkpoints => "checkpoints",
+            Self::Views => "views",
+            Self::Index => "index",
+            Self::Meta => "meta",
+        }
+    }
+}
+
+/// The open database, until it is closed.
+pub(crate) struct Storage {
+    disk: RwLock<Option<Disk>>,
+}
+
+impl Storage {
+    /// Runs `work` on the disk, which stays open meanwhile. Not to be nested: closing waits for the outer call, and the
+    /// inner one would wait for the closing.
+    pub(crate) fn with<T>(&self, work: impl FnOnce(&Disk) -> Result<T>) -> Result<T> {
+        let disk = self.disk.read().unwrap_or_else(PoisonError::into_inner);
+        work(disk.as_ref().ok_or(Error::Closed)?)
+    }
+
+    /// Waits for the calls under way, lets `last` have the disk, closes it. `None` if it was closed before.
+    pub(crate) fn close<T>(&self, last: impl FnOnce(&Disk) -> T) -> Option<T> {
+        let mut disk = self.disk.write().unwrap_or_else(PoisonError::into_inner);
+        disk.take().map(|disk| last(&disk))
+    }
+}
+
+impl From<Disk> for Storage {
+    fn from(disk: Disk) -> Self {
+        Self { disk: RwLock::new(Some(disk)) }
+    }
+}
+
+/// Families of keys and values on a disk.
+pub(crate) struct Disk {
+    db: DB,
+}
+
+/// Changes that are written together or not at all.
+pub(crate) struct Batch<'d> {
+    disk: &'d Disk,
+    batch: WriteBatch,
+}
+
+impl Batch<'_> {
+    pub(crate) fn put(&mut self, family: Family, key: &[u8], value: &[u8]) {
+        self.batch.put_cf(self.disk.handle(family), key, value);
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.batch.is_empty()
+    }
+
+    /// How many bytes it has grown to.
+    pub(crate) fn len(&self) -> usize {
+        self.batch.size_in_bytes()
+    }
+}
+
+impl Disk {
+    /// Makes a database in a directory that does not exist yet.
+    pub(crate) fn create(db: &Path, log: &Path, options: &StoreOptions) -> Result<Self> {
+        let mut database = tuning::database(options, log)?;
+        database.create_if_missing(true);
+        database.create_missing_column_families(true);
+        database.set_error_if_exists(true);
+        let opened = DB::open_cf_descriptors(&database, db, families(options)?);
+        let db = opened.map_err(|error| engine_error("creating the database", &error))?;
+        Ok(Self { db })
+    }
+
+    /// Opens for writing. This replays and may delete write-ahead logs: what has to be judged first is judged on
+    /// [`Disk::open_read_only`].
+    pub(crate) fn open(paths: &Paths, options: &StoreOptions) -> Result<Self> {
+        let database = tuning::database(options, &paths.log)?;
+        let opened = DB::open_cf_descriptors(&database, &paths.db, families(options)?);
+        let db = opened.map_err(|error| engine_error("opening the database", &error))?;
+        Ok(Self { db })
+    }
+
+    /// Opens without changing a byte of the directory. Damage is judged as [`Disk::open`] would.
+    pub(crate) fn open_read_only(paths: &Paths, options: &StoreOptions) -> Result<Self> {
+        let database = tuning::database(options, &paths.log)?;
+        let families = families(options)?;
+        let opened = DB::open_cf_descriptors_read_only(&database, &paths.db, families, false);
+        let db =
+            opened.map_err(|error| engine_error("opening the database for reading", &error))?;
+        Ok(Self { db })
+    }
+
+    pub(crate) fn batch(&self) -> Batch<'_> {
+        Batch { disk: self, batch: WriteBatch::default() }
+    }
+
+    /// Writes a batch through the write-ahead log. After an error it may or may not be on disk.
+    pub(crate) fn write(&self, batch: Batch<'_>, durability: Durability) -> Result<()> {
+        self.db
+            .write_opt(batch.batch, &tuning::write(durability))
+            .map_err(|error| engine_error("writing a batch", &error))
+    }
+
+    /// Makes everything written so far survive a power loss.
+    pub(crate) fn sync(&self) -> Result<()> {
+        self.db.flush_wal(true).map_err(|error| engine_error("syncing the log", &error))
+    }
+
+    /// Moves everything written so far into table files, synced.
+    pub(crate) fn flush(&self) -> Result<()> {
+        let handles = Family::ALL.map(|family| self.handle(family));
+        let mut wait = FlushOptions::default();
+        wait.set_wait(true);
+        self.db
+            .flush_cfs_opt(&handles, &wait)
+            .map_err(|error| engine_error("flushing the memtables", &error))
+    }
+
+    pub(crate) fn get(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        let found = self.db.get_pinned_cf_opt(self.handle(family), key, &tuning::read());
+        let found =
+            found.map_err(|error| engine_error(format!("reading {}", family.name()), &error))?;
+        Ok(found.map(|value| value.to_vec()))
+    }
+
+    /// Visits keys and values in order.
+    ///
+    /// Backward, it begins at the last key that is not above `start`. Forward, it begins there too, for a frame is found
+    /// by any place within it; where there is no such key, at the first one.
+    ///
+    /// Ends when `visit` breaks or nothing is left. Damage is an error where it is met: a scan that ends well has seen
+    /// everything.
+    pub(crate) fn scan(
+        &self,
+        family: Family,
+        start: &[u8],
+        direction: Direction,
+        mut visit: impl FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+    ) -> Result<()> {
+        let mut iterator = self.db.raw_iterator_cf_opt(self.handle(family), tuning::read());
+        // Not `valid` alone: an iterator that met damage is not valid either.
+        let failed = |error| engine_error(format!("reading {}", family.name()), &error);
+        iterator.seek_for_prev(start);
+        if !iterator.valid() {
+            iterator.status().map_err(failed)?;
+            if direction == Direction::Forward {
+                iterator.seek(start);
+            }
+        }
+        while let Some((key, value)) = iterator.item() {
+            if visit(key, value).is_break() {
+                return Ok(());
+            }
+            match direction {
+                Direction::Forward => iterator.next(),
+                Direction::Backward => iterator.prev(),
+            }
+        }
+        iterator.status().map_err(failed)
+    }
+
+    /// Bytes on disk in table files, all families together.
+    pub(crate) fn table_bytes(&self) -> Result<u64> {
+        let mut sum = 0;
+        for family in Family::ALL {
+            let size = self
+                .db
+                .property_int_value_cf(
+                    self.handle(family),
+                    rocksdb::properties::TOTAL_SST_FILES_SIZE,
+                )
+                .map_err(|error| engine_error("asking for the size of the tables", &error))?;
+            sum += size.unwrap_or_default();
+        }
+        Ok(sum)
+    }
+
+    fn handle(&self, family: Family) -> &ColumnFamily {
+        match self.db.cf_handle(family.name()) {
+            Some(handle) => handle,
+            // Opening names every family, and fails where one is missing.
+            None => unreachable!("family {} was opened", family.name()),
+        }
+    }
+}
+
+fn families(options: &StoreOptions) -> Result<Vec<ColumnFamilyDescriptor>> {
+    let cache = tuning::cache(options);
+    let families = Family::ALL.into_iter();
+    families
+        .map(|family| {
+            let tuned = tuning::family(family, options, &cache)?;
+            Ok(ColumnFamilyDescriptor::new(family.name(), tuned))
+        })
+        .collect()
+}
+
+/// An error of the engine as one of ours. Its text is all that the engine gives.
+fn engine_error(doing: impl Into<String>, error: &rocksdb::Error) -> Error {
+    let (doing, text) = (doing.into(), error.to_string());
+    // A table or log that is named by the manifest but gone is reported as an I/O error.
+    let is_missing_file =
+        error.kind() == ErrorKind::IOError && text.contains("No such file or directory");
+    if error.kind() == ErrorKind::Corruption || is_missing_file {
+        return Error::corruption(format!("db, while {doing}"), text, "what was written");
+    }
+    Error::storage(doing, EngineFailure(text))
+}
+
+/// What the engine said.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct EngineFailure(String);

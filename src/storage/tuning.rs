@@ -1,0 +1,112 @@
+//! Every option of RocksDB that annals sets, each with its reason. What is not here is at its default on purpose.
+
+use std::path::Path;
+
+use rocksdb::{
+    BlockBasedOptions, Cache, DBCompressionType, DBRecoveryMode, LogLevel, Options, ReadOptions,
+    WriteOptions,
+};
+
+use super::{Family, engine_error};
+use crate::error::Result;
+use crate::options::{Durability, StoreOptions};
+
+const KIB: usize = 1024;
+const MIB: usize = 1024 * KIB;
+
+/// The smallest memtable of a family that holds events: below it, flushing costs more than it saves.
+const MEMTABLE_LEN_MIN: usize = 64 * KIB;
+
+/// Options of the whole database.
+pub(super) fn database(options: &StoreOptions, log: &Path) -> Result<Options> {
+    // First, for it returns new options. A background error must not heal itself behind our back: after one, the writer is
+    // poisoned until reopen (G9).
+    let mut tuned = Options::default()
+        .get_options_from_string("max_bgerror_resume_count=0")
+        .map_err(|error| engine_error("setting options", &error))?;
+
+    // Finding history.
+    // The default recovers up to the first damage and says nothing; this mode refuses damage before the tail.
+    tuned.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
+    // A closed write-ahead log that is missing or short is noticed at open.
+    tuned.set_track_and_verify_wals_in_manifest(true);
+    // Checks whatever it can while it reads.
+    tuned.set_paranoid_checks(true);
+    // Every table file is opened when the store is: a missing one is noticed then, not years later.
+    tuned.set_max_open_files(-1);
+
+    // Keeping history. Each of these is the default and known to be unsafe otherwise; said here so that it stays.
+    tuned.set_recycle_log_file_num(0);
+    tuned.set_wal_bytes_per_sync(0);
+    tuned.set_manual_wal_flush(false);
+    tuned.set_unordered_write(false);
+    tuned.set_enable_pipelined_write(false);
+    tuned.set_wal_compression_type(DBCompressionType::None);
+    tuned.set_use_fsync(false);
+    tuned.set_allow_mmap_writes(false);
+
+    // Memory. All memtables together; the block cache is set per family, and shared.
+    tuned.set_db_write_buffer_size(options.memtable_bytes.max(2 * MEMTABLE_LEN_MIN));
+    // Opening after a crash replays the live logs: bound them by what the memtables hold.
+    tuned.set_max_total_wal_size(u64::try_from(options.memtable_bytes).unwrap_or(u64::MAX).max(1));
+
+    // Work in the background: one flush and one compaction at a time leaves cores to the application.
+    tuned.set_max_background_jobs(2);
+    // Write out finished tables as they grow, so that a sync of the log does not wait behind a burst of theirs.
+    tuned.set_bytes_per_sync(MIB as u64);
+
+    // RocksDB's own log files go beside the database, few and small, and without statistics.
+    tuned.set_db_log_dir(log);
+    tuned.set_log_level(LogLevel::Warn);
+    tuned.set_keep_log_file_num(4);
+    tuned.set_max_log_file_size(MIB);
+    tuned.set_stats_dump_period_sec(0);
+    tuned.set_stats_persist_period_sec(0);
+    Ok(tuned)
+}
+
+/// The block cache, shared by all families: data, indexes and filters.
+pub(super) fn cache(options: &StoreOptions) -> Cache {
+    Cache::new_lru_cache(options.block_cache_bytes)
+}
+
+/// Options of one family.
+pub(super) fn family(family: Family, options: &StoreOptions, cache: &Cache) -> Result<Options> {
+    let mut tuned = Options::default();
+    let mut table = BlockBasedOptions::default();
+    table.set_block_cache(cache);
+    // Indexes and filters count towards the budget, instead of growing with the data beside it.
+    table.set_cache_index_and_filter_blocks(true);
+    table.set_pin_l0_filter_and_index_blocks_in_cache(true);
+    // Frames are read in runs: larger blocks compress better and need a smaller index.
+    table.set_block_size(16 * KIB);
+    table.set_format_version(6);
+    tuned.set_block_based_table_factory(&table);
+    // Fast while data is young; dense once it has sunk to the bottom, where most of it lies.
+    tuned.set_compression_type(DBCompressionType::Lz4);
+    tuned.set_bottommost_compression_type(DBCompressionType::Zstd);
+    // Two families take nearly all the writes, each half of the budget, in memtables of a quarter of it.
+    let memtable_len = match family {
+        Family::Events | Family::Streams => (options.memtable_bytes / 4).max(MEMTABLE_LEN_MIN),
+        _ => (options.memtable_bytes / 16).clamp(MEMTABLE_LEN_MIN, MIB),
+    };
+    tuned.set_write_buffer_size(memtable_len);
+    // The memtable stays the default skip list: a hash memtable answers backward seeks and whole scans wrongly.
+    Ok(tuned)
+}
+
+/// How to read.
+pub(super) fn read() -> ReadOptions {
+    let mut tuned = ReadOptions::default();
+    tuned.set_verify_checksums(true);
+    // A scan may cross streams, whatever prefix settings a family may come to have.
+    tuned.set_total_order_seek(true);
+    tuned
+}
+
+/// How to write.
+pub(super) fn write(durability: Durability) -> WriteOptions {
+    let mut tuned = WriteOptions::default();
+    tuned.set_sync(durability == Durability::Sync);
+    tuned
+}

@@ -1,0 +1,299 @@
+//! [`Store`]: the one public door of the embedded engine. It composes what is below and holds no logic of its own.
+//!
+//! Owners and readers are told apart: clones of a [`Store`] own it; iterators and subscriptions hold only its engine. When
+//! the last owner goes, or [`Store::close`] is called, the store closes: waiting calls end, pages and commits under way are
+//! finished, everything is moved into table files, the lock is let go. What survives gets [`Error::Closed`].
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use uuid::Uuid;
+
+use crate::commit::{Committer, Prepared, Submission};
+use crate::error::{Error, Result};
+use crate::event_store::{
+    Append, Appended, EventStore, PageEnd, PageQuery, StreamInfo, StreamsQuery, Visitor,
+    forward_event_store,
+};
+use crate::head::Head;
+use crate::model::{Limits, Position, StreamId, Timestamp, Version};
+use crate::options::{Durability, StoreOptions};
+use crate::read::Reader;
+use crate::recovery;
+use crate::storage::{Claim, Disk, Storage};
+
+/// An event store in a directory. Open it once per process; clones share it.
+///
+/// ```
+/// # let directory = tempfile::tempdir().unwrap();
+/// # let path = directory.path().join("bank.annals");
+/// use annals::prelude::*;
+///
+/// let store = Store::open(&path)?;
+/// store.append("account-123", ExpectedVersion::NoStream, [NewEvent::json("Opened", &"Ada")?])?;
+/// store.close()?;
+///
+/// let store = Store::open(&path)?;
+/// assert_eq!(store.read_stream("account-123").first()?.unwrap().json::<String>()?, "Ada");
+/// # Ok::<(), annals::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Store {
+    owner: Arc<Owner>,
+}
+
+/// Closes the store when the last of its owners goes.
+struct Owner {
+    engine: Arc<Engine>,
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        // Nobody is left to hear of a failure; what was acknowledged is in the write-ahead log whatever happens here.
+        let _ = self.engine.close();
+    }
+}
+
+/// The parts of an open store.
+pub(crate) struct Engine {
+    me: Weak<Engine>,
+    pub(crate) storage: Arc<Storage>,
+    pub(crate) head: Arc<Head>,
+    pub(crate) reader: Reader,
+    /// `None` when open for reading only.
+    pub(crate) committer: Option<Committer>,
+    limits: Limits,
+    durability: Durability,
+    /// As they were at open, for a store that is open for reading only.
+    streams: u64,
+    clock_behind: Option<Duration>,
+    path: PathBuf,
+    store_id: Uuid,
+    created_at: Timestamp,
+    /// Holds the directory until the store is closed.
+    claim: Mutex<Option<Claim>>,
+}
+
+/// What a store knows of itself without reading its history.
+#[non_exhaustive]
+#[derive(Debug, Clone)]
+pub struct StoreInfo {
+    /// The directory.
+    pub path: PathBuf,
+    /// Which store this is: the same for all its copies.
+    pub store_id: Uuid,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// The version of the bytes on disk.
+    pub format_version: u32,
+    /// The last position; also the number of events.
+    pub head: Option<Position>,
+    /// How many streams there are.
+    pub streams: u64,
+    /// Bytes in table files.
+    pub table_bytes: u64,
+    /// How far the clock was behind the last event when the store was opened: until it has caught up, events are recorded
+    /// at the time of that last event.
+    pub clock_behind: Option<Duration>,
+    /// Why the store takes no appends until it is reopened.
+    pub poisoned: Option<Error>,
+}
+
+impl Store {
+    /// Opens the store in this directory for reading and writing. A missing or empty directory becomes a store.
+    ///
+    /// # Errors
+    /// [`Error::AlreadyOpen`], [`Error::NotAStore`], [`Error::NotWritable`], [`Error::UnsupportedFormat`],
+    /// [`Error::Corruption`], [`Error::HistoryLost`]: nothing in the directory was changed. [`Error::Storage`].
+    ///
+    /// # Cost
+    /// Independent of the number of events. After a crash the write-ahead log is read, which
+    /// [`StoreOptions::memtable_bytes`] bounds. Syncs the disk.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Self::options().open(path)
+    }
+
+    /// Options to open with, at their defaults.
+    pub fn options() -> StoreOptions {
+        StoreOptions::default()
+    }
+
+    /// Makes all [`Durability::Buffered`] appends acknowledged so far survive a power loss.
+    ///
+    /// # Errors
+    /// [`Error::ReadOnly`], [`Error::Closed`], [`Error::Poisoned`]; [`Error::Indeterminate`] if the disk failed, after
+    /// which the store must be reopened.
+    ///
+    /// # Cost
+    /// One sync of the disk.
+    pub fn sync(&self) -> Result<()> {
+        self.engine().committer()?.sync()
+    }
+
+    /// What the store knows of itself.
+    ///
+    /// # Errors
+    /// [`Error::Closed`].
+    pub fn info(&self) -> Result<StoreInfo> {
+        let engine = self.engine();
+        let committer = engine.committer.as_ref();
+        Ok(StoreInfo {
+            path: engine.path.clone(),
+            store_id: engine.store_id,
+            created_at: engine.created_at,
+            format_version: crate::format::FORMAT_VERSION,
+            head: engine.head.get()?,
+            streams: committer.map_or(engine.streams, Committer::streams),
+            table_bytes: engine.storage.with(Disk::table_bytes)?,
+            clock_behind: engine.clock_behind,
+            poisoned: committer.and_then(Committer::poisoned),
+        })
+    }
+
+    /// Closes the store for all its owners, readers and subscriptions, and reports what went wrong if something did. Dropping
+    /// the last owner closes too, silently.
+    ///
+    /// # Errors
+    /// The disk failed, or an earlier write had: what was acknowledged is safe, and the next open recovers it.
+    ///
+    /// # Cost
+    /// Waits for calls under way; writes the memtables into table files and syncs them.
+    pub fn close(self) -> Result<()> {
+        self.engine().close()
+    }
+
+    pub(crate) fn engine(&self) -> &Arc<Engine> {
+        &self.owner.engine
+    }
+}
+
+impl StoreOptions {
+    /// Opens the store in this directory. See [`Store::open`].
+    ///
+    /// # Errors
+    /// Those of [`Store::open`]; [`Error::LimitExceeded`] for limits above the hard maxima.
+    pub fn open(self, path: impl AsRef<Path>) -> Result<Store> {
+        self.limits.check()?;
+        let recovered = recovery::open(path.as_ref(), &self)?;
+        let storage = Arc::new(recovered.storage);
+        let head = Arc::new(Head::new(recovered.end.head));
+        let committer = recovered.watermark.map(|watermark| {
+            let (storage, head) = (storage.clone(), head.clone());
+            Committer::new(
+                storage,
+                head,
+                watermark,
+                recovered.end,
+                self.clock,
+                self.tip_cache_streams,
+            )
+        });
+        let identity = recovered.claim.identity;
+        let engine = Arc::new_cyclic(|me| Engine {
+            me: me.clone(),
+            reader: Reader::new(storage.clone(), head.clone()),
+            storage,
+            head,
+            committer,
+            limits: self.limits,
+            durability: self.durability,
+            streams: recovered.end.streams,
+            clock_behind: recovered.clock_behind,
+            path: path.as_ref().to_owned(),
+            store_id: Uuid::from_bytes(identity.store_id),
+            created_at: identity.created_at,
+            claim: Mutex::new(Some(recovered.claim)),
+        });
+        Ok(Store { owner: Arc::new(Owner { engine }) })
+    }
+}
+
+impl Engine {
+    pub(crate) fn committer(&self) -> Result<&Committer> {
+        self.head.get()?;
+        self.committer.as_ref().ok_or(Error::ReadOnly)
+    }
+
+    /// Validates and encodes an append on the caller's thread.
+    pub(crate) fn prepare(&self, append: &Append) -> Result<Prepared> {
+        append.validate(&self.limits)?;
+        Ok(Prepared::new(append))
+    }
+
+    /// Wakes the waiting, finishes what is under way, seals, lets go. Only the first call does anything.
+    fn close(&self) -> Result<()> {
+        self.head.close();
+        if let Some(committer) = &self.committer {
+            committer.close();
+        }
+        let sealed = self.storage.close(|disk| match &self.committer {
+            Some(committer) => committer.seal(disk),
+            None => Ok(()),
+        });
+        // The lock goes last: whoever takes it finds everything in place.
+        drop(self.claim.lock().unwrap_or_else(PoisonError::into_inner).take());
+        sealed.unwrap_or(Ok(()))
+    }
+}
+
+impl EventStore for Engine {
+    fn submit(&self, append: Append) -> Result<Appended> {
+        let committer = self.committer()?;
+        let prepared = self.prepare(&append)?;
+        let durability = append.get_durability().unwrap_or(self.durability);
+        let submission = Submission { appends: vec![prepared], durability, record: None };
+        let appended = committer.submit(submission)?;
+        appended.into_iter().next().ok_or(Error::Closed)
+    }
+
+    fn read_page(&self, query: &PageQuery, visit: &mut Visitor<'_>) -> Result<PageEnd> {
+        self.reader.read_page(query, visit)
+    }
+
+    fn head(&self) -> Result<Option<Position>> {
+        self.head.get()
+    }
+
+    fn tip(&self, stream: &StreamId) -> Result<Option<Version>> {
+        self.reader.tip(stream)
+    }
+
+    fn list_streams(&self, query: &StreamsQuery) -> Result<Vec<StreamInfo>> {
+        self.reader.list_streams(query)
+    }
+
+    fn wait_past(
+        &self,
+        after: Option<Position>,
+        until: Option<Instant>,
+        cancelled: &AtomicBool,
+    ) -> Result<Option<Position>> {
+        self.head.wait_past(after, until, cancelled)
+    }
+
+    fn wake(&self) {
+        self.head.wake();
+    }
+
+    fn handle(&self) -> Arc<dyn EventStore> {
+        match self.me.upgrade() {
+            Some(engine) => engine,
+            None => unreachable!("an engine lives in the Arc that its maker put it into"),
+        }
+    }
+}
+
+forward_event_store!([] Store, this => this.engine());
+
+impl fmt::Debug for Store {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let engine = self.engine();
+        out.debug_struct("Store")
+            .field("path", &engine.path)
+            .field("head", &engine.head.current())
+            .finish_non_exhaustive()
+    }
+}

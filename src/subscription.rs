@@ -1,0 +1,485 @@
+//! Following a store: catch up from any place, then live, over any [`EventStore`].
+//!
+//! A subscription is a loop: read up to the head; when nothing is left, wait until the head moves. The consumer pulls.
+//! Between writer and consumer there is no queue, so there is none that could overflow, and no hand-over from history to
+//! live at which an event could be lost, doubled or reordered (G7). A slow consumer is merely behind.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::ops::{ControlFlow, Deref};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, bounded};
+
+use crate::error::{Error, Result};
+use crate::event_store::{Direction, EventStore, Filter, PageQuery, Range};
+use crate::model::{EventType, Position, RecordedEvent, StreamId, Version};
+
+/// How many events a subscription holds at most between two calls: a bound on its memory.
+const PAGE_EVENTS_MAX: usize = 1_024;
+
+/// What to follow and from where. [`EventStoreExt::subscribe`](crate::EventStoreExt::subscribe) makes one; without more
+/// it follows the whole log from its beginning.
+#[must_use = "a subscription begins with `start`"]
+#[derive(Clone)]
+pub struct Subscribe {
+    store: Arc<dyn EventStore>,
+    stream: Option<StreamId>,
+    filter: Filter,
+    start: Start,
+    /// The first argument that could not be taken: `start` returns it.
+    refused: Option<Error>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Start {
+    Beginning,
+    After(Position),
+    AfterVersion(Version),
+    Now,
+}
+
+impl Subscribe {
+    pub(crate) fn new(store: Arc<dyn EventStore>) -> Self {
+        Self { store, stream: None, filter: Filter::new(), start: Start::Beginning, refused: None }
+    }
+
+    /// Follows one stream instead of the log.
+    pub fn stream<S>(mut self, stream: S) -> Self
+    where
+        S: TryInto<StreamId, Error: Into<Error>>,
+    {
+        match stream.try_into() {
+            Ok(stream) => self.stream = Some(stream),
+            Err(error) => {
+                self.refused.get_or_insert(error.into());
+            }
+        }
+        self
+    }
+
+    /// Only events of streams of this category. Given several times: of any of them.
+    pub fn category(mut self, category: impl Into<String>) -> Self {
+        self.filter = self.filter.category(category);
+        self
+    }
+
+    /// Only events of streams whose id begins with this. Given several times: with any of them.
+    pub fn stream_prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.filter = self.filter.stream_prefix(prefix);
+        self
+    }
+
+    /// Only events of these types.
+    pub fn types<T>(mut self, types: impl IntoIterator<Item = T>) -> Self
+    where
+        T: TryInto<EventType, Error: Into<Error>>,
+    {
+        for event_type in types {
+            match event_type.try_into() {
+                Ok(event_type) => self.filter = self.filter.event_type(event_type),
+                Err(error) => {
+                    self.refused.get_or_insert(error.into());
+                }
+            }
+        }
+        self
+    }
+
+    /// Begins behind this position; `None` begins at the beginning. Beyond the head it waits until the log gets there.
+    pub fn after(mut self, position: impl Into<Option<Position>>) -> Self {
+        self.start = position.into().map_or(Start::Beginning, Start::After);
+        self
+    }
+
+    /// Begins behind this version of the stream that is followed. Beyond its tip it waits until the stream gets there.
+    pub fn after_version(mut self, version: impl Into<Option<Version>>) -> Self {
+        self.start = version.into().map_or(Start::Beginning, Start::AfterVersion);
+        self
+    }
+
+    /// Begins with what is appended from now on.
+    pub fn from_now(mut self) -> Self {
+        self.start = Start::Now;
+        self
+    }
+
+    /// Begins.
+    ///
+    /// # Errors
+    /// An argument that could not be taken, such as a version without a stream to count it in; or a closed store.
+    pub fn start(self) -> Result<Subscription> {
+        if let Some(error) = self.refused {
+            return Err(error);
+        }
+        let head = self.store.head()?;
+        let (after, version) = match self.start {
+            Start::Beginning => (None, None),
+            Start::After(position) => (Some(position), None),
+            Start::AfterVersion(version) => (None, Some(version)),
+            Start::Now => (head, None),
+        };
+        let scope = match (self.stream, version) {
+            (Some(stream), version) => Scope::Stream { stream, next: Version::after(version) },
+            (None, None) => Scope::Log,
+            (None, Some(_)) => {
+                let what = "the stream that a subscription after a version needs";
+                return Err(crate::model::InvalidArgument::Empty { what }.into());
+            }
+        };
+        Ok(Subscription {
+            cancel: CancelHandle {
+                cancelled: Arc::new(AtomicBool::new(false)),
+                store: self.store.clone(),
+            },
+            store: self.store,
+            scope,
+            filter: self.filter,
+            after,
+            seen: after,
+            reported: after,
+            view: None,
+            page: VecDeque::new(),
+            caught_up: false,
+            ended: false,
+        })
+    }
+}
+
+impl fmt::Debug for Subscribe {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Subscribe")
+            .field("stream", &self.stream)
+            .field("filter", &self.filter)
+            .field("start", &self.start)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a subscription delivers.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly every delivery is an event: a box each would only cost"
+)]
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Delivery {
+    /// The next event.
+    Event(RecordedEvent),
+    /// Everything up to this head (`None`: an empty log) has been delivered; what follows is live. Comes once when the
+    /// subscription first catches up, and again each time after it had fallen behind by more than a page.
+    CaughtUp(Option<Position>),
+    /// Everything up to this position has been delivered or does not match: a subscription may go on after it.
+    Progress(Position),
+    /// Nothing came in the time that was given.
+    Idle,
+    /// The subscription was cancelled, or its store closed. Nothing will come any more.
+    Ended,
+}
+
+/// A running subscription. Every event after its start comes once, in order (G7), however slowly it is taken.
+///
+/// ```
+/// use annals::prelude::*;
+/// let store = MemoryStore::new();
+/// store.append("account-1", ExpectedVersion::Any, [NewEvent::json("Opened", &())?])?;
+///
+/// let mut following = store.subscribe().category("account").start()?;
+/// assert!(matches!(following.next()?, Delivery::Event(event) if event.event_type() == &"Opened"));
+/// assert_eq!(following.next()?, Delivery::CaughtUp(Position::new(1)));
+/// store.append("account-1", ExpectedVersion::Any, [NewEvent::json("Closed", &())?])?;
+/// assert!(matches!(following.next()?, Delivery::Event(event) if event.event_type() == &"Closed"));
+/// # Ok::<(), annals::Error>(())
+/// ```
+///
+/// As an iterator it yields the events alone, blocking, until it ends.
+pub struct Subscription {
+    store: Arc<dyn EventStore>,
+    scope: Scope,
+    filter: Filter,
+    /// Nothing at or below this position is delivered.
+    after: Option<Position>,
+    /// Everything up to this position was read from the store.
+    seen: Option<Position>,
+    /// The last position that the consumer was told of, by an event or by progress.
+    reported: Option<Position>,
+    /// The head up to which the current pages are read; `None` when they are read to their end.
+    view: Option<Position>,
+    page: VecDeque<RecordedEvent>,
+    caught_up: bool,
+    ended: bool,
+    cancel: CancelHandle,
+}
+
+#[derive(Debug, Clone)]
+enum Scope {
+    Log,
+    Stream { stream: StreamId, next: Version },
+}
+
+impl Subscription {
+    /// The next delivery; waits as long as it takes. Never [`Delivery::Idle`].
+    ///
+    /// # Errors
+    /// What the store finds, such as damage. The subscription has then ended.
+    #[expect(clippy::should_implement_trait, reason = "the iterator yields events alone")]
+    pub fn next(&mut self) -> Result<Delivery> {
+        self.next_until(None)
+    }
+
+    /// The next delivery, or [`Delivery::Idle`] if none comes in this time.
+    ///
+    /// # Errors
+    /// What the store finds, such as damage. The subscription has then ended.
+    pub fn next_timeout(&mut self, timeout: Duration) -> Result<Delivery> {
+        // A time too far away to be told is one that never comes.
+        self.next_until(Instant::now().checked_add(timeout))
+    }
+
+    /// The position up to which everything has been delivered or does not match: where to go on after a restart.
+    pub fn position(&self) -> Option<Position> {
+        self.reported
+    }
+
+    /// A handle that ends this subscription from any thread, even while it waits.
+    pub fn cancel_handle(&self) -> CancelHandle {
+        self.cancel.clone()
+    }
+
+    /// Hands the subscription to a thread that feeds a channel of this capacity, for `select!`. A full channel makes the
+    /// thread wait: nothing is dropped. The channel is disconnected when the subscription ends.
+    ///
+    /// # Errors
+    /// The system has no thread to give.
+    pub fn into_receiver(mut self, capacity: usize) -> Result<Following> {
+        let cancel = self.cancel_handle();
+        let (sender, receiver) = bounded(capacity);
+        let feed = move || {
+            loop {
+                let delivery = self.next();
+                let is_last = delivery.is_err();
+                if matches!(delivery, Ok(Delivery::Ended))
+                    || sender.send(delivery).is_err()
+                    || is_last
+                {
+                    return;
+                }
+            }
+        };
+        let thread = thread::Builder::new()
+            .name("annals-following".to_owned())
+            .spawn(feed)
+            .map_err(|error| Error::storage("starting a thread to feed a channel", error))?;
+        Ok(Following { receiver, cancel, thread: Some(thread) })
+    }
+
+    fn next_until(&mut self, until: Option<Instant>) -> Result<Delivery> {
+        let delivery = match self.advance(until) {
+            Err(Error::Closed) => Ok(Delivery::Ended),
+            delivery => delivery,
+        };
+        self.ended |= !matches!(&delivery, Ok(delivery) if *delivery != Delivery::Ended);
+        delivery
+    }
+
+    /// Read up to the head; when nothing is left, wait past it.
+    fn advance(&mut self, until: Option<Instant>) -> Result<Delivery> {
+        loop {
+            if self.ended || self.cancel.is_cancelled() {
+                return Ok(Delivery::Ended);
+            }
+            if let Some(event) = self.page.pop_front() {
+                self.reported = Some(event.position());
+                return Ok(Delivery::Event(event));
+            }
+            if self.reported < self.seen {
+                self.reported = self.seen;
+                if let (Some(position), true) = (self.seen, self.skips()) {
+                    return Ok(Delivery::Progress(position));
+                }
+            }
+            if self.view.is_some() {
+                self.read_page()?;
+                continue;
+            }
+            let head = self.store.head()?;
+            if head > self.seen {
+                self.view = head;
+                continue;
+            }
+            if !self.caught_up {
+                self.caught_up = true;
+                return Ok(Delivery::CaughtUp(head));
+            }
+            let head = self.store.wait_past(self.seen, until, &self.cancel.cancelled)?;
+            if head <= self.seen && until.is_some_and(|until| Instant::now() >= until) {
+                return Ok(Delivery::Idle);
+            }
+        }
+    }
+
+    /// Whether events of the log may be passed over, so that progress is worth telling.
+    fn skips(&self) -> bool {
+        matches!(self.scope, Scope::Stream { .. }) || !self.filter.is_all()
+    }
+
+    /// Reads the next page below the view.
+    fn read_page(&mut self) -> Result<()> {
+        let Some(view) = self.view else { return Ok(()) };
+        let from = Position::after(self.seen);
+        let range = match &self.scope {
+            Scope::Log => Range::Log { from, to: view },
+            Scope::Stream { stream, next } => {
+                Range::Stream { stream: stream.clone(), from: *next, to: Version::MAX, up_to: view }
+            }
+        };
+        let query = PageQuery {
+            range,
+            direction: Direction::Forward,
+            filter: self.filter.clone(),
+            events_max: PAGE_EVENTS_MAX,
+        };
+        let (page, after) = (&mut self.page, self.after);
+        let mut last_version = None;
+        let end = self.store.read_page(&query, &mut |event| {
+            last_version = Some(event.version());
+            if Some(event.position()) > after {
+                page.push_back(event.to_owned());
+            }
+            ControlFlow::Continue(())
+        });
+        let end = match end {
+            Ok(end) => end,
+            // What was read before the damage is right: deliver it first, then meet the damage again.
+            Err(_) if !self.page.is_empty() => {
+                self.advance_past_page();
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
+        match end.rest {
+            Some(Range::Log { from, .. }) => self.seen = from.previous(),
+            Some(Range::Stream { from, .. }) => {
+                if let Scope::Stream { next, .. } = &mut self.scope {
+                    *next = from;
+                }
+                self.seen = self.page.back().map(RecordedEvent::position).or(self.seen);
+            }
+            None => {
+                if let (Scope::Stream { next, .. }, Some(last)) = (&mut self.scope, last_version) {
+                    *next = last.next();
+                }
+                self.seen = Some(view);
+                self.view = None;
+                return Ok(());
+            }
+        }
+        self.caught_up = false;
+        Ok(())
+    }
+
+    /// Goes on behind the last event that was read.
+    fn advance_past_page(&mut self) {
+        if let Some(last) = self.page.back() {
+            self.seen = Some(last.position());
+            if let Scope::Stream { next, .. } = &mut self.scope {
+                *next = last.version().next();
+            }
+        }
+    }
+}
+
+/// The events alone, as [`Subscription`] iterates.
+impl Iterator for Subscription {
+    type Item = Result<RecordedEvent>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            match Self::next(self) {
+                Ok(Delivery::Event(event)) => return Some(Ok(event)),
+                Ok(Delivery::Ended) => return None,
+                Ok(_) => {}
+                Err(error) => return Some(Err(error)),
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Subscription {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Subscription")
+            .field("scope", &self.scope)
+            .field("filter", &self.filter)
+            .field("position", &self.reported)
+            .field("ended", &self.ended)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Ends a subscription from any thread, even while it waits.
+#[derive(Clone)]
+pub struct CancelHandle {
+    cancelled: Arc<AtomicBool>,
+    store: Arc<dyn EventStore>,
+}
+
+impl CancelHandle {
+    /// Ends the subscription: its current and every later call returns [`Delivery::Ended`].
+    pub fn cancel(&self) {
+        self.cancelled.store(true, Ordering::SeqCst);
+        self.store.wake();
+    }
+
+    /// Whether it was cancelled.
+    pub fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::SeqCst)
+    }
+}
+
+impl fmt::Debug for CancelHandle {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("CancelHandle").field("cancelled", &self.is_cancelled()).finish()
+    }
+}
+
+/// The receiving end of a subscription that feeds a channel: a [`Receiver`] by `Deref`. Dropping it ends the subscription.
+#[derive(Debug)]
+pub struct Following {
+    receiver: Receiver<Result<Delivery>>,
+    cancel: CancelHandle,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Following {
+    /// The channel, for `select!`.
+    pub fn receiver(&self) -> &Receiver<Result<Delivery>> {
+        &self.receiver
+    }
+
+    /// A handle that ends the subscription from any thread.
+    pub fn cancel_handle(&self) -> CancelHandle {
+        self.cancel.clone()
+    }
+}
+
+impl Deref for Following {
+    type Target = Receiver<Result<Delivery>>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.receiver
+    }
+}
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        self.cancel.cancel();
+        // The thread may be waiting in a full channel: a closed one lets it go.
+        self.receiver = crossbeam_channel::never();
+        if let Some(thread) = self.thread.take() {
+            // It ends by itself; what it panicked with, if it did, was printed by its panic hook.
+            let _ = thread.join();
+        }
+    }
+}
