@@ -3,22 +3,23 @@
 // The order of these lines is the architecture: a module imports only modules above it.
 
 // The words, and what is said about them.
+mod model;
 mod error;
-pub(crate) mod model;
 mod options;
 
 // The seam: what a store is, and what can be built over any.
 mod event_store;
-mod extension;
 mod subscription;
+mod extension;
 
 // The engine.
-mod commit;
 mod format;
+mod storage;
 mod head;
 mod read;
 mod recovery;
-mod storage;
+mod commit;
+mod maintenance;
 mod store;
 
 // The same without a disk.
@@ -34,6 +35,7 @@ pub use event_store::{
 };
 pub use extension::EventStoreExt;
 pub use format::FORMAT_VERSION;
+pub use maintenance::{Damage, VerifyProgress, VerifyReport};
 pub use memory::MemoryStore;
 pub use model::{
     CAUSATION_ID, CORRELATION_ID, ContentType, EventId, EventRef, EventType, ExpectedVersion,

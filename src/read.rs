@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::event_store::{Direction, PageEnd, PageQuery, Range, StreamInfo, StreamsQuery, Visitor};
-use crate::format::{Frame, log_key, parse_log_key, stream_key, stream_of, stream_prefix};
+use crate::format::{Frame, hex, log_key, parse_log_key, stream_key, stream_of, stream_prefix};
 use crate::head::Head;
 use crate::model::{EventRef, Position, StreamId, Version};
 use crate::storage::{Disk, Family, Storage};
@@ -282,7 +282,7 @@ enum Step {
     Stop(Option<u64>),
 }
 
-impl<'q> Walk<'q> {
+impl Walk<'_> {
     /// Visits the frames; returns what is left of the span.
     fn page(&mut self, page: &Page, visit: &mut Visitor<'_>) -> Result<Option<Span>> {
         let forward = self.query.direction == Direction::Forward;
@@ -467,7 +467,7 @@ impl Spot<'_> {
     }
 
     /// Key and frame must say the same.
-    pub(crate) fn agree<T: PartialEq + fmt::Debug>(&self, key: T, frame: T) -> Result<()> {
+    pub(crate) fn agree<T: PartialEq + fmt::Debug + Copy>(&self, key: T, frame: T) -> Result<()> {
         if key == frame {
             return Ok(());
         }
@@ -494,7 +494,6 @@ impl fmt::Display for Spot<'_> {
 }
 
 pub(crate) fn bad_key(family: Family, key: &[u8]) -> Error {
-    let hex: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
-    let place = format!("family {}, key {hex}", family.name());
+    let place = format!("family {}, key {}", family.name(), hex(key));
     Error::corruption(place, "a key that means nothing", "the key of a frame")
 }

@@ -61,10 +61,8 @@ pub(crate) fn open(root: &Path, options: &StoreOptions) -> Result<Recovered> {
         Disk::open(&claim.paths, options)?
     };
     let end = check(&disk, &claim.identity, watermark)?;
-    let watermark = match options.read_only {
-        true => None,
-        false => Some(begin_writing(&disk, &claim, watermark)?),
-    };
+    let watermark =
+        if options.read_only { None } else { Some(begin_writing(&disk, &claim, watermark)?) };
     let clock_behind = end.recorded_at.and_then(|last| last.since(now)).filter(|d| !d.is_zero());
     Ok(Recovered { claim, storage: Storage::from(disk), end, watermark, clock_behind })
 }

@@ -19,6 +19,7 @@ use crate::event_store::{
     forward_event_store,
 };
 use crate::head::Head;
+use crate::maintenance::{self, VerifyProgress, VerifyReport};
 use crate::model::{Limits, Position, StreamId, Timestamp, Version};
 use crate::options::{Durability, StoreOptions};
 use crate::read::Reader;
@@ -131,6 +132,32 @@ impl Store {
     /// One sync of the disk.
     pub fn sync(&self) -> Result<()> {
         self.engine().committer()?.sync()
+    }
+
+    /// Proves on disk what can be proven, up to the head at the start, while the store is in use: checksums, gapless
+    /// positions and versions, whole commits, times that never go back, and that both families hold the same frames (G1 to
+    /// G3, G8). Damage is not an error: it is in the report, precisely.
+    ///
+    /// ```
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let path = directory.path().join("bank.annals");
+    /// use annals::prelude::*;
+    /// let store = Store::open(&path)?;
+    /// store.append("account-1", ExpectedVersion::NoStream, [NewEvent::json("Opened", &"Ada")?])?;
+    /// let report = store.verify(|_| {})?;
+    /// assert!(report.is_sound());
+    /// assert_eq!((report.events, report.streams), (1, 1));
+    /// # Ok::<(), annals::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Closed`], also when the store is closed meanwhile; [`Error::Storage`] if the disk fails.
+    ///
+    /// # Cost
+    /// Reads the whole history twice, sequentially, in bounded memory.
+    pub fn verify(&self, mut progress: impl FnMut(VerifyProgress)) -> Result<VerifyReport> {
+        let engine = self.engine();
+        maintenance::verify(&engine.storage, &engine.head, &mut progress)
     }
 
     /// What the store knows of itself.

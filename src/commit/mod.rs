@@ -49,10 +49,10 @@ impl Committer {
     /// Commits all appends of a submission or none, and returns what became of each.
     pub(crate) fn submit(&self, submission: Submission) -> Result<Vec<Appended>> {
         let (ticket, turn) = self.queue.enter(submission);
-        if turn == Turn::Follow {
-            if let Some(outcome) = ticket.wait() {
-                return outcome;
-            }
+        if turn == Turn::Follow
+            && let Some(outcome) = ticket.wait()
+        {
+            return outcome;
         }
         // We lead. Our own submission is in the group, for it was the first of those waiting.
         let leading = self.queue.lead();

@@ -5,11 +5,14 @@ use std::collections::HashMap;
 use super::validate::Tip;
 use crate::model::StreamId;
 
+/// What is known of a stream: its tip, or that it has no events.
+pub(super) type Known = Option<Tip>;
+
 /// A cache in two generations: what is used moves to the young one; when that is full, the old one is dropped. Each
 /// operation takes constant time, and what was used within the last `capacity / 2` others is there.
 pub(super) struct Tips {
-    young: HashMap<StreamId, Option<Tip>>,
-    old: HashMap<StreamId, Option<Tip>>,
+    young: HashMap<StreamId, Known>,
+    old: HashMap<StreamId, Known>,
     generation_len_max: usize,
 }
 
@@ -19,8 +22,8 @@ impl Tips {
         Self { young: HashMap::new(), old: HashMap::new(), generation_len_max }
     }
 
-    /// The tip, if it is known; `Some(None)` for a stream that is known to have no events.
-    pub(super) fn get(&mut self, stream: &StreamId) -> Option<Option<Tip>> {
+    /// What is known of a stream; `None` if nothing is.
+    pub(super) fn get(&mut self, stream: &StreamId) -> Option<Known> {
         if let Some(tip) = self.young.get(stream) {
             return Some(*tip);
         }
@@ -29,7 +32,7 @@ impl Tips {
         Some(tip)
     }
 
-    pub(super) fn set(&mut self, stream: StreamId, tip: Option<Tip>) {
+    pub(super) fn set(&mut self, stream: StreamId, tip: Known) {
         if self.young.len() >= self.generation_len_max && !self.young.contains_key(&stream) {
             self.old = std::mem::take(&mut self.young);
         }

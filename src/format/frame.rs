@@ -39,12 +39,12 @@ impl FrameHeader<'_> {
         self.first_version.plus(u64::from(self.count) - 1)
     }
 
-    fn commit_first(&self) -> Position {
+    pub(crate) fn commit_first(&self) -> Position {
         let first = self.first_position.get() - u64::from(self.commit_before);
         Position::new(first).unwrap_or(Position::FIRST)
     }
 
-    fn commit_last(&self) -> Position {
+    pub(crate) fn commit_last(&self) -> Position {
         self.commit_first().plus(u64::from(self.commit_len) - 1)
     }
 }
@@ -344,8 +344,7 @@ mod tests {
     /// Format version 1, frozen: if this fails, old stores can no longer be read.
     #[test]
     fn a_frame_is_the_bytes_that_the_format_says() {
-        let hex: String = golden().iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(hex, GOLDEN);
+        assert_eq!(super::super::hex(&golden()), GOLDEN);
     }
 
     /// Version, crc; flags, position 1000, stream, version 7, time, place in commit 2 of 4, 3 streams, 2 events; the events.

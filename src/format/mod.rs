@@ -17,6 +17,8 @@ pub(crate) use key::{log_key, parse_log_key, stream_key, stream_of, stream_prefi
 pub(crate) use record::{decode_record, encode_record};
 pub(crate) use watermark::{SLOT_LEN, Slot, Watermark};
 
+use std::fmt::Write;
+
 use crate::error::Error;
 
 /// The version of the directory layout and of everything in it, as `STORE` carries it.
@@ -87,6 +89,15 @@ fn seal_envelope(version: u8, bytes: &mut [u8]) {
         let [a, b, c, d] = crc(version, rest).to_be_bytes();
         *head = [version, a, b, c, d];
     }
+}
+
+/// Bytes for people.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut hex, byte| {
+        // Writing to a string cannot fail.
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
 }
 
 /// Version and checksum.

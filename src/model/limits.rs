@@ -63,6 +63,7 @@ const _: () = {
 /// assert_eq!(limits.get_payload_len_max(), 1024);
 /// assert!(Limits::default().payload_len_max(usize::MAX).check().is_err());
 /// ```
+#[expect(clippy::struct_field_names, reason = "each is named as the constant that bounds it")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     payload_len_max: usize,

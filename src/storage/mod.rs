@@ -121,7 +121,7 @@ impl Disk {
         database.create_if_missing(true);
         database.create_missing_column_families(true);
         database.set_error_if_exists(true);
-        let opened = DB::open_cf_descriptors(&database, db, families(options)?);
+        let opened = DB::open_cf_descriptors(&database, db, families(options));
         let db = opened.map_err(|error| engine_error("creating the database", &error))?;
         Ok(Self { db })
     }
@@ -130,7 +130,7 @@ impl Disk {
     /// [`Disk::open_read_only`].
     pub(crate) fn open(paths: &Paths, options: &StoreOptions) -> Result<Self> {
         let database = tuning::database(options, &paths.log)?;
-        let opened = DB::open_cf_descriptors(&database, &paths.db, families(options)?);
+        let opened = DB::open_cf_descriptors(&database, &paths.db, families(options));
         let db = opened.map_err(|error| engine_error("opening the database", &error))?;
         Ok(Self { db })
     }
@@ -138,7 +138,7 @@ impl Disk {
     /// Opens without changing a byte of the directory. Damage is judged as [`Disk::open`] would.
     pub(crate) fn open_read_only(paths: &Paths, options: &StoreOptions) -> Result<Self> {
         let database = tuning::database(options, &paths.log)?;
-        let families = families(options)?;
+        let families = families(options);
         let opened = DB::open_cf_descriptors_read_only(&database, &paths.db, families, false);
         let db =
             opened.map_err(|error| engine_error("opening the database for reading", &error))?;
@@ -239,15 +239,12 @@ impl Disk {
     }
 }
 
-fn families(options: &StoreOptions) -> Result<Vec<ColumnFamilyDescriptor>> {
+fn families(options: &StoreOptions) -> Vec<ColumnFamilyDescriptor> {
     let cache = tuning::cache(options);
-    let families = Family::ALL.into_iter();
-    families
-        .map(|family| {
-            let tuned = tuning::family(family, options, &cache)?;
-            Ok(ColumnFamilyDescriptor::new(family.name(), tuned))
-        })
-        .collect()
+    let tuned = |family: Family| {
+        ColumnFamilyDescriptor::new(family.name(), tuning::family(family, options, &cache))
+    };
+    Family::ALL.into_iter().map(tuned).collect()
 }
 
 /// An error of the engine as one of ours. Its text is all that the engine gives.

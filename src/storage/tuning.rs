@@ -71,7 +71,7 @@ pub(super) fn cache(options: &StoreOptions) -> Cache {
 }
 
 /// Options of one family.
-pub(super) fn family(family: Family, options: &StoreOptions, cache: &Cache) -> Result<Options> {
+pub(super) fn family(family: Family, options: &StoreOptions, cache: &Cache) -> Options {
     let mut tuned = Options::default();
     let mut table = BlockBasedOptions::default();
     table.set_block_cache(cache);
@@ -92,7 +92,7 @@ pub(super) fn family(family: Family, options: &StoreOptions, cache: &Cache) -> R
     };
     tuned.set_write_buffer_size(memtable_len);
     // The memtable stays the default skip list: a hash memtable answers backward seeks and whole scans wrongly.
-    Ok(tuned)
+    tuned
 }
 
 /// How to read.

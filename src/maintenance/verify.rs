@@ -1,0 +1,533 @@
+//! Proving on disk what annals promises, while the store is in use.
+//!
+//! Below the head nothing ever changes, so the head at the start is the view. Both families are walked once, in bounded
+//! pages: every frame's checksum, that it stands under its own key, gapless positions (G2) and versions (G3), whole commits
+//! (G1), times that never go back, the count of streams. That `streams` holds the same frames as `events` is proven by a sum
+//! over the frames of each. Only where something is wrong are frames looked up one by one, to say precisely what.
+
+use std::collections::HashSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::ops::ControlFlow;
+
+use crate::error::{Error, Result};
+use crate::event_store::Direction;
+use crate::format::{
+    Frame, FrameHeader, decode_record, log_key, parse_log_key, stream_key, stream_of,
+};
+use crate::head::Head;
+use crate::model::{Position, StreamId, Timestamp, Version};
+use crate::read::{Spot, bad_key};
+use crate::storage::{Family, Storage};
+
+/// How many bytes of frames are looked at before the disk is let go for a moment.
+const PAGE_LEN_TARGET: usize = 256 * 1024;
+/// How many damages are described; all are counted.
+const DAMAGE_DESCRIBED_MAX: usize = 1_000;
+
+/// What [`Store::verify`](crate::Store::verify) found.
+#[non_exhaustive]
+#[derive(Debug, Clone, Default)]
+pub struct VerifyReport {
+    /// The head at the start: everything up to it was looked at.
+    pub head: Option<Position>,
+    /// How many events were found right in the log.
+    pub events: u64,
+    /// How many frames they lie in.
+    pub frames: u64,
+    /// How many streams were found.
+    pub streams: u64,
+    /// How many damages were found.
+    pub damage_count: u64,
+    /// The first of them, at most 1,000.
+    pub damage: Vec<Damage>,
+}
+
+impl VerifyReport {
+    /// Whether nothing was found damaged.
+    pub fn is_sound(&self) -> bool {
+        self.damage_count == 0
+    }
+}
+
+/// One thing that is not what it should be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Damage {
+    /// Which family and key.
+    pub place: String,
+    /// Which position of the log is concerned, where it is known.
+    pub position: Option<Position>,
+    /// What stands there.
+    pub found: String,
+    /// What should.
+    pub expected: String,
+}
+
+/// How far a verification is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VerifyProgress {
+    /// Events looked at, in both families.
+    pub done: u64,
+    /// Events to look at, in both families.
+    pub total: u64,
+}
+
+/// Verifies everything up to the head.
+pub(crate) fn verify(
+    storage: &Storage,
+    head: &Head,
+    progress: &mut dyn FnMut(VerifyProgress),
+) -> Result<VerifyReport> {
+    let Some(head) = head.get()? else { return Ok(VerifyReport::default()) };
+    let mut verifier = Verifier {
+        storage,
+        head,
+        progress,
+        done: 0,
+        seen: HashSet::new(),
+        report: VerifyReport { head: Some(head), ..VerifyReport::default() },
+    };
+    let log = verifier.walk_log()?;
+    let streams = verifier.walk_streams()?;
+    if log != streams {
+        verifier.compare_families()?;
+        // The sums differ for a reason: one that looking up did not find must not pass for soundness.
+        if verifier.report.is_sound() {
+            let place = "families events and streams";
+            let found = format!("{} frames in events, {} in streams", log.frames, streams.frames);
+            verifier.note(place, None, found, "the same frames in both");
+        }
+    }
+    verifier.walk_meta()?;
+    Ok(verifier.report)
+}
+
+struct Verifier<'v> {
+    storage: &'v Storage,
+    head: Position,
+    progress: &'v mut dyn FnMut(VerifyProgress),
+    done: u64,
+    /// Places already described, so that nothing is told twice.
+    seen: HashSet<String>,
+    report: VerifyReport,
+}
+
+/// A sum over the frames of a family, whatever their order: equal sums, equal frames.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Sum {
+    frames: u64,
+    hash: u64,
+}
+
+impl Sum {
+    /// The frame's own checksum was checked: it stands for its bytes.
+    fn add(&mut self, bytes: &[u8]) {
+        let mut hasher = DefaultHasher::new();
+        bytes.hash(&mut hasher);
+        self.frames += 1;
+        self.hash = self.hash.wrapping_add(hasher.finish());
+    }
+}
+
+/// Keys and values of a stretch of a family.
+struct Page {
+    entries: Vec<(Vec<u8>, Vec<u8>)>,
+    /// What ended the stretch before its time.
+    unreadable: Option<Error>,
+    is_last: bool,
+}
+
+/// What the next frame of the log must continue.
+struct LogState {
+    next: Position,
+    recorded_at: Timestamp,
+    streams: u64,
+    /// First position and length of the commit under way, if it is not whole yet.
+    commit: Option<(Position, u32)>,
+}
+
+impl Verifier<'_> {
+    fn note(
+        &mut self,
+        place: impl Into<String>,
+        position: Option<Position>,
+        found: impl Into<String>,
+        expected: impl Into<String>,
+    ) {
+        let (place, found, expected) = (place.into(), found.into(), expected.into());
+        let is_new = self.seen.len() >= DAMAGE_DESCRIBED_MAX || self.seen.insert(place.clone());
+        self.report.damage_count += u64::from(is_new);
+        if is_new && self.report.damage.len() < DAMAGE_DESCRIBED_MAX {
+            self.report.damage.push(Damage { place, position, found, expected });
+        }
+    }
+
+    /// Notes damage that was met as an error; passes on every other error.
+    fn note_error(&mut self, error: Error, position: Option<Position>) -> Result<()> {
+        match error {
+            Error::Corruption { place, found, expected } => {
+                self.note(place, position, found, expected);
+                Ok(())
+            }
+            Error::UnsupportedFormat { what, found, supported } => {
+                self.note(
+                    what,
+                    position,
+                    format!("format {found}"),
+                    format!("at most {supported}"),
+                );
+                Ok(())
+            }
+            other => Err(other),
+        }
+    }
+
+    fn advance(&mut self, events: u64) {
+        self.done += events;
+        let total = self.head.get().saturating_mul(2);
+        (self.progress)(VerifyProgress { done: self.done.min(total), total });
+    }
+
+    /// Reads on in a family from a key, that key included.
+    fn page(&self, family: Family, from: &[u8]) -> Result<Page> {
+        let mut page = Page { entries: Vec::new(), unreadable: None, is_last: true };
+        let mut len = 0;
+        let scanned = self.storage.with(|disk| {
+            disk.scan(family, from, Direction::Forward, |key, value| {
+                if key < from {
+                    return ControlFlow::Continue(());
+                }
+                if len >= PAGE_LEN_TARGET {
+                    page.is_last = false;
+                    return ControlFlow::Break(());
+                }
+                len += value.len();
+                page.entries.push((key.to_vec(), value.to_vec()));
+                ControlFlow::Continue(())
+            })
+        });
+        match scanned {
+            Ok(()) => {}
+            Err(error @ Error::Corruption { .. }) => page.unreadable = Some(error),
+            Err(error) => return Err(error),
+        }
+        Ok(page)
+    }
+
+    fn walk_log(&mut self) -> Result<Sum> {
+        let mut sum = Sum::default();
+        let mut state = LogState {
+            next: Position::FIRST,
+            recorded_at: Timestamp::from_micros(i64::MIN),
+            streams: 0,
+            commit: None,
+        };
+        let mut from = log_key(state.next).to_vec();
+        loop {
+            let page = self.page(Family::Events, &from)?;
+            let before = state.next;
+            for (key, value) in &page.entries {
+                match parse_log_key(key) {
+                    Some(first) if first > self.head => {}
+                    Some(first) => self.log_frame(first, value, &mut state, &mut sum)?,
+                    None => self.note_error(bad_key(Family::Events, key), None)?,
+                }
+            }
+            self.advance(state.next.get() - before.get());
+            if let Some(error) = page.unreadable {
+                self.note_error(error, Some(state.next))?;
+                match self.skip_unreadable(state.next)? {
+                    Some(readable) => {
+                        self.missing(&mut state, readable);
+                        from = log_key(readable).to_vec();
+                        continue;
+                    }
+                    None => break,
+                }
+            }
+            match page.entries.last() {
+                Some((key, _)) if !page.is_last && state.next <= self.head => {
+                    from.clone_from(key);
+                    from.push(0);
+                }
+                _ => break,
+            }
+        }
+        if state.next <= self.head {
+            self.missing(&mut state, self.head.next());
+        }
+        self.report.streams = state.streams;
+        Ok(sum)
+    }
+
+    /// Notes that nothing right was found from the next position up to `found`.
+    fn missing(&mut self, state: &mut LogState, found: Position) {
+        let spot = Spot { family: Family::Events, stream: None, place: state.next.get() };
+        let last = found.get() - 1;
+        let expected = format!("the frames of positions {} to {last}", state.next);
+        self.note(spot.to_string(), Some(state.next), "nothing readable", expected);
+        state.next = found;
+        state.commit = None;
+    }
+
+    /// The first position above `bad` from which the log can be read again: exponential search, then binary.
+    fn skip_unreadable(&self, bad: Position) -> Result<Option<Position>> {
+        let readable_at = |place: u64| -> Result<Option<Position>> {
+            let Some(place) = Position::new(place) else { return Ok(None) };
+            let page = self.page(Family::Events, &log_key(place))?;
+            let first = page.entries.first().and_then(|(key, _)| parse_log_key(key));
+            Ok(first.filter(|first| *first <= self.head))
+        };
+        let (mut low, mut step) = (bad.get(), 1);
+        let mut found = None;
+        while found.is_none() && low < self.head.get() {
+            let probe = low.saturating_add(step).min(self.head.get());
+            found = readable_at(probe)?.map(|first| (probe, first));
+            if found.is_none() {
+                low = probe;
+                step *= 2;
+            }
+        }
+        let Some((mut high, mut first)) = found else { return Ok(None) };
+        while high - low > 1 {
+            let middle = low + (high - low) / 2;
+            match readable_at(middle)? {
+                Some(readable) => (high, first) = (middle, readable),
+                None => low = middle,
+            }
+        }
+        Ok(Some(first))
+    }
+
+    fn log_frame(
+        &mut self,
+        first: Position,
+        bytes: &[u8],
+        state: &mut LogState,
+        sum: &mut Sum,
+    ) -> Result<()> {
+        let spot = Spot { family: Family::Events, stream: None, place: first.get() };
+        if first > state.next {
+            self.missing(state, first);
+        } else if first < state.next {
+            let expected = format!("a frame that begins at {}", state.next);
+            self.note(
+                spot.to_string(),
+                Some(first),
+                "a frame that overlaps the one before",
+                expected,
+            );
+        }
+        let frame = match spot.decode(bytes) {
+            Ok(frame) => frame,
+            Err(error) => {
+                // How many events it had is not known: the next frame shows it.
+                state.next = first.next();
+                state.commit = None;
+                return self.note_error(error, Some(first));
+            }
+        };
+        let header = frame.header;
+        if let Err(error) = spot.agree(first, header.first_position) {
+            state.next = first.next();
+            return self.note_error(error, Some(first));
+        }
+        self.commit_of(&header, &spot, state);
+        self.times_of(&frame, &spot, state)?;
+        let is_new = header.first_version == Version::FIRST;
+        let streams = state.streams + u64::from(is_new);
+        if header.streams_after != streams && self.report.is_sound() {
+            let found = format!("{} streams after it", header.streams_after);
+            self.note(spot.to_string(), Some(first), found, format!("{streams} streams"));
+        }
+        state.streams = header.streams_after;
+        state.next = header.last_position().next();
+        self.report.events += u64::from(header.count);
+        self.report.frames += 1;
+        sum.add(bytes);
+        Ok(())
+    }
+
+    fn commit_of(&mut self, header: &FrameHeader<'_>, spot: &Spot<'_>, state: &mut LogState) {
+        let first = header.first_position;
+        let claimed = (header.commit_first(), header.commit_len);
+        let expected = state.commit.take().unwrap_or((first, header.commit_len));
+        // After damage the beginning of a commit may be among what is missing.
+        if claimed != expected && self.report.is_sound() {
+            let found = format!("part of a commit of {} events from {}", claimed.1, claimed.0);
+            let expected = format!("part of a commit of {} events from {}", expected.1, expected.0);
+            self.note(spot.to_string(), Some(first), found, expected);
+        }
+        let is_whole = header.last_position() >= header.commit_last();
+        state.commit = if is_whole { None } else { Some(claimed) };
+        if header.last_position() == self.head && !is_whole {
+            let found = "the end of the log within a commit";
+            self.note(spot.to_string(), Some(first), found, "whole commits");
+        }
+    }
+
+    fn times_of(&mut self, frame: &Frame<'_>, spot: &Spot<'_>, state: &mut LogState) -> Result<()> {
+        for event in frame.events() {
+            match event {
+                Ok(event) if event.recorded_at >= state.recorded_at => {
+                    state.recorded_at = event.recorded_at;
+                }
+                Ok(event) => {
+                    let found = format!("recorded at {}", event.recorded_at);
+                    let expected = format!("not before {}", state.recorded_at);
+                    self.note(spot.to_string(), Some(event.position), found, expected);
+                }
+                Err(malformed) => {
+                    let error = malformed.at(spot.to_string());
+                    self.note_error(error, Some(frame.header.first_position))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn walk_streams(&mut self) -> Result<Sum> {
+        let mut sum = Sum::default();
+        let mut current: Option<(StreamId, Version, Position)> = None;
+        let mut from = Vec::new();
+        loop {
+            let page = self.page(Family::Streams, &from)?;
+            let mut events = 0;
+            for (key, value) in &page.entries {
+                events += self.stream_frame(key, value, &mut current, &mut sum)?;
+            }
+            self.advance(events);
+            if let Some(error) = page.unreadable {
+                // Which frames are concerned is found by looking up each frame of the log.
+                self.note_error(error, None)?;
+                return Ok(Sum::default());
+            }
+            match page.entries.last() {
+                Some((key, _)) if !page.is_last => {
+                    from.clone_from(key);
+                    from.push(0);
+                }
+                _ => return Ok(sum),
+            }
+        }
+    }
+
+    /// Checks one frame in `streams`; returns how many events it has.
+    fn stream_frame(
+        &mut self,
+        key: &[u8],
+        bytes: &[u8],
+        current: &mut Option<(StreamId, Version, Position)>,
+        sum: &mut Sum,
+    ) -> Result<u64> {
+        let Some((id, first)) = stream_of(key) else {
+            self.note_error(bad_key(Family::Streams, key), None)?;
+            return Ok(0);
+        };
+        let stream = StreamId::trusted(id);
+        let spot = Spot { family: Family::Streams, stream: Some(&stream), place: first.get() };
+        let expected = match current {
+            Some((before, next, _)) if *before == stream => *next,
+            _ => Version::FIRST,
+        };
+        let before = current.take().filter(|(before, ..)| *before == stream);
+        let frame = match spot.decode(bytes) {
+            Ok(frame) => frame,
+            Err(error) => {
+                *current = Some((stream.clone(), first.next(), Position::FIRST));
+                self.note_error(error, None)?;
+                return Ok(0);
+            }
+        };
+        let header = frame.header;
+        if header.first_position > self.head {
+            *current = before;
+            return Ok(0);
+        }
+        let position = Some(header.first_position);
+        if let Err(error) = spot.agree((id, first), (header.stream, header.first_version)) {
+            self.note_error(error, position)?;
+        } else if first != expected {
+            let found = format!("a frame that begins at version {first}");
+            self.note(spot.to_string(), position, found, format!("one that begins at {expected}"));
+        } else if before.is_some_and(|(_, _, last)| header.first_position <= last) {
+            let found = format!("position {}", header.first_position);
+            self.note(spot.to_string(), position, found, "a later one than the version before");
+        }
+        *current = Some((stream.clone(), header.last_version().next(), header.last_position()));
+        sum.add(bytes);
+        Ok(u64::from(header.count))
+    }
+
+    /// Looks up each frame of one family in the other.
+    fn compare_families(&mut self) -> Result<()> {
+        for family in [Family::Events, Family::Streams] {
+            let mut from = Vec::new();
+            loop {
+                let page = self.page(family, &from)?;
+                for (_, value) in &page.entries {
+                    self.compare_frame(family, value)?;
+                }
+                match page.entries.last() {
+                    Some((key, _)) if !page.is_last && page.unreadable.is_none() => {
+                        from.clone_from(key);
+                        from.push(0);
+                    }
+                    _ => break,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn compare_frame(&mut self, family: Family, bytes: &[u8]) -> Result<()> {
+        // A frame that does not decode was noted where it was met.
+        let Ok(frame) = Frame::decode(bytes) else { return Ok(()) };
+        let header = frame.header;
+        if header.first_position > self.head {
+            return Ok(());
+        }
+        let stream = StreamId::trusted(header.stream);
+        let in_log = log_key(header.first_position).to_vec();
+        let in_stream = stream_key(header.stream, header.first_version);
+        let (position, version) = (header.first_position.get(), header.first_version.get());
+        let (other, key, spot) = if family == Family::Events {
+            let spot = Spot { family: Family::Streams, stream: Some(&stream), place: version };
+            (Family::Streams, in_stream, spot)
+        } else {
+            let spot = Spot { family: Family::Events, stream: None, place: position };
+            (Family::Events, in_log, spot)
+        };
+        let position = Some(header.first_position);
+        let expected = format!("the frame that stands in {}", family.name());
+        match self.storage.with(|disk| disk.get(other, &key)) {
+            Ok(Some(copy)) if copy == bytes => Ok(()),
+            Ok(Some(_)) => {
+                self.note(spot.to_string(), position, "other bytes", expected);
+                Ok(())
+            }
+            Ok(None) => {
+                self.note(spot.to_string(), position, "nothing", expected);
+                Ok(())
+            }
+            Err(Error::Corruption { found, .. }) => {
+                self.note(spot.to_string(), position, found, expected);
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn walk_meta(&mut self) -> Result<()> {
+        let page = self.page(Family::Meta, &[])?;
+        for (key, value) in &page.entries {
+            if let Err(malformed) = decode_record(key, value) {
+                let place = format!("family meta, key {}", key.escape_ascii());
+                self.note_error(malformed.at(place), None)?;
+            }
+        }
+        match page.unreadable {
+            Some(error) => self.note_error(error, None),
+            None => Ok(()),
+        }
+    }
+}
