@@ -1,0 +1,231 @@
+//! A process that uses a store is killed without warning, again and again, at random moments. Whatever the moment, the
+//! next open must find every acknowledged event at its place with its bytes, a log and streams without a gap, and go on
+//! (G1, G2, G3, G5 for a process crash, G10). And a creation that was cut short at any of its steps must be finishable.
+//!
+//! The child is this test binary itself, told by an environment variable to write. After an acknowledgement it writes one
+//! line for each event (position, stream, version, id) to a file beside the store: to that the parent holds the store.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+use std::thread;
+use std::time::Duration;
+
+use annals::prelude::*;
+
+const DIRECTORY: &str = "ANNALS_TEST_CHILD_DIRECTORY";
+const WRITERS: usize = 4;
+
+/// Not a test of its own: what the child does.
+#[test]
+fn child() {
+    let Ok(directory) = std::env::var(DIRECTORY) else { return };
+    let directory = PathBuf::from(directory);
+    let file = fs::File::options().create(true).append(true).open(directory.join("acknowledged"));
+    let acknowledged = Mutex::new(file.unwrap());
+    // Small memtables, so that flushes and compactions are under way too.
+    let store = Store::options().memtable_bytes(1).open(directory.join("store")).unwrap();
+    thread::scope(|scope| {
+        for writer in 0..WRITERS {
+            let (store, acknowledged) = (&store, &acknowledged);
+            scope.spawn(move || {
+                for round in 0_usize.. {
+                    append(store, acknowledged, writer, round);
+                }
+            });
+        }
+    });
+}
+
+fn append(store: &Store, acknowledged: &Mutex<fs::File>, writer: usize, round: usize) {
+    let payload = vec![u8::try_from(writer).unwrap(); round % 3_000];
+    let events = ["A", "B"].map(|name| NewEvent::bytes(name, payload.clone()).unwrap());
+    let ids = events.each_ref().map(NewEvent::id);
+    let [a, b] = events;
+    let durability = if round.is_multiple_of(7) { Durability::Sync } else { Durability::Buffered };
+    let request = Append::new()
+        .to(format!("own-{writer}"), ExpectedVersion::Any, [a])
+        .to(format!("shared-{}", round % 5), ExpectedVersion::Any, [b])
+        .durability(durability);
+    let appended = store.submit(request).unwrap();
+    let places = appended.positions().zip(appended.versions()).zip(ids);
+    let lines: String = places
+        .map(|((position, (stream, versions)), id)| {
+            format!("{position} {stream} {} {id}\n", versions.start())
+        })
+        .collect();
+    acknowledged.lock().unwrap().write_all(lines.as_bytes()).unwrap();
+}
+
+fn start_child(directory: &Path) -> Child {
+    Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "child", "--nocapture"])
+        .env(DIRECTORY, directory)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+#[test]
+fn whatever_the_moment_of_the_kill_everything_acknowledged_is_found_again() {
+    let kills: u64 = std::env::var("ANNALS_TEST_KILLS").map_or(12, |text| text.parse().unwrap());
+    let directory = tempfile::tempdir().unwrap();
+    let mut head_before = 0;
+    for kill in 0..kills {
+        let mut child = start_child(directory.path());
+        // The first kills come while the store is being created, the later ones while it is in use.
+        let delay = if kill < 4 { kill * 9 } else { 40 + noise() % 360 };
+        thread::sleep(Duration::from_millis(delay));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        drop_torn_line(&directory.path().join("acknowledged"));
+        for _ in 0..2 {
+            let head = check(directory.path());
+            assert!(head >= head_before, "kill {kill}: the log went from {head_before} to {head}");
+            head_before = head;
+        }
+    }
+    assert!(head_before > 100, "the child got something done: {head_before} events");
+}
+
+/// A line that was cut short by the kill says nothing.
+fn drop_torn_line(path: &Path) {
+    let Ok(text) = fs::read_to_string(path) else { return };
+    let whole = text.rfind('\n').map_or(0, |end| end + 1);
+    fs::write(path, &text[..whole]).unwrap();
+}
+
+/// Opens what the child left, holds it to what was acknowledged, appends one event; returns the head.
+fn check(directory: &Path) -> u64 {
+    let store = Store::open(directory.join("store")).unwrap();
+    let report = store.verify(|_| {}).unwrap();
+    assert!(report.is_sound(), "{:?}", report.damage);
+    let acknowledged = fs::read_to_string(directory.join("acknowledged")).unwrap_or_default();
+    let mut expected: HashMap<u64, &str> = HashMap::new();
+    for line in acknowledged.lines() {
+        let (position, rest) = line.split_once(' ').unwrap();
+        expected.insert(position.parse().unwrap(), rest);
+    }
+    let mut next = 1;
+    for event in store.read_log().iter() {
+        let event = event.unwrap();
+        assert_eq!(event.position().get(), next, "the log has no gap");
+        next += 1;
+        if let Some(expected) = expected.remove(&event.position().get()) {
+            let found = format!("{} {} {}", event.stream(), event.version(), event.id());
+            assert_eq!(found, expected);
+        }
+        if let Some(writer) = event.stream().as_str().strip_prefix("own-") {
+            let writer = writer.parse::<u8>().unwrap();
+            assert!(event.payload().iter().all(|byte| *byte == writer));
+        }
+        // An append to two streams is there whole or not at all.
+        let commit = event.commit();
+        assert!(commit.end().get() - commit.start().get() <= 1);
+    }
+    assert!(expected.is_empty(), "acknowledged and gone: {expected:?}");
+    let one_more = NewEvent::json("Checked", &next).unwrap();
+    let appended = store.append("checks-1", ExpectedVersion::Any, [one_more]).unwrap();
+    assert_eq!(appended.last_position().get(), next);
+    store.close().unwrap();
+    next
+}
+
+/// The random part of a fresh event id, as a number.
+fn noise() -> u64 {
+    u64::from_be_bytes(*EventId::random().as_bytes().last_chunk().unwrap()) & 0xffff_ffff
+}
+
+/// Undoes what a creation did after one of its steps.
+type Undo = fn(&Path);
+
+const STEPS: [(&str, Undo); 7] = [
+    ("the directory alone", |root| {
+        empty(root);
+        fs::remove_file(root.join("LOCK")).unwrap();
+    }),
+    ("LOCK", empty),
+    ("STORE.new, torn", |root| {
+        empty(root);
+        fs::write(root.join("STORE.new"), b"anna").unwrap();
+    }),
+    ("STORE.new", |root| {
+        let store = fs::read(root.join("STORE")).unwrap();
+        empty(root);
+        fs::write(root.join("STORE.new"), store).unwrap();
+    }),
+    ("db.new, half", |root| {
+        fs::rename(root.join("STORE"), root.join("STORE.new")).unwrap();
+        fs::rename(root.join("db"), root.join("db.new")).unwrap();
+        fs::remove_file(root.join("db.new/CURRENT")).unwrap();
+        fs::remove_file(root.join("watermark")).unwrap();
+    }),
+    ("db", |root| {
+        fs::rename(root.join("STORE"), root.join("STORE.new")).unwrap();
+        fs::remove_file(root.join("watermark")).unwrap();
+    }),
+    ("watermark", |root| fs::rename(root.join("STORE"), root.join("STORE.new")).unwrap()),
+];
+
+#[test]
+fn a_creation_that_was_cut_short_at_any_step_is_finished_by_the_next_open() {
+    let directory = tempfile::tempdir().unwrap();
+    let whole = directory.path().join("whole");
+    Store::open(&whole).unwrap().close().unwrap();
+    for (step, undo) in STEPS {
+        let cut = directory.path().join(step);
+        copy(&whole, &cut);
+        undo(&cut);
+        let reading = Store::options().read_only(true).open(&cut);
+        assert!(matches!(reading, Err(Error::NotAStore { .. })), "{step}: reading does not create");
+        let store = Store::open(&cut).unwrap_or_else(|error| panic!("{step}: {error}"));
+        store.append("a", ExpectedVersion::NoStream, [NewEvent::json("A", &1).unwrap()]).unwrap();
+        store.close().unwrap();
+        let store = Store::open(&cut).unwrap();
+        assert_eq!(store.head().unwrap(), Some(Position::FIRST), "{step}");
+        assert!(store.verify(|_| {}).unwrap().is_sound(), "{step}");
+    }
+}
+
+#[test]
+fn a_database_whose_store_file_is_gone_is_not_taken_for_a_creation() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store");
+    let store = Store::open(&path).unwrap();
+    store.append("a", ExpectedVersion::NoStream, [NewEvent::json("A", &1).unwrap()]).unwrap();
+    store.close().unwrap();
+    let identity = fs::read(path.join("STORE")).unwrap();
+    fs::remove_file(path.join("STORE")).unwrap();
+    assert!(matches!(Store::open(&path), Err(Error::Corruption { .. })));
+    fs::write(path.join("STORE"), identity).unwrap();
+    assert_eq!(Store::open(&path).unwrap().head().unwrap(), Some(Position::FIRST));
+}
+
+/// Leaves LOCK alone.
+fn empty(root: &Path) {
+    for entry in fs::read_dir(root).unwrap() {
+        let entry = entry.unwrap();
+        if entry.file_type().unwrap().is_dir() {
+            fs::remove_dir_all(entry.path()).unwrap();
+        } else if entry.file_name() != "LOCK" {
+            fs::remove_file(entry.path()).unwrap();
+        }
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
