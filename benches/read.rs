@@ -2,6 +2,8 @@
 //!
 //! `cargo bench --bench read`
 
+#![expect(clippy::unwrap_used, reason = "a benchmark that fails should stop")]
+
 use annals::prelude::*;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 

@@ -3,6 +3,12 @@
 //!
 //! `cargo run --release --example many_writers -- [SECONDS] [THREADS] [SUBSCRIBERS] [sync|buffered]`
 
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a failed check should stop the example"
+)]
+
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::sync::Mutex;

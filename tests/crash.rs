@@ -5,9 +5,12 @@
 //! The child is this test binary itself, told by an environment variable to write. After an acknowledgement it writes one
 //! line for each event (position, stream, version, id) to a file beside the store: to that the parent holds the store.
 
+#![expect(clippy::unwrap_used, reason = "a test that fails should stop")]
+
 use std::collections::HashMap;
+use std::fmt::Write as _;
 use std::fs;
-use std::io::Write;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
@@ -51,12 +54,12 @@ fn append(store: &Store, acknowledged: &Mutex<fs::File>, writer: usize, round: u
         .to(format!("shared-{}", round % 5), ExpectedVersion::Any, [b])
         .durability(durability);
     let appended = store.submit(request).unwrap();
-    let places = appended.positions().zip(appended.versions()).zip(ids);
-    let lines: String = places
-        .map(|((position, (stream, versions)), id)| {
-            format!("{position} {stream} {} {id}\n", versions.start())
-        })
-        .collect();
+    let mut lines = String::new();
+    for ((position, (stream, versions)), id) in
+        appended.positions().zip(appended.versions()).zip(ids)
+    {
+        writeln!(lines, "{position} {stream} {} {id}", versions.start()).unwrap();
+    }
     acknowledged.lock().unwrap().write_all(lines.as_bytes()).unwrap();
 }
 

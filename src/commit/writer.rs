@@ -31,7 +31,13 @@ pub(super) struct Writer {
     tips: Tips,
     end: LogEnd,
     state: State,
+    /// What poisons a writer whose leader panicked half-way: nobody can say what it had done.
+    cut_short: Cause,
 }
+
+#[derive(Debug, thiserror::Error)]
+#[error("a commit was cut short by a panic")]
+struct CutShort;
 
 enum State {
     Open,
@@ -66,7 +72,8 @@ impl Writer {
         tip_cache_streams: usize,
     ) -> Self {
         let tips = Tips::new(tip_cache_streams);
-        Self { storage, head, watermark, clock, tips, end, state: State::Open }
+        let (state, cut_short) = (State::Open, Arc::new(CutShort));
+        Self { storage, head, watermark, clock, tips, end, state, cut_short }
     }
 
     /// Commits a group: in as few batches as its dependencies and sizes allow, usually one.
@@ -78,6 +85,7 @@ impl Writer {
                 first.0.set(Err(refused));
                 continue;
             }
+            self.state = State::Poisoned(self.cut_short.clone());
             let storage = self.storage.clone();
             let mut tickets = Vec::new();
             let written = storage.with(|disk| {
@@ -97,6 +105,11 @@ impl Writer {
                 tickets = std::mem::take(&mut staged.outcomes);
                 self.write(disk, staged)
             });
+            self.state = match &written {
+                Ok(()) => State::Open,
+                Err(Error::Indeterminate { cause }) => State::Poisoned(cause.clone()),
+                Err(_) => State::Closed,
+            };
             for (ticket, outcome) in tickets {
                 // Nothing is acknowledged that was not written; what was refused stays refused.
                 ticket.set(outcome.and_then(|appended| match &written {
@@ -198,7 +211,7 @@ impl Writer {
         }
     }
 
-    /// Writes what is staged, publishes it, and notes what is now committed. An error here poisons.
+    /// Writes what is staged, publishes it, and notes what is now committed. An error here poisons the writer.
     fn write(&mut self, disk: &Disk, staged: Staged<'_>) -> Result<()> {
         let Staged { batch, end, durability, .. } = staged;
         if batch.is_empty() {
@@ -208,11 +221,7 @@ impl Writer {
             Durability::Sync => self.note_durable(end.head),
             Durability::Buffered => Ok(()),
         });
-        if let Err(error) = written {
-            let cause: Cause = Arc::new(error);
-            self.state = State::Poisoned(cause.clone());
-            return Err(Error::Indeterminate { cause });
-        }
+        written.map_err(|error| Error::Indeterminate { cause: Arc::new(error) })?;
         let is_new = end.head > self.end.head;
         self.end = end;
         if let (Some(head), true) = (end.head, is_new) {
