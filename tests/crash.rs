@@ -1,6 +1,7 @@
 //! A process that uses a store is killed without warning, again and again, at random moments. Whatever the moment, the
 //! next open must find every acknowledged event at its place with its bytes, a log and streams without a gap, and go on
-//! (G1, G2, G3, G5 for a process crash, G10). And a creation that was cut short at any of its steps must be finishable.
+//! (G1, G2, G3, G5 for a process crash, G10, and G11: none of these opens may take an ordinary crash for lost history). A
+//! creation that was cut short at any of its steps must be finishable. And after a failed write the store must say so (G9).
 //!
 //! The child is this test binary itself, told by an environment variable to write. After an acknowledgement it writes one
 //! line for each event (position, stream, version, id) to a file beside the store: to that the parent holds the store.
@@ -141,6 +142,60 @@ fn check(directory: &Path) -> u64 {
 /// The random part of a fresh event id, as a number.
 fn noise() -> u64 {
     u64::from_be_bytes(*EventId::random().as_bytes().last_chunk().unwrap()) & 0xffff_ffff
+}
+
+const FULL: &str = "ANNALS_TEST_FULL_DIRECTORY";
+
+/// Not a test of its own: appends until the file system takes no more, and looks at what the store then says.
+#[test]
+fn child_with_a_full_disk() {
+    let Ok(directory) = std::env::var(FULL) else { return };
+    let store = Store::open(Path::new(&directory).join("store")).unwrap();
+    let event = || NewEvent::bytes("Happened", vec![7; 10_000]).unwrap();
+    let append = || store.append("a", ExpectedVersion::Any, [event()]);
+    let mut acknowledged = 0;
+    let failed = loop {
+        match append() {
+            Ok(appended) => acknowledged = appended.last_position().get(),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(failed, Error::Indeterminate { .. }), "{failed}");
+    let later = append().unwrap_err();
+    assert!(matches!(later, Error::Poisoned { .. }), "{later}");
+    assert!(later.needs_reopen());
+    assert!(matches!(store.sync(), Err(Error::Poisoned { .. })));
+    assert!(store.info().unwrap().poisoned.is_some());
+    // What was acknowledged can still be read; the failed append is not seen.
+    assert_eq!(store.head().unwrap().map(Position::get), Some(acknowledged));
+    assert_eq!(store.read_log().iter().flatten().count() as u64, acknowledged);
+    assert!(matches!(store.close(), Err(Error::Poisoned { .. })));
+    fs::write(Path::new(&directory).join("acknowledged"), acknowledged.to_string()).unwrap();
+}
+
+/// G9. The shell bounds the length of any file, so that a write in the middle of the write-ahead log fails.
+#[test]
+fn after_a_failed_write_nothing_is_acknowledged_until_the_store_is_reopened() {
+    let directory = tempfile::tempdir().unwrap();
+    let status = Command::new("sh")
+        .args(["-c", r#"trap "" XFSZ; ulimit -f 2000; exec "$0" --exact child_with_a_full_disk"#])
+        .arg(std::env::current_exe().unwrap())
+        .env(FULL, directory.path())
+        .stdout(Stdio::null())
+        .status()
+        .unwrap();
+    assert!(status.success());
+    let acknowledged = fs::read_to_string(directory.path().join("acknowledged")).unwrap();
+    let acknowledged: u64 = acknowledged.parse().unwrap();
+    assert!(acknowledged > 10);
+    let store = Store::open(directory.path().join("store")).unwrap();
+    assert!(store.verify(|_| {}).unwrap().is_sound());
+    let head = store.head().unwrap().unwrap().get();
+    // The append that failed may be there or not.
+    assert!(head == acknowledged || head == acknowledged + 1, "{head} for {acknowledged}");
+    let event = NewEvent::json("Again", &()).unwrap();
+    let appended = store.append("a", ExpectedVersion::Any, [event]).unwrap();
+    assert_eq!(appended.last_position().get(), head + 1);
 }
 
 /// Undoes what a creation did after one of its steps.
