@@ -143,6 +143,16 @@ struct LogState {
     streams: u64,
     /// First position and length of the commit under way, if it is not whole yet.
     commit: Option<(Position, u32)>,
+    /// The frame before was damaged: how many events it had is not known.
+    after_damage: bool,
+}
+
+/// What the next frame in `streams` must continue.
+struct StreamState {
+    stream: StreamId,
+    /// `None` after a damaged frame: how many events it had is not known.
+    next: Option<Version>,
+    last_position: Option<Position>,
 }
 
 impl Verifier<'_> {
@@ -220,6 +230,7 @@ impl Verifier<'_> {
             recorded_at: Timestamp::from_micros(i64::MIN),
             streams: 0,
             commit: None,
+            after_damage: false,
         };
         let mut from = log_key(state.next).to_vec();
         loop {
@@ -252,7 +263,7 @@ impl Verifier<'_> {
                 _ => break,
             }
         }
-        if state.next <= self.head {
+        if state.next <= self.head && !state.after_damage {
             self.missing(&mut state, self.head.next());
         }
         self.report.streams = state.streams;
@@ -306,7 +317,8 @@ impl Verifier<'_> {
         sum: &mut Sum,
     ) -> Result<()> {
         let spot = Spot { family: Family::Events, stream: None, place: first.get() };
-        if first > state.next {
+        let after_damage = std::mem::take(&mut state.after_damage);
+        if first > state.next && !after_damage {
             self.missing(state, first);
         } else if first < state.next {
             let expected = format!("a frame that begins at {}", state.next);
@@ -320,15 +332,15 @@ impl Verifier<'_> {
         let frame = match spot.decode(bytes) {
             Ok(frame) => frame,
             Err(error) => {
-                // How many events it had is not known: the next frame shows it.
                 state.next = first.next();
-                state.commit = None;
+                (state.commit, state.after_damage) = (None, true);
                 return self.note_error(error, Some(first));
             }
         };
         let header = frame.header;
         if let Err(error) = spot.agree(first, header.first_position) {
             state.next = first.next();
+            (state.commit, state.after_damage) = (None, true);
             return self.note_error(error, Some(first));
         }
         self.commit_of(&header, &spot, state);
@@ -387,7 +399,7 @@ impl Verifier<'_> {
 
     fn walk_streams(&mut self) -> Result<Sum> {
         let mut sum = Sum::default();
-        let mut current: Option<(StreamId, Version, Position)> = None;
+        let mut current: Option<StreamState> = None;
         let mut from = Vec::new();
         loop {
             let page = self.page(Family::Streams, &from)?;
@@ -416,7 +428,7 @@ impl Verifier<'_> {
         &mut self,
         key: &[u8],
         bytes: &[u8],
-        current: &mut Option<(StreamId, Version, Position)>,
+        current: &mut Option<StreamState>,
         sum: &mut Sum,
     ) -> Result<u64> {
         let Some((id, first)) = stream_of(key) else {
@@ -425,15 +437,12 @@ impl Verifier<'_> {
         };
         let stream = StreamId::trusted(id);
         let spot = Spot { family: Family::Streams, stream: Some(&stream), place: first.get() };
-        let expected = match current {
-            Some((before, next, _)) if *before == stream => *next,
-            _ => Version::FIRST,
-        };
-        let before = current.take().filter(|(before, ..)| *before == stream);
+        let before = current.take().filter(|before| before.stream == stream);
         let frame = match spot.decode(bytes) {
             Ok(frame) => frame,
             Err(error) => {
-                *current = Some((stream.clone(), first.next(), Position::FIRST));
+                let last_position = before.and_then(|before| before.last_position);
+                *current = Some(StreamState { stream: stream.clone(), next: None, last_position });
                 self.note_error(error, None)?;
                 return Ok(0);
             }
@@ -443,17 +452,25 @@ impl Verifier<'_> {
             *current = before;
             return Ok(0);
         }
+        let (expected, last_position) = match before {
+            None => (Some(Version::FIRST), None),
+            Some(before) => (before.next, before.last_position),
+        };
         let position = Some(header.first_position);
         if let Err(error) = spot.agree((id, first), (header.stream, header.first_version)) {
             self.note_error(error, position)?;
-        } else if first != expected {
+        } else if let Some(expected) = expected.filter(|expected| *expected != first) {
             let found = format!("a frame that begins at version {first}");
             self.note(spot.to_string(), position, found, format!("one that begins at {expected}"));
-        } else if before.is_some_and(|(_, _, last)| header.first_position <= last) {
+        } else if last_position >= position {
             let found = format!("position {}", header.first_position);
             self.note(spot.to_string(), position, found, "a later one than the version before");
         }
-        *current = Some((stream.clone(), header.last_version().next(), header.last_position()));
+        *current = Some(StreamState {
+            next: Some(header.last_version().next()),
+            last_position: Some(header.last_position()),
+            stream: stream.clone(),
+        });
         sum.add(bytes);
         Ok(u64::from(header.count))
     }

@@ -93,7 +93,7 @@ impl Claim {
             Found::Nothing | Found::Unfinished(_) if access == Access::Create => {
                 fs::create_dir_all(root).map_err(|error| not_writable(root, error))?;
             }
-            Found::Nothing => return Err(Error::not_a_store(root, "there is nothing")),
+            Found::Nothing => return Err(Error::not_a_store(root, "it is missing or empty")),
             Found::Unfinished(_) => {
                 let reason = "its creation was cut short; open it for writing once to finish it";
                 return Err(Error::not_a_store(root, reason));

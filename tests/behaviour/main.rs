@@ -1,0 +1,3 @@
+//! x
+#![expect(clippy::unwrap_used, reason = "x")]
+mod verify;

@@ -1,0 +1,198 @@
+//! Verify must find every damage, in either family alone, say where it is, and find nothing in a sound store. The damage
+//! is done behind the store's back while it is closed: through RocksDB, so that its own block checksums are right and only
+//! annals can notice; and in the table files themselves.
+//!
+//! Whatever was damaged, reading gives the whole history or a typed error, never less (G8).
+
+use std::fs;
+use std::path::Path;
+
+use annals::prelude::*;
+use annals::{Damage, VerifyReport};
+use rocksdb::{DB, IteratorMode, Options};
+
+const STREAMS: u64 = 5;
+const APPENDS: u64 = 400;
+
+/// A closed store with some thousand events in frames of one to three, and one append of several frames.
+fn filled(path: &Path) -> Vec<RecordedEvent> {
+    let store = Store::options().durability(Durability::Buffered).open(path).unwrap();
+    let event = |n: u64| NewEvent::bytes("Happened", n.to_be_bytes().repeat(20)).unwrap();
+    for n in 0..APPENDS {
+        let events = (0..=n % 3).map(|more| event(n * 10 + more));
+        store.append(format!("stream-{}", n % STREAMS), ExpectedVersion::Any, events).unwrap();
+    }
+    store.append("large-1", ExpectedVersion::NoStream, (0..2_500).map(event)).unwrap();
+    let events = store.read_log().iter().collect::<Result<Vec<_>, _>>().unwrap();
+    store.close().unwrap();
+    events
+}
+
+/// Changes a family behind the store's back.
+fn tamper(path: &Path, family: &str, change: impl FnOnce(&DB, &rocksdb::ColumnFamily)) {
+    let options = Options::default();
+    let families = DB::list_cf(&options, path.join("db")).unwrap();
+    let db = DB::open_cf(&options, path.join("db"), families).unwrap();
+    change(&db, db.cf_handle(family).unwrap());
+    db.flush_cf(db.cf_handle(family).unwrap()).unwrap();
+}
+
+/// The n-th key and value of a family.
+fn entry(db: &DB, family: &rocksdb::ColumnFamily, n: usize) -> (Box<[u8]>, Box<[u8]>) {
+    db.iterator_cf(family, IteratorMode::Start).nth(n).unwrap().unwrap()
+}
+
+fn verify(path: &Path) -> VerifyReport {
+    let store = Store::options().read_only(true).open(path).unwrap();
+    let mut last = 0;
+    let report = store.verify(|progress| {
+        assert!(last <= progress.done && progress.done <= progress.total);
+        last = progress.done;
+    });
+    report.unwrap()
+}
+
+fn damage_of(path: &Path) -> Vec<Damage> {
+    let report = verify(path);
+    assert_eq!(report.damage.len() as u64, report.damage_count);
+    report.damage
+}
+
+#[test]
+fn a_sound_store_is_found_sound_and_its_size_is_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let events = filled(directory.path());
+    let report = verify(directory.path());
+    assert!(report.is_sound(), "{:?}", report.damage);
+    assert_eq!(report.events, events.len() as u64);
+    assert_eq!(report.streams, STREAMS + 1);
+    assert!(report.frames > APPENDS + 1, "the large append was split");
+}
+
+#[test]
+fn a_changed_byte_is_found_in_either_family_alone_and_its_place_is_named() {
+    for (family, n, place) in [
+        ("events", 100, "family events, position 200"),
+        ("streams", 150, "family streams, stream stream-1, version 124"),
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        filled(directory.path());
+        tamper(directory.path(), family, |db, handle| {
+            let (key, mut value) = entry(db, handle, n);
+            let middle = value.len() / 2;
+            value[middle] ^= 1;
+            db.put_cf(handle, key, value).unwrap();
+        });
+        let damage = damage_of(directory.path());
+        assert_eq!(damage.len(), 1, "{damage:?}");
+        assert_eq!(damage[0].place, place);
+    }
+}
+
+#[test]
+fn a_missing_frame_is_found_in_either_family_alone_wherever_it_was() {
+    for family in ["events", "streams"] {
+        for n in [0, 1, 123, 300, 399] {
+            let directory = tempfile::tempdir().unwrap();
+            filled(directory.path());
+            let mut removed = Vec::new();
+            tamper(directory.path(), family, |db, handle| {
+                let (key, _) = entry(db, handle, n);
+                db.delete_cf(handle, &key).unwrap();
+                removed = key.to_vec();
+            });
+            let damage = damage_of(directory.path());
+            assert!(!damage.is_empty(), "{family} {n}: {removed:?}");
+            assert!(
+                damage.iter().any(|damage| damage.place.starts_with(&format!("family {family},"))),
+                "{damage:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_last_frame_of_a_stream_missing_from_streams_is_found_though_versions_have_no_gap() {
+    let directory = tempfile::tempdir().unwrap();
+    let events = filled(directory.path());
+    let tip = events.iter().rev().find(|event| event.stream().as_str() == "stream-3").unwrap();
+    tamper(directory.path(), "streams", |db, handle| {
+        let last = db
+            .iterator_cf(handle, IteratorMode::Start)
+            .flatten()
+            .filter(|(key, _)| key.starts_with(b"stream-3\0"))
+            .last();
+        db.delete_cf(handle, last.unwrap().0).unwrap();
+    });
+    let damage = damage_of(directory.path());
+    assert_eq!(damage.len(), 1, "{damage:?}");
+    assert!(damage[0].place.starts_with("family streams, stream stream-3, version "));
+    assert_eq!(damage[0].found, "nothing");
+    assert_eq!(damage[0].position, Some(*tip.commit().start()));
+}
+
+#[test]
+fn a_right_frame_of_another_store_is_found() {
+    for family in ["events", "streams"] {
+        let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        filled(one.path());
+        filled(other.path());
+        let mut stolen = None;
+        tamper(other.path(), family, |db, handle| stolen = Some(entry(db, handle, 77)));
+        let (key, value) = stolen.unwrap();
+        tamper(one.path(), family, |db, handle| db.put_cf(handle, key, value).unwrap());
+        let damage = damage_of(one.path());
+        assert!(damage.iter().any(|damage| damage.found == "other bytes"), "{damage:?}");
+    }
+}
+
+#[test]
+fn a_frame_that_stands_in_one_family_only_is_found() {
+    let directory = tempfile::tempdir().unwrap();
+    filled(directory.path());
+    tamper(directory.path(), "streams", |db, handle| {
+        let (_, value) = entry(db, handle, 10);
+        db.put_cf(handle, b"stream-9\0\0\0\0\0\0\0\0\x01", value).unwrap();
+    });
+    assert!(!damage_of(directory.path()).is_empty());
+}
+
+#[test]
+fn a_flipped_bit_in_any_table_file_gives_the_whole_history_or_a_typed_error() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store");
+    let events = filled(&path);
+    let tables: Vec<_> = fs::read_dir(path.join("db"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "sst"))
+        .collect();
+    let (mut refused, mut found, mut harmless) = (0, 0, 0);
+    for table in &tables {
+        let whole = fs::read(table).unwrap();
+        for step in 0..24 {
+            let mut damaged = whole.clone();
+            let at = (whole.len() - 1) * step / 23;
+            damaged[at] ^= 0x10;
+            fs::write(table, damaged).unwrap();
+            match Store::options().read_only(true).open(&path) {
+                Err(error) => {
+                    assert!(error.is_corruption(), "{error}");
+                    refused += 1;
+                }
+                Ok(store) => {
+                    let read = store.read_log().iter().collect::<Result<Vec<_>, _>>();
+                    match read {
+                        Ok(read) => assert_eq!(read, events),
+                        Err(error) => assert!(error.is_corruption(), "{error}"),
+                    }
+                    let report = store.verify(|_| {}).unwrap();
+                    if report.is_sound() { harmless += 1 } else { found += 1 }
+                }
+            }
+        }
+        fs::write(table, whole).unwrap();
+    }
+    assert!(refused > 0 && found > 0, "{refused} refused, {found} found, {harmless} harmless");
+    assert!(verify(&path).is_sound());
+}
