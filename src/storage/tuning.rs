@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use rocksdb::{
-    BlockBasedOptions, Cache, DBCompressionType, DBRecoveryMode, LogLevel, Options, ReadOptions,
+    BlockBasedIndexType, BlockBasedOptions, Cache, DBCompressionType, DBRecoveryMode, LogLevel, Options, ReadOptions,
     WriteOptions,
 };
 
@@ -78,6 +78,11 @@ pub(super) fn family(family: Family, options: &StoreOptions, cache: &Cache) -> O
     // Indexes and filters count towards the budget, instead of growing with the data beside it.
     table.set_cache_index_and_filter_blocks(true);
     table.set_pin_l0_filter_and_index_blocks_in_cache(true);
+    // In partitions: the index of a whole table file can be larger than a shard of the cache, and would then be read anew
+    // for every single seek (measured: 3 ms instead of some 10 µs).
+    table.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
+    table.set_metadata_block_size(4 * KIB);
+    table.set_pin_top_level_index_and_filter(true);
     // Frames are read in runs: larger blocks compress better and need a smaller index.
     table.set_block_size(16 * KIB);
     table.set_format_version(6);
