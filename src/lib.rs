@@ -16,6 +16,7 @@ mod subscription;
 mod commit;
 mod format;
 mod head;
+mod maintenance;
 mod read;
 mod recovery;
 mod storage;
@@ -34,6 +35,9 @@ pub use event_store::{
 };
 pub use extension::EventStoreExt;
 pub use format::FORMAT_VERSION;
+pub use maintenance::export::Exported;
+pub use maintenance::import::{ImportOptions, Imported};
+pub use maintenance::lines::JsonLine;
 pub use memory::MemoryStore;
 pub use model::{
     CAUSATION_ID, CORRELATION_ID, ContentType, EventId, EventRef, EventType, ExpectedVersion,

@@ -1,2 +1,2 @@
-//! The command line of annals.
+//! stub
 fn main() {}
