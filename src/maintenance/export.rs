@@ -41,7 +41,7 @@ pub(crate) fn export(
         }
         done.events += 1;
         done.bytes += line.len() as u64;
-        if done.events % PROGRESS_EVENTS == 0 {
+        if done.events.is_multiple_of(PROGRESS_EVENTS) {
             progress(done);
         }
         ControlFlow::Continue(())

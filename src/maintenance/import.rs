@@ -234,7 +234,7 @@ impl<'s> Import<'s> {
             if self.done.is_some_and(|done| done.lines == number) {
                 self.compare(&line)?;
             }
-            if number % PROGRESS_LINES == 0 {
+            if number.is_multiple_of(PROGRESS_LINES) {
                 progress(self.report);
             }
         }
