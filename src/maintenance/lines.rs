@@ -193,8 +193,7 @@ pub(crate) enum LineFault {
     )]
     TimeGoesBack { given: Timestamp, last: Timestamp },
     #[error(
-        "its event {id} stands in stream {stream} already, so this input seems to have come into the store by another \
-         way; nothing was added"
+        "its event {id} stands in stream {stream} already, so this input seems to have come into the store by another way"
     )]
     AlreadyThere { id: EventId, stream: StreamId },
     #[error(

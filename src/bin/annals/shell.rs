@@ -1,6 +1,5 @@
 //! What all commands share: options, opening the store, failures, progress.
 
-use std::error::Error as _;
 use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 use std::process::ExitCode;
@@ -99,8 +98,8 @@ impl Failure {
     pub(crate) fn is_broken_pipe(&self) -> bool {
         let error = match self {
             Self::Output(error) => Some(error),
-            Self::Store(error) => error.source().and_then(|cause| cause.downcast_ref()),
-            Self::File { .. } | Self::Usage(_) => None,
+            Self::Store(Error::Storage { cause, .. }) => cause.downcast_ref(),
+            _ => None,
         };
         error.is_some_and(|error: &io::Error| error.kind() == ErrorKind::BrokenPipe)
     }
