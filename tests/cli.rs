@@ -1,5 +1,6 @@
 //! The command line, as its users meet it.
 #![cfg(feature = "cli")]
+#![allow(clippy::unwrap_used, reason = "a test says what went wrong by panicking")]
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -58,15 +59,15 @@ impl Desk {
     }
 
     fn with_input(&self, args: &[&str], input: &[u8]) -> Output {
-        let mut child = self.spawn(self.command(args).stdin(Stdio::piped()));
+        let mut child = spawn(self.command(args).stdin(Stdio::piped()));
         // A command that refuses early does not read to the end.
         let _ = child.stdin.take().unwrap().write_all(input);
         child.wait_with_output().unwrap()
     }
+}
 
-    fn spawn(&self, command: &mut Command) -> Child {
-        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
-    }
+fn spawn(command: &mut Command) -> Child {
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -92,10 +93,8 @@ fn history(events: usize) -> String {
             3 => r#","data_base64":"AP8=","schema_version":3"#.to_owned(),
             _ => format!(r#","data":"{n}","content_type":"text/x""#),
         };
-        out += &format!(
-            "{{\"stream\":\"{stream}\",\"type\":\"T{}\",\"time\":\"{time}\"{rest}}}\n",
-            n % 36
-        );
+        let line = format!(r#""stream":"{stream}","type":"T{}","time":"{time}"{rest}"#, n % 36);
+        out.extend(["{", &line, "}\n"]);
     }
     out
 }
@@ -178,7 +177,7 @@ fn an_import_that_is_killed_again_and_again_gives_the_same_log() {
     let mut kills = 0;
     let mut before = 0;
     for round in 0..40 {
-        let mut child = desk.spawn(&mut desk.command(&["import", "killed", "h"]));
+        let mut child = spawn(&mut desk.command(&["import", "killed", "h"]));
         thread::sleep(Duration::from_millis(60 + round * 37 % 240));
         kills += u32::from(child.try_wait().unwrap().is_none());
         child.kill().unwrap();
@@ -312,7 +311,7 @@ fn a_reader_that_goes_away_early_is_no_failure() {
         &["export", "a"],
         &["export", "a", "-"],
     ] {
-        let mut child = desk.spawn(&mut desk.command(args));
+        let mut child = spawn(&mut desk.command(args));
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         assert!(!line.is_empty());
@@ -322,7 +321,7 @@ fn a_reader_that_goes_away_early_is_no_failure() {
     }
     // Those whose output fits a pipe find it closed from the start.
     for args in [&["streams", "a"][..], &["stat", "a"], &["read", "a", "loan-1"]] {
-        let mut child = desk.spawn(&mut desk.command(args));
+        let mut child = spawn(&mut desk.command(args));
         drop(child.stdout.take());
         let output = child.wait_with_output().unwrap();
         assert_eq!(
@@ -337,7 +336,7 @@ fn a_reader_that_goes_away_early_is_no_failure() {
 fn a_follower_prints_what_arrives_and_lets_others_write() {
     let desk = Desk::new();
     desk.ok(&["append", "a", "s", "First"]);
-    let mut child = desk.spawn(&mut desk.command(&["log", "a", "--follow", "--json"]));
+    let mut child = spawn(&mut desk.command(&["log", "a", "--follow", "--json"]));
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let mut next = || serde_json::from_str::<Value>(&lines.next().unwrap().unwrap()).unwrap();
     assert_eq!(next()["type"], "First");
@@ -361,7 +360,7 @@ fn a_store_that_is_open_elsewhere_is_not_touched() {
     let complaint = desk.fails(1, &["append", "a", "s", "T"]);
     assert!(complaint.contains("open elsewhere"), "{complaint}");
     assert!(begun.elapsed() >= Duration::from_secs(1), "it waits a little");
-    let mut follower = desk.spawn(&mut desk.command(&["log", "a", "--follow", "--limit", "1"]));
+    let mut follower = spawn(&mut desk.command(&["log", "a", "--follow", "--limit", "1"]));
     thread::sleep(Duration::from_millis(300));
     held.close().unwrap();
     let mut printed = String::new();

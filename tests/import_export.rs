@@ -1,4 +1,5 @@
 //! Import and export through the public door.
+#![allow(clippy::unwrap_used, reason = "a test says what went wrong by panicking")]
 
 use std::io::{BufReader, Read};
 
@@ -247,8 +248,11 @@ fn event() -> impl Strategy<Value = (NewEvent, i64)> {
     )
 }
 
+/// A stream, an event for it, and how many microseconds after the one before it is recorded.
+type Given = (String, (NewEvent, i64));
+
 /// Appends, each of some runs of events, at times that do not go back, possibly to the end of all time.
-fn appends() -> impl Strategy<Value = (i64, Vec<Vec<(String, (NewEvent, i64))>>)> {
+fn appends() -> impl Strategy<Value = (i64, Vec<Vec<Given>>)> {
     let start = prop_oneof![
         Just(i64::MIN),
         Just(i64::MAX - 1_000),
@@ -290,7 +294,7 @@ proptest! {
 
         // And in two goes, cut anywhere between two commits.
         let all: Vec<_> = exported.lines().collect();
-        let commits: Vec<_> = log(&original).iter().map(|event| event.commit()).collect();
+        let commits: Vec<_> = log(&original).iter().map(RecordedEvent::commit).collect();
         let middle = commits.get(all.len() / 2).map_or(0, |c| usize::try_from(c.start().get()).unwrap() - 1);
         let (_c, twice) = new_store();
         import(&twice, all[..middle].join("\n")).unwrap();
