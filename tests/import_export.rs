@@ -194,6 +194,55 @@ fn two_imports_of_one_input_at_once_add_it_once() {
     assert_eq!(store.head().unwrap(), Position::new(3_000));
 }
 
+#[test]
+fn who_appends_meanwhile_is_not_overtaken() {
+    let (_directory, store) = new_store();
+    let text = lines(2_500).join("\n");
+    let mut has_appended = false;
+    let error = store
+        .import(text.as_bytes(), ImportOptions::default(), |_| {
+            if !std::mem::replace(&mut has_appended, true) {
+                let event = NewEvent::json("Now", &1).unwrap();
+                store.append("now", ExpectedVersion::NoStream, [event]).unwrap();
+            }
+        })
+        .unwrap_err();
+    assert!(matches!(error, Error::ImportLine { line: 1_001, lines_kept: 1_000, .. }), "{error}");
+    let clamp = ImportOptions::default().clamp_times(true);
+    let rest = store.import(text.as_bytes(), clamp, |_| {}).unwrap();
+    assert_eq!((rest.added, rest.clamped), (1_500, 1_500));
+}
+
+#[test]
+fn an_id_that_a_stream_holds_twice_is_repeated_as_it_is() {
+    let (_directory, store) = new_store();
+    let event = NewEvent::json("T", &1).unwrap();
+    for expected in [ExpectedVersion::NoStream, ExpectedVersion::Exact(Version::FIRST)] {
+        store.append("a", expected, [event.clone()]).unwrap();
+    }
+    let (_other, copy) = new_store();
+    assert_eq!(import(&copy, export(&store)).unwrap().added, 2);
+    assert_eq!(log(&copy), log(&store));
+}
+
+#[test]
+fn the_largest_events_and_appends_survive() {
+    use annals::limits::{APPEND_STREAMS_MAX, PAYLOAD_LEN_MAX};
+    let (_directory, store) = new_store();
+    let kind = EventType::new("T").unwrap();
+    let bytes = NewEvent::new(kind.clone(), vec![0xff; PAYLOAD_LEN_MAX]);
+    let text = NewEvent::json("T", &"x".repeat(PAYLOAD_LEN_MAX - 2)).unwrap();
+    let wide = (0..APPEND_STREAMS_MAX).fold(Append::new(), |append, n| {
+        append.to(format!("s-{n}"), ExpectedVersion::Any, [NewEvent::new(kind.clone(), [])])
+    });
+    store.submit(wide).unwrap();
+    store.append("a", ExpectedVersion::Any, [bytes, text]).unwrap();
+    let (_other, copy) = new_store();
+    let exported = export(&store);
+    import(&copy, &exported).unwrap();
+    assert!(export(&copy) == exported && log(&copy) == log(&store));
+}
+
 fn payload() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         Just(b"null".to_vec()),

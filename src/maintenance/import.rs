@@ -256,13 +256,18 @@ impl<'s> Import<'s> {
             return Err(Stop::Differs(self.at.lines));
         }
         self.lines_kept = self.at.lines;
-        self.closed = parse(line).ok().and_then(|line| line.commit);
+        self.closed = parse(line, self.id()).ok().and_then(|line| line.commit);
         Ok(())
+    }
+
+    /// The id of an event whose line gives none.
+    fn id(&self) -> EventId {
+        EventId::from(self.at.chain)
     }
 
     /// Takes a line that is new.
     fn take(&mut self, number: u64, text: &[u8]) -> Result<(), Stop> {
-        let line = parse(text).or_else(|fault| refuse(number, fault))?;
+        let line = parse(text, self.id()).or_else(|fault| refuse(number, fault))?;
         if self.open.as_ref().is_some_and(|open| open.mark != line.commit) {
             self.close_commit()?;
         }
@@ -273,8 +278,7 @@ impl<'s> Import<'s> {
             self.refuse_known(number, &line)?;
         }
         let (time, counts) = self.time(number, &line)?;
-        let id = line.id.unwrap_or_else(|| EventId::from(self.at.chain));
-        let event = line.event.with_id(id).recorded_at(time);
+        let event = line.event.recorded_at(time);
         event.check(self.target.limits).or_else(|error| refuse_check(number, error))?;
         let open = self.open.get_or_insert_with(|| OpenCommit::new(line.commit, number, self.at));
         open.push(line.stream, event, self.at, counts);
@@ -302,8 +306,8 @@ impl<'s> Import<'s> {
     /// Refuses an input of which nothing is known here, but whose first event is: it came in by another way, most likely
     /// because the input is an export of this very store.
     fn refuse_known(&self, number: u64, line: &Line) -> Result<(), Stop> {
-        let Some(id) = line.id else { return Ok(()) };
-        if stands_in(self.target.store, &line.stream, id)? {
+        let id = line.event.id();
+        if line.has_id && stands_in(self.target.store, &line.stream, id)? {
             return refuse(number, LineFault::AlreadyThere { id, stream: line.stream.clone() });
         }
         Ok(())

@@ -152,9 +152,10 @@ impl Serialize for Tags<'_> {
 #[derive(Debug)]
 pub(crate) struct Line {
     pub(crate) stream: StreamId,
-    /// Everything but its id and its time.
+    /// Everything but its time.
     pub(crate) event: NewEvent,
-    pub(crate) id: Option<EventId>,
+    /// Whether the id is the line's own.
+    pub(crate) has_id: bool,
     pub(crate) time: Timestamp,
     /// Whether the time had digits beyond the microsecond, which are gone.
     pub(crate) is_time_cut: bool,
@@ -237,8 +238,8 @@ fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Opti
     T::deserialize(from).map(Some)
 }
 
-/// Reads a line. Whether an event fits a store's limits is for [`NewEvent::check`] to say.
-pub(crate) fn parse(line: &[u8]) -> Result<Line, LineFault> {
+/// Reads a line; an event without an id of its own gets `id`. Whether an event fits a store's limits is for [`NewEvent::check`] to say.
+pub(crate) fn parse(line: &[u8], id: EventId) -> Result<Line, LineFault> {
     let text = std::str::from_utf8(line)
         .map_err(|error| LineFault::NotUtf8 { at: error.valid_up_to() + 1 })?;
     // A list would be read as the fields in their order.
@@ -256,7 +257,9 @@ pub(crate) fn parse(line: &[u8]) -> Result<Line, LineFault> {
     };
     let content_type = line.content_type.map_or(Ok(default_type), ContentType::new)?;
     let (time, is_time_cut) = Timestamp::parse(&line.time)?;
-    let mut event = NewEvent::new(EventType::new(line.event_type)?, payload)
+    let has_id = line.id.is_some();
+    let id = line.id.map_or(Ok(id), |own| own.parse())?;
+    let mut event = NewEvent::known_as(id, EventType::new(line.event_type)?, payload)
         .with_content_type(content_type)
         .with_schema_version(line.schema_version.unwrap_or(1))
         .with_metadata(line.metadata.map(|metadata| metadata.0).unwrap_or_default());
@@ -266,7 +269,7 @@ pub(crate) fn parse(line: &[u8]) -> Result<Line, LineFault> {
     Ok(Line {
         stream: StreamId::new(line.stream)?,
         event,
-        id: line.id.map(|id| id.parse()).transpose()?,
+        has_id,
         time,
         is_time_cut,
         commit: line.commit,
@@ -353,21 +356,25 @@ mod tests {
         format!(r#"{{"stream":"a","type":"T","time":"2020-01-01T00:00:00Z"{rest}}}"#)
     }
 
+    fn read(line: &[u8]) -> Result<Line, LineFault> {
+        parse(line, EventId::from_bytes([7; 16]))
+    }
+
     fn refusal(text: &str) -> String {
-        parse(text.as_bytes()).unwrap_err().to_string()
+        read(text.as_bytes()).unwrap_err().to_string()
     }
 
     #[test]
     fn the_payload_is_the_text_as_it_stands() {
         for text in ["null", "1.50", r#"{ "b":1 ,"a":1e999,"a":"\u00e9\ud800" }"#, "[[[]]]", "\"\""]
         {
-            let read = parse(line(&format!(r#","data": {text} "#)).as_bytes()).unwrap();
-            assert_eq!(read.event.payload(), text.as_bytes());
-            assert_eq!(read.event.content_type(), &ContentType::JSON);
+            let found = read(line(&format!(r#","data": {text} "#)).as_bytes()).unwrap();
+            assert_eq!(found.event.payload(), text.as_bytes());
+            assert_eq!(found.event.content_type(), &ContentType::JSON);
         }
-        let read = parse(line(r#","data_base64":"\/wA=""#).as_bytes()).unwrap();
-        assert_eq!(read.event.payload(), [0xff, 0]);
-        assert_eq!(read.event.content_type(), &ContentType::BYTES);
+        let found = read(line(r#","data_base64":"\/wA=""#).as_bytes()).unwrap();
+        assert_eq!(found.event.payload(), [0xff, 0]);
+        assert_eq!(found.event.content_type(), &ContentType::BYTES);
     }
 
     #[test]
@@ -396,22 +403,22 @@ mod tests {
         }
         assert_eq!(refusal(r#"["a","T","2020-01-01T00:00:00Z"]"#), "it is not a JSON object");
         assert!(refusal(&format!("{}x", line(r#","data":1"#))).contains("trailing characters"));
-        assert!(parse(b"{\"stream\":\"\xff\"}").unwrap_err().to_string().contains("not UTF-8"));
+        assert!(read(b"{\"stream\":\"\xff\"}").unwrap_err().to_string().contains("not UTF-8"));
     }
 
     #[test]
     fn places_are_accepted_and_ignored() {
-        assert!(parse(line(r#","data":1,"position":7,"version":{}"#).as_bytes()).is_ok());
+        assert!(read(line(r#","data":1,"position":7,"version":{}"#).as_bytes()).is_ok());
     }
 
     #[test]
     fn a_time_beyond_the_microsecond_is_cut_and_says_so() {
         let cut = line(r#","data":1"#).replace("00Z", "00.0000019Z");
-        let read = parse(cut.as_bytes()).unwrap();
-        assert_eq!(read.time.to_string(), "2020-01-01T00:00:00.000001Z");
-        assert!(read.is_time_cut);
+        let found = read(cut.as_bytes()).unwrap();
+        assert_eq!(found.time.to_string(), "2020-01-01T00:00:00.000001Z");
+        assert!(found.is_time_cut);
         let exact = line(r#","data":1"#).replace("00Z", "00.000001000Z");
-        assert!(!parse(exact.as_bytes()).unwrap().is_time_cut);
+        assert!(!read(exact.as_bytes()).unwrap().is_time_cut);
     }
 
     #[test]

@@ -2,13 +2,13 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use annals::{EventStore, Exported, Position, Store};
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use indicatif::ProgressBar;
+use indicatif::{ProgressBar, ProgressDrawTarget};
 use serde_json::json;
 
 use super::shell::{Failure, Shell, count, progress};
@@ -34,6 +34,10 @@ pub(crate) fn run(args: &Args, shell: &Shell) -> Result<(), Failure> {
     let total = store.head()?.map_or(0, Position::get);
     let bar = progress(Some(total), "{bar:30} {pos} of {len} events (about {eta} left)");
     if args.file.as_os_str() == "-" {
+        if io::stdout().is_terminal() {
+            // The events themselves are the progress.
+            bar.set_draw_target(ProgressDrawTarget::hidden());
+        }
         let out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
         write(&store, out, &bar)?;
         return Ok(());
