@@ -151,6 +151,28 @@ pub enum Error {
         #[source]
         cause: Cause,
     },
+    /// A line of an import was refused. What stood before it is in the store, but for the beginning of its own commit:
+    /// correct the line and import again, which goes on after the lines that are kept.
+    #[error("line {line}: {cause}{}", kept(*lines_kept))]
+    ImportLine {
+        /// The number of the line, from 1.
+        line: u64,
+        /// Up to this line everything is in the store; 0 if nothing is.
+        lines_kept: u64,
+        /// What is wrong with it.
+        #[source]
+        cause: Cause,
+    },
+    /// An import begins like one that was begun before, but differs from it: nothing was added. Import the input as it
+    /// was, with nothing changed in those lines, or into a new store.
+    #[error(
+        "this input begins like one that was imported before, but differs from it somewhere in the first {lines} lines, \
+         which are in the store: nothing was added; import it as it was, or into a new store"
+    )]
+    ImportDiffers {
+        /// How many lines of the earlier input are in the store.
+        lines: u64,
+    },
     /// The store was closed. Nothing was changed by this call.
     #[error("the store is closed")]
     Closed,
@@ -222,4 +244,11 @@ fn found_version(actual: Option<Version>) -> String {
 
 fn at_position(position: Option<Position>) -> String {
     position.map_or_else(String::new, |position| format!(" at position {position}"))
+}
+
+fn kept(lines: u64) -> String {
+    if lines == 0 {
+        return "; nothing was added".to_owned();
+    }
+    format!("; lines 1 to {lines} are in the store, and importing again goes on after them")
 }

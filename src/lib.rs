@@ -35,7 +35,10 @@ pub use event_store::{
 };
 pub use extension::EventStoreExt;
 pub use format::FORMAT_VERSION;
-pub use maintenance::{Damage, VerifyProgress, VerifyReport};
+pub use maintenance::export::Exported;
+pub use maintenance::import::{ImportOptions, Imported};
+pub use maintenance::lines::JsonLine;
+pub use maintenance::verify::{Damage, VerifyProgress, VerifyReport};
 pub use memory::MemoryStore;
 pub use model::{
     CAUSATION_ID, CORRELATION_ID, ContentType, EventId, EventRef, EventType, ExpectedVersion,

@@ -5,6 +5,7 @@
 //! finished, everything is moved into table files, the lock is let go. What survives gets [`Error::Closed`].
 
 use std::fmt;
+use std::io::{BufRead, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -19,7 +20,9 @@ use crate::event_store::{
     forward_event_store,
 };
 use crate::head::Head;
-use crate::maintenance::{self, VerifyProgress, VerifyReport};
+use crate::maintenance::export::{Exported, export};
+use crate::maintenance::import::{ImportOptions, Imported, Target, import};
+use crate::maintenance::verify::{VerifyProgress, VerifyReport, verify};
 use crate::model::{Limits, Position, StreamId, Timestamp, Version};
 use crate::options::{Durability, StoreOptions};
 use crate::read::Reader;
@@ -74,6 +77,8 @@ pub(crate) struct Engine {
     path: PathBuf,
     store_id: Uuid,
     created_at: Timestamp,
+    /// Held while an import runs: two of the same input would not see what the other adds.
+    importing: Mutex<()>,
     /// Holds the directory until the store is closed.
     claim: Mutex<Option<Claim>>,
 }
@@ -157,7 +162,7 @@ impl Store {
     /// Reads the whole history twice, sequentially, in bounded memory.
     pub fn verify(&self, mut progress: impl FnMut(VerifyProgress)) -> Result<VerifyReport> {
         let engine = self.engine();
-        maintenance::verify(&engine.storage, &engine.head, &mut progress)
+        verify(&engine.storage, &engine.head, &mut progress)
     }
 
     /// What the store knows of itself.
@@ -178,6 +183,62 @@ impl Store {
             clock_behind: engine.clock_behind,
             poisoned: committer.and_then(Committer::poisoned),
         })
+    }
+
+    /// Adds the events of an input to the log: one JSON object a line, as [`JsonLine`](crate::JsonLine) says.
+    ///
+    /// `stream`, `type`, `time` and one of `data` (any JSON: its text is the payload, as it stands) and `data_base64` must
+    /// be there; `id`, `schema_version`, `content_type`, `metadata`, `tags` and `commit` may be. Consecutive lines of
+    /// equal `commit` are one append, all or nothing (G1); a line without it is an append of its own. `position` and
+    /// `version` are ignored, any other field is refused. Times are kept, and may not go back, unless
+    /// [`ImportOptions::clamp_times`] says otherwise. An import of an export gives the same log.
+    ///
+    /// **Every line is added once**, however often its input is imported: after an error, a crash, a power loss, or in
+    /// full, the same input goes on where the store has it, for what was read is noted in the same write as the events.
+    /// The input is known by its lines: one that has grown at its end is the same, and adds what is new.
+    ///
+    /// `progress` is told now and then how far it is. One import runs at a time; others wait.
+    ///
+    /// # Errors
+    /// [`Error::ImportLine`] names the line that was refused and says why: what stood before it is in the store.
+    /// [`Error::ImportDiffers`]: the input was changed within the lines that are in the store.
+    /// [`Error::Storage`] if the input cannot be read, with the line after which. [`Error::ReadOnly`], and those of
+    /// [`EventStore::submit`].
+    ///
+    /// # Cost
+    /// Written in batches of about 1,000 events, synced once at the end. Memory does not grow with the input: one batch,
+    /// or one commit where that is larger, and one line. Lines that are there already are read, not looked up.
+    pub fn import(
+        &self,
+        mut input: impl BufRead,
+        options: ImportOptions,
+        mut progress: impl FnMut(Imported),
+    ) -> Result<Imported> {
+        let engine = self.engine();
+        let _alone = engine.importing.lock().unwrap_or_else(PoisonError::into_inner);
+        let target = Target {
+            store: &**engine,
+            committer: engine.committer()?,
+            storage: &engine.storage,
+            limits: &engine.limits,
+        };
+        import(target, &mut input, options, &mut progress)
+    }
+
+    /// Writes all events up to the head, one JSON object a line, in the form that [`Store::import`] reads, with every
+    /// field. See [`JsonLine`](crate::JsonLine).
+    ///
+    /// # Errors
+    /// [`Error::Storage`] if the output cannot be written; damage (G8), [`Error::Closed`].
+    ///
+    /// # Cost
+    /// Reads the whole log, a page at a time. Give it a buffered output.
+    pub fn export(
+        &self,
+        mut output: impl Write,
+        mut progress: impl FnMut(Exported),
+    ) -> Result<Exported> {
+        export(&**self.engine(), &mut output, &mut progress)
     }
 
     /// Closes the store for all its owners, readers and subscriptions, and reports what went wrong if something did. Dropping
@@ -232,6 +293,7 @@ impl StoreOptions {
             path: path.as_ref().to_owned(),
             store_id: Uuid::from_bytes(identity.store_id),
             created_at: identity.created_at,
+            importing: Mutex::new(()),
             claim: Mutex::new(Some(recovered.claim)),
         });
         Ok(Store { owner: Arc::new(Owner { engine }) })

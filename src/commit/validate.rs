@@ -38,6 +38,9 @@ pub(crate) struct Shape {
     pub(crate) ids: Vec<Vec<EventId>>,
     /// Consecutive events of one stream: the index of its expectation, and how many.
     pub(crate) runs: Vec<(usize, usize)>,
+    /// Whether events that stand there already are acknowledged again instead of appended. Not so for an import, which
+    /// knows by itself what it has added, and must be able to repeat whatever another log holds.
+    pub(crate) may_be_retry: bool,
 }
 
 impl Shape {
@@ -51,7 +54,7 @@ impl Shape {
             }
         }
         let runs = runs.iter().map(|run| (run.stream, run.events.len())).collect();
-        Self { expectations, ids, runs }
+        Self { expectations, ids, runs, may_be_retry: true }
     }
 }
 
@@ -91,6 +94,8 @@ pub(crate) fn validate(shape: &Shape, committed: &mut impl Committed) -> Result<
         tips.push(version);
         written += usize::from(!ids.is_empty());
         let mut replay = None;
+        // Without ids nothing can be found to stand there.
+        let ids = if shape.may_be_retry { ids.as_slice() } else { &[] };
         match standing(stream, *expected, ids, tip, committed)? {
             Standing::Met => {}
             Standing::Replay(from, positions) => replay = Some((from, positions)),

@@ -1,6 +1,8 @@
-//! Looking after a store, through the same doors as everyone else.
+//! What is done to a store as a whole: [`verify`], [`import`] and [`export`], and the [line form](lines) of the last two.
+//!
+//! Import goes through the commit path like every append; export reads through the seam like every reader.
 
-mod verify;
-
-pub(crate) use verify::verify;
-pub use verify::{Damage, VerifyProgress, VerifyReport};
+pub(crate) mod export;
+pub(crate) mod import;
+pub(crate) mod lines;
+pub(crate) mod verify;

@@ -212,14 +212,19 @@ pub struct NewEvent {
 impl NewEvent {
     /// An event with a payload of bytes, of the content type [`ContentType::BYTES`] until another is set.
     pub fn new(event_type: EventType, payload: impl Into<Vec<u8>>) -> Self {
+        Self::known_as(EventId::random(), event_type, payload.into())
+    }
+
+    /// An event that has its id: a random one that is replaced at once would cost a call of the system.
+    pub(crate) fn known_as(id: EventId, event_type: EventType, payload: Vec<u8>) -> Self {
         Self {
-            id: EventId::random(),
+            id,
             event_type,
             schema_version: 1,
             content_type: ContentType::BYTES,
             metadata: Metadata::new(),
             tags: Vec::new(),
-            payload: payload.into(),
+            payload,
             recorded_at: None,
         }
     }

@@ -6,6 +6,9 @@ use std::time::{Duration, SystemTime};
 
 use super::InvalidArgument;
 
+/// What follows the number where a moment lies beyond the years that RFC 3339 can tell.
+const BEYOND_RFC_3339: &str = " µs since 1970";
+
 /// A moment in UTC, in whole microseconds since 1970. Written and read as RFC 3339.
 ///
 /// ```
@@ -27,6 +30,20 @@ impl Timestamp {
     /// Microseconds since 1970-01-01T00:00:00Z.
     pub const fn as_micros(self) -> i64 {
         self.0
+    }
+
+    /// Reads a time as [`FromStr`] does, and says whether digits beyond the microsecond were cut off.
+    pub(crate) fn parse(text: &str) -> Result<(Self, bool), InvalidArgument> {
+        if let Some(micros) = text.strip_suffix(BEYOND_RFC_3339).and_then(|n| n.parse().ok()) {
+            return Ok((Self(micros), false));
+        }
+        let time: jiff::Timestamp = text.parse().map_err(|_| InvalidArgument::Unreadable {
+            what: "a time in the form of RFC 3339, such as 2011-10-01T00:38:44.546+02:00",
+            text: text.to_owned(),
+        })?;
+        let nanos = time.as_nanosecond();
+        let micros = nanos.div_euclid(1000).try_into().unwrap_or(i64::MAX);
+        Ok((Self(micros), nanos.rem_euclid(1000) != 0))
     }
 
     /// How long after `earlier` this is; `None` if it is before.
@@ -52,7 +69,7 @@ impl fmt::Display for Timestamp {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match jiff::Timestamp::from_microsecond(self.0) {
             Ok(time) => time.fmt(out),
-            Err(_) => write!(out, "{} µs since 1970", self.0),
+            Err(_) => write!(out, "{}{BEYOND_RFC_3339}", self.0),
         }
     }
 }
@@ -62,11 +79,7 @@ impl FromStr for Timestamp {
 
     /// Reads RFC 3339, such as `2011-10-01T00:38:44.546+02:00`. Digits beyond the microsecond are cut off.
     fn from_str(text: &str) -> Result<Self, InvalidArgument> {
-        let time: jiff::Timestamp = text.parse().map_err(|_| InvalidArgument::Unreadable {
-            what: "a time in the form of RFC 3339, such as 2011-10-01T00:38:44.546+02:00",
-            text: text.to_owned(),
-        })?;
-        Ok(Self(time.as_nanosecond().div_euclid(1000).try_into().unwrap_or(i64::MAX)))
+        Self::parse(text).map(|(time, _)| time)
     }
 }
 
@@ -84,7 +97,9 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_again() {
-        for micros in [i64::from(i32::MIN), -1, 0, 1, 999_999, 1_317_422_324_546_123] {
+        for micros in
+            [i64::MIN, i64::from(i32::MIN), -1, 0, 1, 999_999, 1_317_422_324_546_123, i64::MAX]
+        {
             let time = Timestamp(micros);
             assert_eq!(time.to_string().parse::<Timestamp>().unwrap(), time);
         }

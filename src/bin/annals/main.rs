@@ -1,2 +1,88 @@
-//! The command line of annals.
-fn main() {}
+//! `annals`, the command line of the store: one file per command, all of them on the public API alone.
+
+mod append;
+mod export;
+mod import;
+mod log;
+mod print;
+mod read;
+mod shell;
+mod stat;
+mod streams;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use shell::{Failure, Shell};
+
+/// The embedded event store: one directory, no server.
+#[derive(Parser)]
+#[command(
+    name = "annals",
+    version,
+    arg_required_else_help = true,
+    after_help = "Exit codes:\n  \
+        0  all went well; also where the reader of a pipe went away early (| head)\n  \
+        1  the operation failed, or verify found damage\n  \
+        2  wrong usage\n\n\
+        One process at a time holds a store for writing; readers share it, but not beside a writer. A command that \
+        finds the store held waits up to two seconds for it.",
+    after_long_help = "Exit codes:\n  \
+        0  all went well; also where the reader of a pipe went away early (| head)\n  \
+        1  the operation failed, or verify found damage\n  \
+        2  wrong usage\n\n\
+        One process at a time holds a store for writing; readers share it, but not beside a writer. A command that \
+        finds the store held waits up to two seconds for it.\n\n\
+        Examples:\n  \
+        annals import bank.annals history.jsonl.gz\n  \
+        annals append bank.annals account-123 MoneyDeposited '{\"amount\":1000}' --expected 1\n  \
+        annals read bank.annals account-123\n  \
+        annals log bank.annals --type MoneyDeposited --backward --limit 10 --json\n  \
+        annals log bank.annals --follow\n  \
+        annals stat bank.annals --json\n  \
+        annals export bank.annals backup.jsonl.gz"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    shell: Shell,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Import(import::Args),
+    Export(export::Args),
+    Read(read::Args),
+    Log(log::Args),
+    Streams(streams::Args),
+    Stat(stat::Args),
+    Append(append::Args),
+}
+
+fn run(cli: &Cli) -> Result<(), Failure> {
+    match &cli.command {
+        Command::Import(args) => import::run(args, &cli.shell),
+        Command::Export(args) => export::run(args, &cli.shell),
+        Command::Read(args) => read::run(args, &cli.shell),
+        Command::Log(args) => log::run(args, &cli.shell),
+        Command::Streams(args) => streams::run(args, &cli.shell),
+        Command::Stat(args) => stat::run(args, &cli.shell),
+        Command::Append(args) => append::run(args, &cli.shell),
+    }
+}
+
+fn main() -> ExitCode {
+    match run(&Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever reads our output has seen enough.
+        Err(failure) if failure.is_broken_pipe() => ExitCode::SUCCESS,
+        Err(failure) => {
+            // Nobody may be listening there either.
+            let _ = writeln!(std::io::stderr(), "annals: {failure}");
+            failure.exit_code()
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! `annals import`: events in the line form, from a file or a pipe, compressed or not.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Cursor, Read, Write};
+use std::path::PathBuf;
+use std::time::Instant;
+
+use annals::ImportOptions;
+use flate2::bufread::MultiGzDecoder;
+use serde_json::json;
+
+use super::shell::{Failure, Shell, count, grouped, progress};
+
+/// Add the events of a file: each line once, however often it is imported
+///
+/// The file holds one JSON object a line. Required: "stream", "type", "time" (RFC 3339), and "data" (any JSON) or
+/// "data_base64". Optional: "id" (a UUID), "schema_version", "content_type", "metadata" (an object of strings), "tags" (a
+/// list of strings), "commit" (consecutive lines of equal commit are one append, all or nothing). Any other field is
+/// refused, but for "position" and "version", which are ignored.
+///
+/// An import that was cut short, by a bad line or a kill, goes on where it was when the same file is imported again; a file
+/// that has grown at its end adds what is new. Times are kept. The store is created if there is none.
+#[derive(clap::Args)]
+#[expect(clippy::doc_markdown, reason = "this is the help text, which has no markup")]
+#[command(after_help = "Examples:\n  \
+    annals import bank.annals history.jsonl.gz\n  \
+    zstdcat history.jsonl.zst | annals import bank.annals -\n  \
+    annals export old.annals | annals import new.annals -")]
+pub(crate) struct Args {
+    /// The store's directory
+    dir: PathBuf,
+    /// The file, plain or gzip (recognised by its first bytes), or - for standard input
+    file: PathBuf,
+    /// Record a time that goes back as the time before it, instead of refusing its line
+    #[arg(long)]
+    clamp_times: bool,
+}
+
+pub(crate) fn run(args: &Args, shell: &Shell) -> Result<(), Failure> {
+    let bar;
+    // Before the store is created: a wrong file name must leave nothing behind.
+    let raw: Box<dyn Read> = if args.file.as_os_str() == "-" {
+        bar = progress(None, "{spinner} {decimal_bytes} {decimal_bytes_per_sec} {msg}");
+        Box::new(bar.wrap_read(io::stdin()))
+    } else {
+        let doing = || format!("opening {}", args.file.display());
+        let file = File::open(&args.file).map_err(|error| Failure::file(doing(), error))?;
+        let about = file.metadata().map_err(|error| Failure::file(doing(), error))?;
+        if about.is_dir() {
+            return Err(Failure::Usage(format!("{} is a directory", args.file.display())));
+        }
+        let len = about.is_file().then_some(about.len());
+        bar = progress(len, "{bar:30} {percent}% {msg} (about {eta} left)");
+        Box::new(bar.wrap_read(file))
+    };
+    let input = decompressed(raw).map_err(|error| Failure::file("reading the input", error))?;
+    let store = shell.open(&args.dir)?;
+    let begun = Instant::now();
+    let options = ImportOptions::default().clamp_times(args.clamp_times);
+    let imported = store.import(input, options, |so_far| {
+        bar.set_message(format!(
+            "{}, {} added",
+            count(so_far.lines, "line"),
+            grouped(so_far.added)
+        ));
+    });
+    bar.finish_and_clear();
+    let imported = imported?;
+    store.close()?;
+    let seconds = begun.elapsed().as_secs_f64();
+    let mut out = io::stdout().lock();
+    if shell.json {
+        let report = json!({
+            "added": imported.added, "already_there": imported.already_there, "lines": imported.lines,
+            "clamped": imported.clamped, "times_cut": imported.times_cut, "seconds": seconds,
+        });
+        writeln!(out, "{report}")?;
+        return Ok(());
+    }
+    let rate =
+        format!("{:.0}", f64::from(u32::try_from(imported.lines).unwrap_or(u32::MAX)) / seconds);
+    writeln!(
+        out,
+        "added {} from {} in {seconds:.1} s ({} lines/s)",
+        count(imported.added, "event"),
+        count(imported.lines, "line"),
+        rate.parse().map_or(rate, grouped),
+    )?;
+    for (number, what) in [
+        (imported.already_there, "were there already, from an earlier import of this input"),
+        (
+            imported.clamped,
+            "had a time before that of the event before, and were recorded at that one",
+        ),
+        (imported.times_cut, "had a time finer than a microsecond, which was cut"),
+    ] {
+        if number > 0 {
+            writeln!(out, "{} {what}", grouped(number))?;
+        }
+    }
+    Ok(())
+}
+
+/// The input, decompressed if its first bytes say that it is gzip.
+fn decompressed(mut raw: Box<dyn Read>) -> io::Result<Box<dyn BufRead>> {
+    let mut magic = Vec::new();
+    raw.by_ref().take(2).read_to_end(&mut magic)?;
+    let is_gzip = magic == [0x1f, 0x8b];
+    let whole = BufReader::with_capacity(1 << 16, Cursor::new(magic).chain(raw));
+    if is_gzip {
+        return Ok(Box::new(BufReader::with_capacity(1 << 16, MultiGzDecoder::new(whole))));
+    }
+    Ok(Box::new(whole))
+}

@@ -1,0 +1,174 @@
+//! `annals log`: the events of all streams in commit order, and, with `--follow`, as they arrive.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, SystemTime};
+
+use annals::{Error, EventStore, EventStoreExt, EventType, Position, ReadLog, Store, Timestamp};
+
+use super::print::{Leading, Printer};
+use super::read::event_type;
+use super::shell::{Failure, Shell, note};
+
+/// How often a follower looks whether files changed.
+const LOOK_PAUSE: Duration = Duration::from_millis(500);
+
+/// Print the events of all streams, in the order in which they were committed
+///
+/// For people: position, time, stream@version, type, data, then #tags and metadata. With --json: the line form that import
+/// reads, led by position and version.
+///
+/// With --follow it goes on as events arrive, until it is stopped. One process at a time holds a store for writing, so a
+/// follower holds it only while it prints: it looks every half second whether the store's files changed, reads what is
+/// new, and lets go. While another process holds the store for writing, it waits: the events come when that one closes the
+/// store. To follow within the writing program, subscribe there.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:\n  \
+    annals log bank.annals --after 262000 --json\n  \
+    annals log bank.annals --category account --type MoneyDeposited --type MoneyWithdrawn\n  \
+    annals log bank.annals --backward --limit 10\n  \
+    annals log bank.annals --follow")]
+pub(crate) struct Args {
+    /// The store's directory
+    dir: PathBuf,
+    /// Begin at this position, in the direction of reading
+    #[arg(long, value_name = "POSITION", conflicts_with = "after")]
+    from: Option<Position>,
+    /// Begin behind this position, in the direction of reading
+    #[arg(long, value_name = "POSITION")]
+    after: Option<Position>,
+    /// From the newest to the oldest
+    #[arg(long, conflicts_with = "follow")]
+    backward: bool,
+    /// At most this many events
+    #[arg(long, value_name = "N")]
+    limit: Option<u64>,
+    /// Only events of this type; may be given several times
+    #[arg(long = "type", value_name = "TYPE", value_parser = event_type)]
+    types: Vec<EventType>,
+    /// Only streams of this category (the part of the id before the first -); may be given several times
+    #[arg(long = "category", value_name = "CATEGORY")]
+    categories: Vec<String>,
+    /// Only streams whose id begins with this; may be given several times
+    #[arg(long = "stream-prefix", value_name = "PREFIX")]
+    stream_prefixes: Vec<String>,
+    /// The log as it was when this position was its last
+    #[arg(long, value_name = "POSITION", conflicts_with = "follow")]
+    as_of_position: Option<Position>,
+    /// The log as it was at this time (RFC 3339)
+    #[arg(long, value_name = "TIME", conflicts_with = "follow")]
+    as_of_time: Option<Timestamp>,
+    /// Go on as events arrive
+    #[arg(long)]
+    follow: bool,
+}
+
+pub(crate) fn run(args: &Args, shell: &Shell) -> Result<(), Failure> {
+    let mut printer = Printer::new(shell.json, Leading::Log);
+    if args.follow {
+        return follow(args, shell, &mut printer);
+    }
+    let store = shell.open_to_read(&args.dir)?;
+    let mut read = filtered(args, &store);
+    if let Some(from) = args.from {
+        read = read.from(from);
+    }
+    if let Some(after) = args.after {
+        read = read.after(after);
+    }
+    if args.backward {
+        read = read.backward();
+    }
+    if let Some(limit) = args.limit {
+        read = read.limit(limit);
+    }
+    if let Some(position) = args.as_of_position {
+        read = read.as_of_position(position);
+    }
+    if let Some(time) = args.as_of_time {
+        read = read.as_of_time(time);
+    }
+    printer.print(read)
+}
+
+fn filtered(args: &Args, store: &Store) -> ReadLog {
+    let mut read = store.read_log().types(&args.types);
+    for category in &args.categories {
+        read = read.category(category);
+    }
+    for prefix in &args.stream_prefixes {
+        read = read.stream_prefix(prefix);
+    }
+    read
+}
+
+fn follow(args: &Args, shell: &Shell, printer: &mut Printer) -> Result<(), Failure> {
+    let mut next = args.from.or(args.after.map(Position::next)).unwrap_or(Position::FIRST);
+    let options = shell.options().read_only(true);
+    let mut seen = None;
+    let mut store_id = None;
+    let mut has_said = false;
+    loop {
+        // Before the store is opened: what changes after that is looked at next time.
+        let files = files(&args.dir);
+        if seen.as_ref() != Some(&files) {
+            match options.clone().open(&args.dir) {
+                Ok(store) => {
+                    let id = store.info()?.store_id;
+                    if *store_id.get_or_insert(id) != id {
+                        let text = format!("{} is another store now", args.dir.display());
+                        return Err(Failure::Store(Error::NotAStore {
+                            path: args.dir.clone(),
+                            reason: text,
+                        }));
+                    }
+                    next = look(args, &store, next, printer)?;
+                    store.close()?;
+                    seen = Some(files);
+                }
+                Err(Error::AlreadyOpen { .. }) if has_said => {}
+                Err(Error::AlreadyOpen { .. }) => {
+                    has_said = true;
+                    note("the store is open elsewhere: its events come when it is closed there");
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if args.limit.is_some_and(|limit| printer.printed() >= limit) {
+            return Ok(());
+        }
+        thread::sleep(LOOK_PAUSE);
+    }
+}
+
+/// Prints what is new, and returns where to go on.
+fn look(
+    args: &Args,
+    store: &Store,
+    next: Position,
+    printer: &mut Printer,
+) -> Result<Position, Failure> {
+    let Some(head) = store.head()?.filter(|head| *head >= next) else { return Ok(next) };
+    let mut read = filtered(args, store).from(next);
+    if let Some(limit) = args.limit {
+        read = read.limit(limit.saturating_sub(printer.printed()));
+    }
+    printer.print(read)?;
+    Ok(head.next())
+}
+
+/// What shows that someone has written: names, lengths and times of the store's files.
+fn files(dir: &Path) -> Vec<(PathBuf, u64, Option<SystemTime>)> {
+    let inside = fs::read_dir(dir.join("db")).into_iter().flatten().flatten();
+    let paths = inside.map(|entry| entry.path()).chain([dir.join("watermark")]);
+    let mut files: Vec<_> = paths
+        // A file that goes away meanwhile shows in the next look.
+        .filter_map(|path| {
+            let about = fs::metadata(&path).ok()?;
+            Some((path, about.len(), about.modified().ok()))
+        })
+        .collect();
+    files.sort();
+    files
+}

@@ -1,0 +1,140 @@
+//! What all commands share: options, opening the store, failures, progress.
+
+use std::io::{self, ErrorKind, Write};
+use std::path::Path;
+use std::process::ExitCode;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use annals::{Error, Store, StoreOptions};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// How long a command waits for a store that is held elsewhere, so that commands one after the other, or beside one that
+/// follows, do not fail for a moment's overlap.
+const OPEN_WAIT: Duration = Duration::from_secs(2);
+const OPEN_PAUSE: Duration = Duration::from_millis(25);
+
+/// Options of every command.
+#[derive(clap::Args)]
+pub(crate) struct Shell {
+    /// Print for programs: one JSON object a line
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Memory for blocks read from disk [default: 64]
+    #[arg(long, global = true, value_name = "MIB", value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
+    block_cache_mib: Option<u32>,
+    /// Memory for events not yet in a table file; also bounds the time to open after a crash [default: 64]
+    #[arg(long, global = true, value_name = "MIB", value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
+    memtable_mib: Option<u32>,
+}
+
+impl Shell {
+    pub(crate) fn options(&self) -> StoreOptions {
+        let mib = |mib: u32| usize::try_from(u64::from(mib) << 20).unwrap_or(usize::MAX);
+        let mut options = Store::options();
+        if let Some(memory) = self.block_cache_mib {
+            options = options.block_cache_bytes(mib(memory));
+        }
+        if let Some(memory) = self.memtable_mib {
+            options = options.memtable_bytes(mib(memory));
+        }
+        options
+    }
+
+    /// Opens for writing; creates the store if there is none.
+    pub(crate) fn open(&self, path: &Path) -> Result<Store, Failure> {
+        open_patiently(&self.options(), path)
+    }
+
+    /// Opens for reading only: nothing is created or changed.
+    pub(crate) fn open_to_read(&self, path: &Path) -> Result<Store, Failure> {
+        open_patiently(&self.options().read_only(true), path)
+    }
+}
+
+fn open_patiently(options: &StoreOptions, path: &Path) -> Result<Store, Failure> {
+    let begun = Instant::now();
+    loop {
+        match options.clone().open(path) {
+            Err(Error::AlreadyOpen { .. }) if begun.elapsed() < OPEN_WAIT => {
+                thread::sleep(OPEN_PAUSE);
+            }
+            opened => return Ok(opened?),
+        }
+    }
+}
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// The command line asks for what can never be done.
+    #[error("{0}")]
+    Usage(String),
+    #[error(transparent)]
+    Store(#[from] Error),
+    #[error("{doing}: {cause}")]
+    File {
+        doing: String,
+        #[source]
+        cause: io::Error,
+    },
+    #[error("writing the output: {0}")]
+    Output(#[from] io::Error),
+}
+
+impl Failure {
+    pub(crate) fn file(doing: impl Into<String>, cause: io::Error) -> Self {
+        Self::File { doing: doing.into(), cause }
+    }
+
+    pub(crate) fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Usage(_) => ExitCode::from(2),
+            _ => ExitCode::FAILURE,
+        }
+    }
+
+    /// Whether the reader of our output went away.
+    pub(crate) fn is_broken_pipe(&self) -> bool {
+        let error = match self {
+            Self::Output(error) => Some(error),
+            Self::Store(Error::Storage { cause, .. }) => cause.downcast_ref(),
+            _ => None,
+        };
+        error.is_some_and(|error: &io::Error| error.kind() == ErrorKind::BrokenPipe)
+    }
+}
+
+/// Progress on standard error; nothing is drawn where that is not a terminal. `total` is in bytes or in events.
+pub(crate) fn progress(total: Option<u64>, template: &str) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr());
+    match ProgressStyle::with_template(template) {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}
+
+/// A number as people read it: 262,200.
+pub(crate) fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut out = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// `1 event`, `262,200 events`.
+pub(crate) fn count(number: u64, what: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{} {what}{plural}", grouped(number))
+}
+
+/// Something worth saying that is not output.
+pub(crate) fn note(text: &str) {
+    // Nobody may be listening.
+    let _ = writeln!(io::stderr(), "annals: {text}");
+}

@@ -1,0 +1,116 @@
+//! `annals stat`: what is in a store.
+
+use std::collections::BTreeMap;
+use std::io::{self, BufWriter, Write};
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+
+use annals::{EventStoreExt, Position, StoreInfo, Timestamp};
+use serde_json::{Map, Value, json};
+
+use super::print::clean;
+use super::shell::{Failure, Shell, grouped, progress};
+
+/// Say what is in a store: events, streams, types, head, times, size
+///
+/// Reads the whole log to count its types. With --json: one object with store_id, created_at, format_version, events,
+/// streams, types, head (null in an empty store), first_time, last_time, table_bytes, event_types (how many events of
+/// each), and clock_behind_us where this machine's clock lies before the last event.
+#[derive(clap::Args)]
+#[expect(clippy::doc_markdown, reason = "this is the help text, which has no markup")]
+#[command(after_help = "Example:\n  annals stat bank.annals --json | jq .events")]
+pub(crate) struct Args {
+    /// The store's directory
+    dir: PathBuf,
+}
+
+/// What only the events say.
+#[derive(Default)]
+struct Census {
+    types: BTreeMap<String, u64>,
+    first_time: Option<Timestamp>,
+    last_time: Option<Timestamp>,
+}
+
+pub(crate) fn run(args: &Args, shell: &Shell) -> Result<(), Failure> {
+    let store = shell.open_to_read(&args.dir)?;
+    let info = store.info()?;
+    let head = info.head.map_or(0, Position::get);
+    let bar = progress(Some(head), "{bar:30} {pos} of {len} events (about {eta} left)");
+    let mut census = Census::default();
+    store.read_log().for_each(|event| {
+        match census.types.get_mut(event.event_type()) {
+            Some(count) => *count += 1,
+            None => {
+                census.types.insert(event.event_type().to_owned(), 1);
+            }
+        }
+        census.first_time.get_or_insert(event.recorded_at());
+        census.last_time = Some(event.recorded_at());
+        if event.position().get().is_multiple_of(4_096) {
+            bar.set_position(event.position().get());
+        }
+        ControlFlow::Continue(())
+    })?;
+    bar.finish_and_clear();
+    let mut out = BufWriter::new(io::stdout().lock());
+    if shell.json {
+        writeln!(out, "{}", object(&info, &census))?;
+    } else {
+        for_people(&mut out, &info, &census)?;
+    }
+    out.flush()?;
+    Ok(())
+}
+
+fn object(info: &StoreInfo, census: &Census) -> Value {
+    let types: Map<String, Value> =
+        census.types.iter().map(|(name, count)| (name.clone(), json!(count))).collect();
+    let mut object = json!({
+        "store_id": info.store_id.to_string(),
+        "created_at": info.created_at.to_string(),
+        "format_version": info.format_version,
+        "events": info.head.map_or(0, Position::get),
+        "streams": info.streams,
+        "types": census.types.len(),
+        "head": info.head.map(Position::get),
+        "first_time": census.first_time.map(|time| time.to_string()),
+        "last_time": census.last_time.map(|time| time.to_string()),
+        "table_bytes": info.table_bytes,
+        "event_types": types,
+    });
+    if let (Some(behind), Some(object)) = (info.clock_behind, object.as_object_mut()) {
+        let micros = u64::try_from(behind.as_micros()).unwrap_or(u64::MAX);
+        object.insert("clock_behind_us".to_owned(), json!(micros));
+    }
+    object
+}
+
+fn for_people(out: &mut impl Write, info: &StoreInfo, census: &Census) -> io::Result<()> {
+    let or_none = |time: Option<Timestamp>| time.map_or("none".to_owned(), |time| time.to_string());
+    writeln!(out, "store        {}", info.path.display())?;
+    writeln!(out, "id           {}", info.store_id)?;
+    writeln!(out, "created      {}", info.created_at)?;
+    writeln!(out, "format       {}", info.format_version)?;
+    writeln!(out, "events       {}", grouped(info.head.map_or(0, Position::get)))?;
+    writeln!(out, "streams      {}", grouped(info.streams))?;
+    writeln!(out, "types        {}", census.types.len())?;
+    let head = info.head.map_or("none".to_owned(), |head| head.to_string());
+    writeln!(out, "head         {head}")?;
+    writeln!(out, "first event  {}", or_none(census.first_time))?;
+    writeln!(out, "last event   {}", or_none(census.last_time))?;
+    writeln!(out, "table files  {} bytes", grouped(info.table_bytes))?;
+    if let Some(behind) = info.clock_behind {
+        writeln!(
+            out,
+            "clock        {behind:?} behind the last event: until it has caught up, events are recorded at that one's time"
+        )?;
+    }
+    if !census.types.is_empty() {
+        writeln!(out)?;
+    }
+    for (name, count) in &census.types {
+        writeln!(out, "{:>11}  {}", grouped(*count), clean(name))?;
+    }
+    Ok(())
+}

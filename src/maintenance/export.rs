@@ -1,0 +1,55 @@
+//! Export: the whole log in the [line form](super::lines).
+
+use std::io::Write;
+use std::ops::ControlFlow;
+
+use super::lines::JsonLine;
+use crate::error::{Error, Result};
+use crate::event_store::EventStore;
+use crate::extension::EventStoreExt;
+
+/// After how many events progress is told.
+const PROGRESS_EVENTS: u64 = 1_000;
+
+/// How far an export is, and, at its end, what it wrote.
+#[non_exhaustive]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Exported {
+    /// Events written; one line each.
+    pub events: u64,
+    /// Bytes written.
+    pub bytes: u64,
+}
+
+pub(crate) fn export(
+    store: &dyn EventStore,
+    output: &mut dyn Write,
+    progress: &mut dyn FnMut(Exported),
+) -> Result<Exported> {
+    let mut done = Exported::default();
+    let mut failure = None;
+    let mut line = Vec::new();
+    store.read_log().for_each(|event| {
+        line.clear();
+        let written = JsonLine::new(event).write_to(&mut line).and_then(|()| {
+            line.push(b'\n');
+            output.write_all(&line)
+        });
+        if let Err(error) = written {
+            failure = Some(error);
+            return ControlFlow::Break(());
+        }
+        done.events += 1;
+        done.bytes += line.len() as u64;
+        if done.events.is_multiple_of(PROGRESS_EVENTS) {
+            progress(done);
+        }
+        ControlFlow::Continue(())
+    })?;
+    let written = failure.map_or_else(|| output.flush(), Err);
+    written.map_err(|error| {
+        Error::storage(format!("writing the export after event {}", done.events), error)
+    })?;
+    progress(done);
+    Ok(done)
+}

@@ -1,0 +1,540 @@
+//! Import: events in the [line form](super::lines), in batches, each line once however often it is tried.
+//!
+//! What makes it resumable: a chain of hashes names every beginning of an input. `h(i)` is the UUID v5 of line `i` under
+//! `h(i-1)`, blank lines included. With every batch, in the same write, goes a record of how many lines are done and
+//! of `h` there, under a key made of `h` at the first line that is not blank. An input is recognised by that key, and it
+//! goes on after the lines that are done if `h` is the same there. So an input may be cut, repeated or grow at its
+//! end, and a line below those that are done may be corrected; memory does not grow with it.
+//!
+//! `h(i)` is also the id of the event of a line that gives none.
+
+use std::io::{BufRead, ErrorKind};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::lines::{CommitMark, Line, LineFault, line_len_max, parse};
+use crate::commit::{Committer, Prepared, Submission};
+use crate::error::{Cause, Error, Result};
+use crate::event_store::{Append, Direction, EventStore, Filter, PageQuery, Range};
+use crate::format::{decode_record, encode_record};
+use crate::model::limits::APPEND_STREAMS_MAX;
+use crate::model::{
+    CheckError, EventId, ExpectedVersion, LimitExceeded, Limits, NewEvent, Position, StreamId,
+    Timestamp, Version,
+};
+use crate::options::Durability;
+use crate::storage::{Family, Storage};
+
+/// A batch is written once it holds this many events or bytes, at the next end of a commit.
+const BATCH_EVENTS_MAX: usize = 1_000;
+const BATCH_LEN_MAX: usize = 4 << 20;
+/// After how many lines progress is told.
+const PROGRESS_LINES: u64 = 1_000;
+/// Where the chain of every input begins.
+const CHAIN_START: Uuid = Uuid::from_u128(0x0a9a_15e1_7f3d_4c52_9d36_5b1b_8a4c_60e7);
+/// Keys in `meta` of what is known of inputs: this, then 16 bytes of the chain.
+const RECORD_PREFIX: &[u8] = b"import/";
+
+/// How an import deals with what may be dealt with in two ways.
+///
+/// ```
+/// # let directory = tempfile::tempdir().unwrap();
+/// use annals::{ImportOptions, Store};
+/// let store = Store::open(directory.path())?;
+/// let input = br#"{"stream":"a-1","type":"Opened","time":"2011-10-01T00:38:44.546+02:00","data":{"by":"Ada"}}"#;
+/// let imported = store.import(&input[..], ImportOptions::default(), |_| {})?;
+/// assert_eq!(imported.added, 1);
+/// let again = store.import(&input[..], ImportOptions::default(), |_| {})?;
+/// assert_eq!((again.added, again.already_there), (0, 1));
+/// # Ok::<(), annals::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ImportOptions {
+    clamp_times: bool,
+}
+
+impl ImportOptions {
+    /// Whether a time that goes back becomes the time before it instead of being refused; it is refused by default.
+    pub fn clamp_times(mut self, clamp: bool) -> Self {
+        self.clamp_times = clamp;
+        self
+    }
+}
+
+/// How far an import is, and, at its end, what it did.
+#[non_exhaustive]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Imported {
+    /// Lines read, blank ones included.
+    pub lines: u64,
+    /// Bytes read.
+    pub bytes: u64,
+    /// Events added.
+    pub added: u64,
+    /// Events that an earlier import of the same input had added.
+    pub already_there: u64,
+    /// Of those added, how many were recorded at the time of the event before, because their own lay before it.
+    pub clamped: u64,
+    /// Of those added, how many had a time with digits beyond the microsecond, which were cut off.
+    pub times_cut: u64,
+}
+
+/// What an import needs of a store that is open for writing.
+pub(crate) struct Target<'s> {
+    pub(crate) store: &'s dyn EventStore,
+    pub(crate) committer: &'s Committer,
+    pub(crate) storage: &'s Storage,
+    pub(crate) limits: &'s Limits,
+}
+
+/// Imports an input. The caller sees to it that a store runs one import at a time.
+pub(crate) fn import(
+    target: Target<'_>,
+    input: &mut dyn BufRead,
+    options: ImportOptions,
+    progress: &mut dyn FnMut(Imported),
+) -> Result<Imported> {
+    let mut import = Import::new(target, options)?;
+    let ended = import.read(input, progress);
+    import.end(ended, progress)
+}
+
+/// Why an import stops before the end of its input.
+enum Stop {
+    /// The line is refused.
+    Line(u64, Cause),
+    /// The input cannot be read any further.
+    Input(std::io::Error),
+    /// The input is not the one that it begins like.
+    Differs(u64),
+    Store(Error),
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Self {
+        Self::Store(error)
+    }
+}
+
+/// A place in the input: after so many lines, with this chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Mark {
+    lines: u64,
+    chain: Uuid,
+}
+
+struct Import<'s> {
+    target: Target<'s>,
+    options: ImportOptions,
+    /// Up to here the input was read.
+    at: Mark,
+    /// The key of this input's record, known from its first line that is not blank.
+    key: Option<Vec<u8>>,
+    /// Up to here an earlier import had added.
+    done: Option<Mark>,
+    /// The commit of the last line that an earlier import had added, until the next line is seen.
+    closed: Option<CommitMark>,
+    /// Whether a new line was seen.
+    has_begun: bool,
+    /// The commit that is being collected.
+    open: Option<OpenCommit>,
+    batch: Vec<Prepared>,
+    batch_len: usize,
+    batch_first_line: u64,
+    batch_counts: Counts,
+    /// Up to here the batch goes.
+    batch_end: Mark,
+    /// Up to this line everything is in the store.
+    lines_kept: u64,
+    /// When the last event was recorded that was read or that the store holds.
+    last_time: Option<Timestamp>,
+    report: Imported,
+}
+
+/// Consecutive lines that are to be one append.
+struct OpenCommit {
+    mark: Option<CommitMark>,
+    first_line: u64,
+    end: Mark,
+    append: Append,
+    count: usize,
+    len: usize,
+    counts: Counts,
+}
+
+/// What a commit or a batch adds to the report once it is written.
+#[derive(Debug, Clone, Copy, Default)]
+struct Counts {
+    events: u64,
+    clamped: u64,
+    times_cut: u64,
+}
+
+impl Counts {
+    fn add(&mut self, more: Self) {
+        self.events += more.events;
+        self.clamped += more.clamped;
+        self.times_cut += more.times_cut;
+    }
+}
+
+impl<'s> Import<'s> {
+    fn new(target: Target<'s>, options: ImportOptions) -> Result<Self> {
+        let start = Mark { lines: 0, chain: CHAIN_START };
+        let last_time = last_time(target.store)?;
+        Ok(Self {
+            target,
+            options,
+            at: start,
+            key: None,
+            done: None,
+            closed: None,
+            has_begun: false,
+            open: None,
+            batch: Vec::new(),
+            batch_len: 0,
+            batch_first_line: 0,
+            batch_counts: Counts::default(),
+            batch_end: start,
+            lines_kept: 0,
+            last_time,
+            report: Imported::default(),
+        })
+    }
+
+    /// Takes line after line, to the end of the input or to what stops it.
+    fn read(
+        &mut self,
+        input: &mut dyn BufRead,
+        progress: &mut dyn FnMut(Imported),
+    ) -> Result<(), Stop> {
+        let len_max = line_len_max(self.target.limits);
+        let mut line = Vec::new();
+        loop {
+            let number = self.at.lines + 1;
+            match read_line(input, len_max, &mut line).map_err(Stop::Input)? {
+                ReadLine::End => return self.close_commit(),
+                ReadLine::TooLong => return refuse(number, LineFault::TooLong { len_max }),
+                ReadLine::Line { len } => self.report.bytes += len,
+            }
+            self.report.lines = number;
+            let chain = Uuid::new_v5(&self.at.chain, &line);
+            self.at = Mark { lines: number, chain };
+            if !line.trim_ascii().is_empty() {
+                if self.key.is_none() {
+                    self.recognise()?;
+                }
+                match self.done {
+                    Some(done) if number <= done.lines => self.report.already_there += 1,
+                    _ => self.take(number, &line)?,
+                }
+            }
+            if self.done.is_some_and(|done| done.lines == number) {
+                self.compare(&line)?;
+            }
+            if number.is_multiple_of(PROGRESS_LINES) {
+                progress(self.report);
+            }
+        }
+    }
+
+    /// Looks up what is known of an input that begins like this one.
+    fn recognise(&mut self) -> Result<(), Stop> {
+        let key = [RECORD_PREFIX, self.at.chain.as_bytes()].concat();
+        if let Some(record) = self.target.storage.with(|disk| disk.get(Family::Meta, &key))? {
+            self.done = Some(decode_mark(&key, &record)?);
+        }
+        self.key = Some(key);
+        Ok(())
+    }
+
+    /// At the line where an earlier import had stopped: sees whether it was of this input.
+    fn compare(&mut self, line: &[u8]) -> Result<(), Stop> {
+        if self.done != Some(self.at) {
+            return Err(Stop::Differs(self.at.lines));
+        }
+        self.lines_kept = self.at.lines;
+        self.closed = parse(line, self.id()).ok().and_then(|line| line.commit);
+        Ok(())
+    }
+
+    /// The id of an event whose line gives none.
+    fn id(&self) -> EventId {
+        EventId::from(self.at.chain)
+    }
+
+    /// Takes a line that is new.
+    fn take(&mut self, number: u64, text: &[u8]) -> Result<(), Stop> {
+        let line = parse(text, self.id()).or_else(|fault| refuse(number, fault))?;
+        if self.open.as_ref().is_some_and(|open| open.mark != line.commit) {
+            self.close_commit()?;
+        }
+        if self.closed.take().is_some_and(|closed| line.commit == Some(closed)) {
+            return refuse(number, LineFault::CommitWasClosed);
+        }
+        if !std::mem::replace(&mut self.has_begun, true) && self.done.is_none() {
+            self.refuse_known(number, &line)?;
+        }
+        let (time, counts) = self.time(number, &line)?;
+        let event = line.event.recorded_at(time);
+        event.check(self.target.limits).or_else(|error| refuse_check(number, error))?;
+        let open = self.open.get_or_insert_with(|| OpenCommit::new(line.commit, number, self.at));
+        open.push(line.stream, event, self.at, counts);
+        open.check(self.target.limits).or_else(|error| refuse(number, error))?;
+        let is_whole = open.mark.is_none();
+        self.last_time = Some(time);
+        if is_whole { self.close_commit() } else { Ok(()) }
+    }
+
+    /// The time at which a line's event is to be recorded.
+    fn time(&self, number: u64, line: &Line) -> Result<(Timestamp, Counts), Stop> {
+        let mut counts = Counts { events: 1, clamped: 0, times_cut: u64::from(line.is_time_cut) };
+        match self.last_time {
+            Some(last) if line.time < last => {
+                if !self.options.clamp_times {
+                    return refuse(number, LineFault::TimeGoesBack { given: line.time, last });
+                }
+                counts.clamped = 1;
+                Ok((last, counts))
+            }
+            _ => Ok((line.time, counts)),
+        }
+    }
+
+    /// Refuses an input of which nothing is known here, but whose first event is: it came in by another way, most likely
+    /// because the input is an export of this very store.
+    fn refuse_known(&self, number: u64, line: &Line) -> Result<(), Stop> {
+        let id = line.event.id();
+        if line.has_id && stands_in(self.target.store, &line.stream, id)? {
+            return refuse(number, LineFault::AlreadyThere { id, stream: line.stream.clone() });
+        }
+        Ok(())
+    }
+
+    /// Puts the commit that was being collected into the batch, for no line belongs to it any more.
+    fn close_commit(&mut self) -> Result<(), Stop> {
+        let Some(open) = self.open.take() else { return Ok(()) };
+        let checked = open.append.validate(self.target.limits);
+        checked.or_else(|error| refuse(open.first_line, error))?;
+        let mut prepared = Prepared::new(&open.append);
+        prepared.shape.may_be_retry = false;
+        if self.batch.is_empty() {
+            self.batch_first_line = open.first_line;
+        }
+        self.batch.push(prepared);
+        self.batch_len += open.len;
+        self.batch_counts.add(open.counts);
+        self.batch_end = open.end;
+        let events = usize::try_from(self.batch_counts.events).unwrap_or(usize::MAX);
+        if events >= BATCH_EVENTS_MAX || self.batch_len >= BATCH_LEN_MAX {
+            self.write_batch()?;
+        }
+        Ok(())
+    }
+
+    /// Writes the batch, and with it how far the input is done.
+    fn write_batch(&mut self) -> Result<(), Stop> {
+        let Some(key) = self.key.as_ref().filter(|_| !self.batch.is_empty()) else {
+            return Ok(());
+        };
+        let record = encode_mark(key, self.batch_end);
+        let submission = Submission {
+            appends: std::mem::take(&mut self.batch),
+            durability: Durability::Buffered,
+            record: Some((key.clone(), record)),
+        };
+        match self.target.committer.submit(submission) {
+            Ok(_) => {}
+            // Someone else appended meanwhile, later than these events are.
+            Err(error @ Error::RecordedAtBeforeHead { .. }) => {
+                return refuse(self.batch_first_line, error);
+            }
+            Err(error) => return Err(Stop::Store(error)),
+        }
+        let counts = std::mem::take(&mut self.batch_counts);
+        self.report.added += counts.events;
+        self.report.clamped += counts.clamped;
+        self.report.times_cut += counts.times_cut;
+        self.batch_len = 0;
+        self.lines_kept = self.batch_end.lines;
+        Ok(())
+    }
+
+    /// Writes what is whole, makes it durable, and says how it ended. A commit that was still being collected is not
+    /// whole: what stopped the import may have been its next line.
+    fn end(
+        mut self,
+        ended: Result<(), Stop>,
+        progress: &mut dyn FnMut(Imported),
+    ) -> Result<Imported> {
+        let ended = match ended {
+            Err(Stop::Store(error)) => return Err(error),
+            ended => match self.write_batch() {
+                Ok(()) => ended,
+                Err(stop) => Err(stop),
+            },
+        };
+        if self.report.added > 0 {
+            self.target.committer.sync()?;
+        }
+        progress(self.report);
+        match ended {
+            Ok(()) => Ok(self.report),
+            Err(Stop::Line(line, cause)) => {
+                Err(Error::ImportLine { line, lines_kept: self.lines_kept, cause })
+            }
+            Err(Stop::Differs(lines)) => Err(Error::ImportDiffers { lines }),
+            Err(Stop::Input(error)) => {
+                let doing = format!("reading the input after line {}", self.at.lines);
+                Err(Error::storage(doing, error))
+            }
+            Err(Stop::Store(error)) => Err(error),
+        }
+    }
+}
+
+impl OpenCommit {
+    fn new(mark: Option<CommitMark>, first_line: u64, end: Mark) -> Self {
+        Self {
+            mark,
+            first_line,
+            end,
+            append: Append::new(),
+            count: 0,
+            len: 0,
+            counts: Counts::default(),
+        }
+    }
+
+    fn push(&mut self, stream: StreamId, event: NewEvent, end: Mark, counts: Counts) {
+        self.end = end;
+        self.count += 1;
+        self.len = self.len.saturating_add(event.text_len());
+        self.counts.add(counts);
+        let append = std::mem::take(&mut self.append);
+        self.append = append.to(stream, ExpectedVersion::Any, [event]);
+    }
+
+    /// Before more is collected than one append may hold.
+    fn check(&self, limits: &Limits) -> Result<(), LimitExceeded> {
+        LimitExceeded::check("append_events_max", limits.get_append_events_max(), self.count)?;
+        LimitExceeded::check("append_len_max", limits.get_append_len_max(), self.len)?;
+        let streams = self.append.expectations().len();
+        LimitExceeded::check("append_streams_max", APPEND_STREAMS_MAX, streams)
+    }
+}
+
+fn refuse<T>(line: u64, cause: impl std::error::Error + Send + Sync + 'static) -> Result<T, Stop> {
+    Err(Stop::Line(line, Arc::new(cause)))
+}
+
+fn refuse_check<T>(line: u64, error: CheckError) -> Result<T, Stop> {
+    refuse(line, Error::from(error))
+}
+
+fn encode_mark(key: &[u8], mark: Mark) -> Vec<u8> {
+    let mut body = mark.lines.to_be_bytes().to_vec();
+    body.extend(mark.chain.as_bytes());
+    encode_record(key, &body)
+}
+
+fn decode_mark(key: &[u8], record: &[u8]) -> Result<Mark> {
+    let place = || {
+        let input = key.strip_prefix(RECORD_PREFIX).and_then(|id| Uuid::from_slice(id).ok());
+        format!("family meta, key import/{}", input.unwrap_or_default().as_simple())
+    };
+    let body = decode_record(key, record).map_err(|malformed| malformed.at(place()))?;
+    let mark = body.split_first_chunk::<8>().and_then(|(lines, chain)| {
+        let chain = Uuid::from_slice(chain).ok()?;
+        Some(Mark { lines: u64::from_be_bytes(*lines), chain })
+    });
+    mark.ok_or_else(|| {
+        Error::corruption(place(), format!("{} bytes", body.len()), "24 bytes: lines and chain")
+    })
+}
+
+/// When the last event of the log was recorded.
+fn last_time(store: &dyn EventStore) -> Result<Option<Timestamp>> {
+    let Some(head) = store.head()? else { return Ok(None) };
+    let range = Range::Log { from: head, to: head };
+    let mut time = None;
+    let query =
+        PageQuery { range, direction: Direction::Forward, filter: Filter::new(), events_max: 1 };
+    store.read_page(&query, &mut |event| {
+        time = Some(event.recorded_at());
+        ControlFlow::Break(())
+    })?;
+    Ok(time)
+}
+
+/// Whether a stream holds an event of this id.
+fn stands_in(store: &dyn EventStore, stream: &StreamId, id: EventId) -> Result<bool> {
+    let whole = Range::Stream {
+        stream: stream.clone(),
+        from: Version::FIRST,
+        to: Version::MAX,
+        up_to: Position::MAX,
+    };
+    let mut rest = Some(whole);
+    let mut is_there = false;
+    while let Some(range) = rest.filter(|_| !is_there) {
+        let query = PageQuery {
+            range,
+            direction: Direction::Forward,
+            filter: Filter::new(),
+            events_max: usize::MAX,
+        };
+        let end = store.read_page(&query, &mut |event| {
+            is_there |= event.id() == id;
+            if is_there { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })?;
+        rest = end.rest;
+    }
+    Ok(is_there)
+}
+
+enum ReadLine {
+    /// A line is in the buffer, without its end; `len` counts that too.
+    Line {
+        len: u64,
+    },
+    TooLong,
+    End,
+}
+
+/// Reads a line of at most `len_max` bytes. Its end is `\n` or `\r\n`, or the end of the input.
+fn read_line(
+    input: &mut dyn BufRead,
+    len_max: usize,
+    line: &mut Vec<u8>,
+) -> std::io::Result<ReadLine> {
+    line.clear();
+    let mut len: u64 = 0;
+    loop {
+        let buffer = match input.fill_buf() {
+            Ok(buffer) => buffer,
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        if buffer.is_empty() {
+            return Ok(if len == 0 { ReadLine::End } else { ReadLine::Line { len } });
+        }
+        let end = buffer.iter().position(|byte| *byte == b'\n');
+        let (part, _) = buffer.split_at(end.unwrap_or(buffer.len()));
+        if line.len() + part.len() > len_max {
+            return Ok(ReadLine::TooLong);
+        }
+        line.extend_from_slice(part);
+        let used = part.len() + usize::from(end.is_some());
+        len += used as u64;
+        input.consume(used);
+        if end.is_some() {
+            if line.last() == Some(&b'\r') {
+                line.pop();
+            }
+            return Ok(ReadLine::Line { len });
+        }
+    }
+}

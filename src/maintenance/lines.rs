@@ -1,0 +1,434 @@
+//! The line form: one event as one JSON object on one line, written by export and read by import.
+//!
+//! Whatever an event holds survives: a payload that is JSON text fit for one line stands in `data` as it is, byte for byte;
+//! any other stands in `data_base64`. What is read is read strictly: a field that is not known, or that stands twice, is
+//! refused, because a misspelt name must not lose data.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::io::{self, Write};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Serialize, Serializer};
+use serde_json::value::RawValue;
+
+use crate::model::limits::METADATA_COUNT_MAX;
+use crate::model::{
+    ContentType, EventId, EventRef, EventType, InvalidArgument, Limits, Metadata, MetadataRef,
+    NewEvent, StreamId, TagsRef, Timestamp,
+};
+
+/// Room in a line for everything besides the payload, each byte escaped at its longest.
+const LINE_LEN_BESIDES_PAYLOAD: usize = 1 << 20;
+
+/// Longest line that an event within these limits can need.
+pub(crate) fn line_len_max(limits: &Limits) -> usize {
+    limits.get_payload_len_max().div_ceil(3).saturating_mul(4) + LINE_LEN_BESIDES_PAYLOAD
+}
+
+/// An event in the line form: one JSON object, without the line end.
+///
+/// Its fields: `stream`, `type`, `time` (RFC 3339, in UTC, to the microsecond), `id`, `schema_version`, `content_type`,
+/// `metadata`, `tags`, `commit` (the first position of its commit: consecutive lines of equal `commit` were one append),
+/// then the payload: `data`, the JSON text as it is, or `data_base64` for what is not JSON text fit for one line.
+///
+/// ```
+/// use annals::{JsonLine, prelude::*};
+/// let store = MemoryStore::new();
+/// store.append("account-1", ExpectedVersion::NoStream, [NewEvent::json("Opened", &"Ada")?])?;
+/// let event = store.read_log().first()?.unwrap();
+/// let line = JsonLine::new(event.as_ref()).with_places().to_string();
+/// assert!(line.starts_with(r#"{"position":1,"version":1,"stream":"account-1","type":"Opened","time":""#));
+/// assert!(line.ends_with(r#""commit":1,"data":"Ada"}"#));
+/// # Ok::<(), annals::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy)]
+pub struct JsonLine<'a> {
+    event: EventRef<'a>,
+    with_places: bool,
+}
+
+impl<'a> JsonLine<'a> {
+    /// The line of this event, as export writes it.
+    pub fn new(event: EventRef<'a>) -> Self {
+        Self { event, with_places: false }
+    }
+
+    /// Begins the line with `position` and `version`. Import accepts and ignores them.
+    pub fn with_places(mut self) -> Self {
+        self.with_places = true;
+        self
+    }
+
+    /// Writes the line, without its end.
+    ///
+    /// # Errors
+    /// Those of the writer.
+    pub fn write_to(&self, out: &mut impl Write) -> io::Result<()> {
+        let event = &self.event;
+        let data = json_text(event);
+        let base64 = data.is_none().then(|| BASE64.encode(event.payload()));
+        let line = LineOut {
+            position: self.with_places.then(|| event.position().get()),
+            version: self.with_places.then(|| event.version().get()),
+            stream: event.stream(),
+            event_type: event.event_type(),
+            time: format!("{:.6}", event.recorded_at()),
+            id: event.id().to_string(),
+            schema_version: event.schema_version(),
+            content_type: event.content_type(),
+            metadata: Pairs(event.metadata()),
+            tags: Tags(event.tags()),
+            commit: event.commit().start().get(),
+            data,
+            data_base64: base64,
+        };
+        serde_json::to_writer(out, &line).map_err(io::Error::from)
+    }
+}
+
+impl fmt::Display for JsonLine<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut line = Vec::new();
+        self.write_to(&mut line).map_err(|_| fmt::Error)?;
+        out.write_str(&String::from_utf8_lossy(&line))
+    }
+}
+
+/// The payload, if a reader of the line gets these very bytes back from it.
+fn json_text<'a>(event: &EventRef<'a>) -> Option<&'a RawValue> {
+    let payload = event.payload();
+    if event.content_type() != ContentType::JSON.as_str()
+        || payload.iter().any(|byte| matches!(byte, b'\n' | b'\r'))
+    {
+        return None;
+    }
+    let text = std::str::from_utf8(payload).ok()?;
+    let value: &RawValue = serde_json::from_str(text).ok()?;
+    (value.get() == text).then_some(value)
+}
+
+#[derive(Serialize)]
+struct LineOut<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    position: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<u64>,
+    stream: &'a str,
+    #[serde(rename = "type")]
+    event_type: &'a str,
+    time: String,
+    id: String,
+    schema_version: u32,
+    content_type: &'a str,
+    metadata: Pairs<'a>,
+    tags: Tags<'a>,
+    commit: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data_base64: Option<String>,
+}
+
+struct Pairs<'a>(MetadataRef<'a>);
+
+impl Serialize for Pairs<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter())
+    }
+}
+
+struct Tags<'a>(TagsRef<'a>);
+
+impl Serialize for Tags<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter())
+    }
+}
+
+/// What a line says.
+#[derive(Debug)]
+pub(crate) struct Line {
+    pub(crate) stream: StreamId,
+    /// Everything but its time.
+    pub(crate) event: NewEvent,
+    /// Whether the id is the line's own.
+    pub(crate) has_id: bool,
+    pub(crate) time: Timestamp,
+    /// Whether the time had digits beyond the microsecond, which are gone.
+    pub(crate) is_time_cut: bool,
+    pub(crate) commit: Option<CommitMark>,
+}
+
+/// What consecutive lines of one commit have in common.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum CommitMark {
+    Number(i128),
+    Text(String),
+}
+
+/// What is wrong with a line.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LineFault {
+    #[error("it is longer than {len_max} bytes, more than an event can need")]
+    TooLong { len_max: usize },
+    #[error("it is not UTF-8 (byte {at})")]
+    NotUtf8 { at: usize },
+    #[error("it is not a JSON object")]
+    NotAnObject,
+    #[error("{text} (column {column})")]
+    Json { text: String, column: usize },
+    #[error("it has both `data` and `data_base64`: an event has one payload")]
+    TwoPayloads,
+    #[error("it has neither `data` nor `data_base64`; an empty payload is `\"data_base64\":\"\"`")]
+    NoPayload,
+    #[error("data_base64 is not base64: {0}")]
+    Base64(base64::DecodeError),
+    #[error(transparent)]
+    Invalid(#[from] InvalidArgument),
+    #[error(
+        "its time {given} lies before {last}, the time of the event before it; times may not go back \
+         (they can be clamped to the time before when asked)"
+    )]
+    TimeGoesBack { given: Timestamp, last: Timestamp },
+    #[error(
+        "its event {id} stands in stream {stream} already, so this input seems to have come into the store by another way"
+    )]
+    AlreadyThere { id: EventId, stream: StreamId },
+    #[error(
+        "it has the same `commit` as the line before, which was imported when the input ended there: \
+         one commit cannot be added in two parts; import into a new store"
+    )]
+    CommitWasClosed,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LineIn<'a> {
+    stream: String,
+    #[serde(rename = "type")]
+    event_type: String,
+    time: String,
+    #[serde(default, deserialize_with = "given")]
+    id: Option<String>,
+    #[serde(default, deserialize_with = "given")]
+    schema_version: Option<u32>,
+    #[serde(default, deserialize_with = "given")]
+    content_type: Option<String>,
+    #[serde(default, deserialize_with = "given")]
+    metadata: Option<MetadataIn>,
+    #[serde(default)]
+    tags: Vec<String>,
+    #[serde(default, deserialize_with = "given")]
+    commit: Option<CommitMark>,
+    #[serde(borrow, default, deserialize_with = "given")]
+    data: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "given")]
+    data_base64: Option<Cow<'a, str>>,
+    #[serde(default, rename = "position")]
+    _position: IgnoredAny,
+    #[serde(default, rename = "version")]
+    _version: IgnoredAny,
+}
+
+/// A field that is there has a value: `null` is one of its values, or none of them, but never the same as no field.
+fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(from).map(Some)
+}
+
+/// Reads a line; an event without an id of its own gets `id`. Whether an event fits a store's limits is for [`NewEvent::check`] to say.
+pub(crate) fn parse(line: &[u8], id: EventId) -> Result<Line, LineFault> {
+    let text = std::str::from_utf8(line)
+        .map_err(|error| LineFault::NotUtf8 { at: error.valid_up_to() + 1 })?;
+    // A list would be read as the fields in their order.
+    if !text.trim_start().starts_with('{') {
+        return Err(LineFault::NotAnObject);
+    }
+    let line: LineIn<'_> = serde_json::from_str(text).map_err(|error| json_fault(&error))?;
+    let (payload, default_type) = match (line.data, &line.data_base64) {
+        (Some(_), Some(_)) => return Err(LineFault::TwoPayloads),
+        (None, None) => return Err(LineFault::NoPayload),
+        (Some(data), None) => (data.get().as_bytes().to_vec(), ContentType::JSON),
+        (None, Some(text)) => {
+            (BASE64.decode(text.as_bytes()).map_err(LineFault::Base64)?, ContentType::BYTES)
+        }
+    };
+    let content_type = line.content_type.map_or(Ok(default_type), ContentType::new)?;
+    let (time, is_time_cut) = Timestamp::parse(&line.time)?;
+    let has_id = line.id.is_some();
+    let id = line.id.map_or(Ok(id), |own| own.parse())?;
+    let mut event = NewEvent::known_as(id, EventType::new(line.event_type)?, payload)
+        .with_content_type(content_type)
+        .with_schema_version(line.schema_version.unwrap_or(1))
+        .with_metadata(line.metadata.map(|metadata| metadata.0).unwrap_or_default());
+    for tag in line.tags {
+        event = event.tag(tag);
+    }
+    Ok(Line {
+        stream: StreamId::new(line.stream)?,
+        event,
+        has_id,
+        time,
+        is_time_cut,
+        commit: line.commit,
+    })
+}
+
+/// What the parser says, without its own count of lines: it was given one.
+fn json_fault(error: &serde_json::Error) -> LineFault {
+    let text = error.to_string();
+    let place = format!(" at line {} column {}", error.line(), error.column());
+    let text = text.strip_suffix(&place).unwrap_or(&text).to_owned();
+    LineFault::Json { text, column: error.column() }
+}
+
+/// Metadata in the order of the line. Of a key that stands twice, neither value may be lost.
+struct MetadataIn(Metadata);
+
+impl<'de> Deserialize<'de> for MetadataIn {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct InOrder;
+
+        impl<'de> Visitor<'de> for InOrder {
+            type Value = Metadata;
+
+            fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+                out.write_str("an object of strings")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Metadata, A::Error> {
+                let mut metadata = Metadata::new();
+                while let Some((key, value)) = map.next_entry::<String, String>()? {
+                    if metadata.get(&key).is_some() {
+                        let what = format!("duplicate metadata key {key:?}");
+                        return Err(serde::de::Error::custom(what));
+                    }
+                    // Before the search for duplicates becomes slow.
+                    if metadata.len() >= METADATA_COUNT_MAX {
+                        let what = format!("more than {METADATA_COUNT_MAX} metadata pairs");
+                        return Err(serde::de::Error::custom(what));
+                    }
+                    metadata.set(key, value);
+                }
+                Ok(metadata)
+            }
+        }
+
+        deserializer.deserialize_map(InOrder).map(Self)
+    }
+}
+
+impl<'de> Deserialize<'de> for CommitMark {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Mark;
+
+        impl Visitor<'_> for Mark {
+            type Value = CommitMark;
+
+            fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+                out.write_str("a whole number or a string")
+            }
+
+            fn visit_u64<E>(self, number: u64) -> Result<CommitMark, E> {
+                Ok(CommitMark::Number(number.into()))
+            }
+
+            fn visit_i64<E>(self, number: i64) -> Result<CommitMark, E> {
+                Ok(CommitMark::Number(number.into()))
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<CommitMark, E> {
+                Ok(CommitMark::Text(text.to_owned()))
+            }
+        }
+
+        deserializer.deserialize_any(Mark)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(rest: &str) -> String {
+        format!(r#"{{"stream":"a","type":"T","time":"2020-01-01T00:00:00Z"{rest}}}"#)
+    }
+
+    fn read(line: &[u8]) -> Result<Line, LineFault> {
+        parse(line, EventId::from_bytes([7; 16]))
+    }
+
+    fn refusal(text: &str) -> String {
+        read(text.as_bytes()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn the_payload_is_the_text_as_it_stands() {
+        for text in ["null", "1.50", r#"{ "b":1 ,"a":1e999,"a":"\u00e9\ud800" }"#, "[[[]]]", "\"\""]
+        {
+            let found = read(line(&format!(r#","data": {text} "#)).as_bytes()).unwrap();
+            assert_eq!(found.event.payload(), text.as_bytes());
+            assert_eq!(found.event.content_type(), &ContentType::JSON);
+        }
+        let found = read(line(r#","data_base64":"\/wA=""#).as_bytes()).unwrap();
+        assert_eq!(found.event.payload(), [0xff, 0]);
+        assert_eq!(found.event.content_type(), &ContentType::BYTES);
+    }
+
+    #[test]
+    fn what_might_lose_data_is_refused_with_its_reason() {
+        for (rest, reason) in [
+            (r#","data":1,"metdata":{}"#, "unknown field `metdata`"),
+            (r#","data":1,"data":2"#, "duplicate field `data`"),
+            (r#","data":1,"stream":"b""#, "duplicate field `stream`"),
+            (r#","data":1,"data_base64":"""#, "both"),
+            ("", "neither"),
+            (r#","data_base64":"?""#, "not base64"),
+            (r#","data":1,"metadata":{"k":"a","k":"b"}"#, "duplicate metadata key \"k\""),
+            (r#","data":1,"metadata":{"k":1}"#, "invalid type"),
+            (r#","data":1,"metadata":null"#, "invalid type"),
+            (r#","data":1,"id":"x""#, "not an event id"),
+            (r#","data":1,"id":null"#, "invalid type"),
+            (r#","data":1,"commit":1.5"#, "whole number or a string"),
+            (r#","data":1,"schema_version":-1"#, "invalid value"),
+            (r#","data":1,"tags":"a""#, "invalid type"),
+            (r#","data":1,"content_type":"""#, "content type is empty"),
+            (r#","data":{"a":}"#, "expected value"),
+        ] {
+            let found = refusal(&line(rest));
+            assert!(found.contains(reason), "{rest}: {found}");
+            assert!(!found.contains("line 1"), "{found}");
+        }
+        assert_eq!(refusal(r#"["a","T","2020-01-01T00:00:00Z"]"#), "it is not a JSON object");
+        assert!(refusal(&format!("{}x", line(r#","data":1"#))).contains("trailing characters"));
+        assert!(read(b"{\"stream\":\"\xff\"}").unwrap_err().to_string().contains("not UTF-8"));
+    }
+
+    #[test]
+    fn places_are_accepted_and_ignored() {
+        assert!(read(line(r#","data":1,"position":7,"version":{}"#).as_bytes()).is_ok());
+    }
+
+    #[test]
+    fn a_time_beyond_the_microsecond_is_cut_and_says_so() {
+        let cut = line(r#","data":1"#).replace("00Z", "00.0000019Z");
+        let found = read(cut.as_bytes()).unwrap();
+        assert_eq!(found.time.to_string(), "2020-01-01T00:00:00.000001Z");
+        assert!(found.is_time_cut);
+        let exact = line(r#","data":1"#).replace("00Z", "00.000001000Z");
+        assert!(!read(exact.as_bytes()).unwrap().is_time_cut);
+    }
+
+    #[test]
+    fn the_longest_line_has_room() {
+        let name = "\u{1}".repeat(255);
+        let metadata: String = "\u{1}".repeat(64 * 1024);
+        let line = serde_json::json!({
+            "stream": name, "type": name, "content_type": name, "tags": vec![name.clone(); 256],
+            "metadata": { "k": metadata }, "data_base64": "A".repeat(16 * 1024 * 1024 / 3 * 4 + 4),
+        });
+        assert!(line.to_string().len() < line_len_max(&Limits::default()));
+    }
+}

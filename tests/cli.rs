@@ -1,0 +1,510 @@
+//! The command line, as its users meet it.
+#![cfg(feature = "cli")]
+#![allow(clippy::unwrap_used, reason = "a test says what went wrong by panicking")]
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// A directory for one test, and the command line in it.
+struct Desk {
+    directory: tempfile::TempDir,
+}
+
+impl Desk {
+    fn new() -> Self {
+        Self { directory: tempfile::tempdir().unwrap() }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn write(&self, name: &str, text: impl AsRef<[u8]>) {
+        fs::write(self.path(name), text).unwrap();
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_annals"));
+        command.args(args).current_dir(self.directory.path()).stdin(Stdio::null());
+        command
+    }
+
+    fn run(&self, args: &[&str]) -> Output {
+        self.command(args).output().unwrap()
+    }
+
+    /// Runs what must go well, and returns what it printed.
+    fn ok(&self, args: &[&str]) -> String {
+        let output = self.run(args);
+        assert!(output.status.success(), "{args:?}: {}", text(&output.stderr));
+        text(&output.stdout)
+    }
+
+    /// Runs what must fail with this code, and returns what it complained about.
+    fn fails(&self, code: i32, args: &[&str]) -> String {
+        let output = self.run(args);
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {}", text(&output.stderr));
+        assert_eq!(text(&output.stdout), "", "{args:?}");
+        text(&output.stderr)
+    }
+
+    fn json(&self, args: &[&str]) -> Value {
+        serde_json::from_str(&self.ok(args)).unwrap()
+    }
+
+    fn with_input(&self, args: &[&str], input: &[u8]) -> Output {
+        let mut child = spawn(self.command(args).stdin(Stdio::piped()));
+        // A command that refuses early does not read to the end.
+        let _ = child.stdin.take().unwrap().write_all(input);
+        child.wait_with_output().unwrap()
+    }
+}
+
+fn spawn(command: &mut Command) -> Child {
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+/// A history of loans: some commits of several lines, some fields that only some lines have.
+fn history(events: usize) -> String {
+    let mut out = String::new();
+    for n in 0..events {
+        let stream = format!("loan-{}", n * 7919 % 101);
+        let (minute, micros) = (n / 60 % 60, n);
+        let time = format!(
+            "2020-01-{:02}T{:02}:{minute:02}:{:02}.{micros:06}+01:00",
+            1 + n / 86_400,
+            n / 3_600 % 24,
+            n % 60
+        );
+        let rest = match n % 5 {
+            0 => format!(r#","commit":{n},"data":{{"n":{n}}}"#),
+            1 => format!(r#","commit":{},"data":[ {n} ],"tags":["odd","é"]"#, n - 1),
+            2 => r#","data":null,"metadata":{"z":"1","a":"2"}"#.to_owned(),
+            3 => r#","data_base64":"AP8=","schema_version":3"#.to_owned(),
+            _ => format!(r#","data":"{n}","content_type":"text/x""#),
+        };
+        let line = format!(r#""stream":"{stream}","type":"T{}","time":"{time}"{rest}"#, n % 36);
+        out.extend(["{", &line, "}\n"]);
+    }
+    out
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+#[test]
+fn a_history_is_imported_looked_at_exported_and_imported_again() {
+    let desk = Desk::new();
+    desk.write("history.jsonl", history(3_000));
+    assert!(
+        desk.ok(&["import", "a", "history.jsonl"])
+            .starts_with("added 3,000 events from 3,000 lines")
+    );
+    let again = desk.json(&["import", "a", "history.jsonl", "--json"]);
+    assert_eq!((&again["added"], &again["already_there"]), (&0.into(), &3_000.into()));
+
+    let stat = desk.json(&["stat", "a", "--json"]);
+    assert_eq!(stat["events"], 3_000);
+    assert_eq!(stat["streams"], 101);
+    assert_eq!(stat["types"], 36);
+    assert_eq!(stat["head"], 3_000);
+    assert_eq!(stat["event_types"]["T0"], 84);
+    assert!(desk.ok(&["stat", "a"]).contains("events       3,000\n"));
+
+    let exported = desk.ok(&["export", "a"]);
+    assert_eq!(exported.lines().count(), 3_000);
+    desk.ok(&["export", "a", "out.jsonl"]);
+    desk.ok(&["export", "a", "out.jsonl.gz"]);
+    assert_eq!(fs::read_to_string(desk.path("out.jsonl")).unwrap(), exported);
+    assert!(
+        !desk.path("out.jsonl.partial").exists() && !desk.path("out.jsonl.gz.partial").exists()
+    );
+    desk.ok(&["import", "b", "out.jsonl.gz"]);
+    assert_eq!(desk.ok(&["export", "b"]), exported);
+
+    // What `log --json` prints can be imported too.
+    let log = desk.ok(&["log", "b", "--json"]);
+    let piped = desk.with_input(&["import", "c", "-", "--json"], log.as_bytes());
+    assert!(piped.status.success());
+    assert_eq!(desk.ok(&["export", "c"]), exported);
+}
+
+#[test]
+fn a_compressed_input_of_several_members_is_read_to_its_end() {
+    let desk = Desk::new();
+    let history = history(100);
+    let (first, second) = history.split_at(history.len() / 2);
+    desk.write("h", [gzip(first.as_bytes()), gzip(second.as_bytes())].concat());
+    assert_eq!(desk.json(&["import", "a", "h", "--json"])["added"], 100);
+    let whole = gzip(history.as_bytes());
+    let output = desk.with_input(&["import", "b", "-", "--json"], &whole);
+    assert_eq!(serde_json::from_slice::<Value>(&output.stdout).unwrap()["added"], 100);
+}
+
+#[test]
+fn a_broken_compressed_input_keeps_what_came_before_and_says_where() {
+    let desk = Desk::new();
+    let mut broken = gzip(history(5_000).as_bytes());
+    broken.truncate(broken.len() / 2);
+    desk.write("h.gz", &broken);
+    let complaint = desk.fails(1, &["import", "a", "h.gz"]);
+    assert!(complaint.starts_with("annals: reading the input after line "), "{complaint}");
+    assert!(desk.json(&["stat", "a", "--json"])["events"].as_u64().unwrap() > 1_000);
+    desk.write("h.gz", gzip(history(5_000).as_bytes()));
+    desk.ok(&["import", "a", "h.gz"]);
+    desk.ok(&["import", "b", "h.gz"]);
+    assert_eq!(desk.ok(&["export", "a"]), desk.ok(&["export", "b"]));
+}
+
+#[test]
+fn an_import_that_is_killed_again_and_again_gives_the_same_log() {
+    let desk = Desk::new();
+    desk.write("h", history(60_000));
+    desk.ok(&["import", "clean", "h"]);
+    let mut kills = 0;
+    let mut before = 0;
+    for round in 0..40 {
+        let mut child = spawn(&mut desk.command(&["import", "killed", "h"]));
+        thread::sleep(Duration::from_millis(60 + round * 37 % 240));
+        kills += u32::from(child.try_wait().unwrap().is_none());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let stat = desk.run(&["stat", "killed", "--json"]);
+        // Killed before the store was there, it left nothing that counts.
+        let Ok(stat) = serde_json::from_slice::<Value>(&stat.stdout) else { continue };
+        let events = stat["events"].as_u64().unwrap();
+        assert!(events >= before, "acknowledged events are gone: {before}, then {events}");
+        before = events;
+        if events == 60_000 {
+            break;
+        }
+    }
+    assert!(kills > 1, "no import was killed in its middle");
+    desk.ok(&["import", "killed", "h"]);
+    assert!(desk.ok(&["export", "killed"]) == desk.ok(&["export", "clean"]));
+}
+
+#[test]
+fn a_bad_line_is_named_and_corrected_the_import_goes_on() {
+    let desk = Desk::new();
+    let good = history(1_500);
+    desk.write("h", good.replacen("\"type\":\"T4\"", "\"typ\":\"T4\"", 40));
+    let complaint = desk.fails(1, &["import", "a", "h"]);
+    assert!(complaint.starts_with("annals: line 5: unknown field `typ`"), "{complaint}");
+    assert!(complaint.contains("lines 1 to 4 are in the store"), "{complaint}");
+    assert_eq!(complaint.lines().count(), 1);
+    desk.write("h", good);
+    let report = desk.json(&["import", "a", "h", "--json"]);
+    assert_eq!((&report["added"], &report["already_there"]), (&1_496.into(), &4.into()));
+}
+
+#[test]
+fn a_time_that_goes_back_is_refused_or_clamped() {
+    let desk = Desk::new();
+    let line = |second| {
+        format!(
+            "{{\"stream\":\"a\",\"type\":\"T\",\"time\":\"2020-01-01T00:00:0{second}Z\",\"data\":1}}\n"
+        )
+    };
+    desk.write("h", line(2) + &line(1));
+    let complaint = desk.fails(1, &["import", "a", "h"]);
+    assert!(complaint.contains("line 2") && complaint.contains("clamp"), "{complaint}");
+    let report = desk.json(&["import", "a", "h", "--clamp-times", "--json"]);
+    assert_eq!((&report["added"], &report["clamped"]), (&1.into(), &1.into()));
+}
+
+#[test]
+fn one_event_is_appended_and_read() {
+    let desk = Desk::new();
+    let append = |args: &[&str]| desk.ok(&[&["append", "a", "account-1"], args].concat());
+    let opened = append(&["Opened", r#" {"by": "Ada"} "#, "--expected", "none"]);
+    assert_eq!(opened, "position 1, version 1 of account-1\n");
+    append(&["Deposited", "-5.50", "--expected", "1", "--tag", "eur", "--metadata", "user=a=b"]);
+    append(&["Noted", "hello \u{1b}[31m", "--text", "--schema-version", "2"]);
+    append(&["Closed"]);
+    let photo = desk.with_input(&["append", "a", "photo-1", "Taken", "-", "--bytes"], &[0, 255]);
+    assert!(photo.status.success());
+
+    let events: Vec<Value> = desk
+        .ok(&["read", "a", "account-1", "--json"])
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(events.len(), 4);
+    assert_eq!(events[1]["data"].to_string(), "-5.5");
+    assert_eq!(events[1]["metadata"]["user"], "a=b");
+    assert_eq!(events[1]["tags"][0], "eur");
+    assert_eq!(events[2]["schema_version"], 2);
+    assert_eq!(events[3]["data"], Value::Null);
+    let people = desk.ok(&["log", "a"]);
+    assert!(!people.contains('\u{1b}') && people.contains("#eur  user=a=b"), "{people}");
+    assert!(people.contains("00ff (2 bytes)"), "{people}");
+
+    // The payload is kept to the byte.
+    assert!(desk.ok(&["export", "a"]).contains(r#""data":{"by": "Ada"}}"#));
+
+    let id = "0f6a1c1e-6d3e-4c59-9a55-2f7c1e0d9b11";
+    let once = desk.json(&["append", "a", "x", "T", "1", "--id", id, "--json"]);
+    let twice = desk.json(&["append", "a", "x", "T", "1", "--id", id, "--json"]);
+    assert_eq!((&once["position"], &once["is_replay"]), (&twice["position"], &false.into()));
+    assert_eq!(twice["is_replay"], true);
+
+    let complaint = desk.fails(1, &["append", "a", "account-1", "T", "1", "--expected", "none"]);
+    assert_eq!(complaint, "annals: stream account-1: expected no stream, but it is at version 4\n");
+}
+
+#[test]
+fn reading_is_bounded_and_filtered() {
+    let desk = Desk::new();
+    for (stream, kind) in [("a-1", "X"), ("b-1", "Y"), ("a-1", "Y"), ("a-2", "X"), ("ab", "X")] {
+        desk.ok(&["append", "s", stream, kind]);
+    }
+    let positions = |args: &[&str]| -> Vec<u64> {
+        let lines = desk.ok(&[args, &["--json"]].concat());
+        let events = lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        events.map(|event| event["position"].as_u64().unwrap()).collect()
+    };
+    assert_eq!(positions(&["log", "s"]), [1, 2, 3, 4, 5]);
+    assert_eq!(positions(&["log", "s", "--from", "4"]), [4, 5]);
+    assert_eq!(positions(&["log", "s", "--after", "4"]), [5]);
+    assert_eq!(positions(&["log", "s", "--backward", "--limit", "2"]), [5, 4]);
+    assert_eq!(positions(&["log", "s", "--type", "Y"]), [2, 3]);
+    assert_eq!(
+        positions(&["log", "s", "--type", "Y", "--type", "X", "--category", "a"]),
+        [1, 3, 4]
+    );
+    assert_eq!(positions(&["log", "s", "--stream-prefix", "a"]), [1, 3, 4, 5]);
+    assert_eq!(positions(&["log", "s", "--as-of-position", "2"]), [1, 2]);
+    assert_eq!(positions(&["log", "s", "--as-of-time", "2001-01-01T00:00:00Z"]), [0; 0]);
+    assert_eq!(positions(&["read", "s", "a-1"]), [1, 3]);
+    assert_eq!(positions(&["read", "s", "a-1", "--after", "1"]), [3]);
+    assert_eq!(positions(&["read", "s", "a-1", "--as-of-version", "1"]), [1]);
+    assert_eq!(positions(&["read", "s", "a-1", "--backward", "--from", "1"]), [1]);
+    assert_eq!(positions(&["read", "s", "none"]), [0; 0]);
+    assert_eq!(desk.ok(&["streams", "s", "--prefix", "a-"]), "       2  a-1\n       1  a-2\n");
+    let first = desk.json(&["streams", "s", "--limit", "1", "--json"]);
+    assert_eq!((&first["stream"], &first["tip"]), (&"a-1".into(), &2.into()));
+}
+
+#[test]
+fn a_reader_that_goes_away_early_is_no_failure() {
+    let desk = Desk::new();
+    desk.write("h", history(20_000));
+    desk.ok(&["import", "a", "h"]);
+    for args in [
+        &["log", "a"][..],
+        &["log", "a", "--json"],
+        &["log", "a", "--follow"],
+        &["export", "a"],
+        &["export", "a", "-"],
+    ] {
+        let mut child = spawn(&mut desk.command(args));
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert!(!line.is_empty());
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{args:?}");
+        assert_eq!(text(&output.stderr), "", "{args:?}");
+    }
+    // Those whose output fits a pipe find it closed from the start.
+    for args in [&["streams", "a"][..], &["stat", "a"], &["read", "a", "loan-1"]] {
+        let mut child = spawn(&mut desk.command(args));
+        drop(child.stdout.take());
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(
+            (output.status.code(), text(&output.stderr).as_str()),
+            (Some(0), ""),
+            "{args:?}"
+        );
+    }
+}
+
+#[test]
+fn a_follower_prints_what_arrives_and_lets_others_write() {
+    let desk = Desk::new();
+    desk.ok(&["append", "a", "s", "First"]);
+    let mut child = spawn(&mut desk.command(&["log", "a", "--follow", "--json"]));
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut next = || serde_json::from_str::<Value>(&lines.next().unwrap().unwrap()).unwrap();
+    assert_eq!(next()["type"], "First");
+    for n in 2..5 {
+        desk.ok(&["append", "a", "s", "Next", &n.to_string()]);
+        assert_eq!(next()["data"], n);
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+
+    let limited = desk.ok(&["log", "a", "--follow", "--after", "1", "--limit", "2", "--json"]);
+    assert_eq!(limited.lines().count(), 2);
+}
+
+#[test]
+fn a_store_that_is_open_elsewhere_is_not_touched() {
+    let desk = Desk::new();
+    desk.ok(&["append", "a", "s", "T"]);
+    let held = annals::Store::open(desk.path("a")).unwrap();
+    let begun = Instant::now();
+    let complaint = desk.fails(1, &["append", "a", "s", "T"]);
+    assert!(complaint.contains("open elsewhere"), "{complaint}");
+    assert!(begun.elapsed() >= Duration::from_secs(1), "it waits a little");
+    let mut follower = spawn(&mut desk.command(&["log", "a", "--follow", "--limit", "1"]));
+    thread::sleep(Duration::from_millis(300));
+    held.close().unwrap();
+    let mut printed = String::new();
+    follower.stdout.take().unwrap().read_to_string(&mut printed).unwrap();
+    assert_eq!(printed.lines().count(), 1);
+    assert!(follower.wait().unwrap().success());
+}
+
+#[test]
+fn reading_commands_never_create_and_never_change() {
+    let desk = Desk::new();
+    for args in [
+        &["read", "none", "s"][..],
+        &["log", "none"],
+        &["log", "none", "--follow"],
+        &["streams", "none"],
+        &["stat", "none"],
+        &["export", "none"],
+        &["import", "none", "no-such-file"],
+    ] {
+        desk.fails(1, args);
+        assert!(!desk.path("none").exists(), "{args:?}");
+    }
+    desk.ok(&["append", "a", "s", "T"]);
+    let before = contents(&desk.path("a"));
+    for args in [
+        &["read", "a", "s"][..],
+        &["log", "a"],
+        &["streams", "a"],
+        &["stat", "a"],
+        &["export", "a"],
+    ] {
+        desk.ok(args);
+    }
+    assert_eq!(contents(&desk.path("a")), before);
+}
+
+#[test]
+fn a_directory_of_something_else_is_refused_and_left_alone() {
+    let desk = Desk::new();
+    fs::create_dir(desk.path("photos")).unwrap();
+    desk.write("photos/cat.png", "meow");
+    desk.write("h", history(3));
+    for args in [
+        &["import", "photos", "h"][..],
+        &["append", "photos", "s", "T"],
+        &["stat", "photos"],
+        &["log", "h"],
+    ] {
+        let complaint = desk.fails(1, args);
+        assert!(complaint.contains("not an annals store"), "{complaint}");
+    }
+    assert_eq!(contents(&desk.path("photos")).len(), 1);
+}
+
+#[test]
+fn wrong_usage_is_told_apart_and_leaves_nothing_behind() {
+    let desk = Desk::new();
+    for args in [
+        &[][..],
+        &["frobnicate"],
+        &["read", "a"],
+        &["read", "a", "$s"],
+        &["read", "a", "s", "--from", "0"],
+        &["read", "a", "s", "--from", "1", "--after", "1"],
+        &["log", "a", "--as-of-time", "yesterday"],
+        &["log", "a", "--follow", "--backward"],
+        &["append", "a", "s", "T", "{bad json"],
+        &["append", "a", "s", "", "1"],
+        &["append", "a", "s", "T", "1", "--expected", "0"],
+        &["append", "a", "s", "T", "1", "--schema-version", "0"],
+        &["append", "a", "s", "T", "1", "--metadata", "$x=1"],
+        &["append", "a", "s", "T", "1", "--metadata", "x"],
+        &["append", "a", "s", "T", "1", "--metadata", "x=1", "--metadata", "x=2"],
+        &["append", "a", "s", "T", "1", "--text", "--bytes"],
+        &["append", "a", "s", "T", "1", "--id", "7"],
+        &["import", "a", "."],
+        &["stat", "a", "--memtable-mib", "0"],
+    ] {
+        desk.fails(2, args);
+        assert!(!desk.path("a").exists(), "{args:?}");
+    }
+    assert!(desk.ok(&["--help"]).contains("Exit codes:"));
+    assert!(desk.ok(&["--version"]).starts_with("annals "));
+}
+
+#[test]
+fn an_export_that_fails_leaves_the_former_one() {
+    let desk = Desk::new();
+    desk.ok(&["append", "a", "s", "T"]);
+    desk.write("out", "former");
+    fs::create_dir(desk.path("out.partial")).unwrap();
+    desk.fails(1, &["export", "a", "out"]);
+    assert_eq!(fs::read_to_string(desk.path("out")).unwrap(), "former");
+    fs::remove_dir(desk.path("out.partial")).unwrap();
+    desk.ok(&["export", "a", "out"]);
+    assert!(fs::read_to_string(desk.path("out")).unwrap().contains("\"T\""));
+}
+
+#[test]
+fn the_real_log_is_imported_and_exported_value_for_value() {
+    let desk = Desk::new();
+    let given = std::env::var_os("ANNALS_REAL_LOG").map(PathBuf::from);
+    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/bpic2012.jsonl.gz");
+    let path = given.unwrap_or(beside);
+    if !path.exists() {
+        eprintln!("SKIPPED: no real log at {}; name one in ANNALS_REAL_LOG", path.display());
+        return;
+    }
+    desk.ok(&["import", "a", path.to_str().unwrap()]);
+    let stat = desk.json(&["stat", "a", "--json"]);
+    assert_eq!(
+        (&stat["events"], &stat["streams"], &stat["types"]),
+        (&262_200.into(), &13_087.into(), &36.into())
+    );
+    assert_eq!(desk.json(&["import", "a", path.to_str().unwrap(), "--json"])["added"], 0);
+
+    let input = BufReader::new(flate2::read::MultiGzDecoder::new(fs::File::open(&path).unwrap()));
+    let exported = desk.ok(&["export", "a"]);
+    let mut exported = exported.lines();
+    for line in input.lines() {
+        let given: Value = serde_json::from_str(&line.unwrap()).unwrap();
+        let found: Value = serde_json::from_str(exported.next().unwrap()).unwrap();
+        for field in ["stream", "type", "data"] {
+            assert_eq!(given[field], found[field]);
+        }
+        let time = |of: &Value| of["time"].as_str().unwrap().parse::<annals::Timestamp>().unwrap();
+        assert_eq!(time(&given), time(&found));
+    }
+    assert_eq!(exported.next(), None);
+}
+
+/// All files below a directory, with their bytes.
+fn contents(directory: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files.push((path.clone(), Vec::new()));
+            files.extend(contents(&path));
+        } else {
+            files.push((path.clone(), fs::read(&path).unwrap()));
+        }
+    }
+    files.sort();
+    files
+}
