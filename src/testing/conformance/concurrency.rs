@@ -9,7 +9,7 @@ use super::{event, log, stream, version};
 use crate::error::Error;
 use crate::event_store::{Append, EventStore};
 use crate::extension::EventStoreExt;
-use crate::model::{EventId, ExpectedVersion, Position, RecordedEvent};
+use crate::model::{EventId, ExpectedVersion, NewEvent, Position, RecordedEvent};
 
 const WRITERS: usize = 6;
 const ROUNDS: usize = 60;
@@ -35,8 +35,8 @@ fn write(store: &Arc<dyn EventStore>, writer: usize) -> Vec<(EventId, Position)>
         );
         let read = store.read_log().from(appended.first_position()).limit(3).iter();
         let read: Vec<_> = read.collect::<Result<_, _>>().unwrap();
-        assert!(read.iter().map(RecordedEvent::id).eq(given.iter().map(|event| event.id())));
-        acknowledged.extend(given.iter().map(|event| event.id()).zip(appended.positions()));
+        assert!(read.iter().map(RecordedEvent::id).eq(given.iter().map(NewEvent::id)));
+        acknowledged.extend(given.iter().map(NewEvent::id).zip(appended.positions()));
     }
     acknowledged
 }

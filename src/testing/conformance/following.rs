@@ -108,7 +108,7 @@ pub fn a_filtered_subscription_tells_its_progress(store: &Arc<dyn EventStore>) {
     let log = history(store);
     let head = store.head().unwrap();
     let matches = |event: &&RecordedEvent| {
-        event.stream().category() == "a" && event.event_type() == &"Closed"
+        event.stream().category() == "a" && event.event_type().as_str() == "Closed"
     };
     let start = || store.subscribe().category("a").types(["Closed"]);
     let mut following = start().start().unwrap();
@@ -182,7 +182,9 @@ pub fn catching_up_runs_into_live_without_a_gap(store: &Arc<dyn EventStore>) {
                 followers.push(follow(head));
             }
         }
-        followers.into_iter().for_each(|follower| follower.join().unwrap());
+        for follower in followers {
+            follower.join().unwrap();
+        }
     });
 }
 
