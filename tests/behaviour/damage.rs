@@ -34,7 +34,9 @@ fn build(path: &Path) -> Vec<RecordedEvent> {
     let store = quick().open(path).unwrap();
     for _ in 0..FRAMES {
         for stream in ["a", STREAM, "a-10"] {
-            store.append(stream, ExpectedVersion::Any, events(FRAME as usize)).unwrap();
+            store
+                .append(stream, ExpectedVersion::Any, events(usize::try_from(FRAME).unwrap()))
+                .unwrap();
         }
     }
     store.append("z", ExpectedVersion::Any, events(1)).unwrap();
@@ -50,7 +52,7 @@ fn stream_key(stream: &str, first: u64) -> Vec<u8> {
 fn edit(path: &Path, family: &str, key: &[u8], damage: Damage, other: &[u8]) {
     let db = DB::open_cf(&Options::default(), path.join("db"), FAMILIES).unwrap();
     let family = db.cf_handle(family).unwrap();
-    let mut bytes = db.get_cf(family, key).unwrap().expect("the frame is where the format says");
+    let mut bytes = db.get_cf(family, key).unwrap().unwrap();
     match damage {
         Damage::Deleted => return db.delete_cf(family, key).unwrap(),
         Damage::BitFlipped => {

@@ -7,7 +7,9 @@ use crate::support::{events, log, place, position, quick, version};
 
 fn large(count: usize, len: usize) -> Vec<NewEvent> {
     let event_type = || EventType::new("Large").unwrap();
-    (0..count).map(|number| NewEvent::new(event_type(), vec![number as u8; len])).collect()
+    (0..count)
+        .map(|number| NewEvent::new(event_type(), vec![u8::try_from(number % 256).unwrap(); len]))
+        .collect()
 }
 
 /// By count and by length, with a frame boundary before, at and after every place that is asked for.

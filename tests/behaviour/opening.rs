@@ -212,7 +212,12 @@ fn a_write_ahead_log_that_lost_acknowledged_events_is_refused_unchanged() {
     assert!(bytes.len() > durable_len && durable_len > 1_000);
     for cut in [0, 1, 7, durable_len / 3, durable_len / 2, durable_len - 1, durable_len]
         .into_iter()
-        .chain([durable_len + 1, (durable_len + bytes.len()) / 2, bytes.len() - 1, bytes.len()])
+        .chain([
+            durable_len + 1,
+            usize::midpoint(durable_len, bytes.len()),
+            bytes.len() - 1,
+            bytes.len(),
+        ])
     {
         let cut_short = directory.path().join(format!("cut-{cut}"));
         copy(&crashed, &cut_short);
@@ -225,7 +230,7 @@ fn a_write_ahead_log_that_lost_acknowledged_events_is_refused_unchanged() {
         } else {
             let store = quick().open(&cut_short).unwrap();
             let found = log(&store);
-            assert!(found.len() >= 20 && found.len() % 2 == 0, "{} of {cut}", found.len());
+            assert!(found.len() >= 20 && found.len().is_multiple_of(2), "{} of {cut}", found.len());
             assert_eq!(found, all[..found.len()], "a prefix of commit order");
             assert_eq!(found.len() == all.len(), cut == bytes.len());
             store.append("c", ExpectedVersion::NoStream, events(1)).unwrap();

@@ -60,24 +60,21 @@ macro_rules! with {
 }
 
 fn read(store: &Arc<dyn EventStore>, ask: &Ask, clock: i64) -> Vec<Fact> {
-    let events = match ask.stream {
-        Some(stream) => {
-            let mut read = with!(store.read_stream(STREAMS[stream]), ask, clock, version);
-            if let AsOf::Version(last) = ask.as_of {
-                read = read.as_of_version(version(last));
-            }
-            read.iter()
+    let events = if let Some(stream) = ask.stream {
+        let mut read = with!(store.read_stream(STREAMS[stream]), ask, clock, version);
+        if let AsOf::Version(last) = ask.as_of {
+            read = read.as_of_version(version(last));
         }
-        None => {
-            let mut read = with!(store.read_log(), ask, clock, position);
-            if let Some(category) = ask.category {
-                read = read.category(category);
-            }
-            if let Some(prefix) = ask.prefix {
-                read = read.stream_prefix(prefix);
-            }
-            read.iter()
+        read.iter()
+    } else {
+        let mut read = with!(store.read_log(), ask, clock, position);
+        if let Some(category) = ask.category {
+            read = read.category(category);
         }
+        if let Some(prefix) = ask.prefix {
+            read = read.stream_prefix(prefix);
+        }
+        read.iter()
     };
     events.map(|event| Fact::from(event.unwrap())).collect()
 }
@@ -350,7 +347,7 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn every_answer_is_that_of_a_plain_list_of_events(

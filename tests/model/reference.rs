@@ -171,14 +171,13 @@ impl Reference {
     pub(crate) fn read(&self, ask: &Ask, clock: i64) -> Vec<Fact> {
         let place = |fact: &Fact| if ask.stream.is_some() { fact.version } else { fact.position };
         let is_wanted = |fact: &&Fact| {
-            let in_scope = match ask.stream {
-                Some(stream) => fact.stream == STREAMS[stream],
+            let in_scope = if let Some(stream) = ask.stream {
+                fact.stream == STREAMS[stream]
+            } else {
                 // Only a read of the log takes these.
-                None => {
-                    let category = fact.stream.split('-').next();
-                    ask.category.is_none_or(|wanted| category == Some(wanted))
-                        && ask.prefix.is_none_or(|prefix| fact.stream.starts_with(prefix))
-                }
+                let category = fact.stream.split('-').next();
+                ask.category.is_none_or(|wanted| category == Some(wanted))
+                    && ask.prefix.is_none_or(|prefix| fact.stream.starts_with(prefix))
             };
             let is_begun = match (ask.start, ask.backward) {
                 (Start::Beginning, _) => true,
