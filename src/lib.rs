@@ -27,6 +27,7 @@ mod memory;
 
 // Over any store.
 mod codec;
+pub mod testing;
 
 pub use error::{Cause, Error, Result};
 pub use event_store::{

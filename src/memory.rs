@@ -204,15 +204,16 @@ impl History {
     fn page(&self, query: &PageQuery, head: Position) -> Page {
         let mut rest = Some(query.range.clone()).filter(|range| !range.is_empty());
         let mut events = Vec::new();
+        // Looked at before the first event: a page of none leaves the whole range.
         for _ in 0..PAGE_EVENTS_MAX {
+            if events.len() >= query.events_max {
+                break;
+            }
             let Some(range) = rest.take() else { break };
             let Some((event, left)) = self.step(range, query.direction, head) else { break };
             rest = left;
             if query.filter.matches(&(*event).as_ref()) {
                 events.push((event, rest.clone()));
-                if events.len() >= query.events_max {
-                    break;
-                }
             }
         }
         Page { events, rest }

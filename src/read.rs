@@ -169,7 +169,12 @@ pub(crate) fn version_at(
     up_to: Position,
 ) -> Result<Option<Version>> {
     let Some(version) = Version::new(version) else { return Ok(None) };
-    let Some((first, last, position)) = frame_at(disk, stream, version)? else { return Ok(None) };
+    let at = frame_at(disk, stream, version)?;
+    // Above the greatest version there is nothing to look for.
+    if version < Version::MAX && at.is_none_or(|(_, last, _)| last < version) {
+        check_ends_below(disk, stream, version)?;
+    }
+    let Some((first, last, position)) = at else { return Ok(None) };
     let within = |first: Version, last: Version, position: Position| {
         let count = up_to.get().checked_sub(position.get())?;
         Some(first.plus(count).min(last).min(version))
@@ -182,7 +187,8 @@ pub(crate) fn version_at(
     let mut found = None;
     while high - low > 1 {
         let Some(middle) = Version::new(low + (high - low) / 2) else { break };
-        let Some((first, last, position)) = frame_at(disk, stream, middle)? else {
+        let at = frame_at(disk, stream, middle)?.filter(|(_, last, _)| *last >= middle);
+        let Some((first, last, position)) = at else {
             let spot = Spot { family: Family::Streams, stream: Some(stream), place: middle.get() };
             return Err(spot.corruption("nothing", "a frame: later versions are there"));
         };
@@ -195,6 +201,29 @@ pub(crate) fn version_at(
         }
     }
     Ok(found)
+}
+
+/// A version that no frame holds must lie above the stream's last: otherwise its frame is missing.
+fn check_ends_below(disk: &Disk, stream: &StreamId, version: Version) -> Result<()> {
+    let start = stream_key(stream.as_str(), version);
+    let mut above = None;
+    disk.scan(Family::Streams, &start, Direction::Forward, |key, _| {
+        if key < start.as_slice() {
+            return ControlFlow::Continue(());
+        }
+        above = stream_of(key).filter(|(id, _)| *id == stream.as_str()).map(|(_, first)| first);
+        ControlFlow::Break(())
+    })?;
+    let Some(above) = above else { return Ok(()) };
+    // An append between the two looks may have brought both: what is missing is missing still.
+    if frame_at(disk, stream, version)?.is_some_and(|(_, last, _)| last >= version) {
+        return Ok(());
+    }
+    let spot = Spot { family: Family::Streams, stream: Some(stream), place: version.get() };
+    Err(spot.corruption(
+        format!("a frame that begins at {above}"),
+        format!("the frame that holds {version}"),
+    ))
 }
 
 /// The frame of a stream that holds this version, or the last one below it: its first and last version and its position.

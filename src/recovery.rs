@@ -1,7 +1,8 @@
 //! Opening: hold the directory, judge it, find the head, check what must be true, or refuse with a typed error.
 //!
-//! After an unclean close the database is first opened without changing it and compared with the watermark: a writing
-//! open of a log that was cut would delete the evidence. The head is the last frame's; no history is scanned.
+//! The database is first opened without changing it and compared with the watermark: a writing open of a log that was cut
+//! would delete the evidence, and one of any other damage would rewrite files of a store that is then refused. The head is
+//! the last frame's; no history is scanned.
 
 use std::path::Path;
 use std::time::Duration;
@@ -54,10 +55,10 @@ pub(crate) fn open(root: &Path, options: &StoreOptions) -> Result<Recovered> {
     let disk = if options.read_only {
         Disk::open_read_only(&claim.paths, options)?
     } else {
-        if !watermark.is_clean {
-            let probe = Disk::open_read_only(&claim.paths, options)?;
-            check(&probe, &claim.identity, watermark)?;
-        }
+        // After a close in order too: what is refused must be left as it is, and a writing open rewrites it.
+        let probe = Disk::open_read_only(&claim.paths, options)?;
+        check(&probe, &claim.identity, watermark)?;
+        drop(probe);
         Disk::open(&claim.paths, options)?
     };
     let end = check(&disk, &claim.identity, watermark)?;

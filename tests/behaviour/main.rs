@@ -1,3 +1,12 @@
-//! x
-#![expect(clippy::unwrap_used, reason = "x")]
+//! What annals does, seen from outside, through its public door. One binary, so that RocksDB is linked once.
+
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+mod committing;
+mod conformance;
+mod damage;
+mod frames;
+mod lifecycle;
+mod opening;
+mod support;
 mod verify;

@@ -9,6 +9,7 @@ mod read;
 mod shell;
 mod stat;
 mod streams;
+mod verify;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -42,6 +43,7 @@ use shell::{Failure, Shell};
         annals log bank.annals --type MoneyDeposited --backward --limit 10 --json\n  \
         annals log bank.annals --follow\n  \
         annals stat bank.annals --json\n  \
+        annals verify bank.annals\n  \
         annals export bank.annals backup.jsonl.gz"
 )]
 struct Cli {
@@ -59,6 +61,7 @@ enum Command {
     Log(log::Args),
     Streams(streams::Args),
     Stat(stat::Args),
+    Verify(verify::Args),
     Append(append::Args),
 }
 
@@ -70,6 +73,7 @@ fn run(cli: &Cli) -> Result<(), Failure> {
         Command::Log(args) => log::run(args, &cli.shell),
         Command::Streams(args) => streams::run(args, &cli.shell),
         Command::Stat(args) => stat::run(args, &cli.shell),
+        Command::Verify(args) => verify::run(args, &cli.shell),
         Command::Append(args) => append::run(args, &cli.shell),
     }
 }

@@ -78,6 +78,9 @@ pub(crate) enum Failure {
         #[source]
         cause: io::Error,
     },
+    /// Verify did its work, and the store is not sound. What it found is printed.
+    #[error("{}", damage_found(*.0))]
+    Damaged(u64),
     #[error("writing the output: {0}")]
     Output(#[from] io::Error),
 }
@@ -103,6 +106,10 @@ impl Failure {
         };
         error.is_some_and(|error: &io::Error| error.kind() == ErrorKind::BrokenPipe)
     }
+}
+
+fn damage_found(damages: u64) -> String {
+    format!("{} found; restore a backup", count(damages, "damage"))
 }
 
 /// Progress on standard error; nothing is drawn where that is not a terminal. `total` is in bytes or in events.

@@ -1,0 +1,78 @@
+//! `annals verify`: prove on disk what can be proven.
+
+use std::io::{self, BufWriter, Write};
+use std::path::PathBuf;
+
+use annals::{Position, VerifyReport};
+use serde_json::{Value, json};
+
+use super::print::clean;
+use super::shell::{Failure, Shell, count, grouped, progress};
+
+/// Prove on disk what can be proven: checksums, gapless positions and versions, whole commits, times, both copies
+///
+/// Reads everything twice, changes nothing. Exit code 1 and a line for each damage if the store is not sound. With --json:
+/// one object with sound, head, events, frames, streams, damage_count, and damage (a list of place, position, found,
+/// expected; at most 1,000).
+#[derive(clap::Args)]
+#[expect(clippy::doc_markdown, reason = "this is the help text, which has no markup")]
+#[command(after_help = "Example:\n  annals verify bank.annals && echo sound")]
+pub(crate) struct Args {
+    /// The store's directory
+    dir: PathBuf,
+}
+
+pub(crate) fn run(args: &Args, shell: &Shell) -> Result<(), Failure> {
+    let store = shell.open_to_read(&args.dir)?;
+    let bar = progress(Some(0), "{bar:30} {percent}% (about {eta} left)");
+    let report = store.verify(|so_far| {
+        bar.set_length(so_far.total);
+        bar.set_position(so_far.done);
+    });
+    bar.finish_and_clear();
+    let report = report?;
+    let mut out = BufWriter::new(io::stdout().lock());
+    if shell.json {
+        writeln!(out, "{}", object(&report))?;
+    } else {
+        for_people(&mut out, &report)?;
+    }
+    out.flush()?;
+    if report.is_sound() { Ok(()) } else { Err(Failure::Damaged(report.damage_count)) }
+}
+
+fn object(report: &VerifyReport) -> Value {
+    let damage = report.damage.iter().map(|damage| {
+        json!({
+            "place": damage.place,
+            "position": damage.position.map(Position::get),
+            "found": damage.found,
+            "expected": damage.expected,
+        })
+    });
+    json!({
+        "sound": report.is_sound(),
+        "head": report.head.map(Position::get),
+        "events": report.events,
+        "frames": report.frames,
+        "streams": report.streams,
+        "damage_count": report.damage_count,
+        "damage": damage.collect::<Vec<_>>(),
+    })
+}
+
+fn for_people(out: &mut impl Write, report: &VerifyReport) -> io::Result<()> {
+    for damage in &report.damage {
+        let at =
+            damage.position.map_or(String::new(), |position| format!(" (position {position})"));
+        let (found, expected) = (clean(&damage.found), clean(&damage.expected));
+        writeln!(out, "{}{at}: found {found}, expected {expected}", clean(&damage.place))?;
+    }
+    let untold = report.damage_count.saturating_sub(report.damage.len() as u64);
+    if untold > 0 {
+        writeln!(out, "and {} more", grouped(untold))?;
+    }
+    let verdict = if report.is_sound() { "sound" } else { "NOT sound" };
+    let (events, streams) = (count(report.events, "event"), count(report.streams, "stream"));
+    writeln!(out, "{verdict}: {events} in {streams} read and compared")
+}

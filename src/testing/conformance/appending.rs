@@ -1,0 +1,205 @@
+//! What is acknowledged, and where it then stands.
+
+use std::sync::Arc;
+
+use super::{contents, event, events, log, position, stream, version};
+use crate::error::Error;
+use crate::event_store::{Append, EventStore};
+use crate::extension::EventStoreExt;
+use crate::model::{
+    ContentType, EventId, EventType, ExpectedVersion, NewEvent, RecordedEvent, StreamId, Timestamp,
+    limits,
+};
+
+/// G4: every expectation against a stream without events and with one or two; a refusal carries the version found.
+pub fn the_four_expectations_decide_as_the_table_says(store: &Arc<dyn EventStore>) {
+    use ExpectedVersion::{Any, Exact, NoStream, StreamExists};
+    // Expected, then whether a stream with 0, 1 or 2 events takes the append.
+    let table = [
+        (Any, [true, true, true]),
+        (NoStream, [true, false, false]),
+        (StreamExists, [false, true, true]),
+        (Exact(version(1)), [false, true, false]),
+        (Exact(version(2)), [false, false, true]),
+        (Exact(version(3)), [false, false, false]),
+    ];
+    for (row, (expected, taken)) in table.into_iter().enumerate() {
+        for (count, taken) in taken.into_iter().enumerate() {
+            let id = StreamId::new(format!("row-{row}-{count}")).unwrap();
+            if count > 0 {
+                store.append(&id, Any, events(count)).unwrap();
+            }
+            let tip = store.tip(&id).unwrap();
+            assert_eq!(tip.map_or(0, u64::from), count as u64);
+            let before = contents(store);
+            let outcome = store.append(&id, expected, [event("Asked", row)]);
+            if taken {
+                let appended = outcome.unwrap();
+                assert_eq!(
+                    appended.last_version().get(),
+                    count as u64 + 1,
+                    "{expected} at {tip:?}"
+                );
+                assert!(!appended.is_replay());
+                assert_eq!(store.tip(&id).unwrap(), Some(appended.last_version()));
+            } else {
+                let refused = outcome.unwrap_err();
+                assert!(refused.is_conflict(), "{expected} at {tip:?}: {refused}");
+                let Error::WrongExpectedVersion { stream, expected: said, actual } = refused else {
+                    panic!("a conflict is another error: {refused}");
+                };
+                assert_eq!((stream, said, actual), (id, expected, tip));
+                assert_eq!(contents(store), before, "a refused append changed something");
+            }
+        }
+    }
+}
+
+/// G2, G3: positions and versions from 1 without gaps, refused appends between them or not; the caller sees its append.
+pub fn places_are_gapless_in_the_order_of_acknowledgement(store: &Arc<dyn EventStore>) {
+    assert_eq!(store.head().unwrap(), None);
+    let (mut head, mut tips) = (0, [0; 3]);
+    for round in 0..40_usize {
+        let (which, count) = (round % 3, 1 + round % 4);
+        let name = format!("stream-{which}");
+        store.append(name.as_str(), ExpectedVersion::Exact(version(1_000)), events(2)).unwrap_err();
+        let appended = store.append(name.as_str(), ExpectedVersion::Any, events(count)).unwrap();
+        let positions: Vec<u64> = appended.positions().map(u64::from).collect();
+        let count = count as u64;
+        assert_eq!(positions, (head + 1..=head + count).collect::<Vec<_>>());
+        let id = StreamId::new(&name).unwrap();
+        let versions = version(tips[which] + 1)..=version(tips[which] + count);
+        assert_eq!(appended.versions(), [(id.clone(), versions)]);
+        (head, tips[which]) = (head + count, tips[which] + count);
+        assert_eq!(store.head().unwrap(), Some(position(head)));
+        assert_eq!(store.tip(&id).unwrap(), Some(version(tips[which])));
+        let newest = store.read_stream(&id).backward().first().unwrap().unwrap();
+        assert_eq!(newest.position(), appended.last_position());
+    }
+    let log = log(store);
+    assert!(log.iter().map(|event| event.position().get()).eq(1..=head));
+    for (which, tip) in tips.into_iter().enumerate() {
+        let events = stream(store, &format!("stream-{which}"));
+        assert!(events.iter().map(|event| event.version().get()).eq(1..=tip));
+    }
+}
+
+/// G1: the caller's order across streams, a stream given twice, one that is only checked; one commit.
+pub fn an_append_to_several_streams_keeps_its_order_and_is_one_commit(store: &Arc<dyn EventStore>) {
+    store.append("b", ExpectedVersion::NoStream, [event("Before", 0)]).unwrap();
+    let append = Append::new()
+        .to("a", ExpectedVersion::NoStream, [event("First", 1), event("Second", 2)])
+        .check("rate", ExpectedVersion::NoStream)
+        .to("b", ExpectedVersion::Exact(version(1)), [event("Third", 3)])
+        .to("a", ExpectedVersion::NoStream, [event("Fourth", 4)])
+        .to("c", ExpectedVersion::Any, [event("Fifth", 5)])
+        .to("b", ExpectedVersion::Exact(version(1)), [event("Sixth", 6)]);
+    let appended = store.submit(append).unwrap();
+    assert!(appended.positions().map(u64::from).eq(2..=7));
+    let versions: Vec<_> = appended
+        .versions()
+        .iter()
+        .map(|(stream, versions)| (stream.as_str(), versions.start().get(), versions.end().get()))
+        .collect();
+    assert_eq!(versions, [("a", 1, 3), ("b", 2, 3), ("c", 1, 1)]);
+
+    let log = log(store);
+    let order: Vec<_> = log
+        .iter()
+        .skip(1)
+        .map(|event| (event.event_type().as_str(), event.stream().as_str(), event.version().get()))
+        .collect();
+    let expected = [
+        ("First", "a", 1),
+        ("Second", "a", 2),
+        ("Third", "b", 2),
+        ("Fourth", "a", 3),
+        ("Fifth", "c", 1),
+        ("Sixth", "b", 3),
+    ];
+    assert_eq!(order, expected);
+    assert_eq!(log[0].commit(), position(1)..=position(1));
+    assert!(log[1..].iter().all(|event| event.commit() == (position(2)..=position(7))));
+    assert_eq!(store.tip(&StreamId::new("rate").unwrap()).unwrap(), None);
+}
+
+/// An event comes back as it was given, through every way of reading it.
+pub fn events_keep_every_field(store: &Arc<dyn EventStore>) {
+    let every_byte: Vec<u8> = (0..=255).cycle().take(1_000).collect();
+    let full = NewEvent::new(EventType::new("Größe geändert").unwrap(), every_byte)
+        .with_id(EventId::from_bytes([0; 16]))
+        .with_schema_version(u32::MAX)
+        .with_content_type(ContentType::new("application/cbor").unwrap())
+        .metadata("z", "last key first")
+        .metadata("a", "")
+        .metadata("名", "value\nwith a control character")
+        .caused_by("command-7")
+        .correlated_by("order-9")
+        .tag("blue")
+        .tag("青")
+        .tag("blue")
+        .recorded_at(Timestamp::from_micros(-7));
+    let bare = NewEvent::new(EventType::new("x").unwrap(), [])
+        .with_id(EventId::from_bytes([255; 16]))
+        .recorded_at(Timestamp::from_micros(1_317_422_324_546_123));
+    let given = [full, bare];
+    store.append("stream with space", ExpectedVersion::NoStream, given.clone()).unwrap();
+    let check = |read: Vec<RecordedEvent>| {
+        assert_eq!(read.len(), given.len());
+        for (place, (event, given)) in (1..).zip(read.iter().zip(&given)) {
+            assert_eq!(event.id(), given.id());
+            assert_eq!(event.event_type(), given.event_type());
+            assert_eq!(event.schema_version(), given.schema_version());
+            assert_eq!(event.content_type(), given.content_type());
+            assert!(event.metadata().iter().eq(given.get_metadata().iter()), "metadata in order");
+            assert_eq!(event.tags(), given.tags());
+            assert_eq!(event.payload(), given.payload());
+            assert_eq!(Some(event.recorded_at()), given.get_recorded_at());
+            assert_eq!((event.position(), event.version()), (position(place), version(place)));
+            assert_eq!(event.commit(), position(1)..=position(2));
+            assert_eq!(event.stream().as_str(), "stream with space");
+        }
+    };
+    check(log(store));
+    check(stream(store, "stream with space"));
+    let mut backward: Vec<_> =
+        store.read_log().backward().iter().collect::<Result<_, _>>().unwrap();
+    backward.reverse();
+    check(backward);
+    let followed = store.subscribe().start().unwrap().take(2).collect::<Result<_, _>>().unwrap();
+    check(followed);
+}
+
+/// Neither with times of the caller's nor with the store's own, nor when the store's clock is behind the log.
+pub fn recorded_at_never_goes_back_along_the_log(store: &Arc<dyn EventStore>) {
+    let past = Timestamp::from_micros(1_000);
+    store.append("a", ExpectedVersion::Any, [event("Old", 1).recorded_at(past)]).unwrap();
+    store.append("b", ExpectedVersion::Any, [event("Now", 2), event("Now", 3)]).unwrap();
+    let future: Timestamp = "2200-01-01T00:00:00Z".parse().unwrap();
+    store.append("a", ExpectedVersion::Any, [event("Ahead", 4).recorded_at(future)]).unwrap();
+    store.append("a", ExpectedVersion::Any, [event("Ahead", 5).recorded_at(future)]).unwrap();
+    store.append("b", ExpectedVersion::Any, [event("Clamped", 6)]).unwrap();
+    let times: Vec<_> = log(store).iter().map(RecordedEvent::recorded_at).collect();
+    assert_eq!(times[0], past);
+    assert!(past < times[1] && times[1] == times[2], "one append has one time: {times:?}");
+    assert_eq!(times[3..], [future; 3], "an event is not recorded before the one before it");
+}
+
+/// Names at their greatest length, in bytes of UTF-8, and the greatest number of tags.
+pub fn the_longest_names_are_taken(store: &Arc<dyn EventStore>) {
+    let long = |len: usize| "é".repeat(len / 2) + &"x".repeat(len % 2);
+    let tags: Vec<String> = (0..limits::TAGS_COUNT_MAX).map(|number| number.to_string()).collect();
+    let mut event = NewEvent::new(EventType::new(long(limits::EVENT_TYPE_LEN_MAX)).unwrap(), [1])
+        .tag(long(limits::TAG_LEN_MAX))
+        .metadata("key", long(limits::METADATA_LEN_MAX - 3));
+    for tag in &tags[1..] {
+        event = event.tag(tag);
+    }
+    let name = long(limits::STREAM_ID_LEN_MAX);
+    store.append(name.as_str(), ExpectedVersion::NoStream, [event.clone()]).unwrap();
+    let read = stream(store, &name);
+    assert_eq!(read[0].stream().as_str(), name);
+    assert_eq!(read[0].event_type(), event.event_type());
+    assert_eq!(read[0].tags(), event.tags());
+    assert_eq!(read[0].metadata(), event.get_metadata());
+}

@@ -1,0 +1,358 @@
+//! Following: every event after the start once and in order, however slowly it is taken (G7).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::reading::{STREAMS, history};
+use super::{event, events, log, position, stream, version};
+use crate::error::Error;
+use crate::event_store::EventStore;
+use crate::extension::EventStoreExt;
+use crate::model::{EventId, ExpectedVersion, Position, RecordedEvent};
+use crate::subscription::{Delivery, Subscription};
+
+/// Long enough that it is never waited for where something comes.
+const LONG: Duration = Duration::from_secs(120);
+
+/// What comes until the subscription says that it has caught up, and with which head.
+fn until_caught_up(following: &mut Subscription) -> (Vec<RecordedEvent>, Option<Position>) {
+    let mut events = Vec::new();
+    loop {
+        match following.next_timeout(LONG).unwrap() {
+            Delivery::Event(event) => events.push(event),
+            Delivery::CaughtUp(head) => return (events, head),
+            Delivery::Progress(_) => {}
+            other => panic!("{other:?} before it caught up"),
+        }
+    }
+}
+
+fn next_event(following: &mut Subscription) -> RecordedEvent {
+    loop {
+        match following.next_timeout(LONG).unwrap() {
+            Delivery::Event(event) => return event,
+            Delivery::Progress(_) => {}
+            other => panic!("{other:?} instead of an event"),
+        }
+    }
+}
+
+/// From the beginning, behind any position, or with what comes from now on; then live.
+pub fn a_subscription_begins_where_it_was_told(store: &Arc<dyn EventStore>) {
+    let mut from_nothing = store.subscribe().start().unwrap();
+    assert_eq!(from_nothing.next().unwrap(), Delivery::CaughtUp(None));
+    let log = history(store);
+    let head = store.head().unwrap();
+    let mut all: Vec<Subscription> = Vec::new();
+    for after in 0..=log.len() {
+        let mut following = store.subscribe().after(Position::new(after as u64)).start().unwrap();
+        assert_eq!(until_caught_up(&mut following), (log[after..].to_vec(), head));
+        assert_eq!(following.position(), head);
+        all.push(following);
+    }
+    let mut from_now = store.subscribe().from_now().start().unwrap();
+    assert_eq!(from_now.next().unwrap(), Delivery::CaughtUp(head));
+    store.append("a", ExpectedVersion::Any, [event("Live", 1), event("Live", 2)]).unwrap();
+    for following in all.iter_mut().chain([&mut from_now]) {
+        for _ in 0..2 {
+            assert_eq!(next_event(following).event_type(), &"Live");
+        }
+        assert_eq!(following.next_timeout(Duration::ZERO).unwrap(), Delivery::Idle);
+    }
+    let caught_up = log.iter().map(|_| next_event(&mut from_nothing)).collect::<Vec<_>>();
+    assert_eq!(caught_up, log);
+}
+
+/// From its beginning, behind a version, behind a position, beyond its tip; and no other stream is seen.
+pub fn a_subscription_of_one_stream_counts_in_versions(store: &Arc<dyn EventStore>) {
+    let log = history(store);
+    for name in STREAMS {
+        let events: Vec<_> =
+            log.iter().filter(|event| event.stream().as_str() == name).cloned().collect();
+        for after in 0..=events.len() + 1 {
+            let after_version = (after > 0).then(|| version(after as u64));
+            let mut following =
+                store.subscribe().stream(name).after_version(after_version).start().unwrap();
+            let expected = events.get(after..).unwrap_or_default();
+            assert_eq!(until_caught_up(&mut following).0, expected, "{name} after {after}");
+        }
+        let mut following = store.subscribe().stream(name).after(position(30)).start().unwrap();
+        let expected = events.iter().filter(|event| event.position() > position(30));
+        assert!(until_caught_up(&mut following).0.iter().eq(expected));
+    }
+    let tip = stream(store, "a").len() as u64;
+    let beyond = version(tip + 2);
+    let mut ahead = store.subscribe().stream("a").after_version(beyond).start().unwrap();
+    until_caught_up(&mut ahead);
+    store.append("a-1", ExpectedVersion::Any, events(3)).unwrap();
+    store.append("a", ExpectedVersion::Any, events(3)).unwrap();
+    assert_eq!(next_event(&mut ahead).version(), version(tip + 3));
+}
+
+/// It is neither an error nor a start at the head.
+pub fn a_start_beyond_the_head_waits_until_the_log_gets_there(store: &Arc<dyn EventStore>) {
+    store.append("a", ExpectedVersion::Any, events(2)).unwrap();
+    let mut following = store.subscribe().after(position(5)).start().unwrap();
+    assert_eq!(following.next().unwrap(), Delivery::CaughtUp(Some(position(2))));
+    store.append("a", ExpectedVersion::Any, events(2)).unwrap();
+    assert_eq!(following.next_timeout(Duration::ZERO).unwrap(), Delivery::Idle);
+    store.append("a", ExpectedVersion::Any, events(3)).unwrap();
+    assert_eq!(next_event(&mut following).position(), position(6));
+    assert_eq!(next_event(&mut following).position(), position(7));
+}
+
+/// By category, by type, by prefix: the matching events, and word of how far the others were passed over.
+pub fn a_filtered_subscription_tells_its_progress(store: &Arc<dyn EventStore>) {
+    let log = history(store);
+    let head = store.head().unwrap();
+    let matches = |event: &&RecordedEvent| {
+        event.stream().category() == "a" && event.event_type().as_str() == "Closed"
+    };
+    let start = || store.subscribe().category("a").types(["Closed"]);
+    let mut following = start().start().unwrap();
+    let (events, caught_up) = until_caught_up(&mut following);
+    assert!(events.iter().eq(log.iter().filter(matches)));
+    assert_eq!((caught_up, following.position()), (head, head), "it knows that it has seen all");
+
+    store.append("b-1", ExpectedVersion::Any, [event("Closed", 1)]).unwrap();
+    let passed = store.head().unwrap().unwrap();
+    assert_eq!(following.next().unwrap(), Delivery::Progress(passed));
+    assert_eq!(following.position(), Some(passed));
+    store.append("a-1", ExpectedVersion::Any, [event("Closed", 2), event("Opened", 3)]).unwrap();
+    let wanted = next_event(&mut following);
+    assert_eq!(wanted.position(), passed.next());
+    assert_eq!(following.next().unwrap(), Delivery::Progress(passed.next().next()));
+    // Positions told on the way are places to go on from.
+    for after in 1..=head.unwrap().get() {
+        let mut resumed = start().after(position(after)).start().unwrap();
+        let expected = log.iter().filter(matches).filter(|event| event.position().get() > after);
+        let (events, _) = until_caught_up(&mut resumed);
+        assert!(events.iter().take(expected.clone().count()).eq(expected));
+    }
+    let mut prefix = store.subscribe().stream_prefix("a-1").start().unwrap();
+    let expected = super::log(store);
+    let expected = expected.iter().filter(|event| event.stream().as_str().starts_with("a-1"));
+    assert!(until_caught_up(&mut prefix).0.iter().eq(expected));
+}
+
+/// The textbook's subscription caps its history and drops what its channel does not hold.
+pub fn a_history_of_more_than_ten_thousand_events_comes_whole(store: &Arc<dyn EventStore>) {
+    for _ in 0..25 {
+        store.append("a", ExpectedVersion::Any, events(1_000)).unwrap();
+    }
+    let mut following = store.subscribe().start().unwrap();
+    let (events, head) = until_caught_up(&mut following);
+    assert!(events.iter().map(|event| event.position().get()).eq(1..=25_000));
+    assert_eq!(head, Some(position(25_000)));
+    let receiver = store.subscribe().stream("a").start().unwrap().into_receiver(4).unwrap();
+    let mut next = 1;
+    while next <= 25_000 {
+        if let Delivery::Event(event) = receiver.recv().unwrap().unwrap() {
+            assert_eq!(event.version().get(), next);
+            next += 1;
+        }
+    }
+}
+
+/// Subscriptions that begin at any moment while a writer appends see each event once.
+pub fn catching_up_runs_into_live_without_a_gap(store: &Arc<dyn EventStore>) {
+    let count: u64 = 3_000;
+    thread::scope(|scope| {
+        let follow = |after: Option<Position>| {
+            let following = store.subscribe().after(after).start().unwrap();
+            scope.spawn(move || {
+                let mut next = Position::after(after).get();
+                for event in following {
+                    assert_eq!(event.unwrap().position().get(), next);
+                    next += 1;
+                    if next > count {
+                        return;
+                    }
+                }
+            })
+        };
+        let mut followers = vec![follow(None)];
+        for round in 0..count / 3 {
+            store.append("a", ExpectedVersion::Any, events(3)).unwrap();
+            if round % 200 == 100 {
+                let head = store.head().unwrap();
+                followers.push(follow(None));
+                followers.push(follow(head));
+            }
+        }
+        for follower in followers {
+            follower.join().unwrap();
+        }
+    });
+}
+
+/// Wherever it was stopped, and with a filter too: nothing twice, nothing left out.
+pub fn a_subscription_resumes_after_the_last_delivery(store: &Arc<dyn EventStore>) {
+    let log = history(store);
+    for category in [None, Some("a")] {
+        let start = |after| {
+            let subscribe = store.subscribe().after(after);
+            let subscribe = match category {
+                Some(category) => subscribe.category(category),
+                None => subscribe,
+            };
+            subscribe.start().unwrap()
+        };
+        let expected: Vec<EventId> = log
+            .iter()
+            .filter(|event| category.is_none_or(|category| event.stream().category() == category))
+            .map(RecordedEvent::id)
+            .collect();
+        let (mut seen, mut after) = (Vec::new(), None);
+        while after != store.head().unwrap() {
+            // Three deliveries of each, then as if the program had been started again.
+            let mut following = start(after);
+            for _ in 0..3 {
+                if let Delivery::Event(event) = following.next_timeout(Duration::ZERO).unwrap() {
+                    seen.push(event.id());
+                }
+            }
+            assert!(following.position() >= after);
+            after = following.position();
+        }
+        assert_eq!(seen, expected);
+    }
+}
+
+/// From another thread, while it waits and before; and it stays ended.
+pub fn a_cancelled_subscription_ends_even_while_it_waits(store: &Arc<dyn EventStore>) {
+    store.append("a", ExpectedVersion::Any, events(3)).unwrap();
+    let mut following = store.subscribe().start().unwrap();
+    let cancel = following.cancel_handle();
+    let waiting = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let consumer = scope.spawn(|| {
+            until_caught_up(&mut following);
+            waiting.store(true, Ordering::SeqCst);
+            let last = following.next().unwrap();
+            (last, following.next().unwrap(), following.next_timeout(LONG).unwrap())
+        });
+        while !waiting.load(Ordering::SeqCst) {
+            thread::yield_now();
+        }
+        assert!(!cancel.is_cancelled());
+        cancel.cancel();
+        let ended = consumer.join().unwrap();
+        assert_eq!(ended, (Delivery::Ended, Delivery::Ended, Delivery::Ended));
+    });
+    assert!(cancel.is_cancelled());
+    let mut unread = store.subscribe().start().unwrap();
+    unread.cancel_handle().cancel();
+    assert_eq!(unread.next().unwrap(), Delivery::Ended, "what was not delivered yet does not come");
+    assert_eq!(unread.count(), 0);
+}
+
+/// And what comes afterwards is delivered.
+pub fn nothing_in_time_is_idle_and_not_the_end(store: &Arc<dyn EventStore>) {
+    let mut following = store.subscribe().start().unwrap();
+    assert_eq!(following.next().unwrap(), Delivery::CaughtUp(None));
+    for timeout in [Duration::ZERO, Duration::from_millis(5)] {
+        let begun = Instant::now();
+        assert_eq!(following.next_timeout(timeout).unwrap(), Delivery::Idle);
+        assert!(begun.elapsed() >= timeout, "it gave up before the time was over");
+    }
+    store.append("a", ExpectedVersion::Any, events(1)).unwrap();
+    assert_eq!(next_event(&mut following).position(), position(1));
+    // A time too far away to be told is no time at all: cancelling still ends it.
+    let cancel = following.cancel_handle();
+    let last = thread::scope(|scope| {
+        let consumer = scope.spawn(|| following.next_timeout(Duration::MAX).unwrap());
+        cancel.cancel();
+        consumer.join().unwrap()
+    });
+    assert_eq!(last, Delivery::Ended);
+}
+
+/// A channel of one: history, the word that it has caught up, and live events, all of them in order.
+pub fn a_slow_consumer_behind_a_full_channel_loses_nothing(store: &Arc<dyn EventStore>) {
+    store.append("a", ExpectedVersion::Any, events(500)).unwrap();
+    let following = store.subscribe().start().unwrap().into_receiver(1).unwrap();
+    assert_eq!(following.receiver().capacity(), Some(1));
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for _ in 0..100 {
+                store.append("a", ExpectedVersion::Any, events(5)).unwrap();
+            }
+        });
+        let (mut next, mut caught_up) = (1, 0);
+        while next <= 1_000 {
+            match following.recv_timeout(LONG).unwrap().unwrap() {
+                Delivery::Event(event) => {
+                    assert_eq!(event.position().get(), next);
+                    next += 1;
+                    if next % 100 == 0 {
+                        thread::sleep(Duration::from_millis(2));
+                    }
+                }
+                Delivery::CaughtUp(_) => caught_up += 1,
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(caught_up <= 1_000);
+    });
+    following.cancel_handle().cancel();
+    // What is in the channel still comes; then it is disconnected, and that is the end.
+    while following.recv_timeout(LONG).is_ok() {}
+    assert!(following.try_recv().is_err_and(|error| error.is_disconnected()));
+}
+
+/// Whether its thread waits for events or for room in the channel. That this returns is the test.
+pub fn dropping_the_channel_ends_its_thread(store: &Arc<dyn EventStore>) {
+    let waiting = store.subscribe().start().unwrap().into_receiver(1).unwrap();
+    assert_eq!(waiting.recv().unwrap().unwrap(), Delivery::CaughtUp(None));
+    drop(waiting);
+    store.append("a", ExpectedVersion::Any, events(5_000)).unwrap();
+    for capacity in [0, 1, 100] {
+        let full = store.subscribe().start().unwrap().into_receiver(capacity).unwrap();
+        let first = full.recv().unwrap().unwrap();
+        assert!(matches!(first, Delivery::Event(event) if event.position() == position(1)));
+        drop(full);
+    }
+    assert_eq!(log(store).len(), 5_000);
+}
+
+/// It is said before anything is followed.
+pub fn a_bad_argument_of_a_subscription_refuses_its_start(store: &Arc<dyn EventStore>) {
+    let bad = [
+        store.subscribe().stream("$mine"),
+        store.subscribe().types([""]),
+        store.subscribe().after_version(version(1)),
+    ];
+    for subscribe in bad {
+        assert!(matches!(subscribe.start(), Err(Error::InvalidArgument(_))));
+    }
+}
+
+/// The head is past it already, gets past it, the time is over, or it is cancelled and woken.
+pub fn waiting_past_a_position_returns_for_each_reason_there_is(store: &Arc<dyn EventStore>) {
+    let never = AtomicBool::new(false);
+    let soon = || Some(Instant::now() + Duration::from_millis(2));
+    assert_eq!(store.wait_past(None, soon(), &never).unwrap(), None);
+    store.append("a", ExpectedVersion::Any, events(2)).unwrap();
+    let head = Some(position(2));
+    assert_eq!(store.wait_past(None, None, &never).unwrap(), head);
+    assert_eq!(store.wait_past(Some(position(1)), None, &never).unwrap(), head);
+    assert_eq!(store.wait_past(head, soon(), &never).unwrap(), head);
+    thread::scope(|scope| {
+        let waiter = scope.spawn(|| store.wait_past(Some(position(4)), None, &never).unwrap());
+        store.append("a", ExpectedVersion::Any, events(2)).unwrap();
+        store.append("a", ExpectedVersion::Any, events(1)).unwrap();
+        assert_eq!(waiter.join().unwrap(), Some(position(5)));
+        let cancelled = AtomicBool::new(false);
+        let cancelled = &cancelled;
+        thread::scope(|scope| {
+            let waiter =
+                scope.spawn(move || store.wait_past(Some(position(5)), None, cancelled).unwrap());
+            cancelled.store(true, Ordering::SeqCst);
+            store.wake();
+            assert_eq!(waiter.join().unwrap(), Some(position(5)));
+        });
+    });
+}

@@ -1,0 +1,173 @@
+//! The protocol of [`EventStore::read_page`]: what is left of a range after a page, exactly.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use super::reading::history;
+use super::{event, events, log, position};
+use crate::event_store::{Direction, EventStore, Filter, PageEnd, PageQuery, Range};
+use crate::extension::EventStoreExt;
+use crate::model::{EventType, ExpectedVersion, Position, RecordedEvent, StreamId, Version};
+
+fn ranges() -> Vec<Range> {
+    let a = |from: u64, to: Version, up_to: Position| Range::Stream {
+        stream: StreamId::new("a-1").unwrap(),
+        from: Version::new(from).unwrap(),
+        to,
+        up_to,
+    };
+    vec![
+        Range::Log { from: Position::FIRST, to: Position::MAX },
+        Range::Log { from: position(5), to: position(31) },
+        Range::Log { from: position(5), to: position(5) },
+        Range::Log { from: position(6), to: position(5) },
+        Range::Log { from: position(10_000), to: Position::MAX },
+        a(1, Version::MAX, Position::MAX),
+        a(2, Version::new(4).unwrap(), Position::MAX),
+        a(1, Version::MAX, position(40)),
+        a(1_000, Version::MAX, Position::MAX),
+    ]
+}
+
+fn expected(log: &[RecordedEvent], query: &PageQuery) -> Vec<RecordedEvent> {
+    let is_within = |event: &&RecordedEvent| match &query.range {
+        Range::Log { from, to } => (*from..=*to).contains(&event.position()),
+        Range::Stream { stream, from, to, up_to } => {
+            event.stream() == stream
+                && (*from..=*to).contains(&event.version())
+                && event.position() <= *up_to
+        }
+    };
+    let events = log.iter().filter(is_within).filter(|event| query.filter.matches(&event.as_ref()));
+    let mut events: Vec<_> = events.cloned().collect();
+    if query.direction == Direction::Backward {
+        events.reverse();
+    }
+    events
+}
+
+fn queries() -> impl Iterator<Item = PageQuery> {
+    let closed = EventType::new("Closed").unwrap();
+    let filters = [Filter::new(), Filter::new().event_type(closed).stream_prefix("a")];
+    ranges().into_iter().flat_map(move |range| {
+        let filters = filters.clone();
+        [Direction::Forward, Direction::Backward].into_iter().flat_map(move |direction| {
+            let range = range.clone();
+            filters.clone().into_iter().map(move |filter| PageQuery {
+                range: range.clone(),
+                direction,
+                filter,
+                events_max: usize::MAX,
+            })
+        })
+    })
+}
+
+/// Asking for the rest until there is none gives each event of the range once, in order.
+pub fn pages_of_any_size_join_to_the_whole_range(store: &Arc<dyn EventStore>) {
+    let log = history(store);
+    for query in queries() {
+        for events_max in [1, 2, 7, 1_000] {
+            let (mut query, mut read, mut pages) =
+                (PageQuery { events_max, ..query.clone() }, Vec::new(), 0);
+            let expected = expected(&log, &query);
+            loop {
+                let mut count = 0;
+                let end = store.read_page(&query, &mut |event| {
+                    count += 1;
+                    read.push(event.to_owned());
+                    ControlFlow::Continue(())
+                });
+                assert!(count <= events_max, "a page of {events_max} holds {count}");
+                pages += 1;
+                assert!(pages <= 2 * log.len() + 2, "the pages do not come to an end");
+                match end.unwrap().rest {
+                    Some(range) => query.range = range,
+                    None => break,
+                }
+            }
+            assert_eq!(read, expected, "{query:?}");
+        }
+    }
+}
+
+/// And the rest begins with the next one, wherever the break comes.
+pub fn a_break_ends_the_page_after_the_event_it_was_given(store: &Arc<dyn EventStore>) {
+    let log = history(store);
+    for query in queries() {
+        let expected = expected(&log, &query);
+        for stop in 1..=expected.len() {
+            let mut read = Vec::new();
+            let mut rest = Some(query.range.clone());
+            // A page may be short by itself: go on until the break was said.
+            while let Some(range) = rest.take().filter(|_| read.len() < stop) {
+                let query = PageQuery { range, ..query.clone() };
+                let end = store.read_page(&query, &mut |event| {
+                    read.push(event.to_owned());
+                    if read.len() == stop {
+                        ControlFlow::Break(())
+                    } else {
+                        ControlFlow::Continue(())
+                    }
+                });
+                rest = end.unwrap().rest;
+                if read.len() == stop {
+                    break;
+                }
+            }
+            assert_eq!(read, expected[..stop], "stopped after {stop}: {query:?}");
+            while let Some(range) = rest.take() {
+                let query = PageQuery { range, ..query.clone() };
+                let end = store.read_page(&query, &mut |event| {
+                    read.push(event.to_owned());
+                    ControlFlow::Continue(())
+                });
+                rest = end.unwrap().rest;
+            }
+            assert_eq!(read, expected, "resumed after {stop}: {query:?}");
+        }
+    }
+}
+
+/// Whatever the range; and nothing of it is lost.
+pub fn a_page_of_no_events_visits_nothing(store: &Arc<dyn EventStore>) {
+    let log = history(store);
+    for query in queries() {
+        let none = PageQuery { events_max: 0, ..query.clone() };
+        let end = store.read_page(&none, &mut |event| panic!("visited {event:?}"));
+        let PageEnd { rest } = end.unwrap();
+        let expected = expected(&log, &query);
+        let left = rest.map_or(0, |range| {
+            let mut left = 0;
+            let mut rest = Some(range);
+            while let Some(range) = rest.take() {
+                let query = PageQuery { range, ..query.clone() };
+                let end = store.read_page(&query, &mut |_| {
+                    left += 1;
+                    ControlFlow::Continue(())
+                });
+                rest = end.unwrap().rest;
+            }
+            left
+        });
+        assert_eq!(left, expected.len(), "{query:?}");
+    }
+}
+
+/// Reading and appending from within a visit neither blocks nor changes what is visited.
+pub fn a_visitor_may_call_the_store(store: &Arc<dyn EventStore>) {
+    store.append("a", ExpectedVersion::NoStream, events(5)).unwrap();
+    let mut visited = Vec::new();
+    store
+        .read_log()
+        .for_each(|outer| {
+            store.append("b", ExpectedVersion::Any, [event("Seen", visited.len())]).unwrap();
+            let inner = store.read_stream("a").from(outer.version()).first().unwrap().unwrap();
+            assert_eq!(inner, outer.to_owned());
+            visited.push(inner);
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+    assert_eq!(visited, log(store)[..5]);
+    assert_eq!(store.head().unwrap(), Some(position(10)));
+}

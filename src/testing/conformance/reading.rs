@@ -1,0 +1,363 @@
+//! Reading: every combination of options against a plain filter over what was appended.
+
+use std::sync::Arc;
+
+use super::{event, events, log, position, version};
+use crate::error::Error;
+use crate::event_store::{Append, EventStore, Filter, StreamInfo, StreamsQuery};
+use crate::extension::EventStoreExt;
+use crate::model::{
+    EventId, EventType, ExpectedVersion, NewEvent, Position, RecordedEvent, StreamId, Timestamp,
+    Version,
+};
+
+/// Ids that begin with each other, or sort around each other's separators.
+pub(super) const STREAMS: [&str; 8] = ["a", "a-1", "a-10", "a b", "ab", "b-1", "ä-1", "日本-1"];
+const TYPES: [&str; 3] = ["Opened", "Changed", "Closed"];
+
+/// Appends of one to five events to one or two streams, at times that stand still now and then. Returns the log as it
+/// must now read.
+pub(super) fn history(store: &Arc<dyn EventStore>) -> Vec<RecordedEvent> {
+    let mut number = 0;
+    let mut expected: Vec<(EventId, &str, u64)> = Vec::new();
+    let mut tips = [0_u64; STREAMS.len()];
+    for round in 0..24_usize {
+        let mut append = Append::new();
+        for part in 0..=round % 2 {
+            let which = (round * 5 + part * 3) % STREAMS.len();
+            let run: Vec<NewEvent> = (0..=(round + part) % 5)
+                .map(|_| {
+                    number += 1;
+                    let time = i64::try_from(number / 3).unwrap() * 10;
+                    event(TYPES[number % 3], number).recorded_at(Timestamp::from_micros(time))
+                })
+                .collect();
+            for event in &run {
+                tips[which] += 1;
+                expected.push((event.id(), STREAMS[which], tips[which]));
+            }
+            append = append.to(STREAMS[which], ExpectedVersion::Any, run);
+        }
+        store.submit(append).unwrap();
+    }
+    let log = log(store);
+    let places =
+        log.iter().map(|event| (event.id(), event.stream().as_str(), event.version().get()));
+    assert!(places.eq(expected), "the log is not what was appended");
+    assert!(log.iter().map(|event| event.position().get()).eq(1..=expected_len(&log)));
+    log
+}
+
+fn expected_len(log: &[RecordedEvent]) -> u64 {
+    u64::try_from(log.len()).unwrap()
+}
+
+/// What reads, from where, which way, and how much: against the events of the range in order.
+fn expect(
+    events: &[RecordedEvent],
+    place: impl Fn(&RecordedEvent) -> u64,
+    start: Start,
+    backward: bool,
+    limit: Option<u64>,
+) -> Vec<RecordedEvent> {
+    let mut wanted: Vec<_> = events
+        .iter()
+        .filter(|event| match (start, backward) {
+            (Start::None, _) => true,
+            (Start::From(from), false) => place(event) >= from,
+            (Start::From(from), true) => place(event) <= from,
+            (Start::After(after), false) => place(event) > after,
+            (Start::After(after), true) => place(event) < after,
+        })
+        .cloned()
+        .collect();
+    if backward {
+        wanted.reverse();
+    }
+    wanted.truncate(limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap()));
+    wanted
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Start {
+    None,
+    From(u64),
+    After(u64),
+}
+
+fn starts(last: u64) -> impl Iterator<Item = Start> {
+    let places = (1..=last + 2).chain([u64::MAX]);
+    std::iter::once(Start::None)
+        .chain(places.flat_map(|place| [Start::From(place), Start::After(place)]))
+}
+
+const LIMITS: [Option<u64>; 4] = [None, Some(0), Some(1), Some(7)];
+
+macro_rules! with_options {
+    ($read:expr, $place:ident, $start:expr, $backward:expr, $limit:expr) => {{
+        let mut read = $read;
+        match $start {
+            Start::None => {}
+            Start::From(place) => read = read.from($place::new(place).unwrap()),
+            Start::After(place) => read = read.after($place::new(place)),
+        }
+        if $backward {
+            read = read.backward();
+        }
+        if let Some(limit) = $limit {
+            read = read.limit(limit);
+        }
+        read
+    }};
+}
+
+fn collect(events: impl Iterator<Item = Result<RecordedEvent, Error>>) -> Vec<RecordedEvent> {
+    events.collect::<Result<_, _>>().unwrap()
+}
+
+/// Nothing anywhere, whatever is asked.
+pub fn an_empty_store_reads_as_empty(store: &Arc<dyn EventStore>) {
+    assert_eq!(store.head().unwrap(), None);
+    assert_eq!(store.tip(&StreamId::new("a").unwrap()).unwrap(), None);
+    assert_eq!(store.streams().iter().count(), 0);
+    assert_eq!(store.position_at(Timestamp::from_micros(i64::MAX)).unwrap(), None);
+    for backward in [false, true] {
+        for start in starts(2) {
+            let read = with_options!(store.read_log(), Position, start, backward, None);
+            assert_eq!((read.clone().iter().count(), read.clone().last().unwrap()), (0, None));
+            let now = Timestamp::from_micros(0);
+            assert_eq!(read.as_of_time(now).first().unwrap(), None);
+            let read = with_options!(store.read_stream("a"), Version, start, backward, None);
+            assert_eq!((read.clone().iter().count(), read.last().unwrap()), (0, None));
+        }
+    }
+}
+
+/// Every start, both ways, limits and filters.
+pub fn the_log_reads_as_its_options_say(store: &Arc<dyn EventStore>) {
+    let log = history(store);
+    let closed = EventType::new("Closed").unwrap();
+    let filters = [
+        Filter::new(),
+        Filter::new().event_type(closed.clone()),
+        Filter::new().category("a"),
+        Filter::new().category("日本").category("b").event_type(closed),
+        Filter::new().stream_prefix("a").category("a"),
+        Filter::new().stream_prefix("ä").stream_prefix("a "),
+        Filter::new().category("a-1"),
+        Filter::new().stream_prefix("nobody"),
+    ];
+    let wanted: [fn(&RecordedEvent) -> bool; 8] = [
+        |_| true,
+        |event| event.event_type().as_str() == "Closed",
+        |event| ["a", "a-1", "a-10"].contains(&event.stream().as_str()),
+        |event| {
+            ["日本-1", "b-1"].contains(&event.stream().as_str())
+                && event.event_type().as_str() == "Closed"
+        },
+        |event| ["a", "a-1", "a-10"].contains(&event.stream().as_str()),
+        |event| ["ä-1", "a b"].contains(&event.stream().as_str()),
+        |_| false,
+        |_| false,
+    ];
+    for (filter, wanted) in filters.iter().zip(wanted) {
+        let matching: Vec<_> = log.iter().filter(|event| wanted(event)).cloned().collect();
+        for backward in [false, true] {
+            for start in starts(expected_len(&log)) {
+                for limit in LIMITS {
+                    let read = store.read_log().filter(filter.clone());
+                    let read = with_options!(read, Position, start, backward, limit);
+                    let expected =
+                        expect(&matching, |event| event.position().get(), start, backward, limit);
+                    assert_eq!(
+                        collect(read.iter()),
+                        expected,
+                        "{start:?} {backward} {limit:?} {filter:?}"
+                    );
+                }
+                let read = store.read_log().filter(filter.clone());
+                let read = with_options!(read, Position, start, backward, None);
+                let all = expect(&matching, |event| event.position().get(), start, backward, None);
+                assert_eq!(read.clone().first().unwrap().as_ref(), all.first());
+                assert_eq!(read.clone().last().unwrap().as_ref(), all.last());
+                let mut visited = Vec::new();
+                read.for_each(|event| {
+                    visited.push(event.to_owned());
+                    std::ops::ControlFlow::Continue(())
+                })
+                .unwrap();
+                assert_eq!(visited, all, "the visitor sees what the iterator gives");
+            }
+        }
+    }
+}
+
+/// Also the ids that are the beginning of others: the textbook's stream read scans them all.
+pub fn a_stream_reads_as_its_options_say_and_never_sees_another(store: &Arc<dyn EventStore>) {
+    let log = history(store);
+    for name in STREAMS.into_iter().chain(["a-", "A", "b", "nobody"]) {
+        let events: Vec<_> =
+            log.iter().filter(|event| event.stream().as_str() == name).cloned().collect();
+        let id = StreamId::new(name).unwrap();
+        assert_eq!(store.tip(&id).unwrap(), events.last().map(RecordedEvent::version));
+        let place = |event: &RecordedEvent| event.version().get();
+        for backward in [false, true] {
+            for start in starts(expected_len(&events)) {
+                for limit in LIMITS {
+                    let read =
+                        with_options!(store.read_stream(&id), Version, start, backward, limit);
+                    let expected = expect(&events, place, start, backward, limit);
+                    assert_eq!(
+                        collect(read.iter()),
+                        expected,
+                        "{name} {start:?} {backward} {limit:?}"
+                    );
+                }
+                let read = with_options!(store.read_stream(&id), Version, start, backward, None);
+                let read = read.types(["Changed", "Opened"]);
+                let mut expected = expect(&events, place, start, backward, None);
+                expected.retain(|event| event.event_type().as_str() != "Closed");
+                assert_eq!(read.clone().first().unwrap().as_ref(), expected.first());
+                assert_eq!(read.clone().last().unwrap().as_ref(), expected.last());
+                assert_eq!(collect(read.iter()), expected);
+            }
+        }
+    }
+}
+
+/// What a view of the past shows is what was there then, both ways, and where several bounds are given the narrowest.
+pub fn the_log_and_a_stream_read_as_of_a_position_a_version_or_a_time(store: &Arc<dyn EventStore>) {
+    let log = history(store);
+    let count = expected_len(&log);
+    for backward in [false, true] {
+        let ordered = |mut events: Vec<RecordedEvent>| {
+            if backward {
+                events.reverse();
+            }
+            events
+        };
+        for bound in (1..=count + 1).chain([u64::MAX]) {
+            let then = |keep: &dyn Fn(&RecordedEvent) -> bool| {
+                ordered(log.iter().filter(|event| keep(event)).cloned().collect())
+            };
+            let read = store.read_log().as_of_position(position(bound));
+            let read = if backward { read.backward() } else { read };
+            assert_eq!(collect(read.iter()), then(&|event| event.position().get() <= bound));
+            for name in STREAMS {
+                let read = store.read_stream(name).as_of_position(position(bound));
+                let read = if backward { read.backward() } else { read };
+                let of = |event: &RecordedEvent| event.stream().as_str() == name;
+                let expected = then(&|event| of(event) && event.position().get() <= bound);
+                assert_eq!(read.clone().last().unwrap().as_ref(), expected.last());
+                assert_eq!(collect(read.iter()), expected, "{name} as of {bound}");
+                let read = store.read_stream(name).as_of_version(version(bound));
+                let read = if backward { read.backward() } else { read };
+                let narrow = read.clone().as_of_position(position(20)).iter();
+                let expected = then(&|event| of(event) && event.version().get() <= bound);
+                assert_eq!(collect(read.iter()), expected, "{name} as of version {bound}");
+                let narrowed = expected.into_iter().filter(|event| event.position().get() <= 20);
+                assert_eq!(collect(narrow), narrowed.collect::<Vec<_>>());
+            }
+        }
+        let last = log.last().unwrap().recorded_at().as_micros();
+        for micros in (-1..=last + 1).step_by(3).chain([i64::MIN, i64::MAX, last]) {
+            let time = Timestamp::from_micros(micros);
+            let in_time = log.iter().filter(|event| event.recorded_at() <= time);
+            let expected = ordered(in_time.cloned().collect());
+            let read = store.read_log().as_of_time(time);
+            let read = if backward { read.backward() } else { read };
+            assert_eq!(collect(read.iter()), expected, "as of {micros}");
+            let read = store.read_stream("a-1").as_of_time(time);
+            let read = if backward { read.backward() } else { read };
+            let expected = expected.into_iter().filter(|event| event.stream().as_str() == "a-1");
+            assert_eq!(collect(read.iter()), expected.collect::<Vec<_>>());
+        }
+    }
+}
+
+/// The last event that was recorded then or before, where many share one time too.
+pub fn a_position_is_found_by_time(store: &Arc<dyn EventStore>) {
+    let log = history(store);
+    let last = log.last().unwrap().recorded_at().as_micros();
+    for micros in (-1..=last + 1).chain([i64::MIN, i64::MAX]) {
+        let time = Timestamp::from_micros(micros);
+        let expected = log.iter().rfind(|event| event.recorded_at() <= time);
+        assert_eq!(store.position_at(time).unwrap(), expected.map(RecordedEvent::position));
+    }
+}
+
+/// G6: the head at the moment of taking is the view, however long the iterator then lives.
+pub fn a_read_is_of_the_moment_it_was_taken_and_may_outlast_it(store: &Arc<dyn EventStore>) {
+    store.append("a", ExpectedVersion::Any, events(2_000)).unwrap();
+    let log_before = log(store);
+    let mut forward = store.read_log().iter();
+    let mut backward = store.read_stream("a").backward().iter();
+    let (first, last) = (forward.next().unwrap().unwrap(), backward.next().unwrap().unwrap());
+    assert_eq!((&first, &last), (&log_before[0], &log_before[1_999]));
+    store.append("a", ExpectedVersion::Any, events(3)).unwrap();
+    store.append("b", ExpectedVersion::Any, events(3)).unwrap();
+    let rest = std::thread::spawn(move || (collect(forward), collect(backward))).join().unwrap();
+    assert_eq!(rest.0, log_before[1..]);
+    assert!(rest.1.iter().eq(log_before[..1_999].iter().rev()));
+    assert_eq!(log(store).len(), 2_006);
+}
+
+/// It is not an empty answer.
+pub fn a_bad_argument_of_a_read_is_its_first_and_only_item(store: &Arc<dyn EventStore>) {
+    store.append("a", ExpectedVersion::Any, events(2)).unwrap();
+    let bad = [
+        store.read_stream("$mine").iter(),
+        store.read_stream("").backward().iter(),
+        store.read_stream("a").types([""]).iter(),
+    ];
+    for mut events in bad {
+        assert!(matches!(events.next(), Some(Err(Error::InvalidArgument(_)))));
+        assert!(events.next().is_none());
+    }
+    assert!(matches!(store.read_log().types(["\n"]).first(), Err(Error::InvalidArgument(_))));
+    assert!(matches!(store.read_stream("$mine").last(), Err(Error::InvalidArgument(_))));
+}
+
+/// By prefix, after an id, in pages of any size, with the tips that the streams have.
+pub fn streams_are_listed_by_prefix_in_the_order_of_their_ids(store: &Arc<dyn EventStore>) {
+    let log = history(store);
+    let mut all: Vec<StreamInfo> = Vec::new();
+    for name in STREAMS {
+        let tip = log.iter().rfind(|event| event.stream().as_str() == name).unwrap().version();
+        all.push(StreamInfo { id: StreamId::new(name).unwrap(), tip });
+    }
+    all.sort_by(|a, b| a.id.as_str().as_bytes().cmp(b.id.as_str().as_bytes()));
+    let afters =
+        STREAMS.into_iter().chain(["a-", "0", "z", "語"]).map(|id| StreamId::new(id).unwrap());
+    let afters: Vec<_> = std::iter::once(None).chain(afters.map(Some)).collect();
+    for prefix in
+        ["", "a", "a-", "a-1", "a-10", "a ", "ab", "b", "ä", "日", "日本-1", "zzz", "a-100"]
+    {
+        for after in &afters {
+            let expected: Vec<_> = all
+                .iter()
+                .filter(|info| info.id.as_str().starts_with(prefix))
+                .filter(|info| after.as_ref().is_none_or(|after| info.id > *after))
+                .cloned()
+                .collect();
+            let listed = store.streams().prefix(prefix).after(after.clone()).iter();
+            assert_eq!(
+                listed.collect::<Result<Vec<_>, _>>().unwrap(),
+                expected,
+                "{prefix:?} {after:?}"
+            );
+            for streams_max in [0, 1, 3] {
+                let (prefix, after) = (prefix.to_owned(), after.clone());
+                let query = StreamsQuery { prefix, after, streams_max };
+                let some: Vec<_> = expected.iter().take(streams_max).cloned().collect();
+                assert_eq!(store.list_streams(&query).unwrap(), some, "{query:?}");
+            }
+        }
+    }
+    // More than any page holds.
+    for number in 0..700 {
+        store.append(format!("many-{number:03}"), ExpectedVersion::NoStream, events(1)).unwrap();
+    }
+    let listed = store.streams().prefix("many-").iter().map(|info| info.unwrap().id.to_string());
+    assert!(listed.eq((0..700).map(|number| format!("many-{number:03}"))));
+}

@@ -1,0 +1,121 @@
+//! Committing on disk: many callers in one write, tips that are not remembered, retries after the program was restarted.
+
+use std::sync::Barrier;
+use std::thread;
+
+use annals::prelude::*;
+
+use crate::support::{events, log, place, position, quick, version};
+
+/// A retry is recognised by what is on disk, not by what the process remembers.
+#[test]
+fn a_retry_is_recognised_after_reopening() {
+    let (_directory, path) = place();
+    let given = [events(3), events(2), events(1_500), events(1)];
+    let expected = [
+        ExpectedVersion::NoStream,
+        ExpectedVersion::Exact(version(3)),
+        ExpectedVersion::StreamExists,
+        ExpectedVersion::Any,
+    ];
+    let both = Append::new()
+        .to("c", ExpectedVersion::NoStream, events(2))
+        .to("b", ExpectedVersion::NoStream, events(1))
+        .to("c", ExpectedVersion::NoStream, events(1));
+    let mut first = Vec::new();
+    for (given, expected) in given.iter().zip(expected) {
+        let store = quick().open(&path).unwrap();
+        first.push(store.append("a", expected, given.clone()).unwrap());
+        store.close().unwrap();
+        let store = quick().open(&path).unwrap();
+        let again = store.append("a", expected, given.clone()).unwrap();
+        assert!(again.is_replay());
+        assert!(again.positions().eq(first.last().unwrap().positions()));
+    }
+    let store = quick().open(&path).unwrap();
+    let appended = store.submit(both.clone()).unwrap();
+    drop(store);
+    let store = quick().open(&path).unwrap();
+    let again = store.submit(both).unwrap();
+    assert!(again.is_replay());
+    assert_eq!(again.versions(), appended.versions());
+    assert!(again.positions().eq(appended.positions()));
+    for index in 0..2 {
+        let again = store.append("a", expected[index], given[index].clone()).unwrap();
+        assert!(again.is_replay() && again.positions().eq(first[index].positions()));
+    }
+    assert_eq!(store.head().unwrap(), Some(position(1_506 + 4)));
+}
+
+/// Every caller sees its own append at once; those that are refused hurt nobody in their group (G1, G4, G6).
+#[test]
+fn sixty_four_threads_share_their_writes_and_none_harms_another() {
+    let (_directory, path) = place();
+    let store = quick().open(&path).unwrap();
+    let (threads, rounds) = (64_u64, 12_u64);
+    let barrier = Barrier::new(usize::try_from(threads).unwrap());
+    thread::scope(|scope| {
+        for caller in 0..threads {
+            let (store, barrier) = (store.clone(), &barrier);
+            scope.spawn(move || {
+                let own = format!("own-{caller}");
+                barrier.wait();
+                for round in 0..rounds {
+                    let refused = if caller % 4 == 0 {
+                        store.append(own.as_str(), ExpectedVersion::Exact(version(999)), events(1))
+                    } else {
+                        let both = Append::new()
+                            .to("shared", ExpectedVersion::Any, events(1))
+                            .check("shared-too", ExpectedVersion::StreamExists);
+                        store.submit(both)
+                    };
+                    assert!(refused.unwrap_err().is_conflict());
+                    let expected = ExpectedVersion::from(Version::new(round * 2));
+                    let given = events(2);
+                    let appended = store.append(own.as_str(), expected, given.clone()).unwrap();
+                    assert!(!appended.is_replay());
+                    assert_eq!(appended.last_version(), version(round * 2 + 2));
+                    assert!(store.head().unwrap() >= Some(appended.last_position()));
+                    let newest: Vec<_> = store
+                        .read_stream(own.as_str())
+                        .from(version(round * 2 + 1))
+                        .iter()
+                        .collect::<Result<_, _>>()
+                        .unwrap();
+                    assert!(
+                        newest.iter().map(RecordedEvent::id).eq(given.iter().map(NewEvent::id))
+                    );
+                    let retry = store.append(own.as_str(), expected, given).unwrap();
+                    assert!(retry.is_replay());
+                    assert!(retry.positions().eq(appended.positions()));
+                }
+            });
+        }
+    });
+    let count = threads * rounds * 2;
+    assert!(log(&store).iter().map(|event| event.position().get()).eq(1..=count));
+    assert_eq!(store.info().unwrap().streams, threads);
+    assert_eq!(store.streams().prefix("shared").iter().count(), 0);
+}
+
+/// What is forgotten is looked up: it is only slower.
+#[test]
+fn a_store_that_remembers_hardly_a_tip_is_as_right() {
+    let (_directory, path) = place();
+    let store = quick().tip_cache_streams(1).open(&path).unwrap();
+    let streams = 50;
+    for round in 0..20_u64 {
+        for stream in 0..streams {
+            let name = format!("s-{stream}");
+            let stale = ExpectedVersion::from(Version::new(round + 1));
+            assert!(store.append(name.as_str(), stale, events(1)).unwrap_err().is_conflict());
+            let expected = ExpectedVersion::from(Version::new(round));
+            let given = events(1);
+            let appended = store.append(name.as_str(), expected, given.clone()).unwrap();
+            assert_eq!(appended.last_version(), version(round + 1));
+            assert!(store.append(name.as_str(), ExpectedVersion::Any, given).unwrap().is_replay());
+        }
+    }
+    assert_eq!(store.info().unwrap().streams, streams);
+    assert_eq!(store.head().unwrap(), Some(position(20 * streams)));
+}

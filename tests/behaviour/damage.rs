@@ -1,0 +1,249 @@
+//! Damaged bytes are reported at their place, never returned and never skipped (G8): every frame of a stream is damaged
+//! in every way, and everything that can be asked is asked.
+
+use std::path::Path;
+
+use annals::prelude::*;
+use rocksdb::{DB, Options};
+
+use crate::support::{copy, events, log, place, position, quick, version};
+
+const FAMILIES: [&str; 7] =
+    ["events", "streams", "snapshots", "checkpoints", "views", "index", "meta"];
+/// Events in each frame, and frames of the stream that is damaged.
+const FRAME: u64 = 3;
+const FRAMES: u64 = 5;
+const STREAM: &str = "a-1";
+
+/// How a frame can be damaged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Damage {
+    Deleted,
+    BitFlipped,
+    CutShort,
+    Emptied,
+    /// The right bytes of another frame.
+    Swapped,
+}
+
+const DAMAGES: [Damage; 5] =
+    [Damage::Deleted, Damage::BitFlipped, Damage::CutShort, Damage::Emptied, Damage::Swapped];
+
+/// Frames of three streams in turn, each of whose ids begins another; the last frame of the log is nobody's of these.
+fn build(path: &Path) -> Vec<RecordedEvent> {
+    let store = quick().open(path).unwrap();
+    for _ in 0..FRAMES {
+        for stream in ["a", STREAM, "a-10"] {
+            store
+                .append(stream, ExpectedVersion::Any, events(usize::try_from(FRAME).unwrap()))
+                .unwrap();
+        }
+    }
+    store.append("z", ExpectedVersion::Any, events(1)).unwrap();
+    let log = log(&store);
+    store.close().unwrap();
+    log
+}
+
+fn stream_key(stream: &str, first: u64) -> Vec<u8> {
+    [stream.as_bytes(), &[0], &first.to_be_bytes()].concat()
+}
+
+fn edit(path: &Path, family: &str, key: &[u8], damage: Damage, other: &[u8]) {
+    let db = DB::open_cf(&Options::default(), path.join("db"), FAMILIES).unwrap();
+    let family = db.cf_handle(family).unwrap();
+    let mut bytes = db.get_cf(family, key).unwrap().unwrap();
+    match damage {
+        Damage::Deleted => return db.delete_cf(family, key).unwrap(),
+        Damage::BitFlipped => {
+            let last = bytes.len() - 1;
+            bytes[last] ^= 1;
+        }
+        Damage::CutShort => bytes.truncate(bytes.len() - 1),
+        Damage::Emptied => bytes.clear(),
+        Damage::Swapped => bytes = db.get_cf(family, other).unwrap().unwrap(),
+    }
+    db.put_cf(family, key, bytes).unwrap();
+}
+
+/// The events up to the first error, and that error.
+fn read(
+    events: impl Iterator<Item = Result<RecordedEvent, Error>>,
+) -> (Vec<RecordedEvent>, Option<Error>) {
+    let (mut read, mut error) = (Vec::new(), None);
+    for event in events {
+        assert!(error.is_none(), "it went on after {error:?}");
+        match event {
+            Ok(event) => read.push(event),
+            Err(met) => error = Some(met),
+        }
+    }
+    (read, error)
+}
+
+/// What is read is the right answer; or its beginning up to the damage, then an error that says where that is.
+fn judge(
+    (read, error): (Vec<RecordedEvent>, Option<Error>),
+    expected: &[RecordedEvent],
+    place: &str,
+    told: &str,
+) {
+    match error {
+        None => assert_eq!(read, expected, "{told}"),
+        Some(Error::Corruption { place: said, .. }) => {
+            assert!(said.contains(place), "{told}: damage in {place} was said to be in {said}");
+            assert!(expected.starts_with(&read), "{told}");
+        }
+        Some(error) => panic!("{told}: {error}"),
+    }
+}
+
+/// Every range, both ways, with small limits; it is an error exactly if the answer has a damaged event in it.
+fn ask_everything(
+    store: &Store,
+    whole: &[RecordedEvent],
+    hole: std::ops::RangeInclusive<u64>,
+    by_stream: bool,
+    told: &str,
+) {
+    let place = if by_stream { "family streams" } else { "family events" };
+    for backward in [false, true] {
+        for from in 1..=whole.len() + 1 {
+            let at = from as u64;
+            for limit in [1, 2, 4, usize::MAX] {
+                let mut expected: Vec<_> = if backward {
+                    whole[..from.min(whole.len())].iter().rev().cloned().collect()
+                } else {
+                    whole[from - 1..].to_vec()
+                };
+                expected.truncate(limit);
+                let limit = limit as u64;
+                let outcome = if by_stream {
+                    let events = store.read_stream(STREAM).from(version(at)).limit(limit);
+                    read(if backward { events.backward().iter() } else { events.iter() })
+                } else {
+                    let events = store.read_log().from(position(at)).limit(limit);
+                    read(if backward { events.backward().iter() } else { events.iter() })
+                };
+                let place_of = |event: &RecordedEvent| {
+                    if by_stream { event.version().get() } else { event.position().get() }
+                };
+                let is_hit = expected.iter().any(|event| hole.contains(&place_of(event)));
+                let told = format!("{told}: from {from}, backward {backward}, limit {limit}");
+                // Where a stream ends is not known if its last frame cannot be read.
+                let is_beyond = from > whole.len() && *hole.end() == whole.len() as u64;
+                assert!(is_beyond || outcome.1.is_some() == is_hit, "{told}: {:?}", outcome.1);
+                judge(outcome, &expected, place, &told);
+            }
+        }
+    }
+}
+
+/// Views of the past look for their end by a search over frames: it must end, and not step over a hole.
+fn ask_for_the_past(store: &Store, whole: &[RecordedEvent], told: &str) {
+    for up_to in 1..=FRAMES * FRAME * 3 + 1 {
+        let expected: Vec<_> =
+            whole.iter().filter(|event| event.position().get() <= up_to).cloned().collect();
+        let then = || store.read_stream(STREAM).as_of_position(position(up_to));
+        let told = format!("{told}: as of {up_to}");
+        judge(read(then().iter()), &expected, "family streams", &told);
+        let backward: Vec<_> = expected.iter().rev().cloned().collect();
+        judge(read(then().backward().iter()), &backward, "family streams", &told);
+    }
+    for last in 1..=whole.len() {
+        let then = || store.read_stream(STREAM).as_of_version(version(last as u64));
+        let expected = &whole[..last];
+        judge(read(then().iter()), expected, "family streams", told);
+        let backward: Vec<_> = expected.iter().rev().cloned().collect();
+        judge(read(then().backward().iter()), &backward, "family streams", told);
+    }
+}
+
+/// In `streams`. A stream that lost its very last frame looks like a shorter stream to whoever reads only it; that is for
+/// verify to find, which reads both families.
+#[test]
+fn a_damaged_frame_of_a_stream_is_met_by_whoever_reads_its_range_and_by_nobody_else() {
+    let (directory, path) = place();
+    let all = build(&path);
+    let whole: Vec<_> = all.iter().filter(|e| e.stream().as_str() == STREAM).cloned().collect();
+    for damage in DAMAGES {
+        for frame in 0..FRAMES {
+            if damage == Damage::Deleted && frame == FRAMES - 1 {
+                continue;
+            }
+            let told = format!("{damage:?} frame {frame}");
+            let damaged = directory.path().join(&told);
+            copy(&path, &damaged);
+            let first = 1 + frame * FRAME;
+            let other = stream_key(STREAM, 1 + (frame + 1) % FRAMES * FRAME);
+            edit(&damaged, "streams", &stream_key(STREAM, first), damage, &other);
+            let store = quick().open(&damaged).unwrap();
+            ask_everything(&store, &whole, first..=first + FRAME - 1, true, &told);
+            ask_for_the_past(&store, &whole, &told);
+            assert_eq!(log(&store), all, "{told}: the log itself is whole");
+            let tip = store.tip(&StreamId::new(STREAM).unwrap());
+            if frame == FRAMES - 1 {
+                assert!(matches!(tip, Err(Error::Corruption { .. })), "{told}: {tip:?}");
+                let append = store.append(STREAM, ExpectedVersion::Any, events(1));
+                assert!(append.unwrap_err().is_corruption(), "{told}");
+                let streams: Result<Vec<_>, _> = store.streams().iter().collect();
+                assert!(streams.unwrap_err().is_corruption(), "{told}");
+            } else {
+                assert_eq!(tip.unwrap(), Some(version(FRAMES * FRAME)), "{told}");
+            }
+        }
+    }
+}
+
+/// In `events`, in the middle of the log and at its beginning.
+#[test]
+fn a_damaged_frame_of_the_log_is_met_by_whoever_reads_its_range_and_by_nobody_else() {
+    let (directory, path) = place();
+    let all = build(&path);
+    for damage in DAMAGES {
+        for frame in [0, 1, 7, FRAMES * 3 - 1] {
+            let told = format!("{damage:?} frame {frame}");
+            let damaged = directory.path().join(&told);
+            copy(&path, &damaged);
+            let first = 1 + frame * FRAME;
+            let other = (1 + (frame + 1) % (FRAMES * 3) * FRAME).to_be_bytes();
+            edit(&damaged, "events", &first.to_be_bytes(), damage, &other);
+            let store = quick().open(&damaged).unwrap();
+            ask_everything(&store, &all, first..=first + FRAME - 1, false, &told);
+            let whole: Vec<_> = store.read_stream(STREAM).iter().map(Result::unwrap).collect();
+            assert_eq!(whole.len() as u64, FRAMES * FRAME, "{told}: the stream itself is whole");
+
+            let mut following = store.subscribe().start().unwrap();
+            for number in 1..first {
+                let delivery = following.next().unwrap();
+                assert!(matches!(delivery, Delivery::Event(e) if e.position().get() == number));
+            }
+            assert!(following.next().unwrap_err().is_corruption(), "{told}");
+            assert_eq!(following.next().unwrap(), Delivery::Ended);
+        }
+    }
+}
+
+/// The last frame is what the head is known from: a store that lost or cannot read it does not open.
+#[test]
+fn a_damaged_end_of_the_log_refuses_to_open() {
+    let (directory, path) = place();
+    let all = build(&path);
+    let last = all.last().unwrap().position().get();
+    let before = (last - 1) / FRAME * FRAME + 1 - FRAME;
+    for damage in DAMAGES {
+        for (family, key, other) in [
+            ("events", last.to_be_bytes().to_vec(), before.to_be_bytes().to_vec()),
+            ("streams", stream_key("z", 1), stream_key("a", 1)),
+        ] {
+            let damaged = directory.path().join(format!("{damage:?} {family}"));
+            copy(&path, &damaged);
+            edit(&damaged, family, &key, damage, &other);
+            for read_only in [true, false] {
+                let opened = quick().read_only(read_only).open(&damaged);
+                let refused = opened.unwrap_err();
+                assert!(refused.is_corruption(), "{damage:?} in {family}: {refused}");
+            }
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! Opening, sharing, closing: who keeps a store open, and what those get who do not.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use annals::prelude::*;
+
+use crate::support::{events, log, place, position, quick, version};
+
+#[test]
+fn everything_is_there_again_after_reopening() {
+    let (_directory, path) = place();
+    let store = quick().open(&path).unwrap();
+    let id = store.info().unwrap().store_id;
+    for round in 0..30_usize {
+        store
+            .append(format!("s-{}", round % 7), ExpectedVersion::Any, events(1 + round % 3))
+            .unwrap();
+    }
+    let (before, info) = (log(&store), store.info().unwrap());
+    store.close().unwrap();
+    for read_only in [true, false, true] {
+        let store = quick().read_only(read_only).open(&path).unwrap();
+        assert_eq!(log(&store), before);
+        let now = store.info().unwrap();
+        assert_eq!((now.store_id, now.head, now.streams), (id, info.head, info.streams));
+        assert_eq!((now.created_at, &now.path), (info.created_at, &path));
+        assert!(now.poisoned.is_none());
+    }
+}
+
+/// Waiting, reading, about to begin: a subscription of a closed store has ended, and everything else says why it fails.
+#[test]
+fn closing_ends_subscriptions_and_refuses_every_later_call() {
+    let (_directory, path) = place();
+    let store = quick().open(&path).unwrap();
+    store.append("a", ExpectedVersion::Any, events(3)).unwrap();
+    let mut waiting = store.subscribe().from_now().start().unwrap();
+    assert!(matches!(waiting.next().unwrap(), Delivery::CaughtUp(_)));
+    let mut reading = store.subscribe().start().unwrap();
+    let following = store.subscribe().start().unwrap().into_receiver(1).unwrap();
+    let subscribe = store.subscribe();
+    let mut iterator = store.read_log().iter();
+    let (read, other) = (store.read_stream("a"), store.clone());
+    let handle = store.handle();
+    let is_waiting = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let waiter = scope.spawn(|| {
+            is_waiting.store(true, Ordering::SeqCst);
+            waiting.next()
+        });
+        while !is_waiting.load(Ordering::SeqCst) {
+            thread::yield_now();
+        }
+        store.close().unwrap();
+        assert_eq!(waiter.join().unwrap().unwrap(), Delivery::Ended);
+    });
+    assert_eq!(waiting.next_timeout(Duration::ZERO).unwrap(), Delivery::Ended);
+    assert_eq!(reading.next().unwrap(), Delivery::Ended);
+    while following.recv().is_ok() {}
+
+    let stream = StreamId::new("a").unwrap();
+    let never = AtomicBool::new(false);
+    let closed = |error: Option<Error>| assert!(matches!(error, Some(Error::Closed)), "{error:?}");
+    closed(other.append("a", ExpectedVersion::Any, events(1)).err());
+    closed(other.head().err());
+    closed(other.tip(&stream).err());
+    closed(other.sync().err());
+    closed(other.info().err());
+    closed(other.list_streams(&annals::StreamsQuery::default()).err());
+    closed(handle.wait_past(None, None, &never).err());
+    closed(subscribe.start().err());
+    closed(iterator.next().and_then(Result::err));
+    assert!(iterator.next().is_none());
+    closed(read.first().err());
+    other.close().unwrap();
+    assert_eq!(log(&quick().open(&path).unwrap()).len(), 3);
+}
+
+/// Iterators and subscriptions are not owners: they do not hold the directory.
+#[test]
+fn dropping_the_last_store_releases_the_directory_whatever_still_reads() {
+    let (_directory, path) = place();
+    let store = quick().open(&path).unwrap();
+    store.append("a", ExpectedVersion::Any, events(3_000)).unwrap();
+    let mut iterator = store.read_log().iter();
+    assert_eq!(iterator.next().unwrap().unwrap().position(), position(1));
+    let mut following = store.subscribe().start().unwrap();
+    assert!(matches!(following.next().unwrap(), Delivery::Event(_)));
+    let channel = store.subscribe().start().unwrap().into_receiver(1).unwrap();
+    let shared: Arc<dyn EventStore> = Arc::new(store.clone());
+    drop(store);
+    assert_eq!(shared.head().unwrap(), Some(position(3_000)), "a clone owns it as well");
+    drop(shared);
+
+    let store = quick().open(&path).unwrap();
+    store.append("a", ExpectedVersion::Any, events(1)).unwrap();
+    // What was fetched already may still come; then it says what happened, and never anything of the new store.
+    let rest: Vec<_> = iterator.collect();
+    assert!(matches!(rest.last(), Some(Err(Error::Closed))));
+    assert!(rest.len() < 3_000);
+    let rest = following.map(|event| event.unwrap().position().get());
+    assert!(rest.max() < Some(3_000));
+    while channel.recv().is_ok() {}
+    drop(channel);
+    assert_eq!(store.head().unwrap(), Some(position(3_001)));
+}
+
+#[test]
+fn clones_are_one_store() {
+    let (_directory, path) = place();
+    let store = quick().open(&path).unwrap();
+    let other = store.clone();
+    let mut following = other.subscribe().start().unwrap();
+    let appended = store.append("a", ExpectedVersion::NoStream, events(1)).unwrap();
+    assert_eq!(other.head().unwrap(), Some(appended.last_position()));
+    assert!(matches!(following.next().unwrap(), Delivery::Event(_)));
+    drop(store);
+    other.append("a", ExpectedVersion::Exact(version(1)), events(1)).unwrap();
+    assert_eq!(log(&other).len(), 2);
+}
+
+/// A store that is open for reading only takes nothing, and readers do not shut each other out.
+#[test]
+fn a_store_open_for_reading_only_refuses_appends() {
+    let (_directory, path) = place();
+    quick().open(&path).unwrap().append("a", ExpectedVersion::Any, events(2)).unwrap();
+    let reader = quick().read_only(true).open(&path).unwrap();
+    let second = quick().read_only(true).open(&path).unwrap();
+    let refused = reader.append("a", ExpectedVersion::Any, events(1)).unwrap_err();
+    assert!(matches!(refused, Error::ReadOnly));
+    assert!(matches!(second.sync(), Err(Error::ReadOnly)));
+    assert_eq!(log(&reader), log(&second));
+    assert_eq!(reader.info().unwrap().streams, 1);
+    assert!(matches!(Store::open(&path), Err(Error::AlreadyOpen { .. })));
+    reader.close().unwrap();
+    second.close().unwrap();
+    quick().open(&path).unwrap().append("a", ExpectedVersion::Any, events(1)).unwrap();
+}
+
+/// Recorded-at never goes back along the log, and the store says that the clock did.
+#[test]
+fn a_clock_that_was_set_back_is_clamped_and_reported() {
+    let (_directory, path) = place();
+    let now = Arc::new(AtomicI64::new(5_000_000));
+    let clock = now.clone();
+    let options = quick().clock(move || Timestamp::from_micros(clock.load(Ordering::SeqCst)));
+    let store = options.clone().open(&path).unwrap();
+    assert_eq!(store.info().unwrap().clock_behind, None);
+    store.append("a", ExpectedVersion::Any, events(1)).unwrap();
+    now.store(2_000_000, Ordering::SeqCst);
+    store.append("b", ExpectedVersion::Any, events(2)).unwrap();
+    drop(store);
+    let store = options.clone().open(&path).unwrap();
+    assert_eq!(store.info().unwrap().clock_behind, Some(Duration::from_secs(3)));
+    store.append("a", ExpectedVersion::Any, events(1)).unwrap();
+    now.store(6_000_000, Ordering::SeqCst);
+    store.append("a", ExpectedVersion::Any, events(1)).unwrap();
+    let times = log(&store);
+    let times: Vec<_> = times.iter().map(|event| event.recorded_at().as_micros()).collect();
+    assert_eq!(times, [5_000_000, 5_000_000, 5_000_000, 5_000_000, 6_000_000]);
+    drop(store);
+    assert_eq!(options.open(&path).unwrap().info().unwrap().clock_behind, None);
+}
+
+/// It is the limits of the store that count, and they may be lowered without hiding what was written before.
+#[test]
+fn lower_limits_refuse_appends_and_never_reads() {
+    let (_directory, path) = place();
+    quick().open(&path).unwrap().append("a", ExpectedVersion::Any, events(50)).unwrap();
+    let limits = annals::Limits::default().append_events_max(10).payload_len_max(1);
+    let store = quick().limits(limits).open(&path).unwrap();
+    assert_eq!(log(&store).len(), 50);
+    let refused = store.append("a", ExpectedVersion::Any, events(11)).unwrap_err();
+    assert!(matches!(refused, Error::LimitExceeded(_)));
+    store.append("a", ExpectedVersion::Any, events(9)).unwrap();
+    let beyond = annals::Limits::default().payload_len_max(usize::MAX);
+    let refused = quick().limits(beyond).open(path.with_extension("other"));
+    assert!(matches!(refused, Err(Error::LimitExceeded(_))));
+    assert!(!path.with_extension("other").exists());
+}

@@ -1,0 +1,257 @@
+//! What is refused at the door: with a typed error, and without changing one byte of the directory.
+
+use std::fs;
+use std::path::Path;
+
+use annals::prelude::*;
+
+use crate::support::{copy, events, fingerprint, log, place, position, quick};
+
+type Prepare = fn(&Path);
+type IsIt = fn(&Error) -> bool;
+
+/// Opening fails as it should, for writing and for reading, and leaves everything as it was.
+fn refuses(path: &Path, told: &str, is_it: IsIt) {
+    for read_only in [false, true, false] {
+        let before = fingerprint(path);
+        let refused = quick().read_only(read_only).open(path).unwrap_err();
+        assert!(is_it(&refused), "{told}, read only {read_only}: {refused:?}");
+        let after = fingerprint(path);
+        let changed: Vec<_> = before
+            .keys()
+            .chain(after.keys())
+            .filter(|file| before.get(*file) != after.get(*file))
+            .collect();
+        assert!(changed.is_empty(), "{told}, read only {read_only}: changed {changed:?}");
+    }
+}
+
+/// A closed store of some streams.
+fn build(path: &Path) {
+    let store = quick().memtable_bytes(1).open(path).unwrap();
+    for round in 0..20 {
+        store.append(format!("s-{}", round % 3), ExpectedVersion::Any, events(3)).unwrap();
+    }
+    store.close().unwrap();
+}
+
+fn flip(path: &Path, at: usize) {
+    let mut bytes = fs::read(path).unwrap();
+    bytes[at] ^= 1;
+    fs::write(path, bytes).unwrap();
+}
+
+/// The file `STORE` as a later version of annals would write it.
+fn from_the_future(path: &Path) {
+    let mut bytes = fs::read(path.join("STORE")).unwrap();
+    bytes[11] = 2;
+    let body = bytes.len() - 4;
+    let crc = crc32fast::hash(&bytes[..body]).to_be_bytes();
+    bytes[body..].copy_from_slice(&crc);
+    fs::write(path.join("STORE"), bytes).unwrap();
+}
+
+fn tables(path: &Path) -> Vec<std::path::PathBuf> {
+    let entries = fs::read_dir(path.join("db")).unwrap().map(|entry| entry.unwrap().path());
+    let mut tables: Vec<_> =
+        entries.filter(|path| path.extension().is_some_and(|e| e == "sst")).collect();
+    tables.sort();
+    tables
+}
+
+fn remove(path: &Path, file: &str) {
+    fs::remove_file(path.join(file)).unwrap();
+}
+
+fn other_store(path: &Path) -> std::path::PathBuf {
+    let other = path.with_extension("other");
+    build(&other);
+    other
+}
+
+fn replace_by_anothers(path: &Path, file: &str) {
+    fs::copy(other_store(path).join(file), path.join(file)).unwrap();
+}
+
+const IS_CORRUPTION: IsIt = |error| matches!(error, Error::Corruption { .. });
+const IS_NOT_A_STORE: IsIt = |error| matches!(error, Error::NotAStore { .. });
+
+#[test]
+fn a_store_whose_files_are_missing_damaged_or_foreign_is_refused_unchanged() {
+    let unsupported: IsIt =
+        |error| matches!(error, Error::UnsupportedFormat { found: 2, supported: 1, .. });
+    let table: [(&str, Prepare, IsIt); 16] = [
+        ("STORE missing", |path| remove(path, "STORE"), IS_CORRUPTION),
+        (
+            "STORE cut short",
+            |path| fs::write(path.join("STORE"), b"annals\r\n\0\0\0\x01").unwrap(),
+            IS_CORRUPTION,
+        ),
+        ("STORE empty", |path| fs::write(path.join("STORE"), b"").unwrap(), IS_NOT_A_STORE),
+        ("STORE damaged", |path| flip(&path.join("STORE"), 20), IS_CORRUPTION),
+        (
+            "STORE foreign",
+            |path| fs::write(path.join("STORE"), b"#!/bin/sh").unwrap(),
+            IS_NOT_A_STORE,
+        ),
+        ("STORE of a later format", from_the_future, unsupported),
+        ("STORE of another store", |path| replace_by_anothers(path, "STORE"), IS_CORRUPTION),
+        ("CURRENT missing", |path| remove(path, "db/CURRENT"), IS_CORRUPTION),
+        ("CURRENT empty", |path| fs::write(path.join("db/CURRENT"), b"").unwrap(), IS_CORRUPTION),
+        ("db missing", |path| fs::remove_dir_all(path.join("db")).unwrap(), IS_CORRUPTION),
+        (
+            "db of another store",
+            |path| {
+                fs::remove_dir_all(path.join("db")).unwrap();
+                copy(&other_store(path).join("db"), &path.join("db"));
+            },
+            IS_CORRUPTION,
+        ),
+        ("watermark missing", |path| remove(path, "watermark"), IS_CORRUPTION),
+        (
+            "watermark damaged in both halves",
+            |path| {
+                flip(&path.join("watermark"), 20);
+                flip(&path.join("watermark"), 512 + 20);
+            },
+            IS_CORRUPTION,
+        ),
+        (
+            "watermark of another store",
+            |path| replace_by_anothers(path, "watermark"),
+            IS_CORRUPTION,
+        ),
+        ("a table missing", |path| fs::remove_file(&tables(path)[0]).unwrap(), IS_CORRUPTION),
+        (
+            "a table cut short",
+            |path| {
+                let table = tables(path).remove(0);
+                let bytes = fs::read(&table).unwrap();
+                fs::write(table, &bytes[..bytes.len() / 2]).unwrap();
+            },
+            IS_CORRUPTION,
+        ),
+    ];
+    let (directory, path) = place();
+    build(&path);
+    for (told, prepare, is_it) in table {
+        let damaged = directory.path().join(told);
+        copy(&path, &damaged);
+        prepare(&damaged);
+        refuses(&damaged, told, is_it);
+    }
+    assert_eq!(log(&quick().open(&path).unwrap()).len(), 60, "the undamaged one opens");
+}
+
+#[test]
+fn what_is_not_a_store_does_not_become_one() {
+    let (directory, path) = place();
+    fs::write(&path, b"a file").unwrap();
+    refuses(&path, "a file", IS_NOT_A_STORE);
+    refuses(&path.join("below"), "below a file", |error| {
+        matches!(error, Error::NotAStore { .. } | Error::Storage { .. })
+    });
+    let foreign = directory.path().join("foreign");
+    fs::create_dir_all(foreign.join("photos")).unwrap();
+    fs::write(foreign.join("letter.txt"), b"dear").unwrap();
+    refuses(&foreign, "a directory of somebody else's", IS_NOT_A_STORE);
+}
+
+/// Neither a reader nor a writer that was told not to.
+#[test]
+fn only_a_writer_creates_a_store() {
+    let (directory, missing) = place();
+    let empty = directory.path().join("empty");
+    fs::create_dir(&empty).unwrap();
+    for options in [quick().read_only(true), quick().create(false)] {
+        for path in [&missing, &empty] {
+            let before = fingerprint(directory.path());
+            let refused = options.clone().open(path).unwrap_err();
+            assert!(IS_NOT_A_STORE(&refused), "{refused}");
+            assert_eq!(fingerprint(directory.path()), before);
+        }
+    }
+    for path in [missing, empty] {
+        quick().open(&path).unwrap().append("a", ExpectedVersion::Any, events(1)).unwrap();
+        assert_eq!(log(&quick().read_only(true).open(&path).unwrap()).len(), 1);
+    }
+}
+
+#[test]
+fn a_store_that_is_open_is_not_opened_again() {
+    let (_directory, path) = place();
+    let store = quick().open(&path).unwrap();
+    store.append("a", ExpectedVersion::Any, events(3)).unwrap();
+    refuses(&path, "open elsewhere", |error| matches!(error, Error::AlreadyOpen { .. }));
+    store.append("a", ExpectedVersion::Any, events(1)).unwrap();
+    assert_eq!(log(&store).len(), 4, "the first one goes on");
+}
+
+/// The directory as a power cut leaves it, with the write-ahead log cut wherever one likes: acknowledged `Sync` events are
+/// missed (G11), the tail of `Buffered` ones is not (G5, G10).
+#[test]
+fn a_write_ahead_log_that_lost_acknowledged_events_is_refused_unchanged() {
+    let (directory, path) = place();
+    let store = quick().open(&path).unwrap();
+    for _ in 0..10 {
+        let append = Append::new().to("a", ExpectedVersion::Any, events(2));
+        store.submit(append.durability(Durability::Sync)).unwrap();
+    }
+    let newest_log = |path: &Path| {
+        let entries = fs::read_dir(path.join("db")).unwrap().map(|entry| entry.unwrap().path());
+        entries.filter(|path| path.extension().is_some_and(|e| e == "log")).max().unwrap()
+    };
+    let durable_len = usize::try_from(fs::metadata(newest_log(&path)).unwrap().len()).unwrap();
+    for _ in 0..10 {
+        store.append("b", ExpectedVersion::Any, events(2)).unwrap();
+    }
+    let all = log(&store);
+    let crashed = directory.path().join("crashed");
+    copy(&path, &crashed);
+    let bytes = fs::read(newest_log(&crashed)).unwrap();
+    assert!(bytes.len() > durable_len && durable_len > 1_000);
+    for cut in [0, 1, 7, durable_len / 3, durable_len / 2, durable_len - 1, durable_len]
+        .into_iter()
+        .chain([
+            durable_len + 1,
+            usize::midpoint(durable_len, bytes.len()),
+            bytes.len() - 1,
+            bytes.len(),
+        ])
+    {
+        let cut_short = directory.path().join(format!("cut-{cut}"));
+        copy(&crashed, &cut_short);
+        fs::write(newest_log(&cut_short), &bytes[..cut]).unwrap();
+        if cut < durable_len {
+            refuses(&cut_short, &format!("cut at {cut}"), |error| {
+                matches!(error, Error::HistoryLost { expected_at_least, found }
+                    if *expected_at_least == position(20) && *found < Some(position(20)))
+            });
+        } else {
+            let store = quick().open(&cut_short).unwrap();
+            let found = log(&store);
+            assert!(found.len() >= 20 && found.len().is_multiple_of(2), "{} of {cut}", found.len());
+            assert_eq!(found, all[..found.len()], "a prefix of commit order");
+            assert_eq!(found.len() == all.len(), cut == bytes.len());
+            store.append("c", ExpectedVersion::NoStream, events(1)).unwrap();
+        }
+    }
+}
+
+/// A store that nobody has changed since, and one that lost a suffix of it: the watermark tells them apart.
+#[test]
+fn an_older_copy_of_the_database_is_refused_as_lost_history() {
+    let (directory, path) = place();
+    let old = directory.path().join("old");
+    build(&path);
+    copy(&path, &old);
+    let store = quick().open(&path).unwrap();
+    store.append("s-1", ExpectedVersion::Any, events(5)).unwrap();
+    store.close().unwrap();
+    fs::remove_dir_all(path.join("db")).unwrap();
+    copy(&old.join("db"), &path.join("db"));
+    refuses(&path, "db rolled back", |error| {
+        matches!(error, Error::HistoryLost { expected_at_least, found }
+            if *expected_at_least == position(65) && *found == Some(position(60)))
+    });
+}

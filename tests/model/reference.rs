@@ -1,0 +1,205 @@
+//! The reference: a plain list of events, and every question a filter over it. It shares no code with the stores.
+
+use std::collections::BTreeMap;
+
+use annals::prelude::*;
+
+use crate::ops::{AsOf, Ask, Start};
+use crate::{STREAMS, TYPES};
+
+/// An event as the reference knows it.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Fact {
+    pub(crate) id: EventId,
+    pub(crate) event_type: String,
+    pub(crate) payload: Vec<u8>,
+    pub(crate) stream: String,
+    pub(crate) version: u64,
+    pub(crate) position: u64,
+    pub(crate) time: i64,
+    pub(crate) commit: (u64, u64),
+}
+
+impl From<RecordedEvent> for Fact {
+    fn from(event: RecordedEvent) -> Self {
+        Self {
+            id: event.id(),
+            event_type: event.event_type().to_string(),
+            payload: event.payload().to_vec(),
+            stream: event.stream().to_string(),
+            version: event.version().get(),
+            position: event.position().get(),
+            time: event.recorded_at().as_micros(),
+            commit: (event.commit().start().get(), event.commit().end().get()),
+        }
+    }
+}
+
+/// An append as it is given: what is expected of each stream, and the events in order, each with its stream.
+#[derive(Debug, Clone)]
+pub(crate) struct Call {
+    pub(crate) expected: Vec<(&'static str, ExpectedVersion)>,
+    pub(crate) events: Vec<(&'static str, NewEvent)>,
+}
+
+/// What an append comes to.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Outcome {
+    /// The positions and whether it is a retry.
+    Done(Vec<u64>, bool),
+    Conflict(String, Option<u64>),
+    Partial,
+    TooEarly,
+    Invalid,
+}
+
+/// How a retry of one stream's part would be found.
+#[derive(PartialEq)]
+enum Again {
+    Not,
+    Some,
+    All(Vec<u64>),
+}
+
+#[derive(Default)]
+pub(crate) struct Reference {
+    pub(crate) log: Vec<Fact>,
+}
+
+impl Reference {
+    fn of<'a>(&'a self, stream: &'a str) -> impl DoubleEndedIterator<Item = &'a Fact> + Clone {
+        self.log.iter().filter(move |fact| fact.stream == stream)
+    }
+
+    pub(crate) fn tip(&self, stream: &str) -> Option<u64> {
+        self.of(stream).next_back().map(|fact| fact.version)
+    }
+
+    /// The rule of retries, in the words of the documentation: the same events stand after `Exact`'s version, at the start
+    /// for `NoStream`, at the very end for the others, where the end must be one of them.
+    fn again(&self, stream: &str, expected: ExpectedVersion, ids: &[EventId]) -> Again {
+        let there: Vec<&Fact> = self.of(stream).collect();
+        let from = match expected {
+            ExpectedVersion::NoStream => 0,
+            ExpectedVersion::Exact(version) => usize::try_from(version.get()).unwrap(),
+            _ => {
+                if there.last().is_none_or(|last| !ids.contains(&last.id)) {
+                    return Again::Not;
+                }
+                match there.len().checked_sub(ids.len()) {
+                    Some(from) => from,
+                    None => return Again::Some,
+                }
+            }
+        };
+        let place: Vec<_> = there.iter().skip(from).take(ids.len()).collect();
+        if place.iter().map(|fact| fact.id).eq(ids.iter().copied()) {
+            Again::All(place.iter().map(|fact| fact.position).collect())
+        } else if place.iter().any(|fact| ids.contains(&fact.id)) {
+            Again::Some
+        } else {
+            Again::Not
+        }
+    }
+
+    pub(crate) fn append(&mut self, call: &Call, clock: i64) -> Outcome {
+        if call.events.is_empty() {
+            return Outcome::Invalid;
+        }
+        let mut found: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
+        let (mut written, mut is_partial) = (0, false);
+        for (stream, expected) in &call.expected {
+            let own = call.events.iter().filter(|(of, _)| of == stream);
+            let ids: Vec<EventId> = own.map(|(_, event)| event.id()).collect();
+            if ids.is_empty() {
+                continue;
+            }
+            written += 1;
+            match self.again(stream, *expected, &ids) {
+                Again::Not => {}
+                Again::Some => is_partial = true,
+                Again::All(positions) => drop(found.insert(stream, positions)),
+            }
+        }
+        if found.len() == written && !is_partial {
+            let positions = call.events.iter().map(|(of, _)| found.get_mut(of).unwrap().remove(0));
+            return Outcome::Done(positions.collect(), true);
+        }
+        if is_partial || !found.is_empty() {
+            return Outcome::Partial;
+        }
+        for (stream, expected) in &call.expected {
+            let tip = self.tip(stream);
+            let is_met = match expected {
+                ExpectedVersion::Any => true,
+                ExpectedVersion::NoStream => tip.is_none(),
+                ExpectedVersion::StreamExists => tip.is_some(),
+                ExpectedVersion::Exact(version) => tip == Some(version.get()),
+            };
+            if !is_met {
+                return Outcome::Conflict((*stream).to_owned(), tip);
+            }
+        }
+        self.add(call, clock)
+    }
+
+    fn add(&mut self, call: &Call, clock: i64) -> Outcome {
+        let last = self.log.last().map_or(i64::MIN, |fact| fact.time);
+        let first = self.log.len() as u64 + 1;
+        let given = call.events[0].1.get_recorded_at();
+        if given.is_some_and(|given| given.as_micros() < last) {
+            return Outcome::TooEarly;
+        }
+        let end = first + call.events.len() as u64 - 1;
+        for (position, (stream, event)) in (first..).zip(&call.events) {
+            let version = self.tip(stream).map_or(1, |tip| tip + 1);
+            let given = event.get_recorded_at().map(Timestamp::as_micros);
+            self.log.push(Fact {
+                id: event.id(),
+                event_type: event.event_type().to_string(),
+                payload: event.payload().to_vec(),
+                stream: (*stream).to_owned(),
+                version,
+                position,
+                time: given.unwrap_or_else(|| last.max(clock)),
+                commit: (first, end),
+            });
+        }
+        Outcome::Done((first..=end).collect(), false)
+    }
+
+    pub(crate) fn read(&self, ask: &Ask, clock: i64) -> Vec<Fact> {
+        let place = |fact: &Fact| if ask.stream.is_some() { fact.version } else { fact.position };
+        let is_wanted = |fact: &&Fact| {
+            let in_scope = if let Some(stream) = ask.stream {
+                fact.stream == STREAMS[stream]
+            } else {
+                // Only a read of the log takes these.
+                let category = fact.stream.split('-').next();
+                ask.category.is_none_or(|wanted| category == Some(wanted))
+                    && ask.prefix.is_none_or(|prefix| fact.stream.starts_with(prefix))
+            };
+            let is_begun = match (ask.start, ask.backward) {
+                (Start::Beginning, _) => true,
+                (Start::From(from), false) => place(fact) >= from,
+                (Start::From(from), true) => place(fact) <= from,
+                (Start::After(after), false) => place(fact) > after,
+                (Start::After(after), true) => place(fact) < after,
+            };
+            let was_there = match ask.as_of {
+                AsOf::Position(position) => fact.position <= position,
+                AsOf::Version(version) => ask.stream.is_none() || fact.version <= version,
+                AsOf::Time(before) => fact.time <= clock - before,
+                AsOf::Now => true,
+            };
+            let is_of_type = ask.types == 0 || TYPES[..ask.types].contains(&&*fact.event_type);
+            in_scope && is_begun && was_there && is_of_type
+        };
+        let mut facts: Vec<Fact> = self.log.iter().filter(is_wanted).cloned().collect();
+        if ask.backward {
+            facts.reverse();
+        }
+        facts.truncate(ask.limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap()));
+        facts
+    }
+}
