@@ -34,31 +34,28 @@ fn main() -> ExitCode {
 }
 
 fn convert(repository: &str, mut out: impl Write) -> Result<(), Box<dyn Error>> {
-    let (is_repository, _) = git(repository, &["rev-parse", "--git-dir"])?;
-    if !is_repository {
-        return Err(format!("{repository} is not a git repository").into());
-    }
-    let (has_commits, _) = git(repository, &["rev-parse", "--verify", "--quiet", "HEAD"])?;
-    if !has_commits {
-        return Err(
-            format!("{repository} has no commits yet: there is no history to convert").into()
-        );
+    git(repository, &["rev-parse", "--git-dir"])?;
+    if git(repository, &["rev-parse", "--verify", "HEAD"]).is_err() {
+        let refused = "has no commits yet: there is no history to convert";
+        return Err(format!("{repository} {refused}").into());
     }
     let log = ["log", "--reverse", "-z", "--no-renames", "--name-status", "--no-color", FORMAT];
-    let (succeeded, history) = git(repository, &log)?;
-    if !succeeded {
-        return Err(format!("git log failed in {repository}").into());
-    }
+    let history = git(repository, &log)?;
     for event in Events::of(&history) {
         writeln!(out, "{event}")?;
     }
     Ok(out.flush()?)
 }
 
-fn git(repository: &str, arguments: &[&str]) -> Result<(bool, Vec<u8>), Box<dyn Error>> {
+/// What git prints, or what it complains of.
+fn git(repository: &str, arguments: &[&str]) -> Result<Vec<u8>, Box<dyn Error>> {
     let run = Command::new("git").arg("-C").arg(repository).args(arguments).output();
     let output = run.map_err(|error| format!("git cannot be run: {error}"))?;
-    Ok((output.status.success(), output.stdout))
+    if output.status.success() {
+        return Ok(output.stdout);
+    }
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    Err(format!("git, in {repository}: {}", complaint.trim()).into())
 }
 
 /// Walks the NUL-separated fields of `git log`.
