@@ -199,6 +199,7 @@ fn re_exports(lib: &Source) -> BTreeMap<String, String> {
         }
         for name in list.split(['{', '}', ',']).map(str::trim).filter(|name| !name.is_empty()) {
             let name = name.split_once(" as ").map_or(name, |(_, name)| name);
+            let name = name.rsplit("::").next().unwrap();
             names.insert(name.to_owned(), module.to_owned());
         }
     }
