@@ -2,7 +2,7 @@
 
 # Which repository `make demo` reads.
 REPO ?= .
-# Where it puts the events. `make demo` again adds only what is new.
+# Where it puts the events. `make demo` again adds only what is new, if the history grew at its end alone.
 STORE ?= history.annals
 
 # One selection of features and targets for everything, so that RocksDB is compiled once.
@@ -19,7 +19,7 @@ demo: build
 	$(ANNALS) import --clamp-times "$(STORE)" "$$lines"; \
 	echo "-- verify"; $(ANNALS) verify "$(STORE)"; \
 	echo "-- stat"; $(ANNALS) stat "$(STORE)"; \
-	echo "-- log, the first ten events"; $(ANNALS) log "$(STORE)" | head -n 10
+	echo "-- log, the first ten events"; $(ANNALS) log "$(STORE)" --limit 10
 
 # The command line and the converter, with the dependencies of the tests beside them: see SELECT.
 build: setup

@@ -38,8 +38,8 @@ pub trait EventStore: Send + Sync {
     ///
     /// Where the events to be written already stand at exactly the place that was asked for (after `Exact`'s version,
     /// at the start for `NoStream`; at the very end of the stream for `Any` and `StreamExists`), the call is a retry:
-    /// it is acknowledged again with the original places, and writes nothing. With `Any` and `StreamExists` a retry is no
-    /// longer recognised once somebody else has appended to the stream.
+    /// it is acknowledged again with the original places, and writes nothing. With `Any` and `StreamExists` a retry is
+    /// no longer recognised once somebody else has appended to the stream.
     ///
     /// # Errors
     /// [`WrongExpectedVersion`](crate::Error::WrongExpectedVersion), [`PartialRetry`](crate::Error::PartialRetry),
