@@ -8,6 +8,7 @@
 use std::error::Error;
 use std::io::{self, BufWriter, ErrorKind, Write};
 use std::process::{Command, ExitCode};
+use std::slice::Split;
 
 use annals::limits::STREAM_ID_LEN_MAX;
 use serde_json::{Value, json};
@@ -58,24 +59,26 @@ fn git(repository: &str, arguments: &[&str]) -> Result<Vec<u8>, Box<dyn Error>> 
     Err(format!("git, in {repository}: {}", complaint.trim()).into())
 }
 
+type IsNul = fn(&u8) -> bool;
+
 /// Walks the NUL-separated fields of `git log`.
 struct Events<'a> {
-    fields: std::iter::Peekable<std::slice::Split<'a, u8, fn(&u8) -> bool>>,
+    fields: Split<'a, u8, IsNul>,
     hash: String,
     time: String,
 }
 
 impl<'a> Events<'a> {
     fn of(history: &'a [u8]) -> Self {
-        let is_nul: fn(&u8) -> bool = |byte| *byte == 0;
-        Self { fields: history.split(is_nul).peekable(), hash: String::new(), time: String::new() }
+        let is_nul: IsNul = |byte| *byte == 0;
+        Self { fields: history.split(is_nul), hash: String::new(), time: String::new() }
     }
 
     fn field(&mut self) -> Option<String> {
         self.fields.next().map(|field| String::from_utf8_lossy(field).into_owned())
     }
 
-    fn event(&self, stream: String, event_type: &str, data: Value) -> Value {
+    fn event(&self, stream: &str, event_type: &str, data: &Value) -> Value {
         json!({
             "stream": stream,
             "type": event_type,
@@ -103,13 +106,13 @@ impl Iterator for Events<'_> {
             };
             let path = self.field()?;
             let data = json!({ "commit": self.hash, "path": path });
-            return Some(self.event(stream_id("file", &path), event_type, data));
+            return Some(self.event(&stream_id("file", &path), event_type, &data));
         }
         self.hash = first;
         self.time = self.field()?;
         let (name, email, subject) = (self.field()?, self.field()?, self.field()?);
         let data = json!({ "commit": self.hash, "author": name, "subject": subject });
-        Some(self.event(stream_id("author", &email), "Committed", data))
+        Some(self.event(&stream_id("author", &email), "Committed", &data))
     }
 }
 

@@ -1,6 +1,8 @@
 //! The rules of the tree, checked on its text: which module may know which, where each library may be used, how long
 //! things may get. docs/ARCHITECTURE.md says why. Nothing of the crate is linked here, so this runs at once.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -413,10 +415,10 @@ fn every_guarantee_that_is_held_is_cited_by_a_test() {
         in_tests || path.starts_with(root.join("src/testing"))
     };
     let tests = tests.into_iter().filter(|path| path.extension().is_some_and(|e| e == "rs"));
-    let texts: Vec<_> = tests.filter(is_test).map(|p| fs::read_to_string(p).unwrap()).collect();
+    let citing: Vec<_> = tests.filter(is_test).map(|p| fs::read_to_string(p).unwrap()).collect();
     let is_cited = |number: u32| {
         let id = format!("G{number}");
-        texts.iter().any(|text| {
+        citing.iter().any(|text| {
             names_after(text, &id).any(|(_, rest)| !rest.starts_with(|c: char| c.is_alphanumeric()))
         })
     };
