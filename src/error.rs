@@ -114,7 +114,8 @@ pub enum Error {
         /// The newest known.
         supported: u64,
     },
-    /// Bytes on disk are not what they were when they were written (G8). Run verify for the whole extent; restore a backup.
+    /// Bytes on disk are not what they were when they were written (G8). Run verify for the whole extent; restore a
+    /// backup.
     #[error("damaged data in {place}: found {found}, expected {expected}; restore a backup")]
     Corruption {
         /// Which file, or which family and key.

@@ -1,4 +1,54 @@
 //! **annals** is the embedded event store: one crate, one directory, no server.
+//!
+//! An application appends immutable events to streams, reads them back, follows the whole history in order, and finds
+//! everything again after a restart or a crash.
+//!
+//! ```
+//! # let directory = tempfile::tempdir().unwrap();
+//! # let path = directory.path().join("bank.annals");
+//! use annals::prelude::*;
+//!
+//! let store = Store::open(&path)?;
+//! let appended = store.append(
+//!     "account-123",
+//!     ExpectedVersion::NoStream,
+//!     [NewEvent::json("AccountOpened", &"Ada")?, NewEvent::json("MoneyDeposited", &1_000)?],
+//! )?;
+//!
+//! // A stream, in order.
+//! let balance: u64 = store
+//!     .read_stream("account-123")
+//!     .types(["MoneyDeposited"])
+//!     .iter()
+//!     .map(|event| event?.json::<u64>())
+//!     .sum::<annals::Result<_>>()?;
+//! assert_eq!(balance, 1_000);
+//!
+//! // Everything of a category, from the beginning, then live.
+//! let mut following = store.subscribe().category("account").start()?;
+//! assert!(matches!(following.next()?, Delivery::Event(event) if event.position() == Position::FIRST));
+//!
+//! // What was decided on an older version is refused.
+//! let late = [NewEvent::json("MoneyWithdrawn", &200)?];
+//! let refused = store.append("account-123", ExpectedVersion::Exact(Version::FIRST), late);
+//! assert!(refused.unwrap_err().is_conflict());
+//! assert_eq!(store.head()?, Some(appended.last_position()));
+//! # Ok::<(), annals::Error>(())
+//! ```
+//!
+//! # Where to look
+//!
+//! | to | see |
+//! |---|---|
+//! | open a store | [`Store::open`], [`StoreOptions`], [`Durability`] |
+//! | append to one stream | [`EventStoreExt::append`], [`ExpectedVersion`], [`NewEvent`] |
+//! | append to several, all or nothing | [`Append`], [`EventStore::submit`] |
+//! | read a stream, the log, the past | [`EventStoreExt::read_stream`], [`EventStoreExt::read_log`], [`Read`] |
+//! | follow what happens | [`EventStoreExt::subscribe`], [`Subscription`] |
+//! | test without a disk | [`MemoryStore`] |
+//! | write for any store | [`EventStore`], [`EventStoreExt`] |
+//! | act on an error | [`Error`] |
+//! | know what may be relied on | `docs/GUARANTEES.md`: the numbers G1 to G13 stand all over this documentation |
 
 // The order of these lines is the architecture: a module imports only modules above it.
 
@@ -60,3 +110,8 @@ pub mod prelude {
         Position, RecordedEvent, Store, StreamId, Timestamp, Version,
     };
 }
+
+/// Compiles the example of README.md.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -22,8 +22,8 @@ use crate::options::Clock;
 /// How many events a page looks at, matching or not.
 const PAGE_EVENTS_MAX: usize = 1_024;
 
-/// A store in memory: all that [`Store`](crate::Store) promises but for what survives. Clones share it; it stays open until
-/// [`MemoryStore::close`].
+/// A store in memory: all that [`Store`](crate::Store) promises but for what survives. Clones share it; it stays open
+/// until [`MemoryStore::close`].
 ///
 /// ```
 /// use annals::prelude::*;

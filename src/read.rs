@@ -22,7 +22,8 @@ const PAGE_LEN_TARGET: usize = 256 * 1024;
 const PAGE_LEN_KEPT: usize = 1024 * 1024;
 
 thread_local! {
-    /// The buffer of this thread's last page, for its next one. A visitor that reads in turn finds none, and makes its own.
+    /// The buffer of this thread's last page, for its next one. A visitor that reads in turn finds none, and makes its
+    /// own.
     static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
@@ -226,7 +227,8 @@ fn check_ends_below(disk: &Disk, stream: &StreamId, version: Version) -> Result<
     ))
 }
 
-/// The frame of a stream that holds this version, or the last one below it: its first and last version and its position.
+/// The frame of a stream that holds this version, or the last one below it: its first and last version and its
+/// position.
 fn frame_at(
     disk: &Disk,
     stream: &StreamId,

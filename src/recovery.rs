@@ -1,8 +1,8 @@
 //! Opening: hold the directory, judge it, find the head, check what must be true, or refuse with a typed error.
 //!
-//! The database is first opened without changing it and compared with the watermark: a writing open of a log that was cut
-//! would delete the evidence, and one of any other damage would rewrite files of a store that is then refused. The head is
-//! the last frame's; no history is scanned.
+//! The database is first opened without changing it and compared with the watermark: a writing open of a log that was
+//! cut would delete the evidence, and one of any other damage would rewrite files of a store that is then refused. The
+//! head is the last frame's; no history is scanned.
 
 use std::path::Path;
 use std::time::Duration;

@@ -1,8 +1,9 @@
 //! [`Store`]: the one public door of the embedded engine. It composes what is below and holds no logic of its own.
 //!
-//! Owners and readers are told apart: clones of a [`Store`] own it; iterators and subscriptions hold only its engine. When
-//! the last owner goes, or [`Store::close`] is called, the store closes: waiting calls end, pages and commits under way are
-//! finished, everything is moved into table files, the lock is let go. What survives gets [`Error::Closed`].
+//! Owners and readers are told apart: clones of a [`Store`] own it; iterators and subscriptions hold only its engine.
+//! When the last owner goes, or [`Store::close`] is called, the store closes: waiting calls end, pages and commits
+//! under way are finished, everything is moved into table files, the lock is let go. What survives gets
+//! [`Error::Closed`].
 
 use std::fmt;
 use std::io::{BufRead, Write};
@@ -101,8 +102,8 @@ pub struct StoreInfo {
     pub streams: u64,
     /// Bytes in table files.
     pub table_bytes: u64,
-    /// How far the clock was behind the last event when the store was opened: until it has caught up, events are recorded
-    /// at the time of that last event.
+    /// How far the clock was behind the last event when the store was opened: until it has caught up, events are
+    /// recorded at the time of that last event.
     pub clock_behind: Option<Duration>,
     /// Why the store takes no appends until it is reopened.
     pub poisoned: Option<Error>,
@@ -140,8 +141,8 @@ impl Store {
     }
 
     /// Proves on disk what can be proven, up to the head at the start, while the store is in use: checksums, gapless
-    /// positions and versions, whole commits, times that never go back, and that both families hold the same frames (G1 to
-    /// G3, G8). Damage is not an error: it is in the report, precisely.
+    /// positions and versions, whole commits, times that never go back, and that both families hold the same frames (G1
+    /// to G3, G8). Damage is not an error: it is in the report, precisely.
     ///
     /// ```
     /// # let directory = tempfile::tempdir().unwrap();
@@ -187,9 +188,9 @@ impl Store {
 
     /// Adds the events of an input to the log: one JSON object a line, as [`JsonLine`](crate::JsonLine) says.
     ///
-    /// `stream`, `type`, `time` and one of `data` (any JSON: its text is the payload, as it stands) and `data_base64` must
-    /// be there; `id`, `schema_version`, `content_type`, `metadata`, `tags` and `commit` may be. Consecutive lines of
-    /// equal `commit` are one append, all or nothing (G1); a line without it is an append of its own. `position` and
+    /// `stream`, `type`, `time` and one of `data` (any JSON: its text is the payload, as it stands) and `data_base64`
+    /// must be there; `id`, `schema_version`, `content_type`, `metadata`, `tags` and `commit` may be. Consecutive lines
+    /// of equal `commit` are one append, all or nothing (G1); a line without it is an append of its own. `position` and
     /// `version` are ignored, any other field is refused. Times are kept, and may not go back, unless
     /// [`ImportOptions::clamp_times`] says otherwise. An import of an export gives the same log.
     ///
@@ -206,8 +207,8 @@ impl Store {
     /// [`EventStore::submit`].
     ///
     /// # Cost
-    /// Written in batches of about 1,000 events, synced once at the end. Memory does not grow with the input: one batch,
-    /// or one commit where that is larger, and one line. Lines that are there already are read, not looked up.
+    /// Written in batches of about 1,000 events, synced once at the end. Memory does not grow with the input: one
+    /// batch, or one commit where that is larger, and one line. Lines that are there already are read, not looked up.
     pub fn import(
         &self,
         mut input: impl BufRead,
@@ -241,8 +242,8 @@ impl Store {
         export(&**self.engine(), &mut output, &mut progress)
     }
 
-    /// Closes the store for all its owners, readers and subscriptions, and reports what went wrong if something did. Dropping
-    /// the last owner closes too, silently.
+    /// Closes the store for all its owners, readers and subscriptions, and reports what went wrong if something did.
+    /// Dropping the last owner closes too, silently.
     ///
     /// # Errors
     /// The disk failed, or an earlier write had: what was acknowledged is safe, and the next open recovers it.

@@ -1,8 +1,8 @@
 //! Following a store: catch up from any place, then live, over any [`EventStore`].
 //!
 //! A subscription is a loop: read up to the head; when nothing is left, wait until the head moves. The consumer pulls.
-//! Between writer and consumer there is no queue, so there is none that could overflow, and no hand-over from history to
-//! live at which an event could be lost, doubled or reordered (G7). A slow consumer is merely behind.
+//! Between writer and consumer there is no queue, so there is none that could overflow, and no hand-over from history
+//! to live at which an event could be lost, doubled or reordered (G7). A slow consumer is merely behind.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -248,8 +248,8 @@ impl Subscription {
         self.cancel.clone()
     }
 
-    /// Hands the subscription to a thread that feeds a channel of this capacity, for `select!`. A full channel makes the
-    /// thread wait: nothing is dropped. The channel is disconnected when the subscription ends.
+    /// Hands the subscription to a thread that feeds a channel of this capacity, for `select!`. A full channel makes
+    /// the thread wait: nothing is dropped. The channel is disconnected when the subscription ends.
     ///
     /// # Errors
     /// The system has no thread to give.
@@ -444,7 +444,8 @@ impl fmt::Debug for CancelHandle {
     }
 }
 
-/// The receiving end of a subscription that feeds a channel: a [`Receiver`] by `Deref`. Dropping it ends the subscription.
+/// The receiving end of a subscription that feeds a channel: a [`Receiver`] by `Deref`. Dropping it ends the
+/// subscription.
 #[derive(Debug)]
 pub struct Following {
     receiver: Receiver<Result<Delivery>>,

@@ -1,10 +1,12 @@
 //! A process that uses a store is killed without warning, again and again, at random moments. Whatever the moment, the
 //! next open must find every acknowledged event at its place with its bytes, a log and streams without a gap, and go on
-//! (G1, G2, G3, G5 for a process crash, G10, and G11: none of these opens may take an ordinary crash for lost history). A
-//! creation that was cut short at any of its steps must be finishable. And after a failed write the store must say so (G9).
+//! (G1, G2, G3, G5 for a process crash, G10, and G11: none of these opens may take an ordinary crash for lost history).
+//! A creation that was cut short at any of its steps must be finishable. And after a failed write the store must say so
+//! (G9).
 //!
-//! The child is this test binary itself, told by an environment variable to write. After an acknowledgement it writes one
-//! line for each event (position, stream, version, id) to a file beside the store: to that the parent holds the store.
+//! The child is this test binary itself, told by an environment variable to write. After an acknowledgement it writes
+//! one line for each event (position, stream, version, id) to a file beside the store: to that the parent holds the
+//! store.
 
 #![expect(clippy::unwrap_used, reason = "a test that fails should stop")]
 

@@ -1,8 +1,8 @@
 //! The write path, the only one: submit, validate, stage, write, publish, acknowledge.
 //!
 //! Callers on many threads share one write and one sync. Whoever comes when nobody is committing leads: it commits for
-//! itself on its own thread, without a hand-over. Who comes meanwhile waits; the first of them leads next and commits for
-//! all that are waiting. Positions and versions are given only to what is about to be written, so a refused append
+//! itself on its own thread, without a hand-over. Who comes meanwhile waits; the first of them leads next and commits
+//! for all that are waiting. Positions and versions are given only to what is about to be written, so a refused append
 //! leaves no gap and does not touch its neighbours.
 //!
 //! Once a write was attempted and failed, it may or may not be on disk: its callers get

@@ -1,8 +1,8 @@
 //! The seam: [`EventStore`], the trait that every store implements and above which everything else is written.
 //!
-//! The trait is small, blocking and dyn-compatible, and free of anything that only a local disk can do: a networked store
-//! can implement it. What makes it pleasant (arguments by `impl TryInto`, builders, iterators, subscriptions) is the
-//! extension [`EventStoreExt`](crate::EventStoreExt), written once over all stores.
+//! The trait is small, blocking and dyn-compatible, and free of anything that only a local disk can do: a networked
+//! store can implement it. What makes it pleasant (arguments by `impl TryInto`, builders, iterators, subscriptions) is
+//! the extension [`EventStoreExt`](crate::EventStoreExt), written once over all stores.
 //!
 //! A store of another kind is right if it passes [`testing::conformance`](crate::testing::conformance).
 
@@ -28,22 +28,23 @@ pub(crate) use append::Run;
 /// Takes the events of a page one by one; `Break` ends the page after the event it was given.
 pub type Visitor<'v> = dyn FnMut(EventRef<'_>) -> ControlFlow<()> + 'v;
 
-/// A store of events. Implemented by [`Store`](crate::Store) and [`MemoryStore`](crate::MemoryStore), and for references
-/// and `Arc`s of stores.
+/// A store of events. Implemented by [`Store`](crate::Store) and [`MemoryStore`](crate::MemoryStore), and for
+/// references and `Arc`s of stores.
 ///
 /// What an implementation promises, for all its callers on all threads: G1 to G4, G6 and G13 of docs/GUARANTEES.md.
 /// Every method fails with [`Error::Closed`](crate::Error::Closed) once the store is closed.
 pub trait EventStore: Send + Sync {
     /// Appends all or nothing, and acknowledges.
     ///
-    /// Where the expectation of a written stream does not hold, but the events to be written already stand at exactly the
-    /// place that was asked for (after `Exact`'s version, at the start for `NoStream`; at the very end of the stream for
-    /// `Any` and `StreamExists`), the call is a retry: it is acknowledged again with the original places.
+    /// Where the events to be written already stand at exactly the place that was asked for (after `Exact`'s version,
+    /// at the start for `NoStream`; at the very end of the stream for `Any` and `StreamExists`), the call is a retry:
+    /// it is acknowledged again with the original places, and writes nothing. With `Any` and `StreamExists` a retry is
+    /// no longer recognised once somebody else has appended to the stream.
     ///
     /// # Errors
     /// [`WrongExpectedVersion`](crate::Error::WrongExpectedVersion), [`PartialRetry`](crate::Error::PartialRetry),
-    /// [`RecordedAtBeforeHead`](crate::Error::RecordedAtBeforeHead), an invalid argument, a limit: nothing was appended.
-    /// [`Indeterminate`](crate::Error::Indeterminate): it may or may not have been.
+    /// [`RecordedAtBeforeHead`](crate::Error::RecordedAtBeforeHead), an invalid argument, a limit: nothing was
+    /// appended. [`Indeterminate`](crate::Error::Indeterminate): it may or may not have been.
     fn submit(&self, append: Append) -> Result<Appended>;
 
     /// Reads one bounded page, calling `visit` for each matching event in order. Nothing past the head is seen (G6).
@@ -72,8 +73,8 @@ pub trait EventStore: Send + Sync {
     /// Damage, or a failing disk.
     fn list_streams(&self, query: &StreamsQuery) -> Result<Vec<StreamInfo>>;
 
-    /// Blocks until the head is past `after`, or `until` has come, or `cancelled` is set and [`EventStore::wake`] called.
-    /// Returns the head as it then is.
+    /// Blocks until the head is past `after`, or `until` has come, or `cancelled` is set and [`EventStore::wake`]
+    /// called. Returns the head as it then is.
     ///
     /// # Errors
     /// [`Closed`](crate::Error::Closed) as soon as the store is closed.

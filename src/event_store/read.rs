@@ -75,7 +75,8 @@ pub type ReadStream = Read<Version>;
 
 /// A read of the log or of a stream: say from where, which way and what, then take the events.
 ///
-/// The head at the moment of taking is the view: events appended later are not part of it. Reading never blocks appending.
+/// The head at the moment of taking is the view: events appended later are not part of it. Reading never blocks
+/// appending.
 ///
 /// ```
 /// use annals::prelude::*;
@@ -378,7 +379,8 @@ pub(crate) fn position_at(
     Ok(Position::new(low))
 }
 
-/// The events of a read, owned. It holds no lock and no engine resource between calls, and does not keep the store open.
+/// The events of a read, owned. It holds no lock and no engine resource between calls, and does not keep the store
+/// open.
 pub struct Events {
     store: Arc<dyn EventStore>,
     rest: Option<Range>,

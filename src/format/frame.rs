@@ -109,7 +109,8 @@ impl<'a> ContentTypeBytes<'a> {
     }
 }
 
-/// Appends bincode's encoding to `out`. Writing to memory cannot fail, and no type here has a value that cannot be encoded.
+/// Appends bincode's encoding to `out`. Writing to memory cannot fail, and no type here has a value that cannot be
+/// encoded.
 fn put(value: impl Encode, out: &mut Vec<u8>) {
     let written = bincode::encode_into_std_write(value, out, CONFIG);
     assert!(written.is_ok(), "encoding into memory failed: {written:?}");
@@ -347,7 +348,8 @@ mod tests {
         assert_eq!(super::super::hex(&golden()), GOLDEN);
     }
 
-    /// Version, crc; flags, position 1000, stream, version 7, time, place in commit 2 of 4, 3 streams, 2 events; the events.
+    /// Version, crc; flags, position 1000, stream, version 7, time, place in commit 2 of 4, 3 streams, 2 events; the
+    /// events.
     const GOLDEN: &str = concat!(
         "01790d7da3",
         "00fbe803096163636f756e742d3107fd00803c3048140c0002040302",

@@ -2,8 +2,8 @@
 
 use crate::model::{Position, Version};
 
-/// Ends a stream id within a key. Ids hold no control characters, so no key is a prefix of another stream's, and ids sort
-/// as text.
+/// Ends a stream id within a key. Ids hold no control characters, so no key is a prefix of another stream's, and ids
+/// sort as text.
 const END_OF_ID: u8 = 0;
 
 /// Key in `events`: the first position of the frame.

@@ -1,7 +1,7 @@
 //! The file `watermark`: the last position that is known to be durable, beside the database and independent of it.
 //!
-//! It has two slots of 512 bytes, written in turn, so that a torn write leaves the other. The right slot with the higher
-//! number counts.
+//! It has two slots of 512 bytes, written in turn, so that a torn write leaves the other. The right slot with the
+//! higher number counts.
 
 use super::{Malformed, check_crc};
 use crate::model::Position;

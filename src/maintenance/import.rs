@@ -1,10 +1,10 @@
 //! Import: events in the [line form](super::lines), in batches, each line once however often it is tried.
 //!
-//! What makes it resumable: a chain of hashes names every beginning of an input. `h(i)` is the UUID v5 of line `i` under
-//! `h(i-1)`, blank lines included. With every batch, in the same write, goes a record of how many lines are done and
-//! of `h` there, under a key made of `h` at the first line that is not blank. An input is recognised by that key, and it
-//! goes on after the lines that are done if `h` is the same there. So an input may be cut, repeated or grow at its
-//! end, and a line below those that are done may be corrected; memory does not grow with it.
+//! What makes it resumable: a chain of hashes names every beginning of an input. `h(i)` is the UUID v5 of line `i`
+//! under `h(i-1)`, blank lines included. With every batch, in the same write, goes a record of how many lines are done
+//! and of `h` there, under a key made of `h` at the first line that is not blank. An input is recognised by that key,
+//! and it goes on after the lines that are done if `h` is the same there. So an input may be cut, repeated or grow at
+//! its end, and a line below those that are done may be corrected; memory does not grow with it.
 //!
 //! `h(i)` is also the id of the event of a line that gives none.
 
@@ -303,8 +303,8 @@ impl<'s> Import<'s> {
         }
     }
 
-    /// Refuses an input of which nothing is known here, but whose first event is: it came in by another way, most likely
-    /// because the input is an export of this very store.
+    /// Refuses an input of which nothing is known here, but whose first event is: it came in by another way, most
+    /// likely because the input is an export of this very store.
     fn refuse_known(&self, number: u64, line: &Line) -> Result<(), Stop> {
         let id = line.event.id();
         if line.has_id && stands_in(self.target.store, &line.stream, id)? {

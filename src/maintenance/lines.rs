@@ -1,8 +1,8 @@
 //! The line form: one event as one JSON object on one line, written by export and read by import.
 //!
-//! Whatever an event holds survives: a payload that is JSON text fit for one line stands in `data` as it is, byte for byte;
-//! any other stands in `data_base64`. What is read is read strictly: a field that is not known, or that stands twice, is
-//! refused, because a misspelt name must not lose data.
+//! Whatever an event holds survives: a payload that is JSON text fit for one line stands in `data` as it is, byte for
+//! byte; any other stands in `data_base64`. What is read is read strictly: a field that is not known, or that stands
+//! twice, is refused, because a misspelt name must not lose data.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -31,8 +31,9 @@ pub(crate) fn line_len_max(limits: &Limits) -> usize {
 /// An event in the line form: one JSON object, without the line end.
 ///
 /// Its fields: `stream`, `type`, `time` (RFC 3339, in UTC, to the microsecond), `id`, `schema_version`, `content_type`,
-/// `metadata`, `tags`, `commit` (the first position of its commit: consecutive lines of equal `commit` were one append),
-/// then the payload: `data`, the JSON text as it is, or `data_base64` for what is not JSON text fit for one line.
+/// `metadata`, `tags`, `commit` (the first position of its commit: consecutive lines of equal `commit` were one
+/// append), then the payload: `data`, the JSON text as it is, or `data_base64` for what is not JSON text fit for one
+/// line.
 ///
 /// ```
 /// use annals::{JsonLine, prelude::*};
@@ -238,7 +239,8 @@ fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Opti
     T::deserialize(from).map(Some)
 }
 
-/// Reads a line; an event without an id of its own gets `id`. Whether an event fits a store's limits is for [`NewEvent::check`] to say.
+/// Reads a line; an event without an id of its own gets `id`. Whether an event fits a store's limits is for
+/// [`NewEvent::check`] to say.
 pub(crate) fn parse(line: &[u8], id: EventId) -> Result<Line, LineFault> {
     let text = std::str::from_utf8(line)
         .map_err(|error| LineFault::NotUtf8 { at: error.valid_up_to() + 1 })?;

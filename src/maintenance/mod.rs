@@ -1,4 +1,5 @@
-//! What is done to a store as a whole: [`verify`], [`import`] and [`export`], and the [line form](lines) of the last two.
+//! What is done to a store as a whole: [`verify`], [`import`] and [`export`], and the [line form](lines) of the last
+//! two.
 //!
 //! Import goes through the commit path like every append; export reads through the seam like every reader.
 

@@ -15,8 +15,8 @@ use super::{
     CAUSATION_ID, CORRELATION_ID, CheckError, InvalidArgument, LimitExceeded, Metadata, Timestamp,
 };
 
-/// The identity of an event: 16 bytes, a UUID v7 unless the caller gives one. It makes a retry recognisable; it is never
-/// used for order.
+/// The identity of an event: 16 bytes, a UUID v7 unless the caller gives one. It makes a retry recognisable; it is
+/// never used for order.
 ///
 /// ```
 /// use annals::EventId;

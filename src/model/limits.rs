@@ -1,7 +1,8 @@
 //! Every bound of the store, once. Docs link here instead of repeating a number.
 //!
-//! The constants are hard maxima, part of the format for ever: a reader of any store may rely on them. [`Limits`] are the
-//! bounds of one open store; they lie at or below the maxima and are checked when appending only, never when reading.
+//! The constants are hard maxima, part of the format for ever: a reader of any store may rely on them. [`Limits`] are
+//! the bounds of one open store; they lie at or below the maxima and are checked when appending only, never when
+//! reading.
 
 use super::{InvalidArgument, LimitExceeded};
 
@@ -40,7 +41,8 @@ const MIB: usize = 1024 * KIB;
 const _: () = {
     assert!(PAYLOAD_LEN_MAX < APPEND_LEN_MAX, "an event of the greatest length must fit an append");
     assert!(FRAME_LEN_TARGET < FRAME_LEN_MAX);
-    // Largest single event besides its payload: metadata and tags with their length prefixes, type, content type, fixed fields.
+    // Largest single event besides its payload: metadata and tags with their length prefixes, type, content type, fixed
+    // fields.
     assert!(
         METADATA_LEN_MAX
             + METADATA_COUNT_MAX * 10

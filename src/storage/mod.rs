@@ -180,8 +180,8 @@ impl Disk {
 
     /// Visits keys and values in order.
     ///
-    /// Backward, it begins at the last key that is not above `start`. Forward, it begins there too, for a frame is found
-    /// by any place within it; where there is no such key, at the first one.
+    /// Backward, it begins at the last key that is not above `start`. Forward, it begins there too, for a frame is
+    /// found by any place within it; where there is no such key, at the first one.
     ///
     /// Ends when `visit` breaks or nothing is left. Damage is an error where it is met: a scan that ends well has seen
     /// everything.

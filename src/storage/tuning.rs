@@ -19,8 +19,8 @@ const MEMTABLE_LEN_MIN: usize = 64 * KIB;
 
 /// Options of the whole database.
 pub(super) fn database(options: &StoreOptions, log: &Path) -> Result<Options> {
-    // First, for it returns new options. A background error must not heal itself behind our back: after one, the writer is
-    // poisoned until reopen (G9).
+    // First, for it returns new options. A background error must not heal itself behind our back: after one, the writer
+    // is poisoned until reopen (G9).
     let mut tuned = Options::default()
         .get_options_from_string("max_bgerror_resume_count=0")
         .map_err(|error| engine_error("setting options", &error))?;
@@ -78,8 +78,8 @@ pub(super) fn family(family: Family, options: &StoreOptions, cache: &Cache) -> O
     // Indexes and filters count towards the budget, instead of growing with the data beside it.
     table.set_cache_index_and_filter_blocks(true);
     table.set_pin_l0_filter_and_index_blocks_in_cache(true);
-    // In partitions: the index of a whole table file can be larger than a shard of the cache, and would then be read anew
-    // for every single seek (measured: 3 ms instead of some 10 µs).
+    // In partitions: the index of a whole table file can be larger than a shard of the cache, and would then be read
+    // anew for every single seek (measured: 3 ms instead of some 10 µs).
     table.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
     table.set_metadata_block_size(4 * KIB);
     table.set_pin_top_level_index_and_filter(true);

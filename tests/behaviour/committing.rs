@@ -1,4 +1,5 @@
-//! Committing on disk: many callers in one write, tips that are not remembered, retries after the program was restarted.
+//! Committing on disk: many callers in one write, tips that are not remembered, retries after the program was
+//! restarted.
 
 use std::sync::Barrier;
 use std::thread;

@@ -159,8 +159,8 @@ fn ask_for_the_past(store: &Store, whole: &[RecordedEvent], told: &str) {
     }
 }
 
-/// In `streams`. A stream that lost its very last frame looks like a shorter stream to whoever reads only it; that is for
-/// verify to find, which reads both families.
+/// In `streams`. A stream that lost its very last frame looks like a shorter stream to whoever reads only it; that is
+/// for verify to find, which reads both families.
 #[test]
 fn a_damaged_frame_of_a_stream_is_met_by_whoever_reads_its_range_and_by_nobody_else() {
     let (directory, path) = place();

@@ -187,8 +187,8 @@ fn a_store_that_is_open_is_not_opened_again() {
     assert_eq!(log(&store).len(), 4, "the first one goes on");
 }
 
-/// The directory as a power cut leaves it, with the write-ahead log cut wherever one likes: acknowledged `Sync` events are
-/// missed (G11), the tail of `Buffered` ones is not (G5, G10).
+/// The directory as a power cut leaves it, with the write-ahead log cut wherever one likes: acknowledged `Sync` events
+/// are missed (G11), the tail of `Buffered` ones is not (G5, G10).
 #[test]
 fn a_write_ahead_log_that_lost_acknowledged_events_is_refused_unchanged() {
     let (directory, path) = place();

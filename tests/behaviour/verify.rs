@@ -1,6 +1,6 @@
-//! Verify must find every damage, in either family alone, say where it is, and find nothing in a sound store. The damage
-//! is done behind the store's back while it is closed: through RocksDB, so that its own block checksums are right and only
-//! annals can notice; and in the table files themselves.
+//! Verify must find every damage, in either family alone, say where it is, and find nothing in a sound store. The
+//! damage is done behind the store's back while it is closed: through RocksDB, so that its own block checksums are
+//! right and only annals can notice; and in the table files themselves.
 //!
 //! Whatever was damaged, reading gives the whole history or a typed error, never less (G8).
 

@@ -1,6 +1,6 @@
-//! Any sequence of calls has the outcome that a plain list of events would have: the store on disk and the one in memory
-//! run the same random operations, and each answer is compared with a reference that is written down here, on purpose
-//! without any code of theirs.
+//! Any sequence of calls has the outcome that a plain list of events would have: the store on disk and the one in
+//! memory run the same random operations, and each answer is compared with a reference that is written down here, on
+//! purpose without any code of theirs.
 //!
 //! The reference is a `Vec`. Everything that can be asked of it is a filter over that `Vec`.
 

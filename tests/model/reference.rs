@@ -75,8 +75,8 @@ impl Reference {
         self.of(stream).next_back().map(|fact| fact.version)
     }
 
-    /// The rule of retries, in the words of the documentation: the same events stand after `Exact`'s version, at the start
-    /// for `NoStream`, at the very end for the others, where the end must be one of them.
+    /// The rule of retries, in the words of the documentation: the same events stand after `Exact`'s version, at the
+    /// start for `NoStream`, at the very end for the others, where the end must be one of them.
     fn again(&self, stream: &str, expected: ExpectedVersion, ids: &[EventId]) -> Again {
         let there: Vec<&Fact> = self.of(stream).collect();
         let from = match expected {

@@ -15,8 +15,9 @@ use super::shell::{Failure, Shell, count, progress};
 
 /// Write the whole log, one JSON object a line, in the form that import reads
 ///
-/// Import of an export gives the same log, whatever the events hold; only the store id differs. A file is written beside
-/// its place as FILE.partial and renamed when it is whole: what stood there before is replaced, or kept if the export fails.
+/// Import of an export gives the same log, whatever the events hold; only the store id differs. A file is written
+/// beside its place as FILE.partial and renamed when it is whole: what stood there before is replaced, or kept if the
+/// export fails.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  \
     annals export bank.annals backup.jsonl.gz\n  \

@@ -1,6 +1,7 @@
 //! Events as people read them, or as lines for programs.
 //!
-//! What an event holds may have been written by anyone: for people, nothing of it reaches the terminal that could steer it.
+//! What an event holds may have been written by anyone: for people, nothing of it reaches the terminal that could steer
+//! it.
 
 use std::fmt::Write as _;
 use std::io::{self, BufWriter, StdoutLock, Write};

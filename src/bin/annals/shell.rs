@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use annals::{Error, Store, StoreOptions};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// How long a command waits for a store that is held elsewhere, so that commands one after the other, or beside one that
-/// follows, do not fail for a moment's overlap.
+/// How long a command waits for a store that is held elsewhere, so that commands one after the other, or beside one
+/// that follows, do not fail for a moment's overlap.
 const OPEN_WAIT: Duration = Duration::from_secs(2);
 const OPEN_PAUSE: Duration = Duration::from_millis(25);
 

@@ -47,8 +47,8 @@ macro_rules! cases {
         /// Makes one `#[test]` of every rule in
         /// [`testing::conformance`](crate::testing::conformance).
         ///
-        /// It takes an expression that makes a fresh and empty store, and what is to be kept as long as the store is used,
-        /// such as the temporary directory it lies in.
+        /// It takes an expression that makes a fresh and empty store, and what is to be kept as long as the store is
+        /// used, such as the temporary directory it lies in.
         ///
         /// ```
         /// mod memory {

@@ -1,0 +1,40 @@
+# `make demo` shows what annals does, on the history of a git repository. `make test` runs all tests.
+
+# Which repository `make demo` reads.
+REPO ?= .
+# Where it puts the events. `make demo` again adds only what is new, if the history grew at its end alone.
+STORE ?= history.annals
+
+# One selection of features and targets for everything, so that RocksDB is compiled once.
+SELECT := --release --all-features
+BUILT := $(or $(CARGO_TARGET_DIR),target)/release
+ANNALS := $(BUILT)/annals
+
+.PHONY: demo test check ci setup build
+
+demo: build
+	@set -e; lines=$$(mktemp); trap 'rm -f "$$lines"' EXIT; \
+	$(BUILT)/examples/git_history "$(REPO)" > "$$lines"; \
+	echo "-- import: the commits of $(REPO), one event each, and one for each file they touched"; \
+	$(ANNALS) import --clamp-times "$(STORE)" "$$lines"; \
+	echo "-- verify"; $(ANNALS) verify "$(STORE)"; \
+	echo "-- stat"; $(ANNALS) stat "$(STORE)"; \
+	echo "-- log, the first ten events"; $(ANNALS) log "$(STORE)" --limit 10
+
+# The command line and the converter, with the dependencies of the tests beside them: see SELECT.
+build: setup
+	cargo build $(SELECT) --bins --examples
+
+test: setup
+	cargo test $(SELECT)
+
+check: setup
+	cargo fmt --check
+	cargo clippy $(SELECT) --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc $(SELECT) --no-deps
+
+ci:
+	.ci/run
+
+setup:
+	@scripts/setup.sh
