@@ -155,7 +155,8 @@ mod tests {
 
     #[test]
     fn paths_with_line_breaks_and_commits_without_files_are_read_right() {
-        let history = b"aa\x002024-01-01T00:00:00Z\0N\0n@e\0first\0\nA\0a\0M\0b\nc\0bb\x002024-01-02T00:00:00Z\0N\0n@e\0\0";
+        let history = b"aa\x002024-01-01T00:00:00Z\0N\0n@e\0first\0\nA\0a\0M\0b\nc\0\
+            bb\x002024-01-02T00:00:00Z\0N\0n@e\0\0";
         let events: Vec<_> = Events::of(history).collect();
         let types: Vec<_> = events.iter().map(|event| event["type"].as_str().unwrap()).collect();
         assert_eq!(types, ["Committed", "FileAdded", "FileChanged", "Committed"]);

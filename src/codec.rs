@@ -1,11 +1,9 @@
 //! Typed payloads: JSON.
 
-use std::sync::Arc;
-
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::error::{Error, Result};
+use crate::error::{Cause, Error, Result};
 use crate::model::{EventRef, EventType, NewEvent, RecordedEvent};
 
 impl NewEvent {
@@ -28,7 +26,7 @@ impl NewEvent {
         Self::encode_json(event_type.clone(), payload).map_err(|cause| Error::Payload {
             event_type,
             position: None,
-            cause: Arc::new(cause),
+            cause: Cause::new(cause),
         })
     }
 
@@ -63,7 +61,7 @@ impl EventRef<'_> {
         serde_json::from_slice(self.payload()).map_err(|cause| Error::Payload {
             event_type: EventType::trusted(self.event_type()),
             position: Some(self.position()),
-            cause: Arc::new(cause),
+            cause: Cause::new(cause),
         })
     }
 }

@@ -2,6 +2,8 @@
 //! of its group; it keeps its cause in `source()`; its text says what, where, and what to do.
 
 use std::convert::Infallible;
+use std::fmt;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -13,8 +15,38 @@ use crate::model::{
 /// What annals returns.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What lies beneath an error: an I/O error, an engine's error, a decoder's.
-pub type Cause = Arc<dyn std::error::Error + Send + Sync>;
+/// What lies beneath an error: an I/O error, an engine's error, a decoder's. Shared, so that an error can be cloned.
+///
+/// It stands for the error itself: `cause.downcast_ref::<std::io::Error>()` asks what it is, here and through
+/// [`source`](std::error::Error::source).
+#[derive(Clone)]
+pub struct Cause(Arc<dyn std::error::Error + Send + Sync>);
+
+impl Cause {
+    pub(crate) fn new(error: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Self(Arc::new(error))
+    }
+}
+
+impl Deref for Cause {
+    type Target = dyn std::error::Error + Send + Sync;
+
+    fn deref(&self) -> &Self::Target {
+        &*self.0
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, out)
+    }
+}
+
+impl fmt::Debug for Cause {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, out)
+    }
+}
 
 /// Everything that can go wrong, by what the caller should do about it.
 ///
@@ -167,7 +199,8 @@ pub enum Error {
     /// An import begins like one that was begun before, but differs from it: nothing was added. Import the input as it
     /// was, with nothing changed in those lines, or into a new store.
     #[error(
-        "this input begins like one that was imported before, but differs from it somewhere in the first {lines} lines, \
+        "this input begins like one that was imported before, but differs from it somewhere in the first {lines} \
+         lines, \
          which are in the store: nothing was added; import it as it was, or into a new store"
     )]
     ImportDiffers {
@@ -208,7 +241,7 @@ impl Error {
     where
         E: std::error::Error + Send + Sync + 'static,
     {
-        Self::Storage { doing: doing.into(), cause: Arc::new(cause) }
+        Self::Storage { doing: doing.into(), cause: Cause::new(cause) }
     }
 
     pub(crate) fn not_a_store(path: &Path, reason: impl Into<String>) -> Self {

@@ -12,14 +12,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, bounded};
+use crossbeam_channel::{Receiver, SendTimeoutError, Sender, bounded};
 
 use crate::error::{Error, Result};
-use crate::event_store::{Direction, EventStore, Filter, PageQuery, Range};
-use crate::model::{EventType, Position, RecordedEvent, StreamId, Version};
+use crate::event_store::{Direction, EventStore, Filter, PageQuery, Range, ReadStream};
+use crate::model::{EventType, InvalidArgument, Position, RecordedEvent, StreamId, Version};
 
 /// How many events a subscription holds at most between two calls: a bound on its memory.
 const PAGE_EVENTS_MAX: usize = 1_024;
+/// How often a thread that waits in a full channel looks whether it is still wanted.
+const OFFER_PAUSE: Duration = Duration::from_millis(50);
 
 /// What to follow and from where. [`EventStoreExt::subscribe`](crate::EventStoreExt::subscribe) makes one; without more
 /// it follows the whole log from its beginning.
@@ -78,12 +80,10 @@ impl Subscribe {
     where
         T: TryInto<EventType, Error: Into<Error>>,
     {
-        for event_type in types {
-            match event_type.try_into() {
-                Ok(event_type) => self.filter = self.filter.event_type(event_type),
-                Err(error) => {
-                    self.refused.get_or_insert(error.into());
-                }
+        match self.filter.clone().types(types) {
+            Ok(filter) => self.filter = filter,
+            Err(error) => {
+                self.refused.get_or_insert(error);
             }
         }
         self
@@ -115,6 +115,7 @@ impl Subscribe {
         if let Some(error) = self.refused {
             return Err(error);
         }
+        self.filter.check()?;
         let head = self.store.head()?;
         let (after, version) = match self.start {
             Start::Beginning => (None, None),
@@ -122,12 +123,19 @@ impl Subscribe {
             Start::AfterVersion(version) => (None, Some(version)),
             Start::Now => (head, None),
         };
+        let version = match (&self.stream, after) {
+            // What the stream had then need not be read only to be passed over.
+            (Some(stream), Some(after)) => {
+                let then = ReadStream::stream(self.store.clone(), stream).as_of_position(after);
+                then.last()?.map(|event| event.version())
+            }
+            _ => version,
+        };
         let scope = match (self.stream, version) {
             (Some(stream), version) => Scope::Stream { stream, next: Version::after(version) },
             (None, None) => Scope::Log,
             (None, Some(_)) => {
-                let what = "the stream that a subscription after a version needs";
-                return Err(crate::model::InvalidArgument::Empty { what }.into());
+                return Err(InvalidArgument::VersionWithoutStream.into());
             }
         };
         Ok(Subscription {
@@ -260,10 +268,8 @@ impl Subscription {
             loop {
                 let delivery = self.next();
                 let is_last = delivery.is_err();
-                if matches!(delivery, Ok(Delivery::Ended))
-                    || sender.send(delivery).is_err()
-                    || is_last
-                {
+                let is_end = matches!(delivery, Ok(Delivery::Ended));
+                if is_end || !offer(&sender, delivery, &self.cancel) || is_last {
                     return;
                 }
             }
@@ -286,6 +292,8 @@ impl Subscription {
 
     /// Read up to the head; when nothing is left, wait past it.
     fn advance(&mut self, until: Option<Instant>) -> Result<Delivery> {
+        let is_over = || until.is_some_and(|until| Instant::now() >= until);
+        let mut has_read = false;
         loop {
             if self.ended || self.cancel.is_cancelled() {
                 return Ok(Delivery::Ended);
@@ -301,7 +309,12 @@ impl Subscription {
                 }
             }
             if self.view.is_some() {
+                // Pages that match nothing take time too.
+                if has_read && is_over() {
+                    return Ok(Delivery::Idle);
+                }
                 self.read_page()?;
+                has_read = true;
                 continue;
             }
             let head = self.store.head()?;
@@ -314,7 +327,7 @@ impl Subscription {
                 return Ok(Delivery::CaughtUp(head));
             }
             let head = self.store.wait_past(self.seen, until, &self.cancel.cancelled)?;
-            if head <= self.seen && until.is_some_and(|until| Instant::now() >= until) {
+            if head <= self.seen && is_over() {
                 return Ok(Delivery::Idle);
             }
         }
@@ -444,6 +457,22 @@ impl fmt::Debug for CancelHandle {
     }
 }
 
+/// Sends as soon as there is room; gives up when nobody receives any more or the subscription is cancelled.
+fn offer(
+    sender: &Sender<Result<Delivery>>,
+    mut delivery: Result<Delivery>,
+    cancel: &CancelHandle,
+) -> bool {
+    loop {
+        // A full channel does not say when it is cancelled: look now and then.
+        match sender.send_timeout(delivery, OFFER_PAUSE) {
+            Ok(()) => return true,
+            Err(SendTimeoutError::Timeout(unsent)) if !cancel.is_cancelled() => delivery = unsent,
+            Err(_) => return false,
+        }
+    }
+}
+
 /// The receiving end of a subscription that feeds a channel: a [`Receiver`] by `Deref`. Dropping it ends the
 /// subscription.
 #[derive(Debug)]
@@ -476,8 +505,6 @@ impl Deref for Following {
 impl Drop for Following {
     fn drop(&mut self) {
         self.cancel.cancel();
-        // The thread may be waiting in a full channel: a closed one lets it go.
-        self.receiver = crossbeam_channel::never();
         if let Some(thread) = self.thread.take() {
             // It ends by itself; what it panicked with, if it did, was printed by its panic hook.
             let _ = thread.join();

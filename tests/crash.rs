@@ -203,7 +203,7 @@ fn after_a_failed_write_nothing_is_acknowledged_until_the_store_is_reopened() {
 /// Undoes what a creation did after one of its steps.
 type Undo = fn(&Path);
 
-const STEPS: [(&str, Undo); 7] = [
+const STEPS: [(&str, Undo); 8] = [
     ("the directory alone", |root| {
         empty(root);
         fs::remove_file(root.join("LOCK")).unwrap();
@@ -222,6 +222,11 @@ const STEPS: [(&str, Undo); 7] = [
         fs::rename(root.join("STORE"), root.join("STORE.new")).unwrap();
         fs::rename(root.join("db"), root.join("db.new")).unwrap();
         fs::remove_file(root.join("db.new/CURRENT")).unwrap();
+        fs::remove_file(root.join("watermark")).unwrap();
+    }),
+    ("db.new, whole", |root| {
+        fs::rename(root.join("STORE"), root.join("STORE.new")).unwrap();
+        fs::rename(root.join("db"), root.join("db.new")).unwrap();
         fs::remove_file(root.join("watermark")).unwrap();
     }),
     ("db", |root| {

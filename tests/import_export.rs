@@ -303,9 +303,7 @@ type Given = (String, (NewEvent, i64));
 /// Appends, each of some runs of events, at times that do not go back, possibly to the end of all time.
 fn appends() -> impl Strategy<Value = (i64, Vec<Vec<Given>>)> {
     let start = prop_oneof![
-        Just(i64::MIN),
-        Just(i64::MAX - 1_000),
-        Just(-377_705_023_201_000_001),
+        Just(-377_705_023_200_999_000),
         Just(253_402_207_200_999_000),
         -10..10i64,
         Just(1_700_000_000_123_456)

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::prepare::Submission;
-use crate::error::{Error, Result};
+use crate::error::{Cause, Error, Result};
 use crate::event_store::Appended;
 
 /// Most submissions in one group: a bound on how long the first of them waits for the others.
@@ -12,6 +12,11 @@ const GROUP_LEN_MAX: usize = 1_024;
 
 /// What became of a submission.
 pub(super) type Outcome = Result<Vec<Appended>>;
+
+/// A leader panicked: nobody can say what it had done.
+#[derive(Debug, thiserror::Error)]
+#[error("a commit was cut short by a panic")]
+pub(super) struct CutShort;
 
 /// Whether a caller commits now or waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,8 +108,18 @@ impl Leading<'_> {
         }
         self.queue.hand_over();
         for ticket in &self.group {
+            let mut state = lock(&ticket.state);
             // A leader that panicked leaves callers without an outcome: they must not wait for ever.
-            lock(&ticket.state).outcome.get_or_insert(Err(Error::Closed));
+            if state.outcome.is_none() {
+                let cause = Cause::new(CutShort);
+                let is_untouched = state.submission.is_some();
+                state.outcome = Some(Err(if is_untouched {
+                    Error::Poisoned { cause }
+                } else {
+                    Error::Indeterminate { cause }
+                }));
+            }
+            drop(state);
             ticket.changed.notify_one();
         }
     }

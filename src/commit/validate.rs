@@ -105,6 +105,8 @@ pub(crate) fn validate(shape: &Shape, committed: &mut impl Committed) -> Result<
         replayed.push(replay);
     }
     let found = replayed.iter().flatten().count();
+    let mut streams = shape.expectations.iter().zip(&replayed);
+    let found_in = streams.find_map(|((stream, _), replay)| replay.as_ref().map(|_| stream));
     // What was only checked held when the events were first appended: it need not hold again.
     if found == written && partial.is_none() {
         return Ok(Verdict::Replay(replay(shape, &replayed)?));
@@ -112,10 +114,8 @@ pub(crate) fn validate(shape: &Shape, committed: &mut impl Committed) -> Result<
     if let Some(stream) = partial {
         return Err(Error::PartialRetry { stream: stream.clone() });
     }
-    if found > 0 {
-        let position = replayed.iter().position(Option::is_some).unwrap_or_default();
-        let stream = shape.expectations.get(position).map(|(stream, _)| stream.clone());
-        return Err(stream.map_or(Error::Closed, |stream| Error::PartialRetry { stream }));
+    if let Some(stream) = found_in {
+        return Err(Error::PartialRetry { stream: stream.clone() });
     }
     match conflict {
         None => Ok(Verdict::Append(tips)),

@@ -5,7 +5,7 @@ use std::ops::{ControlFlow, RangeInclusive};
 use std::sync::Arc;
 
 use super::prepare::{Prepared, PreparedFrame, Submission};
-use super::queue::{Outcome, Ticket};
+use super::queue::{CutShort, Outcome, Ticket};
 use super::strictest;
 use super::tips::Tips;
 use super::validate::{Committed, Shape, Tip, Verdict, validate};
@@ -34,10 +34,6 @@ pub(super) struct Writer {
     /// What poisons a writer whose leader panicked half-way: nobody can say what it had done.
     cut_short: Cause,
 }
-
-#[derive(Debug, thiserror::Error)]
-#[error("a commit was cut short by a panic")]
-struct CutShort;
 
 enum State {
     Open,
@@ -72,7 +68,7 @@ impl Writer {
         tip_cache_streams: usize,
     ) -> Self {
         let tips = Tips::new(tip_cache_streams);
-        let (state, cut_short) = (State::Open, Arc::new(CutShort));
+        let (state, cut_short) = (State::Open, Cause::new(CutShort));
         Self { storage, head, watermark, clock, tips, end, state, cut_short }
     }
 
@@ -214,14 +210,18 @@ impl Writer {
     /// Writes what is staged, publishes it, and notes what is now committed. An error here poisons the writer.
     fn write(&mut self, disk: &Disk, staged: Staged<'_>) -> Result<()> {
         let Staged { batch, end, durability, .. } = staged;
-        if batch.is_empty() {
-            return Ok(());
-        }
-        let written = disk.write(batch, durability).and_then(|()| match durability {
+        let written = if batch.is_empty() {
+            // What is acknowledged again must be as durable as is asked for now.
+            let is_behind = self.watermark.get().durable < end.head;
+            if durability == Durability::Sync && is_behind { disk.sync() } else { Ok(()) }
+        } else {
+            disk.write(batch, durability)
+        };
+        let written = written.and_then(|()| match durability {
             Durability::Sync => self.note_durable(end.head),
             Durability::Buffered => Ok(()),
         });
-        written.map_err(|error| Error::Indeterminate { cause: Arc::new(error) })?;
+        written.map_err(|error| Error::Indeterminate { cause: Cause::new(error) })?;
         let is_new = end.head > self.end.head;
         self.end = end;
         if let (Some(head), true) = (end.head, is_new) {
@@ -244,7 +244,7 @@ impl Writer {
         let storage = self.storage.clone();
         let synced = storage.with(Disk::sync).and_then(|()| self.note_durable(self.end.head));
         synced.map_err(|error| {
-            let cause: Cause = Arc::new(error);
+            let cause = Cause::new(error);
             self.state = State::Poisoned(cause.clone());
             Error::Indeterminate { cause }
         })

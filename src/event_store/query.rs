@@ -1,6 +1,7 @@
 //! What a store is asked for when reading: one bounded page of a [`Range`], through a [`Filter`].
 
-use crate::model::{EventRef, EventType, Position, StreamId, Version};
+use crate::error::{Error, Result};
+use crate::model::{EventRef, EventType, InvalidArgument, Position, StreamId, Version};
 
 /// Which way a read goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
@@ -40,6 +41,20 @@ impl Filter {
         self
     }
 
+    /// Adds event types by name.
+    ///
+    /// # Errors
+    /// A name is not one that an event type can have.
+    pub fn types<T>(mut self, types: impl IntoIterator<Item = T>) -> Result<Self>
+    where
+        T: TryInto<EventType, Error: Into<Error>>,
+    {
+        for event_type in types {
+            self.types.push(event_type.try_into().map_err(Into::into)?);
+        }
+        Ok(self)
+    }
+
     /// Adds a category: an event matches if its stream is of one of the categories added.
     pub fn category(mut self, category: impl Into<String>) -> Self {
         self.categories.push(category.into());
@@ -50,6 +65,17 @@ impl Filter {
     pub fn stream_prefix(mut self, prefix: impl Into<String>) -> Self {
         self.stream_prefixes.push(prefix.into());
         self
+    }
+
+    /// Says whether the filter can match anything at all. Reads and subscriptions ask before they begin.
+    ///
+    /// # Errors
+    /// [`InvalidArgument::CategoryWithDash`]: a category ends before the first `-`, so none holds one.
+    pub fn check(&self) -> Result<(), InvalidArgument> {
+        match self.categories.iter().find(|category| category.contains('-')) {
+            None => Ok(()),
+            Some(category) => Err(InvalidArgument::CategoryWithDash { category: category.clone() }),
+        }
     }
 
     /// Whether everything matches.

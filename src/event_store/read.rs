@@ -203,12 +203,10 @@ impl<P: Place> Read<P> {
     where
         T: TryInto<EventType, Error: Into<Error>>,
     {
-        for event_type in types {
-            match event_type.try_into() {
-                Ok(event_type) => self.filter = self.filter.event_type(event_type),
-                Err(error) => {
-                    self.refused.get_or_insert(error.into());
-                }
+        match self.filter.clone().types(types) {
+            Ok(filter) => self.filter = filter,
+            Err(error) => {
+                self.refused.get_or_insert(error);
             }
         }
         self
@@ -237,7 +235,7 @@ impl<P: Place> Read<P> {
         self.limit(1).iter().next().transpose()
     }
 
-    /// The last event, in the direction of reading.
+    /// The last event, in the direction of reading, whatever the limit.
     ///
     /// # Errors
     /// An argument of this read, or what the store finds.
@@ -313,6 +311,7 @@ impl<P: Place> Read<P> {
         if let Some(error) = self.refused.take() {
             return Err(error);
         }
+        self.filter.check()?;
         let Some(head) = self.store.head()? else { return Ok(None) };
         let mut up_to = self.up_to.min(head);
         if let Some(time) = self.up_to_time {

@@ -10,7 +10,6 @@
 
 use std::io::{BufRead, ErrorKind};
 use std::ops::ControlFlow;
-use std::sync::Arc;
 
 use uuid::Uuid;
 
@@ -427,7 +426,7 @@ impl OpenCommit {
 }
 
 fn refuse<T>(line: u64, cause: impl std::error::Error + Send + Sync + 'static) -> Result<T, Stop> {
-    Err(Stop::Line(line, Arc::new(cause)))
+    Err(Stop::Line(line, Cause::new(cause)))
 }
 
 fn refuse_check<T>(line: u64, error: CheckError) -> Result<T, Stop> {

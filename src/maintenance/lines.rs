@@ -195,7 +195,8 @@ pub(crate) enum LineFault {
     )]
     TimeGoesBack { given: Timestamp, last: Timestamp },
     #[error(
-        "its event {id} stands in stream {stream} already, so this input seems to have come into the store by another way"
+        "its event {id} stands in stream {stream} already, so this input seems to have come into the store by \
+         another way"
     )]
     AlreadyThere { id: EventId, stream: StreamId },
     #[error(

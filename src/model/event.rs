@@ -346,6 +346,9 @@ impl NewEvent {
         if self.schema_version == 0 {
             return Err(InvalidArgument::SchemaVersionZero.into());
         }
+        if let Some(time) = self.recorded_at.filter(|time| !time.is_writable()) {
+            return Err(InvalidArgument::RecordedAtOutOfRange { micros: time.as_micros() }.into());
+        }
         self.metadata.check()?;
         LimitExceeded::check("tags_count_max", TAGS_COUNT_MAX, self.tags.len())?;
         for tag in &self.tags {

@@ -48,6 +48,24 @@ pub enum InvalidArgument {
         /// The text as given.
         text: String,
     },
+    /// A category holds a `-`, so that no stream can be of it.
+    #[error(
+        "category {category:?} holds a '-': a category is the part of a stream id before the first one; \
+         to name more of it, use a prefix"
+    )]
+    CategoryWithDash {
+        /// The category.
+        category: String,
+    },
+    /// A subscription begins after a version, but follows no stream to count it in.
+    #[error("a version counts within a stream: name the stream, or begin after a position")]
+    VersionWithoutStream,
+    /// A time lies outside the years that RFC 3339 can write.
+    #[error("recorded-at of {micros} µs since 1970 lies outside the years -9999 to 9999")]
+    RecordedAtOutOfRange {
+        /// The time, in microseconds since 1970.
+        micros: i64,
+    },
     /// Schema versions count from 1.
     #[error("schema version 0: schema versions count from 1")]
     SchemaVersionZero,

@@ -20,7 +20,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
 use super::{Disk, WatermarkFile};
-use crate::error::{Error, Result};
+use crate::error::{Cause, Error, Result};
 use crate::format::{Identity, STORE_FILE_LEN, Watermark};
 use crate::options::StoreOptions;
 
@@ -91,7 +91,7 @@ impl Claim {
         match judge(&paths)? {
             Found::Store(_) => {}
             Found::Nothing | Found::Unfinished(_) if access == Access::Create => {
-                fs::create_dir_all(root).map_err(|error| not_writable(root, error))?;
+                create_directory(root).map_err(|error| not_writable(root, error))?;
             }
             Found::Nothing => return Err(Error::not_a_store(root, "it is missing or empty")),
             Found::Unfinished(_) => {
@@ -212,7 +212,7 @@ fn not_writable(root: &Path, error: std::io::Error) -> Error {
     let is_refusal =
         matches!(error.kind(), ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied);
     if is_refusal {
-        return Error::NotWritable { path: root.to_owned(), cause: std::sync::Arc::new(error) };
+        return Error::NotWritable { path: root.to_owned(), cause: Cause::new(error) };
     }
     Error::storage(format!("opening {} for writing", root.display()), error)
 }
@@ -224,7 +224,10 @@ fn create(paths: &Paths, options: &StoreOptions, identity: Identity) -> Result<I
         move |error| Error::storage(format!("creating the store {root}: {doing}"), error)
     };
     if !paths.db.exists() {
-        write_synced(&paths.store_new, &identity.encode()).map_err(failed("STORE.new"))?;
+        // Not again where it is whole: cut short while there is a db.new, it would be taken for damage.
+        if read_if_there(&paths.store_new)?.as_deref() != Some(&identity.encode()) {
+            write_synced(&paths.store_new, &identity.encode()).map_err(failed("STORE.new"))?;
+        }
         sync_directory(&paths.root).map_err(failed("syncing the directory"))?;
         if paths.db_new.exists() {
             fs::remove_dir_all(&paths.db_new).map_err(failed("removing what was begun before"))?;
@@ -241,10 +244,29 @@ fn create(paths: &Paths, options: &StoreOptions, identity: Identity) -> Result<I
     WatermarkFile::create(&paths.watermark, empty)?;
     fs::rename(&paths.store_new, &paths.store).map_err(failed("renaming STORE.new"))?;
     sync_directory(&paths.root).map_err(failed("syncing the directory"))?;
-    if let Some(parent) = paths.root.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        sync_directory(parent).map_err(failed("syncing the directory above"))?;
-    }
+    sync_directory(parent_of(&paths.root)).map_err(failed("syncing the directory above"))?;
     Ok(identity)
+}
+
+/// Makes a directory and those above it that are missing, each name durable before the next is made.
+fn create_directory(path: &Path) -> std::io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let parent = parent_of(path);
+    create_directory(parent)?;
+    match fs::create_dir(path) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
+        _ => sync_directory(parent),
+    }
+}
+
+fn parent_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+        Some(parent) => parent,
+        None => path,
+    }
 }
 
 fn write_synced(path: &Path, bytes: &[u8]) -> std::io::Result<()> {

@@ -181,3 +181,58 @@ fn lower_limits_refuse_appends_and_never_reads() {
     assert!(matches!(refused, Err(Error::LimitExceeded(_))));
     assert!(!path.with_extension("other").exists());
 }
+
+/// A `Following` is a receiver that can be cloned: a clone that nobody drains must not keep its feeding thread, nor
+/// whoever drops the `Following`.
+#[test]
+fn a_following_is_dropped_although_a_clone_of_its_full_channel_lives_on() {
+    let (_directory, path) = place();
+    let store = quick().open(&path).unwrap();
+    store.append("a", ExpectedVersion::Any, events(10)).unwrap();
+    let following = store.subscribe().start().unwrap().into_receiver(1).unwrap();
+    let clone = following.receiver().clone();
+    drop(following);
+    assert!(clone.iter().count() <= 2, "what was in the channel, then its end");
+}
+
+/// G5: an acknowledgement is worth what was asked for, also where the events were there already.
+#[test]
+fn a_sync_retry_of_a_buffered_append_makes_it_durable() {
+    let (_directory, path) = place();
+    let store = quick().open(&path).unwrap();
+    let buffered = Append::new().to("a", ExpectedVersion::NoStream, events(1));
+    store.submit(buffered.clone().durability(Durability::Buffered)).unwrap();
+    let watermark = || std::fs::read(path.join("watermark")).unwrap();
+    let before = watermark();
+    assert!(store.submit(buffered.durability(Durability::Sync)).unwrap().is_replay());
+    assert_ne!(watermark(), before, "the watermark moves with what is durable");
+}
+
+/// G9: what a leader that panicked had done, nobody can say. Its followers are answered, and the writer is poisoned.
+#[test]
+fn a_panic_in_the_middle_of_a_commit_poisons_the_writer_and_reopening_cures_it() {
+    let (_directory, path) = place();
+    let panics = Arc::new(AtomicBool::new(false));
+    let clock = panics.clone();
+    let store = quick()
+        .clock(move || {
+            assert!(!clock.swap(false, Ordering::SeqCst), "the clock fails");
+            Timestamp::from_micros(7)
+        })
+        .open(&path)
+        .unwrap();
+    store.append("a", ExpectedVersion::NoStream, events(1)).unwrap();
+    panics.store(true, Ordering::SeqCst);
+    let (again, other) = (store.clone(), store.clone());
+    let panicked = thread::spawn(move || again.append("b", ExpectedVersion::Any, events(1))).join();
+    assert!(panicked.is_err());
+    let refused = thread::spawn(move || other.append("b", ExpectedVersion::Any, events(1))).join();
+    assert!(matches!(refused.unwrap(), Err(Error::Poisoned { .. })));
+    assert_eq!(log(&store).len(), 1);
+    assert!(matches!(store.close(), Err(Error::Poisoned { .. })));
+
+    let store = quick().open(&path).unwrap();
+    let appended = store.append("b", ExpectedVersion::NoStream, events(1)).unwrap();
+    assert_eq!((appended.last_position(), appended.last_version()), (position(2), version(1)));
+    assert!(store.verify(|_| {}).unwrap().is_sound());
+}

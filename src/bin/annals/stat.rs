@@ -103,7 +103,8 @@ fn for_people(out: &mut impl Write, info: &StoreInfo, census: &Census) -> io::Re
     if let Some(behind) = info.clock_behind {
         writeln!(
             out,
-            "clock        {behind:?} behind the last event: until it has caught up, events are recorded at that one's time"
+            "clock        {behind:?} behind the last event: until it has caught up, events are recorded \
+             at that one's time"
         )?;
     }
     if !census.types.is_empty() {
