@@ -13,19 +13,23 @@ has_cxx() {
     return 1
 }
 
+# libclang itself: libclang-cpp is another library, and often there without it.
+holds_libclang() {
+    [ -n "$(find "$1" -maxdepth 1 \( -name 'libclang.so*' -o -name 'libclang-[0-9]*.so*' -o -name 'libclang.dylib' \) \
+        -print -quit 2>/dev/null)" ]
+}
+
 has_libclang() {
     if [ -n "${LIBCLANG_PATH:-}" ]; then
-        [ -n "$(find "$LIBCLANG_PATH" -maxdepth 1 -name 'libclang*' -print -quit 2>/dev/null)" ]
+        holds_libclang "$LIBCLANG_PATH"
         return
     fi
     local directory
     for directory in /usr/lib /usr/lib64 /usr/local/lib /usr/lib/*-linux-gnu* /usr/lib/llvm*/lib /usr/lib64/llvm*/lib \
         /opt/homebrew/opt/llvm/lib /usr/local/opt/llvm/lib /Library/Developer/CommandLineTools/usr/lib; do
-        [ -n "$(find "$directory" -maxdepth 1 -name 'libclang*.so*' -print -quit 2>/dev/null)" ] && return 0
-        [ -e "$directory/libclang.dylib" ] && return 0
+        holds_libclang "$directory" && return 0
     done
-    command -v llvm-config >/dev/null 2>&1 &&
-        [ -n "$(find "$(llvm-config --libdir)" -maxdepth 1 -name 'libclang*' -print -quit 2>/dev/null)" ]
+    command -v llvm-config >/dev/null 2>&1 && holds_libclang "$(llvm-config --libdir)"
 }
 
 missing=()
