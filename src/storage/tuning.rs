@@ -20,9 +20,9 @@ const MEMTABLE_LEN_MIN: usize = 64 * KIB;
 /// Options of the whole database.
 pub(super) fn database(options: &StoreOptions, log: &Path) -> Result<Options> {
     // First, for it returns new options. A background error must not heal itself behind our back: after one, the writer
-    // is poisoned until reopen (G9).
+    // is poisoned until reopen (G9). Table files need not name the machine that wrote them.
     let mut tuned = Options::default()
-        .get_options_from_string("max_bgerror_resume_count=0")
+        .get_options_from_string("max_bgerror_resume_count=0;db_host_id=annals")
         .map_err(|error| engine_error("setting options", &error))?;
 
     // Finding history.

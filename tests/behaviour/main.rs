@@ -5,6 +5,7 @@
 mod committing;
 mod conformance;
 mod damage;
+mod fixture;
 mod frames;
 mod lifecycle;
 mod opening;
