@@ -508,3 +508,30 @@ fn contents(directory: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     files.sort();
     files
 }
+
+#[test]
+fn verify_says_sound_or_what_is_damaged_and_where() {
+    let desk = Desk::new();
+    desk.write("in.jsonl", history(500));
+    desk.ok(&["import", "store", "in.jsonl"]);
+    assert!(desk.ok(&["verify", "store"]).starts_with("sound: 500 events"));
+    let report = desk.json(&["verify", "store", "--json"]);
+    assert_eq!((&report["sound"], &report["events"]), (&Value::from(true), &Value::from(500)));
+
+    // The first block of the largest table: frames of one of the two families.
+    let tables = fs::read_dir(desk.path("store/db")).unwrap().map(|entry| entry.unwrap().path());
+    let tables = tables.filter(|path| path.extension().is_some_and(|extension| extension == "sst"));
+    let table = tables.max_by_key(|path| fs::metadata(path).unwrap().len()).unwrap();
+    let mut bytes = fs::read(&table).unwrap();
+    bytes[50] ^= 1;
+    fs::write(&table, bytes).unwrap();
+    let output = desk.run(&["verify", "store"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stdout).contains("NOT sound"), "{}", text(&output.stdout));
+    assert!(text(&output.stderr).contains("restore a backup"));
+    let output = desk.run(&["verify", "store", "--json"]);
+    assert_eq!(output.status.code(), Some(1));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["sound"], false);
+    assert!(!report["damage"].as_array().unwrap().is_empty());
+}

@@ -8,7 +8,7 @@
 
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, RangeInclusive};
 
 use crate::error::{Error, Result};
 use crate::event_store::Direction;
@@ -85,6 +85,7 @@ pub(crate) fn verify(
         progress,
         done: 0,
         seen: HashSet::new(),
+        gaps: Vec::new(),
         report: VerifyReport { head: Some(head), ..VerifyReport::default() },
     };
     let log = verifier.walk_log()?;
@@ -109,6 +110,8 @@ struct Verifier<'v> {
     done: u64,
     /// Places already described, so that nothing is told twice.
     seen: HashSet<String>,
+    /// Stretches of the log already described as missing.
+    gaps: Vec<RangeInclusive<Position>>,
     report: VerifyReport,
 }
 
@@ -277,6 +280,9 @@ impl Verifier<'_> {
         let last = found.get() - 1;
         let expected = format!("the frames of positions {} to {last}", state.next);
         self.note(spot.to_string(), Some(state.next), "nothing readable", expected);
+        if let Some(last) = found.previous() {
+            self.gaps.push(state.next..=last);
+        }
         state.next = found;
         state.commit = None;
     }
@@ -501,7 +507,9 @@ impl Verifier<'_> {
         // A frame that does not decode was noted where it was met.
         let Ok(frame) = Frame::decode(bytes) else { return Ok(()) };
         let header = frame.header;
-        if header.first_position > self.head {
+        let first = header.first_position;
+        let is_told = family == Family::Streams && self.gaps.iter().any(|gap| gap.contains(&first));
+        if first > self.head || is_told {
             return Ok(());
         }
         let stream = StreamId::trusted(header.stream);

@@ -63,8 +63,10 @@ fn object(report: &VerifyReport) -> Value {
 
 fn for_people(out: &mut impl Write, report: &VerifyReport) -> io::Result<()> {
     for damage in &report.damage {
-        let at =
-            damage.position.map_or(String::new(), |position| format!(" (position {position})"));
+        let position = damage.position.map(|position| format!("position {position}"));
+        // The place of a frame in the log says it already.
+        let position = position.filter(|position| !damage.place.ends_with(position.as_str()));
+        let at = position.map_or(String::new(), |position| format!(" ({position})"));
         let (found, expected) = (clean(&damage.found), clean(&damage.expected));
         writeln!(out, "{}{at}: found {found}, expected {expected}", clean(&damage.place))?;
     }
