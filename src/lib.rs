@@ -45,7 +45,10 @@
 //! | append to several, all or nothing | [`Append`], [`EventStore::submit`] |
 //! | read a stream, the log, the past | [`EventStoreExt::read_stream`], [`EventStoreExt::read_log`], [`Read`] |
 //! | follow what happens | [`EventStoreExt::subscribe`], [`Subscription`] |
+//! | prove that a store is sound | [`Store::verify`] |
+//! | bring history in or out | [`Store::import`], [`Store::export`], [`JsonLine`] |
 //! | test without a disk | [`MemoryStore`] |
+//! | put a store of another kind through the suite | [`testing::conformance`] |
 //! | write for any store | [`EventStore`], [`EventStoreExt`] |
 //! | act on an error | [`Error`] |
 //! | know what may be relied on | `docs/GUARANTEES.md`: the numbers G1 to G13 stand all over this documentation |
