@@ -3,7 +3,7 @@
 # Which repository `make demo` reads.
 REPO ?= .
 # Where it puts the events. `make demo` again adds only what is new, if the history grew at its end alone.
-STORE ?= history.annals
+STORE ?= $(if $(filter .,$(REPO)),history,$(notdir $(abspath $(REPO)))).annals
 
 # One selection of features and targets for everything, so that RocksDB is compiled once.
 SELECT := --release --all-features

@@ -75,8 +75,8 @@ pub enum Error {
     /// Some events of this append stand where a retry would find them, others do not; nothing was appended. An event id
     /// was used for two different appends: give each new event an id of its own.
     #[error(
-        "stream {stream}: some of the events of this append are already there and others are not, \
-         so it is not a retry; give each new event an id of its own"
+        "stream {stream}: some of the events of this append are already there and others are not, so it is no retry of \
+         one append; read the streams to see what was done, and give each new event an id of its own"
     )]
     PartialRetry {
         /// The stream where it was noticed.

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::ops::Bound;
+use std::ops::{Bound, RangeInclusive};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Instant, SystemTime};
 
-use crate::commit::validate::{Committed, Shape, Tip, Verdict, validate};
+use crate::commit::validate::{Commit, Committed, Shape, Tip, Verdict, validate};
 use crate::error::{Error, Result};
 use crate::event_store::{
     Append, Appended, Direction, EventStore, PageEnd, PageQuery, Range, StreamInfo, StreamsQuery,
@@ -17,7 +17,7 @@ use crate::head::Head;
 use crate::model::{
     EventId, Limits, Position, RecordedAs, RecordedEvent, StreamId, Timestamp, Version,
 };
-use crate::options::Clock;
+use crate::options::{Clock, now};
 
 /// How many events a page looks at, matching or not.
 const PAGE_EVENTS_MAX: usize = 1_024;
@@ -85,7 +85,7 @@ impl EventStore for MemoryStore {
         match validate(&Shape::of(&append), &mut *history)? {
             Verdict::Replay(appended) => Ok(appended),
             Verdict::Append(tips) => {
-                let appended = history.add(append, &tips, clock())?;
+                let appended = history.add(append, &tips, now(clock))?;
                 head.publish(appended.last_position());
                 Ok(appended)
             }
@@ -276,6 +276,15 @@ impl Committed for History {
         let events = events.iter().skip(index(from.get())).take(count);
         let events = events.filter_map(|event| self.log.get(*event));
         Ok(events.map(|event| (event.id(), event.position())).collect())
+    }
+
+    fn commit(&mut self, position: Position) -> Result<Commit> {
+        let span = self.log.get(index(position.get())).map(|event| event.commit());
+        let (first, last) = span.map_or((position, position), RangeInclusive::into_inner);
+        let events = self.log.iter().skip(index(first.get()));
+        let events = events.take_while(|event| event.position() <= last);
+        let events = events.map(|event| (event.stream().clone(), event.version(), event.id()));
+        Ok(Commit { first, events: events.collect() })
     }
 }
 

@@ -26,6 +26,11 @@ pub enum Durability {
 /// Where a store takes the time from.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
+/// The time of a clock, brought into the years that can be recorded.
+pub(crate) fn now(clock: &Clock) -> Timestamp {
+    clock().clamp(Timestamp::RECORDED_MIN, Timestamp::RECORDED_MAX)
+}
+
 /// How a store is opened. [`Store::options`](crate::Store::options) makes one with the defaults.
 ///
 /// ```no_run

@@ -5,7 +5,6 @@
 //! head is the last frame's; no history is scanned.
 
 use std::path::Path;
-use std::time::Duration;
 
 use uuid::Uuid;
 
@@ -13,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::event_store::Direction;
 use crate::format::{Identity, Watermark, decode_record, encode_record, parse_log_key, stream_key};
 use crate::model::{Position, StreamId, Timestamp};
-use crate::options::{Durability, StoreOptions};
+use crate::options::{Durability, StoreOptions, now};
 use crate::read::{Spot, bad_key};
 use crate::storage::{Access, Claim, Disk, Family, Storage, WatermarkFile};
 
@@ -37,19 +36,16 @@ pub(crate) struct Recovered {
     pub(crate) end: LogEnd,
     /// `None` when open for reading only.
     pub(crate) watermark: Option<WatermarkFile>,
-    /// How far the clock is behind the last event.
-    pub(crate) clock_behind: Option<Duration>,
 }
 
 /// Opens a store, or creates one.
 pub(crate) fn open(root: &Path, options: &StoreOptions) -> Result<Recovered> {
-    let now = (options.clock)();
     let access = match (options.read_only, options.create) {
         (true, _) => Access::Read,
         (false, true) => Access::Create,
         (false, false) => Access::Write,
     };
-    let fresh = Identity { store_id: Uuid::now_v7().into_bytes(), created_at: now };
+    let fresh = Identity { store_id: Uuid::now_v7().into_bytes(), created_at: now(&options.clock) };
     let claim = Claim::take(root, access, options, fresh)?;
     let watermark = WatermarkFile::read(&claim.paths.watermark)?;
     let disk = if options.read_only {
@@ -64,8 +60,7 @@ pub(crate) fn open(root: &Path, options: &StoreOptions) -> Result<Recovered> {
     let end = check(&disk, &claim.identity, watermark)?;
     let watermark =
         if options.read_only { None } else { Some(begin_writing(&disk, &claim, watermark)?) };
-    let clock_behind = end.recorded_at.and_then(|last| last.since(now)).filter(|d| !d.is_zero());
-    Ok(Recovered { claim, storage: Storage::from(disk), end, watermark, clock_behind })
+    Ok(Recovered { claim, storage: Storage::from(disk), end, watermark })
 }
 
 /// What must be true of every store, found without scanning its history.

@@ -25,9 +25,9 @@ use crate::maintenance::export::{Exported, export};
 use crate::maintenance::import::{ImportOptions, Imported, Target, import};
 use crate::maintenance::verify::{VerifyProgress, VerifyReport, verify};
 use crate::model::{Limits, Position, StreamId, Timestamp, Version};
-use crate::options::{Durability, StoreOptions};
+use crate::options::{Clock, Durability, StoreOptions, now};
 use crate::read::Reader;
-use crate::recovery;
+use crate::recovery::{self, LogEnd};
 use crate::storage::{Claim, Disk, Storage};
 
 /// An event store in a directory. Open it once per process; clones share it.
@@ -72,9 +72,9 @@ pub(crate) struct Engine {
     pub(crate) committer: Option<Committer>,
     limits: Limits,
     durability: Durability,
-    /// As they were at open, for a store that is open for reading only.
-    streams: u64,
-    clock_behind: Option<Duration>,
+    /// As it was at open, for a store that is open for reading only.
+    end: LogEnd,
+    clock: Clock,
     path: PathBuf,
     store_id: Uuid,
     created_at: Timestamp,
@@ -102,7 +102,7 @@ pub struct StoreInfo {
     pub streams: u64,
     /// Bytes in table files.
     pub table_bytes: u64,
-    /// How far the clock was behind the last event when the store was opened: until it has caught up, events are
+    /// How far the clock is behind the last event: until it has caught up, events are
     /// recorded at the time of that last event.
     pub clock_behind: Option<Duration>,
     /// Why the store takes no appends until it is reopened.
@@ -173,15 +173,17 @@ impl Store {
     pub fn info(&self) -> Result<StoreInfo> {
         let engine = self.engine();
         let committer = engine.committer.as_ref();
+        let end = committer.map_or(engine.end, Committer::end);
+        let behind = end.recorded_at.and_then(|last| last.since(now(&engine.clock)));
         Ok(StoreInfo {
             path: engine.path.clone(),
             store_id: engine.store_id,
             created_at: engine.created_at,
             format_version: crate::format::FORMAT_VERSION,
             head: engine.head.get()?,
-            streams: committer.map_or(engine.streams, Committer::streams),
+            streams: end.streams,
             table_bytes: engine.storage.with(Disk::table_bytes)?,
-            clock_behind: engine.clock_behind,
+            clock_behind: behind.filter(|behind| !behind.is_zero()),
             poisoned: committer.and_then(Committer::poisoned),
         })
     }
@@ -276,7 +278,7 @@ impl StoreOptions {
                 head,
                 watermark,
                 recovered.end,
-                self.clock,
+                self.clock.clone(),
                 self.tip_cache_streams,
             )
         });
@@ -289,8 +291,8 @@ impl StoreOptions {
             committer,
             limits: self.limits,
             durability: self.durability,
-            streams: recovered.end.streams,
-            clock_behind: recovered.clock_behind,
+            end: recovered.end,
+            clock: self.clock,
             path: path.as_ref().to_owned(),
             store_id: Uuid::from_bytes(identity.store_id),
             created_at: identity.created_at,

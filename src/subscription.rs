@@ -75,7 +75,7 @@ impl Subscribe {
         self
     }
 
-    /// Only events of these types.
+    /// Only events of these types. Given several times: of any of them. No types at all leave all events.
     pub fn types<T>(mut self, types: impl IntoIterator<Item = T>) -> Self
     where
         T: TryInto<EventType, Error: Into<Error>>,

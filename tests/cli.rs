@@ -535,3 +535,15 @@ fn verify_says_sound_or_what_is_damaged_and_where() {
     assert_eq!(report["sound"], false);
     assert!(!report["damage"].as_array().unwrap().is_empty());
 }
+
+#[test]
+fn an_export_into_the_store_itself_is_refused_before_it_damages_it() {
+    let desk = Desk::new();
+    desk.write("in.jsonl", history(3));
+    desk.ok(&["import", "store", "in.jsonl"]);
+    for file in ["store/STORE", "store/new", "store/db/CURRENT", "./store/../store/watermark"] {
+        assert!(desk.fails(2, &["export", "store", file]).contains("lies within the store"));
+    }
+    assert!(desk.ok(&["verify", "store"]).starts_with("sound: 3 events"));
+    assert!(desk.fails(2, &["log", "store", "--category", "a-1"]).contains("prefix"));
+}

@@ -68,6 +68,14 @@ fn an_input_that_begins_the_same_and_differs_is_refused() {
     changed[20] = changed[20].replace("\"data\":20", "\"data\":21");
     let error = import(&store, changed.join("\n")).unwrap_err();
     assert!(matches!(error, Error::ImportDiffers { lines: 50 }), "{error}");
+    // Shorter than what is there: changed in its last line, before it, or no line at all.
+    for len in [21_u64, 30] {
+        let shorter = changed[..usize::try_from(len).unwrap()].join("\n");
+        let error = import(&store, shorter).unwrap_err();
+        assert!(matches!(error, Error::ImportDiffers { lines } if lines == len), "{error}");
+    }
+    let error = import(&store, format!("{}\ngarbage", all[0])).unwrap_err();
+    assert!(matches!(error, Error::ImportDiffers { lines: 2 }), "{error}");
     assert_eq!(store.head().unwrap(), Position::new(50));
 }
 

@@ -75,9 +75,9 @@ impl Committer {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner).close();
     }
 
-    /// How many streams there are.
-    pub(crate) fn streams(&self) -> u64 {
-        self.writer.lock().unwrap_or_else(PoisonError::into_inner).streams()
+    /// The end of the log as it now is.
+    pub(crate) fn end(&self) -> LogEnd {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner).end()
     }
 
     /// The earlier failure, if the writer is poisoned.

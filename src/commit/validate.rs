@@ -27,6 +27,15 @@ pub(crate) trait Committed {
         from: Version,
         count: usize,
     ) -> Result<Vec<(EventId, Position)>>;
+
+    /// The whole commit that the event at this position was part of.
+    fn commit(&mut self, position: Position) -> Result<Commit>;
+}
+
+/// A commit as it stands in the log: its first position, and its events in order.
+pub(crate) struct Commit {
+    pub(crate) first: Position,
+    pub(crate) events: Vec<(StreamId, Version, EventId)>,
 }
 
 /// What the rule needs to know of an append.
@@ -111,10 +120,16 @@ pub(crate) fn validate(shape: &Shape, committed: &mut impl Committed) -> Result<
     if found == written && partial.is_none() {
         return Ok(Verdict::Replay(replay(shape, &replayed)?));
     }
-    if let Some(stream) = partial {
-        return Err(Error::PartialRetry { stream: stream.clone() });
+    // One stream is where a retry would find it, another went on meanwhile: the commit itself tells whether it was
+    // this.
+    let first = replayed.iter().flatten().find_map(|(_, positions)| positions.first());
+    if let Some(position) = first {
+        let commit = committed.commit(*position)?;
+        if let Some(appended) = replay_of(shape, &commit) {
+            return Ok(Verdict::Replay(appended));
+        }
     }
-    if let Some(stream) = found_in {
+    if let Some(stream) = partial.or(found_in) {
         return Err(Error::PartialRetry { stream: stream.clone() });
     }
     match conflict {
@@ -159,6 +174,28 @@ fn standing(
     }
     let ours = places.iter().any(|(id, _)| ids.contains(id));
     Ok(if ours { Standing::Partial } else { plain })
+}
+
+/// The acknowledgement of a commit, if its events are those of this append, in order, each in its stream.
+fn replay_of(shape: &Shape, commit: &Commit) -> Option<Appended> {
+    let mut ids: Vec<_> = shape.ids.iter().map(|ids| ids.iter()).collect();
+    let mut wanted = Vec::with_capacity(commit.events.len());
+    for (stream, count) in &shape.runs {
+        let (id, _) = shape.expectations.get(*stream)?;
+        wanted.extend(ids.get_mut(*stream)?.take(*count).map(|event| (id, event)));
+    }
+    let there = commit.events.iter().map(|(stream, _, id)| (stream, id));
+    if !there.eq(wanted) {
+        return None;
+    }
+    let versions = shape.expectations.iter().filter_map(|(stream, _)| {
+        let mut of_stream = commit.events.iter().filter(|(id, ..)| id == stream);
+        let (_, first, _) = of_stream.next()?;
+        let last = of_stream.next_back().map_or(*first, |(_, last, _)| *last);
+        Some((stream.clone(), *first..=last))
+    });
+    let more = u64::try_from(commit.events.len()).ok()?.checked_sub(1)?;
+    Appended::new(vec![commit.first..=commit.first.plus(more)], versions.collect(), true)
 }
 
 /// The acknowledgement that these events once got.

@@ -8,13 +8,15 @@ use super::prepare::{Prepared, PreparedFrame, Submission};
 use super::queue::{CutShort, Outcome, Ticket};
 use super::strictest;
 use super::tips::Tips;
-use super::validate::{Committed, Shape, Tip, Verdict, validate};
+use super::validate::{Commit, Committed, Shape, Tip, Verdict, validate};
 use crate::error::{Cause, Error, Result};
 use crate::event_store::{Appended, Direction};
-use crate::format::{FrameHeader, Watermark, encode_frame, log_key, stream_key, stream_of};
+use crate::format::{
+    FrameHeader, Watermark, encode_frame, log_key, parse_log_key, stream_key, stream_of,
+};
 use crate::head::Head;
 use crate::model::{EventId, Position, StreamId, Timestamp, Version};
-use crate::options::{Clock, Durability};
+use crate::options::{Clock, Durability, now};
 use crate::read::Spot;
 use crate::recovery::LogEnd;
 use crate::storage::{Batch, Disk, Family, Storage, WatermarkFile};
@@ -140,7 +142,7 @@ impl Writer {
                 }
             }
         }
-        let now = (self.clock)();
+        let now = now(&self.clock);
         let decided = submission.appends.iter().zip(verdicts);
         let appended = decided.map(|(append, verdict)| match verdict {
             Verdict::Replay(appended) => appended,
@@ -262,8 +264,8 @@ impl Writer {
         self.check_open().err().filter(|error| matches!(error, Error::Poisoned { .. }))
     }
 
-    pub(super) fn streams(&self) -> u64 {
-        self.end.streams
+    pub(super) fn end(&self) -> LogEnd {
+        self.end
     }
 
     pub(super) fn close(&mut self) {
@@ -366,6 +368,50 @@ impl Committed for OnDisk<'_> {
     ) -> Result<Vec<(EventId, Position)>> {
         places(self.disk, stream, from, count)
     }
+
+    fn commit(&mut self, position: Position) -> Result<Commit> {
+        commit_at(self.disk, position)
+    }
+}
+
+/// The commit in the log that the event at this position was part of.
+fn commit_at(disk: &Disk, position: Position) -> Result<Commit> {
+    let (first, last) = commit_span(disk, position)?;
+    let mut events = Ok(Vec::new());
+    disk.scan(Family::Events, &log_key(first), Direction::Forward, |key, value| {
+        let Some(at) = parse_log_key(key).filter(|at| *at <= last) else {
+            return ControlFlow::Break(());
+        };
+        let spot = Spot { family: Family::Events, stream: None, place: at.get() };
+        let Ok(list) = &mut events else { return ControlFlow::Break(()) };
+        let read = spot.decode(value).and_then(|frame| {
+            for event in frame.events() {
+                let event = event.map_err(|malformed| malformed.at(spot.to_string()))?;
+                list.push((StreamId::trusted(event.stream), event.version, event.id));
+            }
+            Ok(())
+        });
+        match read {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => {
+                events = Err(error);
+                ControlFlow::Break(())
+            }
+        }
+    })?;
+    Ok(Commit { first, events: events? })
+}
+
+/// The first and last position of the commit that the event at this position was part of.
+fn commit_span(disk: &Disk, position: Position) -> Result<(Position, Position)> {
+    let spot = Spot { family: Family::Events, stream: None, place: position.get() };
+    let mut span = Err(spot.corruption("nothing", "the frame that holds it"));
+    disk.scan(Family::Events, &log_key(position), Direction::Backward, |_, value| {
+        let frame = spot.decode(value);
+        span = frame.map(|frame| (frame.header.commit_first(), frame.header.commit_last()));
+        ControlFlow::Break(())
+    })?;
+    span
 }
 
 /// The tip of a stream on disk.

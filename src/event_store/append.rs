@@ -252,7 +252,7 @@ impl Appended {
         self.versions.first().map_or(Version::FIRST, |(_, versions)| *versions.end())
     }
 
-    /// Whether these events had been appended before, so that this call was a retry and wrote nothing.
+    /// Whether events of these ids had been appended before, so that this call was a retry and wrote nothing.
     pub fn is_replay(&self) -> bool {
         self.is_replay
     }

@@ -198,7 +198,7 @@ impl<P: Place> Read<P> {
         self
     }
 
-    /// Only events of these types.
+    /// Only events of these types. Given several times: of any of them. No types at all leave all events.
     pub fn types<T>(mut self, types: impl IntoIterator<Item = T>) -> Self
     where
         T: TryInto<EventType, Error: Into<Error>>,
@@ -227,7 +227,7 @@ impl<P: Place> Read<P> {
         self
     }
 
-    /// The first event, in the direction of reading.
+    /// The first event, in the direction of reading, whatever the limit.
     ///
     /// # Errors
     /// An argument of this read, or what the store finds.

@@ -133,6 +133,8 @@ struct Import<'s> {
     key: Option<Vec<u8>>,
     /// Up to here an earlier import had added.
     done: Option<Mark>,
+    /// The last line that was passed over because an earlier import had added it.
+    last_known: Mark,
     /// The commit of the last line that an earlier import had added, until the next line is seen.
     closed: Option<CommitMark>,
     /// Whether a new line was seen.
@@ -189,6 +191,7 @@ impl<'s> Import<'s> {
             at: start,
             key: None,
             done: None,
+            last_known: start,
             closed: None,
             has_begun: false,
             open: None,
@@ -210,11 +213,14 @@ impl<'s> Import<'s> {
         progress: &mut dyn FnMut(Imported),
     ) -> Result<(), Stop> {
         let len_max = line_len_max(self.target.limits);
-        let mut line = Vec::new();
+        let (mut line, mut last) = (Vec::new(), Vec::new());
         loop {
             let number = self.at.lines + 1;
             match read_line(input, len_max, &mut line).map_err(Stop::Input)? {
-                ReadLine::End => return self.close_commit(),
+                ReadLine::End => {
+                    self.compare_shorter(&last)?;
+                    return self.close_commit();
+                }
                 ReadLine::TooLong => return refuse(number, LineFault::TooLong { len_max }),
                 ReadLine::Line { len } => self.report.bytes += len,
             }
@@ -226,7 +232,11 @@ impl<'s> Import<'s> {
                     self.recognise()?;
                 }
                 match self.done {
-                    Some(done) if number <= done.lines => self.report.already_there += 1,
+                    Some(done) if number <= done.lines => {
+                        self.report.already_there += 1;
+                        self.last_known = self.at;
+                        last.clone_from(&line);
+                    }
                     _ => self.take(number, &line)?,
                 }
             }
@@ -256,6 +266,21 @@ impl<'s> Import<'s> {
         }
         self.lines_kept = self.at.lines;
         self.closed = parse(line, self.id()).ok().and_then(|line| line.commit);
+        Ok(())
+    }
+
+    /// At the end of an input that is shorter than what an earlier import had read: sees whether its last line is in
+    /// the store. The chain, which is the id of an event that comes without one, covers all lines before it.
+    fn compare_shorter(&mut self, last: &[u8]) -> Result<(), Stop> {
+        if self.done.is_none_or(|done| done.lines <= self.at.lines) {
+            return Ok(());
+        }
+        let differs = || Stop::Differs(self.last_known.lines);
+        let line = parse(last, EventId::from(self.last_known.chain)).map_err(|_| differs())?;
+        if !stands_in(self.target.store, &line.stream, line.event.id())? {
+            return Err(differs());
+        }
+        self.lines_kept = self.at.lines;
         Ok(())
     }
 

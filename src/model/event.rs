@@ -238,7 +238,8 @@ impl NewEvent {
         Ok(Self::new(event_type, payload).with_content_type(ContentType::JSON))
     }
 
-    /// Gives the event an id of the caller's own, such as one derived from the command that caused it.
+    /// Gives the event an id of the caller's own, such as one derived from the command that caused it. A retry is
+    /// recognised by ids alone: what else the event holds is not compared.
     pub fn with_id(mut self, id: impl Into<EventId>) -> Self {
         self.id = id.into();
         self
@@ -286,6 +287,8 @@ impl NewEvent {
 
     /// Records the event at this time instead of the clock's: for history that comes from elsewhere. It may not lie
     /// before the last event of the log; of one append, all events carry such a time or none does.
+    ///
+    /// A time in the future holds everything that is recorded after it at that time, until the clock gets there.
     pub fn recorded_at(mut self, time: Timestamp) -> Self {
         self.recorded_at = Some(time);
         self
@@ -346,7 +349,7 @@ impl NewEvent {
         if self.schema_version == 0 {
             return Err(InvalidArgument::SchemaVersionZero.into());
         }
-        if let Some(time) = self.recorded_at.filter(|time| !time.is_writable()) {
+        if let Some(time) = self.recorded_at.filter(|time| !time.is_recordable()) {
             return Err(InvalidArgument::RecordedAtOutOfRange { micros: time.as_micros() }.into());
         }
         self.metadata.check()?;

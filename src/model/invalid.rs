@@ -61,7 +61,7 @@ pub enum InvalidArgument {
     #[error("a version counts within a stream: name the stream, or begin after a position")]
     VersionWithoutStream,
     /// A time lies outside the years that RFC 3339 can write.
-    #[error("recorded-at of {micros} µs since 1970 lies outside the years -9999 to 9999")]
+    #[error("recorded-at of {micros} µs since 1970 lies outside the years 0 to 9999")]
     RecordedAtOutOfRange {
         /// The time, in microseconds since 1970.
         micros: i64,
@@ -96,7 +96,9 @@ pub enum InvalidArgument {
 
 /// Something is larger than the store takes: send less, or raise the limit if it is a configured one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{limit} is {max}, got {got}")]
+#[error(
+    "{limit} allows {max}, but got {got}: send less, or raise the limit if it was configured lower"
+)]
 pub struct LimitExceeded {
     /// Which limit.
     pub limit: &'static str,

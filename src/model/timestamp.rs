@@ -40,10 +40,14 @@ impl Timestamp {
         Ok((Self(micros), nanos.rem_euclid(1000) != 0))
     }
 
-    /// Whether it can be written as text that is read again: it lies in the years -9999 to 9999. Only such times are
-    /// recorded.
-    pub(crate) fn is_writable(self) -> bool {
-        jiff::Timestamp::from_microsecond(self.0).is_ok()
+    /// The first moment that is recorded: the beginning of the year 0.
+    pub(crate) const RECORDED_MIN: Self = Self(-62_167_219_200_000_000);
+    /// The last moment that is recorded: the last full day of the year 9999 that there is in every time zone.
+    pub(crate) const RECORDED_MAX: Self = Self(253_402_127_999_999_999);
+
+    /// Whether it can be recorded: RFC 3339 writes the years 0 to 9999, so that such a time is read again.
+    pub(crate) fn is_recordable(self) -> bool {
+        (Self::RECORDED_MIN..=Self::RECORDED_MAX).contains(&self)
     }
 
     /// How long after `earlier` this is; `None` if it is before.
@@ -97,11 +101,12 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_again() {
-        let ends = ["-009999-01-03T00:00:00Z", "9999-12-29T23:59:59.999999Z"];
-        let ends = ends.map(|text| text.parse::<Timestamp>().unwrap().as_micros());
+        let ends = [Timestamp::RECORDED_MIN, Timestamp::RECORDED_MAX].map(Timestamp::as_micros);
+        let texts = ends.map(|end| Timestamp(end).to_string());
+        assert_eq!(texts, ["0000-01-01T00:00:00Z", "9999-12-29T23:59:59.999999Z"]);
         for micros in [ends[0], i64::from(i32::MIN), -1, 0, 1, 1_317_422_324_546_123, ends[1]] {
             let time = Timestamp(micros);
-            assert!(time.is_writable());
+            assert!(time.is_recordable());
             assert_eq!(time.to_string().parse::<Timestamp>().unwrap(), time);
         }
     }

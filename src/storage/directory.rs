@@ -22,6 +22,7 @@ use std::path::{Path, PathBuf};
 use super::{Disk, WatermarkFile};
 use crate::error::{Cause, Error, Result};
 use crate::format::{Identity, STORE_FILE_LEN, Watermark};
+use crate::model::InvalidArgument;
 use crate::options::StoreOptions;
 
 /// The places within a store's directory.
@@ -65,7 +66,15 @@ pub(crate) enum Access {
 pub(crate) struct Claim {
     pub(crate) paths: Paths,
     pub(crate) identity: Identity,
-    _lock: File,
+    lock: File,
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        // Closing the file is not enough: a process that is just being started from another thread holds a copy of it for
+        // a moment. A failure leaves what closing does.
+        let _ = self.lock.unlock();
+    }
 }
 
 enum Found {
@@ -87,13 +96,19 @@ impl Claim {
         options: &StoreOptions,
         new: Identity,
     ) -> Result<Self> {
+        if root.as_os_str().is_empty() {
+            return Err(InvalidArgument::Empty { what: "path of the store" }.into());
+        }
         let paths = Paths::new(root);
         match judge(&paths)? {
             Found::Store(_) => {}
             Found::Nothing | Found::Unfinished(_) if access == Access::Create => {
                 create_directory(root).map_err(|error| not_writable(root, error))?;
             }
-            Found::Nothing => return Err(Error::not_a_store(root, "it is missing or empty")),
+            Found::Nothing => {
+                let reason = if root.exists() { "it is empty" } else { "it does not exist" };
+                return Err(Error::not_a_store(root, reason));
+            }
             Found::Unfinished(_) => {
                 let reason = "its creation was cut short; open it for writing once to finish it";
                 return Err(Error::not_a_store(root, reason));
@@ -106,7 +121,7 @@ impl Claim {
             Found::Nothing => create(&paths, options, new)?,
             Found::Unfinished(identity) => create(&paths, options, identity.unwrap_or(new))?,
         };
-        Ok(Self { paths, identity, _lock: lock })
+        Ok(Self { paths, identity, lock })
     }
 }
 
@@ -254,6 +269,9 @@ fn create_directory(path: &Path) -> std::io::Result<()> {
         return Ok(());
     }
     let parent = parent_of(path);
+    if parent == path {
+        return Err(ErrorKind::NotFound.into());
+    }
     create_directory(parent)?;
     match fs::create_dir(path) {
         Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),

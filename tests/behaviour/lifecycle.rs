@@ -236,3 +236,22 @@ fn a_panic_in_the_middle_of_a_commit_poisons_the_writer_and_reopening_cures_it()
     assert_eq!((appended.last_position(), appended.last_version()), (position(2), version(1)));
     assert!(store.verify(|_| {}).unwrap().is_sound());
 }
+
+/// What is recorded must be readable as text again, or an export could not be imported.
+#[test]
+fn a_clock_out_of_all_years_is_brought_into_them_and_told_of() {
+    let (_directory, path) = place();
+    let store = quick().clock(|| Timestamp::from_micros(i64::MAX)).open(&path).unwrap();
+    store.append("a", ExpectedVersion::Any, events(1)).unwrap();
+    let time = log(&store)[0].recorded_at();
+    assert_eq!(time.to_string().parse::<Timestamp>().unwrap(), time);
+    store.close().unwrap();
+    let store = quick().open(&path).unwrap();
+    assert!(store.info().unwrap().clock_behind.is_some());
+}
+
+#[test]
+fn an_empty_path_is_refused() {
+    assert!(matches!(Store::open(""), Err(Error::InvalidArgument(_))));
+    assert!(matches!(quick().read_only(true).open(""), Err(Error::InvalidArgument(_))));
+}

@@ -125,6 +125,16 @@ impl Reference {
             let positions = call.events.iter().map(|(of, _)| found.get_mut(of).unwrap().remove(0));
             return Outcome::Done(positions.collect(), true);
         }
+        // One stream has its events where they were asked for, another not any more: it is a retry if the commit that the
+        // former lie in is this very call.
+        if let Some(position) = found.values().flatten().next() {
+            let commit = self.log[usize::try_from(position - 1).unwrap()].commit;
+            let there = self.log.iter().filter(|fact| fact.commit == commit);
+            let asked = call.events.iter().map(|(of, event)| (&**of, event.id()));
+            if there.clone().map(|fact| (&*fact.stream, fact.id)).eq(asked) {
+                return Outcome::Done(there.map(|fact| fact.position).collect(), true);
+            }
+        }
         if is_partial || !found.is_empty() {
             return Outcome::Partial;
         }

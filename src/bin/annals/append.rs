@@ -37,7 +37,8 @@ pub(crate) struct Args {
     /// has events), or the version of its last event
     #[arg(long, value_name = "any|none|exists|VERSION", default_value = "any", value_parser = expected)]
     expected: ExpectedVersion,
-    /// The event's id, a UUID: repeating the command with the same id appends nothing twice [default: a new one]
+    /// The event's id, a UUID: repeating the command with the same id and the same --expected none or VERSION appends
+    /// nothing twice [default: a new one]
     #[arg(long, value_name = "UUID")]
     id: Option<EventId>,
     /// The shape of the payload within its type, from 1

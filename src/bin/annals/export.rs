@@ -43,6 +43,10 @@ pub(crate) fn run(args: &Args, shell: &Shell) -> Result<(), Failure> {
         write(&store, out, &bar)?;
         return Ok(());
     }
+    if is_within(&args.file, &args.dir) {
+        let file = args.file.display();
+        return Err(Failure::Usage(format!("{file} lies within the store: it would damage it")));
+    }
     let exported = to_file(&store, &args.file, &bar)?;
     let mut out = io::stdout().lock();
     if shell.json {
@@ -51,6 +55,14 @@ pub(crate) fn run(args: &Args, shell: &Shell) -> Result<(), Failure> {
         writeln!(out, "wrote {} to {}", count(exported.events, "event"), args.file.display())?;
     }
     Ok(())
+}
+
+/// Whether a file that may not be there yet lies within a directory, whatever way its path takes.
+fn is_within(file: &Path, dir: &Path) -> bool {
+    let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let places = [fs::canonicalize(file), fs::canonicalize(parent.unwrap_or(Path::new(".")))];
+    let dir = fs::canonicalize(dir);
+    dir.is_ok_and(|dir| places.iter().flatten().any(|place| place.starts_with(&dir)))
 }
 
 fn write(store: &Store, out: impl Write, bar: &ProgressBar) -> Result<Exported, Failure> {

@@ -87,10 +87,12 @@ pub fn a_retry_over_several_streams_needs_all_its_parts(store: &Arc<dyn EventSto
     let before = contents(store);
     same_places(&first, &store.submit(append.clone()).unwrap());
     assert_eq!(contents(store), before);
-    // The end of `c` is elsewhere now: the append as a whole is neither a retry nor new.
+    // The end of `c` is elsewhere now: the commit that the other parts are found in tells that this is a retry.
     store.append("c", StreamExists, events(1)).unwrap();
     let before = contents(store);
-    let refused = store.submit(append).unwrap_err();
+    same_places(&first, &store.submit(append.clone()).unwrap());
+    // With one event more it is not what was committed.
+    let refused = store.submit(append.to("c", Any, events(1))).unwrap_err();
     assert!(matches!(refused, Error::PartialRetry { .. }), "{refused}");
     assert_eq!(contents(store), before);
 }
