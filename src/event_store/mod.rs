@@ -39,9 +39,9 @@ pub trait EventStore: Send + Sync {
     /// Where the events to be written already stand at exactly the place that was asked for (after `Exact`'s version,
     /// at the start for `NoStream`; at the very end of the stream for `Any` and `StreamExists`), the call is a retry:
     /// it is acknowledged again with the original places, and writes nothing. Ids are compared, nothing else. Of an
-    /// append to several streams it is enough that one has its events at their place, if they lie in a commit of exactly
-    /// the events of this append. An append with `Any` or `StreamExists` alone is no longer recognised once somebody
-    /// else has appended to its streams.
+    /// append to several streams it is enough that one has its events at their place, if they lie in a commit of
+    /// exactly the events of this append. An append with `Any` or `StreamExists` alone is no longer recognised once
+    /// somebody else has appended to its streams.
     ///
     /// # Errors
     /// [`WrongExpectedVersion`](crate::Error::WrongExpectedVersion), [`PartialRetry`](crate::Error::PartialRetry),

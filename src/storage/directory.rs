@@ -71,8 +71,8 @@ pub(crate) struct Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        // Closing the file is not enough: a process that is just being started from another thread holds a copy of it for
-        // a moment. A failure leaves what closing does.
+        // Closing the file is not enough: a process that is just being started from another thread holds a copy of it
+        // for a moment. A failure leaves what closing does.
         let _ = self.lock.unlock();
     }
 }
