@@ -29,3 +29,23 @@ mod small_disk {
 
     annals::event_store_conformance!(fresh());
 }
+
+/// Synced writes are slow enough that callers wait for each other, and are committed in groups.
+#[test]
+fn groups_that_wait_for_the_disk_keep_the_rules_of_concurrency() {
+    use std::sync::Arc;
+
+    use annals::testing::conformance::{Case, concurrency};
+    use annals::{EventStore, Store};
+
+    let rules: [Case; 3] = [
+        concurrency::the_same_append_from_many_threads_is_written_once,
+        concurrency::one_of_many_rivals_for_a_version_wins,
+        concurrency::many_writers_make_one_gapless_log_that_all_readers_agree_on,
+    ];
+    for rule in rules {
+        let directory = tempfile::tempdir().unwrap();
+        let store: Arc<dyn EventStore> = Arc::new(Store::open(directory.path()).unwrap());
+        rule(&store);
+    }
+}

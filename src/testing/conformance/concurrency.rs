@@ -1,15 +1,16 @@
 //! Many threads at once: one log, and everybody sees the same of it.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Barrier};
 use std::thread;
 
 use super::{event, log, stream, version};
 use crate::error::Error;
 use crate::event_store::{Append, EventStore};
 use crate::extension::EventStoreExt;
-use crate::model::{EventId, ExpectedVersion, NewEvent, Position, RecordedEvent};
+use crate::model::{EventId, ExpectedVersion, NewEvent, Position, RecordedEvent, StreamId};
 
 const WRITERS: usize = 6;
 const ROUNDS: usize = 60;
@@ -134,4 +135,53 @@ pub fn one_of_many_rivals_for_a_version_wins(store: &Arc<dyn EventStore>) {
         "a version was won twice or by nobody: {sorted:?}"
     );
     assert_eq!(stream(store, "prize").len() as u64, last);
+}
+
+/// A retry is recognised even while the first attempt is on its way, for an append to several streams too.
+pub fn the_same_append_from_many_threads_is_written_once(store: &Arc<dyn EventStore>) {
+    let rounds = 40;
+    store.append("a", ExpectedVersion::NoStream, [event("Before", 0)]).unwrap();
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        // Somebody else keeps the store busy, so that the callers meet while they wait for it.
+        scope.spawn(|| {
+            while !done.load(Ordering::SeqCst) {
+                store.append("noise", ExpectedVersion::Any, [event("Noise", 0)]).unwrap();
+            }
+        });
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            (0..rounds).for_each(|round| submit_from_many_threads(store, round % 2 == 0));
+        }));
+        done.store(true, Ordering::SeqCst);
+        outcome.unwrap_or_else(|panic| resume_unwind(panic));
+    });
+    assert_eq!((stream(store, "a").len(), stream(store, "b").len()), (1 + rounds * 2, rounds));
+}
+
+fn submit_from_many_threads(store: &Arc<dyn EventStore>, is_exact: bool) {
+    let tip = store.tip(&StreamId::new("a").unwrap()).unwrap();
+    let expected = if is_exact { ExpectedVersion::from(tip) } else { ExpectedVersion::Any };
+    let append = Append::new().to("a", expected, [event("Once", 1), event("Once", 2)]).to(
+        "b",
+        ExpectedVersion::Any,
+        [event("Once", 3)],
+    );
+    let begin = Barrier::new(WRITERS);
+    let outcomes: Vec<_> = thread::scope(|scope| {
+        let callers: Vec<_> = (0..WRITERS)
+            .map(|_| {
+                let (append, begin) = (append.clone(), &begin);
+                scope.spawn(move || {
+                    begin.wait();
+                    store.submit(append).unwrap()
+                })
+            })
+            .collect();
+        callers.into_iter().map(|caller| caller.join().unwrap()).collect()
+    });
+    assert_eq!(outcomes.iter().filter(|outcome| !outcome.is_replay()).count(), 1);
+    for outcome in &outcomes {
+        assert!(outcome.positions().eq(outcomes[0].positions()));
+        assert_eq!(outcome.versions(), outcomes[0].versions());
+    }
 }

@@ -128,6 +128,7 @@ cases! { $
     concurrency: [
         many_writers_make_one_gapless_log_that_all_readers_agree_on,
         one_of_many_rivals_for_a_version_wins,
+        the_same_append_from_many_threads_is_written_once,
     ]
 }
 
