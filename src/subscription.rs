@@ -348,17 +348,20 @@ impl Subscription {
                 Range::Stream { stream: stream.clone(), from: *next, to: Version::MAX, up_to: view }
             }
         };
+        // Of a stream every event is looked at here, so that what does not match is passed over once and not each time.
+        let of_stream = matches!(self.scope, Scope::Stream { .. });
+        let asked = if of_stream { Filter::new() } else { self.filter.clone() };
         let query = PageQuery {
             range,
             direction: Direction::Forward,
-            filter: self.filter.clone(),
+            filter: asked,
             events_max: PAGE_EVENTS_MAX,
         };
-        let (page, after) = (&mut self.page, self.after);
-        let mut last_version = None;
+        let (page, after, filter) = (&mut self.page, self.after, &self.filter);
+        let mut last = None;
         let end = self.store.read_page(&query, &mut |event| {
-            last_version = Some(event.version());
-            if Some(event.position()) > after {
+            last = Some((event.version(), event.position()));
+            if Some(event.position()) > after && (!of_stream || filter.matches(&event)) {
                 page.push_back(event.to_owned());
             }
             ControlFlow::Continue(())
@@ -378,10 +381,10 @@ impl Subscription {
                 if let Scope::Stream { next, .. } = &mut self.scope {
                     *next = from;
                 }
-                self.seen = self.page.back().map(RecordedEvent::position).or(self.seen);
+                self.seen = last.map(|(_, position)| position).max(self.seen);
             }
             None => {
-                if let (Scope::Stream { next, .. }, Some(last)) = (&mut self.scope, last_version) {
+                if let (Scope::Stream { next, .. }, Some((last, _))) = (&mut self.scope, last) {
                     *next = last.next();
                 }
                 self.seen = Some(view);

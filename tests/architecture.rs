@@ -453,7 +453,7 @@ fn no_file_of_the_project_names_a_machine() {
     assert_none(&found, "a path or host of one machine says nothing to anybody else");
 }
 
-/// A path is one only at its beginning: `https://host/home/` and `src/work/` are none.
+/// A path is one only at its beginning: a directory of the same name further on in a path or an address is none.
 fn names_machine(line: &str, word: &str) -> bool {
     line.match_indices(word).any(|(at, _)| {
         let before = line[..at].chars().next_back();

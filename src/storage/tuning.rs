@@ -79,7 +79,7 @@ pub(super) fn family(family: Family, options: &StoreOptions, cache: &Cache) -> O
     table.set_cache_index_and_filter_blocks(true);
     table.set_pin_l0_filter_and_index_blocks_in_cache(true);
     // In partitions: the index of a whole table file can be larger than a shard of the cache, and would then be read
-    // anew for every single seek (measured: 3 ms instead of some 10 µs).
+    // anew for every single seek.
     table.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
     table.set_metadata_block_size(4 * KIB);
     table.set_pin_top_level_index_and_filter(true);

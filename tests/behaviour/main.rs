@@ -6,6 +6,7 @@ mod committing;
 mod conformance;
 mod damage;
 mod fixture;
+mod following;
 mod frames;
 mod lifecycle;
 mod opening;
