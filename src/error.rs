@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::model::{
-    CheckError, EventType, ExpectedVersion, InvalidArgument, LimitExceeded, Position, StreamId,
-    Timestamp, Version,
+    CheckError, EventId, EventType, ExpectedVersion, InvalidArgument, LimitExceeded, Position,
+    StreamId, Timestamp, Version,
 };
 
 /// What annals returns.
@@ -23,8 +23,15 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub struct Cause(Arc<dyn std::error::Error + Send + Sync>);
 
 impl Cause {
-    pub(crate) fn new(error: impl std::error::Error + Send + Sync + 'static) -> Self {
+    /// Any error.
+    pub fn new(error: impl std::error::Error + Send + Sync + 'static) -> Self {
         Self(Arc::new(error))
+    }
+}
+
+impl From<Box<dyn std::error::Error + Send + Sync>> for Cause {
+    fn from(error: Box<dyn std::error::Error + Send + Sync>) -> Self {
+        Self(error.into())
     }
 }
 
@@ -107,6 +114,95 @@ pub enum Error {
         /// What the codec said.
         #[source]
         cause: Cause,
+    },
+    /// A recorded event cannot be read as what it should be: teach the code its type, add an upcaster, or skip what
+    /// cannot be read where that is acceptable.
+    #[error(
+        "event {id} at position {position} of stream {stream}, {event_type} in schema version {schema_version}: {cause}"
+    )]
+    Unreadable {
+        /// Which event.
+        id: EventId,
+        /// Where it stands.
+        position: Position,
+        /// In which stream.
+        stream: StreamId,
+        /// Its type as it is stored.
+        event_type: EventType,
+        /// Its schema version as it is stored.
+        schema_version: u32,
+        /// Why: an [`Undecodable`](crate::Undecodable), or an [`UpcastFailed`](crate::UpcastFailed).
+        #[source]
+        cause: Cause,
+    },
+    /// Upcasters do not fit together, or do not fit the events that are read: correct them as the text says. Nothing
+    /// was read.
+    #[error("the upcasters do not fit together: {cause}")]
+    Upcasters {
+        /// What is wrong: an [`UpcastError`](crate::UpcastError).
+        #[source]
+        cause: Cause,
+    },
+    /// Nothing has ever happened to the aggregate, or not by then: there is none of this id. Create it first, or ask
+    /// with `find` or `load_or_new` where it may be missing.
+    #[error("there is no aggregate in stream {stream}{}", as_of_time(*as_of))]
+    AggregateNotFound {
+        /// Its stream.
+        stream: StreamId,
+        /// As of when it was asked for, if not as it is now.
+        as_of: Option<Timestamp>,
+    },
+    /// The stream has not got to the version that was asked for: ask for one up to its tip.
+    #[error("stream {stream} has not got to version {version}: it is at version {tip}")]
+    VersionBeyondTip {
+        /// The stream.
+        stream: StreamId,
+        /// The version that was asked for.
+        version: Version,
+        /// The version of its last event.
+        tip: Version,
+    },
+    /// The view is not where its writer takes it to be, so another one writes it too: nothing was changed. Let only one
+    /// write it.
+    #[error(
+        "view {view}: its checkpoint is at {}, not at {} as expected; something else writes it too",
+        place_of(*found),
+        place_of(*expected)
+    )]
+    CheckpointMoved {
+        /// The view.
+        view: String,
+        /// Where it should have been.
+        expected: Option<Position>,
+        /// Where it is.
+        found: Option<Position>,
+    },
+    /// A value of a read model has another shape than it is read as: raise the version of the projection, so that it is
+    /// built anew, or read it as what it is.
+    #[error("view {view}, key {key}: {cause}")]
+    ViewValue {
+        /// The view.
+        view: String,
+        /// The key, readable.
+        key: String,
+        /// What the codec said.
+        #[source]
+        cause: Cause,
+    },
+    /// The view of this name was not made by a projection: give the projection another name.
+    #[error("view {view} was not made by a projection, so none can be of this name: {cause}")]
+    NotAProjection {
+        /// The view.
+        view: String,
+        /// What its directory does not decode with.
+        #[source]
+        cause: Cause,
+    },
+    /// A read model was built anew while it was read page by page: read it again from the beginning.
+    #[error("the read model {projection} was built anew while it was being read: read it again")]
+    ViewReplaced {
+        /// The projection.
+        projection: String,
     },
     /// The store was opened for reading only: open it for writing to append. Nothing was changed.
     #[error("the store is open for reading only: open it for writing to append")]
@@ -227,6 +323,11 @@ impl Error {
         matches!(self, Self::WrongExpectedVersion { .. })
     }
 
+    /// Whether there is no such aggregate.
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::AggregateNotFound { .. })
+    }
+
     /// Whether data on disk is damaged or lost.
     pub fn is_corruption(&self) -> bool {
         matches!(self, Self::Corruption { .. } | Self::HistoryLost { .. })
@@ -278,6 +379,14 @@ fn found_version(actual: Option<Version>) -> String {
 
 fn at_position(position: Option<Position>) -> String {
     position.map_or_else(String::new, |position| format!(" at position {position}"))
+}
+
+fn as_of_time(time: Option<Timestamp>) -> String {
+    time.map_or_else(String::new, |time| format!(" as of {time}"))
+}
+
+fn place_of(position: Option<Position>) -> String {
+    position.map_or_else(|| "its beginning".to_owned(), |position| format!("position {position}"))
 }
 
 fn kept(lines: u64) -> String {

@@ -45,9 +45,14 @@
 //! | append to several, all or nothing | [`Append`], [`EventStore::submit`] |
 //! | read a stream, the log, the past | [`EventStoreExt::read_stream`], [`EventStoreExt::read_log`], [`Read`] |
 //! | follow what happens | [`EventStoreExt::subscribe`], [`Subscription`] |
+//! | make a serde enum events | [`domain_events!`], [`DomainEvent`], [`Codec`] |
+//! | read events of an earlier year | [`Upcasters`], [`Decoder`] |
+//! | give objects rules | [`Aggregate`], [`Repository`], [`SnapshotPolicy`] |
+//! | build read models | [`Projection`], [`ProjectionManager`], [`View`] |
+//! | ask what was, and why | [`Repository::load_as_of`], [`audit`] |
 //! | prove that a store is sound | [`Store::verify`] |
 //! | bring history in or out | [`Store::import`], [`Store::export`], [`JsonLine`] |
-//! | test without a disk | [`MemoryStore`] |
+//! | test without a disk | [`MemoryStore`], [`testing`] |
 //! | put a store of another kind through the suite | [`testing::conformance`] |
 //! | write for any store | [`EventStore`], [`EventStoreExt`] |
 //! | act on an error | [`Error`] |
@@ -62,6 +67,8 @@ mod options;
 
 // The seam: what a store is, and what can be built over any.
 mod event_store;
+mod snapshot_store;
+mod view_store;
 mod subscription;
 mod extension;
 
@@ -79,9 +86,20 @@ mod store;
 mod memory;
 
 // Over any store.
-mod codec;
+#[doc(hidden)]
+pub mod codec;
+mod upcast;
+pub mod audit;
+mod aggregate;
+mod projection;
 pub mod testing;
 
+pub use aggregate::{
+    Aggregate, CheckedSnapshot, ExecuteError, Executed, FailedSnapshot, IgnoredSnapshot,
+    Repository, Root, SnapshotContext, SnapshotFault, SnapshotPolicy, SnapshotReport,
+    SnapshotStats,
+};
+pub use codec::{Bincode, Codec, DomainEvent, EventKind, Json, Recorded, StoredEvent, Undecodable};
 pub use error::{Cause, Error, Result};
 pub use event_store::{
     Append, Appended, Direction, EventStore, Events, Filter, PageEnd, PageQuery, Place, Range,
@@ -100,17 +118,31 @@ pub use model::{
     RecordedEvent, StreamId, TagsRef, Timestamp, Version, limits,
 };
 pub use options::{Clock, Durability, StoreOptions};
+pub use projection::{
+    HandlerError, OnFailure, ParkedEvent, Projection, ProjectionError, ProjectionFailure,
+    ProjectionHandle, ProjectionManager, ProjectionOptions, ProjectionState, ProjectionStatus,
+    ReadView, RebuildStatus, SkippedEvent, Target, View, ViewEntries, ViewKey, ViewStoreExt,
+    ViewWriter,
+};
+pub use snapshot_store::{Snapshot, SnapshotStore};
 pub use store::{Store, StoreInfo};
 pub use subscription::{CancelHandle, Delivery, Following, Subscribe, Subscription};
+pub use upcast::{
+    DecodedEvents, Decoder, OnUnreadable, StepError, StoredKind, UpcastError, UpcastFailed,
+    Upcasters, UpcastersBuilder,
+};
+pub use view_store::{
+    Checkpoint, ViewChange, ViewCommit, ViewEntry, ViewPage, ViewScan, ViewStore,
+};
 
 /// What most programs need: `use annals::prelude::*;`
 pub mod prelude {
     pub use std::ops::ControlFlow;
 
     pub use crate::{
-        Append, Appended, Delivery, Durability, Error, EventId, EventRef, EventStore,
+        Append, Appended, Delivery, DomainEvent, Durability, Error, EventId, EventRef, EventStore,
         EventStoreExt, EventType, ExpectedVersion, Filter, MemoryStore, Metadata, NewEvent,
-        Position, RecordedEvent, Store, StreamId, Timestamp, Version,
+        Position, RecordedEvent, Store, StreamId, Timestamp, Version, ViewStoreExt,
     };
 }
 
@@ -118,3 +150,8 @@ pub mod prelude {
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// Compiles and runs the programs of docs/COOKBOOK.md.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/COOKBOOK.md")]
+struct Cookbook;

@@ -31,6 +31,11 @@ pub(crate) fn now(clock: &Clock) -> Timestamp {
     clock().clamp(Timestamp::RECORDED_MIN, Timestamp::RECORDED_MAX)
 }
 
+/// The clock of the system.
+pub(crate) fn system_clock() -> Clock {
+    Arc::new(|| Timestamp::from(SystemTime::now()))
+}
+
 /// How a store is opened. [`Store::options`](crate::Store::options) makes one with the defaults.
 ///
 /// ```no_run
@@ -60,7 +65,7 @@ impl Default for StoreOptions {
             limits: Limits::default(),
             create: true,
             read_only: false,
-            clock: Arc::new(|| Timestamp::from(SystemTime::now())),
+            clock: system_clock(),
         }
     }
 }

@@ -7,6 +7,7 @@
 
 use std::fmt;
 use std::io::{BufRead, Write};
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -26,9 +27,13 @@ use crate::maintenance::import::{ImportOptions, Imported, Target, import};
 use crate::maintenance::verify::{VerifyProgress, VerifyReport, verify};
 use crate::model::{Limits, Position, StreamId, Timestamp, Version};
 use crate::options::{Clock, Durability, StoreOptions, now};
-use crate::read::Reader;
+use crate::read::{Reader, beside};
 use crate::recovery::{self, LogEnd};
+use crate::snapshot_store::{Snapshot, SnapshotStore, check_kind, forward_snapshot_store};
 use crate::storage::{Claim, Disk, Storage};
+use crate::view_store::{
+    Checkpoint, ViewCommit, ViewPage, ViewScan, ViewStore, check_view_name, forward_view_store,
+};
 
 /// An event store in a directory. Open it once per process; clones share it.
 ///
@@ -141,8 +146,9 @@ impl Store {
     }
 
     /// Proves on disk what can be proven, up to the head at the start, while the store is in use: checksums, gapless
-    /// positions and versions, whole commits, times that never go back, and that both families hold the same frames (G1
-    /// to G3, G8). Damage is not an error: it is in the report, precisely.
+    /// positions and versions, whole commits, times that never go back, that both families hold the same frames (G1 to
+    /// G3, G8), and that snapshots, checkpoints and values of views are whole. Damage is not an error: it is in the
+    /// report, precisely.
     ///
     /// ```
     /// # let directory = tempfile::tempdir().unwrap();
@@ -309,6 +315,19 @@ impl Engine {
         self.committer.as_ref().ok_or(Error::ReadOnly)
     }
 
+    /// Reads what does not depend on the head.
+    fn read<T>(&self, work: impl FnOnce(&Disk) -> Result<T>) -> Result<T> {
+        self.head.get()?;
+        self.storage.with(work)
+    }
+
+    fn shared(&self) -> Arc<Self> {
+        match self.me.upgrade() {
+            Some(engine) => engine,
+            None => unreachable!("an engine lives in the Arc that its maker put it into"),
+        }
+    }
+
     /// Validates and encodes an append on the caller's thread.
     pub(crate) fn prepare(&self, append: &Append) -> Result<Prepared> {
         append.validate(&self.limits)?;
@@ -371,14 +390,69 @@ impl EventStore for Engine {
     }
 
     fn handle(&self) -> Arc<dyn EventStore> {
-        match self.me.upgrade() {
-            Some(engine) => engine,
-            None => unreachable!("an engine lives in the Arc that its maker put it into"),
-        }
+        self.shared()
+    }
+}
+
+impl SnapshotStore for Engine {
+    fn save_snapshot(&self, snapshot: &Snapshot, keep: NonZeroUsize) -> Result<()> {
+        snapshot.check()?;
+        self.committer()?.beside().save_snapshot(snapshot, keep)
+    }
+
+    fn load_snapshot(
+        &self,
+        kind: &str,
+        stream: &StreamId,
+        up_to: Version,
+    ) -> Result<Option<Snapshot>> {
+        check_kind(kind)?;
+        self.read(|disk| beside::load_snapshot(disk, kind, stream, up_to))
+    }
+
+    fn delete_snapshots(&self, kind: &str, stream: &StreamId) -> Result<()> {
+        check_kind(kind)?;
+        self.committer()?.beside().delete_snapshots(kind, stream)
+    }
+
+    fn snapshot_handle(&self) -> Arc<dyn SnapshotStore> {
+        self.shared()
+    }
+}
+
+impl ViewStore for Engine {
+    fn commit_view(&self, commit: &ViewCommit) -> Result<()> {
+        commit.check()?;
+        self.committer()?.beside().commit_view(commit)
+    }
+
+    fn checkpoint(&self, view: &str) -> Result<Option<Checkpoint>> {
+        check_view_name(view)?;
+        self.read(|disk| beside::checkpoint(disk, view))
+    }
+
+    fn view_value(&self, view: &str, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        check_view_name(view)?;
+        self.read(|disk| beside::view_value(disk, view, key))
+    }
+
+    fn scan_view(&self, scan: &ViewScan) -> Result<ViewPage> {
+        check_view_name(&scan.view)?;
+        self.read(|disk| beside::scan_view(disk, scan))
+    }
+
+    fn list_views(&self) -> Result<Vec<String>> {
+        self.read(beside::list_views)
+    }
+
+    fn view_handle(&self) -> Arc<dyn ViewStore> {
+        self.shared()
     }
 }
 
 forward_event_store!([] Store, this => this.engine());
+forward_snapshot_store!([] Store, this => this.engine());
+forward_view_store!([] Store, this => this.engine());
 
 impl fmt::Debug for Store {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -89,6 +89,12 @@ impl Subscribe {
         self
     }
 
+    /// Only events that match; replaces what was set before.
+    pub fn filter(mut self, filter: Filter) -> Self {
+        self.filter = filter;
+        self
+    }
+
     /// Begins behind this position; `None` begins at the beginning. Beyond the head it waits until the log gets there.
     pub fn after(mut self, position: impl Into<Option<Position>>) -> Self {
         self.start = position.into().map_or(Start::Beginning, Start::After);

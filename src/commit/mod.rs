@@ -5,9 +5,14 @@
 //! for all that are waiting. Positions and versions are given only to what is about to be written, so a refused append
 //! leaves no gap and does not touch its neighbours.
 //!
+//! Snapshots and views take a way of their own, [`Beside`], so that the log does not wait for them. They pass the same
+//! gate.
+//!
 //! Once a write was attempted and failed, it may or may not be on disk: its callers get
 //! [`Error::Indeterminate`](crate::Error::Indeterminate), and the writer is poisoned until the store is reopened (G9).
 
+mod beside;
+mod gate;
 mod prepare;
 mod queue;
 mod tips;
@@ -24,13 +29,17 @@ use crate::head::Head;
 use crate::options::{Clock, Durability};
 use crate::recovery::LogEnd;
 use crate::storage::{Storage, WatermarkFile};
+use beside::Beside;
+use gate::Gate;
 use queue::{Queue, Turn};
 use writer::Writer;
 
-/// Commits appends, one group at a time.
+/// Commits appends, one group at a time; and beside them, one at a time, snapshots and views.
 pub(crate) struct Committer {
     queue: Queue,
     writer: Mutex<Writer>,
+    beside: Beside,
+    gate: Arc<Gate>,
 }
 
 impl Committer {
@@ -42,8 +51,11 @@ impl Committer {
         clock: Clock,
         tip_cache_streams: usize,
     ) -> Self {
-        let writer = Writer::new(storage, head, watermark, end, clock, tip_cache_streams);
-        Self { queue: Queue::new(), writer: Mutex::new(writer) }
+        let gate = Arc::new(Gate::new());
+        let beside = Beside::new(storage.clone(), gate.clone());
+        let writer =
+            Writer::new(storage, head, watermark, end, clock, tip_cache_streams, gate.clone());
+        Self { queue: Queue::new(), writer: Mutex::new(writer), beside, gate }
     }
 
     /// Commits all appends of a submission or none, and returns what became of each.
@@ -72,7 +84,8 @@ impl Committer {
 
     /// Refuses all later submissions; what was taken up before is finished first.
     pub(crate) fn close(&self) {
-        self.writer.lock().unwrap_or_else(PoisonError::into_inner).close();
+        let _under_way = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        self.gate.close();
     }
 
     /// The end of the log as it now is.
@@ -82,7 +95,12 @@ impl Committer {
 
     /// The earlier failure, if the writer is poisoned.
     pub(crate) fn poisoned(&self) -> Option<Error> {
-        self.writer.lock().unwrap_or_else(PoisonError::into_inner).poisoned()
+        self.gate.check_sound().err()
+    }
+
+    /// Commits what lies beside the log.
+    pub(crate) fn beside(&self) -> &Beside {
+        &self.beside
     }
 
     /// Says in the watermark that the store was closed in order. Nothing may be written after it.

@@ -4,8 +4,9 @@ use std::collections::{HashMap, HashSet};
 use std::ops::{ControlFlow, RangeInclusive};
 use std::sync::Arc;
 
+use super::gate::Gate;
 use super::prepare::{Prepared, PreparedFrame, Submission};
-use super::queue::{CutShort, Outcome, Ticket};
+use super::queue::{Outcome, Ticket};
 use super::strictest;
 use super::tips::Tips;
 use super::validate::{Commit, Committed, Shape, Tip, Verdict, validate};
@@ -32,15 +33,7 @@ pub(super) struct Writer {
     clock: Clock,
     tips: Tips,
     end: LogEnd,
-    state: State,
-    /// What poisons a writer whose leader panicked half-way: nobody can say what it had done.
-    cut_short: Cause,
-}
-
-enum State {
-    Open,
-    Poisoned(Cause),
-    Closed,
+    gate: Arc<Gate>,
 }
 
 /// What a batch will have committed once it is written.
@@ -68,10 +61,10 @@ impl Writer {
         end: LogEnd,
         clock: Clock,
         tip_cache_streams: usize,
+        gate: Arc<Gate>,
     ) -> Self {
         let tips = Tips::new(tip_cache_streams);
-        let (state, cut_short) = (State::Open, Cause::new(CutShort));
-        Self { storage, head, watermark, clock, tips, end, state, cut_short }
+        Self { storage, head, watermark, clock, tips, end, gate }
     }
 
     /// Commits a group: in as few batches as its dependencies and sizes allow, usually one.
@@ -79,14 +72,13 @@ impl Writer {
         let mut waiting = group.iter().filter_map(|ticket| Some((ticket.clone(), ticket.take()?)));
         let mut left_over = None;
         while let Some(first) = left_over.take().or_else(|| waiting.next()) {
-            if let Err(refused) = self.check_open() {
+            let (storage, gate) = (self.storage.clone(), self.gate.clone());
+            if let Err(refused) = gate.check() {
                 first.0.set(Err(refused));
                 continue;
             }
-            self.state = State::Poisoned(self.cut_short.clone());
-            let storage = self.storage.clone();
             let mut tickets = Vec::new();
-            let written = storage.with(|disk| {
+            let staged_and_written = |disk: &Disk| {
                 let mut staged = Staged::new(disk, self.end);
                 let mut next = Some(first);
                 while let Some((ticket, submission)) = next {
@@ -102,12 +94,8 @@ impl Writer {
                 }
                 tickets = std::mem::take(&mut staged.outcomes);
                 self.write(disk, staged)
-            });
-            self.state = match &written {
-                Ok(()) => State::Open,
-                Err(Error::Indeterminate { cause }) => State::Poisoned(cause.clone()),
-                Err(_) => State::Closed,
             };
+            let written = gate.attempt(|| storage.with(staged_and_written));
             for (ticket, outcome) in tickets {
                 // Nothing is acknowledged that was not written; what was refused stays refused.
                 ticket.set(outcome.and_then(|appended| match &written {
@@ -223,6 +211,8 @@ impl Writer {
             Durability::Sync => self.note_durable(end.head),
             Durability::Buffered => Ok(()),
         });
+        // A write beside the log may have failed meanwhile, and torn the write-ahead log that this one stands in.
+        let written = written.and_then(|()| self.gate.check_sound());
         written.map_err(|error| Error::Indeterminate { cause: Cause::new(error) })?;
         let is_new = end.head > self.end.head;
         self.end = end;
@@ -242,43 +232,21 @@ impl Writer {
 
     /// Makes everything acknowledged so far durable.
     pub(super) fn sync(&mut self) -> Result<()> {
-        self.check_open()?;
-        let storage = self.storage.clone();
-        let synced = storage.with(Disk::sync).and_then(|()| self.note_durable(self.end.head));
-        synced.map_err(|error| {
-            let cause = Cause::new(error);
-            self.state = State::Poisoned(cause.clone());
-            Error::Indeterminate { cause }
+        let (storage, gate) = (self.storage.clone(), self.gate.clone());
+        gate.check()?;
+        gate.attempt(|| {
+            let synced = storage.with(Disk::sync).and_then(|()| self.note_durable(self.end.head));
+            synced.map_err(|error| Error::Indeterminate { cause: Cause::new(error) })
         })
-    }
-
-    fn check_open(&self) -> Result<()> {
-        match &self.state {
-            State::Open => Ok(()),
-            State::Poisoned(cause) => Err(Error::Poisoned { cause: cause.clone() }),
-            State::Closed => Err(Error::Closed),
-        }
-    }
-
-    pub(super) fn poisoned(&self) -> Option<Error> {
-        self.check_open().err().filter(|error| matches!(error, Error::Poisoned { .. }))
     }
 
     pub(super) fn end(&self) -> LogEnd {
         self.end
     }
 
-    pub(super) fn close(&mut self) {
-        if matches!(self.state, State::Open) {
-            self.state = State::Closed;
-        }
-    }
-
     /// Moves everything into table files, then says so in the watermark. A poisoned writer says nothing.
     pub(super) fn seal(&mut self, disk: &Disk) -> Result<()> {
-        if let State::Poisoned(cause) = &self.state {
-            return Err(Error::Poisoned { cause: cause.clone() });
-        }
+        self.gate.check_sound()?;
         disk.flush()?;
         let watermark = self.watermark.get();
         self.watermark.set(Watermark { durable: self.end.head, is_clean: true, ..watermark })?;

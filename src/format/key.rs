@@ -2,8 +2,8 @@
 
 use crate::model::{Position, Version};
 
-/// Ends a stream id within a key. Ids hold no control characters, so no key is a prefix of another stream's, and ids
-/// sort as text.
+/// Ends a name within a key. Names hold no control characters, so no key is a prefix of another stream's, or lies among
+/// another view's, and names sort as text.
 const END_OF_ID: u8 = 0;
 
 /// Key in `events`: the first position of the frame.
@@ -41,6 +41,47 @@ pub(crate) fn stream_of(key: &[u8]) -> Option<(&str, Version)> {
     Some((std::str::from_utf8(id).ok()?, Version::new(u64::from_be_bytes(*version))?))
 }
 
+/// What all keys in `snapshots` of one kind and stream begin with.
+pub(crate) fn snapshot_prefix(kind: &str, stream: &str) -> Vec<u8> {
+    [kind.as_bytes(), &[END_OF_ID], stream.as_bytes(), &[END_OF_ID]].concat()
+}
+
+/// Key in `snapshots`: the kind, a 0 byte, the stream id, a 0 byte, the version.
+pub(crate) fn snapshot_key(kind: &str, stream: &str, version: Version) -> Vec<u8> {
+    let mut key = snapshot_prefix(kind, stream);
+    key.extend_from_slice(&version.get().to_be_bytes());
+    key
+}
+
+/// What [`snapshot_key`] wrote.
+pub(crate) fn snapshot_of(key: &[u8]) -> Option<(&str, &str, Version)> {
+    let (kind, rest) = named(key)?;
+    let (stream, version) = stream_of(rest)?;
+    Some((kind, stream, version))
+}
+
+/// What all keys in `views` of one view begin with.
+pub(crate) fn view_prefix(view: &str) -> Vec<u8> {
+    [view.as_bytes(), &[END_OF_ID]].concat()
+}
+
+/// Key in `views`: the name of the view, a 0 byte, the key within it.
+pub(crate) fn view_key(view: &str, key: &[u8]) -> Vec<u8> {
+    [view.as_bytes(), &[END_OF_ID], key].concat()
+}
+
+/// What [`view_key`] wrote.
+pub(crate) fn view_of(key: &[u8]) -> Option<(&str, &[u8])> {
+    named(key).filter(|(_, key)| !key.is_empty())
+}
+
+/// A name and what stands behind its end.
+fn named(key: &[u8]) -> Option<(&str, &[u8])> {
+    let end = key.iter().position(|byte| *byte == END_OF_ID)?;
+    let (name, rest) = key.split_at_checked(end)?;
+    Some((std::str::from_utf8(name).ok()?, rest.get(1..)?))
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -53,6 +94,9 @@ mod tests {
         assert_eq!(log_key(Position::new(0x0102).unwrap()), [0, 0, 0, 0, 0, 0, 1, 2]);
         let key = stream_key("ä-1", Version::new(258).unwrap());
         assert_eq!(key, [0xc3, 0xa4, b'-', b'1', 0, 0, 0, 0, 0, 0, 0, 1, 2]);
+        let key = snapshot_key("k", "ä-1", Version::new(258).unwrap());
+        assert_eq!(key, [b'k', 0, 0xc3, 0xa4, b'-', b'1', 0, 0, 0, 0, 0, 0, 0, 1, 2]);
+        assert_eq!(view_key("ä", b"\x00k\xff"), [0xc3, 0xa4, 0, 0, b'k', 0xff]);
     }
 
     proptest! {
@@ -69,8 +113,26 @@ mod tests {
         #[test]
         fn any_bytes_are_read_as_a_key_or_refused(bytes: Vec<u8>) {
             if let Some((stream, version)) = stream_of(&bytes) {
-                prop_assert_eq!(stream_key(stream, version), bytes);
+                prop_assert_eq!(&stream_key(stream, version), &bytes);
             }
+            if let Some((kind, stream, version)) = snapshot_of(&bytes) {
+                prop_assert_eq!(&snapshot_key(kind, stream, version), &bytes);
+            }
+            if let Some((view, key)) = view_of(&bytes) {
+                prop_assert_eq!(&view_key(view, key), &bytes);
+            }
+        }
+
+        #[test]
+        fn keys_of_snapshots_and_views_are_read_again(
+            kind in "[a-c日]{1,3}", stream in "[a-c日]{1,3}", v in 1..u64::MAX, key: Vec<u8>
+        ) {
+            let version = Version::new(v).unwrap();
+            let bytes = snapshot_key(&kind, &stream, version);
+            prop_assert_eq!(snapshot_of(&bytes), Some((kind.as_str(), stream.as_str(), version)));
+            let bytes = view_key(&kind, &key);
+            let expected = Some((kind.as_str(), key.as_slice())).filter(|_| !key.is_empty());
+            prop_assert_eq!(view_of(&bytes), expected);
         }
     }
 }

@@ -5,16 +5,23 @@
 //!
 //! A checksum is always over the raw bytes and checked before they are decoded.
 
+mod beside;
 mod frame;
 mod identity;
 mod key;
 mod record;
+mod value;
 mod watermark;
 
+pub(crate) use beside::{decode_checkpoint, decode_snapshot, encode_checkpoint, encode_snapshot};
 pub(crate) use frame::{Frame, FrameHeader, encode_event, encode_frame};
 pub(crate) use identity::{Identity, STORE_FILE_LEN};
-pub(crate) use key::{log_key, parse_log_key, stream_key, stream_of, stream_prefix};
+pub(crate) use key::{
+    log_key, parse_log_key, snapshot_key, snapshot_of, snapshot_prefix, stream_key, stream_of,
+    stream_prefix, view_key, view_of, view_prefix,
+};
 pub(crate) use record::{decode_record, encode_record};
+pub(crate) use value::{decode_value, encode_value};
 pub(crate) use watermark::{SLOT_LEN, Slot, Watermark};
 
 use std::fmt::Write;

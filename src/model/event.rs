@@ -33,6 +33,20 @@ impl EventId {
         Self(Uuid::now_v7().into_bytes())
     }
 
+    /// An id that follows from this one: the same each time for the same `what`, and another for each other. So an
+    /// event that answers a command or an event gets the same id when the answer is given again, and is recognised. (A
+    /// UUID v5 of `what` in the namespace of this id, RFC 9562.)
+    ///
+    /// ```
+    /// use annals::EventId;
+    /// let command = EventId::random();
+    /// assert_eq!(command.derived("withdrawn"), command.derived("withdrawn"));
+    /// assert_ne!(command.derived("withdrawn"), command.derived("deposited"));
+    /// ```
+    pub fn derived(&self, what: impl AsRef<[u8]>) -> Self {
+        Self(Uuid::new_v5(&Uuid::from_bytes(self.0), what.as_ref()).into_bytes())
+    }
+
     /// The id with these bytes: any 16 will do.
     pub const fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(bytes)
@@ -154,6 +168,8 @@ impl ContentType {
     pub const JSON: Self = Self(Cow::Borrowed("application/json"));
     /// `application/octet-stream`: bytes that only the application understands.
     pub const BYTES: Self = Self(Cow::Borrowed("application/octet-stream"));
+    /// `application/x-bincode`: bincode 2 in its standard configuration.
+    pub const BINCODE: Self = Self(Cow::Borrowed("application/x-bincode"));
     /// `text/plain; charset=utf-8`
     pub const TEXT: Self = Self(Cow::Borrowed("text/plain; charset=utf-8"));
 
@@ -168,7 +184,9 @@ impl ContentType {
 
     /// A name that a checked frame holds: not checked again, and not copied where it is a known one.
     pub(crate) fn trusted(name: &str) -> Self {
-        let known = [Self::JSON, Self::BYTES, Self::TEXT].into_iter().find(|known| known.0 == name);
+        let known = [Self::JSON, Self::BYTES, Self::BINCODE, Self::TEXT]
+            .into_iter()
+            .find(|known| known.0 == name);
         known.unwrap_or_else(|| Self(Cow::Owned(name.to_owned())))
     }
 

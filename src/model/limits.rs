@@ -35,6 +35,21 @@ pub const FRAME_EVENTS_MAX: usize = 1_024;
 /// Longest frame on disk, in bytes.
 pub const FRAME_LEN_MAX: usize = PAYLOAD_LEN_MAX + FRAME_LEN_TARGET + 256 * KIB;
 
+/// Longest name of a kind of snapshots, in bytes of UTF-8.
+pub const SNAPSHOT_KIND_LEN_MAX: usize = 255;
+/// Largest encoded state of a snapshot, in bytes.
+pub const SNAPSHOT_STATE_LEN_MAX: usize = 64 * MIB;
+/// Longest name of a view, in bytes of UTF-8.
+pub const VIEW_NAME_LEN_MAX: usize = 255;
+/// Longest key in a view, in bytes.
+pub const VIEW_KEY_LEN_MAX: usize = KIB;
+/// Longest value in a view, in bytes.
+pub const VIEW_VALUE_LEN_MAX: usize = 16 * MIB;
+/// Largest commit of a view, in bytes: all keys and values together.
+pub const VIEW_COMMIT_LEN_MAX: usize = 64 * MIB;
+/// Largest state that a checkpoint carries, in bytes.
+pub const CHECKPOINT_STATE_LEN_MAX: usize = MIB;
+
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 

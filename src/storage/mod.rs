@@ -6,11 +6,13 @@ mod directory;
 mod tuning;
 mod watermark;
 
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::path::Path;
 use std::sync::{PoisonError, RwLock};
 
-use rocksdb::{ColumnFamily, ColumnFamilyDescriptor, DB, ErrorKind, FlushOptions, WriteBatch};
+use rocksdb::{
+    ColumnFamily, ColumnFamilyDescriptor, DB, DBRawIterator, ErrorKind, FlushOptions, WriteBatch,
+};
 
 pub(crate) use directory::{Access, Claim, Paths};
 pub(crate) use watermark::WatermarkFile;
@@ -104,6 +106,15 @@ impl Batch<'_> {
         self.batch.put_cf(self.disk.handle(family), key, value);
     }
 
+    pub(crate) fn delete(&mut self, family: Family, key: &[u8]) {
+        self.batch.delete_cf(self.disk.handle(family), key);
+    }
+
+    /// Deletes what is there now, or was put into this batch before; what is put later stays.
+    pub(crate) fn delete_range(&mut self, family: Family, keys: Range<&[u8]>) {
+        self.batch.delete_range_cf(self.disk.handle(family), keys.start, keys.end);
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.batch.is_empty()
     }
@@ -173,8 +184,7 @@ impl Disk {
 
     pub(crate) fn get(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>> {
         let found = self.db.get_pinned_cf_opt(self.handle(family), key, &tuning::read());
-        let found =
-            found.map_err(|error| engine_error(format!("reading {}", family.name()), &error))?;
+        let found = found.map_err(|error| read_error(family, &error))?;
         Ok(found.map(|value| value.to_vec()))
     }
 
@@ -190,18 +200,48 @@ impl Disk {
         family: Family,
         start: &[u8],
         direction: Direction,
-        mut visit: impl FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+        visit: impl FnMut(&[u8], &[u8]) -> ControlFlow<()>,
     ) -> Result<()> {
         let mut iterator = self.db.raw_iterator_cf_opt(self.handle(family), tuning::read());
-        // Not `valid` alone: an iterator that met damage is not valid either.
-        let failed = |error| engine_error(format!("reading {}", family.name()), &error);
         iterator.seek_for_prev(start);
         if !iterator.valid() {
-            iterator.status().map_err(failed)?;
+            iterator.status().map_err(|error| read_error(family, &error))?;
             if direction == Direction::Forward {
                 iterator.seek(start);
             }
         }
+        Self::walk(family, iterator, direction, visit)
+    }
+
+    /// Visits the keys of a range with their values, from its first forward or from its last backward, all of one
+    /// moment. What lies outside is not even read. Ends as [`Disk::scan`] does.
+    pub(crate) fn scan_range(
+        &self,
+        family: Family,
+        keys: Range<&[u8]>,
+        direction: Direction,
+        visit: impl FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+    ) -> Result<()> {
+        if keys.start >= keys.end {
+            return Ok(());
+        }
+        let mut options = tuning::read();
+        options.set_iterate_lower_bound(keys.start);
+        options.set_iterate_upper_bound(keys.end);
+        let mut iterator = self.db.raw_iterator_cf_opt(self.handle(family), options);
+        match direction {
+            Direction::Forward => iterator.seek_to_first(),
+            Direction::Backward => iterator.seek_to_last(),
+        }
+        Self::walk(family, iterator, direction, visit)
+    }
+
+    fn walk(
+        family: Family,
+        mut iterator: DBRawIterator<'_>,
+        direction: Direction,
+        mut visit: impl FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+    ) -> Result<()> {
         while let Some((key, value)) = iterator.item() {
             if visit(key, value).is_break() {
                 return Ok(());
@@ -211,7 +251,8 @@ impl Disk {
                 Direction::Backward => iterator.prev(),
             }
         }
-        iterator.status().map_err(failed)
+        // Not `valid` alone: an iterator that met damage is not valid either.
+        iterator.status().map_err(|error| read_error(family, &error))
     }
 
     /// Bytes on disk in table files, all families together.
@@ -245,6 +286,10 @@ fn families(options: &StoreOptions) -> Vec<ColumnFamilyDescriptor> {
         ColumnFamilyDescriptor::new(family.name(), tuning::family(family, options, &cache))
     };
     Family::ALL.into_iter().map(tuned).collect()
+}
+
+fn read_error(family: Family, error: &rocksdb::Error) -> Error {
+    engine_error(format!("reading {}", family.name()), error)
 }
 
 /// An error of the engine as one of ours. Its text is all that the engine gives.

@@ -1,3 +1,13 @@
-//! What makes testing easy: [`conformance`], the rules that every [`EventStore`](crate::EventStore) must keep.
+//! What makes testing easy: [`Scenario`] tells what an aggregate does, [`ProjectionScenario`] what a read model holds,
+//! [`FixedClock`] and [`SequentialIds`] make runs the same, and [`conformance`] holds the rules that every
+//! [`EventStore`](crate::EventStore) must keep.
 
+mod clock;
 pub mod conformance;
+mod projection;
+mod scenario;
+mod scenario_diff;
+
+pub use clock::{FixedClock, SequentialIds};
+pub use projection::ProjectionScenario;
+pub use scenario::{Outcome, Scenario};

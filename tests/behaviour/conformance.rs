@@ -2,6 +2,8 @@
 
 mod memory {
     annals::event_store_conformance!((annals::MemoryStore::new(), ()));
+    annals::snapshot_store_conformance!((annals::MemoryStore::new(), ()));
+    annals::view_store_conformance!((annals::MemoryStore::new(), ()));
 }
 
 mod disk {
@@ -14,6 +16,8 @@ mod disk {
     }
 
     annals::event_store_conformance!(fresh());
+    annals::snapshot_store_conformance!(fresh());
+    annals::view_store_conformance!(fresh());
 }
 
 /// The same with everything small: a memtable that is flushed all the time, and hardly a tip remembered.
@@ -28,6 +32,8 @@ mod small_disk {
     }
 
     annals::event_store_conformance!(fresh());
+    annals::snapshot_store_conformance!(fresh());
+    annals::view_store_conformance!(fresh());
 }
 
 /// Synced writes are slow enough that callers wait for each other, and are committed in groups.

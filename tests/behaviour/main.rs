@@ -2,13 +2,23 @@
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
+mod aggregates;
+mod audit;
+mod bank;
+mod beside;
 mod committing;
 mod conformance;
 mod damage;
+mod evolution;
 mod fixture;
 mod following;
 mod frames;
 mod lifecycle;
 mod opening;
+mod projections;
+mod scenarios;
+mod snapshots;
+mod stores;
 mod support;
+mod typed_events;
 mod verify;

@@ -10,6 +10,8 @@ mod shell;
 mod stat;
 mod streams;
 mod verify;
+mod views;
+mod why;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -60,6 +62,8 @@ enum Command {
     Read(read::Args),
     Log(log::Args),
     Streams(streams::Args),
+    Why(why::Args),
+    Views(views::Args),
     Stat(stat::Args),
     Verify(verify::Args),
     Append(append::Args),
@@ -72,6 +76,8 @@ fn run(cli: &Cli) -> Result<(), Failure> {
         Command::Read(args) => read::run(args, &cli.shell),
         Command::Log(args) => log::run(args, &cli.shell),
         Command::Streams(args) => streams::run(args, &cli.shell),
+        Command::Why(args) => why::run(args, &cli.shell),
+        Command::Views(args) => views::run(args, &cli.shell),
         Command::Stat(args) => stat::run(args, &cli.shell),
         Command::Verify(args) => verify::run(args, &cli.shell),
         Command::Append(args) => append::run(args, &cli.shell),

@@ -56,6 +56,8 @@ fn object(report: &VerifyReport) -> Value {
         "events": report.events,
         "frames": report.frames,
         "streams": report.streams,
+        "snapshots": report.snapshots,
+        "view_entries": report.view_entries,
         "damage_count": report.damage_count,
         "damage": damage.collect::<Vec<_>>(),
     })
@@ -76,5 +78,11 @@ fn for_people(out: &mut impl Write, report: &VerifyReport) -> io::Result<()> {
     }
     let verdict = if report.is_sound() { "sound" } else { "NOT sound" };
     let (events, streams) = (count(report.events, "event"), count(report.streams, "stream"));
-    writeln!(out, "{verdict}: {events} in {streams} read and compared")
+    write!(out, "{verdict}: {events} in {streams} read and compared")?;
+    if report.snapshots + report.view_entries > 0 {
+        let snapshots = count(report.snapshots, "snapshot");
+        let entries = grouped(report.view_entries);
+        write!(out, "; {snapshots} and {entries} entries of read models read")?;
+    }
+    writeln!(out)
 }

@@ -4,6 +4,9 @@
 //! `#[test]` of each; [`CASES`] is the same list for a harness of another kind. Nothing in here knows how a store keeps
 //! its events: one behind a network can be put through it too. No rule depends on how fast a store is.
 //!
+//! [`snapshots`] and [`views`] are the same for a [`SnapshotStore`](crate::SnapshotStore) and a
+//! [`ViewStore`](crate::ViewStore).
+//!
 //! ```
 //! use std::sync::Arc;
 //! use annals::prelude::*;
@@ -21,48 +24,39 @@
     reason = "to panic where a store breaks a rule is what a test is for"
 )]
 
-pub mod appending;
-pub mod concurrency;
-pub mod following;
-pub mod pages;
-pub mod reading;
-pub mod refusing;
-pub mod retrying;
-
 use std::sync::Arc;
 
 use crate::event_store::{EventStore, StreamInfo};
 use crate::extension::EventStoreExt;
 use crate::model::{EventType, NewEvent, Position, RecordedEvent, Version};
 
-/// One rule: takes a fresh and empty store, and panics if the store breaks the rule.
-pub type Case = fn(&Arc<dyn EventStore>);
-
-/// Names the cases once: as a list, and as the macro that makes tests of them.
+/// Names the cases of one seam once: as a list, and as the macro that makes tests of them.
 macro_rules! cases {
-    ($dollar:tt $($module:ident: [$($name:ident),+ $(,)?])+) => {
-        /// Every rule with its name.
-        pub const CASES: &[(&str, Case)] = &[$($((stringify!($name), $module::$name as Case)),+),+];
+    (
+        $dollar:tt $seam:ident
+        $(#[$about:meta])* $macro:ident
+        $($module:ident: [$($name:ident),+ $(,)?])+
+    ) => {
+        /// One rule: takes a fresh and empty store, and panics if the store breaks the rule.
+        pub type Case = fn(&::std::sync::Arc<dyn $crate::$seam>);
 
-        /// Makes one `#[test]` of every rule in
-        /// [`testing::conformance`](crate::testing::conformance).
+        /// Every rule with its name.
+        pub const CASES: &[(&str, Case)] = &[
+            $($((stringify!($name), $crate::testing::conformance::$module::$name as Case)),+),+
+        ];
+
+        $(#[$about])*
         ///
         /// It takes an expression that makes a fresh and empty store, and what is to be kept as long as the store is
         /// used, such as the temporary directory it lies in.
-        ///
-        /// ```
-        /// mod memory {
-        ///     annals::event_store_conformance!((annals::MemoryStore::new(), ()));
-        /// }
-        /// ```
         #[macro_export]
-        macro_rules! event_store_conformance {
+        macro_rules! $macro {
             ($dollar make:expr) => {
                 $($(
                     #[test]
                     fn $name() {
                         let (store, kept) = $dollar make;
-                        let store: ::std::sync::Arc<dyn $crate::EventStore> = ::std::sync::Arc::new(store);
+                        let store: ::std::sync::Arc<dyn $crate::$seam> = ::std::sync::Arc::new(store);
                         $crate::testing::conformance::$module::$name(&store);
                         drop(store);
                         drop(kept);
@@ -73,7 +67,26 @@ macro_rules! cases {
     };
 }
 
-cases! { $
+pub mod appending;
+pub mod concurrency;
+pub mod following;
+pub mod pages;
+pub mod reading;
+pub mod refusing;
+pub mod retrying;
+pub mod snapshots;
+pub mod views;
+
+cases! { $ EventStore
+    /// Makes one `#[test]` of every rule in [`testing::conformance`](crate::testing::conformance) for an
+    /// [`EventStore`](crate::EventStore).
+    ///
+    /// ```
+    /// mod memory {
+    ///     annals::event_store_conformance!((annals::MemoryStore::new(), ()));
+    /// }
+    /// ```
+    event_store_conformance
     appending: [
         the_four_expectations_decide_as_the_table_says,
         places_are_gapless_in_the_order_of_acknowledgement,

@@ -1,5 +1,7 @@
 //! [`MemoryStore`]: the same contract without a disk, for tests.
 
+mod beside;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::{Bound, RangeInclusive};
@@ -40,6 +42,7 @@ pub struct MemoryStore {
 struct Inner {
     history: RwLock<History>,
     head: Head,
+    beside: beside::Beside,
     limits: Limits,
     clock: Clock,
 }
@@ -67,7 +70,15 @@ impl MemoryStore {
     pub fn with(limits: Limits, clock: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
         let history = RwLock::new(History::default());
         let (head, clock): (_, Clock) = (Head::new(None), Arc::new(clock));
-        Self { inner: Arc::new(Inner { history, head, limits, clock }) }
+        Self {
+            inner: Arc::new(Inner {
+                history,
+                head,
+                beside: beside::Beside::default(),
+                limits,
+                clock,
+            }),
+        }
     }
 
     /// Closes the store for all its clones: every later call fails with [`Error::Closed`], those that wait included.
@@ -78,7 +89,7 @@ impl MemoryStore {
 
 impl EventStore for MemoryStore {
     fn submit(&self, append: Append) -> Result<Appended> {
-        let Inner { history, head, limits, clock } = &*self.inner;
+        let Inner { history, head, limits, clock, .. } = &*self.inner;
         append.validate(limits)?;
         let mut history = history.write().unwrap_or_else(PoisonError::into_inner);
         head.get()?;

@@ -1,4 +1,15 @@
-//! Typed payloads: JSON.
+//! Typed events: payloads from values and back, as JSON, in bincode, or as the application likes.
+
+mod codecs;
+mod variant;
+mod domain;
+
+pub use codecs::{Bincode, Codec, Json};
+pub use domain::{
+    DomainEvent, EventKind, Recorded, StoredEvent, Undecodable, check_kinds, decode_value,
+    decode_variant, encode_value, encode_variant,
+};
+pub use variant::VariantName;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;

@@ -1,0 +1,116 @@
+//! How fast a read model is built: events per second while it catches up, from disk, into a view on disk.
+//!
+//! `cargo bench --bench projection`
+
+#![expect(clippy::unwrap_used, reason = "a benchmark that fails should stop")]
+
+use std::hint::black_box;
+use std::time::Duration;
+
+use annals::prelude::*;
+use annals::{
+    HandlerError, Projection, ProjectionManager, ProjectionOptions, Recorded, ViewWriter,
+};
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use serde::{Deserialize, Serialize};
+use tempfile::TempDir;
+
+const STREAMS: u64 = 1_000;
+const EVENTS_PER_STREAM: u64 = 100;
+
+#[derive(Serialize, Deserialize)]
+enum Money {
+    Deposited { amount: i64, description: String },
+}
+
+annals::domain_events! { Money { Deposited => "Deposited" } }
+
+/// A balance for each stream: one key is read and written for each event.
+struct Balances;
+
+impl Projection for Balances {
+    type Event = Money;
+
+    fn name(&self) -> &'static str {
+        "balances"
+    }
+
+    fn handle(&self, event: &Recorded<Money>, view: &mut ViewWriter) -> Result<(), HandlerError> {
+        let Money::Deposited { amount, .. } = &event.event;
+        Ok(view.update(event.stream(), |balance: &mut i64| *balance += amount)?)
+    }
+}
+
+/// A line for each event: none is read.
+struct History;
+
+impl Projection for History {
+    type Event = Money;
+
+    fn name(&self) -> &'static str {
+        "history"
+    }
+
+    fn handle(&self, event: &Recorded<Money>, view: &mut ViewWriter) -> Result<(), HandlerError> {
+        Ok(view.put((event.stream(), event.version()), &event.event)?)
+    }
+}
+
+fn filled() -> (Store, TempDir) {
+    let directory = tempfile::tempdir().unwrap();
+    let options = Store::options().durability(Durability::Buffered);
+    let store = options.open(directory.path().join("bench")).unwrap();
+    for round in 0..EVENTS_PER_STREAM / 10 {
+        for stream in 0..STREAMS {
+            let amount = i64::try_from(round).unwrap();
+            let event = || Money::Deposited { amount, description: "x".repeat(100) }.encode();
+            let events = (0..10).map(|_| event().unwrap());
+            store.append(format!("account-{stream}"), ExpectedVersion::Any, events).unwrap();
+        }
+    }
+    (store, directory)
+}
+
+fn catch_up(
+    store: &Store,
+    register: impl Fn(ProjectionManager) -> Result<ProjectionManager, annals::ProjectionError>,
+) -> Duration {
+    let manager = register(ProjectionManager::new(store)).unwrap();
+    let projection = manager.projections().next().unwrap();
+    // From the first event on, into a build of its own.
+    manager.start().unwrap();
+    projection.wait_for(store.head().unwrap().unwrap(), Duration::from_secs(600)).unwrap();
+    let began = std::time::Instant::now();
+    projection.rebuild().unwrap();
+    projection
+        .wait_for_rebuild(Duration::from_secs(600), |progress| {
+            black_box(progress);
+        })
+        .unwrap();
+    began.elapsed()
+}
+
+fn projections(criterion: &mut Criterion) {
+    let (store, _directory) = filled();
+    let mut group = criterion.benchmark_group("projection_rebuild");
+    group.throughput(Throughput::Elements(STREAMS * EVENTS_PER_STREAM)).sample_size(10);
+    for threads in [1, 2] {
+        let options = ProjectionOptions::new().partitions(threads);
+        group.bench_function(format!("balances, {threads} threads"), |bencher| {
+            bencher.iter_custom(|rounds| {
+                let once = || catch_up(&store, |m| m.register_with(Balances, options.clone()));
+                (0..rounds).map(|_| once()).sum()
+            });
+        });
+        group.bench_function(format!("history, {threads} threads"), |bencher| {
+            bencher.iter_custom(|rounds| {
+                let once = || catch_up(&store, |m| m.register_with(History, options.clone()));
+                (0..rounds).map(|_| once()).sum()
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, projections);
+criterion_main!(benches);

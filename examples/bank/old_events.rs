@@ -1,0 +1,25 @@
+//! How events of earlier years read today. What is stored is never changed.
+
+use annals::{UpcastError, Upcasters};
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::account::AccountEvent;
+
+/// A deposit as it was once stored: in whole euros, without a description.
+#[derive(Deserialize)]
+struct EurosDeposited {
+    euros: i64,
+}
+
+/// Deposits were once called `Deposited`, and were in euros.
+pub(crate) fn upcasters() -> Result<Upcasters, UpcastError> {
+    Upcasters::builder()
+        .reads::<AccountEvent>()
+        .renamed("Deposited", 1, ("MoneyDeposited", 1))
+        .json("MoneyDeposited", 1, |old: EurosDeposited| {
+            let cents = old.euros.checked_mul(100).ok_or("more than an account can hold")?;
+            Ok(json!({ "amount": cents, "description": "before there were cents" }))
+        })
+        .build()
+}

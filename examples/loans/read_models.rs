@@ -1,0 +1,122 @@
+//! Three questions about all applications: which are open at the end of each week, how long does each stage take, and
+//! where is each of them now.
+
+use annals::prelude::*;
+use annals::{HandlerError, Projection, Recorded, View, ViewKey, ViewWriter};
+use serde::{Deserialize, Serialize};
+
+use crate::application::{ApplicationEvent, Stage};
+use crate::calendar::week_of;
+
+fn applications() -> Filter {
+    Filter::new().category("application")
+}
+
+/// How many applications came in and were decided in a week.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Week {
+    pub(crate) submitted: i64,
+    pub(crate) decided: i64,
+}
+
+/// By week: the Monday it begins with.
+pub(crate) struct Weeks;
+
+impl Projection for Weeks {
+    type Event = ApplicationEvent;
+
+    fn name(&self) -> &'static str {
+        "weeks"
+    }
+
+    fn filter(&self) -> Filter {
+        applications()
+    }
+
+    fn handle(
+        &self,
+        event: &Recorded<ApplicationEvent>,
+        view: &mut ViewWriter,
+    ) -> Result<(), HandlerError> {
+        let Some(stage) = Stage::after(&event.event) else { return Ok(()) };
+        let week = week_of(event.recorded_at())?;
+        Ok(view.update(week, |week: &mut Week| {
+            week.submitted += i64::from(stage == Stage::Submitted);
+            week.decided += i64::from(stage.is_decided());
+        })?)
+    }
+}
+
+/// The weeks in order, each with the applications that were open at its end.
+pub(crate) fn open_by_week(weeks: &View) -> annals::Result<Vec<(String, i64)>> {
+    let mut open = 0;
+    let entries = weeks.entries().iter::<Week>();
+    entries
+        .map(|entry| {
+            let (week, counts) = entry?;
+            open += counts.submitted - counts.decided;
+            Ok((week.to_string(), open))
+        })
+        .collect()
+}
+
+/// Where each application is, and since when.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Whereabouts {
+    pub(crate) stage: Stage,
+    pub(crate) since_micros: i64,
+}
+
+/// Under `at`, by application: where it is. Under each stage, by how long: one entry for each time that an application
+/// left it, so that the entries lie in the order of their length.
+pub(crate) struct Stages;
+
+impl Projection for Stages {
+    type Event = ApplicationEvent;
+
+    fn name(&self) -> &'static str {
+        "stages"
+    }
+
+    fn filter(&self) -> Filter {
+        applications()
+    }
+
+    fn handle(
+        &self,
+        event: &Recorded<ApplicationEvent>,
+        view: &mut ViewWriter,
+    ) -> Result<(), HandlerError> {
+        let Some(stage) = Stage::after(&event.event) else { return Ok(()) };
+        let now = event.recorded_at().as_micros();
+        let at = ViewKey::from(("at", event.stream()));
+        let before: Whereabouts = view.get(&at)?.unwrap_or_default();
+        if before.stage != Stage::Unknown {
+            let took = u64::try_from(now - before.since_micros)?;
+            view.put((before.stage.name(), took, event.stream()), &())?;
+        }
+        Ok(view.put(&at, &Whereabouts { stage, since_micros: now })?)
+    }
+}
+
+/// How often a stage was left, and after how long in the middle and at nine of ten, in microseconds.
+pub(crate) fn duration_of(
+    stages: &View,
+    stage: Stage,
+) -> annals::Result<Option<(usize, u64, u64)>> {
+    let entries = stages.entries().under(stage.name()).iter::<()>();
+    let took = entries.map(|entry| entry.map(|(key, ())| took_of(&key)));
+    let took: Vec<u64> = took.collect::<annals::Result<_>>()?;
+    let at = |tenths: usize| took.get((took.len() * tenths / 10).min(took.len() - 1)).copied();
+    if took.is_empty() {
+        return Ok(None);
+    }
+    Ok(at(5).zip(at(9)).map(|(median, ninth)| (took.len(), median, ninth)))
+}
+
+/// The number in the middle of a key of stage, duration and application.
+fn took_of(key: &ViewKey) -> u64 {
+    let behind_stage = key.as_bytes().iter().position(|byte| *byte == 0).map(|end| end + 1);
+    let number = behind_stage.and_then(|begin| key.as_bytes().get(begin..begin + 8));
+    number.and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_be_bytes)
+}

@@ -1,0 +1,107 @@
+//! Checking snapshots against the history that they sum up.
+
+use std::fmt;
+
+use super::root::Root;
+use super::snapshots::{SnapshotFault, Snapshots};
+use super::{Aggregate, Repository};
+use crate::error::Result;
+use crate::model::{StreamId, Timestamp, Version};
+use crate::snapshot_store::Snapshot;
+
+/// What [`Repository::check_snapshots`](crate::Repository::check_snapshots) found.
+#[derive(Debug, Clone)]
+pub struct SnapshotReport {
+    /// Of which stream.
+    pub stream: StreamId,
+    /// All its snapshots, oldest first.
+    pub snapshots: Vec<CheckedSnapshot>,
+}
+
+/// A snapshot that was checked.
+#[derive(Debug, Clone)]
+pub struct CheckedSnapshot {
+    /// At which version.
+    pub version: Version,
+    /// When it was taken.
+    pub taken_at: Timestamp,
+    /// What is wrong with it; `None` if it gives the state that the history gives.
+    pub fault: Option<SnapshotFault>,
+}
+
+impl SnapshotReport {
+    /// Whether every snapshot gives the state that the history gives.
+    pub fn is_sound(&self) -> bool {
+        self.snapshots.iter().all(|snapshot| snapshot.fault.is_none())
+    }
+}
+
+impl fmt::Display for SnapshotReport {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.snapshots.is_empty() {
+            return write!(out, "{}: no snapshots", self.stream);
+        }
+        write!(out, "{}:", self.stream)?;
+        for CheckedSnapshot { version, taken_at, fault } in &self.snapshots {
+            write!(out, "\n  version {version}, taken at {taken_at}: ")?;
+            match fault {
+                None => out.write_str("as the history says")?,
+                Some(fault) => write!(out, "{fault}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<A: Aggregate + PartialEq> Repository<A> {
+    /// Compares every snapshot of an aggregate with its history. For tests and after changes of the code: a snapshot
+    /// that differs shows that [`SNAPSHOT_VERSION`](Aggregate::SNAPSHOT_VERSION) should have been raised.
+    ///
+    /// Nothing is changed. To be rid of faulty snapshots, raise that version, or call
+    /// [`delete_snapshots`](crate::SnapshotStore::delete_snapshots).
+    ///
+    /// # Errors
+    /// What the store finds. Faults of snapshots are no errors here, but the report.
+    ///
+    /// # Cost
+    /// Reads all snapshots of the aggregate, and its whole history.
+    pub fn check_snapshots(&self, id: impl fmt::Display) -> Result<SnapshotReport> {
+        let stream = self.stream_id(id)?;
+        let Some(kept) = &self.snapshots else {
+            return Ok(SnapshotReport { stream, snapshots: Vec::new() });
+        };
+        let mut found = Vec::new();
+        let mut up_to = Some(Version::MAX);
+        while let Some(at) = up_to {
+            let Some(snapshot) = kept.newest(&stream, at)? else { break };
+            up_to = snapshot.version.min(at).previous();
+            found.push(snapshot);
+        }
+        let mut root = Root::new(stream.clone());
+        let mut snapshots = Vec::with_capacity(found.len());
+        for snapshot in found.into_iter().rev() {
+            self.catch_up(&mut root, snapshot.version)?;
+            let fault = fault_of(kept, &snapshot, &root);
+            let Snapshot { version, taken_at, .. } = snapshot;
+            snapshots.push(CheckedSnapshot { version, taken_at, fault });
+        }
+        Ok(SnapshotReport { stream, snapshots })
+    }
+}
+
+/// What is wrong with a snapshot, by the aggregate as the history gives it at the same version.
+fn fault_of<A: Aggregate + PartialEq>(
+    snapshots: &Snapshots<A>,
+    snapshot: &Snapshot,
+    root: &Root<A>,
+) -> Option<SnapshotFault> {
+    let state = match snapshots.restore(snapshot) {
+        Ok(state) => state,
+        Err(fault) => return Some(fault),
+    };
+    let last = root.standing.tip.map(|tip| (tip.version, tip.id));
+    if last != Some((snapshot.version, snapshot.event_id)) {
+        return Some(SnapshotFault::OtherHistory);
+    }
+    (state != root.state).then_some(SnapshotFault::Differs)
+}

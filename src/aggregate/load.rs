@@ -1,0 +1,152 @@
+//! Loading: a cached state or the newest snapshot that fits, and then what the stream holds behind it.
+
+use std::ops::ControlFlow;
+
+use super::root::{Root, Tip};
+use super::snapshots::{SnapshotFault, Snapshots};
+use super::{Aggregate, Repository};
+use crate::error::{Cause, Error, Result};
+use crate::event_store::ReadStream;
+use crate::extension::EventStoreExt;
+use crate::model::{EventId, EventRef, StreamId, Timestamp, Version};
+use crate::snapshot_store::Snapshot;
+use crate::upcast::OnUnreadable;
+
+impl<A: Aggregate> Repository<A> {
+    /// The aggregate as it is now; one to which nothing has happened, if there is none.
+    pub(super) fn newest(&self, stream: &StreamId) -> Result<Root<A>> {
+        let cached = self.cache.as_ref().and_then(|cache| cache.get(stream));
+        let cached_at = cached.as_ref().and_then(Root::version);
+        let root = match cached {
+            Some(mut root) => {
+                self.catch_up(&mut root, Version::MAX)?;
+                root
+            }
+            None => self.restore(stream, Version::MAX)?,
+        };
+        if let Some(cache) = self.cache.as_ref().filter(|_| root.version() > cached_at) {
+            cache.put(&root);
+        }
+        Ok(root)
+    }
+
+    /// The aggregate as it was at a version: `None` if nothing has ever happened to it.
+    pub(super) fn at_version(
+        &self,
+        stream: &StreamId,
+        version: Version,
+    ) -> Result<Option<Root<A>>> {
+        let root = self.restore(stream, version)?;
+        match root.version() {
+            None => Ok(None),
+            Some(tip) if tip < version => {
+                Err(Error::VersionBeyondTip { stream: stream.clone(), version, tip })
+            }
+            Some(_) => Ok(Some(root)),
+        }
+    }
+
+    /// The last version of a stream that was recorded at a time or before.
+    pub(super) fn version_at(&self, stream: &StreamId, time: Timestamp) -> Result<Option<Version>> {
+        let last = self.store.read_stream(stream).as_of_time(time).last()?;
+        Ok(last.map(|event| event.version()))
+    }
+
+    /// From the newest snapshot that fits, or else from the beginning.
+    fn restore(&self, stream: &StreamId, to: Version) -> Result<Root<A>> {
+        let mut root = Root::new(stream.clone());
+        let mut up_to = Some(to);
+        while let (Some(snapshots), Some(at)) = (&self.snapshots, up_to) {
+            let snapshot = match snapshots.newest(stream, at) {
+                Ok(Some(snapshot)) => snapshot,
+                Ok(None) => break,
+                Err(error) => {
+                    let cause = Cause::new(error);
+                    snapshots.note_ignored(stream, None, SnapshotFault::Unloadable { cause });
+                    break;
+                }
+            };
+            match self.restore_from(snapshots, &snapshot, to)? {
+                Ok(mut restored) => {
+                    snapshots.stats().used += 1;
+                    restored.standing.ignored = root.standing.ignored;
+                    return Ok(restored);
+                }
+                Err(fault) => snapshots.note_ignored(stream, Some(snapshot.version), fault),
+            }
+            root.standing.ignored = root.standing.ignored.max(Some(snapshot.version));
+            // A store that does not go down would have this go on for ever.
+            up_to = snapshot.version.min(at).previous();
+        }
+        self.catch_up(&mut root, to)?;
+        Ok(root)
+    }
+
+    fn restore_from(
+        &self,
+        snapshots: &Snapshots<A>,
+        snapshot: &Snapshot,
+        to: Version,
+    ) -> Result<Result<Root<A>, SnapshotFault>> {
+        let state = match snapshots.restore(snapshot) {
+            Ok(state) => state,
+            Err(fault) => return Ok(Err(fault)),
+        };
+        let mut root = Root::new(snapshot.stream.clone());
+        root.state = state;
+        root.standing.snapshot = Some((snapshot.version, snapshot.taken_at));
+        // One event more than is new: it proves that the snapshot is of this history, and not ahead of it.
+        let read = self.store.read_stream(&snapshot.stream).from(snapshot.version);
+        let anchor = Some((snapshot.version, snapshot.event_id));
+        let fits = self.fold(&mut root, read.as_of_version(to), anchor)?;
+        Ok(if fits { Ok(root) } else { Err(SnapshotFault::OtherHistory) })
+    }
+
+    /// Applies what the stream holds behind a state, up to a version.
+    pub(super) fn catch_up(&self, root: &mut Root<A>, to: Version) -> Result<()> {
+        let read = self.store.read_stream(&root.stream).after(root.version()).as_of_version(to);
+        self.fold(root, read, None)?;
+        Ok(())
+    }
+
+    /// Applies events. With an anchor, the first of them must be that one, and is in the state already; returns whether
+    /// it was.
+    fn fold(
+        &self,
+        root: &mut Root<A>,
+        read: ReadStream,
+        mut anchor: Option<(Version, EventId)>,
+    ) -> Result<bool> {
+        let mut failure = None;
+        read.for_each(|event| {
+            match anchor {
+                Some(place) if place != (event.version(), event.id()) => {
+                    return ControlFlow::Break(());
+                }
+                Some(_) => anchor = None,
+                None => {
+                    if let Err(error) = self.apply(root, event) {
+                        failure = Some(error);
+                        return ControlFlow::Break(());
+                    }
+                }
+            }
+            root.standing.tip = Some(Tip::from(event));
+            ControlFlow::Continue(())
+        })?;
+        match failure {
+            None => Ok(anchor.is_none()),
+            Some(error) => Err(error),
+        }
+    }
+
+    fn apply(&self, root: &mut Root<A>, event: EventRef<'_>) -> Result<()> {
+        match self.decoder.each(event, |value| root.state.apply(value)) {
+            Err(error @ Error::Unreadable { .. }) if self.on_unreadable == OnUnreadable::Skip => {
+                root.skipped.push(error);
+                Ok(())
+            }
+            decoded => decoded,
+        }
+    }
+}

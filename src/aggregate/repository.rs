@@ -1,0 +1,308 @@
+//! [`Repository`]: loads aggregates, has them decide, and stores what happens.
+
+use std::fmt;
+use std::sync::Arc;
+use std::thread;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::cache::Cache;
+use super::snapshots::Snapshots;
+use super::{Aggregate, ExecuteError, Executed, Root, SnapshotPolicy, SnapshotStats, check_names};
+use crate::codec::{Codec, Json};
+use crate::error::{Error, Result};
+use crate::event_store::{Append, Appended, EventStore};
+use crate::model::{ExpectedVersion, InvalidArgument, NewEvent, StreamId, Timestamp, Version};
+use crate::options::Durability;
+use crate::snapshot_store::SnapshotStore;
+use crate::upcast::{Decoder, OnUnreadable, Upcasters};
+
+/// How often a command is decided again after a conflict, unless said otherwise.
+const RETRIES: u32 = 10;
+
+/// The aggregates of one kind in a store.
+///
+/// It may be shared by any number of threads; clones share its cache and its figures. It does not keep the store open:
+/// once the store is closed, its calls fail with [`Error::Closed`].
+///
+/// [`Aggregate`] has an example of its use.
+pub struct Repository<A: Aggregate> {
+    pub(super) store: Arc<dyn EventStore>,
+    pub(super) decoder: Decoder<A::Event>,
+    pub(super) on_unreadable: OnUnreadable,
+    pub(super) snapshots: Option<Arc<Snapshots<A>>>,
+    pub(super) cache: Option<Arc<Cache<A>>>,
+    retries: u32,
+    durability: Option<Durability>,
+}
+
+impl<A: Aggregate> Repository<A> {
+    /// The aggregates of this kind in a store. Nothing is read yet.
+    pub fn new(store: &(impl EventStore + ?Sized)) -> Self {
+        const { check_names(A::CATEGORY, A::SNAPSHOT_KIND) };
+        Self {
+            store: store.handle(),
+            decoder: Decoder::new(),
+            on_unreadable: OnUnreadable::Fail,
+            snapshots: None,
+            cache: None,
+            retries: RETRIES,
+            durability: None,
+        }
+    }
+
+    /// Reads old events as these make them.
+    pub fn upcasters(mut self, upcasters: Upcasters) -> Self {
+        self.decoder = Decoder::with(upcasters);
+        self
+    }
+
+    /// What to do with a stored event that cannot be read: by default loading fails. Where it is skipped instead,
+    /// [`Root::skipped`] says so, and neither a snapshot nor the cache keeps such a state.
+    pub fn on_unreadable(mut self, on_unreadable: OnUnreadable) -> Self {
+        self.on_unreadable = on_unreadable;
+        self
+    }
+
+    /// Loads from snapshots, and takes them after saves where the policy wants one. They are written as JSON.
+    ///
+    /// A snapshot is a cache: one that does not decode, is of another
+    /// [`SNAPSHOT_VERSION`](Aggregate::SNAPSHOT_VERSION), or does not fit the stream is ignored, and the history read
+    /// instead. It never fails a load or a save: see [`Repository::snapshot_stats`].
+    pub fn snapshots(self, store: &(impl SnapshotStore + ?Sized), policy: SnapshotPolicy<A>) -> Self
+    where
+        A: Serialize + DeserializeOwned,
+    {
+        self.snapshots_as::<Json>(store, policy)
+    }
+
+    /// Does as [`Repository::snapshots`], with another codec.
+    ///
+    /// JSON is the safe choice: a field that is missing is noticed. It has no form for maps whose keys are neither text
+    /// nor numbers, nor for infinite numbers; [`Bincode`](crate::Bincode) has, and is smaller and faster, but reads the
+    /// bytes of other fields as its own where nobody has raised [`SNAPSHOT_VERSION`](Aggregate::SNAPSHOT_VERSION).
+    /// Snapshots say by which codec they were written, so it may be changed at any time.
+    pub fn snapshots_as<C: Codec>(
+        mut self,
+        store: &(impl SnapshotStore + ?Sized),
+        policy: SnapshotPolicy<A>,
+    ) -> Self
+    where
+        A: Serialize + DeserializeOwned,
+    {
+        self.snapshots = Some(Arc::new(Snapshots::new::<C>(store.snapshot_handle(), policy)));
+        self
+    }
+
+    /// Keeps about this many states in memory, those that were last used, so that loading them reads only what is new.
+    /// What is new is always read: a decision never rests on a stale state.
+    pub fn cache(mut self, states: usize) -> Self
+    where
+        A: Clone,
+    {
+        self.cache = Some(Arc::new(Cache::new(states)));
+        self
+    }
+
+    /// How often a command is decided again because others were faster; 10 by default. Many threads that work on one
+    /// aggregate need more.
+    pub fn retries(mut self, retries: u32) -> Self {
+        self.retries = retries;
+        self
+    }
+
+    /// What saves survive once acknowledged, instead of the store's own setting.
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.durability = Some(durability);
+        self
+    }
+
+    /// The stream of the aggregate with this id: the category, `-`, the id.
+    ///
+    /// # Errors
+    /// The id is empty, too long, or holds a control character.
+    pub fn stream_id(&self, id: impl fmt::Display) -> Result<StreamId> {
+        let (category, id) = (A::CATEGORY, id.to_string());
+        if id.is_empty() {
+            return Err(InvalidArgument::Empty { what: "aggregate id" }.into());
+        }
+        Ok(StreamId::new(format!("{category}-{id}"))?)
+    }
+
+    /// Loads the aggregate, has it decide the command, and stores what happens. If others stored something in between,
+    /// the command is decided again in the new state, up to [`Repository::retries`] times: no update is lost.
+    ///
+    /// An aggregate to which nothing has happened yet decides in its default state.
+    ///
+    /// # Errors
+    /// [`ExecuteError::Rejected`]: the aggregate refuses. [`ExecuteError::Store`]: an error of loading, or of
+    /// [`EventStore::submit`]. Nothing has happened, but after [`Error::Indeterminate`] it may have.
+    ///
+    /// # Cost
+    /// That of [`Repository::load`], and where something happens, one append: it blocks until acknowledged.
+    pub fn execute(
+        &self,
+        id: impl fmt::Display,
+        command: &A::Command,
+    ) -> Result<Executed<A>, ExecuteError<A::Error>> {
+        self.execute_with(id, command, |event| event)
+    }
+
+    /// Does as [`Repository::execute`], and lets `with` add metadata or tags to each event that is to be stored. It is
+    /// called again where the command is decided again.
+    ///
+    /// # Errors
+    /// Those of [`Repository::execute`].
+    pub fn execute_with(
+        &self,
+        id: impl fmt::Display,
+        command: &A::Command,
+        mut with: impl FnMut(NewEvent) -> NewEvent,
+    ) -> Result<Executed<A>, ExecuteError<A::Error>> {
+        let stream = self.stream_id(id)?;
+        let mut retries = 0;
+        loop {
+            let mut root = self.newest(&stream)?;
+            root.decide_with(command, &mut with)?;
+            match self.commit(&mut root) {
+                Ok(None) => return Ok(Executed::new(root, Vec::new(), None)),
+                Ok(Some((appended, events))) => {
+                    return Ok(Executed::new(root, events, Some(appended)));
+                }
+                Err(error) if error.is_conflict() && retries < self.retries => {
+                    retries += 1;
+                    thread::yield_now();
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// The aggregate as it is now.
+    ///
+    /// # Errors
+    /// [`Error::AggregateNotFound`], [`Error::Unreadable`], or what the store finds.
+    ///
+    /// # Cost
+    /// Reads the events since the cached state, since the newest snapshot that fits, or else all.
+    pub fn load(&self, id: impl fmt::Display) -> Result<Root<A>> {
+        let root = self.load_or_new(id)?;
+        if root.version().is_some() {
+            return Ok(root);
+        }
+        Err(Error::AggregateNotFound { stream: root.stream, as_of: None })
+    }
+
+    /// The aggregate as it is now; `None` if nothing has ever happened to it.
+    ///
+    /// # Errors
+    /// [`Error::Unreadable`], or what the store finds.
+    pub fn find(&self, id: impl fmt::Display) -> Result<Option<Root<A>>> {
+        let root = self.load_or_new(id)?;
+        Ok(Some(root).filter(|root| root.version().is_some()))
+    }
+
+    /// The aggregate as it is now, or one to which nothing has happened.
+    ///
+    /// # Errors
+    /// [`Error::Unreadable`], or what the store finds.
+    pub fn load_or_new(&self, id: impl fmt::Display) -> Result<Root<A>> {
+        self.newest(&self.stream_id(id)?)
+    }
+
+    /// The aggregate as it was when this version was its last.
+    ///
+    /// # Errors
+    /// [`Error::VersionBeyondTip`] if it has not got there, [`Error::AggregateNotFound`] if nothing has ever happened
+    /// to it, or those of [`Repository::load`].
+    pub fn load_as_of_version(&self, id: impl fmt::Display, version: Version) -> Result<Root<A>> {
+        let stream = self.stream_id(id)?;
+        let root = self.at_version(&stream, version)?;
+        root.ok_or(Error::AggregateNotFound { stream, as_of: None })
+    }
+
+    /// The aggregate as it was at this time: with all events that were recorded then or before. For a time to come, as
+    /// it is now.
+    ///
+    /// # Errors
+    /// [`Error::AggregateNotFound`] if nothing had happened to it by then, or those of [`Repository::load`].
+    ///
+    /// # Cost
+    /// That of [`Repository::load`], and a binary search over the log for the time.
+    pub fn load_as_of(&self, id: impl fmt::Display, time: Timestamp) -> Result<Root<A>> {
+        let stream = self.stream_id(id)?;
+        let root = match self.version_at(&stream, time)? {
+            Some(version) => self.at_version(&stream, version)?,
+            None => None,
+        };
+        root.ok_or(Error::AggregateNotFound { stream, as_of: Some(time) })
+    }
+
+    /// Stores what is uncommitted, if the stream is as it was loaded. `None` if nothing is uncommitted: then nothing is
+    /// done.
+    ///
+    /// # Errors
+    /// Those of [`EventStore::submit`]. The aggregate keeps what is uncommitted. After a conflict load it again, for
+    /// its decisions rest on what is no longer so. After [`Error::Indeterminate`] reopen the store and save the same
+    /// value again: if it was stored after all, that is recognised.
+    ///
+    /// # Cost
+    /// One append: it blocks until acknowledged. Where the policy wants a snapshot, one more write, without a sync.
+    pub fn save(&self, root: &mut Root<A>) -> Result<Option<Appended>> {
+        Ok(self.commit(root)?.map(|(appended, _)| appended))
+    }
+
+    /// Stores what is uncommitted, and returns it.
+    fn commit(&self, root: &mut Root<A>) -> Result<Option<(Appended, Vec<A::Event>)>> {
+        if root.encoded().is_empty() {
+            return Ok(None);
+        }
+        let expected = ExpectedVersion::from(root.version());
+        let mut append = Append::new().to(&root.stream, expected, root.encoded().iter().cloned());
+        if let Some(durability) = self.durability {
+            append = append.durability(durability);
+        }
+        let appended = self.store.submit(append)?;
+        let events = root.acknowledge(&appended);
+        if let Some(snapshots) = &self.snapshots {
+            snapshots.take_if_due(root);
+        }
+        if let Some(cache) = &self.cache {
+            cache.put(root);
+        }
+        Ok(Some((appended, events)))
+    }
+
+    /// What became of the snapshots since this repository was made; nothing, if it has none.
+    pub fn snapshot_stats(&self) -> SnapshotStats {
+        self.snapshots.as_ref().map(|snapshots| snapshots.stats().clone()).unwrap_or_default()
+    }
+}
+
+impl<A: Aggregate> Clone for Repository<A> {
+    fn clone(&self) -> Self {
+        Self {
+            store: self.store.clone(),
+            decoder: self.decoder.clone(),
+            on_unreadable: self.on_unreadable,
+            snapshots: self.snapshots.clone(),
+            cache: self.cache.clone(),
+            retries: self.retries,
+            durability: self.durability,
+        }
+    }
+}
+
+impl<A: Aggregate> fmt::Debug for Repository<A> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Repository")
+            .field("category", &A::CATEGORY)
+            .field("on_unreadable", &self.on_unreadable)
+            .field("has_snapshots", &self.snapshots.is_some())
+            .field("has_cache", &self.cache.is_some())
+            .field("retries", &self.retries)
+            .field("durability", &self.durability)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,243 @@
+//! [`Root`]: an aggregate with its place in the store, and with what has happened to it but is not stored yet.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use super::{Aggregate, ExecuteError};
+use crate::codec::{DomainEvent, StoredEvent};
+use crate::error::{Cause, Error, Result};
+use crate::event_store::Appended;
+use crate::model::{EventId, EventRef, NewEvent, Position, StreamId, Timestamp, Version};
+
+/// The last stored event that is in a state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Tip {
+    pub(super) version: Version,
+    pub(super) id: EventId,
+    pub(super) position: Position,
+}
+
+impl From<EventRef<'_>> for Tip {
+    fn from(event: EventRef<'_>) -> Self {
+        Self { version: event.version(), id: event.id(), position: event.position() }
+    }
+}
+
+/// Where a stored state stands: in its stream, and towards its snapshots.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Standing {
+    pub(super) tip: Option<Tip>,
+    /// The newest snapshot of this history that is known, and when it was taken.
+    pub(super) snapshot: Option<(Version, Timestamp)>,
+    /// The highest version of a snapshot that was found but not used.
+    pub(super) ignored: Option<Version>,
+}
+
+/// An aggregate as it was loaded, and what has happened to it since but is not stored yet.
+///
+/// [`Repository::execute`](crate::Repository::execute) does in one call what is done here step by step:
+///
+/// ```
+/// use annals::prelude::*;
+/// use annals::Repository;
+/// # #[derive(serde::Serialize, serde::Deserialize)]
+/// # struct MoneyDeposited { amount: u64 }
+/// # annals::domain_events! { MoneyDeposited => "MoneyDeposited" }
+/// # struct Deposit { amount: u64 }
+/// # #[derive(Default)]
+/// # struct Account { balance: u64 }
+/// # impl annals::Aggregate for Account {
+/// #     const CATEGORY: &'static str = "account";
+/// #     type Event = MoneyDeposited;
+/// #     type Command = Deposit;
+/// #     type Error = std::convert::Infallible;
+/// #     fn apply(&mut self, event: MoneyDeposited) {
+/// #         self.balance += event.amount;
+/// #     }
+/// #     fn handle(&self, command: &Deposit) -> Result<Vec<MoneyDeposited>, Self::Error> {
+/// #         Ok(vec![MoneyDeposited { amount: command.amount }])
+/// #     }
+/// # }
+///
+/// let store = MemoryStore::new();
+/// let accounts = Repository::<Account>::new(&store);
+/// let mut account = accounts.load_or_new("124")?;
+/// account.raise(MoneyDeposited { amount: 600 })?;
+/// account.decide(&Deposit { amount: 400 })?;
+/// assert_eq!((account.state().balance, account.uncommitted().len()), (1000, 2));
+/// assert_eq!(account.version(), None, "nothing is stored yet");
+///
+/// accounts.save(&mut account)?;
+/// assert_eq!((account.version(), account.uncommitted().len()), (Version::new(2), 0));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Root<A: Aggregate> {
+    pub(super) stream: StreamId,
+    /// With what is uncommitted.
+    pub(super) state: A,
+    /// Without what is uncommitted.
+    pub(super) standing: Standing,
+    pub(super) skipped: Vec<Error>,
+    uncommitted: Vec<A::Event>,
+    /// What is uncommitted, as it will be appended: built once, so that saving again is a retry.
+    encoded: Vec<NewEvent>,
+}
+
+impl<A: Aggregate> Root<A> {
+    /// One to which nothing has happened.
+    pub(super) fn new(stream: StreamId) -> Self {
+        Self::at(stream, A::default(), Standing::default())
+    }
+
+    pub(super) fn at(stream: StreamId, state: A, standing: Standing) -> Self {
+        Self {
+            stream,
+            state,
+            standing,
+            skipped: Vec::new(),
+            uncommitted: Vec::new(),
+            encoded: Vec::new(),
+        }
+    }
+
+    /// Its state, with what is uncommitted.
+    pub fn state(&self) -> &A {
+        &self.state
+    }
+
+    /// Its state, with what is uncommitted.
+    pub fn into_state(self) -> A {
+        self.state
+    }
+
+    /// Its stream.
+    pub fn stream(&self) -> &StreamId {
+        &self.stream
+    }
+
+    /// The version of its last *stored* event, which the next save expects; `None` if nothing is stored. Raising events
+    /// does not move it.
+    pub fn version(&self) -> Option<Version> {
+        self.standing.tip.map(|tip| tip.version)
+    }
+
+    /// The position of its last stored event; `None` if nothing is stored.
+    pub fn position(&self) -> Option<Position> {
+        self.standing.tip.map(|tip| tip.position)
+    }
+
+    /// What has happened to it but is not stored yet, in order.
+    pub fn uncommitted(&self) -> &[A::Event] {
+        &self.uncommitted
+    }
+
+    /// Why events of its stream were passed over while it was loaded: an [`Error::Unreadable`] for each. Always empty
+    /// unless the repository was told to [skip](crate::OnUnreadable::Skip) them.
+    pub fn skipped(&self) -> &[Error] {
+        &self.skipped
+    }
+
+    /// Lets something happen to it: changes the state, and keeps the event for the next save.
+    ///
+    /// The event is encoded at once and read back, and what was read back is applied: the state is the one that loading
+    /// will give, and an event that could not be read again is never stored.
+    ///
+    /// # Errors
+    /// [`Error::Payload`]: the event has no form in its codec, or none that can be read back. Nothing has happened.
+    pub fn raise(&mut self, event: A::Event) -> Result<()> {
+        self.raise_with(event, |event| event)
+    }
+
+    /// Does as [`Root::raise`], and lets `with` add metadata or tags to the event that is to be stored.
+    ///
+    /// # Errors
+    /// Those of [`Root::raise`].
+    pub fn raise_with(
+        &mut self,
+        event: A::Event,
+        with: impl FnMut(NewEvent) -> NewEvent,
+    ) -> Result<()> {
+        self.raise_all(vec![event], with)
+    }
+
+    /// Decides a command in the state as it is, and raises what it leads to: all of it or nothing.
+    ///
+    /// # Errors
+    /// The refusal of [`Aggregate::handle`], or those of [`Root::raise`]. Nothing has happened.
+    pub fn decide(&mut self, command: &A::Command) -> Result<(), ExecuteError<A::Error>> {
+        self.decide_with(command, |event| event)
+    }
+
+    /// Does as [`Root::decide`], and lets `with` add metadata or tags to each event that is to be stored.
+    ///
+    /// # Errors
+    /// Those of [`Root::decide`].
+    pub fn decide_with(
+        &mut self,
+        command: &A::Command,
+        with: impl FnMut(NewEvent) -> NewEvent,
+    ) -> Result<(), ExecuteError<A::Error>> {
+        let events = self.state.handle(command).map_err(ExecuteError::Rejected)?;
+        Ok(self.raise_all(events, with)?)
+    }
+
+    /// Nothing is applied before all are encoded: one that has no form leaves everything as it was.
+    fn raise_all(
+        &mut self,
+        events: Vec<A::Event>,
+        mut with: impl FnMut(NewEvent) -> NewEvent,
+    ) -> Result<()> {
+        let encoded = events.iter().map(|event| Ok(with(event.encode()?)));
+        let encoded = encoded.collect::<Result<Vec<_>>>()?;
+        let read = encoded.iter().map(reread).collect::<Result<Vec<_>>>()?;
+        for event in read {
+            self.state.apply(event);
+        }
+        self.uncommitted.extend(events);
+        self.encoded.extend(encoded);
+        Ok(())
+    }
+
+    /// What the next save appends.
+    pub(super) fn encoded(&self) -> &[NewEvent] {
+        &self.encoded
+    }
+
+    /// What was uncommitted is stored. Returns it.
+    pub(super) fn acknowledge(&mut self, appended: &Appended) -> Vec<A::Event> {
+        if let Some(last) = self.encoded.last() {
+            self.standing.tip = Some(Tip {
+                version: appended.last_version(),
+                id: last.id(),
+                position: appended.last_position(),
+            });
+        }
+        self.encoded.clear();
+        std::mem::take(&mut self.uncommitted)
+    }
+}
+
+impl<A: Aggregate> fmt::Debug for Root<A> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Root")
+            .field("stream", &self.stream)
+            .field("version", &self.version())
+            .field("uncommitted", &self.uncommitted.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What an event that is yet to be appended will be read as.
+pub(crate) fn reread<E: DomainEvent>(event: &NewEvent) -> Result<E> {
+    let stored = StoredEvent {
+        event_type: Cow::Borrowed(event.event_type().as_str()),
+        schema_version: event.schema_version(),
+        content_type: Cow::Borrowed(event.content_type().as_str()),
+        payload: Cow::Borrowed(event.payload()),
+    };
+    E::check_kind(&stored).and_then(|()| E::decode(&stored)).map_err(|why| Error::Payload {
+        event_type: event.event_type().clone(),
+        position: None,
+        cause: Cause::new(why),
+    })
+}

@@ -1,0 +1,143 @@
+//! Questions about the past, over any store: what happened in a stream ([`history`]), why ([`causes`]), what came of it
+//! ([`effects`]), and what belongs together ([`correlated`]). Events are shown as they are stored; nothing is upcast.
+//!
+//! Who appends says what an event follows from: [`NewEvent::caused_by`] and [`NewEvent::correlated_by`]. Nothing checks
+//! these ids, so that they may name commands, or work of other systems. What is asked here takes them as they are.
+//!
+//! ```
+//! use annals::audit;
+//! use annals::prelude::*;
+//!
+//! let store = MemoryStore::new();
+//! let opened = NewEvent::json("AccountOpened", &"Ada")?.caused_by("order-7").correlated_by("ada");
+//! let welcome = NewEvent::json("WelcomeSent", &())?.caused_by(opened.id()).correlated_by("ada");
+//! let (opened_id, welcome_id) = (opened.id(), welcome.id());
+//! store.append("account-1", ExpectedVersion::NoStream, [opened])?;
+//! store.append("mail-1", ExpectedVersion::NoStream, [welcome])?;
+//!
+//! let why = audit::causes(&store, welcome_id)?;
+//! let types: Vec<_> = why.iter().map(|entry| entry.event_type().as_str()).collect();
+//! assert_eq!(types, ["WelcomeSent", "AccountOpened"]);
+//! assert_eq!(why.origin(), &audit::Origin::Outside("order-7".into()));
+//!
+//! let effects = audit::effects(&store, "order-7")?;
+//! assert_eq!(effects.iter().map(audit::Effect::depth).collect::<Vec<_>>(), [1, 2]);
+//! assert_eq!(audit::correlated(&store, "ada")?.len(), 2);
+//! # assert_eq!(effects.iter().nth(1).map(|effect| effect.id()), Some(welcome_id));
+//! # assert_eq!(effects.iter().next().map(|effect| effect.id()), Some(opened_id));
+//! # Ok::<(), annals::Error>(())
+//! ```
+//!
+//! [`NewEvent::caused_by`]: crate::NewEvent::caused_by
+//! [`NewEvent::correlated_by`]: crate::NewEvent::correlated_by
+
+mod effects;
+mod entry;
+mod text;
+mod why;
+
+pub use effects::{Effect, Effects, effects};
+pub use entry::{Entry, PAYLOAD_CHARS};
+pub use why::{Causes, Origin, causes};
+
+use std::fmt;
+use std::ops::ControlFlow;
+
+use crate::error::{Error, Result};
+use crate::event_store::{EventStore, Events};
+use crate::extension::EventStoreExt;
+use crate::model::{CORRELATION_ID, EventId, StreamId};
+
+use entry::Layout;
+
+/// What happened in a stream, from its beginning: one readable [`Entry`] for each event, read page by page.
+///
+/// ```
+/// use annals::prelude::*;
+///
+/// let store = MemoryStore::new();
+/// let events = [
+///     NewEvent::json("AccountOpened", &serde_json::json!({ "owner": "Ada" }))?.metadata("user", "bob"),
+///     NewEvent::bytes("PhotoAdded", [0xff, 0xd8, 0xff])?,
+/// ];
+/// store.append("account-1", ExpectedVersion::NoStream, events)?;
+///
+/// let mut lines = Vec::new();
+/// for entry in annals::audit::history(&store, "account-1") {
+///     lines.push(entry?.to_string());
+/// }
+/// assert!(lines[0].starts_with("     1  20"));
+/// assert!(lines[0].ends_with(r#"AccountOpened             {"owner":"Ada"}  user=bob"#));
+/// assert!(lines[1].ends_with("PhotoAdded                application/octet-stream, 3 bytes: ffd8ff"));
+/// # Ok::<(), annals::Error>(())
+/// ```
+pub fn history<S>(store: &(impl EventStore + ?Sized), stream: S) -> History
+where
+    S: TryInto<StreamId, Error: Into<Error>>,
+{
+    History { events: store.read_stream(stream).iter(), payload_chars: PAYLOAD_CHARS }
+}
+
+/// The entries of a stream. It ends after the first error.
+pub struct History {
+    events: Events,
+    payload_chars: usize,
+}
+
+impl History {
+    /// How much of each payload a line shows; [`PAYLOAD_CHARS`] if nothing is said.
+    pub fn payload_chars(mut self, chars: usize) -> Self {
+        self.payload_chars = chars;
+        self
+    }
+}
+
+impl Iterator for History {
+    type Item = Result<Entry>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let event = self.events.next()?;
+        Some(event.map(|event| Entry::new(event).payload_chars(self.payload_chars)))
+    }
+}
+
+impl std::iter::FusedIterator for History {}
+
+impl fmt::Debug for History {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("History").field("events", &self.events).finish_non_exhaustive()
+    }
+}
+
+/// All events of one piece of work, in the order of the log: those that carry this correlation id. Their lines name
+/// position and stream.
+///
+/// # Errors
+/// What the store finds.
+///
+/// # Cost
+/// There is no index: one pass over the whole log. What is found is held in memory.
+pub fn correlated(store: &(impl EventStore + ?Sized), id: impl fmt::Display) -> Result<Vec<Entry>> {
+    let wanted = Id::new(&id.to_string());
+    let mut entries = Vec::new();
+    store.read_log().for_each(|event| {
+        if event.metadata().get(CORRELATION_ID).is_some_and(|id| Id::new(id) == wanted) {
+            entries.push(Entry::laid_out(event.to_owned(), Layout::Log));
+        }
+        ControlFlow::Continue(())
+    })?;
+    Ok(entries)
+}
+
+/// What a causation or correlation id names. That of an event has one text, but a UUID may be written in several ways.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Id {
+    Event(EventId),
+    Other(String),
+}
+
+impl Id {
+    fn new(text: &str) -> Self {
+        text.parse().map_or_else(|_| Self::Other(text.to_owned()), Self::Event)
+    }
+}

@@ -1,0 +1,91 @@
+//! Payloads and names as text that is safe to show: on one line, and without characters that a terminal obeys.
+
+use std::fmt::Write as _;
+
+use serde::de::IgnoredAny;
+
+use crate::model::{ContentType, EventRef};
+
+/// How many bytes of a payload that is no text are shown.
+const BYTES_SHOWN: usize = 16;
+
+/// A payload as text of about this many characters: JSON without the space between its tokens; other text in quotes;
+/// anything else as its length and its first bytes.
+pub(super) fn payload(event: EventRef<'_>, chars_max: usize) -> String {
+    let bytes = event.payload();
+    let is_json = event.content_type() == ContentType::JSON.as_str();
+    if is_json && serde_json::from_slice::<IgnoredAny>(bytes).is_ok() {
+        let text = String::from_utf8_lossy(bytes);
+        let (start, rest) = shortened(between_tokens(&text), chars_max, bytes.len());
+        return clean(&start) + &rest;
+    }
+    let content_type = clean(event.content_type());
+    match std::str::from_utf8(bytes) {
+        Ok(text) if event.content_type() != ContentType::BINCODE.as_str() && is_shown(text) => {
+            let (start, rest) = shortened(text.chars(), chars_max, bytes.len());
+            format!("{content_type}, {start:?}{rest}")
+        }
+        _ => format!("{content_type}, {} bytes: {}", bytes.len(), first_bytes(bytes)),
+    }
+}
+
+/// Whether text was meant by these bytes.
+fn is_shown(text: &str) -> bool {
+    text.chars().all(|character| !character.is_control() || character.is_whitespace())
+}
+
+fn first_bytes(bytes: &[u8]) -> String {
+    let mut hex = String::new();
+    for byte in bytes.iter().take(BYTES_SHOWN) {
+        // Writing to a String cannot fail.
+        let _ = write!(hex, "{byte:02x}");
+    }
+    if bytes.len() > BYTES_SHOWN {
+        hex.push('…');
+    }
+    hex
+}
+
+/// The characters of a JSON text without the space between its tokens.
+fn between_tokens(json: &str) -> impl Iterator<Item = char> {
+    let (mut in_string, mut escaped) = (false, false);
+    json.chars().filter(move |&character| {
+        match character {
+            '"' if !escaped => in_string = !in_string,
+            '\\' => escaped = !escaped,
+            _ => {}
+        }
+        escaped &= character == '\\';
+        in_string || !character.is_ascii_whitespace()
+    })
+}
+
+/// The beginning of a text; and where it is longer, a note of how long the whole is, in bytes.
+pub(super) fn shortened(
+    mut text: impl Iterator<Item = char>,
+    chars_max: usize,
+    len: usize,
+) -> (String, String) {
+    let start = text.by_ref().take(chars_max).collect();
+    let rest = text.next().map_or_else(String::new, |_| format!("… ({len} bytes)"));
+    (start, rest)
+}
+
+/// Text without characters that break a line or steer a terminal: they stand there as JSON would escape them.
+pub(super) fn clean(text: &str) -> String {
+    let steers = |character: char| {
+        let turns = ['\u{200e}', '\u{200f}'].contains(&character)
+            || ('\u{2028}'..='\u{202e}').contains(&character)
+            || ('\u{2066}'..='\u{2069}').contains(&character);
+        character.is_control() || turns
+    };
+    let mut out = String::with_capacity(text.len());
+    for character in text.chars() {
+        if steers(character) {
+            let _ = write!(out, "\\u{:04x}", u32::from(character));
+        } else {
+            out.push(character);
+        }
+    }
+    out
+}

@@ -1,0 +1,450 @@
+//! [`DomainEvent`]: events as values of the application's own types, and [`domain_events!`](crate::domain_events),
+//! which makes them of a serde enum.
+
+use std::borrow::Cow;
+use std::ops::Deref;
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::codecs::{Bincode, Codec, Json};
+use super::variant::{Fields, OfVariant, VariantName};
+use crate::error::{Cause, Error, Result};
+use crate::model::limits::EVENT_TYPE_LEN_MAX;
+use crate::model::{ContentType, EventRef, EventType, NewEvent, RecordedEvent};
+
+/// The name under which a kind of event is stored, and the schema version in which it is written today.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct EventKind {
+    /// The type, as it is stored with every event.
+    pub event_type: &'static str,
+    /// The shape of the payload; the first is 1.
+    pub schema_version: u32,
+}
+
+/// What of a stored event says what happened: what an upcaster takes and gives, and what becomes a value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredEvent<'a> {
+    /// Its type.
+    pub event_type: Cow<'a, str>,
+    /// The shape of its payload.
+    pub schema_version: u32,
+    /// What the bytes of its payload are.
+    pub content_type: Cow<'a, str>,
+    /// Its payload.
+    pub payload: Cow<'a, [u8]>,
+}
+
+impl<'a> StoredEvent<'a> {
+    /// An event whose payload is a value as JSON: what an upcaster yields.
+    ///
+    /// # Errors
+    /// [`Error::Payload`]: the value has no JSON form. An invalid argument: no event can be of this type.
+    pub fn new_json(
+        event_type: impl Into<Cow<'a, str>>,
+        schema_version: u32,
+        value: &impl Serialize,
+    ) -> Result<Self> {
+        Self::write::<Json>(event_type.into(), schema_version, value)
+    }
+
+    /// An event whose payload is a value in bincode: what an upcaster yields.
+    ///
+    /// # Errors
+    /// [`Error::Payload`]: the value has no such form. An invalid argument: no event can be of this type.
+    pub fn new_bincode(
+        event_type: impl Into<Cow<'a, str>>,
+        schema_version: u32,
+        value: &impl Serialize,
+    ) -> Result<Self> {
+        Self::write::<Bincode>(event_type.into(), schema_version, value)
+    }
+
+    /// The payload, read as JSON.
+    ///
+    /// # Errors
+    /// [`Undecodable`]: it is of another content type, or not what it should be.
+    pub fn json<T: DeserializeOwned>(&self) -> Result<T, Undecodable> {
+        self.read::<Json, T>()
+    }
+
+    /// The payload, read as bincode.
+    ///
+    /// # Errors
+    /// [`Undecodable`]: it is of another content type, or not what it should be.
+    pub fn bincode<T: DeserializeOwned>(&self) -> Result<T, Undecodable> {
+        self.read::<Bincode, T>()
+    }
+
+    /// The payload in this codec alone: bytes of another one might decode by accident.
+    pub(crate) fn read<C: Codec, T: DeserializeOwned>(&self) -> Result<T, Undecodable> {
+        let expected = C::content_type();
+        if self.content_type != expected.as_str() {
+            let found = self.content_type.clone().into_owned();
+            return Err(Undecodable::OtherContentType { found, expected });
+        }
+        C::decode(&self.payload).map_err(|cause| Undecodable::Payload { cause })
+    }
+
+    pub(crate) fn write<C: Codec>(
+        event_type: Cow<'a, str>,
+        schema_version: u32,
+        value: &impl Serialize,
+    ) -> Result<Self> {
+        let payload = Cow::Owned(encode_payload::<C>(&EventType::new(&event_type)?, value)?);
+        let content_type = Cow::Owned(C::content_type().as_str().to_owned());
+        Ok(Self { event_type, schema_version, content_type, payload })
+    }
+}
+
+impl<'a> From<EventRef<'a>> for StoredEvent<'a> {
+    fn from(event: EventRef<'a>) -> Self {
+        Self {
+            event_type: Cow::Borrowed(event.event_type()),
+            schema_version: event.schema_version(),
+            content_type: Cow::Borrowed(event.content_type()),
+            payload: Cow::Borrowed(event.payload()),
+        }
+    }
+}
+
+/// Why a stored event is none of a set of domain events.
+#[non_exhaustive]
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Undecodable {
+    /// The code knows no event of this type.
+    #[error("the code knows no event of this type")]
+    UnknownType,
+    /// The code knows the type, but in another schema version.
+    #[error(
+        "the code reads schema version {known} of it: {}",
+        if found < known { "an upcaster is missing" } else { "it was written by later code" }
+    )]
+    OtherSchemaVersion {
+        /// The schema version that was found.
+        found: u32,
+        /// The one that the code reads.
+        known: u32,
+    },
+    /// The payload is of a content type for which there is no codec here.
+    #[error("no codec for the content type {content_type}")]
+    UnknownContentType {
+        /// The content type.
+        content_type: String,
+    },
+    /// The payload is of another content type than it is read as.
+    #[error("its content type is {found}, but it is read as {expected}")]
+    OtherContentType {
+        /// The content type that was found.
+        found: String,
+        /// The one that it is read as.
+        expected: ContentType,
+    },
+    /// The payload is not what it should be.
+    #[error("its payload does not decode: {cause}")]
+    Payload {
+        /// What the codec said.
+        #[source]
+        cause: Cause,
+    },
+}
+
+/// Events as values of the application: usually an enum, for which [`domain_events!`](crate::domain_events) implements
+/// it.
+///
+/// By hand it is implemented for what serde should not touch, such as raw bytes:
+///
+/// ```
+/// use annals::prelude::*;
+/// use annals::{DomainEvent, EventKind, StoredEvent, Undecodable};
+///
+/// struct ImageScanned(Vec<u8>);
+///
+/// impl DomainEvent for ImageScanned {
+///     const KINDS: &'static [EventKind] = &[EventKind { event_type: "ImageScanned", schema_version: 1 }];
+///
+///     fn encode(&self) -> annals::Result<NewEvent> {
+///         NewEvent::bytes("ImageScanned", self.0.clone())
+///     }
+///     fn decode(stored: &StoredEvent<'_>) -> Result<Self, Undecodable> {
+///         Ok(Self(stored.payload.to_vec()))
+///     }
+/// }
+/// ```
+pub trait DomainEvent: Sized {
+    /// What they are stored as.
+    const KINDS: &'static [EventKind];
+
+    /// The event to append.
+    ///
+    /// # Errors
+    /// [`Error::Payload`] if the value has no form in its codec.
+    fn encode(&self) -> Result<NewEvent>;
+
+    /// The value of a stored event, which is of one of [`DomainEvent::KINDS`].
+    ///
+    /// # Errors
+    /// [`Undecodable`] says why it is not.
+    fn decode(stored: &StoredEvent<'_>) -> Result<Self, Undecodable>;
+
+    /// Checks that a stored event is of a kind that is known here, in the schema version of today.
+    ///
+    /// # Errors
+    /// [`Undecodable`] says why it is not.
+    fn check_kind(stored: &StoredEvent<'_>) -> Result<(), Undecodable> {
+        let kind = Self::KINDS.iter().find(|kind| kind.event_type == stored.event_type);
+        let known = kind.ok_or(Undecodable::UnknownType)?.schema_version;
+        let found = stored.schema_version;
+        if found == known { Ok(()) } else { Err(Undecodable::OtherSchemaVersion { found, known }) }
+    }
+}
+
+/// A domain event with its place: what happened, and through [`Deref`] the [`RecordedEvent`] it was read from.
+#[derive(Debug, Clone)]
+pub struct Recorded<E> {
+    /// What happened.
+    pub event: E,
+    recorded: Arc<RecordedEvent>,
+}
+
+impl<E> Recorded<E> {
+    /// Joins a value with the event it was read from.
+    pub fn new(event: E, recorded: Arc<RecordedEvent>) -> Self {
+        Self { event, recorded }
+    }
+}
+
+impl<E> Deref for Recorded<E> {
+    type Target = RecordedEvent;
+
+    fn deref(&self) -> &RecordedEvent {
+        &self.recorded
+    }
+}
+
+/// Implements [`DomainEvent`] for an enum that derives `Serialize` and `Deserialize`, by naming what each variant is
+/// stored as. The compiler refuses a variant that is left out, and a stored name that is given twice.
+///
+/// The payload is the variant's own fields; the name of the enum is nowhere stored, and that of the variant only as
+/// you give it here. So both may be renamed in the code, as long as the names to the right stay.
+///
+/// ```
+/// use annals::prelude::*;
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Debug, PartialEq, Serialize, Deserialize)]
+/// enum AccountEvent {
+///     AccountCreated { owner_id: String },
+///     MoneyDeposited { amount: i64, #[serde(default)] description: String },
+///     Closed,
+/// }
+///
+/// annals::domain_events! { AccountEvent {
+///     AccountCreated => "AccountCreated",
+///     MoneyDeposited => "MoneyDeposited" version 2,
+///     Closed => "AccountClosed",
+/// } }
+///
+/// let event = AccountEvent::MoneyDeposited { amount: 1000, description: "salary".into() }.encode()?;
+/// assert_eq!(event.payload(), br#"{"amount":1000,"description":"salary"}"#);
+/// assert_eq!((event.event_type().as_str(), event.schema_version()), ("MoneyDeposited", 2));
+/// # Ok::<(), annals::Error>(())
+/// ```
+///
+/// Payloads are JSON unless another [`Codec`] is named in front. It says how new events are written. Stored ones are
+/// read as their content type says, so that a store may hold both.
+///
+/// ```
+/// # use annals::DomainEvent;
+/// #[derive(serde::Serialize, serde::Deserialize)]
+/// struct MoneyDeposited { amount: i64 }
+/// annals::domain_events! { codec annals::Bincode; MoneyDeposited => "MoneyDeposited" }
+///
+/// assert_eq!(MoneyDeposited { amount: 7 }.encode()?.payload(), [14]);
+/// # Ok::<(), annals::Error>(())
+/// ```
+///
+/// A single struct is an event too: `annals::domain_events! { MoneyDeposited => "MoneyDeposited" }`. A generic type is
+/// one under a name without parameters: `type BankEvent = AccountEvent<Cents>;`.
+///
+/// Variants may be of any form, with the attributes of serde on their fields. In JSON a variant with named fields is an
+/// object, one without fields an empty object (which may get fields with `#[serde(default)]` later), one with a single
+/// unnamed field what that field is, and one with several an array. What would change the names of variants (`rename`,
+/// `rename_all`) or how the enum is told (`tag`, `untagged`) does not go with this, and is an error when an event is
+/// encoded or decoded: test it once for each enum.
+///
+/// A variant that is left out does not compile:
+///
+/// ```compile_fail
+/// # use serde::{Deserialize, Serialize};
+/// #[derive(Serialize, Deserialize)]
+/// enum AccountEvent { Opened, Closed }
+/// annals::domain_events! { AccountEvent { Opened => "Opened" } }
+/// ```
+///
+/// Nor do two variants under one name:
+///
+/// ```compile_fail
+/// # use serde::{Deserialize, Serialize};
+/// #[derive(Serialize, Deserialize)]
+/// enum AccountEvent { Opened, Closed }
+/// annals::domain_events! { AccountEvent { Opened => "Opened", Closed => "Opened" } }
+/// ```
+///
+/// Nor a schema version 0:
+///
+/// ```compile_fail
+/// # use serde::{Deserialize, Serialize};
+/// #[derive(Serialize, Deserialize)]
+/// enum AccountEvent { Opened, Closed }
+/// annals::domain_events! { AccountEvent { Opened => "Opened", Closed => "Closed" version 0 } }
+/// ```
+#[macro_export]
+macro_rules! domain_events {
+    (codec $codec:ty; $($events:tt)+) => { $crate::domain_events! { @of $codec; $($events)+ } };
+    ($events:ident { $($variants:tt)+ }) => {
+        $crate::domain_events! { @of $crate::Json; $events { $($variants)+ } }
+    };
+    ($event:ident => $($kind:tt)+) => { $crate::domain_events! { @of $crate::Json; $event => $($kind)+ } };
+    (@of $codec:ty; $events:ident {
+        $($variant:ident => $name:literal $(version $version:literal)?),+ $(,)?
+    }) => {
+        impl $crate::DomainEvent for $events {
+            const KINDS: &'static [$crate::EventKind] =
+                &[$($crate::domain_events!(@kind $name $(version $version)?)),+];
+
+            fn encode(&self) -> $crate::Result<$crate::NewEvent> {
+                let (variant, kind) = match self {
+                    $(Self::$variant { .. } => (
+                        stringify!($variant),
+                        $crate::domain_events!(@kind $name $(version $version)?),
+                    )),+
+                };
+                $crate::codec::encode_variant::<$codec, Self>(self, variant, kind)
+            }
+
+            fn decode(
+                stored: &$crate::StoredEvent<'_>,
+            ) -> ::core::result::Result<Self, $crate::Undecodable> {
+                <Self as $crate::DomainEvent>::check_kind(stored)?;
+                match &*stored.event_type {
+                    $($name => {
+                        struct Variant;
+                        impl $crate::codec::VariantName for Variant {
+                            const NAME: &'static str = stringify!($variant);
+                        }
+                        $crate::codec::decode_variant::<$codec, Self, Variant>(stored)
+                    })+
+                    _ => Err($crate::Undecodable::UnknownType),
+                }
+            }
+        }
+        const _: () = $crate::codec::check_kinds(<$events as $crate::DomainEvent>::KINDS);
+    };
+    (@of $codec:ty; $event:ident => $name:literal $(version $version:literal)?) => {
+        impl $crate::DomainEvent for $event {
+            const KINDS: &'static [$crate::EventKind] =
+                &[$crate::domain_events!(@kind $name $(version $version)?)];
+
+            fn encode(&self) -> $crate::Result<$crate::NewEvent> {
+                let kind = $crate::domain_events!(@kind $name $(version $version)?);
+                $crate::codec::encode_value::<$codec, Self>(self, kind)
+            }
+
+            fn decode(
+                stored: &$crate::StoredEvent<'_>,
+            ) -> ::core::result::Result<Self, $crate::Undecodable> {
+                <Self as $crate::DomainEvent>::check_kind(stored)?;
+                $crate::codec::decode_value::<$codec, Self>(stored)
+            }
+        }
+        const _: () = $crate::codec::check_kinds(<$event as $crate::DomainEvent>::KINDS);
+    };
+    (@kind $name:literal) => { $crate::domain_events!(@kind $name version 1) };
+    (@kind $name:literal version $version:literal) => {
+        $crate::EventKind { event_type: $name, schema_version: $version }
+    };
+}
+
+/// Refuses, while compiling, what could not be stored or told apart.
+#[doc(hidden)]
+#[expect(clippy::indexing_slicing, reason = "it runs in the compiler")]
+pub const fn check_kinds(kinds: &[EventKind]) {
+    let mut at = 0;
+    while at < kinds.len() {
+        let name = kinds[at].event_type.as_bytes();
+        assert!(!name.is_empty(), "the name of a kind of event is empty");
+        assert!(name.len() <= EVENT_TYPE_LEN_MAX, "the name of a kind of event is too long");
+        assert!(kinds[at].schema_version > 0, "schema versions count from 1");
+        let mut before = 0;
+        while before < at {
+            assert!(
+                !is_same(kinds[before].event_type.as_bytes(), name),
+                "two kinds of event are stored under one name"
+            );
+            before += 1;
+        }
+        at += 1;
+    }
+}
+
+#[expect(clippy::indexing_slicing, reason = "it runs in the compiler")]
+const fn is_same(a: &[u8], b: &[u8]) -> bool {
+    let mut at = 0;
+    while at < a.len() && at < b.len() && a[at] == b[at] {
+        at += 1;
+    }
+    at == a.len() && at == b.len()
+}
+
+#[doc(hidden)]
+pub fn encode_variant<C: Codec, E: Serialize>(
+    event: &E,
+    variant: &'static str,
+    kind: EventKind,
+) -> Result<NewEvent> {
+    encode_value::<C, _>(&Fields { value: event, variant }, kind)
+}
+
+#[doc(hidden)]
+pub fn encode_value<C: Codec, T: Serialize>(value: &T, kind: EventKind) -> Result<NewEvent> {
+    let event_type = EventType::new(kind.event_type)?;
+    let payload = encode_payload::<C>(&event_type, value)?;
+    Ok(NewEvent::new(event_type, payload)
+        .with_content_type(C::content_type())
+        .with_schema_version(kind.schema_version))
+}
+
+fn encode_payload<C: Codec>(event_type: &EventType, value: &impl Serialize) -> Result<Vec<u8>> {
+    C::encode(value).map_err(|cause| Error::Payload {
+        event_type: event_type.clone(),
+        position: None,
+        cause,
+    })
+}
+
+#[doc(hidden)]
+pub fn decode_variant<C: Codec, E: DeserializeOwned, N: VariantName>(
+    stored: &StoredEvent<'_>,
+) -> Result<E, Undecodable> {
+    decode_value::<C, OfVariant<E, N>>(stored).map(|decoded| decoded.value)
+}
+
+/// Reads a payload with the codec that its content type names, which need not be the one that is written with today.
+#[doc(hidden)]
+pub fn decode_value<C: Codec, T: DeserializeOwned>(
+    stored: &StoredEvent<'_>,
+) -> Result<T, Undecodable> {
+    let content_type = &*stored.content_type;
+    let decoded = if content_type == C::content_type().as_str() {
+        C::decode(&stored.payload)
+    } else if content_type == ContentType::JSON.as_str() {
+        Json::decode(&stored.payload)
+    } else if content_type == ContentType::BINCODE.as_str() {
+        Bincode::decode(&stored.payload)
+    } else {
+        return Err(Undecodable::UnknownContentType { content_type: content_type.to_owned() });
+    };
+    decoded.map_err(|cause| Undecodable::Payload { cause })
+}

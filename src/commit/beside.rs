@@ -1,0 +1,128 @@
+//! Writes beside the log: snapshots and views. One at a time, so that nothing comes between a look at what is there and
+//! the write that rests on it; and without a sync, for the log can make them again.
+
+use std::collections::BTreeSet;
+use std::num::NonZeroUsize;
+use std::ops::ControlFlow;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::gate::Gate;
+use crate::error::{Cause, Error, Result};
+use crate::event_store::Direction;
+use crate::format::{
+    encode_checkpoint, encode_record, encode_snapshot, snapshot_key, snapshot_of, snapshot_prefix,
+    view_key, view_prefix,
+};
+use crate::model::{StreamId, Version};
+use crate::options::Durability;
+use crate::read::beside::checkpoint;
+use crate::snapshot_store::Snapshot;
+use crate::storage::{Batch, Disk, Family, Storage};
+use crate::view_store::{ViewChange, ViewCommit, prefix_end};
+
+/// Commits snapshots and views.
+pub(crate) struct Beside {
+    storage: Arc<Storage>,
+    gate: Arc<Gate>,
+    /// Held from the look at what is there to the end of the write.
+    alone: Mutex<()>,
+}
+
+impl Beside {
+    pub(super) fn new(storage: Arc<Storage>, gate: Arc<Gate>) -> Self {
+        Self { storage, gate, alone: Mutex::new(()) }
+    }
+
+    /// Commits a checked change of a view.
+    pub(crate) fn commit_view(&self, commit: &ViewCommit) -> Result<()> {
+        let ViewCommit { view, changes, .. } = commit;
+        self.write(|disk, batch| {
+            let found = checkpoint(disk, view)?;
+            commit.check_expected(found.as_ref())?;
+            // First, wherever it stands: the engine applies a batch in order, and what is put now is to stay.
+            if changes.contains(&ViewChange::Clear) {
+                delete_prefix(batch, Family::Views, &view_prefix(view));
+            }
+            for change in changes {
+                match change {
+                    ViewChange::Put { key, value } => {
+                        let key = view_key(view, key);
+                        batch.put(Family::Views, &key, &encode_record(&key, value));
+                    }
+                    ViewChange::Delete { key } => {
+                        batch.delete(Family::Views, &view_key(view, key));
+                    }
+                    ViewChange::Clear => {}
+                }
+            }
+            let key = view.as_bytes();
+            match &commit.checkpoint {
+                Some(checkpoint) => {
+                    batch.put(Family::Checkpoints, key, &encode_checkpoint(key, checkpoint));
+                }
+                None if found.is_some() => batch.delete(Family::Checkpoints, key),
+                None => {}
+            }
+            Ok(())
+        })
+    }
+
+    /// Writes a checked snapshot, and deletes those of its kind and stream that are not among the newest.
+    pub(crate) fn save_snapshot(&self, snapshot: &Snapshot, keep: NonZeroUsize) -> Result<()> {
+        let (kind, stream) = (snapshot.kind.as_str(), snapshot.stream.as_str());
+        self.write(|disk, batch| {
+            let mut versions = versions(disk, &snapshot_prefix(kind, stream))?;
+            let key = snapshot_key(kind, stream, snapshot.version);
+            batch.put(Family::Snapshots, &key, &encode_snapshot(&key, snapshot));
+            versions.insert(snapshot.version);
+            for old in versions.iter().rev().skip(keep.get()) {
+                batch.delete(Family::Snapshots, &snapshot_key(kind, stream, *old));
+            }
+            Ok(())
+        })
+    }
+
+    /// Deletes all snapshots of a kind and stream, damaged ones too.
+    pub(crate) fn delete_snapshots(&self, kind: &str, stream: &StreamId) -> Result<()> {
+        self.write(|_, batch| {
+            delete_prefix(batch, Family::Snapshots, &snapshot_prefix(kind, stream.as_str()));
+            Ok(())
+        })
+    }
+
+    /// Writes what `stage` puts into a batch, all of it or nothing.
+    fn write(&self, stage: impl FnOnce(&Disk, &mut Batch<'_>) -> Result<()>) -> Result<()> {
+        let _alone = self.alone.lock().unwrap_or_else(PoisonError::into_inner);
+        self.storage.with(|disk| {
+            self.gate.check()?;
+            let mut batch = disk.batch();
+            stage(disk, &mut batch)?;
+            if batch.is_empty() {
+                return Ok(());
+            }
+            self.gate.attempt(|| {
+                let written = disk.write(batch, Durability::Buffered);
+                let written = written.and_then(|()| self.gate.check_sound());
+                written.map_err(|error| Error::Indeterminate { cause: Cause::new(error) })
+            })
+        })
+    }
+}
+
+fn delete_prefix(batch: &mut Batch<'_>, family: Family, prefix: &[u8]) {
+    // A name and its end: there is always a key behind.
+    if let Some(end) = prefix_end(prefix) {
+        batch.delete_range(family, prefix..&end);
+    }
+}
+
+/// The versions of all snapshots under a prefix.
+fn versions(disk: &Disk, prefix: &[u8]) -> Result<BTreeSet<Version>> {
+    let mut versions = BTreeSet::new();
+    let end = prefix_end(prefix).unwrap_or_default();
+    disk.scan_range(Family::Snapshots, prefix..&end, Direction::Forward, |key, _| {
+        versions.extend(snapshot_of(key).map(|(_, _, version)| version));
+        ControlFlow::Continue(())
+    })?;
+    Ok(versions)
+}

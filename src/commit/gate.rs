@@ -1,0 +1,85 @@
+//! The gate: whether anything may be written. Whoever writes asks it; whoever fails shuts it for all (G9).
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::queue::CutShort;
+use crate::error::{Cause, Error, Result};
+
+/// Shared by the writer of the log and the writers of what lies beside it.
+pub(super) struct Gate {
+    state: Mutex<State>,
+}
+
+enum State {
+    Open,
+    Poisoned(Cause),
+    Closed,
+}
+
+impl Gate {
+    pub(super) fn new() -> Self {
+        Self { state: Mutex::new(State::Open) }
+    }
+
+    /// Whether something may be written now.
+    pub(super) fn check(&self) -> Result<()> {
+        match &*self.lock() {
+            State::Open => Ok(()),
+            State::Poisoned(cause) => Err(Error::Poisoned { cause: cause.clone() }),
+            State::Closed => Err(Error::Closed),
+        }
+    }
+
+    /// Fails if a write failed, whether the store is being closed or not.
+    pub(super) fn check_sound(&self) -> Result<()> {
+        match self.check() {
+            Err(error @ Error::Poisoned { .. }) => Err(error),
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    pub(super) fn close(&self) {
+        let mut state = self.lock();
+        if matches!(*state, State::Open) {
+            *state = State::Closed;
+        }
+    }
+
+    /// Runs a write. If it ends with [`Error::Indeterminate`], or in a panic, nothing is written after it: nobody can
+    /// say what it had done.
+    pub(super) fn attempt<T>(&self, write: impl FnOnce() -> Result<T>) -> Result<T> {
+        let mut attempt = Attempt { gate: self, is_over: false };
+        let written = write();
+        attempt.is_over = true;
+        if let Err(Error::Indeterminate { cause }) = &written {
+            self.poison(cause.clone());
+        }
+        written
+    }
+
+    fn poison(&self, cause: Cause) {
+        let mut state = self.lock();
+        // The first failure is the one to tell.
+        if !matches!(*state, State::Poisoned(_)) {
+            *state = State::Poisoned(cause);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A write under way.
+struct Attempt<'g> {
+    gate: &'g Gate,
+    is_over: bool,
+}
+
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        if !self.is_over {
+            self.gate.poison(Cause::new(CutShort));
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! The records beside the events: each must be whole, and stand under its own key.
+
+use super::{Page, Verifier};
+use crate::error::Result;
+use crate::format::{
+    Malformed, decode_checkpoint, decode_record, decode_snapshot, snapshot_of, view_of,
+};
+use crate::read::bad_key;
+use crate::storage::Family;
+
+impl Verifier<'_> {
+    /// Walks all families of records. They may change meanwhile: each record is judged by itself.
+    pub(super) fn walk_records(&mut self) -> Result<()> {
+        self.walk_family(Family::Meta, |key, record| decode_record(key, record).map(drop).into())?;
+        self.report.snapshots = self.walk_family(Family::Snapshots, |key, record| {
+            let Some(parts) = snapshot_of(key) else { return Judged::BadKey };
+            decode_snapshot(key, parts, record).map(drop).into()
+        })?;
+        self.report.views = self.walk_family(Family::Checkpoints, |key, record| {
+            if std::str::from_utf8(key).is_err() {
+                return Judged::BadKey;
+            }
+            decode_checkpoint(key, record).map(drop).into()
+        })?;
+        self.report.view_entries = self.walk_family(Family::Views, |key, record| {
+            if view_of(key).is_none() {
+                return Judged::BadKey;
+            }
+            decode_record(key, record).map(drop).into()
+        })?;
+        Ok(())
+    }
+
+    /// Judges every record of a family; returns how many are right.
+    fn walk_family(
+        &mut self,
+        family: Family,
+        judge: impl Fn(&[u8], &[u8]) -> Judged,
+    ) -> Result<u64> {
+        let (mut from, mut right) = (Vec::new(), 0);
+        loop {
+            let Page { entries, unreadable, is_last } = self.page(family, &from)?;
+            for (key, record) in &entries {
+                match judge(key, record) {
+                    Judged::Right => right += 1,
+                    Judged::BadKey => self.note_error(bad_key(family, key), None)?,
+                    Judged::Malformed(malformed) => {
+                        let place = format!("family {}, key {}", family.name(), key.escape_ascii());
+                        self.note_error(malformed.at(place), None)?;
+                    }
+                }
+            }
+            if let Some(error) = unreadable {
+                self.note_error(error, None)?;
+            }
+            match entries.into_iter().next_back() {
+                // The next key there can be.
+                Some((mut last, _)) if !is_last => {
+                    last.push(0);
+                    from = last;
+                }
+                _ => return Ok(right),
+            }
+        }
+    }
+}
+
+/// What a record is found to be.
+enum Judged {
+    Right,
+    BadKey,
+    Malformed(Malformed),
+}
+
+impl From<std::result::Result<(), Malformed>> for Judged {
+    fn from(decoded: std::result::Result<(), Malformed>) -> Self {
+        decoded.map_or_else(Self::Malformed, |()| Self::Right)
+    }
+}

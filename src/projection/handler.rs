@@ -1,0 +1,84 @@
+//! A projection without its types: what a worker drives.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use super::Projection;
+use super::writer::ViewWriter;
+use crate::error::{Cause, Error, Result};
+use crate::event_store::Filter;
+use crate::model::RecordedEvent;
+use crate::upcast::Decoder;
+
+/// Why an event was not handled.
+pub(super) enum Refusal {
+    /// It cannot be read: trying again would not help.
+    Unreadable(Error),
+    /// The handler failed.
+    Failed(Cause),
+}
+
+/// A projection with its decoder.
+pub(super) trait Handler: Send + Sync {
+    /// Which events it is given.
+    fn filter(&self) -> Result<Filter>;
+
+    /// Handles one event: all of it, or nothing of it is in the view.
+    fn handle(&self, event: &Arc<RecordedEvent>, view: &mut ViewWriter) -> Result<(), Refusal>;
+
+    fn reset(&self) -> Result<(), Cause>;
+
+    fn flush(&self) -> Result<(), Cause>;
+}
+
+pub(super) struct Typed<P: Projection> {
+    pub(super) projection: P,
+    pub(super) decoder: Decoder<P::Event>,
+}
+
+impl<P: Projection> Handler for Typed<P> {
+    fn filter(&self) -> Result<Filter> {
+        self.projection.filter().types(self.decoder.stored_types())
+    }
+
+    fn handle(&self, event: &Arc<RecordedEvent>, view: &mut ViewWriter) -> Result<(), Refusal> {
+        let handled = guarded(|| {
+            let events = self.decoder.decode(event.clone()).map_err(Refusal::Unreadable)?;
+            let mut events = events.iter();
+            let handled = events.try_for_each(|event| self.projection.handle(event, view));
+            handled.map_err(|error| Refusal::Failed(error.into()))
+        });
+        let handled = handled.unwrap_or_else(|panicked| Err(Refusal::Failed(panicked)));
+        match handled {
+            Ok(()) => view.stage.keep_event(),
+            Err(_) => view.stage.drop_event(),
+        }
+        handled
+    }
+
+    fn reset(&self) -> Result<(), Cause> {
+        guarded(|| self.projection.reset())?.map_err(Cause::from)
+    }
+
+    fn flush(&self) -> Result<(), Cause> {
+        guarded(|| self.projection.flush())?.map_err(Cause::from)
+    }
+}
+
+/// A projection panicked.
+#[derive(Debug, thiserror::Error)]
+#[error("the projection panicked: {0}")]
+struct Panicked(String);
+
+/// Runs code that belongs to a projection: a panic is an error like another.
+pub(super) fn guarded<T>(run: impl FnOnce() -> T) -> Result<T, Cause> {
+    // What a panic leaves half-done is the projection's own state; of the stage nothing is kept.
+    catch_unwind(AssertUnwindSafe(run)).map_err(|panic| Cause::new(Panicked(message_of(&*panic))))
+}
+
+fn message_of(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+    text.unwrap_or_else(|| "without a message".to_owned())
+}

@@ -1,0 +1,511 @@
+//! [`ProjectionManager`]: runs projections, each on its own checkpoint.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use super::handler::Typed;
+use super::names::{self, Build, Directory, build_view};
+use super::parked::{ParkedEvent, SkippedEvent, parked_events, skipped_events};
+use super::shared::{Run, Shared, State, Wanted};
+use super::status::{ProjectionError, ProjectionState, ProjectionStatus, RebuildStatus};
+use super::worker::{Job, Worker, clear_others};
+use super::{Projection, ProjectionOptions, Target};
+use crate::error::{Error, Result};
+use crate::event_store::EventStore;
+use crate::extension::EventStoreExt;
+use crate::model::{Position, Timestamp};
+use crate::options::{Clock, now, system_clock};
+use crate::upcast::{Decoder, Upcasters};
+use crate::view_store::ViewStore;
+
+/// How often whoever waits for a rebuild is told of its progress.
+const PROGRESS_PAUSE: Duration = Duration::from_millis(100);
+
+/// Runs projections, each on a thread and a checkpoint of its own. See [`Projection`] for an example.
+///
+/// Dropping it stops them all, and waits for the handlers that run. It does not keep the store open: once the store is
+/// closed, the projections stop.
+pub struct ProjectionManager {
+    events: Arc<dyn EventStore>,
+    views: Arc<dyn ViewStore>,
+    upcasters: Upcasters,
+    clock: Clock,
+    projections: Vec<ProjectionHandle>,
+}
+
+/// One projection of a manager.
+pub struct ProjectionHandle {
+    job: Job,
+    version: u32,
+    /// Locked by whoever starts, stops, or rebuilds: one at a time.
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl ProjectionManager {
+    /// A manager of projections that follow this store and keep what they make in it.
+    pub fn new<S: EventStore + ViewStore + ?Sized>(store: &S) -> Self {
+        Self::over(store, store)
+    }
+
+    /// A manager of projections that follow one store and keep what they make in another. Then a power loss of one of
+    /// them may leave a view that is ahead of its log: the projection says so and does not start.
+    pub fn over(events: &(impl EventStore + ?Sized), views: &(impl ViewStore + ?Sized)) -> Self {
+        Self {
+            events: events.handle(),
+            views: views.view_handle(),
+            upcasters: Upcasters::none(),
+            clock: system_clock(),
+            projections: Vec::new(),
+        }
+    }
+
+    /// Reads old events through these upcasters, for all projections that are registered after this call.
+    pub fn upcasters(mut self, upcasters: Upcasters) -> Self {
+        self.upcasters = upcasters;
+        self
+    }
+
+    /// Takes the time from elsewhere, for lag and for notes: for tests.
+    pub fn clock(mut self, clock: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+
+    /// Adds a projection, with the default options.
+    ///
+    /// # Errors
+    /// [`ProjectionError::Doubled`], or a name that is none.
+    pub fn register(self, projection: impl Projection) -> Result<Self, ProjectionError> {
+        self.register_with(projection, ProjectionOptions::new())
+    }
+
+    /// Adds a projection.
+    ///
+    /// # Errors
+    /// [`ProjectionError::Doubled`], or a name that is none.
+    pub fn register_with(
+        mut self,
+        projection: impl Projection,
+        options: ProjectionOptions,
+    ) -> Result<Self, ProjectionError> {
+        let name = projection.name().to_owned();
+        names::check(&name)?;
+        if self.projections.iter().any(|registered| registered.job.name == name) {
+            return Err(ProjectionError::Doubled { name });
+        }
+        let (version, target) = (projection.version(), projection.target());
+        let decoder = Decoder::with(self.upcasters.clone());
+        let job = Job {
+            name,
+            target,
+            handler: Arc::new(Typed { projection, decoder }),
+            options,
+            events: self.events.clone(),
+            views: self.views.clone(),
+            clock: self.clock.clone(),
+            shared: Arc::new(Shared::new()),
+        };
+        self.projections.push(ProjectionHandle { job, version, threads: Mutex::new(Vec::new()) });
+        Ok(self)
+    }
+
+    /// Starts all projections, those that were paused or have failed too.
+    ///
+    /// # Errors
+    /// Those of [`ProjectionHandle::start`], of the first that does not start.
+    pub fn start(&self) -> Result<(), ProjectionError> {
+        self.projections.iter().try_for_each(ProjectionHandle::start)
+    }
+
+    /// Stops all projections, and waits until they have stopped.
+    pub fn stop(&self) {
+        // All are told before the first is waited for.
+        self.projections.iter().for_each(|projection| projection.job.shared.want(Wanted::Stop));
+        self.projections.iter().for_each(ProjectionHandle::stop);
+    }
+
+    /// One projection.
+    ///
+    /// # Errors
+    /// [`ProjectionError::Unknown`].
+    pub fn projection(&self, name: &str) -> Result<&ProjectionHandle, ProjectionError> {
+        let mut projections = self.projections.iter();
+        projections.find(|projection| projection.job.name == name).ok_or_else(|| {
+            let registered = self.projections.iter().map(|p| p.job.name.clone()).collect();
+            ProjectionError::Unknown { name: name.to_owned(), registered }
+        })
+    }
+
+    /// All projections, in the order in which they were registered.
+    pub fn projections(&self) -> impl Iterator<Item = &ProjectionHandle> {
+        self.projections.iter()
+    }
+
+    /// [`ProjectionHandle::wait_for`] of the projection of this name.
+    ///
+    /// # Errors
+    /// Those of [`ProjectionHandle::wait_for`]; [`ProjectionError::Unknown`].
+    pub fn wait_for(
+        &self,
+        name: &str,
+        position: Position,
+        timeout: Duration,
+    ) -> Result<(), ProjectionError> {
+        self.projection(name)?.wait_for(position, timeout)
+    }
+
+    /// [`ProjectionHandle::status`] of the projection of this name.
+    ///
+    /// # Errors
+    /// Those of [`ProjectionHandle::status`]; [`ProjectionError::Unknown`].
+    pub fn status(&self, name: &str) -> Result<ProjectionStatus, ProjectionError> {
+        self.projection(name)?.status()
+    }
+}
+
+impl Drop for ProjectionManager {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl ProjectionHandle {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.job.name
+    }
+
+    /// Starts it where it stopped, or goes on after [`ProjectionHandle::pause`]. If its version is not that of the read
+    /// model that is there, the new one is built aside, while readers still see the old one, which no longer changes.
+    ///
+    /// # Errors
+    /// [`ProjectionError::Store`]: what the store finds, or the system has no thread to give.
+    pub fn start(&self) -> Result<(), ProjectionError> {
+        let mut threads = self.threads();
+        if self.job.shared.look(|state| state.is_driven(self.version)) {
+            // Nothing to do, but to wake it if it was paused.
+            self.job.shared.want(Wanted::Run);
+            return Ok(());
+        }
+        self.halt(&mut threads);
+        let planned = self.redirect(|found| self.plan(found))?;
+        self.launch(&planned, &mut threads)
+    }
+
+    /// Changes the directory while no worker runs, and clears the builds that it names no more.
+    fn redirect(&self, plan: impl FnOnce(&Directory) -> Directory) -> Result<Directory> {
+        let _alone = self.job.shared.directory();
+        let views = &*self.job.views;
+        let found = Directory::read(views, self.name())?;
+        let planned = plan(&found);
+        if planned != found {
+            found.replace(views, self.name(), &planned)?;
+        }
+        clear_others(views, self.name(), &planned)?;
+        Ok(planned)
+    }
+
+    /// Stops it, and waits until it has stopped. What was handled is kept.
+    ///
+    /// # Cost
+    /// Waits for a handler that runs.
+    pub fn stop(&self) {
+        self.halt(&mut self.threads());
+    }
+
+    /// Lets it rest, until [`ProjectionHandle::start`]. A batch that is being handled is finished first.
+    pub fn pause(&self) {
+        if self.job.shared.look(|state| state.wanted == Wanted::Run) {
+            self.job.shared.want(Wanted::Pause);
+        }
+    }
+
+    /// Builds the read model anew from the first event.
+    ///
+    /// With [`Target::View`] it is made aside, while the present one serves and goes on; when it has caught up, it
+    /// takes over. Where a rebuild is under way already, that one goes on. With [`Target::Elsewhere`] the projection
+    /// stops, empties its target by [`Projection::reset`], and begins again.
+    ///
+    /// It returns at once: see [`ProjectionHandle::wait_for_rebuild`]. If the projection is not running, the rebuild
+    /// begins when it is started.
+    ///
+    /// # Errors
+    /// [`ProjectionError::Store`].
+    pub fn rebuild(&self) -> Result<(), ProjectionError> {
+        let mut threads = self.threads();
+        let is_started = self.job.shared.look(|state| state.wanted != Wanted::Stop);
+        if self.job.target == Target::Elsewhere {
+            self.halt(&mut threads);
+            let planned = self.redirect(|found| {
+                let build = found.next_build(self.version);
+                Directory { serving: Some(build), building: None, newest: build.generation }
+            })?;
+            return if is_started { self.launch(&planned, &mut threads) } else { Ok(()) };
+        }
+        let _alone = self.job.shared.directory();
+        let found = Directory::read(&*self.job.views, self.name())?;
+        if found.building.is_some() {
+            return Ok(());
+        }
+        let build = found.next_build(self.version);
+        let newest = build.generation;
+        let planned = Directory { building: Some(build), newest, ..found.clone() };
+        found.replace(&*self.job.views, self.name(), &planned)?;
+        if is_started {
+            self.job.shared.change(|state| state.building = Some(Run::new(build, None, true)));
+            threads.push(self.spawn(build)?);
+        }
+        Ok(())
+    }
+
+    /// Waits until the read model that is made aside has taken over; `progress` is told now and then how far it is.
+    /// Returns at once if none is being made.
+    ///
+    /// # Errors
+    /// [`ProjectionError::Failed`], [`ProjectionError::NotRunning`], [`ProjectionError::RebuildTimedOut`].
+    pub fn wait_for_rebuild(
+        &self,
+        timeout: Duration,
+        mut progress: impl FnMut(RebuildStatus),
+    ) -> Result<(), ProjectionError> {
+        let until = Instant::now().checked_add(timeout);
+        let name = || self.name().to_owned();
+        if self.job.shared.look(|state| state.wanted == Wanted::Stop) {
+            return Err(ProjectionError::NotRunning { name: name() });
+        }
+        loop {
+            let soon = Instant::now().checked_add(PROGRESS_PAUSE);
+            let is_over = |state: &State| state.building.as_ref().is_none_or(|run| !run.is_running);
+            self.job.shared.wait(soon, |state| is_over(state).then_some(()));
+            let status = self.status()?;
+            let Some(rebuild) = status.rebuild else { return Ok(()) };
+            match (rebuild.state, rebuild.failure.clone()) {
+                (ProjectionState::Failed, Some(failure)) => {
+                    return Err(ProjectionError::Failed { name: name(), failure });
+                }
+                (ProjectionState::Stopped, _) => {
+                    return Err(ProjectionError::NotRunning { name: name() });
+                }
+                _ => progress(rebuild),
+            }
+            if until.is_some_and(|until| Instant::now() >= until) {
+                return Err(ProjectionError::RebuildTimedOut { name: name(), timeout });
+            }
+        }
+    }
+
+    /// Waits until the read model has every event up to this position: what an append returned can then be read from
+    /// it. Events that are parked count as passed.
+    ///
+    /// # Errors
+    /// [`ProjectionError::TimedOut`]; [`ProjectionError::Failed`] or [`ProjectionError::NotRunning`] as soon as it is
+    /// known that the position will not be reached.
+    pub fn wait_for(&self, position: Position, timeout: Duration) -> Result<(), ProjectionError> {
+        let until = Instant::now().checked_add(timeout);
+        let waited = self.job.shared.wait(until, |state| self.has_reached(state, position));
+        waited.unwrap_or_else(|| {
+            let reached = self.job.shared.serving_position();
+            let name = self.name().to_owned();
+            Err(ProjectionError::TimedOut { name, position, timeout, reached })
+        })
+    }
+
+    fn has_reached(
+        &self,
+        state: &State,
+        position: Position,
+    ) -> Option<Result<(), ProjectionError>> {
+        if state.serving_position() >= Some(position) {
+            return Some(Ok(()));
+        }
+        let name = self.name().to_owned();
+        // The build that will serve at this position: the one made aside, where the serving one no longer moves.
+        let moving = state.serving.as_ref().filter(|run| run.build.version == self.version);
+        match moving.or(state.building.as_ref()) {
+            Some(run) if run.state == ProjectionState::Failed => {
+                let failure = run.failure.clone()?;
+                Some(Err(ProjectionError::Failed { name, failure }))
+            }
+            Some(run) if run.is_running => None,
+            _ => Some(Err(ProjectionError::NotRunning { name })),
+        }
+    }
+
+    /// How it is doing.
+    ///
+    /// # Errors
+    /// [`ProjectionError::Store`]: the store is closed, or damaged where the lag is looked up.
+    ///
+    /// # Cost
+    /// Reads one event where it is behind.
+    pub fn status(&self) -> Result<ProjectionStatus, ProjectionError> {
+        let head = self.job.events.head()?;
+        let mut status = self.job.shared.look(|state| self.status_of(state, head));
+        let next = Position::after(status.position);
+        if head < Some(next) && status.state == ProjectionState::CatchingUp {
+            // It is, and will find out.
+            status.state = ProjectionState::Live;
+        }
+        if head >= Some(next) {
+            status.lag_events = head.map_or(0, |head| head.get() - next.get() + 1);
+            let first = self.job.events.read_log().from(next).first()?;
+            let age = first.and_then(|event| now(&self.job.clock).since(event.recorded_at()));
+            status.lag_time = age.unwrap_or_default();
+        }
+        Ok(status)
+    }
+
+    fn status_of(&self, state: &State, head: Option<Position>) -> ProjectionStatus {
+        let serving = state.serving.as_ref();
+        let building = state.building.as_ref();
+        let moving = serving.filter(|run| run.build.version == self.version).or(building);
+        let count = |of: fn(&Run) -> u64| moving.map_or(0, of);
+        ProjectionStatus {
+            name: self.name().to_owned(),
+            version: self.version,
+            serving_version: serving.map(|run| run.build.version),
+            state: moving.map_or(ProjectionState::Stopped, |run| run.state),
+            position: state.serving_position(),
+            head,
+            lag_events: 0,
+            lag_time: Duration::ZERO,
+            handled: count(|run| run.handled),
+            failed_tries: count(|run| run.failed_tries),
+            conflicts: count(|run| run.conflicts),
+            parked_events: count(|run| run.parked_events),
+            parked_streams: count(|run| run.parked_streams),
+            skipped_events: count(|run| run.skipped_events),
+            failure: moving.and_then(|run| run.failure.clone()),
+            rebuild: building.map(|run| RebuildStatus {
+                version: run.build.version,
+                state: run.state,
+                position: run.position,
+                head,
+                failure: run.failure.clone(),
+            }),
+        }
+    }
+
+    /// What is parked in the read model that serves: at most `limit` events, by stream, then in order.
+    ///
+    /// # Errors
+    /// [`ProjectionError::Store`].
+    pub fn parked(&self, limit: usize) -> Result<Vec<ParkedEvent>, ProjectionError> {
+        let Some(view) = self.serving_view()? else { return Ok(Vec::new()) };
+        Ok(parked_events(&*self.job.views, &view, None, limit)?)
+    }
+
+    /// What was passed over because it could not be read: at most `limit` events, in order.
+    ///
+    /// # Errors
+    /// [`ProjectionError::Store`].
+    pub fn skipped(&self, limit: usize) -> Result<Vec<SkippedEvent>, ProjectionError> {
+        let Some(view) = self.serving_view()? else { return Ok(Vec::new()) };
+        Ok(skipped_events(&*self.job.views, &view, limit)?)
+    }
+
+    /// Tries all parked events again, each stream in order, up to the first of it that fails again. Returns how many
+    /// are still parked.
+    ///
+    /// # Errors
+    /// [`ProjectionError::NotRunning`]: it must be running, or paused.
+    ///
+    /// # Cost
+    /// Waits until it is done. Other events wait meanwhile.
+    pub fn retry_parked(&self) -> Result<u64, ProjectionError> {
+        let (reply, answer) = mpsc::channel();
+        let is_asked = self.job.shared.retry_parked(reply);
+        let answer = if is_asked { answer.recv().ok() } else { None };
+        answer.ok_or_else(|| ProjectionError::NotRunning { name: self.name().to_owned() })
+    }
+
+    fn serving_view(&self) -> Result<Option<String>> {
+        let directory = Directory::read(&*self.job.views, self.name())?;
+        Ok(directory.serving.map(|build| build_view(self.name(), build.generation)))
+    }
+
+    /// What the directory should say, so that a build of our version is made or kept up.
+    fn plan(&self, found: &Directory) -> Directory {
+        let is_ours = |build: &Build| build.version == self.version;
+        let building = found.building.filter(is_ours);
+        match (found.serving, building) {
+            (Some(serving), building) if is_ours(&serving) => {
+                Directory { building, ..found.clone() }
+            }
+            (Some(_), Some(building)) => Directory { building: Some(building), ..found.clone() },
+            (Some(serving), None) if self.job.target == Target::View => {
+                let build = found.next_build(self.version);
+                let newest = build.generation;
+                Directory { serving: Some(serving), building: Some(build), newest }
+            }
+            // Nothing serves yet, or what is elsewhere cannot be made aside.
+            _ => {
+                let build = found.next_build(self.version);
+                Directory { serving: Some(build), building: None, newest: build.generation }
+            }
+        }
+    }
+
+    /// Starts a worker for each build of our version. Nothing runs when it is called.
+    fn launch(
+        &self,
+        directory: &Directory,
+        threads: &mut Vec<JoinHandle<()>>,
+    ) -> Result<(), ProjectionError> {
+        let run_of = |build: Build| -> Result<Run> {
+            let view = build_view(self.name(), build.generation);
+            let checkpoint = self.job.views.checkpoint(&view)?;
+            let position = checkpoint.and_then(|checkpoint| checkpoint.position);
+            Ok(Run::new(build, position, build.version == self.version))
+        };
+        let serving = directory.serving.map(run_of).transpose()?;
+        let building = directory.building.map(run_of).transpose()?;
+        self.job.shared.change(|state| {
+            (state.wanted, state.serving, state.building) = (Wanted::Run, serving, building);
+        });
+        let builds = [directory.serving, directory.building].into_iter().flatten();
+        for build in builds.filter(|build| build.version == self.version) {
+            threads.push(self.spawn(build)?);
+        }
+        Ok(())
+    }
+
+    fn spawn(&self, build: Build) -> Result<JoinHandle<()>> {
+        let worker = Worker::new(self.job.clone(), build);
+        let named = thread::Builder::new().name(format!("annals-{}", self.name()));
+        named.spawn(move || worker.run()).map_err(|error| {
+            let error = Error::storage("starting a thread for a projection", error);
+            self.job.shared.ended(build.generation, Some(error.clone().into()));
+            error
+        })
+    }
+
+    fn halt(&self, threads: &mut Vec<JoinHandle<()>>) {
+        self.job.shared.want(Wanted::Stop);
+        for thread in threads.drain(..) {
+            // A handler that drops its own manager must not wait for itself.
+            if thread.thread().id() != thread::current().id() {
+                // A worker catches what its handler throws.
+                let _ = thread.join();
+            }
+        }
+    }
+
+    fn threads(&self) -> MutexGuard<'_, Vec<JoinHandle<()>>> {
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for ProjectionManager {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_list().entries(&self.projections).finish()
+    }
+}
+
+impl fmt::Debug for ProjectionHandle {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("ProjectionHandle").field("name", &self.name()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,253 @@
+//! Projections: read models that follow the log, and whoever else wants every event once.
+
+mod key;
+mod names;
+mod stage;
+mod writer;
+mod view;
+mod handler;
+mod parked;
+mod partitions;
+mod status;
+mod shared;
+mod worker;
+mod manager;
+
+use std::fmt;
+use std::time::Duration;
+
+pub use key::ViewKey;
+pub use manager::{ProjectionHandle, ProjectionManager};
+pub use parked::{ParkedEvent, SkippedEvent};
+pub use status::{
+    ProjectionError, ProjectionFailure, ProjectionState, ProjectionStatus, RebuildStatus,
+};
+pub use view::{ReadView, View, ViewEntries, ViewStoreExt};
+pub use writer::ViewWriter;
+
+use crate::codec::{DomainEvent, Recorded};
+use crate::event_store::Filter;
+use crate::upcast::OnUnreadable;
+
+/// What a handler fails with: any error.
+pub type HandlerError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Where a projection keeps what it makes of the events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
+pub enum Target {
+    /// In the store, through its [`ViewWriter`]: every event counts exactly once, through any crash (G12).
+    #[default]
+    View,
+    /// Elsewhere: in another database, in memory, in the mail that it sends. After a crash the events since the last
+    /// checkpoint come again: **at least once**. Position and id of the event tell a repeat.
+    Elsewhere,
+}
+
+/// Makes something of the events: most of all a read model.
+///
+/// A projection is registered with a [`ProjectionManager`], which gives it every matching event in order, keeps how far
+/// it is, and never lets it pass an event that it failed to handle.
+///
+/// ```
+/// use annals::prelude::*;
+/// use annals::{HandlerError, Projection, ProjectionManager, Recorded, ViewWriter};
+/// use std::time::Duration;
+///
+/// #[derive(serde::Serialize, serde::Deserialize)]
+/// enum AccountEvent {
+///     MoneyDeposited { amount: i64 },
+///     MoneyWithdrawn { amount: i64 },
+/// }
+/// annals::domain_events! { AccountEvent {
+///     MoneyDeposited => "MoneyDeposited",
+///     MoneyWithdrawn => "MoneyWithdrawn",
+/// } }
+///
+/// struct Balances;
+///
+/// impl Projection for Balances {
+///     type Event = AccountEvent;
+///
+///     fn name(&self) -> &str {
+///         "account_balances"
+///     }
+///     fn handle(&self, event: &Recorded<AccountEvent>, view: &mut ViewWriter) -> Result<(), HandlerError> {
+///         let change = match event.event {
+///             AccountEvent::MoneyDeposited { amount } => amount,
+///             AccountEvent::MoneyWithdrawn { amount } => -amount,
+///         };
+///         Ok(view.update(event.stream(), |balance: &mut i64| *balance += change)?)
+///     }
+/// }
+///
+/// let store = MemoryStore::new();
+/// let projections = ProjectionManager::new(&store).register(Balances)?;
+/// projections.start()?;
+///
+/// let deposited = AccountEvent::MoneyDeposited { amount: 1000 }.encode()?;
+/// let withdrawn = AccountEvent::MoneyWithdrawn { amount: 200 }.encode()?;
+/// let appended = store.append("account-1", ExpectedVersion::NoStream, [deposited, withdrawn])?;
+/// projections.wait_for("account_balances", appended.last_position(), Duration::from_secs(60))?;
+/// assert_eq!(store.view("account_balances").get("account-1")?, Some(800));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// It is given committed events alone, of the types of its `Event`: others are passed over. So an enum of the few
+/// types that it needs is enough.
+pub trait Projection: Send + Sync + 'static {
+    /// What it reads.
+    type Event: DomainEvent;
+
+    /// Its name, under which its read model and its checkpoint are kept.
+    fn name(&self) -> &str;
+
+    /// The version of what it makes: raise it when `handle` changes, and the read model is built anew.
+    fn version(&self) -> u32 {
+        1
+    }
+
+    /// Where it keeps what it makes.
+    fn target(&self) -> Target {
+        Target::View
+    }
+
+    /// Of which streams it wants events; all by default. The types are those of its `Event`.
+    fn filter(&self) -> Filter {
+        Filter::new()
+    }
+
+    /// Handles one event.
+    ///
+    /// It may be called again for the same event: after it failed, and, with [`Target::Elsewhere`], after a crash. With
+    /// [`Target::View`] it should do nothing but read and change the view, so that it may be run again.
+    ///
+    /// # Errors
+    /// Any: nothing of the event is kept, and what then happens is set by [`ProjectionOptions`]. The projection never
+    /// passes over the event in silence.
+    fn handle(
+        &self,
+        event: &Recorded<Self::Event>,
+        view: &mut ViewWriter,
+    ) -> Result<(), HandlerError>;
+
+    /// For [`Target::Elsewhere`]: called before the checkpoint is moved, to finish what was handled since.
+    ///
+    /// # Errors
+    /// Any: the checkpoint stays, and the events come again.
+    fn flush(&self) -> Result<(), HandlerError> {
+        Ok(())
+    }
+
+    /// For [`Target::Elsewhere`]: called before the first event of a build, to empty the target.
+    ///
+    /// # Errors
+    /// Any: the build does not begin.
+    fn reset(&self) -> Result<(), HandlerError> {
+        Ok(())
+    }
+}
+
+/// What to do with an event whose handler still fails after all retries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
+pub enum OnFailure {
+    /// Stop before it, until the projection is started again.
+    #[default]
+    Stop,
+    /// Put it aside, *and all later events of its stream*, and go on with the other streams.
+    /// [`ProjectionHandle::retry_parked`] takes them up again, in order.
+    Park,
+}
+
+/// How a projection is run.
+#[derive(Debug, Clone)]
+pub struct ProjectionOptions {
+    on_failure: OnFailure,
+    on_unreadable: OnUnreadable,
+    retries: u32,
+    backoff_first: Duration,
+    backoff_max: Duration,
+    batch_events: usize,
+    partitions: usize,
+}
+
+impl Default for ProjectionOptions {
+    fn default() -> Self {
+        Self {
+            on_failure: OnFailure::Stop,
+            on_unreadable: OnUnreadable::Fail,
+            retries: 5,
+            backoff_first: Duration::from_millis(50),
+            backoff_max: Duration::from_secs(5),
+            batch_events: 1_000,
+            partitions: 1,
+        }
+    }
+}
+
+impl ProjectionOptions {
+    /// The defaults: 5 retries over about 1.5 s, then stop; 1,000 events a batch; handled one after the other.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// What to do with an event whose handler still fails after all retries; [`OnFailure::Stop`] by default.
+    pub fn on_failure(mut self, on_failure: OnFailure) -> Self {
+        self.on_failure = on_failure;
+        self
+    }
+
+    /// What to do with an event that cannot be read: by default it is a failure like another, but without retries.
+    /// [`OnUnreadable::Skip`] passes over it and notes it: see [`ProjectionHandle::skipped`].
+    pub fn on_unreadable(mut self, on_unreadable: OnUnreadable) -> Self {
+        self.on_unreadable = on_unreadable;
+        self
+    }
+
+    /// How often a failed event is tried again before it counts as failed; 5 by default.
+    pub fn retries(mut self, retries: u32) -> Self {
+        self.retries = retries;
+        self
+    }
+
+    /// How long to wait before the first retry, 50 ms by default, and at most, 5 s by default. It doubles each time.
+    pub fn backoff(mut self, first: Duration, max: Duration) -> Self {
+        (self.backoff_first, self.backoff_max) = (first, max);
+        self
+    }
+
+    /// How many events are handled at most before the checkpoint moves; 1,000 by default. A batch ends earlier where
+    /// nothing more is there, so a projection that has caught up writes each event at once. 1 gives a projection with
+    /// [`Target::Elsewhere`] the fewest repeats after a crash; 0 counts as 1.
+    pub fn batch_events(mut self, events: usize) -> Self {
+        self.batch_events = events.max(1);
+        self
+    }
+
+    /// Handles the events of a batch on this many threads, split by stream; 1 by default, 0 counts as 1. Events of one
+    /// stream keep their order.
+    ///
+    /// It pays where a handler takes long, such as one that waits for another database; handlers that only change the
+    /// view are faster on one thread. With [`Target::View`] the result is the same as with one thread: where events of
+    /// different streams read or change the same keys, the batch is handled again in order, which
+    /// [`ProjectionStatus::conflicts`] counts. With [`Target::Elsewhere`] events of different streams come in any
+    /// order.
+    pub fn partitions(mut self, threads: usize) -> Self {
+        self.partitions = threads.max(1);
+        self
+    }
+
+    /// How long to wait before the retry of this number, from 1.
+    fn backoff_before(&self, retry: u32) -> Duration {
+        let factor = 2_u32.saturating_pow(retry.saturating_sub(1));
+        self.backoff_first.saturating_mul(factor).min(self.backoff_max)
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Self::View => "in the store",
+            Self::Elsewhere => "elsewhere",
+        })
+    }
+}

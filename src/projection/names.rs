@@ -1,0 +1,123 @@
+//! Where a projection keeps its things in a [`ViewStore`].
+//!
+//! Under its own name it keeps a directory: which build of the read model serves, and which is being made aside. Each
+//! build is a view of its own, `$name@generation`, with the values, and with what was parked or skipped.
+
+use serde::{Deserialize, Serialize};
+
+use super::key::ViewKey;
+use crate::error::{Cause, Error, Result};
+use crate::model::limits::check_name;
+use crate::model::{InvalidArgument, Position, StreamId};
+use crate::view_store::{Checkpoint, ViewCommit, ViewStore};
+
+/// Longest name of a projection, in bytes of UTF-8: a build's name must fit the name of a view.
+const NAME_LEN_MAX: usize = 200;
+
+/// What a key of a build is about, as its first byte.
+const VALUE: u8 = b'v';
+const PARKED: u8 = b'p';
+const SKIPPED: u8 = b's';
+
+/// One making of a read model, from the first event on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Build {
+    pub(super) generation: u64,
+    /// The version of the projection that makes it.
+    pub(super) version: u32,
+}
+
+/// Which builds there are.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Directory {
+    /// The one that readers see.
+    pub(super) serving: Option<Build>,
+    /// The one that is made aside.
+    pub(super) building: Option<Build>,
+    /// The newest generation there ever was: none is used twice.
+    pub(super) newest: u64,
+}
+
+impl Directory {
+    pub(super) fn read(views: &dyn ViewStore, projection: &str) -> Result<Self> {
+        match views.checkpoint(projection)? {
+            None => Ok(Self::default()),
+            Some(checkpoint) => serde_json::from_slice(&checkpoint.state).map_err(|cause| {
+                Error::NotAProjection { view: projection.to_owned(), cause: Cause::new(cause) }
+            }),
+        }
+    }
+
+    /// Changes the directory, if it is still as it was read.
+    pub(super) fn replace(&self, views: &dyn ViewStore, name: &str, new: &Self) -> Result<()> {
+        let known = if *self == Self::default() { None } else { Some(self.checkpoint()?) };
+        views.commit_view(&ViewCommit {
+            view: name.to_owned(),
+            expected: known,
+            changes: Vec::new(),
+            checkpoint: Some(new.checkpoint()?),
+        })
+    }
+
+    /// The next build, of this version.
+    pub(super) fn next_build(&self, version: u32) -> Build {
+        Build { generation: self.newest + 1, version }
+    }
+
+    fn checkpoint(&self) -> Result<Checkpoint> {
+        let state = serde_json::to_vec(self)
+            .map_err(|error| Error::storage("writing the directory of a projection", error))?;
+        Ok(Checkpoint { position: None, state })
+    }
+}
+
+/// Checks the name of a projection.
+pub(super) fn check(name: &str) -> Result<(), InvalidArgument> {
+    check_name("projection name", name, NAME_LEN_MAX)?;
+    if name.starts_with('$') {
+        let name = name.to_owned();
+        return Err(InvalidArgument::Reserved { what: "projection name", name });
+    }
+    Ok(())
+}
+
+/// The view of a build.
+pub(super) fn build_view(projection: &str, generation: u64) -> String {
+    format!("${projection}@{generation}")
+}
+
+pub(super) fn value_key(key: &ViewKey) -> Vec<u8> {
+    [&[VALUE], key.as_bytes()].concat()
+}
+
+/// What [`value_key`] wrote.
+pub(super) fn parse_value_key(key: &[u8]) -> Option<ViewKey> {
+    key.strip_prefix(&[VALUE]).map(ViewKey::from_bytes)
+}
+
+/// All parked events of a stream, or of all streams.
+pub(super) fn parked_prefix(stream: Option<&StreamId>) -> Vec<u8> {
+    let mut prefix = vec![PARKED];
+    if let Some(stream) = stream {
+        // Ids hold no control characters, so none is a prefix of another with its 0.
+        prefix.extend_from_slice(stream.as_str().as_bytes());
+        prefix.push(0);
+    }
+    prefix
+}
+
+pub(super) fn parked_key(stream: &StreamId, position: Position) -> Vec<u8> {
+    let mut key = parked_prefix(Some(stream));
+    key.extend_from_slice(&position.get().to_be_bytes());
+    key
+}
+
+pub(super) fn skipped_prefix() -> Vec<u8> {
+    vec![SKIPPED]
+}
+
+pub(super) fn skipped_key(position: Position) -> Vec<u8> {
+    let mut key = skipped_prefix();
+    key.extend_from_slice(&position.get().to_be_bytes());
+    key
+}

@@ -1,0 +1,172 @@
+//! Handling a batch: one event after the other, or split by stream over several threads.
+//!
+//! Threads are only a way to be faster. Where what one changed was read or changed by another, the order of their
+//! events mattered, and the batch is handled again in order. Where a handler failed, the same: then it is known which
+//! event was the first that failed.
+
+use std::collections::HashSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+use std::thread;
+
+use super::handler::{Handler, Refusal};
+use super::parked;
+use super::stage::Stage;
+use super::writer::ViewWriter;
+use crate::error::Cause;
+use crate::model::{RecordedEvent, StreamId, Timestamp};
+use crate::upcast::OnUnreadable;
+use crate::view_store::{ViewChange, ViewStore};
+
+/// Below this many events threads would cost more than they save.
+const PARALLEL_EVENTS_MIN: usize = 32;
+/// A batch ends once about this many bytes were read and changed.
+const STAGE_LEN_MAX: usize = 8 << 20;
+
+/// What it takes to handle events.
+pub(super) struct Setup<'a> {
+    pub(super) handler: &'a dyn Handler,
+    pub(super) views: &'a Arc<dyn ViewStore>,
+    pub(super) view: &'a Arc<str>,
+    /// Streams of which an event is parked.
+    pub(super) parked: &'a HashSet<StreamId>,
+    pub(super) on_unreadable: OnUnreadable,
+    pub(super) partitions: usize,
+    pub(super) now: Timestamp,
+}
+
+/// What became of a batch.
+pub(super) struct Handled {
+    /// How many events, from the first on, were handled.
+    pub(super) count: usize,
+    /// What they changed.
+    pub(super) changes: Vec<ViewChange>,
+    /// Why the event after them was not.
+    pub(super) refused: Option<Refusal>,
+    /// Whether threads got into each other's way.
+    pub(super) had_conflict: bool,
+}
+
+impl Setup<'_> {
+    /// Handles events up to the first that fails, or as many as one batch takes.
+    pub(super) fn handle(&self, events: &[Arc<RecordedEvent>]) -> Handled {
+        let mut had_conflict = false;
+        if self.partitions > 1 && events.len() >= PARALLEL_EVENTS_MIN {
+            match self.handle_parallel(events) {
+                Ok(changes) => {
+                    let count = events.len();
+                    return Handled { count, changes, refused: None, had_conflict };
+                }
+                Err(InOrder::Conflict) => had_conflict = true,
+                Err(InOrder::Other) => {}
+            }
+        }
+        Handled { had_conflict, ..self.handle_in_order(events) }
+    }
+
+    fn handle_in_order(&self, events: &[Arc<RecordedEvent>]) -> Handled {
+        let mut view = self.writer();
+        let (mut count, mut refused) = (0, None);
+        for event in events {
+            if view.stage.len() >= STAGE_LEN_MAX {
+                break;
+            }
+            if let Err(refusal) = self.handle_one(event, &mut view) {
+                refused = Some(refusal);
+                break;
+            }
+            count += 1;
+        }
+        let changes = view.stage.into_changes().collect();
+        Handled { count, changes, refused, had_conflict: false }
+    }
+
+    /// Handles one event, or notes why not.
+    fn handle_one(&self, event: &Arc<RecordedEvent>, view: &mut ViewWriter) -> Result<(), Refusal> {
+        if self.parked.contains(event.stream()) {
+            parked::park(&mut view.stage, event, None, self.now);
+            return Ok(());
+        }
+        match self.handler.handle(event, view) {
+            Err(Refusal::Unreadable(error)) if self.on_unreadable == OnUnreadable::Skip => {
+                parked::skip(&mut view.stage, event, error.to_string(), self.now);
+                Ok(())
+            }
+            handled => handled,
+        }
+    }
+
+    /// Handles all events, the streams shared out over threads; all of them or, for any reason, none.
+    fn handle_parallel(&self, events: &[Arc<RecordedEvent>]) -> Result<Vec<ViewChange>, InOrder> {
+        let mut shares = vec![Vec::new(); self.partitions];
+        for event in events {
+            let mut hasher = DefaultHasher::new();
+            event.stream().hash(&mut hasher);
+            let count = u64::try_from(self.partitions).unwrap_or(1);
+            let share = usize::try_from(hasher.finish() % count).unwrap_or_default();
+            if let Some(share) = shares.get_mut(share) {
+                share.push(event);
+            }
+        }
+        let stages: Result<Vec<Stage>, InOrder> = thread::scope(|scope| {
+            let threads: Vec<_> = shares
+                .iter()
+                .map(|share| {
+                    let named = thread::Builder::new().name("annals-partition".to_owned());
+                    named.spawn_scoped(scope, || self.handle_share(share))
+                })
+                .collect();
+            let joined = threads.into_iter().map(|thread| match thread {
+                Ok(thread) => thread.join().unwrap_or(Err(InOrder::Other)),
+                // The system has no thread to give.
+                Err(_) => Err(InOrder::Other),
+            });
+            joined.collect()
+        });
+        let stages = stages?;
+        let others = |at: usize| stages.iter().skip(at + 1);
+        let has_conflict = stages
+            .iter()
+            .enumerate()
+            .any(|(at, stage)| others(at).any(|other| stage.conflicts_with(other)));
+        if has_conflict {
+            return Err(InOrder::Conflict);
+        }
+        Ok(stages.into_iter().flat_map(Stage::into_changes).collect())
+    }
+
+    fn handle_share(&self, events: &[&Arc<RecordedEvent>]) -> Result<Stage, InOrder> {
+        let mut view = self.writer();
+        for event in events {
+            if view.stage.len() >= STAGE_LEN_MAX || self.handle_one(event, &mut view).is_err() {
+                return Err(InOrder::Other);
+            }
+        }
+        Ok(view.stage)
+    }
+
+    fn writer(&self) -> ViewWriter {
+        ViewWriter::new(Stage::new(self.views.clone(), self.view.clone()))
+    }
+}
+
+/// Why a batch has to be handled in order.
+enum InOrder {
+    Conflict,
+    Other,
+}
+
+impl Refusal {
+    /// What the handler, or the decoder, said.
+    pub(super) fn into_cause(self) -> Cause {
+        match self {
+            Self::Unreadable(error) => Cause::new(error),
+            Self::Failed(cause) => cause,
+        }
+    }
+
+    /// Whether trying again may help.
+    pub(super) fn may_pass(&self) -> bool {
+        matches!(self, Self::Failed(_))
+    }
+}

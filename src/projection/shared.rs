@@ -1,0 +1,301 @@
+//! What a manager and the workers of one projection tell each other.
+
+use std::sync::mpsc::Sender;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::names::Build;
+use super::status::{ProjectionFailure, ProjectionState};
+use crate::model::Position;
+use crate::subscription::CancelHandle;
+
+/// What the manager wants of the workers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wanted {
+    Run,
+    Pause,
+    Stop,
+}
+
+/// What a worker is to do next.
+pub(super) enum Turn {
+    /// Follow the log.
+    Follow,
+    /// Try the parked events again, and tell how many are left.
+    RetryParked(Sender<u64>),
+    /// Come to an end.
+    Stop,
+}
+
+/// One build, and the worker that drives it if there is one.
+pub(super) struct Run {
+    pub(super) build: Build,
+    pub(super) is_running: bool,
+    pub(super) state: ProjectionState,
+    pub(super) position: Option<Position>,
+    pub(super) failure: Option<ProjectionFailure>,
+    pub(super) handled: u64,
+    pub(super) failed_tries: u64,
+    pub(super) conflicts: u64,
+    pub(super) parked_events: u64,
+    pub(super) parked_streams: u64,
+    pub(super) skipped_events: u64,
+    interrupt: Option<CancelHandle>,
+    retry_parked: Option<Sender<u64>>,
+}
+
+impl Run {
+    pub(super) fn new(build: Build, position: Option<Position>, is_running: bool) -> Self {
+        let state = if is_running { ProjectionState::CatchingUp } else { ProjectionState::Stopped };
+        Self {
+            build,
+            is_running,
+            state,
+            position,
+            failure: None,
+            handled: 0,
+            failed_tries: 0,
+            conflicts: 0,
+            parked_events: 0,
+            parked_streams: 0,
+            skipped_events: 0,
+            interrupt: None,
+            retry_parked: None,
+        }
+    }
+
+    fn interrupt(&mut self) {
+        if let Some(cancel) = self.interrupt.take() {
+            cancel.cancel();
+        }
+    }
+}
+
+pub(super) struct State {
+    pub(super) wanted: Wanted,
+    /// The build that readers see.
+    pub(super) serving: Option<Run>,
+    /// The build that is made aside.
+    pub(super) building: Option<Run>,
+    /// Builds that no longer serve, whose workers have not ended yet.
+    retiring: Vec<Run>,
+}
+
+impl State {
+    /// Whether a worker drives each build of this version, and there is one.
+    pub(super) fn is_driven(&self, version: u32) -> bool {
+        let builds = [&self.serving, &self.building].into_iter().flatten();
+        let mut ours = builds.filter(|run| run.build.version == version).peekable();
+        self.wanted != Wanted::Stop && ours.peek().is_some() && ours.all(|run| run.is_running)
+    }
+
+    /// How far the build is that readers see.
+    pub(super) fn serving_position(&self) -> Option<Position> {
+        self.serving.as_ref().and_then(|run| run.position)
+    }
+
+    fn run(&mut self, generation: u64) -> Option<&mut Run> {
+        let runs = [&mut self.serving, &mut self.building].into_iter().flatten();
+        runs.into_iter().find(|run| run.build.generation == generation)
+    }
+
+    /// Whether a worker should go on with what it is at.
+    fn may_go_on(&mut self, generation: u64) -> bool {
+        let is_wanted = self.wanted == Wanted::Run;
+        self.run(generation).is_some_and(|run| is_wanted && run.retry_parked.is_none())
+    }
+}
+
+pub(super) struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+    directory: Mutex<()>,
+}
+
+impl Shared {
+    pub(super) fn new() -> Self {
+        let (serving, building, retiring) = (None, None, Vec::new());
+        let state = State { wanted: Wanted::Stop, serving, building, retiring };
+        Self { state: Mutex::new(state), changed: Condvar::new(), directory: Mutex::new(()) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Held while the directory and the runs are changed, which must agree, and while a build is written, so that none
+    /// gets further while another takes over from it. Not to be held by who waits for a worker.
+    pub(super) fn directory(&self) -> MutexGuard<'_, ()> {
+        self.directory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Looks at the state.
+    pub(super) fn look<T>(&self, look: impl FnOnce(&State) -> T) -> T {
+        look(&self.lock())
+    }
+
+    /// Changes the state, and wakes who waits for a change.
+    pub(super) fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let changed = change(&mut self.lock());
+        self.changed.notify_all();
+        changed
+    }
+
+    /// Waits until `look` finds something or the time is over.
+    pub(super) fn wait<T>(
+        &self,
+        until: Option<Instant>,
+        mut look: impl FnMut(&State) -> Option<T>,
+    ) -> Option<T> {
+        let mut state = self.lock();
+        loop {
+            if let Some(found) = look(&state) {
+                return Some(found);
+            }
+            let waited = match until {
+                None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+                Some(until) => {
+                    let left = until.checked_duration_since(Instant::now())?;
+                    let waited = self.changed.wait_timeout(state, left);
+                    waited.unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
+            state = waited;
+        }
+    }
+
+    // What the manager says.
+
+    /// Tells all workers what is wanted, also those that wait for events.
+    pub(super) fn want(&self, wanted: Wanted) {
+        self.change(|state| {
+            if state.wanted == wanted {
+                return;
+            }
+            state.wanted = wanted;
+            for run in [&mut state.serving, &mut state.building].into_iter().flatten() {
+                run.interrupt();
+            }
+        });
+    }
+
+    /// Asks the serving worker to try the parked events again; says whether there is one.
+    pub(super) fn retry_parked(&self, reply: Sender<u64>) -> bool {
+        self.change(|state| {
+            let run = state.serving.as_mut().filter(|run| run.is_running);
+            let Some(run) = run else { return false };
+            run.retry_parked = Some(reply);
+            run.interrupt();
+            true
+        })
+    }
+
+    // What a worker of a build asks and says.
+
+    /// What to do next; waits while paused.
+    pub(super) fn turn(&self, generation: u64) -> Turn {
+        let mut state = self.lock();
+        loop {
+            let wanted = state.wanted;
+            // A build that was replaced is not driven any further.
+            let Some(run) = state.run(generation) else { return Turn::Stop };
+            run.interrupt = None;
+            if let Some(reply) = run.retry_parked.take() {
+                return Turn::RetryParked(reply);
+            }
+            match wanted {
+                Wanted::Stop => return Turn::Stop,
+                Wanted::Run => return Turn::Follow,
+                Wanted::Pause => run.state = ProjectionState::Paused,
+            }
+            self.changed.notify_all();
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Takes up what interrupts a subscription, unless there is something else to do already.
+    pub(super) fn follow(&self, generation: u64, interrupt: CancelHandle) -> bool {
+        let mut state = self.lock();
+        let may_go_on = state.may_go_on(generation);
+        if let (Some(run), true) = (state.run(generation), may_go_on) {
+            run.interrupt = Some(interrupt);
+        }
+        may_go_on
+    }
+
+    /// Waits before a retry; says whether to go on with it.
+    pub(super) fn back_off(&self, generation: u64, time: Duration) -> bool {
+        let until = Instant::now().checked_add(time);
+        let mut state = self.lock();
+        while state.may_go_on(generation) {
+            let left = until
+                .map_or(Duration::MAX, |until| until.saturating_duration_since(Instant::now()));
+            if left.is_zero() {
+                return true;
+            }
+            let waited = self.changed.wait_timeout(state, left.min(Duration::from_secs(3_600)));
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        false
+    }
+
+    /// Tells something about a build.
+    pub(super) fn tell(&self, generation: u64, tell: impl FnOnce(&mut Run)) {
+        self.change(|state| state.run(generation).map(tell));
+    }
+
+    pub(super) fn is_building(&self, generation: u64) -> bool {
+        let building = |state: &State| state.building.as_ref().map(|run| run.build.generation);
+        self.look(building) == Some(generation)
+    }
+
+    /// Whether a build is one of those that are to be driven: not one that was replaced.
+    pub(super) fn is_wanted(&self, generation: u64) -> bool {
+        self.lock().run(generation).is_some()
+    }
+
+    /// How far the build is that readers see.
+    pub(super) fn serving_position(&self) -> Option<Position> {
+        self.look(State::serving_position)
+    }
+
+    /// The build that is made aside serves from now on. Returns the one before, if its worker has yet to end.
+    pub(super) fn take_over(&self, generation: u64) -> Option<u64> {
+        self.change(|state| {
+            let is_ours = |run: &mut Run| run.build.generation == generation;
+            let ours = state.building.take_if(is_ours)?;
+            let mut before = state.serving.replace(ours)?;
+            before.interrupt();
+            let retired = before.build.generation;
+            before.is_running.then(|| {
+                state.retiring.push(before);
+                retired
+            })
+        })
+    }
+
+    /// Waits until the worker of a build that was replaced has ended.
+    pub(super) fn wait_for_end(&self, retired: Option<u64>) {
+        self.wait(None, |state| {
+            let is_ending = |run: &Run| Some(run.build.generation) == retired;
+            (!state.retiring.iter().any(is_ending)).then_some(())
+        });
+    }
+
+    /// The worker of a build has ended.
+    pub(super) fn ended(&self, generation: u64, failure: Option<ProjectionFailure>) {
+        self.change(|state| {
+            state.retiring.retain(|run| run.build.generation != generation);
+            let Some(run) = state.run(generation) else { return };
+            run.is_running = false;
+            run.interrupt = None;
+            // Whoever waits for an answer is told by its end that none will come.
+            run.retry_parked = None;
+            run.state = match &failure {
+                None => ProjectionState::Stopped,
+                Some(_) => ProjectionState::Failed,
+            };
+            run.failure = failure;
+        });
+    }
+}

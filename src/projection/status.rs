@@ -1,0 +1,230 @@
+//! What can be known of a projection from outside, and what can go wrong with it.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::error::{Cause, Error};
+use crate::model::{EventId, InvalidArgument, Position, StreamId};
+
+/// What a projection is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ProjectionState {
+    /// It was not started, or was stopped.
+    Stopped,
+    /// It handles events of the past.
+    CatchingUp,
+    /// It has caught up, and handles what comes.
+    Live,
+    /// It was told to pause.
+    Paused,
+    /// A handler failed, and will be tried again.
+    Retrying,
+    /// It stopped by itself: [`ProjectionStatus::failure`] says why. Starting it again tries again.
+    Failed,
+}
+
+impl fmt::Display for ProjectionState {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Self::Stopped => "stopped",
+            Self::CatchingUp => "catching up",
+            Self::Live => "live",
+            Self::Paused => "paused",
+            Self::Retrying => "retrying",
+            Self::Failed => "failed",
+        })
+    }
+}
+
+/// How a projection is doing.
+#[non_exhaustive]
+#[derive(Debug, Clone)]
+pub struct ProjectionStatus {
+    /// Its name.
+    pub name: String,
+    /// The version of the code.
+    pub version: u32,
+    /// The version of the read model that readers see; another one while that of the code is made aside.
+    pub serving_version: Option<u32>,
+    /// What it is doing.
+    pub state: ProjectionState,
+    /// Up to where the read model that readers see has every event.
+    pub position: Option<Position>,
+    /// The head of the log when this status was taken.
+    pub head: Option<Position>,
+    /// How many events of the log lie behind `position`, whether they match or not.
+    pub lag_events: u64,
+    /// How long ago the first event behind `position` was recorded; zero if there is none.
+    pub lag_time: Duration,
+    /// How many events it handled since it was started.
+    pub handled: u64,
+    /// How many tries of a handler failed since it was started.
+    pub failed_tries: u64,
+    /// How many batches were handled again in order since it was started: see
+    /// [`ProjectionOptions::partitions`](crate::ProjectionOptions::partitions).
+    pub conflicts: u64,
+    /// How many events are parked.
+    pub parked_events: u64,
+    /// Of how many streams.
+    pub parked_streams: u64,
+    /// How many events were passed over because they could not be read.
+    pub skipped_events: u64,
+    /// The last failure, if it is retrying or has failed.
+    pub failure: Option<ProjectionFailure>,
+    /// The read model that is made aside, if there is one.
+    pub rebuild: Option<RebuildStatus>,
+}
+
+/// One line for people.
+impl fmt::Display for ProjectionStatus {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let at = self.position.map_or(0, Position::get);
+        let head = self.head.map_or(0, Position::get);
+        write!(out, "{} v{}: {}, {at} of {head}", self.name, self.version, self.state)?;
+        if self.lag_events > 0 {
+            write!(out, ", {} events and {:.1?} behind", self.lag_events, self.lag_time)?;
+        }
+        if self.parked_events > 0 {
+            let (events, streams) = (self.parked_events, self.parked_streams);
+            write!(out, ", {events} parked of {streams} streams")?;
+        }
+        if self.skipped_events > 0 {
+            write!(out, ", {} skipped", self.skipped_events)?;
+        }
+        if let Some(rebuild) = &self.rebuild {
+            let at = rebuild.position.map_or(0, Position::get);
+            write!(out, ", v{} is built aside: {at} of {head}", rebuild.version)?;
+        }
+        match &self.failure {
+            None => Ok(()),
+            Some(failure) => write!(out, ", {failure}"),
+        }
+    }
+}
+
+/// How far the read model is that is made aside.
+#[non_exhaustive]
+#[derive(Debug, Clone)]
+pub struct RebuildStatus {
+    /// The version that is made.
+    pub version: u32,
+    /// What it is doing.
+    pub state: ProjectionState,
+    /// Up to where it has every event.
+    pub position: Option<Position>,
+    /// The head of the log: it takes over when it gets there.
+    pub head: Option<Position>,
+    /// The last failure, if it is retrying or has failed.
+    pub failure: Option<ProjectionFailure>,
+}
+
+/// Why a projection does not go on.
+#[non_exhaustive]
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{}{cause}", failed_at(*position, *tries))]
+pub struct ProjectionFailure {
+    /// The event that was not handled, if it was one.
+    pub position: Option<Position>,
+    /// Its id.
+    pub event_id: Option<EventId>,
+    /// Its stream.
+    pub stream: Option<StreamId>,
+    /// How often it was tried.
+    pub tries: u32,
+    /// What went wrong: what the handler said, or the store.
+    #[source]
+    pub cause: Cause,
+}
+
+impl From<Error> for ProjectionFailure {
+    fn from(error: Error) -> Self {
+        let (position, event_id, stream) = (None, None, None);
+        Self { position, event_id, stream, tries: 1, cause: Cause::new(error) }
+    }
+}
+
+fn failed_at(position: Option<Position>, tries: u32) -> String {
+    match position {
+        None => String::new(),
+        Some(position) => format!("failed at position {position} after {tries} tries: "),
+    }
+}
+
+/// What can go wrong when projections are managed.
+#[non_exhaustive]
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ProjectionError {
+    /// No projection of this name is registered.
+    #[error("no projection {name} is registered; there are: {}", registered.join(", "))]
+    Unknown {
+        /// The name that was given.
+        name: String,
+        /// The names there are.
+        registered: Vec<String>,
+    },
+    /// Two projections of this name.
+    #[error("a projection {name} is registered already: each needs a name of its own")]
+    Doubled {
+        /// The name.
+        name: String,
+    },
+    /// The projection is not running, so what was asked for would never come. Start it.
+    #[error("projection {name} is not running: start it")]
+    NotRunning {
+        /// The projection.
+        name: String,
+    },
+    /// The projection has stopped by itself. Mend the cause and start it again.
+    #[error("projection {name} stopped: {failure}")]
+    Failed {
+        /// The projection.
+        name: String,
+        /// Why.
+        #[source]
+        failure: ProjectionFailure,
+    },
+    /// The position was not reached in this time. The projection goes on.
+    #[error(
+        "projection {name} did not reach position {position} in {timeout:?}; it is at {}",
+        reached.map_or("its beginning".to_owned(), |reached| reached.to_string())
+    )]
+    TimedOut {
+        /// The projection.
+        name: String,
+        /// What was waited for.
+        position: Position,
+        /// How long.
+        timeout: Duration,
+        /// How far it is.
+        reached: Option<Position>,
+    },
+    /// The rebuild did not end in this time. It goes on.
+    #[error("the rebuild of projection {name} was not done in {timeout:?}")]
+    RebuildTimedOut {
+        /// The projection.
+        name: String,
+        /// How long.
+        timeout: Duration,
+    },
+    /// What the store found.
+    #[error(transparent)]
+    Store(#[from] Error),
+}
+
+impl From<InvalidArgument> for ProjectionError {
+    fn from(invalid: InvalidArgument) -> Self {
+        Self::Store(invalid.into())
+    }
+}
+
+/// The checkpoint of a projection lies beyond the end of the log: its view is of a longer history.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "its checkpoint is at position {checkpoint}, but the log ends at {}: the log was restored from an older copy, or \
+     the view is of another store; rebuild the projection",
+    head.map_or("nothing".to_owned(), |head| head.to_string())
+)]
+pub(super) struct CheckpointAhead {
+    pub(super) checkpoint: Position,
+    pub(super) head: Option<Position>,
+}

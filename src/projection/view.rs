@@ -1,0 +1,260 @@
+//! [`View`]: reading a read model that a projection keeps in the store.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use serde::de::DeserializeOwned;
+
+use super::key::ViewKey;
+use super::names::{Build, Directory, build_view, parse_value_key, value_key};
+use super::writer::decode;
+use crate::error::{Error, Result};
+use crate::event_store::Direction;
+use crate::model::Position;
+use crate::view_store::{ViewEntry, ViewScan, ViewStore};
+
+/// How many entries a page holds at most: a bound on the memory of an iterator.
+const PAGE_ENTRIES_MAX: usize = 256;
+
+/// The comfortable door to read models, over any [`ViewStore`].
+pub trait ViewStoreExt: ViewStore {
+    /// The read model that the projection of this name keeps in the store. One that is not there yet reads as empty.
+    fn view(&self, projection: impl Into<String>) -> View {
+        View { views: self.view_handle(), projection: projection.into() }
+    }
+}
+
+impl<S: ViewStore + ?Sized> ViewStoreExt for S {}
+
+/// The read model of one projection, for reading. Each read is of the build that serves at that moment: while another
+/// one is made aside, nothing of it is seen.
+///
+/// ```
+/// use annals::prelude::*;
+/// # use annals::{HandlerError, Projection, ProjectionManager, Recorded, ViewWriter};
+/// # use std::time::Duration;
+/// # #[derive(serde::Serialize, serde::Deserialize)]
+/// # struct Deposited { amount: i64 }
+/// # annals::domain_events! { Deposited => "Deposited" }
+/// # struct Balances;
+/// # impl Projection for Balances {
+/// #     type Event = Deposited;
+/// #     fn name(&self) -> &str { "balances" }
+/// #     fn handle(&self, event: &Recorded<Deposited>, view: &mut ViewWriter) -> Result<(), HandlerError> {
+/// #         Ok(view.update(event.stream(), |balance: &mut i64| *balance += event.event.amount)?)
+/// #     }
+/// # }
+/// let store = MemoryStore::new();
+/// # let projections = ProjectionManager::new(&store).register(Balances)?;
+/// # projections.start()?;
+/// let deposited = store.append("account-1", ExpectedVersion::Any, [Deposited { amount: 1000 }.encode()?])?;
+/// projections.wait_for("balances", deposited.last_position(), Duration::from_secs(60))?;
+///
+/// let balances = store.view("balances");
+/// assert_eq!(balances.get("account-1")?, Some(1000));
+/// assert_eq!(balances.entries().iter::<i64>().count(), 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct View {
+    views: Arc<dyn ViewStore>,
+    projection: String,
+}
+
+impl View {
+    /// The value of a key.
+    ///
+    /// # Errors
+    /// [`Error::ViewValue`] if it is not a `V`; damage (G8), a failing disk.
+    pub fn get<V: DeserializeOwned>(&self, key: impl Into<ViewKey>) -> Result<Option<V>> {
+        let key = key.into();
+        let mut serving = self.serving()?;
+        loop {
+            let Some(build) = serving else { return Ok(None) };
+            let view = self.build_view(build);
+            if let Some(value) = self.views.view_value(&view, &value_key(&key))? {
+                return decode(&self.projection, &key, &value).map(Some);
+            }
+            // Nothing there; unless another build took over and this one was cleared.
+            let now = self.serving()?;
+            if now == serving {
+                return Ok(None);
+            }
+            serving = now;
+        }
+    }
+
+    /// The entries in the order of their keys, as [`ReadView`] says which.
+    pub fn entries(&self) -> ReadView {
+        ReadView {
+            view: self.clone(),
+            prefix: value_key(&ViewKey::from("")),
+            after: None,
+            direction: Direction::Forward,
+            limit: None,
+        }
+    }
+
+    /// How far the read model is: all events up to here are in it, or do not matter to it.
+    ///
+    /// # Errors
+    /// Damage (G8), a failing disk.
+    pub fn position(&self) -> Result<Option<Position>> {
+        let mut serving = self.serving()?;
+        loop {
+            let Some(build) = serving else { return Ok(None) };
+            if let Some(checkpoint) = self.views.checkpoint(&self.build_view(build))? {
+                return Ok(checkpoint.position);
+            }
+            let now = self.serving()?;
+            if now == serving {
+                return Ok(None);
+            }
+            serving = now;
+        }
+    }
+
+    fn serving(&self) -> Result<Option<Build>> {
+        Ok(Directory::read(&*self.views, &self.projection)?.serving)
+    }
+
+    fn build_view(&self, build: Build) -> String {
+        build_view(&self.projection, build.generation)
+    }
+}
+
+impl fmt::Debug for View {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("View").field("projection", &self.projection).finish_non_exhaustive()
+    }
+}
+
+/// Which entries of a read model to read.
+#[derive(Debug, Clone)]
+#[must_use = "nothing is read until entries are taken"]
+pub struct ReadView {
+    view: View,
+    prefix: Vec<u8>,
+    after: Option<Vec<u8>>,
+    direction: Direction,
+    limit: Option<usize>,
+}
+
+impl ReadView {
+    /// Only entries below this key: those whose keys have further parts after it.
+    pub fn under(mut self, key: impl Into<ViewKey>) -> Self {
+        self.prefix = value_key(&key.into().then(""));
+        self
+    }
+
+    /// Only entries whose keys begin with this text.
+    pub fn prefix(mut self, text: impl Into<ViewKey>) -> Self {
+        self.prefix = value_key(&text.into());
+        self
+    }
+
+    /// Only entries behind this key, in the direction of reading: to go on where a page ended.
+    pub fn after(mut self, key: impl Into<ViewKey>) -> Self {
+        self.after = Some(value_key(&key.into()));
+        self
+    }
+
+    /// From the last key to the first.
+    pub fn backward(mut self) -> Self {
+        self.direction = Direction::Backward;
+        self
+    }
+
+    /// At most this many.
+    pub fn limit(mut self, entries: usize) -> Self {
+        self.limit = Some(entries);
+        self
+    }
+
+    /// The entries. The iterator reads a page at a time, each of one moment, and ends after the first error.
+    ///
+    /// # Errors
+    /// An item is [`Error::ViewReplaced`] if another build took over between two pages, and those of [`View::get`].
+    pub fn iter<V: DeserializeOwned>(self) -> ViewEntries<V> {
+        ViewEntries {
+            left: self.limit.unwrap_or(usize::MAX),
+            read: self,
+            build: None,
+            page: VecDeque::new(),
+            is_over: false,
+            value: PhantomData,
+        }
+    }
+}
+
+/// The entries of a read model.
+#[derive(Debug)]
+pub struct ViewEntries<V> {
+    read: ReadView,
+    /// The build that the first page was of.
+    build: Option<Build>,
+    page: VecDeque<ViewEntry>,
+    left: usize,
+    is_over: bool,
+    value: PhantomData<fn() -> V>,
+}
+
+impl<V> ViewEntries<V> {
+    /// Reads the next page, all of it of the same build.
+    fn fill(&mut self) -> Result<()> {
+        let view = self.read.view.clone();
+        loop {
+            let serving = view.serving()?;
+            if self.build.is_some() && self.build != serving {
+                return Err(Error::ViewReplaced { projection: view.projection });
+            }
+            let Some(build) = serving else {
+                self.is_over = true;
+                return Ok(());
+            };
+            let page = view.views.scan_view(&ViewScan {
+                view: view.build_view(build),
+                prefix: self.read.prefix.clone(),
+                after: self.read.after.clone(),
+                direction: self.read.direction,
+                entries_max: self.left.min(PAGE_ENTRIES_MAX),
+            })?;
+            // A build is cleared only after another one serves: if this one still does, the page is whole.
+            if view.serving()? != serving {
+                continue;
+            }
+            self.build = serving;
+            self.is_over = !page.has_more;
+            self.left -= page.entries.len().min(self.left);
+            self.read.after = page.entries.last().map(|(key, _)| key.clone());
+            self.page = page.entries.into();
+            return Ok(());
+        }
+    }
+}
+
+impl<V: DeserializeOwned> Iterator for ViewEntries<V> {
+    type Item = Result<(ViewKey, V)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some((key, value)) = self.page.pop_front() {
+                let Some(key) = parse_value_key(&key) else { continue };
+                let value = decode(&self.read.view.projection, &key, &value);
+                if value.is_err() {
+                    (self.is_over, self.page) = (true, VecDeque::new());
+                }
+                return Some(value.map(|value| (key, value)));
+            }
+            if self.is_over || self.left == 0 {
+                return None;
+            }
+            if let Err(error) = self.fill() {
+                self.is_over = true;
+                return Some(Err(error));
+            }
+        }
+    }
+}

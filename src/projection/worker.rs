@@ -1,0 +1,481 @@
+//! A worker drives one build of one projection: checkpoint, subscription, handle, and then the changes and the
+//! checkpoint in one write.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::time::Duration;
+
+use super::handler::{Handler, Refusal, guarded};
+use super::names::{Build, Directory, build_view, parked_key, parked_prefix, skipped_prefix};
+use super::parked::{self, count_parked, count_skipped, parked_events};
+use super::partitions::{Handled, Setup};
+use super::shared::{Run, Shared, Turn};
+use super::stage::Stage;
+use super::status::{CheckpointAhead, ProjectionFailure, ProjectionState};
+use super::writer::ViewWriter;
+use super::{OnFailure, ProjectionOptions, Target};
+use crate::error::{Cause, Error, Result};
+use crate::event_store::EventStore;
+use crate::extension::EventStoreExt;
+use crate::model::{Position, RecordedEvent, StreamId};
+use crate::options::{Clock, now};
+use crate::subscription::{Delivery, Subscription};
+use crate::view_store::{Checkpoint, ViewChange, ViewCommit, ViewStore};
+
+/// Events that do not match move the checkpoint on disk only every so many positions: after a crash these are passed
+/// over again.
+const PROGRESS_LEN: u64 = 10_000;
+
+/// A batch ends once its payloads have this many bytes, even if more events could come: a bound on memory.
+const BATCH_LEN_MAX: usize = 8 << 20;
+
+/// What a worker needs to know of its projection.
+#[derive(Clone)]
+pub(super) struct Job {
+    pub(super) name: String,
+    pub(super) target: Target,
+    pub(super) handler: Arc<dyn Handler>,
+    pub(super) options: ProjectionOptions,
+    pub(super) events: Arc<dyn EventStore>,
+    pub(super) views: Arc<dyn ViewStore>,
+    pub(super) clock: Clock,
+    pub(super) shared: Arc<Shared>,
+}
+
+pub(super) struct Worker {
+    job: Job,
+    build: Build,
+    view: Arc<str>,
+    /// As it was last written.
+    checkpoint: Option<Checkpoint>,
+    /// Everything up to here was handled, or does not match.
+    seen: Option<Position>,
+    parked: HashSet<StreamId>,
+}
+
+/// Events to be handled together.
+struct Batch {
+    events: Vec<Arc<RecordedEvent>>,
+    /// Everything up to here is in it, or does not match.
+    up_to: Option<Position>,
+    /// Nothing more is there at the moment.
+    has_caught_up: bool,
+    /// The subscription was interrupted, or its store closed.
+    has_ended: bool,
+    /// What the subscription met behind the events.
+    error: Option<Error>,
+}
+
+/// What to do after an event was refused.
+enum Next {
+    Again,
+    PassOver,
+    Leave,
+}
+
+impl Worker {
+    pub(super) fn new(job: Job, build: Build) -> Self {
+        let view = build_view(&job.name, build.generation).into();
+        Self { job, build, view, checkpoint: None, seen: None, parked: HashSet::new() }
+    }
+
+    /// Works until it is told to stop, or fails.
+    pub(super) fn run(mut self) {
+        let failure = match guarded(|| self.work()) {
+            Ok(Ok(())) => None,
+            // A store that was closed is an end like another.
+            Ok(Err(failure)) if is_closed(&failure) => None,
+            Ok(Err(failure)) => Some(failure),
+            Err(panicked) => Some(failure(None, 1, panicked)),
+        };
+        self.job.shared.ended(self.build.generation, failure);
+    }
+
+    fn work(&mut self) -> Result<(), ProjectionFailure> {
+        self.begin()?;
+        loop {
+            match self.job.shared.turn(self.build.generation) {
+                Turn::Follow => self.follow()?,
+                Turn::RetryParked(reply) => self.retry_parked(&reply)?,
+                Turn::Stop => return Ok(self.write(Vec::new(), self.seen)?),
+            }
+        }
+    }
+
+    /// Finds out how far the build is.
+    fn begin(&mut self) -> Result<(), ProjectionFailure> {
+        let views = &*self.job.views;
+        self.checkpoint = views.checkpoint(&self.view)?;
+        self.seen = self.checkpoint.as_ref().and_then(|checkpoint| checkpoint.position);
+        let head = self.job.events.head()?;
+        if let Some(checkpoint) = self.seen.filter(|seen| Some(*seen) > head) {
+            return Err(failure(None, 1, Cause::new(CheckpointAhead { checkpoint, head })));
+        }
+        if self.checkpoint.is_none() && self.job.target == Target::Elsewhere {
+            self.job.handler.reset().map_err(|cause| failure(None, 1, cause))?;
+        }
+        let (parked_events, parked) = count_parked(views, &self.view)?;
+        let skipped_events = count_skipped(views, &self.view)?;
+        self.parked = parked;
+        let (seen, streams) = (self.seen, self.parked.len());
+        self.tell(|run| {
+            run.position = seen;
+            run.parked_events = parked_events;
+            run.parked_streams = count(streams);
+            run.skipped_events = skipped_events;
+        });
+        Ok(())
+    }
+
+    /// Follows the log until there is something else to do.
+    fn follow(&mut self) -> Result<(), ProjectionFailure> {
+        let subscribe = self.job.events.subscribe().filter(self.job.handler.filter()?);
+        let mut following = subscribe.after(self.seen).start()?;
+        if !self.job.shared.follow(self.build.generation, following.cancel_handle()) {
+            return Ok(());
+        }
+        self.tell(|run| run.state = ProjectionState::CatchingUp);
+        loop {
+            let batch = self.gather(&mut following);
+            if batch.has_ended || !self.handle(&batch)? {
+                return Ok(());
+            }
+            if let Some(error) = batch.error {
+                return Err(error.into());
+            }
+            if batch.has_caught_up {
+                self.caught_up()?;
+            }
+        }
+    }
+
+    /// Takes as many events as are there and a batch may hold; waits for the first.
+    fn gather(&self, following: &mut Subscription) -> Batch {
+        let (events, up_to) = (Vec::new(), self.seen);
+        let mut len = 0;
+        let mut batch =
+            Batch { events, up_to, has_caught_up: false, has_ended: false, error: None };
+        while batch.events.len() < self.job.options.batch_events && len < BATCH_LEN_MAX {
+            let delivery = if batch.events.is_empty() {
+                following.next()
+            } else {
+                following.next_timeout(Duration::ZERO)
+            };
+            match delivery {
+                Ok(Delivery::Event(event)) => {
+                    len += event.payload().len();
+                    batch.events.push(Arc::new(event));
+                }
+                Ok(Delivery::Progress(_)) if batch.events.is_empty() => break,
+                Ok(Delivery::Progress(_)) => {}
+                Ok(Delivery::CaughtUp(_) | Delivery::Idle) => {
+                    batch.has_caught_up = true;
+                    break;
+                }
+                Ok(Delivery::Ended) => {
+                    batch.has_ended = true;
+                    break;
+                }
+                Err(error) => {
+                    batch.error = Some(error);
+                    break;
+                }
+            }
+        }
+        batch.up_to = Subscription::position(following).max(batch.up_to);
+        batch
+    }
+
+    /// Handles all events of a batch, in as many steps as it takes. Says whether to go on following.
+    fn handle(&mut self, batch: &Batch) -> Result<bool, ProjectionFailure> {
+        let mut rest = batch.events.as_slice();
+        let mut tries = 0;
+        while let Some(first) = rest.first() {
+            let handled = self.setup().handle(rest);
+            let step = rest.get(handled.count);
+            let up_to = step.map_or(batch.up_to, |event| event.position().previous());
+            let step_len = handled.count;
+            let refused = match self.finish(handled, up_to)? {
+                // What was handled could not be made to last: all of it again.
+                Err(cause) => {
+                    tries += 1;
+                    if !self.try_again(first, tries, cause)? {
+                        return Ok(false);
+                    }
+                    continue;
+                }
+                Ok(refused) => refused,
+            };
+            rest = rest.get(step_len..).unwrap_or_default();
+            tries = if step_len > 0 { 0 } else { tries };
+            let (Some(event), Some(refusal)) = (rest.first(), refused) else { continue };
+            tries += 1;
+            match self.refused(event, tries, refusal)? {
+                Next::Again => {}
+                Next::PassOver => {
+                    rest = rest.get(1..).unwrap_or_default();
+                    tries = 0;
+                }
+                Next::Leave => return Ok(false),
+            }
+        }
+        self.passed(batch.up_to)?;
+        Ok(true)
+    }
+
+    fn setup(&self) -> Setup<'_> {
+        Setup {
+            handler: &*self.job.handler,
+            views: &self.job.views,
+            view: &self.view,
+            parked: &self.parked,
+            on_unreadable: self.job.options.on_unreadable,
+            partitions: self.job.options.partitions,
+            now: now(&self.job.clock),
+        }
+    }
+
+    /// Makes what was handled last, and gives back what was refused; or says why the target would not keep it.
+    fn finish(
+        &mut self,
+        handled: Handled,
+        up_to: Option<Position>,
+    ) -> Result<Result<Option<Refusal>, Cause>> {
+        let Handled { count: done, changes, refused, had_conflict } = handled;
+        if done > 0
+            && let Err(cause) = self.job.handler.flush()
+        {
+            return Ok(Err(cause));
+        }
+        // Told before the position is, for which others wait.
+        self.tell(|run| {
+            run.handled += count(done);
+            run.conflicts += u64::from(had_conflict);
+            if refused.is_none() {
+                run.failure = None;
+            }
+        });
+        if done > 0 {
+            self.write(changes, up_to)?;
+        }
+        Ok(Ok(refused))
+    }
+
+    /// What to do about an event that was refused.
+    fn refused(
+        &mut self,
+        event: &Arc<RecordedEvent>,
+        tries: u32,
+        refusal: Refusal,
+    ) -> Result<Next, ProjectionFailure> {
+        if refusal.may_pass() && tries <= self.job.options.retries {
+            let goes_on = self.try_again(event, tries, refusal.into_cause())?;
+            return Ok(if goes_on { Next::Again } else { Next::Leave });
+        }
+        let cause = refusal.into_cause();
+        self.tell(|run| run.failed_tries += 1);
+        match self.job.options.on_failure {
+            OnFailure::Stop => Err(failure(Some(event), tries, cause)),
+            OnFailure::Park => {
+                self.parked.insert(event.stream().clone());
+                let streams = count(self.parked.len());
+                self.tell(|run| {
+                    run.parked_streams = streams;
+                    run.failure = None;
+                });
+                let mut stage = self.stage();
+                parked::park(&mut stage, event, Some(cause.to_string()), now(&self.job.clock));
+                self.write(stage.into_changes().collect(), Some(event.position()))?;
+                Ok(Next::PassOver)
+            }
+        }
+    }
+
+    /// Waits before an event is tried again. Says whether to go on; fails if it was tried often enough.
+    fn try_again(
+        &self,
+        event: &Arc<RecordedEvent>,
+        tries: u32,
+        cause: Cause,
+    ) -> Result<bool, ProjectionFailure> {
+        let failed = failure(Some(event), tries, cause);
+        if tries > self.job.options.retries {
+            return Err(failed);
+        }
+        self.tell(|run| {
+            run.failed_tries += 1;
+            run.state = ProjectionState::Retrying;
+            run.failure = Some(failed);
+        });
+        let backoff = self.job.options.backoff_before(tries);
+        let goes_on = self.job.shared.back_off(self.build.generation, backoff);
+        self.tell(|run| run.state = ProjectionState::CatchingUp);
+        Ok(goes_on)
+    }
+
+    /// Everything up to here was handled, or does not match.
+    fn passed(&mut self, up_to: Option<Position>) -> Result<()> {
+        let place = |position: Option<Position>| position.map_or(0, Position::get);
+        let written = self.checkpoint.as_ref().and_then(|checkpoint| checkpoint.position);
+        if place(up_to) - place(written).min(place(up_to)) >= PROGRESS_LEN {
+            return self.write(Vec::new(), up_to);
+        }
+        if up_to > self.seen {
+            self.seen = up_to;
+            self.tell(|run| run.position = up_to);
+        }
+        Ok(())
+    }
+
+    /// The one write: changes and checkpoint together (G12).
+    fn write(&mut self, changes: Vec<ViewChange>, up_to: Option<Position>) -> Result<()> {
+        let written = self.checkpoint.as_ref().map(|checkpoint| checkpoint.position);
+        if changes.is_empty() && written == Some(up_to) {
+            return Ok(());
+        }
+        let shared = self.job.shared.clone();
+        let _alone = shared.directory();
+        if !shared.is_wanted(self.build.generation) {
+            // Another build serves in its place: nobody will read what this one writes.
+            return Ok(());
+        }
+        let [parked, skipped] =
+            [parked_prefix(None), skipped_prefix()].map(|prefix| added(&changes, &prefix));
+        let checkpoint = Checkpoint { position: up_to, state: Vec::new() };
+        self.job.views.commit_view(&ViewCommit {
+            view: self.view.to_string(),
+            expected: self.checkpoint.clone(),
+            changes,
+            checkpoint: Some(checkpoint.clone()),
+        })?;
+        self.checkpoint = Some(checkpoint);
+        self.seen = up_to;
+        self.tell(|run| {
+            run.position = up_to;
+            run.parked_events = run.parked_events.saturating_add_signed(parked);
+            run.skipped_events = run.skipped_events.saturating_add_signed(skipped);
+        });
+        Ok(())
+    }
+
+    /// Nothing more is there at the moment: a build that was made aside takes over.
+    fn caught_up(&mut self) -> Result<()> {
+        self.tell(|run| run.state = ProjectionState::Live);
+        if !self.job.shared.is_building(self.build.generation) {
+            return Ok(());
+        }
+        self.write(Vec::new(), self.seen)?;
+        let (views, shared) = (&*self.job.views, &*self.job.shared);
+        let switching = shared.directory();
+        if shared.serving_position() > self.seen {
+            // The one that serves got further meanwhile: readers must not see less than they did.
+            return Ok(());
+        }
+        let directory = Directory::read(views, &self.job.name)?;
+        let serving = Directory { serving: Some(self.build), building: None, ..directory.clone() };
+        directory.replace(views, &self.job.name, &serving)?;
+        let retired = shared.take_over(self.build.generation);
+        drop(switching);
+        shared.wait_for_end(retired);
+        let _alone = shared.directory();
+        clear_others(views, &self.job.name, &Directory::read(views, &self.job.name)?)
+    }
+
+    /// Takes up what was parked, stream by stream, each in order, until one fails again.
+    fn retry_parked(&mut self, reply: &Sender<u64>) -> Result<(), ProjectionFailure> {
+        for stream in self.parked.clone() {
+            if self.retry_stream(&stream)? {
+                self.parked.remove(&stream);
+            }
+        }
+        let streams = count(self.parked.len());
+        let mut left = 0;
+        self.tell(|run| {
+            run.parked_streams = streams;
+            left = run.parked_events;
+        });
+        // Whoever asked may have gone.
+        let _ = reply.send(left);
+        Ok(())
+    }
+
+    /// Says whether nothing of the stream is parked any more.
+    fn retry_stream(&mut self, stream: &StreamId) -> Result<bool, ProjectionFailure> {
+        loop {
+            let parked = parked_events(&*self.job.views, &self.view, Some(stream), 1)?;
+            let Some(parked) = parked.first() else { return Ok(true) };
+            let read = self.job.events.read_log().from(parked.position).limit(1);
+            let event = read.first()?.map(Arc::new);
+            let Some(event) = event.filter(|event| event.position() == parked.position) else {
+                return Ok(false);
+            };
+            let mut view = ViewWriter::new(self.stage());
+            let refused = match self.job.handler.handle(&event, &mut view) {
+                Ok(()) => self.job.handler.flush().err(),
+                Err(refusal) => Some(refusal.into_cause()),
+            };
+            if let Some(cause) = refused {
+                let mut stage = self.stage();
+                parked::park(&mut stage, &event, Some(cause.to_string()), now(&self.job.clock));
+                self.write(stage.into_changes().collect(), self.seen)?;
+                // Its note was written again, not added.
+                self.tell(|run| run.parked_events = run.parked_events.saturating_sub(1));
+                return Ok(false);
+            }
+            view.stage.set(parked_key(stream, event.position()), None);
+            view.stage.keep_event();
+            self.write(view.stage.into_changes().collect(), self.seen)?;
+        }
+    }
+
+    fn stage(&self) -> Stage {
+        Stage::new(self.job.views.clone(), self.view.clone())
+    }
+
+    fn tell(&self, tell: impl FnOnce(&mut Run)) {
+        self.job.shared.tell(self.build.generation, tell);
+    }
+}
+
+/// Clears all builds of a projection that its directory does not name: what is left of earlier ones.
+pub(super) fn clear_others(views: &dyn ViewStore, name: &str, directory: &Directory) -> Result<()> {
+    let builds = [directory.serving, directory.building].into_iter().flatten();
+    let kept: Vec<_> = builds.map(|build| build_view(name, build.generation)).collect();
+    let beginning = format!("${name}@");
+    for view in views.list_views()? {
+        if view.starts_with(&beginning) && !kept.contains(&view) {
+            let (expected, changes) = (views.checkpoint(&view)?, vec![ViewChange::Clear]);
+            views.commit_view(&ViewCommit { view, expected, changes, checkpoint: None })?;
+        }
+    }
+    Ok(())
+}
+
+/// How many of the changes add a key of this beginning; taken away ones count against it.
+fn added(changes: &[ViewChange], prefix: &[u8]) -> i64 {
+    let change = |change: &ViewChange| match change {
+        ViewChange::Put { key, .. } => i64::from(key.starts_with(prefix)),
+        ViewChange::Delete { key } => -i64::from(key.starts_with(prefix)),
+        ViewChange::Clear => 0,
+    };
+    changes.iter().map(change).sum()
+}
+
+fn count(len: usize) -> u64 {
+    u64::try_from(len).unwrap_or(u64::MAX)
+}
+
+fn failure(event: Option<&Arc<RecordedEvent>>, tries: u32, cause: Cause) -> ProjectionFailure {
+    ProjectionFailure {
+        position: event.map(|event| event.position()),
+        event_id: event.map(|event| event.id()),
+        stream: event.map(|event| event.stream().clone()),
+        tries,
+        cause,
+    }
+}
+
+fn is_closed(failure: &ProjectionFailure) -> bool {
+    failure.position.is_none() && matches!(failure.cause.downcast_ref(), Some(Error::Closed))
+}

@@ -1,0 +1,131 @@
+//! The seam for snapshots: [`SnapshotStore`], beside [`EventStore`](crate::EventStore).
+//!
+//! A snapshot is a cache: the history says the same, more slowly. So a store may lose one, and whoever loads one checks
+//! that it fits.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use crate::error::Result;
+use crate::model::limits::{SNAPSHOT_KIND_LEN_MAX, SNAPSHOT_STATE_LEN_MAX, check_name};
+use crate::model::{EventId, LimitExceeded, StreamId, Timestamp, Version};
+
+/// The state of an aggregate after an event of its stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot {
+    /// What the state is of: two kinds of aggregate over one stream keep their snapshots apart.
+    pub kind: String,
+    /// The stream that it sums up.
+    pub stream: StreamId,
+    /// The last event that is in the state.
+    pub version: Version,
+    /// The id of that event: a snapshot of another history is known by it.
+    pub event_id: EventId,
+    /// The shape of the state.
+    pub schema_version: u32,
+    /// When it was taken.
+    pub taken_at: Timestamp,
+    /// The state, encoded.
+    pub state: Vec<u8>,
+}
+
+impl Snapshot {
+    /// Checks what can be checked without looking into a store. Every store calls this first.
+    ///
+    /// # Errors
+    /// The kind is no name, or the state is larger than
+    /// [`SNAPSHOT_STATE_LEN_MAX`](crate::limits::SNAPSHOT_STATE_LEN_MAX).
+    pub fn check(&self) -> Result<()> {
+        check_kind(&self.kind)?;
+        LimitExceeded::check("snapshot_state_len_max", SNAPSHOT_STATE_LEN_MAX, self.state.len())?;
+        Ok(())
+    }
+}
+
+/// Checks the name of a kind of snapshots.
+pub(crate) fn check_kind(kind: &str) -> Result<()> {
+    Ok(check_name("snapshot kind", kind, SNAPSHOT_KIND_LEN_MAX)?)
+}
+
+/// A store of snapshots. Implemented by [`Store`](crate::Store) and [`MemoryStore`](crate::MemoryStore), and for
+/// references and `Arc`s of stores.
+///
+/// Every method fails with [`Error::Closed`](crate::Error::Closed) once the store is closed.
+pub trait SnapshotStore: Send + Sync {
+    /// Keeps a snapshot, in place of one of the same version, and of its kind and stream the `keep` newest versions.
+    ///
+    /// # Errors
+    /// What [`Snapshot::check`] finds, or those of a write; see [`EventStore::submit`](crate::EventStore::submit).
+    ///
+    /// # Cost
+    /// One write, without a sync: after a power loss it may be gone.
+    fn save_snapshot(&self, snapshot: &Snapshot, keep: NonZeroUsize) -> Result<()>;
+
+    /// The newest whole snapshot whose version is at or below `up_to`. Damaged ones are passed over.
+    ///
+    /// # Errors
+    /// The kind is no name, or the disk fails.
+    fn load_snapshot(
+        &self,
+        kind: &str,
+        stream: &StreamId,
+        up_to: Version,
+    ) -> Result<Option<Snapshot>>;
+
+    /// Forgets all snapshots of this kind and stream.
+    ///
+    /// # Errors
+    /// The kind is no name, or those of a write.
+    fn delete_snapshots(&self, kind: &str, stream: &StreamId) -> Result<()>;
+
+    /// A handle to own; like [`EventStore::handle`](crate::EventStore::handle), it does not keep the store open.
+    fn snapshot_handle(&self) -> Arc<dyn SnapshotStore>;
+}
+
+/// Implements [`SnapshotStore`] by handing every call to another store.
+macro_rules! forward_snapshot_store {
+    ([$($generics:tt)*] $store:ty, $this:ident => $target:expr) => {
+        impl<$($generics)*> $crate::snapshot_store::SnapshotStore for $store {
+            fn save_snapshot(
+                &self,
+                snapshot: &$crate::snapshot_store::Snapshot,
+                keep: std::num::NonZeroUsize,
+            ) -> $crate::error::Result<()> {
+                let $this = self;
+                $target.save_snapshot(snapshot, keep)
+            }
+
+            fn load_snapshot(
+                &self,
+                kind: &str,
+                stream: &$crate::model::StreamId,
+                up_to: $crate::model::Version,
+            ) -> $crate::error::Result<Option<$crate::snapshot_store::Snapshot>> {
+                let $this = self;
+                $target.load_snapshot(kind, stream, up_to)
+            }
+
+            fn delete_snapshots(
+                &self,
+                kind: &str,
+                stream: &$crate::model::StreamId,
+            ) -> $crate::error::Result<()> {
+                let $this = self;
+                $target.delete_snapshots(kind, stream)
+            }
+
+            fn snapshot_handle(
+                &self,
+            ) -> std::sync::Arc<dyn $crate::snapshot_store::SnapshotStore> {
+                let $this = self;
+                $target.snapshot_handle()
+            }
+        }
+    };
+}
+
+pub(crate) use forward_snapshot_store;
+
+forward_snapshot_store!([S: SnapshotStore + ?Sized] &S, this => (**this));
+forward_snapshot_store!([S: SnapshotStore + ?Sized] Arc<S>, this => (**this));
+forward_snapshot_store!([S: SnapshotStore + ?Sized] Box<S>, this => (**this));

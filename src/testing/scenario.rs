@@ -1,0 +1,280 @@
+//! [`Scenario`]: what an aggregate does, told as given, when, then. No store is needed.
+
+use std::fmt::{self, Debug};
+
+use super::scenario_diff::diff;
+use crate::aggregate::{Aggregate, reread};
+use crate::codec::DomainEvent;
+
+/// A test of an aggregate: given what has happened, when it gets a command, then this happens, or it refuses.
+///
+/// All events go through their codec, those given and those that come out: what does not survive it fails the test. A
+/// failed test shows what was given, the command, and expected and actual line by line.
+///
+/// ```
+/// use annals::Aggregate;
+/// use annals::testing::Scenario;
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Debug, PartialEq, Serialize, Deserialize)]
+/// enum AccountEvent {
+///     AccountCreated { owner_id: String },
+///     AccountBlocked { reason: String },
+/// }
+/// use AccountEvent::{AccountBlocked, AccountCreated};
+/// annals::domain_events! { AccountEvent {
+///     AccountCreated => "AccountCreated",
+///     AccountBlocked => "AccountBlocked",
+/// } }
+///
+/// #[derive(Debug)]
+/// struct Block { reason: String }
+///
+/// #[derive(Debug, PartialEq, thiserror::Error)]
+/// #[error("the account is blocked already")]
+/// struct AlreadyBlocked;
+///
+/// #[derive(Default)]
+/// struct Account { is_blocked: bool }
+///
+/// impl Aggregate for Account {
+///     const CATEGORY: &'static str = "account";
+///     type Event = AccountEvent;
+///     type Command = Block;
+///     type Error = AlreadyBlocked;
+///
+///     fn apply(&mut self, event: AccountEvent) {
+///         self.is_blocked |= matches!(event, AccountBlocked { .. });
+///     }
+///     fn handle(&self, Block { reason }: &Block) -> Result<Vec<AccountEvent>, AlreadyBlocked> {
+///         if self.is_blocked { Err(AlreadyBlocked) } else { Ok(vec![AccountBlocked { reason: reason.clone() }]) }
+///     }
+/// }
+///
+/// Scenario::<Account>::given([AccountCreated { owner_id: "ada".into() }])
+///     .when(Block { reason: "lost".into() })
+///     .then([AccountBlocked { reason: "lost".into() }])
+///     .then_state(|account| account.is_blocked)
+///     .and_when(Block { reason: "again".into() })
+///     .then_error(AlreadyBlocked);
+/// ```
+#[must_use = "a scenario tests nothing before its `then`"]
+pub struct Scenario<A: Aggregate> {
+    state: A,
+    /// What has happened, and what was asked, as a report shows it.
+    story: Vec<String>,
+}
+
+/// What came of a command in a [`Scenario`]: say what should have.
+///
+/// Several things may be said of it, and then another command given: [`Outcome::and_when`].
+pub struct Outcome<A: Aggregate> {
+    scenario: Scenario<A>,
+    /// The state has taken in the events already.
+    result: Result<Vec<A::Event>, A::Error>,
+}
+
+impl<A> Scenario<A>
+where
+    A: Aggregate<Event: Debug + PartialEq, Command: Debug>,
+{
+    /// An aggregate to which this has happened; `[]` for nothing.
+    ///
+    /// # Panics
+    /// An event does not survive its codec.
+    #[track_caller]
+    pub fn given(events: impl IntoIterator<Item = A::Event>) -> Self {
+        let mut scenario = Self { state: A::default(), story: Vec::new() };
+        let given: Vec<A::Event> = events.into_iter().collect();
+        scenario.story.push(if given.is_empty() {
+            "given nothing".to_owned()
+        } else {
+            format!("given\n{}", indented(&list(&given)))
+        });
+        scenario.take_in(&given);
+        scenario
+    }
+
+    /// Gives it a command.
+    ///
+    /// # Panics
+    /// An event that comes out does not survive its codec.
+    #[track_caller]
+    #[must_use = "it tests nothing before its `then`"]
+    pub fn when(mut self, command: A::Command) -> Outcome<A> {
+        self.story.push(format!("when\n{}", indented(&format!("{command:#?}"))));
+        let result = self.state.handle(&command);
+        if let Ok(events) = &result {
+            self.take_in(events);
+        }
+        Outcome { scenario: self, result }
+    }
+
+    /// Applies events as they are read back.
+    #[track_caller]
+    fn take_in(&mut self, events: &[A::Event]) {
+        for event in events {
+            match event.encode().and_then(|encoded| reread::<A::Event>(&encoded)) {
+                Ok(read) if read == *event => self.state.apply(read),
+                Ok(read) => self.fail_by(
+                    "an event is read back as another one: its codec loses or changes something",
+                    &format!("{event:#?}"),
+                    &format!("{read:#?}"),
+                ),
+                Err(error) => {
+                    self.fail(&format!("an event does not survive its codec: {error}\n{event:#?}"))
+                }
+            }
+        }
+    }
+}
+
+impl<A: Aggregate> Scenario<A> {
+    #[track_caller]
+    fn fail(&self, what: &str) -> ! {
+        panic!("{}\n{what}", self.story.join("\n"));
+    }
+
+    #[track_caller]
+    fn fail_by(&self, what: &str, expected: &str, actual: &str) -> ! {
+        self.fail(&format!("{what} (- expected, + actual):\n{}", indented(&diff(expected, actual))))
+    }
+}
+
+impl<A> Outcome<A>
+where
+    A: Aggregate<Event: Debug + PartialEq, Command: Debug>,
+{
+    /// Exactly these events happen, in this order.
+    ///
+    /// # Panics
+    /// It is otherwise.
+    #[track_caller]
+    pub fn then(self, expected: impl IntoIterator<Item = A::Event>) -> Self {
+        let expected: Vec<A::Event> = expected.into_iter().collect();
+        match &self.result {
+            Ok(events) if *events == expected => {}
+            Ok(events) => {
+                self.scenario.fail_by("then other events happened", &list(&expected), &list(events))
+            }
+            Err(refusal) => self.scenario.fail_by(
+                &format!("then the command was refused: {refusal}"),
+                &list(&expected),
+                &format!("{refusal:#?}"),
+            ),
+        }
+        self
+    }
+
+    /// The command is taken, and nothing happens by it.
+    ///
+    /// # Panics
+    /// It is otherwise.
+    #[track_caller]
+    pub fn then_nothing(self) -> Self {
+        self.then([])
+    }
+
+    /// The command is refused with this error.
+    ///
+    /// # Panics
+    /// It is otherwise.
+    #[track_caller]
+    #[expect(clippy::needless_pass_by_value, reason = "it is written in place")]
+    pub fn then_error(self, expected: A::Error) -> Self
+    where
+        A::Error: PartialEq,
+    {
+        let (what, actual) = match &self.result {
+            Err(refusal) if *refusal == expected => return self,
+            Err(refusal) => ("then it was refused for another reason", format!("{refusal:#?}")),
+            Ok(events) => ("then the command was not refused", list(events)),
+        };
+        self.scenario.fail_by(what, &format!("{expected:#?}"), &actual)
+    }
+
+    /// The command is refused with an error of which this holds: for errors that cannot be compared.
+    ///
+    /// # Panics
+    /// It is otherwise.
+    #[track_caller]
+    pub fn then_error_is(self, holds: impl FnOnce(&A::Error) -> bool) -> Self {
+        match &self.result {
+            Err(refusal) if holds(refusal) => self,
+            Err(refusal) => {
+                self.scenario.fail(&format!("then it was refused for another reason\n{refusal:#?}"))
+            }
+            Ok(events) => {
+                self.scenario.fail(&format!("then the command was not refused\n{}", list(events)))
+            }
+        }
+    }
+
+    /// After it, this holds of the state.
+    ///
+    /// # Panics
+    /// It does not.
+    #[track_caller]
+    pub fn then_state(self, holds: impl FnOnce(&A) -> bool) -> Self {
+        if !holds(&self.scenario.state) {
+            self.scenario.fail("then the state is not as expected");
+        }
+        self
+    }
+
+    /// After it, the state is this.
+    ///
+    /// # Panics
+    /// It is another.
+    #[track_caller]
+    #[expect(clippy::needless_pass_by_value, reason = "it is written in place")]
+    pub fn then_state_is(self, expected: A) -> Self
+    where
+        A: Debug + PartialEq,
+    {
+        let state = &self.scenario.state;
+        if *state != expected {
+            let (expected, actual) = (format!("{expected:#?}"), format!("{state:#?}"));
+            self.scenario.fail_by("then the state is another", &expected, &actual);
+        }
+        self
+    }
+
+    /// Gives it one more command, in the state that it is now in.
+    ///
+    /// # Panics
+    /// As [`Scenario::when`] does.
+    #[track_caller]
+    #[must_use = "it tests nothing before its `then`"]
+    pub fn and_when(mut self, command: A::Command) -> Outcome<A> {
+        self.scenario.story.push(match &self.result {
+            Ok(events) if events.is_empty() => "then nothing".to_owned(),
+            Ok(events) => format!("then\n{}", indented(&list(events))),
+            Err(refusal) => format!("then refused\n{}", indented(&format!("{refusal:#?}"))),
+        });
+        self.scenario.when(command)
+    }
+}
+
+impl<A: Aggregate> fmt::Debug for Scenario<A> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Scenario").field("story", &self.story).finish_non_exhaustive()
+    }
+}
+
+impl<A: Aggregate> fmt::Debug for Outcome<A> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Outcome").field("scenario", &self.scenario).finish_non_exhaustive()
+    }
+}
+
+fn list<E: Debug>(events: &[E]) -> String {
+    if events.is_empty() {
+        return "no events".to_owned();
+    }
+    events.iter().map(|event| format!("{event:#?}")).collect::<Vec<_>>().join("\n")
+}
+
+fn indented(text: &str) -> String {
+    text.lines().map(|line| format!("    {line}")).collect::<Vec<_>>().join("\n")
+}

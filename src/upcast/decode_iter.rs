@@ -1,0 +1,137 @@
+//! [`DecodedEvents`]: the values of a read or a subscription, one by one.
+
+use std::fmt;
+use std::vec;
+
+use super::{Decoder, OnUnreadable};
+use crate::codec::{DomainEvent, Recorded};
+use crate::error::{Error, Result};
+use crate::model::RecordedEvent;
+
+/// How many errors of events that were skipped are kept: a bound on the memory of an iterator.
+const SKIPPED_KEPT_MAX: usize = 100;
+
+/// Recorded events as values: what [`Decoder::iter`] makes of a read or a subscription. It ends after the first error.
+pub struct DecodedEvents<E, I> {
+    decoder: Decoder<E>,
+    events: I,
+    /// What is left of the event that was decoded last.
+    values: vec::IntoIter<Recorded<E>>,
+    on_unreadable: OnUnreadable,
+    skipped: Vec<Error>,
+    skipped_count: u64,
+    ended: bool,
+}
+
+impl<E, I> DecodedEvents<E, I> {
+    pub(super) fn new(decoder: Decoder<E>, events: I) -> Self {
+        Self {
+            decoder,
+            events,
+            values: Vec::new().into_iter(),
+            on_unreadable: OnUnreadable::default(),
+            skipped: Vec::new(),
+            skipped_count: 0,
+            ended: false,
+        }
+    }
+
+    /// Says what to do with an event that cannot be read; [`OnUnreadable::Fail`] if nothing is said.
+    ///
+    /// Only [`Error::Unreadable`] is ever skipped: what the store finds, such as damage, ends the iterator.
+    ///
+    /// ```
+    /// use annals::prelude::*;
+    /// use annals::{Decoder, OnUnreadable};
+    ///
+    /// #[derive(serde::Serialize, serde::Deserialize)]
+    /// struct Deposited(i64);
+    /// annals::domain_events! { Deposited => "Deposited" }
+    ///
+    /// let store = MemoryStore::new();
+    /// let events = [Deposited(7).encode()?, NewEvent::json("Deposited", &"seven")?, Deposited(9).encode()?];
+    /// store.append("account-1", ExpectedVersion::NoStream, events)?;
+    ///
+    /// let decoder = Decoder::<Deposited>::new();
+    /// let events = store.read_stream("account-1").iter();
+    /// let mut deposits = decoder.iter(events).on_unreadable(OnUnreadable::Skip);
+    /// let mut sum = 0;
+    /// for deposited in &mut deposits {
+    ///     sum += deposited?.event.0;
+    /// }
+    /// assert_eq!(sum, 16);
+    /// assert_eq!(deposits.skipped_count(), 1);
+    /// assert!(matches!(deposits.skipped(), [Error::Unreadable { position, .. }] if position.get() == 2));
+    /// # Ok::<(), annals::Error>(())
+    /// ```
+    pub fn on_unreadable(mut self, on_unreadable: OnUnreadable) -> Self {
+        self.on_unreadable = on_unreadable;
+        self
+    }
+
+    /// What was skipped so far, and why: the first 100 of them. [`DecodedEvents::skipped_count`] counts them all.
+    pub fn skipped(&self) -> &[Error] {
+        &self.skipped
+    }
+
+    /// How many events were skipped so far.
+    pub fn skipped_count(&self) -> u64 {
+        self.skipped_count
+    }
+
+    /// What the values are read from, such as a subscription to ask for its position.
+    pub fn source(&self) -> &I {
+        &self.events
+    }
+
+    fn skip(&mut self, error: Error) {
+        self.skipped_count += 1;
+        if self.skipped.len() < SKIPPED_KEPT_MAX {
+            self.skipped.push(error);
+        }
+    }
+}
+
+impl<E: DomainEvent, I: Iterator<Item = Result<RecordedEvent>>> Iterator for DecodedEvents<E, I> {
+    type Item = Result<Recorded<E>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some(value) = self.values.next() {
+                return Some(Ok(value));
+            }
+            if self.ended {
+                return None;
+            }
+            let event = self.events.next();
+            match event.map(|event| event.and_then(|event| self.decoder.decode(event))) {
+                Some(Ok(values)) => self.values = values.into_iter(),
+                Some(Err(error @ Error::Unreadable { .. }))
+                    if self.on_unreadable == OnUnreadable::Skip =>
+                {
+                    self.skip(error);
+                }
+                Some(Err(error)) => {
+                    self.ended = true;
+                    return Some(Err(error));
+                }
+                None => self.ended = true,
+            }
+        }
+    }
+}
+
+impl<E: DomainEvent, I: Iterator<Item = Result<RecordedEvent>>> std::iter::FusedIterator
+    for DecodedEvents<E, I>
+{
+}
+
+impl<E, I: fmt::Debug> fmt::Debug for DecodedEvents<E, I> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("DecodedEvents")
+            .field("events", &self.events)
+            .field("on_unreadable", &self.on_unreadable)
+            .field("skipped_count", &self.skipped_count)
+            .finish_non_exhaustive()
+    }
+}

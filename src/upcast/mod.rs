@@ -1,0 +1,218 @@
+//! Old events in today's shape. What is stored is never changed: [`Upcasters`] change what is read, on its way from the
+//! store to the code, and a [`Decoder`] makes values of it.
+
+mod builder;
+mod decode_iter;
+mod decoder;
+mod error;
+
+pub use builder::{StepError, UpcastersBuilder};
+pub use decode_iter::DecodedEvents;
+pub use decoder::{Decoder, OnUnreadable};
+pub use error::{StoredKind, UpcastError, UpcastFailed};
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
+use std::sync::Arc;
+
+use crate::codec::{EventKind, StoredEvent};
+use crate::error::Cause;
+
+use builder::Run;
+
+/// What makes old events look like today's: steps, each for one type in one schema version, checked as a whole before
+/// anything is read. Clones share them.
+///
+/// ```
+/// use annals::prelude::*;
+/// use annals::{Decoder, StoredEvent, Upcasters};
+/// use serde::{Deserialize, Serialize};
+/// use serde_json::{Value, json};
+///
+/// #[derive(Debug, PartialEq, Serialize, Deserialize)]
+/// enum CustomerEvent {
+///     MoneyDeposited { cents: i64 },
+///     AddressChanged { address: String },
+///     PhoneChanged { phone: String },
+/// }
+/// annals::domain_events! { CustomerEvent {
+///     MoneyDeposited => "MoneyDeposited" version 2,
+///     AddressChanged => "AddressChanged",
+///     PhoneChanged => "PhoneChanged",
+/// } }
+/// use CustomerEvent::{AddressChanged, MoneyDeposited, PhoneChanged};
+///
+/// let upcasters = Upcasters::builder()
+///     .reads::<CustomerEvent>()
+///     // It was in whole euros once.
+///     .json("MoneyDeposited", 1, |old: Value| {
+///         let euros = old["amount"].as_i64().ok_or("the amount is no whole number")?;
+///         Ok(json!({ "cents": euros * 100 }))
+///     })
+///     // It had another name at first.
+///     .renamed("Deposited", 1, ("MoneyDeposited", 1))
+///     // It said two things at once.
+///     .split("CustomerMoved", 1, [("AddressChanged", 1), ("PhoneChanged", 1)], |moved| {
+///         let old: Value = moved.json()?;
+///         Ok(vec![
+///             StoredEvent::new_json("AddressChanged", 1, &json!({ "address": old["address"] }))?,
+///             StoredEvent::new_json("PhoneChanged", 1, &json!({ "phone": old["phone"] }))?,
+///         ])
+///     })
+///     // It says nothing to anybody any more.
+///     .dropped("Ping", 1)
+///     .build()?;
+///
+/// let store = MemoryStore::new();
+/// store.append("customer-1", ExpectedVersion::NoStream, [
+///     NewEvent::json("Deposited", &json!({ "amount": 7 }))?,
+///     NewEvent::json("Ping", &())?,
+///     NewEvent::json("CustomerMoved", &json!({ "address": "Elm Street 1", "phone": "555" }))?,
+///     MoneyDeposited { cents: 950 }.encode()?,
+/// ])?;
+///
+/// let decoder = Decoder::<CustomerEvent>::with(upcasters);
+/// let events = decoder.iter(store.read_stream("customer-1").iter());
+/// let events: Vec<_> = events.map(|event| event.map(|it| it.event)).collect::<Result<_, _>>()?;
+/// assert_eq!(events, [
+///     MoneyDeposited { cents: 700 },
+///     AddressChanged { address: "Elm Street 1".into() },
+///     PhoneChanged { phone: "555".into() },
+///     MoneyDeposited { cents: 950 },
+/// ]);
+/// # Ok::<(), annals::Error>(())
+/// ```
+///
+/// # Cost
+/// An event that no step concerns costs one look into a hash table; without any steps, nothing.
+#[derive(Clone, Default)]
+pub struct Upcasters(Option<Arc<Checked>>);
+
+/// Steps that were checked: all they declare leads to what is read, and none leads back to itself.
+struct Checked {
+    steps: HashMap<String, BTreeMap<u32, Step>>,
+    /// What is read, in the schema version of today.
+    current: BTreeMap<String, u32>,
+}
+
+/// What is done with the events of one type in one schema version.
+struct Step {
+    /// All that it may yield.
+    targets: Vec<StoredKind>,
+    run: Run,
+}
+
+impl Upcasters {
+    /// No upcasters: events are read as they are stored.
+    pub fn none() -> Self {
+        Self::default()
+    }
+
+    /// Names the steps; [`UpcastersBuilder::build`] checks them.
+    pub fn builder() -> UpcastersBuilder {
+        UpcastersBuilder::default()
+    }
+
+    /// Whether an event is changed at all.
+    pub fn concern(&self, stored: &StoredEvent<'_>) -> bool {
+        self.step(stored).is_some()
+    }
+
+    /// What a stored event is today: one event, several in their order, or none.
+    ///
+    /// # Errors
+    /// A step failed, or yielded what it does not declare.
+    pub fn apply<'a>(&self, stored: StoredEvent<'a>) -> Result<Vec<StoredEvent<'a>>, UpcastFailed> {
+        let mut done = Vec::with_capacity(1);
+        // A stack, the next on top. Steps lead to what they declare, and never back, so it becomes empty.
+        let mut pending = vec![stored];
+        while let Some(event) = pending.pop() {
+            match self.step(&event) {
+                None => done.push(event),
+                Some(step) => pending.extend(step.apply(event)?.into_iter().rev()),
+            }
+        }
+        Ok(done)
+    }
+
+    /// The types under which events that may become one of these kinds are stored: those of the kinds, then the old
+    /// ones in the order of their names. What is dropped becomes none of them.
+    ///
+    /// The schema version of a kind is not asked for: what does not fit should fail when read, and not be left out.
+    pub fn stored_types(&self, kinds: &[EventKind]) -> Vec<String> {
+        let is_wanted = |name: &str| kinds.iter().any(|kind| kind.event_type == name);
+        let current = kinds.iter().map(|kind| kind.event_type.to_owned());
+        let leading = self.leading_to(is_wanted).into_iter().map(|(name, _)| name);
+        let old: BTreeSet<&str> = leading.filter(|name| !is_wanted(name)).collect();
+        current.chain(old.into_iter().map(str::to_owned)).collect()
+    }
+
+    /// The old kinds from which steps lead to a type that is wanted: from those back to all that leads there.
+    fn leading_to(&self, is_wanted: impl Fn(&str) -> bool) -> BTreeSet<(&str, u32)> {
+        let mut leading = BTreeSet::new();
+        let mut sources: HashMap<(&str, u32), Vec<(&str, u32)>> = HashMap::new();
+        let mut pending = Vec::new();
+        for (name, version, step) in self.steps() {
+            for target in &step.targets {
+                let target = (target.event_type.as_str(), target.schema_version);
+                sources.entry(target).or_default().push((name, version));
+                if is_wanted(target.0) {
+                    pending.push((name, version));
+                }
+            }
+        }
+        while let Some(kind) = pending.pop() {
+            if leading.insert(kind) {
+                pending.extend(sources.get(&kind).into_iter().flatten());
+            }
+        }
+        leading
+    }
+
+    fn steps(&self) -> impl Iterator<Item = (&str, u32, &Step)> {
+        let types = self.0.iter().flat_map(|checked| &checked.steps);
+        types.flat_map(|(name, versions)| {
+            versions.iter().map(move |(version, step)| (name.as_str(), *version, step))
+        })
+    }
+
+    /// Whether there are no steps.
+    fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// Whether this is a kind of today, of any of the sets that these upcasters were made for.
+    fn is_current(&self, stored: &StoredEvent<'_>) -> bool {
+        let version = self.0.as_ref().and_then(|checked| checked.current.get(&*stored.event_type));
+        version == Some(&stored.schema_version)
+    }
+
+    fn step(&self, stored: &StoredEvent<'_>) -> Option<&Step> {
+        self.0.as_ref()?.steps.get(&*stored.event_type)?.get(&stored.schema_version)
+    }
+}
+
+impl Step {
+    fn apply<'a>(&self, event: StoredEvent<'a>) -> Result<Vec<StoredEvent<'a>>, UpcastFailed> {
+        // Only an error needs the name, but by then the event is gone.
+        let (name, schema_version) = (event.event_type.clone(), event.schema_version);
+        let kind = || StoredKind { event_type: name.clone().into_owned(), schema_version };
+        let yielded = (self.run)(event)
+            .map_err(|error| UpcastFailed::Step { kind: kind(), cause: Cause::from(error) })?;
+        let is_declared = |event: &&StoredEvent<'_>| self.targets.iter().any(|it| it.is_of(event));
+        match yielded.iter().find(|event| !is_declared(event)) {
+            None => Ok(yielded),
+            Some(event) => {
+                Err(UpcastFailed::Undeclared { kind: kind(), found: StoredKind::of(event) })
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Upcasters {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let steps: BTreeMap<_, _> =
+            self.steps().map(|(name, version, step)| ((name, version), &step.targets)).collect();
+        out.debug_map().entries(steps).finish()
+    }
+}

@@ -1,0 +1,311 @@
+//! The seam for read models: [`ViewStore`], beside [`EventStore`](crate::EventStore).
+//!
+//! A view is a sorted space of keys and values under a name, with a checkpoint. Its one write sets the checkpoint and
+//! changes the values together or not at all, and only if the checkpoint is still the one that the caller knows. So
+//! values and checkpoint always belong together, and of two that write the same view one is refused. Everything else
+//! that read models need, such as building one aside and switching to it, is made of that write.
+
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::event_store::Direction;
+use crate::model::limits::{
+    CHECKPOINT_STATE_LEN_MAX, VIEW_COMMIT_LEN_MAX, VIEW_KEY_LEN_MAX, VIEW_NAME_LEN_MAX,
+    VIEW_VALUE_LEN_MAX, check_name,
+};
+use crate::model::{InvalidArgument, LimitExceeded, Position};
+
+/// A page ends once its entries reach this many bytes.
+const VIEW_PAGE_LEN_TARGET: usize = 1 << 20;
+
+/// How far a view is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// The last position whose event is in the view, or does not matter to it; `None` before the first.
+    pub position: Option<Position>,
+    /// What else its writer wants to find again, of at most
+    /// [`CHECKPOINT_STATE_LEN_MAX`](crate::limits::CHECKPOINT_STATE_LEN_MAX) bytes.
+    pub state: Vec<u8>,
+}
+
+/// A change of one view.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ViewChange {
+    /// Sets the value of a key.
+    Put {
+        /// Which key.
+        key: Vec<u8>,
+        /// Its new value.
+        value: Vec<u8>,
+    },
+    /// Takes a key away, if it is there.
+    Delete {
+        /// Which key.
+        key: Vec<u8>,
+    },
+    /// Takes all keys away that are there before this commit, wherever in its changes this one stands.
+    Clear,
+}
+
+/// The one write of a [`ViewStore`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ViewCommit {
+    /// The name of the view.
+    pub view: String,
+    /// The checkpoint as the caller knows it; `None` if the view has none.
+    pub expected: Option<Checkpoint>,
+    /// What changes. Of several changes of one key the last counts.
+    pub changes: Vec<ViewChange>,
+    /// The checkpoint after it; `None` takes it away.
+    pub checkpoint: Option<Checkpoint>,
+}
+
+impl ViewCommit {
+    /// Checks what can be checked without looking into a store. Every store calls this first.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`]: the name is no name, a key is empty. [`Error::LimitExceeded`]: a key, a value, the
+    /// state, or all together is too large.
+    pub fn check(&self) -> Result<()> {
+        check_view_name(&self.view)?;
+        let mut len: usize = 0;
+        for change in &self.changes {
+            let (key, value) = match change {
+                ViewChange::Put { key, value } => (key, value.as_slice()),
+                ViewChange::Delete { key } => (key, &[][..]),
+                ViewChange::Clear => continue,
+            };
+            if key.is_empty() {
+                return Err(InvalidArgument::Empty { what: "view key" }.into());
+            }
+            LimitExceeded::check("view_key_len_max", VIEW_KEY_LEN_MAX, key.len())?;
+            LimitExceeded::check("view_value_len_max", VIEW_VALUE_LEN_MAX, value.len())?;
+            len = len.saturating_add(key.len()).saturating_add(value.len());
+        }
+        LimitExceeded::check("view_commit_len_max", VIEW_COMMIT_LEN_MAX, len)?;
+        let state = self.checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.state.len());
+        LimitExceeded::check("checkpoint_state_len_max", CHECKPOINT_STATE_LEN_MAX, state)?;
+        Ok(())
+    }
+
+    /// Checks that the view is where the caller takes it to be. Every store calls this within its write.
+    ///
+    /// # Errors
+    /// [`Error::CheckpointMoved`].
+    pub fn check_expected(&self, found: Option<&Checkpoint>) -> Result<()> {
+        if found == self.expected.as_ref() {
+            return Ok(());
+        }
+        let position = |checkpoint: Option<&Checkpoint>| checkpoint.and_then(|c| c.position);
+        Err(Error::CheckpointMoved {
+            view: self.view.clone(),
+            expected: position(self.expected.as_ref()),
+            found: position(found),
+        })
+    }
+}
+
+/// The first key behind all that begin with `prefix`; `None` if there is none.
+pub(crate) fn prefix_end(prefix: &[u8]) -> Option<Vec<u8>> {
+    let last = prefix.iter().rposition(|byte| *byte != u8::MAX)?;
+    let mut end = prefix.get(..=last)?.to_vec();
+    *end.last_mut()? += 1;
+    Some(end)
+}
+
+/// Checks the name of a view.
+pub(crate) fn check_view_name(view: &str) -> Result<()> {
+    Ok(check_name("view name", view, VIEW_NAME_LEN_MAX)?)
+}
+
+/// Asks for some entries of a view, in the order of their keys.
+#[derive(Debug, Clone, Default)]
+pub struct ViewScan {
+    /// The name of the view.
+    pub view: String,
+    /// Only keys that begin with this.
+    pub prefix: Vec<u8>,
+    /// Only keys behind this one, in the direction of the scan.
+    pub after: Option<Vec<u8>>,
+    /// Which way.
+    pub direction: Direction,
+    /// How many at most.
+    pub entries_max: usize,
+}
+
+impl ViewScan {
+    /// The keys that are asked for: from the first on, up to but not the second, or up to the end.
+    pub(crate) fn key_range(&self) -> (Vec<u8>, Option<Vec<u8>>) {
+        let (mut from, mut to) = (self.prefix.clone(), prefix_end(&self.prefix));
+        match (&self.after, self.direction) {
+            (None, _) => {}
+            // Nothing lies between a key and the same with a 0 byte behind it.
+            (Some(after), Direction::Forward) => from = from.max([after, &[0][..]].concat()),
+            (Some(after), Direction::Backward) => {
+                to = Some(to.map_or_else(|| after.clone(), |to| to.min(after.clone())));
+            }
+        }
+        (from, to)
+    }
+}
+
+/// A key with its value.
+pub type ViewEntry = (Vec<u8>, Vec<u8>);
+
+/// Some entries of a view, all of one moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ViewPage {
+    /// In order; fewer than were asked for if they are large.
+    pub entries: Vec<ViewEntry>,
+    /// Whether there may be more behind the last of them.
+    pub has_more: bool,
+}
+
+/// Fills a page within its bounds.
+pub(crate) struct PageFiller {
+    page: ViewPage,
+    entries_max: usize,
+    len: usize,
+}
+
+impl PageFiller {
+    pub(crate) fn new(entries_max: usize) -> Self {
+        Self { page: ViewPage::default(), entries_max, len: 0 }
+    }
+
+    /// Asked when there is one more entry: whether it must wait for the next page.
+    pub(crate) fn is_full(&mut self) -> bool {
+        let is_full =
+            self.page.entries.len() >= self.entries_max || self.len >= VIEW_PAGE_LEN_TARGET;
+        self.page.has_more |= is_full;
+        is_full
+    }
+
+    pub(crate) fn push(&mut self, key: &[u8], value: &[u8]) {
+        self.len = self.len.saturating_add(key.len()).saturating_add(value.len());
+        self.page.entries.push((key.to_vec(), value.to_vec()));
+    }
+
+    pub(crate) fn finish(self) -> ViewPage {
+        self.page
+    }
+}
+
+/// A store of views. Implemented by [`Store`](crate::Store) and [`MemoryStore`](crate::MemoryStore), and for references
+/// and `Arc`s of stores.
+///
+/// Every method fails with [`Error::Closed`] once the store is closed, and with [`Error::Corruption`] where what it
+/// reads is damaged: a view is never silently shorter (G8).
+pub trait ViewStore: Send + Sync {
+    /// Changes values and checkpoint of one view, together or not at all, if its checkpoint is the expected one.
+    ///
+    /// # Errors
+    /// [`Error::CheckpointMoved`], or what [`ViewCommit::check`] finds: nothing was changed. [`Error::Indeterminate`]:
+    /// it may or may not have been, see [`EventStore::submit`](crate::EventStore::submit).
+    ///
+    /// # Cost
+    /// One write, without a sync. A later sync of the log makes it durable too; after a power loss a view may be
+    /// behind, but values and checkpoint belong together.
+    fn commit_view(&self, commit: &ViewCommit) -> Result<()>;
+
+    /// How far a view is; `None` if it has no checkpoint.
+    ///
+    /// # Errors
+    /// Damage, a name that is none, or a failing disk.
+    fn checkpoint(&self, view: &str) -> Result<Option<Checkpoint>>;
+
+    /// The value of a key.
+    ///
+    /// # Errors
+    /// Damage, a name that is none, or a failing disk.
+    fn view_value(&self, view: &str, key: &[u8]) -> Result<Option<Vec<u8>>>;
+
+    /// Some entries, all of one moment.
+    ///
+    /// # Errors
+    /// Damage, a name that is none, or a failing disk.
+    fn scan_view(&self, scan: &ViewScan) -> Result<ViewPage>;
+
+    /// The names of all views that have a checkpoint, in order.
+    ///
+    /// # Errors
+    /// Damage, or a failing disk.
+    fn list_views(&self) -> Result<Vec<String>>;
+
+    /// A handle to own; like [`EventStore::handle`](crate::EventStore::handle), it does not keep the store open.
+    fn view_handle(&self) -> Arc<dyn ViewStore>;
+}
+
+/// Implements [`ViewStore`] by handing every call to another store.
+macro_rules! forward_view_store {
+    ([$($generics:tt)*] $store:ty, $this:ident => $target:expr) => {
+        impl<$($generics)*> $crate::view_store::ViewStore for $store {
+            fn commit_view(
+                &self,
+                commit: &$crate::view_store::ViewCommit,
+            ) -> $crate::error::Result<()> {
+                let $this = self;
+                $target.commit_view(commit)
+            }
+
+            fn checkpoint(
+                &self,
+                view: &str,
+            ) -> $crate::error::Result<Option<$crate::view_store::Checkpoint>> {
+                let $this = self;
+                $target.checkpoint(view)
+            }
+
+            fn view_value(
+                &self,
+                view: &str,
+                key: &[u8],
+            ) -> $crate::error::Result<Option<Vec<u8>>> {
+                let $this = self;
+                $target.view_value(view, key)
+            }
+
+            fn scan_view(
+                &self,
+                scan: &$crate::view_store::ViewScan,
+            ) -> $crate::error::Result<$crate::view_store::ViewPage> {
+                let $this = self;
+                $target.scan_view(scan)
+            }
+
+            fn list_views(&self) -> $crate::error::Result<Vec<String>> {
+                let $this = self;
+                $target.list_views()
+            }
+
+            fn view_handle(&self) -> std::sync::Arc<dyn $crate::view_store::ViewStore> {
+                let $this = self;
+                $target.view_handle()
+            }
+        }
+    };
+}
+
+pub(crate) use forward_view_store;
+
+forward_view_store!([S: ViewStore + ?Sized] &S, this => (**this));
+forward_view_store!([S: ViewStore + ?Sized] Arc<S>, this => (**this));
+forward_view_store!([S: ViewStore + ?Sized] Box<S>, this => (**this));
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn the_end_of_a_prefix_parts_what_begins_with_it_from_what_comes_behind(
+            prefix in prop::collection::vec(prop_oneof![Just(0), Just(1), Just(0xff)], 0..4),
+            key in prop::collection::vec(prop_oneof![Just(0_u8), Just(1), Just(2), Just(0xff)], 0..5),
+        ) {
+            let is_before_end = prefix_end(&prefix).is_none_or(|end| key < end);
+            prop_assert_eq!(key >= prefix && is_before_end, key.starts_with(&prefix));
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! A handler fails: the event is tried again, and then the projection stops before it or parks it with all later events
+//! of its stream. It is never passed over in silence (the textbook's manager steps past it for ever).
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use annals::prelude::*;
+use annals::{
+    OnFailure, ProjectionError, ProjectionManager, ProjectionOptions, ProjectionState, Target,
+};
+
+use super::{
+    Custom, Money, SOON, add_up, all_views, balances, fold, pay, pay_all, stores, wait_until,
+};
+
+/// Retries at once, so that no test waits.
+fn options() -> ProjectionOptions {
+    ProjectionOptions::new().retries(2).backoff(Duration::ZERO, Duration::ZERO)
+}
+
+/// Fails for deposits of 13, after it has changed the view, as long as the switch is on.
+fn superstitious(is_broken: &Arc<AtomicBool>, tries: &Arc<AtomicUsize>) -> Custom {
+    let (is_broken, tries) = (is_broken.clone(), tries.clone());
+    Custom::new(move |event, view| {
+        add_up(event, view)?;
+        if event.event == (Money::Deposited { amount: 13 }) && is_broken.load(Ordering::SeqCst) {
+            tries.fetch_add(1, Ordering::SeqCst);
+            view.put("trace", &1)?;
+            return Err("thirteen".into());
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn it_stops_before_the_event_and_goes_on_there_once_the_cause_is_mended() {
+    for (store, _kept) in stores() {
+        let (is_broken, tries) = (Arc::new(AtomicBool::new(true)), Arc::default());
+        let projections = ProjectionManager::new(&*store);
+        let projections =
+            projections.register_with(superstitious(&is_broken, &tries), options()).unwrap();
+        for amount in [1, 2, 13, 4] {
+            pay(&*store, "account-1", amount);
+        }
+        let last = pay(&*store, "account-2", 5);
+        projections.start().unwrap();
+        let failed = projections.wait_for("balances", last, SOON).unwrap_err();
+        let ProjectionError::Failed { failure, .. } = &failed else { panic!("{failed}") };
+        assert_eq!((failure.position.map(Position::get), failure.tries), (Some(3), 3));
+        assert_eq!(tries.load(Ordering::SeqCst), 3, "once, and two retries");
+        let text = failed.to_string();
+        assert_eq!(
+            text,
+            "projection balances stopped: failed at position 3 after 3 tries: thirteen"
+        );
+        // What came before is there, of the event itself nothing, of the later ones nothing.
+        assert_eq!(balances(&*store).into_iter().collect::<Vec<_>>(), [("account-1".into(), 3)]);
+        let status = projections.status("balances").unwrap();
+        assert_eq!((status.state, status.lag_events), (ProjectionState::Failed, 3));
+
+        is_broken.store(false, Ordering::SeqCst);
+        projections.start().unwrap();
+        projections.wait_for("balances", last, SOON).unwrap();
+        assert_eq!(balances(&*store), fold(&*store));
+        assert!(projections.status("balances").unwrap().failure.is_none());
+    }
+}
+
+#[test]
+fn a_failure_that_passes_is_retried_and_leaves_no_trace() {
+    for (store, _kept) in stores() {
+        let failures = Arc::new(AtomicUsize::new(2));
+        let left = failures.clone();
+        let shaky = Custom::new(move |event, view| {
+            add_up(event, view)?;
+            let fails = left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
+            if fails.is_ok() { Err("not yet".into()) } else { Ok(()) }
+        });
+        let projections = ProjectionManager::new(&*store).register_with(shaky, options()).unwrap();
+        let last = pay(&*store, "account-1", 10);
+        projections.start().unwrap();
+        projections.wait_for("balances", last, SOON).unwrap();
+        assert_eq!(balances(&*store), fold(&*store), "the failed tries counted for nothing");
+        let status = projections.status("balances").unwrap();
+        assert_eq!((status.handled, status.failed_tries), (1, 2));
+    }
+}
+
+#[test]
+fn a_panic_is_a_failure_like_another() {
+    let store = MemoryStore::new();
+    let angry = Custom::new(|_, _| panic!("no more"));
+    let projections = ProjectionManager::new(&store).register_with(angry, options()).unwrap();
+    let last = pay(&store, "account-1", 10);
+    projections.start().unwrap();
+    let failed = projections.wait_for("balances", last, SOON).unwrap_err();
+    assert!(failed.to_string().contains("the projection panicked: no more"), "{failed}");
+}
+
+#[test]
+fn a_parked_event_holds_back_its_stream_alone_and_is_taken_up_again_in_order() {
+    for (store, _kept) in stores() {
+        let (is_broken, tries) = (Arc::new(AtomicBool::new(true)), Arc::default());
+        let manager = || {
+            let manager = ProjectionManager::new(&*store);
+            let options = options().on_failure(OnFailure::Park).batch_events(3);
+            manager.register_with(superstitious(&is_broken, &tries), options).unwrap()
+        };
+        let projections = manager();
+        for amount in [1, 13, 4] {
+            pay(&*store, "account-1", amount);
+        }
+        let last = pay(&*store, "account-2", 5);
+        projections.start().unwrap();
+        projections.wait_for("balances", last, SOON).unwrap();
+        let found: Vec<_> = balances(&*store).into_iter().collect();
+        assert_eq!(found, [("account-1".into(), 1), ("account-2".into(), 5)]);
+        drop(projections);
+
+        // After a restart the stream is still held back.
+        let projections = manager();
+        projections.start().unwrap();
+        let projection = projections.projection("balances").unwrap();
+        let last = pay(&*store, "account-1", 6);
+        projection.wait_for(last, SOON).unwrap();
+        let parked = projection.parked(10).unwrap();
+        let told: Vec<_> = parked.iter().map(|p| (p.position.get(), p.reason.as_deref())).collect();
+        assert_eq!(told, [(2, Some("thirteen")), (3, None), (5, None)]);
+        let status = projection.status().unwrap();
+        assert_eq!((status.parked_events, status.parked_streams), (3, 1));
+        assert!(status.to_string().contains("3 parked of 1 streams"), "{status}");
+
+        assert_eq!(projection.retry_parked().unwrap(), 3, "it still fails");
+        assert_eq!(balances(&*store)["account-1"], 1);
+        is_broken.store(false, Ordering::SeqCst);
+        assert_eq!(projection.retry_parked().unwrap(), 0);
+        assert_eq!(balances(&*store), fold(&*store));
+        assert_eq!(projection.status().unwrap().parked_events, 0);
+        let last = pay(&*store, "account-1", 7);
+        projection.wait_for(last, SOON).unwrap();
+        assert_eq!(balances(&*store), fold(&*store), "the stream is no longer held back");
+    }
+}
+
+/// At least once: position and id come with each event, so that a target can tell a repeat.
+#[test]
+fn a_target_elsewhere_meets_again_what_it_could_not_make_last() {
+    for (store, _kept) in stores() {
+        let kept: Arc<Mutex<Vec<(u64, EventId)>>> = Arc::default();
+        let (fails, resets) = (Arc::new(AtomicUsize::new(1)), Arc::new(AtomicUsize::new(0)));
+        let elsewhere = || {
+            let pending: Arc<Mutex<Vec<(u64, EventId)>>> = Arc::default();
+            let (kept, fails, resets) = (kept.clone(), fails.clone(), resets.clone());
+            let target = pending.clone();
+            let emptied = kept.clone();
+            Custom {
+                target: Target::Elsewhere,
+                flush: Box::new(move || {
+                    let mut pending = pending.lock().unwrap();
+                    let events = std::mem::take(&mut *pending);
+                    let one = |n: usize| n.checked_sub(1);
+                    if fails.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one).is_ok() {
+                        return Err("the database is away".into());
+                    }
+                    kept.lock().unwrap().extend(events);
+                    Ok(())
+                }),
+                reset: Box::new(move || {
+                    resets.fetch_add(1, Ordering::SeqCst);
+                    emptied.lock().unwrap().clear();
+                    Ok(())
+                }),
+                ..Custom::new(move |event, _| {
+                    target.lock().unwrap().push((event.position().get(), event.id()));
+                    Ok(())
+                })
+            }
+        };
+        let last = pay_all(&*store, "account-1", 1..=10);
+        let projections = ProjectionManager::new(&*store);
+        let projections = projections.register_with(elsewhere(), options()).unwrap();
+        projections.start().unwrap();
+        projections.wait_for("balances", last, SOON).unwrap();
+        let all: Vec<_> = store.read_log().iter().map(|event| event.unwrap()).collect();
+        let all: Vec<_> = all.iter().map(|event| (event.position().get(), event.id())).collect();
+        assert_eq!(*kept.lock().unwrap(), all);
+        assert_eq!(resets.load(Ordering::SeqCst), 1, "once, before the first event");
+        drop(projections);
+
+        // A restart goes on behind the checkpoint; a rebuild begins again with an empty target.
+        let projections = ProjectionManager::new(&*store);
+        let projections = projections.register_with(elsewhere(), options()).unwrap();
+        projections.start().unwrap();
+        let projection = projections.projection("balances").unwrap();
+        projection.wait_for(last, SOON).unwrap();
+        assert_eq!(kept.lock().unwrap().len(), 10);
+        projection.rebuild().unwrap();
+        projection.wait_for(last, SOON).unwrap();
+        assert_eq!(*kept.lock().unwrap(), all);
+        assert_eq!(resets.load(Ordering::SeqCst), 2);
+    }
+}
+
+#[test]
+fn two_that_drive_one_projection_cannot_count_an_event_twice() {
+    for (store, _kept) in stores() {
+        let one = ProjectionManager::new(&*store).register(Custom::balances()).unwrap();
+        let other = ProjectionManager::new(&*store).register(Custom::balances()).unwrap();
+        one.start().unwrap();
+        other.start().unwrap();
+        let last = pay_all(&*store, "account-1", 1..=199);
+        let outcomes = [&one, &other].map(|manager| manager.wait_for("balances", last, SOON));
+        assert!(outcomes.iter().any(Result::is_ok), "one of them goes on");
+        for refused in outcomes.into_iter().filter_map(Result::err) {
+            let ProjectionError::Failed { failure, .. } = refused else { panic!("{refused}") };
+            assert!(matches!(failure.cause.downcast_ref(), Some(Error::CheckpointMoved { .. })));
+        }
+        assert_eq!(balances(&*store), fold(&*store));
+    }
+}
+
+/// As after a restore of the log from an older copy: the events it would meet next are not those it thinks.
+#[test]
+fn a_checkpoint_beyond_the_end_of_the_log_is_told_and_not_waited_upon() {
+    let (views, longer, shorter) = (MemoryStore::new(), MemoryStore::new(), MemoryStore::new());
+    let last = pay_all(&longer, "account-1", 1..=3);
+    let first = pay(&shorter, "account-1", 1);
+    let follow = |log: &MemoryStore| {
+        let manager = ProjectionManager::over(log, &views).register(Custom::balances()).unwrap();
+        manager.start().unwrap();
+        manager
+    };
+    let projections = follow(&longer);
+    projections.wait_for("balances", last, SOON).unwrap();
+    drop(projections);
+    let before = all_views(&views);
+    let projections = follow(&shorter);
+    let projection = projections.projection("balances").unwrap();
+    wait_until(projection, ProjectionState::Failed);
+    let failure = projection.status().unwrap().failure.unwrap();
+    assert!(failure.to_string().contains("position 3, but the log ends at 1"), "{failure}");
+    assert_eq!(all_views(&views), before);
+    // The way out that it names.
+    projection.rebuild().unwrap();
+    projection.wait_for_rebuild(SOON, |_| {}).unwrap();
+    projection.wait_for(first, SOON).unwrap();
+    assert_eq!(balances(&views)["account-1"], 1);
+}
+
+#[test]
+fn a_closed_store_stops_its_projections() {
+    let store = MemoryStore::new();
+    let projections = ProjectionManager::new(&store).register(Custom::balances()).unwrap();
+    projections.start().unwrap();
+    projections.wait_for("balances", pay(&store, "account-1", 1), SOON).unwrap();
+    store.close();
+    let waited = projections.wait_for("balances", Position::new(2).unwrap(), SOON).unwrap_err();
+    assert!(matches!(waited, ProjectionError::NotRunning { .. }), "{waited}");
+    assert!(matches!(projections.status("balances"), Err(ProjectionError::Store(Error::Closed))));
+}

@@ -1,0 +1,379 @@
+//! Events as values: whatever a serde enum holds comes back as it was, through any codec and any store, and what cannot
+//! be read says which event it is and why.
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use annals::prelude::*;
+use annals::{Bincode, Codec, ContentType, Decoder, Undecodable, domain_events};
+use proptest::prelude::*;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::support::{place, quick};
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Address {
+    street: String,
+    number: Option<u16>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+enum Why {
+    Said(String),
+    Unsaid,
+}
+
+/// A number that is written as text.
+mod as_text {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes fields by reference")]
+    pub(super) fn serialize<S: Serializer>(number: &u64, out: S) -> Result<S::Ok, S::Error> {
+        out.serialize_str(&number.to_string())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
+        String::deserialize(from)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// Every form that a variant can have, with what serde allows on its fields.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+enum Everything {
+    Named {
+        amount: i64,
+        #[serde(default)]
+        note: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<String>,
+        #[serde(with = "as_text")]
+        number: u64,
+        #[serde(rename = "why")]
+        reason: Why,
+        #[serde(skip)]
+        cached: (),
+    },
+    Wrapping(Address),
+    Maybe(Option<u8>),
+    Several(i32, String, Why),
+    Nothing,
+    NoFields {},
+    Flat {
+        id: u32,
+        #[serde(flatten)]
+        rest: BTreeMap<String, String>,
+    },
+}
+
+domain_events! { Everything {
+    Named => "Named" version 7,
+    Wrapping => "Wrapping",
+    Maybe => "Maybe",
+    Several => "Several",
+    Nothing => "Nothing",
+    NoFields => "NoFields",
+    Flat => "Flat",
+} }
+
+/// The same without what only formats with names can do, and of a generic type.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+enum Dense<T> {
+    Named { amount: T, why: Why, number: u64 },
+    Wrapping(Address),
+    Maybe(Option<u8>),
+    Several(T, String, Why),
+    Nothing,
+}
+type DenseEvent = Dense<i64>;
+
+domain_events! { codec Bincode; DenseEvent {
+    Named => "Named",
+    Wrapping => "Wrapping",
+    Maybe => "Maybe",
+    Several => "Several",
+    Nothing => "Nothing",
+} }
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Single {
+    lines: Vec<String>,
+}
+domain_events! { Single => "Single" version 3 }
+
+fn why() -> impl Strategy<Value = Why> {
+    prop_oneof![any::<String>().prop_map(Why::Said), Just(Why::Unsaid)]
+}
+
+fn address() -> impl Strategy<Value = Address> {
+    any::<(String, Option<u16>)>().prop_map(|(street, number)| Address { street, number })
+}
+
+fn everything() -> impl Strategy<Value = Everything> {
+    let named = any::<(i64, String, Option<String>, u64)>();
+    prop_oneof![
+        (named, why()).prop_map(|((amount, note, by, number), reason)| Everything::Named {
+            amount,
+            note,
+            by,
+            number,
+            reason,
+            cached: (),
+        }),
+        address().prop_map(Everything::Wrapping),
+        any::<Option<u8>>().prop_map(Everything::Maybe),
+        (any::<(i32, String)>(), why()).prop_map(|((a, b), c)| Everything::Several(a, b, c)),
+        Just(Everything::Nothing),
+        Just(Everything::NoFields {}),
+        // A name of `rest` must not be that of a field beside it.
+        (any::<u32>(), prop::collection::btree_map("[A-Z]{1,3}", any::<String>(), 0..3))
+            .prop_map(|(id, rest)| Everything::Flat { id, rest }),
+    ]
+}
+
+fn dense() -> impl Strategy<Value = DenseEvent> {
+    prop_oneof![
+        (any::<(i64, u64)>(), why()).prop_map(|((amount, number), why)| Dense::Named {
+            amount,
+            why,
+            number
+        }),
+        address().prop_map(Dense::Wrapping),
+        any::<Option<u8>>().prop_map(Dense::Maybe),
+        (any::<(i64, String)>(), why()).prop_map(|((a, b), c)| Dense::Several(a, b, c)),
+        Just(Dense::Nothing),
+    ]
+}
+
+/// What comes back of values that are encoded, appended, read and decoded.
+fn through<E: DomainEvent>(store: &dyn EventStore, stream: &str, values: &[E]) -> Vec<E> {
+    let events: Vec<_> = values.iter().map(|value| value.encode().unwrap()).collect();
+    store.append(stream, ExpectedVersion::NoStream, events).unwrap();
+    let events = Decoder::<E>::new().iter(store.read_stream(stream).iter());
+    events.map(|event| event.unwrap().event).collect()
+}
+
+#[test]
+fn every_value_comes_back_from_every_store_in_every_codec() {
+    let (_directory, path) = place();
+    let stores: [Arc<dyn EventStore>; 2] =
+        [Arc::new(MemoryStore::new()), Arc::new(quick().open(path).unwrap())];
+    let cases = Cell::new(0);
+    let values = (
+        prop::collection::vec(everything(), 1..5),
+        prop::collection::vec(dense(), 1..5),
+        prop::collection::vec(any::<Vec<String>>().prop_map(|lines| Single { lines }), 1..3),
+    );
+    let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(128) };
+    let run = proptest::test_runner::TestRunner::new(config).run(
+        &values,
+        |(everything, dense, single)| {
+            let case = cases.replace(cases.get() + 1);
+            for store in &stores {
+                let names = ["json", "dense", "single"].map(|name| format!("{name}-{case}"));
+                prop_assert_eq!(&through(store, &names[0], &everything), &everything);
+                prop_assert_eq!(&through(store, &names[1], &dense), &dense);
+                prop_assert_eq!(&through(store, &names[2], &single), &single);
+            }
+            Ok(())
+        },
+    );
+    run.unwrap();
+}
+
+#[test]
+fn a_payload_holds_the_fields_alone_and_stays_what_it_is() {
+    let by = Some("Ada".to_owned());
+    let named = |by| Everything::Named {
+        amount: -7,
+        note: String::new(),
+        by,
+        number: 9,
+        reason: Why::Said("so".into()),
+        cached: (),
+    };
+    let home = Address { street: "Elm".into(), number: None };
+    let rest = [("a".to_owned(), "b".to_owned())].into_iter().collect();
+    let expected = [
+        (named(None), r#"{"amount":-7,"note":"","number":"9","why":{"Said":"so"}}"#),
+        (named(by), r#"{"amount":-7,"note":"","by":"Ada","number":"9","why":{"Said":"so"}}"#),
+        (Everything::Wrapping(home), r#"{"street":"Elm","number":null}"#),
+        (Everything::Maybe(None), "null"),
+        (Everything::Several(1, "x".into(), Why::Unsaid), r#"[1,"x","Unsaid"]"#),
+        (Everything::Nothing, "{}"),
+        (Everything::NoFields {}, "{}"),
+        (Everything::Flat { id: 1, rest }, r#"{"id":1,"a":"b"}"#),
+    ];
+    for (value, payload) in expected {
+        let event = value.encode().unwrap();
+        assert_eq!(std::str::from_utf8(event.payload()).unwrap(), payload);
+        assert_eq!(event.content_type(), &ContentType::JSON);
+    }
+    let named = Dense::Named { amount: -1, why: Why::Unsaid, number: 300 }.encode().unwrap();
+    // Zigzag, the number of the inner variant, and 300 behind the mark of two bytes: no name, no variant of its own.
+    assert_eq!(named.payload(), [1, 1, 251, 44, 1]);
+    assert!(DenseEvent::Nothing.encode().unwrap().payload().is_empty());
+}
+
+/// The value of one event that was written by other code.
+fn decoded<E: DomainEvent>(event: NewEvent) -> annals::Result<E> {
+    let store = MemoryStore::new();
+    store.append("thing-1", ExpectedVersion::Any, [NewEvent::bytes("First", "")?, event])?;
+    let recorded = store.read_log().last()?.unwrap();
+    Ok(Decoder::<E>::new().decode(recorded)?.remove(0).event)
+}
+
+fn stored(event_type: &str, payload: &Value) -> NewEvent {
+    NewEvent::json(event_type, payload).unwrap()
+}
+
+#[test]
+fn a_variant_may_gain_fields_with_a_default_and_lose_fields() {
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    enum Later {
+        Nothing {
+            #[serde(default)]
+            reason: String,
+        },
+        Maybe,
+    }
+    domain_events! { Later { Nothing => "Nothing", Maybe => "Wrapping" } }
+
+    let nothing = decoded::<Later>(Everything::Nothing.encode().unwrap()).unwrap();
+    assert_eq!(nothing, Later::Nothing { reason: String::new() });
+    let home = Address { street: "Elm".into(), number: Some(1) };
+    assert_eq!(
+        decoded::<Later>(Everything::Wrapping(home).encode().unwrap()).unwrap(),
+        Later::Maybe
+    );
+    for empty in [json!(null), json!({}), json!([]), json!({ "more": [1, { "a": 2 }] })] {
+        assert_eq!(decoded::<Everything>(stored("Nothing", &empty)).unwrap(), Everything::Nothing);
+    }
+}
+
+#[test]
+fn events_in_several_codecs_lie_in_one_stream_and_are_read_as_what_they_are() {
+    /// As today's code has it, which went from JSON to bincode.
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Moved(Address);
+    domain_events! { codec Bincode; Moved => "Wrapping" }
+
+    let home = |number| Address { street: "Elm".into(), number: Some(number) };
+    let store = MemoryStore::new();
+    let events =
+        [Everything::Wrapping(home(1)).encode().unwrap(), Moved(home(2)).encode().unwrap()];
+    store.append("person-1", ExpectedVersion::Any, events).unwrap();
+    let moved = Decoder::<Moved>::new().iter(store.read_stream("person-1").iter());
+    let moved: Vec<_> = moved.map(|event| event.unwrap().event).collect();
+    assert_eq!(moved, [Moved(home(1)), Moved(home(2))]);
+    let everything = Decoder::<Everything>::new().iter(store.read_stream("person-1").iter());
+    let everything: Vec<_> = everything.map(|event| event.unwrap().event).collect();
+    assert_eq!(everything, [Everything::Wrapping(home(1)), Everything::Wrapping(home(2))]);
+}
+
+#[test]
+fn what_cannot_be_read_says_which_event_it_is_and_why() {
+    let bytes = |event_type: &str, payload: &[u8]| NewEvent::bytes(event_type, payload).unwrap();
+    let named = json!({ "amount": 1, "number": "1", "why": "Unsaid" });
+    let cases = [
+        (stored("Unheard", &json!(1)), "the code knows no event of this type"),
+        (stored("Named", &named), "reads schema version 7 of it: an upcaster is missing"),
+        (stored("Named", &named).with_schema_version(8), "7 of it: it was written by later code"),
+        (stored("Wrapping", &json!({})), "its payload does not decode: missing field `street`"),
+        (stored("Several", &json!([1, "x", "Unsaid", 4])), "its payload does not decode: trailing"),
+        (stored("Nothing", &json!("text")), "its payload does not decode: invalid type: string"),
+        (bytes("Nothing", b"{").with_content_type(ContentType::JSON), "does not decode: EOF"),
+        (bytes("Nothing", &[0]).with_content_type(ContentType::BINCODE), "1 bytes are left over"),
+        (bytes("Nothing", b"{}"), "no codec for the content type application/octet-stream"),
+    ];
+    for (event, why) in cases {
+        let (id, event_type) = (event.id(), event.event_type().clone());
+        let error = decoded::<Everything>(event).unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains(why), "{text}");
+        assert!(
+            text.starts_with(&format!("event {id} at position 2 of stream thing-1, {event_type}"))
+        );
+        let Error::Unreadable { position, cause, .. } = error else { panic!("{error:?}") };
+        assert_eq!(position.get(), 2);
+        assert!(cause.downcast_ref::<Undecodable>().is_some());
+    }
+}
+
+#[test]
+fn an_enum_that_serde_tells_by_another_tag_is_refused_with_what_to_do() {
+    #[derive(Debug, Serialize, Deserialize)]
+    enum Renamed {
+        #[serde(rename = "made")]
+        Made {},
+    }
+    domain_events! { Renamed { Made => "Made" } }
+    #[derive(Debug, Serialize, Deserialize)]
+    #[serde(tag = "type")]
+    enum Tagged {
+        Made {},
+    }
+    domain_events! { Tagged { Made => "Made" } }
+    #[derive(Debug, Serialize, Deserialize)]
+    #[serde(tag = "type", content = "data")]
+    enum Adjacent {
+        Made {},
+    }
+    domain_events! { Adjacent { Made => "Made" } }
+    #[derive(Debug, Serialize, Deserialize)]
+    #[serde(untagged)]
+    enum Untagged {
+        Made { a: u8 },
+    }
+    domain_events! { Untagged { Made => "Made" } }
+
+    fn assert_refused<E: DomainEvent>(value: &E, advice: &str) {
+        let encoding = value.encode().unwrap_err().to_string();
+        assert!(
+            encoding.starts_with("payload of Made: ") && encoding.contains(advice),
+            "{encoding}"
+        );
+        let decoding = decoded::<E>(stored("Made", &json!({ "a": 1 }))).err().unwrap().to_string();
+        assert!(decoding.contains(advice), "{decoding}");
+    }
+    assert_refused(&Renamed::Made {}, "take `rename` or `rename_all` away from the variants");
+    let attributes =
+        "as an enum in its default form: take the attributes `tag`, `content`, `untagged`";
+    assert_refused(&Tagged::Made {}, attributes);
+    assert_refused(&Adjacent::Made {}, attributes);
+    assert_refused(&Untagged::Made { a: 1 }, attributes);
+}
+
+#[test]
+fn a_codec_of_the_application_is_used_for_its_content_type() {
+    /// JSON with the bytes of each character turned round.
+    struct Turned;
+
+    impl Codec for Turned {
+        fn content_type() -> ContentType {
+            ContentType::new("application/x-turned").unwrap()
+        }
+        fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, annals::Cause> {
+            let bytes = serde_json::to_vec(value).map_err(annals::Cause::new)?;
+            Ok(bytes.into_iter().map(|byte| !byte).collect())
+        }
+        fn decode<T: DeserializeOwned>(payload: &[u8]) -> Result<T, annals::Cause> {
+            let bytes: Vec<_> = payload.iter().map(|byte| !byte).collect();
+            serde_json::from_slice(&bytes).map_err(annals::Cause::new)
+        }
+    }
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    enum Secret {
+        Told { to: String },
+        Kept,
+    }
+    domain_events! { codec Turned; Secret { Told => "Told", Kept => "Kept" } }
+
+    let told = Secret::Told { to: "Ada".into() };
+    assert_eq!(told.encode().unwrap().content_type().as_str(), "application/x-turned");
+    assert_eq!(decoded::<Secret>(told.encode().unwrap()).unwrap(), told);
+    assert_eq!(decoded::<Secret>(Secret::Kept.encode().unwrap()).unwrap(), Secret::Kept);
+    assert_eq!(decoded::<Secret>(stored("Told", &json!({ "to": "Ada" }))).unwrap(), told);
+}
