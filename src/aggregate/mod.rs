@@ -5,6 +5,7 @@ mod root;
 mod snapshots;
 mod cache;
 mod execute;
+mod turns;
 mod repository;
 mod load;
 mod check;

@@ -2,13 +2,13 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::thread;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::cache::Cache;
 use super::snapshots::Snapshots;
+use super::turns::Turn;
 use super::{Aggregate, ExecuteError, Executed, Root, SnapshotPolicy, SnapshotStats, check_names};
 use crate::codec::{Codec, Json};
 use crate::error::{Error, Result};
@@ -105,8 +105,11 @@ impl<A: Aggregate> Repository<A> {
         self
     }
 
-    /// How often a command is decided again because others were faster; 10 by default. Many threads that work on one
-    /// aggregate need more.
+    /// How often a command is decided again because others were faster; 10 by default.
+    ///
+    /// Threads of this process that work on one aggregate need no more, however many they are: once one of them met a
+    /// conflict, [`Repository::execute`] has them take turns. What does need more is an aggregate whose stream others
+    /// append to without pause and without a repository.
     pub fn retries(mut self, retries: u32) -> Self {
         self.retries = retries;
         self
@@ -136,11 +139,14 @@ impl<A: Aggregate> Repository<A> {
     /// An aggregate to which nothing has happened yet decides in its default state.
     ///
     /// # Errors
-    /// [`ExecuteError::Rejected`]: the aggregate refuses. [`ExecuteError::Store`]: an error of loading, or of
-    /// [`EventStore::submit`]. Nothing has happened, but after [`Error::Indeterminate`] it may have.
+    /// [`ExecuteError::Rejected`]: the aggregate refuses. [`ExecuteError::Conflict`]: others were faster each time.
+    /// [`ExecuteError::Store`]: an error of loading, or of [`EventStore::submit`]. Nothing has happened, but after
+    /// [`Error::Indeterminate`] it may have.
     ///
     /// # Cost
-    /// That of [`Repository::load`], and where something happens, one append: it blocks until acknowledged.
+    /// That of [`Repository::load`], and where something happens, one append: it blocks until acknowledged. While
+    /// callers of this process meet conflicts over one stream, all of them wait there for their turn, each at most a
+    /// second a try.
     pub fn execute(
         &self,
         id: impl fmt::Display,
@@ -161,6 +167,7 @@ impl<A: Aggregate> Repository<A> {
         mut with: impl FnMut(NewEvent) -> NewEvent,
     ) -> Result<Executed<A>, ExecuteError<A::Error>> {
         let stream = self.stream_id(id)?;
+        let mut turn = Turn::behind_others(&stream);
         let mut retries = 0;
         loop {
             let mut root = self.newest(&stream)?;
@@ -172,7 +179,10 @@ impl<A: Aggregate> Repository<A> {
                 }
                 Err(error) if error.is_conflict() && retries < self.retries => {
                     retries += 1;
-                    thread::yield_now();
+                    turn = turn.or_else(|| Turn::wait(&stream));
+                }
+                Err(cause) if cause.is_conflict() => {
+                    return Err(ExecuteError::Conflict { stream: root.stream, retries, cause });
                 }
                 Err(error) => return Err(error.into()),
             }

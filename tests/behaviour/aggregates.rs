@@ -1,6 +1,7 @@
 //! Aggregates through a repository: what is decided, stored, and loaded again.
 
 use std::thread;
+use std::time::Duration;
 
 use annals::prelude::*;
 use annals::testing::{FixedClock, SequentialIds};
@@ -160,6 +161,51 @@ fn no_update_is_lost_however_many_threads_work_on_one_aggregate() {
     }
 }
 
+/// Nothing is to be set for that: who met a conflict is waited for.
+#[test]
+fn many_threads_on_one_aggregate_all_succeed_with_the_retries_that_are_the_default() {
+    for kept in Kept::both() {
+        accounts(&kept.events).execute("1", &create()).unwrap();
+        thread::scope(|scope| {
+            for _ in 0..8 {
+                // Each has a repository of its own: they need not know of each other.
+                let own = accounts(&kept.events).cache(2);
+                // Time to decide, in which others decide too.
+                let slowly = |event| {
+                    thread::sleep(Duration::from_micros(50));
+                    event
+                };
+                scope.spawn(move || {
+                    for _ in 0..200 {
+                        own.execute_with("1", &deposit(1), slowly).unwrap();
+                    }
+                });
+            }
+        });
+        assert_eq!(accounts(&kept.events).load("1").unwrap().state().balance, 1_600);
+    }
+}
+
+/// Who waits for each other through what they do while they decide gets on all the same.
+#[test]
+fn a_turn_that_does_not_come_is_not_waited_for() {
+    let store = MemoryStore::new();
+    let accounts = accounts(&store);
+    accounts.execute("1", &create()).unwrap();
+    let mut tries = 0;
+    let done = accounts.execute_with("1", &deposit(1), |event| {
+        tries += 1;
+        if tries <= 2 {
+            // This thread, which has its turn the second time, and another one that cannot have it meanwhile.
+            accounts.execute("1", &deposit(10)).unwrap();
+            let other = || accounts.execute("1", &deposit(100)).unwrap();
+            thread::scope(|scope| drop(scope.spawn(other).join().unwrap()));
+        }
+        event
+    });
+    assert_eq!((done.unwrap().state().balance, tries), (221, 3));
+}
+
 #[test]
 fn conflicts_are_retried_no_more_often_than_said() {
     let store = MemoryStore::new();
@@ -177,6 +223,11 @@ fn conflicts_are_retried_no_more_often_than_said() {
         .unwrap_err();
     assert!(error.is_conflict() && !error.is_rejected());
     assert_eq!(tries, 4);
+    let text = error.to_string();
+    assert!(text.starts_with("stream account-1: others were faster"), "{text}");
+    assert!(text.contains("each of 3 retries: raise the retries of the repository"), "{text}");
+    let cause = std::error::Error::source(&error).unwrap();
+    assert!(cause.to_string().contains("expected version 4, but it is at version 5"), "{cause}");
     assert_eq!(accounts.load("1").unwrap().state().balance, 400);
 
     // What is decided again rests on the new state.
@@ -221,7 +272,7 @@ fn the_past_is_loaded_as_it_was() {
         let id = accounts.snapshot_stats().written + u64::from(store.head().unwrap().is_some());
         let begin = clock.now();
         for amount in 0..9 {
-            clock.advance(std::time::Duration::from_micros(10));
+            clock.advance(Duration::from_micros(10));
             let command = if amount == 0 { create() } else { deposit(amount) };
             accounts.execute(id, &command).unwrap();
         }
