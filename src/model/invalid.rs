@@ -61,7 +61,7 @@ pub enum InvalidArgument {
     #[error("a version counts within a stream: name the stream, or begin after a position")]
     VersionWithoutStream,
     /// A time lies outside the years that RFC 3339 can write.
-    #[error("recorded-at of {micros} µs since 1970 lies outside the years 0 to 9999")]
+    #[error("recorded-at of {micros} µs since 1970 lies outside the years 0 to 9999 of UTC")]
     RecordedAtOutOfRange {
         /// The time, in microseconds since 1970.
         micros: i64,

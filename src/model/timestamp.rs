@@ -4,9 +4,18 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
+use jiff::civil::{DateTime, datetime};
+use jiff::fmt::temporal::Pieces;
+use jiff::{SignedDuration, Timestamp as Instant};
+
 use super::InvalidArgument;
 
-/// A moment in UTC, in whole microseconds since 1970. Written and read as RFC 3339.
+/// 1970 without a time zone, as which UTC is written.
+const EPOCH: DateTime = datetime(1970, 1, 1, 0, 0, 0, 0);
+
+/// A moment in UTC, in whole microseconds since 1970. Written and read as RFC 3339, which has the years 0 to 9999 of
+/// UTC, from `0000-01-01T00:00:00Z` to `9999-12-31T23:59:59.999999Z`. Only these can be recorded; others can be asked
+/// for, and are written as a number of microseconds, which is not read again.
 ///
 /// ```
 /// use annals::Timestamp;
@@ -31,19 +40,22 @@ impl Timestamp {
 
     /// Reads a time as [`FromStr`] does, and says whether digits beyond the microsecond were cut off.
     pub(crate) fn parse(text: &str) -> Result<(Self, bool), InvalidArgument> {
-        let time: jiff::Timestamp = text.parse().map_err(|_| InvalidArgument::Unreadable {
-            what: "a time in the form of RFC 3339, such as 2011-10-01T00:38:44.546+02:00",
+        let nanos = text.parse().map(Instant::as_nanosecond).ok().or_else(|| last_days(text));
+        let time = nanos.and_then(|nanos| {
+            let time = Self(nanos.div_euclid(1000).try_into().ok()?);
+            Some((time, nanos.rem_euclid(1000) != 0))
+        });
+        time.filter(|(time, _)| time.is_recordable()).ok_or_else(|| InvalidArgument::Unreadable {
+            what: "a time in the form of RFC 3339, in the years 0 to 9999 of UTC, \
+                   such as 2011-10-01T00:38:44.546+02:00",
             text: text.to_owned(),
-        })?;
-        let nanos = time.as_nanosecond();
-        let micros = nanos.div_euclid(1000).try_into().unwrap_or(i64::MAX);
-        Ok((Self(micros), nanos.rem_euclid(1000) != 0))
+        })
     }
 
     /// The first moment that is recorded: the beginning of the year 0.
     pub(crate) const RECORDED_MIN: Self = Self(-62_167_219_200_000_000);
-    /// The last moment that is recorded: the last full day of the year 9999 that there is in every time zone.
-    pub(crate) const RECORDED_MAX: Self = Self(253_402_127_999_999_999);
+    /// The last moment that is recorded: the end of the year 9999.
+    pub(crate) const RECORDED_MAX: Self = Self(253_402_300_799_999_999);
 
     /// Whether it can be recorded: RFC 3339 writes the years 0 to 9999, so that such a time is read again.
     pub(crate) fn is_recordable(self) -> bool {
@@ -54,6 +66,17 @@ impl Timestamp {
     pub fn since(self, earlier: Self) -> Option<Duration> {
         u64::try_from(self.0.checked_sub(earlier.0)?).ok().map(Duration::from_micros)
     }
+}
+
+/// Nanoseconds since 1970 of a moment behind the last that is one in every time zone, where the date library's instants
+/// end. Its dates go on to the end of the year.
+fn last_days(text: &str) -> Option<i128> {
+    let pieces = Pieces::parse(text).ok()?;
+    let local = pieces.date().to_datetime(pieces.time()?);
+    let ahead = i128::from(pieces.to_numeric_offset()?.seconds()) * 1_000_000_000;
+    let nanos = local.duration_since(EPOCH).as_nanos() - ahead;
+    // What lies before was refused for another reason.
+    (nanos > Instant::MAX.as_nanosecond()).then_some(nanos)
 }
 
 /// Rounded down to whole microseconds; a moment beyond the range of [`Timestamp`] becomes its nearest end.
@@ -71,9 +94,13 @@ impl From<SystemTime> for Timestamp {
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match jiff::Timestamp::from_microsecond(self.0) {
-            Ok(time) => time.fmt(out),
-            Err(_) => write!(out, "{} µs since 1970", self.0),
+        let date = EPOCH.checked_add(SignedDuration::from_micros(self.0));
+        match date.ok().filter(|_| self.is_recordable()) {
+            Some(date) => {
+                date.fmt(out)?;
+                out.write_str("Z")
+            }
+            None => write!(out, "{} µs since 1970", self.0),
         }
     }
 }
@@ -81,7 +108,8 @@ impl fmt::Display for Timestamp {
 impl FromStr for Timestamp {
     type Err = InvalidArgument;
 
-    /// Reads RFC 3339, such as `2011-10-01T00:38:44.546+02:00`. Digits beyond the microsecond are cut off.
+    /// Reads RFC 3339 in the years 0 to 9999 of UTC, such as `2011-10-01T00:38:44.546+02:00`. Digits beyond the
+    /// microsecond are cut off.
     fn from_str(text: &str) -> Result<Self, InvalidArgument> {
         Self::parse(text).map(|(time, _)| time)
     }
@@ -103,11 +131,43 @@ mod tests {
     fn what_is_written_is_read_again() {
         let ends = [Timestamp::RECORDED_MIN, Timestamp::RECORDED_MAX].map(Timestamp::as_micros);
         let texts = ends.map(|end| Timestamp(end).to_string());
-        assert_eq!(texts, ["0000-01-01T00:00:00Z", "9999-12-29T23:59:59.999999Z"]);
+        assert_eq!(texts, ["0000-01-01T00:00:00Z", "9999-12-31T23:59:59.999999Z"]);
         for micros in [ends[0], i64::from(i32::MIN), -1, 0, 1, 1_317_422_324_546_123, ends[1]] {
             let time = Timestamp(micros);
             assert!(time.is_recordable());
             assert_eq!(time.to_string().parse::<Timestamp>().unwrap(), time);
+        }
+    }
+
+    #[test]
+    fn the_last_days_are_read_in_every_offset_and_what_lies_beyond_is_refused_with_the_range() {
+        for text in [
+            "9999-12-30T22:00:01Z",
+            "9999-12-31T23:59:59Z",
+            "9999-12-31T23:59:59.999999Z",
+            "0000-01-01T00:00:00.000001Z",
+        ] {
+            assert_eq!(text.parse::<Timestamp>().unwrap().to_string(), text);
+        }
+        let late = "9999-12-31T23:59:59+14:00".parse::<Timestamp>().unwrap();
+        assert_eq!(late.to_string(), "9999-12-31T09:59:59Z");
+        assert!(Timestamp::parse("9999-12-31T23:59:59.9999999Z").unwrap().1);
+        for text in [
+            "9999-12-31T23:59:59-00:01",
+            "0000-01-01T00:00:00+00:01",
+            "-000001-01-01T00:00:00Z",
+            "10000-01-01T00:00:00Z",
+            "9999-12-31T23:59:59",
+            "9999-12-31",
+            "9999-12-32T00:00:00Z",
+        ] {
+            let refused = text.parse::<Timestamp>().unwrap_err().to_string();
+            assert!(refused.contains("in the years 0 to 9999 of UTC"), "{refused}");
+        }
+        for end in
+            [Timestamp::RECORDED_MIN.0 - 1, Timestamp::RECORDED_MAX.0 + 1, i64::MIN, i64::MAX]
+        {
+            assert_eq!(Timestamp(end).to_string(), format!("{end} µs since 1970"));
         }
     }
 }
