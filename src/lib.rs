@@ -124,7 +124,7 @@ pub use projection::{
     ReadView, RebuildStatus, SkippedEvent, Target, View, ViewEntries, ViewKey, ViewStoreExt,
     ViewWriter,
 };
-pub use snapshot_store::{Snapshot, SnapshotStore};
+pub use snapshot_store::{PassedOver, Snapshot, SnapshotStore};
 pub use store::{Store, StoreInfo};
 pub use subscription::{CancelHandle, Delivery, Following, Subscribe, Subscription};
 pub use upcast::{
@@ -140,9 +140,11 @@ pub mod prelude {
     pub use std::ops::ControlFlow;
 
     pub use crate::{
-        Append, Appended, Delivery, DomainEvent, Durability, Error, EventId, EventRef, EventStore,
-        EventStoreExt, EventType, ExpectedVersion, Filter, MemoryStore, Metadata, NewEvent,
-        Position, RecordedEvent, Store, StreamId, Timestamp, Version, ViewStoreExt,
+        Aggregate, Append, Appended, Delivery, DomainEvent, Durability, Error, EventId, EventRef,
+        EventStore, EventStoreExt, EventType, ExecuteError, Executed, ExpectedVersion, Filter,
+        HandlerError, MemoryStore, Metadata, NewEvent, Position, Projection, ProjectionManager,
+        Recorded, RecordedEvent, Repository, SnapshotPolicy, Store, StreamId, Target, Timestamp,
+        Upcasters, Version, View, ViewKey, ViewStoreExt, ViewWriter, domain_events,
     };
 }
 

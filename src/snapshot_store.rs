@@ -6,7 +6,7 @@
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::limits::{SNAPSHOT_KIND_LEN_MAX, SNAPSHOT_STATE_LEN_MAX, check_name};
 use crate::model::{EventId, LimitExceeded, StreamId, Timestamp, Version};
 
@@ -47,10 +47,13 @@ pub(crate) fn check_kind(kind: &str) -> Result<()> {
     Ok(check_name("snapshot kind", kind, SNAPSHOT_KIND_LEN_MAX)?)
 }
 
+/// Is told of a damaged snapshot that is passed over: its version, where that can be told, and what is wrong with it.
+pub type PassedOver<'f> = dyn FnMut(Option<Version>, Error) + 'f;
+
 /// A store of snapshots. Implemented by [`Store`](crate::Store) and [`MemoryStore`](crate::MemoryStore), and for
 /// references and `Arc`s of stores.
 ///
-/// Every method fails with [`Error::Closed`](crate::Error::Closed) once the store is closed.
+/// Every method fails with [`Error::Closed`] once the store is closed.
 pub trait SnapshotStore: Send + Sync {
     /// Keeps a snapshot, in place of one of the same version, and of its kind and stream the `keep` newest versions.
     ///
@@ -71,6 +74,22 @@ pub trait SnapshotStore: Send + Sync {
         stream: &StreamId,
         up_to: Version,
     ) -> Result<Option<Snapshot>>;
+
+    /// Does as [`SnapshotStore::load_snapshot`], and tells `damaged` of each that is passed over: its version, where
+    /// that can be told, and what is wrong. A store whose snapshots cannot be damaged need not implement it.
+    ///
+    /// # Errors
+    /// Those of [`SnapshotStore::load_snapshot`].
+    fn load_snapshot_noting(
+        &self,
+        kind: &str,
+        stream: &StreamId,
+        up_to: Version,
+        damaged: &mut PassedOver<'_>,
+    ) -> Result<Option<Snapshot>> {
+        let _ = damaged;
+        self.load_snapshot(kind, stream, up_to)
+    }
 
     /// Forgets all snapshots of this kind and stream.
     ///
@@ -103,6 +122,17 @@ macro_rules! forward_snapshot_store {
             ) -> $crate::error::Result<Option<$crate::snapshot_store::Snapshot>> {
                 let $this = self;
                 $target.load_snapshot(kind, stream, up_to)
+            }
+
+            fn load_snapshot_noting(
+                &self,
+                kind: &str,
+                stream: &$crate::model::StreamId,
+                up_to: $crate::model::Version,
+                damaged: &mut $crate::snapshot_store::PassedOver<'_>,
+            ) -> $crate::error::Result<Option<$crate::snapshot_store::Snapshot>> {
+                let $this = self;
+                $target.load_snapshot_noting(kind, stream, up_to, damaged)
             }
 
             fn delete_snapshots(

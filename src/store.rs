@@ -29,7 +29,9 @@ use crate::model::{Limits, Position, StreamId, Timestamp, Version};
 use crate::options::{Clock, Durability, StoreOptions, now};
 use crate::read::{Reader, beside};
 use crate::recovery::{self, LogEnd};
-use crate::snapshot_store::{Snapshot, SnapshotStore, check_kind, forward_snapshot_store};
+use crate::snapshot_store::{
+    PassedOver, Snapshot, SnapshotStore, check_kind, forward_snapshot_store,
+};
 use crate::storage::{Claim, Disk, Storage};
 use crate::view_store::{
     Checkpoint, ViewCommit, ViewPage, ViewScan, ViewStore, check_view_name, forward_view_store,
@@ -389,6 +391,10 @@ impl EventStore for Engine {
         self.head.wake();
     }
 
+    fn now(&self) -> Timestamp {
+        now(&self.clock)
+    }
+
     fn handle(&self) -> Arc<dyn EventStore> {
         self.shared()
     }
@@ -406,8 +412,24 @@ impl SnapshotStore for Engine {
         stream: &StreamId,
         up_to: Version,
     ) -> Result<Option<Snapshot>> {
+        self.load_snapshot_noting(kind, stream, up_to, &mut |_, _| {})
+    }
+
+    fn load_snapshot_noting(
+        &self,
+        kind: &str,
+        stream: &StreamId,
+        up_to: Version,
+        damaged: &mut PassedOver<'_>,
+    ) -> Result<Option<Snapshot>> {
         check_kind(kind)?;
-        self.read(|disk| beside::load_snapshot(disk, kind, stream, up_to))
+        let range = (kind, stream, up_to);
+        let (newest, passed_over) = self.read(|disk| beside::load_snapshot(disk, range))?;
+        // While nothing is held of the engine: who is told may call it again.
+        for (version, error) in passed_over {
+            damaged(version, error);
+        }
+        Ok(newest)
     }
 
     fn delete_snapshots(&self, kind: &str, stream: &StreamId) -> Result<()> {

@@ -1,6 +1,6 @@
 //! The account: its events, its commands, its rules.
 
-use annals::{Aggregate, domain_events};
+use annals::prelude::*;
 use serde::{Deserialize, Serialize};
 
 /// What has happened to an account. Amounts are in cents.

@@ -17,7 +17,6 @@ use std::time::Duration;
 use account::{Account, AccountCommand, AccountError};
 use annals::prelude::*;
 use annals::testing::FixedClock;
-use annals::{ExecuteError, ProjectionManager, Repository, SnapshotPolicy};
 use read_models::{AccountBalances, TransactionHistory, statement};
 
 /// A bank that is open for business.

@@ -1,6 +1,7 @@
 //! How events of earlier years read today. What is stored is never changed.
 
-use annals::{UpcastError, Upcasters};
+use annals::UpcastError;
+use annals::prelude::*;
 use serde::Deserialize;
 use serde_json::json;
 

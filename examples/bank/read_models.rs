@@ -1,7 +1,6 @@
 //! What the bank wants to see at a glance: the balance of every account, and what happened on each of them.
 
 use annals::prelude::*;
-use annals::{HandlerError, Projection, Recorded, View, ViewKey, ViewWriter};
 use serde::{Deserialize, Serialize};
 
 use crate::account::AccountEvent;

@@ -57,6 +57,8 @@ impl<A: Aggregate + PartialEq> Repository<A> {
     /// Compares every snapshot of an aggregate with its history. For tests and after changes of the code: a snapshot
     /// that differs shows that [`SNAPSHOT_VERSION`](Aggregate::SNAPSHOT_VERSION) should have been raised.
     ///
+    /// A snapshot whose bytes are damaged is not among them: verify names it, and loading counts it as ignored.
+    ///
     /// Nothing is changed. To be rid of faulty snapshots, raise that version, or call
     /// [`delete_snapshots`](crate::SnapshotStore::delete_snapshots).
     ///

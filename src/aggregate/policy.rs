@@ -5,8 +5,9 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::event_store::EventStore;
 use crate::model::{Timestamp, Version};
-use crate::options::{Clock, now, system_clock};
+use crate::options::{Clock, now};
 
 /// When snapshots are taken, and how many are kept of each aggregate. Asked after each save.
 ///
@@ -22,7 +23,8 @@ use crate::options::{Clock, now, system_clock};
 pub struct SnapshotPolicy<A> {
     rule: Rule<A>,
     keep: NonZeroUsize,
-    clock: Clock,
+    /// That of the store, unless another is given.
+    clock: Option<Clock>,
 }
 
 enum Rule<A> {
@@ -72,7 +74,7 @@ impl<A> SnapshotPolicy<A> {
     }
 
     fn by(rule: Rule<A>) -> Self {
-        Self { rule, keep: NonZeroUsize::MIN, clock: system_clock() }
+        Self { rule, keep: NonZeroUsize::MIN, clock: None }
     }
 
     /// Keeps this many snapshots of each aggregate, the newest; 1 by default, 0 counts as 1. More of them make loading
@@ -82,9 +84,10 @@ impl<A> SnapshotPolicy<A> {
         self
     }
 
-    /// Takes the time from elsewhere: for tests, such as [`FixedClock`](crate::testing::FixedClock).
+    /// Takes the time from elsewhere than the [store of the events](EventStore::now): for tests, such as
+    /// [`FixedClock`](crate::testing::FixedClock).
     pub fn clock(mut self, clock: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
-        self.clock = Arc::new(clock);
+        self.clock = Some(Arc::new(clock));
         self
     }
 
@@ -92,8 +95,8 @@ impl<A> SnapshotPolicy<A> {
         self.keep
     }
 
-    pub(super) fn now(&self) -> Timestamp {
-        now(&self.clock)
+    pub(super) fn now(&self, events: &dyn EventStore) -> Timestamp {
+        self.clock.as_ref().map_or_else(|| events.now(), now)
     }
 
     pub(super) fn is_due(&self, state: &A, context: &SnapshotContext) -> bool {

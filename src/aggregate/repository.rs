@@ -133,6 +133,22 @@ impl<A: Aggregate> Repository<A> {
         Ok(StreamId::new(format!("{category}-{id}"))?)
     }
 
+    /// The id of the aggregate whose stream this is: what [`Repository::stream_id`] makes it of, such as for what is read
+    /// or followed by category. `None` for a stream of another category.
+    ///
+    /// ```
+    /// # use annals::prelude::*;
+    /// # fn example<Account: Aggregate>(accounts: &Repository<Account>) -> annals::Result<()> {
+    /// let stream = accounts.stream_id("a-7")?;
+    /// assert_eq!(accounts.id_of(&stream), Some("a-7"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn id_of<'s>(&self, stream: &'s StreamId) -> Option<&'s str> {
+        let id = stream.as_str().strip_prefix(A::CATEGORY)?.strip_prefix('-')?;
+        Some(id).filter(|id| !id.is_empty())
+    }
+
     /// Loads the aggregate, has it decide the command, and stores what happens. If others stored something in between,
     /// the command is decided again in the new state, up to [`Repository::retries`] times: no update is lost.
     ///
@@ -276,7 +292,7 @@ impl<A: Aggregate> Repository<A> {
         let appended = self.store.submit(append)?;
         let events = root.acknowledge(&appended);
         if let Some(snapshots) = &self.snapshots {
-            snapshots.take_if_due(root);
+            snapshots.take_if_due(root, &*self.store);
         }
         if let Some(cache) = &self.cache {
             cache.put(root);

@@ -7,6 +7,7 @@ use super::root::{Root, Standing};
 use super::{Aggregate, SnapshotContext, SnapshotPolicy};
 use crate::codec::Codec;
 use crate::error::{Cause, Result};
+use crate::event_store::EventStore;
 use crate::model::{ContentType, StreamId, Version};
 use crate::snapshot_store::{Snapshot, SnapshotStore};
 
@@ -50,8 +51,8 @@ pub enum SnapshotFault {
         "its state is not that of the history: raise SNAPSHOT_VERSION with every change of the state or of apply"
     )]
     Differs,
-    /// The store could not read it.
-    #[error("it could not be read: {cause}")]
+    /// The store could not read it, such as where it is damaged. Verify tells of damage too.
+    #[error("the store could not read it, so the history was read instead: {cause}")]
     Unloadable {
         /// What the store said.
         #[source]
@@ -94,7 +95,7 @@ pub struct SnapshotStats {
     pub last_failed: Option<FailedSnapshot>,
     /// How many loads began with one.
     pub used: u64,
-    /// How many were found, but of no use.
+    /// How many were found by loads, but of no use, those that are damaged among them.
     pub ignored: u64,
     /// The last of those.
     pub last_ignored: Option<IgnoredSnapshot>,
@@ -156,6 +157,21 @@ impl<A: Aggregate> Snapshots<A> {
         self.store.load_snapshot(A::SNAPSHOT_KIND, stream, up_to)
     }
 
+    /// Does as [`Snapshots::newest`], and notes what is damaged; the highest version of that into `ignored` too.
+    pub(super) fn newest_noting(
+        &self,
+        stream: &StreamId,
+        up_to: Version,
+        ignored: &mut Option<Version>,
+    ) -> Result<Option<Snapshot>> {
+        let mut note = |version, error| {
+            *ignored = (*ignored).max(version);
+            let cause = Cause::new(error);
+            self.note_ignored(stream, version, SnapshotFault::Unloadable { cause });
+        };
+        self.store.load_snapshot_noting(A::SNAPSHOT_KIND, stream, up_to, &mut note)
+    }
+
     /// The state of a snapshot, as far as it can be judged without the stream.
     pub(super) fn restore(&self, snapshot: &Snapshot) -> Result<A, SnapshotFault> {
         let (found, known) = (snapshot.schema_version, A::SNAPSHOT_VERSION);
@@ -188,7 +204,7 @@ impl<A: Aggregate> Snapshots<A> {
     /// Takes a snapshot of a stored state, if the policy wants one. Where that fails, the next save asks again.
     ///
     /// None is taken of a state from which events were skipped: it would hide them once the code can read them.
-    pub(super) fn take_if_due(&self, root: &mut Root<A>) {
+    pub(super) fn take_if_due(&self, root: &mut Root<A>, events: &dyn EventStore) {
         let (Standing { tip: Some(tip), snapshot: last, .. }, true) =
             (root.standing, root.skipped.is_empty())
         else {
@@ -199,7 +215,7 @@ impl<A: Aggregate> Snapshots<A> {
             version: tip.version,
             events_since: tip.version.get().saturating_sub(since),
             last_taken_at: last.map(|(_, taken_at)| taken_at),
-            now: self.policy.now(),
+            now: self.policy.now(events),
         };
         if !self.policy.is_due(&root.state, &context) {
             return;

@@ -21,7 +21,8 @@ pub(crate) use read::position_at;
 pub use read::{Events, Place, Read, ReadLog, ReadStream, StreamInfos, Streams};
 
 use crate::error::Result;
-use crate::model::{EventRef, Position, StreamId, Version};
+use crate::model::{EventRef, Position, StreamId, Timestamp, Version};
+use crate::options::{now, system_clock};
 
 pub(crate) use append::Run;
 
@@ -90,6 +91,12 @@ pub trait EventStore: Send + Sync {
     /// Makes every waiting caller look again at its `cancelled`.
     fn wake(&self);
 
+    /// The time by the clock that events are recorded with, for what is noted beside them, such as when a snapshot was
+    /// taken. That of the system, where a store has no clock of its own. It may go back.
+    fn now(&self) -> Timestamp {
+        now(&system_clock())
+    }
+
     /// A handle for readers and subscriptions to own. It does not keep the store open: once the store is closed, its
     /// calls fail with [`Closed`](crate::Error::Closed).
     fn handle(&self) -> Arc<dyn EventStore>;
@@ -150,6 +157,11 @@ macro_rules! forward_event_store {
             fn wake(&self) {
                 let $this = self;
                 $target.wake();
+            }
+
+            fn now(&self) -> $crate::model::Timestamp {
+                let $this = self;
+                $target.now()
             }
 
             fn handle(&self) -> std::sync::Arc<dyn $crate::event_store::EventStore> {

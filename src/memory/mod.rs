@@ -151,6 +151,10 @@ impl EventStore for MemoryStore {
         self.inner.head.wake();
     }
 
+    fn now(&self) -> Timestamp {
+        now(&self.inner.clock)
+    }
+
     fn handle(&self) -> Arc<dyn EventStore> {
         Arc::new(self.clone())
     }

@@ -137,6 +137,14 @@ impl PartialEq<&str> for EventType {
     }
 }
 
+impl FromStr for EventType {
+    type Err = InvalidArgument;
+
+    fn from_str(name: &str) -> Result<Self, InvalidArgument> {
+        Self::new(name)
+    }
+}
+
 impl TryFrom<&str> for EventType {
     type Error = InvalidArgument;
 
@@ -160,6 +168,12 @@ impl From<&EventType> for EventType {
 }
 
 /// What the bytes of a payload are, as a media type. 1 to [`CONTENT_TYPE_LEN_MAX`] bytes, no control characters.
+///
+/// ```
+/// use annals::ContentType;
+/// assert_eq!("image/png".parse(), ContentType::new("image/png"));
+/// assert_eq!(ContentType::try_from("application/json"), Ok(ContentType::JSON));
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ContentType(Cow<'static, str>);
 
@@ -193,6 +207,30 @@ impl ContentType {
     /// The media type as text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl FromStr for ContentType {
+    type Err = InvalidArgument;
+
+    fn from_str(name: &str) -> Result<Self, InvalidArgument> {
+        Self::new(name)
+    }
+}
+
+impl TryFrom<&str> for ContentType {
+    type Error = InvalidArgument;
+
+    fn try_from(name: &str) -> Result<Self, InvalidArgument> {
+        Self::new(name)
+    }
+}
+
+impl TryFrom<String> for ContentType {
+    type Error = InvalidArgument;
+
+    fn try_from(name: String) -> Result<Self, InvalidArgument> {
+        Self::new(name)
     }
 }
 

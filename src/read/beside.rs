@@ -92,27 +92,42 @@ pub(crate) fn list_views(disk: &Disk) -> Result<Vec<String>> {
     views
 }
 
-/// The newest snapshot at or below a version that can be read.
+/// Versions of snapshots that cannot be read, where that can be told, and why.
+type Unreadable = Vec<(Option<Version>, Error)>;
+
+/// The newest snapshot at or below a version that can be read, and what was passed over on the way to it.
 pub(crate) fn load_snapshot(
     disk: &Disk,
-    kind: &str,
-    stream: &StreamId,
-    up_to: Version,
-) -> Result<Option<Snapshot>> {
+    (kind, stream, up_to): (&str, &StreamId, Version),
+) -> Result<(Option<Snapshot>, Unreadable)> {
     let from = snapshot_prefix(kind, stream.as_str());
     let mut to = snapshot_key(kind, stream.as_str(), up_to);
     to.push(0);
-    let mut newest = None;
+    let (mut newest, mut passed_over) = (None, Vec::new());
     let scanned =
         disk.scan_range(Family::Snapshots, &from..&to, Direction::Backward, |key, record| {
-            newest = snapshot_of(key).and_then(|parts| decode_snapshot(key, parts, record).ok());
-            if newest.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            let Some(parts) = snapshot_of(key) else {
+                passed_over.push((None, bad_key(Family::Snapshots, key)));
+                return ControlFlow::Continue(());
+            };
+            match decode_snapshot(key, parts, record) {
+                Ok(snapshot) => {
+                    newest = Some(snapshot);
+                    return ControlFlow::Break(());
+                }
+                Err(malformed) => {
+                    let place = Under(Family::Snapshots, key).to_string();
+                    passed_over.push((Some(parts.2), malformed.at(place)));
+                }
+            }
+            ControlFlow::Continue(())
         });
     match scanned {
         // A snapshot is a cache: where a whole stretch cannot be read, the history can.
-        Err(Error::Corruption { .. }) => Ok(None),
-        scanned => scanned.map(|()| newest),
+        Err(damage @ Error::Corruption { .. }) => passed_over.push((None, damage)),
+        scanned => scanned?,
     }
+    Ok((newest, passed_over))
 }
 
 /// The place of a record, for people.

@@ -60,6 +60,18 @@ fn the_story_of_the_bank() {
 }
 
 #[test]
+fn the_id_of_an_aggregate_is_that_of_which_its_stream_was_made() {
+    let accounts = accounts(&MemoryStore::new());
+    for id in ["123", "a-b", "-", "é"] {
+        let stream = accounts.stream_id(id).unwrap();
+        assert_eq!(accounts.id_of(&stream), Some(id));
+    }
+    for other in ["account", "account-", "accounts-1", "accoun-1", "order-1"] {
+        assert_eq!(accounts.id_of(&StreamId::new(other).unwrap()), None, "{other}");
+    }
+}
+
+#[test]
 fn a_command_that_leads_to_nothing_appends_nothing() {
     let store = MemoryStore::new();
     let accounts = accounts(&store);

@@ -12,6 +12,7 @@ use annals::{
 use proptest::prelude::*;
 use rocksdb::{DB, Options};
 
+use crate::bank::{Account, create, deposit};
 use crate::support::{copy, events, fingerprint, place, position, quick, version};
 
 const FAMILIES: [&str; 7] =
@@ -424,6 +425,34 @@ fn a_damaged_snapshot_is_passed_over_for_the_next_older_one() {
         let loaded = store.load_snapshot("kind", &stream, version(1)).unwrap();
         assert_eq!(loaded, None, "{told}");
     });
+}
+
+/// What is wrong with snapshots changes no answer, so that nobody would see it but in the figures.
+#[test]
+fn a_damaged_snapshot_is_counted_by_the_repository_that_passes_it_over() {
+    let (_directory, path) = place();
+    let policy = || SnapshotPolicy::always().keep(9);
+    let of = |store: &Store| Repository::<Account>::new(store).snapshots(store, policy());
+    let store = quick().open(&path).unwrap();
+    for command in [create(), deposit(1), deposit(2)] {
+        of(&store).execute("1", &command).unwrap();
+    }
+    store.close().unwrap();
+    let key = |version: u64| [&b"account\0account-1\0"[..], &version.to_be_bytes()].concat();
+    edit(&path, "snapshots", &key(3), |bytes| bytes[0] ^= 1);
+    edit(&path, "snapshots", &key(2), Vec::clear);
+    let store = quick().open(&path).unwrap();
+    let accounts = of(&store);
+    assert_eq!(accounts.load("1").unwrap().state().balance, 3);
+    let stats = accounts.snapshot_stats();
+    assert_eq!((stats.used, stats.ignored), (1, 2));
+    let last = stats.last_ignored.unwrap();
+    assert_eq!((last.stream.as_str(), last.version), ("account-1", Some(version(2))));
+    assert!(last.fault.to_string().contains("damaged data in family snapshots"), "{}", last.fault);
+    assert!(accounts.check_snapshots("1").unwrap().is_sound(), "it judges what can be read");
+    accounts.execute("1", &deposit(4)).unwrap();
+    accounts.load("1").unwrap();
+    assert_eq!(accounts.snapshot_stats().ignored, 4, "the load of the command met them too");
 }
 
 /// A snapshot of a later version is as good as none; a checkpoint or a value of one cannot be done without.

@@ -7,13 +7,13 @@ use std::time::Duration;
 use annals::prelude::*;
 use annals::testing::FixedClock;
 use annals::{
-    Aggregate, Bincode, Repository, Snapshot, SnapshotFault, SnapshotPolicy, SnapshotStore,
+    Aggregate, Bincode, Limits, Repository, Snapshot, SnapshotFault, SnapshotPolicy, SnapshotStore,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::bank::{Account, AccountError, BankEvent, Command, create, deposit, withdraw};
 use crate::stores::{FailingSnapshots, Kept, Unlucky};
-use crate::support::version;
+use crate::support::{place, quick, version};
 
 fn accounts(kept: &Kept, policy: SnapshotPolicy<Account>) -> Repository<Account> {
     Repository::new(&kept.events).snapshots(&kept.snapshots, policy)
@@ -111,6 +111,28 @@ fn a_snapshot_that_fails_hurts_no_append_is_seen_and_tried_again_with_the_next_s
         assert_eq!(again.load("1").unwrap().state().balance, 14);
         let stats = again.snapshot_stats();
         assert!(matches!(stats.last_ignored.unwrap().fault, SnapshotFault::Unloadable { .. }));
+    }
+}
+
+#[test]
+fn a_snapshot_is_taken_at_the_time_of_the_store_of_the_events() {
+    let clock = FixedClock::at(Timestamp::from_micros(7));
+    let in_memory = MemoryStore::with(Limits::default(), clock.clock());
+    let (_directory, path) = place();
+    let on_disk = quick().clock(clock.clock()).open(path).unwrap();
+    let stores: [&dyn EventStore; 2] = [&in_memory, &on_disk];
+    for store in stores {
+        let snapshots = MemoryStore::new();
+        let accounts = Repository::<Account>::new(store)
+            .snapshots(&snapshots, SnapshotPolicy::interval(Duration::from_micros(5)));
+        accounts.execute("1", &create()).unwrap();
+        assert_eq!(newest(&snapshots).taken_at, clock.now());
+        clock.advance(Duration::from_micros(4));
+        accounts.execute("1", &ones(1)).unwrap();
+        clock.advance(Duration::from_micros(1));
+        accounts.execute("1", &ones(1)).unwrap();
+        assert_eq!(accounts.snapshot_stats().written, 2);
+        assert_eq!(newest(&snapshots).taken_at, clock.now());
     }
 }
 

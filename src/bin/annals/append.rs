@@ -11,7 +11,6 @@ use serde_json::json;
 use serde_json::value::RawValue;
 
 use super::print::clean;
-use super::read::event_type;
 use super::shell::{Failure, Shell};
 
 /// Append one event to a stream; it is durable when the command ends
@@ -28,7 +27,7 @@ pub(crate) struct Args {
     /// The stream
     stream: StreamId,
     /// The event's type
-    #[arg(value_name = "TYPE", value_parser = event_type)]
+    #[arg(value_name = "TYPE")]
     event_type: EventType,
     /// The payload; - reads it from standard input; without it, null as JSON and else empty
     #[arg(allow_hyphen_values = true)]
@@ -45,7 +44,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value_t = 1)]
     schema_version: u32,
     /// What the payload is, as a media type [default: application/json, or what --text and --bytes say]
-    #[arg(long, value_name = "TYPE", value_parser = content_type)]
+    #[arg(long, value_name = "TYPE")]
     content_type: Option<ContentType>,
     /// DATA is text (text/plain; charset=utf-8)
     #[arg(long, conflicts_with = "bytes")]
@@ -71,10 +70,6 @@ fn expected(text: &str) -> Result<ExpectedVersion, String> {
             .map(ExpectedVersion::Exact)
             .map_err(|error| format!("neither any, none nor exists, and {error}")),
     }
-}
-
-fn content_type(name: &str) -> Result<ContentType, annals::InvalidArgument> {
-    ContentType::new(name)
 }
 
 fn pair(text: &str) -> Result<(String, String), String> {

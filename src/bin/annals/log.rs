@@ -8,7 +8,6 @@ use std::time::{Duration, SystemTime};
 use annals::{Error, EventStore, EventStoreExt, EventType, Position, ReadLog, Store, Timestamp};
 
 use super::print::{Leading, Printer};
-use super::read::event_type;
 use super::shell::{Failure, Shell, note};
 
 /// How often a follower looks whether files changed.
@@ -45,7 +44,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N")]
     limit: Option<u64>,
     /// Only events of this type; may be given several times
-    #[arg(long = "type", value_name = "TYPE", value_parser = event_type)]
+    #[arg(long = "type", value_name = "TYPE")]
     types: Vec<EventType>,
     /// Only streams of this category (the part of the id before the first -); may be given several times
     #[arg(long = "category", value_name = "CATEGORY")]

@@ -34,7 +34,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N")]
     limit: Option<u64>,
     /// Only events of this type; may be given several times
-    #[arg(long = "type", value_name = "TYPE", value_parser = event_type)]
+    #[arg(long = "type", value_name = "TYPE")]
     types: Vec<EventType>,
     /// The stream as it was when this version was its last
     #[arg(long, value_name = "VERSION")]
@@ -45,10 +45,6 @@ pub(crate) struct Args {
     /// The stream as it was at this time (RFC 3339)
     #[arg(long, value_name = "TIME")]
     as_of_time: Option<Timestamp>,
-}
-
-pub(crate) fn event_type(name: &str) -> Result<EventType, annals::InvalidArgument> {
-    EventType::new(name)
 }
 
 pub(crate) fn run(args: &Args, shell: &Shell) -> Result<(), Failure> {
