@@ -82,7 +82,8 @@ impl fmt::Display for ProjectionStatus {
         let head = self.head.map_or(0, Position::get);
         write!(out, "{} v{}: {}, {at} of {head}", self.name, self.version, self.state)?;
         if self.lag_events > 0 {
-            write!(out, ", {} events and {:.1?} behind", self.lag_events, self.lag_time)?;
+            let (events, time) = (counted(self.lag_events, "event", "events"), self.lag_time);
+            write!(out, ", {events} and {time:.1?} behind")?;
         }
         if self.parked_events > 0 {
             let (events, streams) = (self.parked_events, self.parked_streams);
@@ -146,8 +147,16 @@ impl From<Error> for ProjectionFailure {
 fn failed_at(position: Option<Position>, tries: u32) -> String {
     match position {
         None => String::new(),
-        Some(position) => format!("failed at position {position} after {tries} tries: "),
+        Some(position) => {
+            let tries = counted(u64::from(tries), "try", "tries");
+            format!("failed at position {position} after {tries}: ")
+        }
     }
+}
+
+/// `1 try`, `3 tries`.
+fn counted(number: u64, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
 }
 
 /// What can go wrong when projections are managed.
@@ -227,4 +236,20 @@ impl From<InvalidArgument> for ProjectionError {
 pub(super) struct CheckpointAhead {
     pub(super) checkpoint: Position,
     pub(super) head: Option<Position>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_try_is_no_tries() {
+        let cause = Cause::new(std::io::Error::other("thirteen"));
+        let (event_id, stream) = (None, None);
+        let position = Some(Position::FIRST);
+        let mut failure = ProjectionFailure { position, event_id, stream, tries: 1, cause };
+        assert_eq!(failure.to_string(), "failed at position 1 after 1 try: thirteen");
+        failure.tries = 2;
+        assert_eq!(failure.to_string(), "failed at position 1 after 2 tries: thirteen");
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::desk::Desk;
+use crate::desk::{Desk, text};
 
 /// What an event came of, and what a projection made of the events, can be looked at.
 #[test]
@@ -24,7 +24,14 @@ fn causes_effects_and_read_models_are_shown() {
     assert!(why.contains("Nothing came of it."), "{why}");
     let why = desk.ok(&["why", "s", ids[0], "--json"]);
     assert_eq!(why.lines().count(), 2, "the event and its effect: {why}");
-    assert!(desk.fails(2, &["why", "s", "seven"]).contains("not an event id"));
+    for name in ["1", "order-1@1"] {
+        assert_eq!(desk.ok(&["why", "s", name, "--json"]), why, "{name}");
+    }
+    // Where its id is to be had.
+    for args in [&["log", "s", "--ids"][..], &["read", "s", "order-1", "--ids"]] {
+        assert!(desk.ok(args).contains(&format!("  {}  T  ", ids[0])), "{args:?}");
+    }
+    assert!(!desk.ok(&["log", "s", "--limit", "1"]).contains(ids[0]));
 
     assert_eq!(desk.ok(&["views", "s"]), "");
     let store = annals::Store::open(desk.path("s")).unwrap();
@@ -38,6 +45,59 @@ fn causes_effects_and_read_models_are_shown() {
     let last = desk.json(&["views", "s", "counted", "--backward", "--limit", "1", "--json"]);
     assert_eq!(last, serde_json::json!({ "key": "payment-1/1", "value": true }));
     assert_eq!(desk.ok(&["views", "s", "counted", "--under", "order-1"]), "order-1/1  true\n");
+}
+
+/// Who asks for what is not there is told so; an empty answer looks like one.
+#[test]
+fn what_is_asked_for_and_not_there_is_said_not_to_be() {
+    let desk = Desk::new();
+    for stream in ["a-1", "b-1", "a-1"] {
+        desk.ok(&["append", "s", stream, "T"]);
+    }
+    let unknown = "01890a5d-ac96-774b-bcce-b302099a8051";
+    for (name, complaint) in [
+        ("4", "the log has not got to position 4: it is at 3"),
+        ("a-1@3", "stream a-1 has not got to version 3: it is at version 2"),
+        ("c-1@1", "stream c-1 has no events"),
+        (unknown, "is no event of this store"),
+    ] {
+        for json in [&[][..], &["--json"]] {
+            let said = desk.fails(1, &[&["why", "s", name], json].concat());
+            assert!(said.contains(complaint), "{said}");
+        }
+    }
+    for name in ["seven", "0", "a-1@0", "a-1@", "@1"] {
+        assert!(desk.fails(2, &["why", "s", name]).contains("invalid value"), "{name}");
+    }
+    // The id of a command is that of no event, but something came of it.
+    let place = r#""stream":"a-1","type":"T","time":"2026-01-01T00:00:00Z","data":1"#;
+    let metadata = format!(r#""metadata":{{"$causation_id":"{unknown}"}}"#);
+    desk.write("in", format!("{{{place},{metadata}}}\n"));
+    desk.ok(&["import", "t", "in"]);
+    assert!(desk.ok(&["why", "t", unknown]).contains("What came of it:"));
+
+    for (args, note) in [
+        (&["log", "s", "--type", "X"][..], "the log has no such events"),
+        (&["log", "s", "--after", "3"], "the log has no such events"),
+        (&["log", "s", "--as-of-position", "4"], "has not got to position 4: it is at 3"),
+        (&["read", "s", "a-1", "--as-of-version", "3"], "has not got to version 3: it is at 2"),
+        (&["read", "s", "a-1", "--as-of-version", "3", "--json"], "has not got to version 3"),
+        (&["read", "s", "a-1", "--type", "X"], "stream a-1 has no such events"),
+        (&["read", "s", "c-1"], "stream c-1 has no events"),
+        (&["streams", "s", "--prefix", "c"], "the store has no such streams"),
+    ] {
+        let output = desk.run(args);
+        assert!(output.status.success(), "{args:?}");
+        assert!(text(&output.stderr).contains(note), "{args:?}: {}", text(&output.stderr));
+    }
+    for args in [
+        &["log", "s", "--type", "T"][..],
+        &["log", "s", "--as-of-position", "3"],
+        &["read", "s", "a-1", "--as-of-version", "2"],
+        &["log", "s", "--type", "X", "--json"],
+    ] {
+        assert_eq!(text(&desk.run(args).stderr), "", "{args:?}");
+    }
 }
 
 #[derive(serde::Serialize, serde::Deserialize)]

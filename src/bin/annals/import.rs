@@ -87,12 +87,9 @@ pub(crate) fn run(args: &Args, shell: &Shell) -> Result<(), Failure> {
         rate.parse().map_or(rate, grouped),
     )?;
     for (number, what) in [
-        (imported.already_there, "were there already, from an earlier import of this input"),
-        (
-            imported.clamped,
-            "had a time before that of the event before, and were recorded at that one",
-        ),
-        (imported.times_cut, "had a time finer than a microsecond, which was cut"),
+        (imported.already_there, "there already, from an earlier import of this input"),
+        (imported.clamped, "with a time before that of the event before, recorded at that one"),
+        (imported.times_cut, "with a time finer than a microsecond, cut there"),
     ] {
         if number > 0 {
             writeln!(out, "{} {what}", grouped(number))?;

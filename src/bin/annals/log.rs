@@ -58,13 +58,16 @@ pub(crate) struct Args {
     /// The log as it was at this time (RFC 3339)
     #[arg(long, value_name = "TIME", conflicts_with = "follow")]
     as_of_time: Option<Timestamp>,
+    /// Show people the ids of the events too; programs (--json) always see them
+    #[arg(long)]
+    ids: bool,
     /// Go on as events arrive
     #[arg(long)]
     follow: bool,
 }
 
 pub(crate) fn run(args: &Args, shell: &Shell) -> Result<(), Failure> {
-    let mut printer = Printer::new(shell.json, Leading::Log);
+    let mut printer = Printer::new(shell.json, Leading::Log).with_ids(args.ids);
     if args.follow {
         return follow(args, shell, &mut printer);
     }
@@ -88,7 +91,19 @@ pub(crate) fn run(args: &Args, shell: &Shell) -> Result<(), Failure> {
     if let Some(time) = args.as_of_time {
         read = read.as_of_time(time);
     }
-    printer.print(read)
+    printer.print(read)?;
+    match (store.head()?, args.as_of_position) {
+        // Who asks for what it was then must not take this for an answer.
+        (Some(head), Some(position)) if position > head => {
+            note(&format!("the log has not got to position {position}: it is at {head}"));
+        }
+        (Some(_), _) if printer.printed() == 0 && !shell.json => {
+            note("the log has no such events");
+        }
+        (None, _) if !shell.json => note("the log has no events"),
+        _ => {}
+    }
+    Ok(())
 }
 
 fn filtered(args: &Args, store: &Store) -> ReadLog {

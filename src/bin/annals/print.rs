@@ -30,15 +30,22 @@ pub(crate) struct Printer {
     out: BufWriter<StdoutLock<'static>>,
     json: bool,
     leading: Leading,
+    /// Whether people see the ids too. Programs always do.
+    with_ids: bool,
     /// How wide each column has become.
-    widths: [usize; 4],
+    widths: [usize; 5],
     printed: u64,
 }
 
 impl Printer {
     pub(crate) fn new(json: bool, leading: Leading) -> Self {
         let out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
-        Self { out, json, leading, widths: [0; 4], printed: 0 }
+        Self { out, json, leading, with_ids: false, widths: [0; 5], printed: 0 }
+    }
+
+    pub(crate) fn with_ids(mut self, with_ids: bool) -> Self {
+        self.with_ids = with_ids;
+        self
     }
 
     pub(crate) fn event(&mut self, event: EventRef<'_>) -> io::Result<()> {
@@ -49,16 +56,14 @@ impl Printer {
         }
         let time = format!("{:.6}", event.recorded_at());
         let kind = clean(event.event_type());
-        let columns = match self.leading {
-            Leading::Log => {
-                let place = format!("{}@{}", clean(event.stream()), event.version());
-                [event.position().to_string(), time, place, kind]
-            }
-            Leading::Stream => {
-                [event.version().to_string(), event.position().to_string(), time, kind]
-            }
+        let (position, version) = (event.position().to_string(), event.version().to_string());
+        let places = match self.leading {
+            Leading::Log => [position, time, format!("{}@{version}", clean(event.stream()))],
+            Leading::Stream => [version, position, time],
         };
-        for ((at, column), width) in columns.iter().enumerate().zip(&mut self.widths) {
+        let id = self.with_ids.then(|| event.id().to_string());
+        let columns = places.into_iter().chain(id).chain([kind]);
+        for ((at, column), width) in columns.enumerate().zip(&mut self.widths) {
             *width = (*width).max(column.chars().count());
             let is_number = at == 0 || (at == 1 && self.leading == Leading::Stream);
             if is_number {

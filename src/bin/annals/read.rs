@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use annals::{EventStoreExt, EventType, StreamId, Timestamp, Version};
+use annals::{EventStore, EventStoreExt, EventType, StreamId, Timestamp, Version};
 
 use super::print::{Leading, Printer, clean};
-use super::shell::{Failure, Shell};
+use super::shell::{Failure, Shell, note};
 
 /// Print the events of one stream
 ///
@@ -45,6 +45,9 @@ pub(crate) struct Args {
     /// The stream as it was at this time (RFC 3339)
     #[arg(long, value_name = "TIME")]
     as_of_time: Option<Timestamp>,
+    /// Show people the ids of the events too; programs (--json) always see them
+    #[arg(long)]
+    ids: bool,
 }
 
 pub(crate) fn run(args: &Args, shell: &Shell) -> Result<(), Failure> {
@@ -71,15 +74,19 @@ pub(crate) fn run(args: &Args, shell: &Shell) -> Result<(), Failure> {
     if let Some(time) = args.as_of_time {
         read = read.as_of_time(time);
     }
-    let mut printer = Printer::new(shell.json, Leading::Stream);
+    let mut printer = Printer::new(shell.json, Leading::Stream).with_ids(args.ids);
     printer.print(read)?;
-    if printer.printed() == 0 && !shell.json {
-        let what = if annals::EventStore::tip(&store, &args.stream)?.is_some() {
-            "has no such events"
-        } else {
-            "has no events"
-        };
-        super::shell::note(&format!("stream {} {what}", clean(args.stream.as_str())));
+    let (tip, stream) = (store.tip(&args.stream)?, clean(args.stream.as_str()));
+    match (tip, args.as_of_version) {
+        // Who asks for what it was then must not take this for an answer.
+        (Some(tip), Some(version)) if version > tip => {
+            note(&format!("stream {stream} has not got to version {version}: it is at {tip}"));
+        }
+        (Some(_), _) if printer.printed() == 0 && !shell.json => {
+            note(&format!("stream {stream} has no such events"));
+        }
+        (None, _) if !shell.json => note(&format!("stream {stream} has no events")),
+        _ => {}
     }
     Ok(())
 }

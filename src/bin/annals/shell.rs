@@ -78,6 +78,9 @@ pub(crate) enum Failure {
         #[source]
         cause: io::Error,
     },
+    /// What was asked for is not there.
+    #[error("{0}")]
+    Missing(String),
     /// Verify did its work, and the store is not sound. What it found is printed.
     #[error("{}", damage_found(*.0))]
     Damaged(u64),

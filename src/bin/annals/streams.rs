@@ -3,11 +3,11 @@
 use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 
-use annals::{EventStoreExt, StreamId};
+use annals::{EventStore, EventStoreExt, StreamId};
 use serde_json::json;
 
 use super::print::clean;
-use super::shell::{Failure, Shell};
+use super::shell::{Failure, Shell, note};
 
 /// List streams in the order of their ids, each with the version of its last event
 #[derive(clap::Args)]
@@ -32,8 +32,10 @@ pub(crate) fn run(args: &Args, shell: &Shell) -> Result<(), Failure> {
     let store = shell.open_to_read(&args.dir)?;
     let mut out = BufWriter::new(io::stdout().lock());
     let streams = store.streams().prefix(&args.prefix).after(args.after.clone()).iter();
+    let mut is_empty = true;
     for stream in streams.take(args.limit.unwrap_or(usize::MAX)) {
         let stream = stream?;
+        is_empty = false;
         if shell.json {
             let line = json!({ "stream": stream.id.as_str(), "tip": stream.tip.get() });
             writeln!(out, "{line}")?;
@@ -42,5 +44,9 @@ pub(crate) fn run(args: &Args, shell: &Shell) -> Result<(), Failure> {
         }
     }
     out.flush()?;
+    if is_empty && !shell.json {
+        let such = if store.head()?.is_some() { "such " } else { "" };
+        note(&format!("the store has no {such}streams"));
+    }
     Ok(())
 }

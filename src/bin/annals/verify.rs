@@ -81,8 +81,11 @@ fn for_people(out: &mut impl Write, report: &VerifyReport) -> io::Result<()> {
     write!(out, "{verdict}: {events} in {streams} read and compared")?;
     if report.snapshots + report.view_entries > 0 {
         let snapshots = count(report.snapshots, "snapshot");
-        let entries = grouped(report.view_entries);
-        write!(out, "; {snapshots} and {entries} entries of read models read")?;
+        let entries = match report.view_entries {
+            1 => "1 entry".to_owned(),
+            entries => format!("{} entries", grouped(entries)),
+        };
+        write!(out, "; {snapshots} and {entries} of read models read")?;
     }
     writeln!(out)
 }

@@ -2,29 +2,95 @@
 
 use std::io::{self, Write};
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use annals::audit::{causes, effects};
-use annals::{EventId, JsonLine};
+use annals::{
+    Error, EventId, EventStore, EventStoreExt, JsonLine, Position, Store, StreamId, Version,
+};
 
-use super::shell::{Failure, Shell, note};
+use super::print::clean;
+use super::shell::{Failure, Shell};
 
 /// Show what an event came of, and what came of it, across streams
 ///
-/// Follows the causation ids that events carry. With --json: the causes, from the event back to where it began, then
-/// the effects, as lines of the form that import reads, led by position and version.
+/// Follows the causation ids that events carry. The id of a command shows what came of it. With --json: the causes,
+/// from the event back to where it began, then the effects, as lines of the form that import reads, led by position and
+/// version. Exit code 1 if nothing in the store is of this name.
 #[derive(clap::Args)]
-#[command(after_help = "Example:\n  \
+#[command(after_help = "Examples:\n  \
+    annals why bank.annals 262000\n  \
+    annals why bank.annals account-123@7\n  \
     annals why bank.annals 01890a5d-ac96-774b-bcce-b302099a8057")]
 pub(crate) struct Args {
     /// The store's directory
     dir: PathBuf,
-    /// The id of the event
-    id: EventId,
+    /// The event: its position, its stream and version as STREAM@VERSION, or its id
+    event: Named,
+}
+
+/// An event, as people name it.
+#[derive(Clone)]
+enum Named {
+    At(Position),
+    In(StreamId, Version),
+    As(EventId),
+}
+
+impl FromStr for Named {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.bytes().all(|byte| byte.is_ascii_digit()) {
+            // A UUID may have no letters either, but has more digits than a position.
+            if let Ok(position) = text.parse() {
+                return Ok(Self::At(position));
+            }
+        }
+        if let Some((stream, version)) = text.rsplit_once('@') {
+            let wrong = |error: annals::InvalidArgument| error.to_string();
+            return Ok(Self::In(stream.parse().map_err(wrong)?, version.parse().map_err(wrong)?));
+        }
+        text.parse().map(Self::As).map_err(|_| {
+            "neither a position (a whole number from 1), nor STREAM@VERSION, nor an event id (a UUID)".to_owned()
+        })
+    }
+}
+
+impl Named {
+    /// The id of the event, which is there, or may be; of one that is none, what is there instead.
+    fn id(&self, store: &Store) -> Result<EventId, Failure> {
+        let (event, missing) = match self {
+            Self::As(id) => return Ok(*id),
+            Self::At(position) => {
+                let end = store
+                    .head()?
+                    .map_or("it has no events".to_owned(), |head| format!("it is at {head}"));
+                let missing = format!("the log has not got to position {position}: {end}");
+                (store.read_log().from(*position).first()?, missing)
+            }
+            Self::In(stream, version) => {
+                if let Some(tip) = store.tip(stream)?.filter(|tip| tip < version) {
+                    let (stream, version) = (stream.clone(), *version);
+                    return Err(Error::VersionBeyondTip { stream, version, tip }.into());
+                }
+                let missing = format!("stream {} has no events", clean(stream.as_str()));
+                (store.read_stream(stream).from(*version).first()?, missing)
+            }
+        };
+        event.map(|event| event.id()).ok_or(Failure::Missing(missing))
+    }
 }
 
 pub(crate) fn run(args: &Args, shell: &Shell) -> Result<(), Failure> {
     let store = shell.open_to_read(&args.dir)?;
-    let (causes, effects) = (causes(&store, args.id)?, effects(&store, args.id)?);
+    let id = args.event.id(&store)?;
+    let (causes, effects) = (causes(&store, id)?, effects(&store, id)?);
+    if causes.iter().len() + effects.iter().len() == 0 {
+        let missing =
+            format!("{id} is no event of this store, and none of it names that as its cause");
+        return Err(Failure::Missing(missing));
+    }
     let mut out = io::BufWriter::new(io::stdout().lock());
     if shell.json {
         let effects = effects.iter().map(|effect| &**effect);
@@ -32,16 +98,13 @@ pub(crate) fn run(args: &Args, shell: &Shell) -> Result<(), Failure> {
             JsonLine::new(event.as_ref()).with_places().write_to(&mut out)?;
             out.write_all(b"\n")?;
         }
-        out.flush()?;
-    } else if causes.iter().len() == 0 {
-        note(&format!("{} is no event of this store", args.id));
     } else {
         writeln!(out, "{causes}\n")?;
         match effects.iter().len() {
             0 => writeln!(out, "Nothing came of it.")?,
             _ => writeln!(out, "What came of it:\n{effects}")?,
         }
-        out.flush()?;
     }
+    out.flush()?;
     Ok(())
 }

@@ -166,7 +166,7 @@ impl Verifier<'_> {
             if self.report.is_sound() {
                 let place = "families events and streams";
                 let found =
-                    format!("{} frames in events, {} in streams", log.frames, streams.frames);
+                    format!("frames: {} in events, {} in streams", log.frames, streams.frames);
                 self.note(place, None, found, "the same frames in both");
             }
         }
@@ -368,8 +368,8 @@ impl Verifier<'_> {
         let is_new = header.first_version == Version::FIRST;
         let streams = state.streams + u64::from(is_new);
         if header.streams_after != streams && self.report.is_sound() {
-            let found = format!("{} streams after it", header.streams_after);
-            self.note(spot.to_string(), Some(first), found, format!("{streams} streams"));
+            let found = format!("a count of streams after it of {}", header.streams_after);
+            self.note(spot.to_string(), Some(first), found, streams.to_string());
         }
         state.streams = header.streams_after;
         state.next = header.last_position().next();
