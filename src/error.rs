@@ -70,7 +70,10 @@ impl fmt::Debug for Cause {
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
     /// The stream is not as the append expected; nothing was appended (G4). Load it again, decide again, retry.
-    #[error("stream {stream}: expected {expected}, but {}", found_version(*actual))]
+    #[error(
+        "stream {stream}: expected {expected}, but {}: read it again, decide again, and retry",
+        found_version(*actual)
+    )]
     WrongExpectedVersion {
         /// The stream.
         stream: StreamId,
@@ -91,7 +94,10 @@ pub enum Error {
     },
     /// An event was to be recorded before the last event of the log; nothing was appended. Recorded-at never goes back
     /// along the log: give a later time, or leave it to the store's clock.
-    #[error("recorded-at {given} lies before the last event of the log, recorded at {last}")]
+    #[error(
+        "recorded-at {given} lies before the last event of the log, recorded at {last}: give a time that does not, or \
+         leave it to the clock of the store"
+    )]
     RecordedAtBeforeHead {
         /// The time that was given.
         given: Timestamp,
@@ -165,7 +171,8 @@ pub enum Error {
     /// The view is not where its writer takes it to be, so another one writes it too: nothing was changed. Let only one
     /// write it.
     #[error(
-        "view {view}: its checkpoint is at {}, not at {} as expected; something else writes it too",
+        "view {view}: its checkpoint is at {}, not at {} as expected: something else writes it too; let only one do \
+         so",
         place_of(*found),
         place_of(*expected)
     )]

@@ -75,8 +75,8 @@ pub enum ExecuteError<E: std::error::Error> {
     /// The aggregate refuses: nothing has happened. The same command will be refused until its state changes.
     #[error(transparent)]
     Rejected(E),
-    /// Others were faster each time, until the [retries](crate::Repository::retries) were used up: nothing has happened.
-    /// Raise them, or split the aggregate, so that not everything waits for one stream.
+    /// Others were faster each time, until the [retries](crate::Repository::retries) were used up: nothing has
+    /// happened. Raise them, or split the aggregate, so that not everything waits for one stream.
     #[error(
         "stream {stream}: others were faster, the first time and in each of {}: raise the retries of the repository, \
          or split the aggregate into smaller streams",

@@ -133,8 +133,8 @@ impl<A: Aggregate> Repository<A> {
         Ok(StreamId::new(format!("{category}-{id}"))?)
     }
 
-    /// The id of the aggregate whose stream this is: what [`Repository::stream_id`] makes it of, such as for what is read
-    /// or followed by category. `None` for a stream of another category.
+    /// The id of the aggregate whose stream this is: what [`Repository::stream_id`] makes it of, such as for what is
+    /// read or followed by category. `None` for a stream of another category.
     ///
     /// ```
     /// # use annals::prelude::*;

@@ -114,12 +114,18 @@ impl<'a> From<EventRef<'a>> for StoredEvent<'a> {
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Undecodable {
     /// The code knows no event of this type.
-    #[error("the code knows no event of this type")]
+    #[error(
+        "the code knows no event of this type: name it in domain_events!, or have an upcaster rename or drop it"
+    )]
     UnknownType,
     /// The code knows the type, but in another schema version.
     #[error(
         "the code reads schema version {known} of it: {}",
-        if found < known { "an upcaster is missing" } else { "it was written by later code" }
+        if found < known {
+            "an upcaster is missing"
+        } else {
+            "it was written by later code, so read it with that"
+        }
     )]
     OtherSchemaVersion {
         /// The schema version that was found.
@@ -128,13 +134,18 @@ pub enum Undecodable {
         known: u32,
     },
     /// The payload is of a content type for which there is no codec here.
-    #[error("no codec for the content type {content_type}")]
+    #[error(
+        "no codec for the content type {content_type}: JSON and bincode are always read, another one where \
+         domain_events! names its codec; who appends by hand says what the bytes are using with_content_type"
+    )]
     UnknownContentType {
         /// The content type.
         content_type: String,
     },
     /// The payload is of another content type than it is read as.
-    #[error("its content type is {found}, but it is read as {expected}")]
+    #[error(
+        "its content type is {found}, but it is read as {expected}: let an upcaster change it, or read it as what it is"
+    )]
     OtherContentType {
         /// The content type that was found.
         found: String,

@@ -81,7 +81,7 @@ fn decode_body<'a, T: BorrowDecode<'a, ()>>(
         .map_err(|error| Malformed::undecodable(what, &error))?;
     match bytes.len() - used {
         0 => Ok(body),
-        left => Err(Malformed::damaged(format!("{left} bytes left over"), what)),
+        left => Err(Malformed::damaged(format!("bytes left over: {left}"), what)),
     }
 }
 

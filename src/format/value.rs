@@ -8,7 +8,7 @@ use crate::error::Cause;
 
 /// More bytes than the value needs.
 #[derive(Debug, thiserror::Error)]
-#[error("{0} bytes are left over after the value")]
+#[error("bytes are left over after the value: {0}")]
 struct LeftOver(usize);
 
 pub(crate) fn encode_value<T: Serialize>(value: &T) -> Result<Vec<u8>, Cause> {

@@ -94,11 +94,10 @@ pub enum InvalidArgument {
     },
 }
 
-/// Something is larger than the store takes: send less, or raise the limit if it is a configured one.
+/// Something is larger than the store takes: send less, or raise the limit if it is one of
+/// [`Limits`](crate::Limits) that was set lower.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "{limit} allows {max}, but got {got}: send less, or raise the limit if it was configured lower"
-)]
+#[error("the limit {limit} allows {max}, but got {got}: {}", remedy(limit))]
 pub struct LimitExceeded {
     /// Which limit.
     pub limit: &'static str,
@@ -111,5 +110,35 @@ pub struct LimitExceeded {
 impl LimitExceeded {
     pub(crate) fn check(limit: &'static str, max: usize, got: usize) -> Result<(), Self> {
         if got <= max { Ok(()) } else { Err(Self { limit, max, got }) }
+    }
+}
+
+/// What to do where a limit is met. Some are for ever; only those of [`Limits`](crate::Limits) can be raised.
+fn remedy(limit: &str) -> &'static str {
+    match limit {
+        "payload_len_max" => {
+            "keep what is that large elsewhere and its place in the event, or raise it in Limits if it was set lower"
+        }
+        "append_events_max" | "append_len_max" => {
+            "append in several parts, or raise it in Limits if it was set lower"
+        }
+        "append_streams_max" => "append to fewer streams at once",
+        "metadata_count_max" | "metadata_len_max" => {
+            "put less into the metadata, more into the payload"
+        }
+        "tags_count_max" => "give it fewer tags",
+        "snapshot_state_len_max" => {
+            "keep less in the state of the aggregate, or do without snapshots of it"
+        }
+        "view_key_len_max" => "take a shorter key, such as a digest of this one",
+        "view_value_len_max" => "share it out over several keys",
+        "view_commit_len_max" => {
+            "change less at once: of a projection, what one event changes is one commit"
+        }
+        "checkpoint_state_len_max" => {
+            "keep less in the state of the checkpoint, and the rest in values"
+        }
+        limit if limit.starts_with("limits.") => "the format allows no more, so set it lower",
+        _ => "take less",
     }
 }

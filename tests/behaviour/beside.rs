@@ -7,7 +7,8 @@ use std::path::Path;
 
 use annals::prelude::*;
 use annals::{
-    Checkpoint, Direction, Snapshot, SnapshotStore, ViewChange, ViewCommit, ViewScan, ViewStore,
+    Checkpoint, Direction, Limits, Snapshot, SnapshotStore, ViewChange, ViewCommit, ViewScan,
+    ViewStore, limits,
 };
 use proptest::prelude::*;
 use rocksdb::{DB, Options};
@@ -453,6 +454,41 @@ fn a_damaged_snapshot_is_counted_by_the_repository_that_passes_it_over() {
     accounts.execute("1", &deposit(4)).unwrap();
     accounts.load("1").unwrap();
     assert_eq!(accounts.snapshot_stats().ignored, 4, "the load of the command met them too");
+}
+
+#[test]
+fn a_limit_that_is_met_is_named_and_what_to_do_about_it() {
+    let store = MemoryStore::new();
+    let large = vec![0; limits::VIEW_VALUE_LEN_MAX + 1];
+    let refuse =
+        |changes| store.commit_view(&commit("v", None, 1, changes)).unwrap_err().to_string();
+    for (changes, remedy) in [
+        (
+            vec![put(&large[..1025], b"")],
+            "the limit view_key_len_max allows 1024, but got 1025: take a",
+        ),
+        (
+            vec![put(b"k", &large)],
+            "view_value_len_max allows 16777216, but got 16777217: share it out",
+        ),
+        (
+            vec![put(b"k", &large[1..]); 5],
+            "view_commit_len_max allows 67108864, but got 83886085: change",
+        ),
+    ] {
+        let text = refuse(changes);
+        assert!(text.contains(remedy) && !text.contains("raise"), "{text}");
+    }
+    let small = Limits::default().payload_len_max(2).append_events_max(1);
+    let store = MemoryStore::with(small, || Timestamp::from_micros(0));
+    let event = |payload: &[u8]| NewEvent::bytes("T", payload).unwrap();
+    for (events, limit) in [
+        (vec![event(b"abc")], "payload_len_max allows 2, but got 3"),
+        (vec![event(b""), event(b"")], "append_events_max allows 1, but got 2"),
+    ] {
+        let text = store.append("s", ExpectedVersion::Any, events).unwrap_err().to_string();
+        assert!(text.contains(limit) && text.contains("raise it in Limits"), "{text}");
+    }
 }
 
 /// A snapshot of a later version is as good as none; a checkpoint or a value of one cannot be done without.
