@@ -250,8 +250,8 @@ pub enum Error {
         supported: u64,
     },
     /// Bytes on disk are not what they were when they were written (G8). Run verify for the whole extent; restore a
-    /// backup.
-    #[error("damaged data in {place}: found {found}, expected {expected}; restore a backup")]
+    /// backup, or, where they belong to a read model, rebuild its projection: the log can make it again.
+    #[error("damaged data in {place}: found {found}, expected {expected}; {}", remedy(place))]
     Corruption {
         /// Which file, or which family and key.
         place: String,
@@ -363,6 +363,13 @@ impl Error {
     ) -> Self {
         Self::Corruption { place: place.into(), found: found.into(), expected: expected.into() }
     }
+}
+
+/// What helps against damage in this place.
+fn remedy(place: &str) -> &'static str {
+    let is_of_a_view =
+        ["family views,", "family checkpoints,"].iter().any(|family| place.starts_with(family));
+    if is_of_a_view { "rebuild the projection" } else { "restore a backup" }
 }
 
 impl From<CheckError> for Error {

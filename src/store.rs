@@ -467,6 +467,11 @@ impl ViewStore for Engine {
         self.read(beside::list_views)
     }
 
+    fn drop_view(&self, view: &str) -> Result<()> {
+        check_view_name(view)?;
+        self.committer()?.beside().drop_view(view)
+    }
+
     fn view_handle(&self) -> Arc<dyn ViewStore> {
         self.shared()
     }

@@ -226,11 +226,18 @@ pub trait ViewStore: Send + Sync {
     /// Damage, a name that is none, or a failing disk.
     fn scan_view(&self, scan: &ViewScan) -> Result<ViewPage>;
 
-    /// The names of all views that have a checkpoint, in order.
+    /// The names of all views that have a checkpoint, in order. The checkpoints themselves are not looked at.
     ///
     /// # Errors
     /// Damage, or a failing disk.
     fn list_views(&self) -> Result<Vec<String>>;
+
+    /// Takes a view away, values and checkpoint, whatever they are: damaged ones too. Does nothing where there is none.
+    ///
+    /// # Errors
+    /// A name that is none, or a failing disk: nothing was changed. [`Error::Indeterminate`] as in
+    /// [`ViewStore::commit_view`].
+    fn drop_view(&self, view: &str) -> Result<()>;
 
     /// A handle to own; like [`EventStore::handle`](crate::EventStore::handle), it does not keep the store open.
     fn view_handle(&self) -> Arc<dyn ViewStore>;
@@ -276,6 +283,11 @@ macro_rules! forward_view_store {
             fn list_views(&self) -> $crate::error::Result<Vec<String>> {
                 let $this = self;
                 $target.list_views()
+            }
+
+            fn drop_view(&self, view: &str) -> $crate::error::Result<()> {
+                let $this = self;
+                $target.drop_view(view)
             }
 
             fn view_handle(&self) -> std::sync::Arc<dyn $crate::view_store::ViewStore> {

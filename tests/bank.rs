@@ -214,6 +214,10 @@ impl ViewStore for MortalViews {
         self.store.list_views()
     }
 
+    fn drop_view(&self, view: &str) -> annals::Result<()> {
+        self.store.drop_view(view)
+    }
+
     fn view_handle(&self) -> Arc<dyn ViewStore> {
         Arc::new(Self {
             store: self.store.clone(),

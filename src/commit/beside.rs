@@ -67,6 +67,15 @@ impl Beside {
         })
     }
 
+    /// Deletes a view, whatever it holds.
+    pub(crate) fn drop_view(&self, view: &str) -> Result<()> {
+        self.write(|_, batch| {
+            delete_prefix(batch, Family::Views, &view_prefix(view));
+            batch.delete(Family::Checkpoints, view.as_bytes());
+            Ok(())
+        })
+    }
+
     /// Writes a checked snapshot, and deletes those of its kind and stream that are not among the newest.
     pub(crate) fn save_snapshot(&self, snapshot: &Snapshot, keep: NonZeroUsize) -> Result<()> {
         let (kind, stream) = (snapshot.kind.as_str(), snapshot.stream.as_str());

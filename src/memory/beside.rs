@@ -152,6 +152,12 @@ impl ViewStore for MemoryStore {
         Ok(views.map(|(name, _)| name.clone()).collect())
     }
 
+    fn drop_view(&self, view: &str) -> Result<()> {
+        check_view_name(view)?;
+        self.beside()?.views.remove(view);
+        Ok(())
+    }
+
     fn view_handle(&self) -> Arc<dyn ViewStore> {
         Arc::new(self.clone())
     }

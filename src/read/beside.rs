@@ -72,13 +72,12 @@ pub(crate) fn scan_view(disk: &Disk, scan: &ViewScan) -> Result<ViewPage> {
     }
 }
 
-/// The names of all views that have a checkpoint.
+/// The names of all views that have a checkpoint, sound or damaged.
 pub(crate) fn list_views(disk: &Disk) -> Result<Vec<String>> {
     let mut views = Ok(Vec::new());
-    disk.scan(Family::Checkpoints, &[], Direction::Forward, |key, record| {
+    disk.scan(Family::Checkpoints, &[], Direction::Forward, |key, _| {
         let Ok(list) = &mut views else { return ControlFlow::Break(()) };
-        let name = str::from_utf8(key).map_err(|_| bad_key(Family::Checkpoints, key));
-        match name.and_then(|name| read_checkpoint(key, record).map(|_| name)) {
+        match str::from_utf8(key).map_err(|_| bad_key(Family::Checkpoints, key)) {
             Ok(name) => {
                 list.push(name.to_owned());
                 ControlFlow::Continue(())

@@ -32,6 +32,7 @@ cases! { $ ViewStore
         views_keep_their_keys_apart,
         views_with_a_checkpoint_are_listed_in_order,
         a_checkpoint_taken_away_leaves_the_values,
+        a_dropped_view_is_gone_and_no_other,
         a_bad_commit_is_refused_and_changes_nothing,
         the_longest_names_keys_and_states_are_taken,
     ]
@@ -347,6 +348,20 @@ pub fn a_checkpoint_taken_away_leaves_the_values(store: &Arc<dyn ViewStore>) {
     assert!(store.list_views().unwrap().is_empty());
 }
 
+/// Values and checkpoint; nothing of other views, however their names lie.
+pub fn a_dropped_view_is_gone_and_no_other(store: &Arc<dyn ViewStore>) {
+    for view in ["a", "ab", "b"] {
+        store.commit_view(&next(store, view, vec![put(b"k", b"1")], 1)).unwrap();
+    }
+    store.drop_view("a").unwrap();
+    store.drop_view("a").unwrap();
+    assert_eq!(contents(store, "a"), (None, BTreeMap::new()));
+    assert_eq!(store.list_views().unwrap(), ["ab", "b"]);
+    assert_eq!(contents(store, "ab").1.len(), 1);
+    store.commit_view(&next(store, "a", vec![], 2)).unwrap();
+    assert_eq!(contents(store, "a"), (Some(checkpoint(2)), BTreeMap::new()));
+}
+
 /// G1, G13: one change that is too large or none refuses all.
 pub fn a_bad_commit_is_refused_and_changes_nothing(store: &Arc<dyn ViewStore>) {
     store.commit_view(&next(store, "v", vec![put(b"k", b"1")], 1)).unwrap();
@@ -359,6 +374,7 @@ pub fn a_bad_commit_is_refused_and_changes_nothing(store: &Arc<dyn ViewStore>) {
             store.checkpoint(view).err(),
             store.view_value(view, b"k").err(),
             store.scan_view(&scan(view)).err(),
+            store.drop_view(view).err(),
         ];
         for error in refused {
             assert!(matches!(error, Some(Error::InvalidArgument(_))), "{view:?}: {error:?}");
