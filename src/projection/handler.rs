@@ -5,10 +5,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::Projection;
+use super::partitions::EVENT_CHANGES_LEN_MAX;
 use super::writer::ViewWriter;
 use crate::error::{Cause, Error, Result};
 use crate::event_store::Filter;
-use crate::model::RecordedEvent;
+use crate::model::{LimitExceeded, RecordedEvent};
 use crate::upcast::Decoder;
 
 /// Why an event was not handled.
@@ -47,7 +48,10 @@ impl<P: Projection> Handler for Typed<P> {
             let events = self.decoder.decode(event.clone()).map_err(Refusal::Unreadable)?;
             let mut events = events.iter();
             let handled = events.try_for_each(|event| self.projection.handle(event, view));
-            handled.map_err(|error| Refusal::Failed(error.into()))
+            handled.map_err(|error| Refusal::Failed(error.into()))?;
+            let len = view.stage.event_len();
+            LimitExceeded::check("event_changes_len_max", EVENT_CHANGES_LEN_MAX, len)
+                .map_err(|error| Refusal::Failed(Cause::new(Error::from(error))))
         });
         let handled = handled.unwrap_or_else(|panicked| Err(Refusal::Failed(panicked)));
         match handled {

@@ -24,7 +24,7 @@ const ESCAPED: u8 = 0xff;
 ///
 /// Keep the parts of one view to one form: a number in one key and a text in the same place of another are told apart
 /// by nothing.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ViewKey(Vec<u8>);
 
 impl ViewKey {
@@ -110,6 +110,12 @@ impl<A: Into<ViewKey>, B: Into<ViewKey>> From<(A, B)> for ViewKey {
 impl<A: Into<ViewKey>, B: Into<ViewKey>, C: Into<ViewKey>> From<(A, B, C)> for ViewKey {
     fn from((first, second, third): (A, B, C)) -> Self {
         first.into().then(second).then(third)
+    }
+}
+
+impl fmt::Debug for ViewKey {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "ViewKey(\"{self}\")")
     }
 }
 

@@ -6,17 +6,19 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::handler::Typed;
-use super::names::{self, Build, Directory, build_view};
-use super::parked::{ParkedEvent, SkippedEvent, parked_events, skipped_events};
+use super::names::{self, Build, Directory, build_view, drop_others};
+use super::parked::{
+    ParkedEvent, SkippedEvent, count_parked, count_skipped, parked_events, skipped_events,
+};
 use super::shared::{Run, Shared, State, Wanted};
 use super::status::{ProjectionError, ProjectionState, ProjectionStatus, RebuildStatus};
-use super::worker::{Job, Worker, clear_others};
+use super::worker::{Job, Worker};
 use super::{Projection, ProjectionOptions, Target};
 use crate::error::{Error, Result};
 use crate::event_store::EventStore;
 use crate::extension::EventStoreExt;
 use crate::model::{Position, Timestamp};
-use crate::options::{Clock, now, system_clock};
+use crate::options::{Clock, now};
 use crate::upcast::{Decoder, Upcasters};
 use crate::view_store::ViewStore;
 
@@ -52,11 +54,13 @@ impl ProjectionManager {
     /// A manager of projections that follow one store and keep what they make in another. Then a power loss of one of
     /// them may leave a view that is ahead of its log: the projection says so and does not start.
     pub fn over(events: &(impl EventStore + ?Sized), views: &(impl ViewStore + ?Sized)) -> Self {
+        let events = events.handle();
+        let clock_of = events.clone();
         Self {
-            events: events.handle(),
+            events,
             views: views.view_handle(),
             upcasters: Upcasters::none(),
-            clock: system_clock(),
+            clock: Arc::new(move || clock_of.now()),
             projections: Vec::new(),
         }
     }
@@ -67,7 +71,8 @@ impl ProjectionManager {
         self
     }
 
-    /// Takes the time from elsewhere, for lag and for notes: for tests.
+    /// Takes the time, for lag and for notes, from elsewhere than from the store of the events; for all projections that
+    /// are registered after this call.
     pub fn clock(mut self, clock: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
         self.clock = Arc::new(clock);
         self
@@ -194,32 +199,38 @@ impl ProjectionHandle {
         self.launch(&planned, &mut threads)
     }
 
-    /// Changes the directory while no worker runs, and clears the builds that it names no more.
+    /// Changes the directory, and drops the builds that it names no more.
     fn redirect(&self, plan: impl FnOnce(&Directory) -> Directory) -> Result<Directory> {
         let _alone = self.job.shared.directory();
         let views = &*self.job.views;
         let found = Directory::read(views, self.name())?;
         let planned = plan(&found);
         if planned != found {
+            // Where a directory was lost, builds may have outlived it that are named as the next ones will be.
+            for build in planned.builds().filter(|build| build.generation > found.newest) {
+                views.drop_view(&build_view(self.name(), build.generation))?;
+            }
             found.replace(views, self.name(), &planned)?;
         }
-        clear_others(views, self.name(), &planned)?;
+        drop_others(views, self.name(), &planned)?;
         Ok(planned)
     }
 
-    /// Stops it, and waits until it has stopped. What was handled is kept.
+    /// Stops it, and waits until it has stopped. What was handled is kept. Its own handler may call it too; then it stops
+    /// once the handler is done.
     ///
     /// # Cost
     /// Waits for a handler that runs.
     pub fn stop(&self) {
-        self.halt(&mut self.threads());
+        self.job.shared.want(Wanted::Stop);
+        if !self.job.shared.is_driven_here() {
+            self.halt(&mut self.threads());
+        }
     }
 
     /// Lets it rest, until [`ProjectionHandle::start`]. A batch that is being handled is finished first.
     pub fn pause(&self) {
-        if self.job.shared.look(|state| state.wanted == Wanted::Run) {
-            self.job.shared.want(Wanted::Pause);
-        }
+        self.job.shared.pause();
     }
 
     /// Builds the read model anew from the first event.
@@ -242,19 +253,27 @@ impl ProjectionHandle {
                 let build = found.next_build(self.version);
                 Directory { serving: Some(build), building: None, newest: build.generation }
             })?;
-            return if is_started { self.launch(&planned, &mut threads) } else { Ok(()) };
-        }
-        let _alone = self.job.shared.directory();
-        let found = Directory::read(&*self.job.views, self.name())?;
-        if found.building.is_some() {
+            if is_started {
+                return self.launch(&planned, &mut threads);
+            }
+            let serving = planned.serving.map(|build| Run::new(build, None, false));
+            self.job.shared.change(|state| (state.serving, state.building) = (serving, None));
             return Ok(());
         }
-        let build = found.next_build(self.version);
-        let newest = build.generation;
-        let planned = Directory { building: Some(build), newest, ..found.clone() };
-        found.replace(&*self.job.views, self.name(), &planned)?;
+        let is_ours = |build: &Build| build.version == self.version;
+        let mut begun = None;
+        self.redirect(|found| {
+            if found.building.as_ref().is_some_and(is_ours) {
+                return found.clone();
+            }
+            let build = found.next_build(self.version);
+            begun = Some(build);
+            Directory { building: Some(build), newest: build.generation, ..found.clone() }
+        })?;
+        let Some(build) = begun else { return Ok(()) };
+        self.job.shared.change(|state| state.building = Some(Run::new(build, None, is_started)));
         if is_started {
-            self.job.shared.change(|state| state.building = Some(Run::new(build, None, true)));
+            threads.retain(|thread| !thread.is_finished());
             threads.push(self.spawn(build)?);
         }
         Ok(())
@@ -303,6 +322,7 @@ impl ProjectionHandle {
     /// [`ProjectionError::TimedOut`]; [`ProjectionError::Failed`] or [`ProjectionError::NotRunning`] as soon as it is
     /// known that the position will not be reached.
     pub fn wait_for(&self, position: Position, timeout: Duration) -> Result<(), ProjectionError> {
+        self.look_at_rest()?;
         let until = Instant::now().checked_add(timeout);
         let waited = self.job.shared.wait(until, |state| self.has_reached(state, position));
         waited.unwrap_or_else(|| {
@@ -322,8 +342,10 @@ impl ProjectionHandle {
         }
         let name = self.name().to_owned();
         // The build that will serve at this position: the one made aside, where the serving one no longer moves.
-        let moving = state.serving.as_ref().filter(|run| run.build.version == self.version);
-        match moving.or(state.building.as_ref()) {
+        let runs = || [&state.serving, &state.building].into_iter().flatten();
+        let mut ours = runs().filter(|run| run.build.version == self.version);
+        let moving = runs().find(|run| run.is_running);
+        match moving.or_else(|| ours.next()) {
             Some(run) if run.state == ProjectionState::Failed => {
                 let failure = run.failure.clone()?;
                 Some(Err(ProjectionError::Failed { name, failure }))
@@ -342,6 +364,7 @@ impl ProjectionHandle {
     /// Reads one event where it is behind.
     pub fn status(&self) -> Result<ProjectionStatus, ProjectionError> {
         let head = self.job.events.head()?;
+        self.look_at_rest()?;
         let mut status = self.job.shared.look(|state| self.status_of(state, head));
         let next = Position::after(status.position);
         if head < Some(next) && status.state == ProjectionState::CatchingUp {
@@ -393,8 +416,7 @@ impl ProjectionHandle {
     /// # Errors
     /// [`ProjectionError::Store`].
     pub fn parked(&self, limit: usize) -> Result<Vec<ParkedEvent>, ProjectionError> {
-        let Some(view) = self.serving_view()? else { return Ok(Vec::new()) };
-        Ok(parked_events(&*self.job.views, &view, None, limit)?)
+        self.of_serving(|view| parked_events(&*self.job.views, view, None, limit))
     }
 
     /// What was passed over because it could not be read: at most `limit` events, in order.
@@ -402,15 +424,15 @@ impl ProjectionHandle {
     /// # Errors
     /// [`ProjectionError::Store`].
     pub fn skipped(&self, limit: usize) -> Result<Vec<SkippedEvent>, ProjectionError> {
-        let Some(view) = self.serving_view()? else { return Ok(Vec::new()) };
-        Ok(skipped_events(&*self.job.views, &view, limit)?)
+        self.of_serving(|view| skipped_events(&*self.job.views, view, limit))
     }
 
     /// Tries all parked events again, each stream in order, up to the first of it that fails again. Returns how many
     /// are still parked.
     ///
     /// # Errors
-    /// [`ProjectionError::NotRunning`]: it must be running, or paused.
+    /// [`ProjectionError::NotRunning`]: it must be running, or paused; or it ended, or was replaced by a rebuild,
+    /// before it was done.
     ///
     /// # Cost
     /// Waits until it is done. Other events wait meanwhile.
@@ -421,9 +443,19 @@ impl ProjectionHandle {
         answer.ok_or_else(|| ProjectionError::NotRunning { name: self.name().to_owned() })
     }
 
-    fn serving_view(&self) -> Result<Option<String>> {
-        let directory = Directory::read(&*self.job.views, self.name())?;
-        Ok(directory.serving.map(|build| build_view(self.name(), build.generation)))
+    /// What is noted in the build that serves, and still does once it is read.
+    fn of_serving<T>(
+        &self,
+        read: impl Fn(&str) -> Result<Vec<T>>,
+    ) -> Result<Vec<T>, ProjectionError> {
+        let serving = || Directory::read(&*self.job.views, self.name()).map(|found| found.serving);
+        loop {
+            let Some(build) = serving()? else { return Ok(Vec::new()) };
+            let found = read(&build_view(self.name(), build.generation))?;
+            if serving()? == Some(build) {
+                return Ok(found);
+            }
+        }
     }
 
     /// What the directory should say, so that a build of our version is made or kept up.
@@ -454,21 +486,56 @@ impl ProjectionHandle {
         directory: &Directory,
         threads: &mut Vec<JoinHandle<()>>,
     ) -> Result<(), ProjectionError> {
+        let is_ours = |build: &Build| build.version == self.version;
+        let serving = directory.serving.map(|build| self.run_of(build, is_ours(&build)));
+        let serving = serving.transpose()?;
+        let building = directory.building.map(|build| self.run_of(build, is_ours(&build)));
+        let building = building.transpose()?;
+        self.job.shared.change(|state| {
+            (state.wanted, state.serving, state.building) = (Wanted::Run, serving, building);
+        });
+        // All of them, even if one does not start: each says for itself how it is.
+        let spawned = directory.builds().filter(is_ours).map(|build| self.spawn(build));
+        let (started, failed): (Vec<_>, Vec<_>) = spawned.partition(Result::is_ok);
+        threads.extend(started.into_iter().flatten());
+        failed.into_iter().try_for_each(|failed| failed.map(drop).map_err(Into::into))
+    }
+
+    /// A build as it is in the store.
+    fn run_of(&self, build: Build, is_running: bool) -> Result<Run> {
+        let head = self.job.events.head()?;
+        let view = build_view(self.name(), build.generation);
+        // A checkpoint that cannot be read, or is of another history, counts for nothing here. The worker will meet it
+        // and say so; a rebuild must not have to catch up with it.
+        let checkpoint = self.job.views.checkpoint(&view).ok().flatten();
+        let position = checkpoint.and_then(|checkpoint| checkpoint.position);
+        Ok(Run::new(build, position.filter(|position| Some(*position) <= head), is_running))
+    }
+
+    /// Before it is started for the first time: how far it came before.
+    fn look_at_rest(&self) -> Result<()> {
+        let is_unknown = |state: &State| state.serving.is_none() && state.building.is_none();
+        if !self.job.shared.look(is_unknown) {
+            return Ok(());
+        }
+        let (views, _alone) = (&*self.job.views, self.job.shared.directory());
+        let directory = Directory::read(views, self.name())?;
         let run_of = |build: Build| -> Result<Run> {
             let view = build_view(self.name(), build.generation);
-            let checkpoint = self.job.views.checkpoint(&view)?;
-            let position = checkpoint.and_then(|checkpoint| checkpoint.position);
-            Ok(Run::new(build, position, build.version == self.version))
+            let (parked_events, streams) = count_parked(views, &view)?;
+            let mut run = self.run_of(build, false)?;
+            run.parked_events = parked_events;
+            run.parked_streams = u64::try_from(streams.len()).unwrap_or(u64::MAX);
+            run.skipped_events = count_skipped(views, &view)?;
+            Ok(run)
         };
         let serving = directory.serving.map(run_of).transpose()?;
         let building = directory.building.map(run_of).transpose()?;
         self.job.shared.change(|state| {
-            (state.wanted, state.serving, state.building) = (Wanted::Run, serving, building);
+            if is_unknown(state) {
+                (state.serving, state.building) = (serving, building);
+            }
         });
-        let builds = [directory.serving, directory.building].into_iter().flatten();
-        for build in builds.filter(|build| build.version == self.version) {
-            threads.push(self.spawn(build)?);
-        }
         Ok(())
     }
 
@@ -485,11 +552,8 @@ impl ProjectionHandle {
     fn halt(&self, threads: &mut Vec<JoinHandle<()>>) {
         self.job.shared.want(Wanted::Stop);
         for thread in threads.drain(..) {
-            // A handler that drops its own manager must not wait for itself.
-            if thread.thread().id() != thread::current().id() {
-                // A worker catches what its handler throws.
-                let _ = thread.join();
-            }
+            // A worker catches what its handler throws.
+            let _ = thread.join();
         }
     }
 

@@ -101,7 +101,11 @@ pub trait Projection: Send + Sync + 'static {
     /// Its name, under which its read model and its checkpoint are kept.
     fn name(&self) -> &str;
 
-    /// The version of what it makes: raise it when `handle` changes, and the read model is built anew.
+    /// The version of what it makes: raise it when `handle`, the filter, an upcaster or the form of the values changes,
+    /// and the read model is built anew.
+    ///
+    /// One version at a time drives a read model: the older of two programs that run at once would, at its next start,
+    /// build its own version again.
     fn version(&self) -> u32 {
         1
     }
@@ -117,6 +121,8 @@ pub trait Projection: Send + Sync + 'static {
     }
 
     /// Handles one event.
+    ///
+    /// It must not wait for its own projection, nor start, rebuild or retry it: that would wait for this very call.
     ///
     /// It may be called again for the same event: after it failed, and, with [`Target::Elsewhere`], after a crash. With
     /// [`Target::View`] it should do nothing but read and change the view, so that it may be run again.

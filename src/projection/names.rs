@@ -59,6 +59,11 @@ impl Directory {
         })
     }
 
+    /// All builds that it names.
+    pub(super) fn builds(&self) -> impl Iterator<Item = Build> + use<> {
+        [self.serving, self.building].into_iter().flatten()
+    }
+
     /// The next build, of this version.
     pub(super) fn next_build(&self, version: u32) -> Build {
         Build { generation: self.newest + 1, version }
@@ -84,6 +89,24 @@ pub(super) fn check(name: &str) -> Result<(), InvalidArgument> {
 /// The view of a build.
 pub(super) fn build_view(projection: &str, generation: u64) -> String {
     format!("${projection}@{generation}")
+}
+
+/// Whether a view is a build of this projection, and not of another whose name only begins like it.
+pub(super) fn is_build_of(projection: &str, view: &str) -> bool {
+    let of_projection = view.strip_prefix('$').and_then(|view| view.strip_prefix(projection));
+    let generation = of_projection.and_then(|rest| rest.strip_prefix('@'));
+    generation.is_some_and(|generation| generation.parse::<u64>().is_ok())
+}
+
+/// Drops all builds of a projection that its directory does not name: what is left of earlier ones.
+pub(super) fn drop_others(views: &dyn ViewStore, name: &str, directory: &Directory) -> Result<()> {
+    let kept: Vec<_> = directory.builds().map(|build| build_view(name, build.generation)).collect();
+    for view in views.list_views()? {
+        if is_build_of(name, &view) && !kept.contains(&view) {
+            views.drop_view(&view)?;
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn value_key(key: &ViewKey) -> Vec<u8> {

@@ -11,9 +11,11 @@ use std::thread;
 
 use super::handler::{Handler, Refusal};
 use super::parked;
+use super::shared::Shared;
 use super::stage::Stage;
 use super::writer::ViewWriter;
 use crate::error::Cause;
+use crate::model::limits::VIEW_COMMIT_LEN_MAX;
 use crate::model::{RecordedEvent, StreamId, Timestamp};
 use crate::upcast::OnUnreadable;
 use crate::view_store::{ViewChange, ViewStore};
@@ -22,12 +24,15 @@ use crate::view_store::{ViewChange, ViewStore};
 const PARALLEL_EVENTS_MIN: usize = 32;
 /// A batch ends once about this many bytes were read and changed.
 const STAGE_LEN_MAX: usize = 8 << 20;
+/// One event changes at most this many bytes, so that it fits into one commit whatever was handled before it.
+pub(super) const EVENT_CHANGES_LEN_MAX: usize = VIEW_COMMIT_LEN_MAX - 2 * STAGE_LEN_MAX;
 
 /// What it takes to handle events.
 pub(super) struct Setup<'a> {
     pub(super) handler: &'a dyn Handler,
     pub(super) views: &'a Arc<dyn ViewStore>,
     pub(super) view: &'a Arc<str>,
+    pub(super) shared: &'a Shared,
     /// Streams of which an event is parked.
     pub(super) parked: &'a HashSet<StreamId>,
     pub(super) on_unreadable: OnUnreadable,
@@ -71,7 +76,7 @@ impl Setup<'_> {
             if view.stage.len() >= STAGE_LEN_MAX {
                 break;
             }
-            if let Err(refusal) = self.handle_one(event, &mut view) {
+            if let Err(refusal) = self.handle_next(event, &mut view) {
                 refused = Some(refusal);
                 break;
             }
@@ -81,12 +86,25 @@ impl Setup<'_> {
         Handled { count, changes, refused, had_conflict: false }
     }
 
-    /// Handles one event, or notes why not.
-    fn handle_one(&self, event: &Arc<RecordedEvent>, view: &mut ViewWriter) -> Result<(), Refusal> {
+    /// Handles one event, or parks it behind those of its stream that are parked.
+    fn handle_next(
+        &self,
+        event: &Arc<RecordedEvent>,
+        view: &mut ViewWriter,
+    ) -> Result<(), Refusal> {
         if self.parked.contains(event.stream()) {
             parked::park(&mut view.stage, event, None, self.now);
             return Ok(());
         }
+        self.handle_one(event, view)
+    }
+
+    /// Handles one event, or notes that it cannot be read.
+    pub(super) fn handle_one(
+        &self,
+        event: &Arc<RecordedEvent>,
+        view: &mut ViewWriter,
+    ) -> Result<(), Refusal> {
         match self.handler.handle(event, view) {
             Err(Refusal::Unreadable(error)) if self.on_unreadable == OnUnreadable::Skip => {
                 parked::skip(&mut view.stage, event, error.to_string(), self.now);
@@ -124,6 +142,9 @@ impl Setup<'_> {
             joined.collect()
         });
         let stages = stages?;
+        if stages.iter().map(Stage::len).sum::<usize>() > VIEW_COMMIT_LEN_MAX - STAGE_LEN_MAX {
+            return Err(InOrder::Other);
+        }
         let others = |at: usize| stages.iter().skip(at + 1);
         let has_conflict = stages
             .iter()
@@ -136,9 +157,11 @@ impl Setup<'_> {
     }
 
     fn handle_share(&self, events: &[&Arc<RecordedEvent>]) -> Result<Stage, InOrder> {
+        let _mark = self.shared.mark_thread();
         let mut view = self.writer();
+        let len_max = STAGE_LEN_MAX / self.partitions;
         for event in events {
-            if view.stage.len() >= STAGE_LEN_MAX || self.handle_one(event, &mut view).is_err() {
+            if view.stage.len() >= len_max || self.handle_next(event, &mut view).is_err() {
                 return Err(InOrder::Other);
             }
         }

@@ -1,5 +1,7 @@
 //! What a manager and the workers of one projection tell each other.
 
+use std::cell::Cell;
+use std::ptr;
 use std::sync::mpsc::Sender;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -22,7 +24,7 @@ pub(super) enum Turn {
     /// Follow the log.
     Follow,
     /// Try the parked events again, and tell how many are left.
-    RetryParked(Sender<u64>),
+    RetryParked(Vec<Sender<u64>>),
     /// Come to an end.
     Stop,
 }
@@ -41,7 +43,8 @@ pub(super) struct Run {
     pub(super) parked_streams: u64,
     pub(super) skipped_events: u64,
     interrupt: Option<CancelHandle>,
-    retry_parked: Option<Sender<u64>>,
+    /// Who waits for the parked events to be tried again.
+    retry_parked: Vec<Sender<u64>>,
 }
 
 impl Run {
@@ -60,7 +63,7 @@ impl Run {
             parked_streams: 0,
             skipped_events: 0,
             interrupt: None,
-            retry_parked: None,
+            retry_parked: Vec::new(),
         }
     }
 
@@ -94,6 +97,16 @@ impl State {
         self.serving.as_ref().and_then(|run| run.position)
     }
 
+    fn want(&mut self, wanted: Wanted) {
+        if self.wanted == wanted {
+            return;
+        }
+        self.wanted = wanted;
+        for run in [&mut self.serving, &mut self.building].into_iter().flatten() {
+            run.interrupt();
+        }
+    }
+
     fn run(&mut self, generation: u64) -> Option<&mut Run> {
         let runs = [&mut self.serving, &mut self.building].into_iter().flatten();
         runs.into_iter().find(|run| run.build.generation == generation)
@@ -102,7 +115,21 @@ impl State {
     /// Whether a worker should go on with what it is at.
     fn may_go_on(&mut self, generation: u64) -> bool {
         let is_wanted = self.wanted == Wanted::Run;
-        self.run(generation).is_some_and(|run| is_wanted && run.retry_parked.is_none())
+        self.run(generation).is_some_and(|run| is_wanted && run.retry_parked.is_empty())
+    }
+}
+
+thread_local! {
+    /// The address of what the projection shares that this thread drives; 0 for none.
+    static DRIVEN_HERE: Cell<usize> = const { Cell::new(0) };
+}
+
+/// See [`Shared::mark_thread`].
+pub(super) struct Mark;
+
+impl Drop for Mark {
+    fn drop(&mut self) {
+        DRIVEN_HERE.set(0);
     }
 }
 
@@ -168,13 +195,14 @@ impl Shared {
 
     /// Tells all workers what is wanted, also those that wait for events.
     pub(super) fn want(&self, wanted: Wanted) {
+        self.change(|state| state.want(wanted));
+    }
+
+    /// Lets the workers rest, unless they are to stop.
+    pub(super) fn pause(&self) {
         self.change(|state| {
-            if state.wanted == wanted {
-                return;
-            }
-            state.wanted = wanted;
-            for run in [&mut state.serving, &mut state.building].into_iter().flatten() {
-                run.interrupt();
+            if state.wanted == Wanted::Run {
+                state.want(Wanted::Pause);
             }
         });
     }
@@ -184,13 +212,24 @@ impl Shared {
         self.change(|state| {
             let run = state.serving.as_mut().filter(|run| run.is_running);
             let Some(run) = run else { return false };
-            run.retry_parked = Some(reply);
+            run.retry_parked.push(reply);
             run.interrupt();
             true
         })
     }
 
+    /// Whether this thread drives the projection: whoever waited for it there would wait for themselves.
+    pub(super) fn is_driven_here(&self) -> bool {
+        DRIVEN_HERE.get() == ptr::from_ref(self).addr()
+    }
+
     // What a worker of a build asks and says.
+
+    /// Marks this thread as one that drives the projection, until the mark is dropped.
+    pub(super) fn mark_thread(&self) -> Mark {
+        DRIVEN_HERE.set(ptr::from_ref(self).addr());
+        Mark
+    }
 
     /// What to do next; waits while paused.
     pub(super) fn turn(&self, generation: u64) -> Turn {
@@ -200,8 +239,8 @@ impl Shared {
             // A build that was replaced is not driven any further.
             let Some(run) = state.run(generation) else { return Turn::Stop };
             run.interrupt = None;
-            if let Some(reply) = run.retry_parked.take() {
-                return Turn::RetryParked(reply);
+            if !run.retry_parked.is_empty() {
+                return Turn::RetryParked(std::mem::take(&mut run.retry_parked));
             }
             match wanted {
                 Wanted::Stop => return Turn::Stop,
@@ -290,7 +329,7 @@ impl Shared {
             run.is_running = false;
             run.interrupt = None;
             // Whoever waits for an answer is told by its end that none will come.
-            run.retry_parked = None;
+            run.retry_parked.clear();
             run.state = match &failure {
                 None => ProjectionState::Stopped,
                 Some(_) => ProjectionState::Failed,

@@ -100,6 +100,14 @@ impl Stage {
         }
     }
 
+    /// How many bytes the event that is being handled changes.
+    pub(super) fn event_len(&self) -> usize {
+        let len = |(key, value): (&Vec<u8>, &Option<Vec<u8>>)| {
+            key.len() + value.as_ref().map_or(0, Vec::len)
+        };
+        self.event.iter().map(len).sum()
+    }
+
     /// The event was not handled: nothing of it stays.
     pub(super) fn drop_event(&mut self) {
         self.event.clear();

@@ -86,8 +86,8 @@ impl fmt::Display for ProjectionStatus {
             write!(out, ", {events} and {time:.1?} behind")?;
         }
         if self.parked_events > 0 {
-            let (events, streams) = (self.parked_events, self.parked_streams);
-            write!(out, ", {events} parked of {streams} streams")?;
+            let streams = counted(self.parked_streams, "stream", "streams");
+            write!(out, ", {} parked of {streams}", self.parked_events)?;
         }
         if self.skipped_events > 0 {
             write!(out, ", {} skipped", self.skipped_events)?;
@@ -164,7 +164,10 @@ fn counted(number: u64, one: &str, many: &str) -> String {
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum ProjectionError {
     /// No projection of this name is registered.
-    #[error("no projection {name} is registered; there are: {}", registered.join(", "))]
+    #[error(
+        "no projection {name} is registered; there are: {}",
+        if registered.is_empty() { "none".to_owned() } else { registered.join(", ") }
+    )]
     Unknown {
         /// The name that was given.
         name: String,

@@ -7,7 +7,9 @@ use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use super::handler::{Handler, Refusal, guarded};
-use super::names::{Build, Directory, build_view, parked_key, parked_prefix, skipped_prefix};
+use super::names::{
+    Build, Directory, build_view, drop_others, parked_key, parked_prefix, skipped_prefix,
+};
 use super::parked::{self, count_parked, count_skipped, parked_events};
 use super::partitions::{Handled, Setup};
 use super::shared::{Run, Shared, Turn};
@@ -29,6 +31,9 @@ const PROGRESS_LEN: u64 = 10_000;
 
 /// A batch ends once its payloads have this many bytes, even if more events could come: a bound on memory.
 const BATCH_LEN_MAX: usize = 8 << 20;
+
+/// How long a build that waits for its moment to take over waits for events before it tries again.
+const TAKE_OVER_PAUSE: Duration = Duration::from_millis(20);
 
 /// What a worker needs to know of its projection.
 #[derive(Clone)]
@@ -52,6 +57,8 @@ pub(super) struct Worker {
     /// Everything up to here was handled, or does not match.
     seen: Option<Position>,
     parked: HashSet<StreamId>,
+    /// At some moment since it follows there was nothing left to handle.
+    has_caught_up: bool,
 }
 
 /// Events to be handled together.
@@ -59,7 +66,7 @@ struct Batch {
     events: Vec<Arc<RecordedEvent>>,
     /// Everything up to here is in it, or does not match.
     up_to: Option<Position>,
-    /// Nothing more is there at the moment.
+    /// Nothing more was there.
     has_caught_up: bool,
     /// The subscription was interrupted, or its store closed.
     has_ended: bool,
@@ -77,15 +84,17 @@ enum Next {
 impl Worker {
     pub(super) fn new(job: Job, build: Build) -> Self {
         let view = build_view(&job.name, build.generation).into();
-        Self { job, build, view, checkpoint: None, seen: None, parked: HashSet::new() }
+        let (parked, has_caught_up) = (HashSet::new(), false);
+        Self { job, build, view, checkpoint: None, seen: None, parked, has_caught_up }
     }
 
     /// Works until it is told to stop, or fails.
     pub(super) fn run(mut self) {
+        let _mark = self.job.shared.mark_thread();
         let failure = match guarded(|| self.work()) {
             Ok(Ok(())) => None,
             // A store that was closed is an end like another.
-            Ok(Err(failure)) if is_closed(&failure) => None,
+            Ok(Err(failure)) if self.is_closed() || is_closed(&failure) => None,
             Ok(Err(failure)) => Some(failure),
             Err(panicked) => Some(failure(None, 1, panicked)),
         };
@@ -97,7 +106,7 @@ impl Worker {
         loop {
             match self.job.shared.turn(self.build.generation) {
                 Turn::Follow => self.follow()?,
-                Turn::RetryParked(reply) => self.retry_parked(&reply)?,
+                Turn::RetryParked(replies) => self.retry_parked(&replies)?,
                 Turn::Stop => return Ok(self.write(Vec::new(), self.seen)?),
             }
         }
@@ -135,17 +144,20 @@ impl Worker {
         if !self.job.shared.follow(self.build.generation, following.cancel_handle()) {
             return Ok(());
         }
+        self.has_caught_up = false;
         self.tell(|run| run.state = ProjectionState::CatchingUp);
         loop {
             let batch = self.gather(&mut following);
+            self.has_caught_up |= batch.has_caught_up;
             if batch.has_ended || !self.handle(&batch)? {
                 return Ok(());
             }
             if let Some(error) = batch.error {
                 return Err(error.into());
             }
-            if batch.has_caught_up {
-                self.caught_up()?;
+            if self.has_caught_up {
+                self.tell(|run| run.state = ProjectionState::Live);
+                self.take_over()?;
             }
         }
     }
@@ -156,20 +168,20 @@ impl Worker {
         let mut len = 0;
         let mut batch =
             Batch { events, up_to, has_caught_up: false, has_ended: false, error: None };
+        let waits_to_take_over = self.job.shared.is_building(self.build.generation);
         while batch.events.len() < self.job.options.batch_events && len < BATCH_LEN_MAX {
-            let delivery = if batch.events.is_empty() {
-                following.next()
-            } else {
-                following.next_timeout(Duration::ZERO)
+            let delivery = match (batch.events.is_empty(), waits_to_take_over) {
+                (false, _) => following.next_timeout(Duration::ZERO),
+                (true, true) => following.next_timeout(TAKE_OVER_PAUSE),
+                (true, false) => following.next(),
             };
             match delivery {
                 Ok(Delivery::Event(event)) => {
                     len += event.payload().len();
                     batch.events.push(Arc::new(event));
                 }
-                Ok(Delivery::Progress(_)) if batch.events.is_empty() => break,
-                Ok(Delivery::Progress(_)) => {}
-                Ok(Delivery::CaughtUp(_) | Delivery::Idle) => {
+                Ok(Delivery::Progress(_) | Delivery::Idle) => break,
+                Ok(Delivery::CaughtUp(_)) => {
                     batch.has_caught_up = true;
                     break;
                 }
@@ -200,6 +212,7 @@ impl Worker {
                 // What was handled could not be made to last: all of it again.
                 Err(cause) => {
                     tries += 1;
+                    self.tell(|run| run.failed_tries += 1);
                     if !self.try_again(first, tries, cause)? {
                         return Ok(false);
                     }
@@ -211,6 +224,7 @@ impl Worker {
             tries = if step_len > 0 { 0 } else { tries };
             let (Some(event), Some(refusal)) = (rest.first(), refused) else { continue };
             tries += 1;
+            self.tell(|run| run.failed_tries += 1);
             match self.refused(event, tries, refusal)? {
                 Next::Again => {}
                 Next::PassOver => {
@@ -229,6 +243,7 @@ impl Worker {
             handler: &*self.job.handler,
             views: &self.job.views,
             view: &self.view,
+            shared: &self.job.shared,
             parked: &self.parked,
             on_unreadable: self.job.options.on_unreadable,
             partitions: self.job.options.partitions,
@@ -274,7 +289,6 @@ impl Worker {
             return Ok(if goes_on { Next::Again } else { Next::Leave });
         }
         let cause = refusal.into_cause();
-        self.tell(|run| run.failed_tries += 1);
         match self.job.options.on_failure {
             OnFailure::Stop => Err(failure(Some(event), tries, cause)),
             OnFailure::Park => {
@@ -300,11 +314,10 @@ impl Worker {
         cause: Cause,
     ) -> Result<bool, ProjectionFailure> {
         let failed = failure(Some(event), tries, cause);
-        if tries > self.job.options.retries {
+        if tries > self.job.options.retries || self.is_closed() {
             return Err(failed);
         }
         self.tell(|run| {
-            run.failed_tries += 1;
             run.state = ProjectionState::Retrying;
             run.failure = Some(failed);
         });
@@ -322,6 +335,8 @@ impl Worker {
             return self.write(Vec::new(), up_to);
         }
         if up_to > self.seen {
+            let shared = self.job.shared.clone();
+            let _alone = shared.directory();
             self.seen = up_to;
             self.tell(|run| run.position = up_to);
         }
@@ -359,9 +374,8 @@ impl Worker {
         Ok(())
     }
 
-    /// Nothing more is there at the moment: a build that was made aside takes over.
-    fn caught_up(&mut self) -> Result<()> {
-        self.tell(|run| run.state = ProjectionState::Live);
+    /// A build that was made aside and has caught up takes over, unless the one that serves is further.
+    fn take_over(&mut self) -> Result<()> {
         if !self.job.shared.is_building(self.build.generation) {
             return Ok(());
         }
@@ -369,34 +383,43 @@ impl Worker {
         let (views, shared) = (&*self.job.views, &*self.job.shared);
         let switching = shared.directory();
         if shared.serving_position() > self.seen {
-            // The one that serves got further meanwhile: readers must not see less than they did.
+            // The one that serves got further meanwhile, and readers must not see less than they did: once more soon.
             return Ok(());
         }
         let directory = Directory::read(views, &self.job.name)?;
+        if directory.building != Some(self.build) {
+            // Another manager has begun a build in its place.
+            let (view, expected) = (self.view.to_string(), self.seen);
+            return Err(Error::CheckpointMoved { view, expected, found: None });
+        }
         let serving = Directory { serving: Some(self.build), building: None, ..directory.clone() };
         directory.replace(views, &self.job.name, &serving)?;
         let retired = shared.take_over(self.build.generation);
         drop(switching);
         shared.wait_for_end(retired);
         let _alone = shared.directory();
-        clear_others(views, &self.job.name, &Directory::read(views, &self.job.name)?)
+        drop_others(views, &self.job.name, &Directory::read(views, &self.job.name)?)
     }
 
     /// Takes up what was parked, stream by stream, each in order, until one fails again.
-    fn retry_parked(&mut self, reply: &Sender<u64>) -> Result<(), ProjectionFailure> {
+    fn retry_parked(&mut self, replies: &[Sender<u64>]) -> Result<(), ProjectionFailure> {
         for stream in self.parked.clone() {
             if self.retry_stream(&stream)? {
                 self.parked.remove(&stream);
             }
         }
         let streams = count(self.parked.len());
-        let mut left = 0;
+        let mut left = None;
         self.tell(|run| {
             run.parked_streams = streams;
-            left = run.parked_events;
+            left = Some(run.parked_events);
         });
-        // Whoever asked may have gone.
-        let _ = reply.send(left);
+        // Of a build that was replaced meanwhile nothing can be said: no answer is one too.
+        let Some(left) = left else { return Ok(()) };
+        for reply in replies {
+            // Whoever asked may have gone.
+            let _ = reply.send(left);
+        }
         Ok(())
     }
 
@@ -411,7 +434,7 @@ impl Worker {
                 return Ok(false);
             };
             let mut view = ViewWriter::new(self.stage());
-            let refused = match self.job.handler.handle(&event, &mut view) {
+            let refused = match self.setup().handle_one(&event, &mut view) {
                 Ok(()) => self.job.handler.flush().err(),
                 Err(refusal) => Some(refusal.into_cause()),
             };
@@ -429,6 +452,10 @@ impl Worker {
         }
     }
 
+    fn is_closed(&self) -> bool {
+        matches!(self.job.events.head(), Err(Error::Closed))
+    }
+
     fn stage(&self) -> Stage {
         Stage::new(self.job.views.clone(), self.view.clone())
     }
@@ -436,20 +463,6 @@ impl Worker {
     fn tell(&self, tell: impl FnOnce(&mut Run)) {
         self.job.shared.tell(self.build.generation, tell);
     }
-}
-
-/// Clears all builds of a projection that its directory does not name: what is left of earlier ones.
-pub(super) fn clear_others(views: &dyn ViewStore, name: &str, directory: &Directory) -> Result<()> {
-    let builds = [directory.serving, directory.building].into_iter().flatten();
-    let kept: Vec<_> = builds.map(|build| build_view(name, build.generation)).collect();
-    let beginning = format!("${name}@");
-    for view in views.list_views()? {
-        if view.starts_with(&beginning) && !kept.contains(&view) {
-            let (expected, changes) = (views.checkpoint(&view)?, vec![ViewChange::Clear]);
-            views.commit_view(&ViewCommit { view, expected, changes, checkpoint: None })?;
-        }
-    }
-    Ok(())
 }
 
 /// How many of the changes add a key of this beginning; taken away ones count against it.
