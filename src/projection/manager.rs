@@ -71,8 +71,8 @@ impl ProjectionManager {
         self
     }
 
-    /// Takes the time, for lag and for notes, from elsewhere than from the store of the events; for all projections that
-    /// are registered after this call.
+    /// Takes the time, for lag and for notes, from elsewhere than from the store of the events; for all projections
+    /// that are registered after this call.
     pub fn clock(mut self, clock: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
         self.clock = Arc::new(clock);
         self
@@ -216,8 +216,8 @@ impl ProjectionHandle {
         Ok(planned)
     }
 
-    /// Stops it, and waits until it has stopped. What was handled is kept. Its own handler may call it too; then it stops
-    /// once the handler is done.
+    /// Stops it, and waits until it has stopped. What was handled is kept. Its own handler may call it too; then it
+    /// stops once the handler is done.
     ///
     /// # Cost
     /// Waits for a handler that runs.
@@ -242,10 +242,17 @@ impl ProjectionHandle {
     /// It returns at once: see [`ProjectionHandle::wait_for_rebuild`]. If the projection is not running, the rebuild
     /// begins when it is started.
     ///
+    /// It is also the way out where a record of the read model is damaged (G8). If that is the one that names the build
+    /// that serves, the read model is empty until the new one has taken over.
+    ///
     /// # Errors
     /// [`ProjectionError::Store`].
     pub fn rebuild(&self) -> Result<(), ProjectionError> {
         let mut threads = self.threads();
+        let views = &*self.job.views;
+        if let Err(Error::Corruption { .. }) = Directory::read(views, self.name()) {
+            views.drop_view(self.name())?;
+        }
         let is_started = self.job.shared.look(|state| state.wanted != Wanted::Stop);
         if self.job.target == Target::Elsewhere {
             self.halt(&mut threads);

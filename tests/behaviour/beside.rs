@@ -14,10 +14,8 @@ use proptest::prelude::*;
 use rocksdb::{DB, Options};
 
 use crate::bank::{Account, create, deposit};
-use crate::support::{copy, events, fingerprint, place, position, quick, version};
+use crate::support::{FAMILIES, copy, edit, events, fingerprint, place, position, quick, version};
 
-const FAMILIES: [&str; 7] =
-    ["events", "streams", "snapshots", "checkpoints", "views", "index", "meta"];
 const ALL: NonZeroUsize = NonZeroUsize::MAX;
 
 fn put(key: &[u8], value: &[u8]) -> ViewChange {
@@ -335,15 +333,6 @@ fn a_store_closed_under_its_writers_keeps_all_that_it_acknowledged() {
         let value = store.view_value("v", b"k").unwrap();
         assert_eq!(value, Some(done.to_be_bytes().to_vec()));
     }
-}
-
-/// Changes the bytes of a record, as a failing disk would that the engine does not notice.
-fn edit(path: &Path, family: &str, key: &[u8], change: impl FnOnce(&mut Vec<u8>)) {
-    let db = DB::open_cf(&Options::default(), path.join("db"), FAMILIES).unwrap();
-    let family = db.cf_handle(family).unwrap();
-    let mut bytes = db.get_cf(family, key).unwrap().unwrap();
-    change(&mut bytes);
-    db.put_cf(family, key, bytes).unwrap();
 }
 
 /// What becomes of the bytes of a record.

@@ -6,7 +6,12 @@ use std::path::{Path, PathBuf};
 
 use annals::StoreOptions;
 use annals::prelude::*;
+use rocksdb::{DB, Options};
 use tempfile::TempDir;
+
+/// All column families.
+pub(crate) const FAMILIES: [&str; 7] =
+    ["events", "streams", "snapshots", "checkpoints", "views", "index", "meta"];
 
 /// Options for a store that need not survive a power loss.
 pub(crate) fn quick() -> StoreOptions {
@@ -66,4 +71,13 @@ pub(crate) fn copy(from: &Path, to: &Path) {
             fs::copy(entry.path(), target).unwrap();
         }
     }
+}
+
+/// Changes the bytes of a record, as a failing disk would that the engine does not notice.
+pub(crate) fn edit(path: &Path, family: &str, key: &[u8], change: impl FnOnce(&mut Vec<u8>)) {
+    let db = DB::open_cf(&Options::default(), path.join("db"), FAMILIES).unwrap();
+    let family = db.cf_handle(family).unwrap();
+    let mut bytes = db.get_cf(family, key).unwrap().unwrap();
+    change(&mut bytes);
+    db.put_cf(family, key, bytes).unwrap();
 }

@@ -3,6 +3,7 @@
 mod following;
 mod failing;
 mod rebuilding;
+mod managing;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
