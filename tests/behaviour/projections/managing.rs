@@ -22,7 +22,9 @@ fn a_projection_touches_no_other_whose_name_begins_with_its_own() {
         });
         manager.start().unwrap();
         let last = pay(&*store, "account-1", 1);
-        names.iter().for_each(|name| manager.wait_for(name, last, SOON).unwrap());
+        for name in names {
+            manager.wait_for(name, last, SOON).unwrap();
+        }
         for name in names {
             let projection = manager.projection(name).unwrap();
             projection.rebuild().unwrap();
