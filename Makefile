@@ -27,6 +27,7 @@ build: setup
 
 test: setup
 	cargo test $(SELECT)
+	cargo test --release --manifest-path tests/schedules/Cargo.toml
 
 check: setup
 	cargo fmt --check

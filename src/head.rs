@@ -2,12 +2,13 @@
 //!
 //! It never goes back, and moves only after the events below it are written as durably as was asked (G6).
 
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::PoisonError;
+use std::sync::atomic::{self, Ordering};
 use std::time::Instant;
 
 use crate::error::{Error, Result};
 use crate::model::Position;
+use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Condvar, Mutex};
 
 /// The published head of one store.
 pub(crate) struct Head {
@@ -70,7 +71,7 @@ impl Head {
         &self,
         after: Option<Position>,
         until: Option<Instant>,
-        cancelled: &AtomicBool,
+        cancelled: &atomic::AtomicBool,
     ) -> Result<Option<Position>> {
         if self.get()? > after {
             return self.get();

@@ -60,6 +60,9 @@
 
 // The order of these lines is the architecture: a module imports only modules above it.
 
+// Where threads meet.
+mod sync;
+
 // The words, and what is said about them.
 mod model;
 mod error;

@@ -8,7 +8,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A module knows only modules named before it.
-const ORDER: [&str; 23] = [
+const ORDER: [&str; 24] = [
+    "sync",
     "model",
     "error",
     "options",

@@ -1,9 +1,10 @@
 //! The gate: whether anything may be written. Whoever writes asks it; whoever fails shuts it for all (G9).
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 
 use super::queue::CutShort;
 use crate::error::{Cause, Error, Result};
+use crate::sync::{Mutex, MutexGuard};
 
 /// Shared by the writer of the log and the writers of what lies beside it.
 pub(super) struct Gate {

@@ -19,7 +19,7 @@ mod tips;
 pub(crate) mod validate;
 mod writer;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 pub(crate) use prepare::{Prepared, Submission};
 
@@ -29,9 +29,10 @@ use crate::head::Head;
 use crate::options::{Clock, Durability};
 use crate::recovery::LogEnd;
 use crate::storage::{Storage, WatermarkFile};
+use crate::sync::Mutex;
 use beside::Beside;
 use gate::Gate;
-use queue::{Queue, Turn};
+use queue::Queue;
 use writer::Writer;
 
 /// Commits appends, one group at a time; and beside them, one at a time, snapshots and views.
@@ -60,21 +61,9 @@ impl Committer {
 
     /// Commits all appends of a submission or none, and returns what became of each.
     pub(crate) fn submit(&self, submission: Submission) -> Result<Vec<Appended>> {
-        let (ticket, turn) = self.queue.enter(submission);
-        if turn == Turn::Follow
-            && let Some(outcome) = ticket.wait()
-        {
-            return outcome;
-        }
-        // We lead. Our own submission is in the group, for it was the first of those waiting.
-        let leading = self.queue.lead();
-        {
-            let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-            writer.commit(leading.group());
-        }
-        // The next leader begins before our followers are woken.
-        leading.finish();
-        ticket.wait().unwrap_or(Err(Error::Closed))
+        self.queue.submit(submission, |group| {
+            self.writer.lock().unwrap_or_else(PoisonError::into_inner).commit(group);
+        })
     }
 
     /// Makes everything acknowledged so far survive a power loss.

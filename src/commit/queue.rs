@@ -1,11 +1,12 @@
 //! Who commits, and for whom: the queue of submissions and the hand-over of leadership.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use super::prepare::Submission;
 use crate::error::{Cause, Error, Result};
 use crate::event_store::Appended;
+use crate::sync::{Condvar, Mutex, MutexGuard};
 
 /// Most submissions in one group: a bound on how long the first of them waits for the others.
 const GROUP_LEN_MAX: usize = 1_024;
@@ -20,7 +21,7 @@ pub(super) struct CutShort;
 
 /// Whether a caller commits now or waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Turn {
+enum Turn {
     Lead,
     Follow,
 }
@@ -54,8 +55,28 @@ impl Queue {
         Self { state: Mutex::new(State::default()) }
     }
 
+    /// Has a submission committed: with `commit` on this thread, for all that are waiting, or by whoever leads before.
+    pub(super) fn submit(
+        &self,
+        submission: Submission,
+        commit: impl FnOnce(&[Arc<Ticket>]),
+    ) -> Outcome {
+        let (ticket, turn) = self.enter(submission);
+        if turn == Turn::Follow
+            && let Some(outcome) = ticket.wait()
+        {
+            return outcome;
+        }
+        // We lead. Our own submission is in the group, for it was the first of those waiting.
+        let leading = self.lead();
+        commit(&leading.group);
+        // The next leader begins before our followers are woken.
+        leading.finish();
+        ticket.wait().unwrap_or(Err(Error::Closed))
+    }
+
     /// Enters a submission, and says whether its caller leads.
-    pub(super) fn enter(&self, submission: Submission) -> (Arc<Ticket>, Turn) {
+    fn enter(&self, submission: Submission) -> (Arc<Ticket>, Turn) {
         let state = TicketState { submission: Some(submission), ..TicketState::default() };
         let ticket = Arc::new(Ticket { state: Mutex::new(state), changed: Condvar::new() });
         let mut state = lock(&self.state);
@@ -66,7 +87,7 @@ impl Queue {
     }
 
     /// Takes all that are waiting, up to a bound, in the order in which they came.
-    pub(super) fn lead(&self) -> Leading<'_> {
+    fn lead(&self) -> Leading<'_> {
         let mut state = lock(&self.state);
         let count = state.waiting.len().min(GROUP_LEN_MAX);
         Leading { queue: self, group: state.waiting.drain(..count).collect(), is_finished: false }
@@ -86,19 +107,15 @@ impl Queue {
 }
 
 /// The group that one leader commits. However it ends, leadership is handed over and no follower is left waiting.
-pub(super) struct Leading<'q> {
+struct Leading<'q> {
     queue: &'q Queue,
     group: Vec<Arc<Ticket>>,
     is_finished: bool,
 }
 
 impl Leading<'_> {
-    pub(super) fn group(&self) -> &[Arc<Ticket>] {
-        &self.group
-    }
-
     /// Hands over, then wakes those whose outcome is known.
-    pub(super) fn finish(mut self) {
+    fn finish(mut self) {
         self.end();
     }
 
@@ -133,7 +150,7 @@ impl Drop for Leading<'_> {
 
 impl Ticket {
     /// Waits for the outcome; `None` if the caller is to lead instead.
-    pub(super) fn wait(&self) -> Option<Outcome> {
+    fn wait(&self) -> Option<Outcome> {
         let mut state = lock(&self.state);
         loop {
             if let Some(outcome) = state.outcome.take() {

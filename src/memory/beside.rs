@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::ops::Bound;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use super::MemoryStore;
 use crate::error::Result;
 use crate::event_store::Direction;
 use crate::model::{StreamId, Version};
 use crate::snapshot_store::{Snapshot, SnapshotStore, check_kind};
+use crate::sync::{Mutex, MutexGuard};
 use crate::view_store::{
     Checkpoint, PageFiller, ViewChange, ViewCommit, ViewPage, ViewScan, ViewStore, check_view_name,
 };

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::{Bound, RangeInclusive};
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError};
 use std::time::{Instant, SystemTime};
 
 use crate::commit::validate::{Commit, Committed, Shape, Tip, Verdict, validate};
@@ -20,6 +20,7 @@ use crate::model::{
     EventId, Limits, Position, RecordedAs, RecordedEvent, StreamId, Timestamp, Version,
 };
 use crate::options::{Clock, now};
+use crate::sync::RwLock;
 
 /// How many events a page looks at, matching or not.
 const PAGE_EVENTS_MAX: usize = 1_024;

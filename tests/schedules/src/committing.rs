@@ -1,0 +1,192 @@
+//! Whoever submits gets the outcome of its own submission, once; what is acknowledged is visible, at its place, in a log
+//! without a gap (G2, G6); after a failure nothing is acknowledged (G9); and nobody waits for ever, even if a leader
+//! panics.
+
+use std::sync::Arc;
+
+use shuttle::thread;
+
+use super::gate::Gate;
+use super::prepare::{Prepared, Submission};
+use super::queue::{Queue, Ticket};
+use crate::check;
+use crate::head::Head;
+use crate::sync::Mutex;
+use crate::{
+    Append, Appended, Cause, Durability, Error, EventType, ExpectedVersion, NewEvent, Position,
+    StreamId, Version,
+};
+
+/// What the committer is, but for the disk.
+struct Engine {
+    queue: Queue,
+    writer: Mutex<Writer>,
+    head: Head,
+    gate: Gate,
+}
+
+#[derive(Default)]
+struct Writer {
+    log: Vec<u8>,
+    /// How many writes there were, and which of them fails.
+    writes: usize,
+    fails: Option<Failure>,
+}
+
+#[derive(Clone, Copy)]
+enum Failure {
+    Write(usize),
+    Panic(usize),
+}
+
+impl Engine {
+    fn new(fails: Option<Failure>) -> Arc<Self> {
+        let writer = Mutex::new(Writer { fails, ..Writer::default() });
+        Arc::new(Self { queue: Queue::new(), writer, head: Head::new(None), gate: Gate::new() })
+    }
+
+    fn submit(&self, name: u8) -> Result<Appended, Error> {
+        let outcome = self.queue.submit(submission(name), |group| {
+            let mut writer = self.writer.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            self.commit(&mut writer, group);
+        });
+        outcome.map(|appended| appended.into_iter().next().unwrap())
+    }
+
+    /// The protocol of the writer: ask the gate, stage, write, publish, acknowledge.
+    fn commit(&self, writer: &mut Writer, group: &[Arc<Ticket>]) {
+        let mut staged = Vec::new();
+        for ticket in group {
+            let submission = ticket.take().expect("a ticket is committed once");
+            if let Err(refused) = self.gate.check() {
+                ticket.set(Err(refused));
+                continue;
+            }
+            staged.push((ticket, submission));
+        }
+        if staged.is_empty() {
+            return;
+        }
+        let mut places = Vec::new();
+        let written = self.gate.attempt(|| {
+            for (_, submission) in &staged {
+                writer.log.push(submission.record.as_ref().unwrap().0[0]);
+                places.push(Position::new(writer.log.len() as u64).unwrap());
+            }
+            writer.writes += 1;
+            match writer.fails {
+                Some(Failure::Write(at)) if at == writer.writes => {
+                    let cause = Cause::new(std::io::Error::other("the disk is gone"));
+                    return Err(Error::Indeterminate { cause });
+                }
+                Some(Failure::Panic(at)) if at == writer.writes => {
+                    panic!("in the middle of a commit")
+                }
+                _ => {}
+            }
+            self.gate.check_sound()?;
+            self.head.publish(*places.last().unwrap());
+            Ok(())
+        });
+        for ((ticket, _), place) in staged.iter().zip(places) {
+            ticket.set(written.clone().map(|()| vec![appended(place)]));
+        }
+    }
+}
+
+fn submission(name: u8) -> Submission {
+    let event = NewEvent::new(EventType::new("Happened").unwrap(), vec![name]);
+    let append = Append::new().to("a-1", ExpectedVersion::Any, [event]);
+    let record = Some((vec![name], Vec::new()));
+    Submission { appends: vec![Prepared::new(&append)], durability: Durability::Sync, record }
+}
+
+fn appended(place: Position) -> Appended {
+    let version = Version::new(place.get()).unwrap();
+    let versions = vec![(StreamId::new("a-1").unwrap(), version..=version)];
+    Appended::new(vec![place..=place], versions, false).unwrap()
+}
+
+fn all<T: Send + 'static>(threads: Vec<thread::JoinHandle<T>>) -> Vec<T> {
+    threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+}
+
+pub fn each_caller_gets_its_own_place_and_sees_it_at_once() {
+    check(|| {
+        let engine = Engine::new(None);
+        let caller = |name: u8| {
+            let engine = engine.clone();
+            thread::spawn(move || {
+                for round in 0..2 {
+                    let name = name * 10 + round;
+                    let place = engine.submit(name).unwrap().last_position();
+                    assert!(
+                        engine.head.current() >= Some(place),
+                        "what is acknowledged is visible"
+                    );
+                    let index = usize::try_from(place.get() - 1).unwrap();
+                    assert_eq!(engine.writer.lock().unwrap().log[index], name);
+                }
+            })
+        };
+        all((1..=4).map(caller).collect());
+        let mut log = engine.writer.lock().unwrap().log.clone();
+        assert_eq!(engine.head.current(), Position::new(8));
+        log.sort_unstable();
+        assert_eq!(log, [10, 11, 20, 21, 30, 31, 40, 41], "each once, and no gap");
+    });
+}
+
+pub fn a_caller_alone_in_the_queue_is_committed_in_the_order_of_its_calls() {
+    check(|| {
+        let engine = Engine::new(None);
+        let callers = [1_u8, 2, 3].map(|name| {
+            let engine = engine.clone();
+            thread::spawn(move || {
+                let first = engine.submit(name).unwrap().last_position();
+                let second = engine.submit(name).unwrap().last_position();
+                assert!(first < second);
+            })
+        });
+        all(callers.into());
+    });
+}
+
+pub fn after_a_failed_write_nothing_is_acknowledged_and_nobody_waits_for_ever() {
+    for fails in [Failure::Write(1), Failure::Write(2), Failure::Panic(1), Failure::Panic(2)] {
+        check(move || {
+            let engine = Engine::new(Some(fails));
+            let caller = |name: u8| {
+                let engine = engine.clone();
+                thread::spawn(move || {
+                    let outcomes = [(); 2].map(|()| {
+                        let submitted = || engine.submit(name);
+                        // The leader's own call unwinds; its followers' must not.
+                        std::panic::catch_unwind(std::panic::AssertUnwindSafe(submitted)).ok()
+                    });
+                    let head = engine.head.current();
+                    let mut has_failed = false;
+                    for outcome in outcomes {
+                        match outcome {
+                            Some(Ok(appended)) => {
+                                assert!(!has_failed, "acknowledged after a failure");
+                                assert!(head >= Some(appended.last_position()));
+                            }
+                            Some(Err(Error::Indeterminate { .. } | Error::Poisoned { .. }))
+                            | None => {
+                                has_failed = true;
+                            }
+                            Some(Err(other)) => panic!("{other}"),
+                        }
+                    }
+                })
+            };
+            all((1..=3).map(caller).collect());
+            assert!(matches!(engine.gate.check(), Err(Error::Poisoned { .. })));
+            let published = engine.head.current().map_or(0, Position::get);
+            let log =
+                engine.writer.lock().unwrap_or_else(std::sync::PoisonError::into_inner).log.len();
+            assert!(published < log as u64, "what failed is not published");
+        });
+    }
+}

@@ -1,0 +1,111 @@
+//! The memory store with its readers and subscriptions: every event once, in order, through history into live (G7); what
+//! is read is what the head says (G6); of two that expect the same version one is refused (G3).
+
+use shuttle::thread;
+
+use crate::check;
+use crate::{
+    Delivery, Error, EventStore, EventStoreExt, EventType, ExpectedVersion, MemoryStore, NewEvent,
+    Position,
+};
+
+fn event() -> NewEvent {
+    NewEvent::new(EventType::new("Happened").unwrap(), *b"{}")
+}
+
+pub fn a_subscription_delivers_each_event_once_in_order_wherever_it_begins() {
+    check(|| {
+        let store = MemoryStore::new();
+        let writers = ["a-1", "b-1"].map(|stream| {
+            let store = store.clone();
+            thread::spawn(move || {
+                for _ in 0..3 {
+                    store.append(stream, ExpectedVersion::Any, [event()]).unwrap();
+                }
+            })
+        });
+        let followers = [None, Some("a")].map(|category| {
+            let store = store.clone();
+            thread::spawn(move || {
+                let all = store.subscribe();
+                let wanted = if category.is_some() { 3 } else { 6 };
+                let mut following = match category {
+                    None => all.start().unwrap(),
+                    Some(category) => all.category(category).start().unwrap(),
+                };
+                let mut found = Vec::new();
+                while found.len() < wanted {
+                    match following.next().unwrap() {
+                        Delivery::Event(event) => found.push(event.position().get()),
+                        Delivery::CaughtUp(_) | Delivery::Progress(_) => {}
+                        other => panic!("{other:?}"),
+                    }
+                }
+                assert!(found.is_sorted_by(|a, b| a < b), "{found:?}");
+                if category.is_none() {
+                    assert_eq!(found, [1, 2, 3, 4, 5, 6]);
+                }
+            })
+        });
+        writers.into_iter().chain(followers).for_each(|thread| thread.join().unwrap());
+    });
+}
+
+pub fn a_reader_sees_all_up_to_the_head_and_of_each_append_all_or_nothing() {
+    check(|| {
+        let store = MemoryStore::new();
+        let writer = {
+            let store = store.clone();
+            thread::spawn(move || {
+                for _ in 0..3 {
+                    store.append("a-1", ExpectedVersion::Any, [event(), event()]).unwrap();
+                }
+            })
+        };
+        let reader = {
+            let store = store.clone();
+            thread::spawn(move || {
+                for _ in 0..3 {
+                    let head = store.head().unwrap().map_or(0, Position::get);
+                    let count = store.read_log().iter().map(Result::unwrap).count() as u64;
+                    assert!(count >= head && count.is_multiple_of(2), "{count} at {head}");
+                }
+            })
+        };
+        writer.join().unwrap();
+        reader.join().unwrap();
+    });
+}
+
+pub fn of_those_who_expect_the_same_version_one_wins() {
+    check(|| {
+        let store = MemoryStore::new();
+        let callers = [(); 3].map(|()| {
+            let store = store.clone();
+            thread::spawn(move || store.append("a-1", ExpectedVersion::NoStream, [event()]))
+        });
+        let outcomes = callers.map(|caller| caller.join().unwrap());
+        assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 1);
+        for refused in outcomes.into_iter().filter_map(Result::err) {
+            assert!(matches!(refused, Error::WrongExpectedVersion { .. }), "{refused}");
+        }
+    });
+}
+
+pub fn a_cancelled_subscription_ends_and_so_does_one_of_a_closed_store() {
+    check(|| {
+        let store = MemoryStore::new();
+        let mut cancelled = store.subscribe().start().unwrap();
+        let cancel = cancelled.cancel_handle();
+        let mut closed = store.subscribe().start().unwrap();
+        let until_end = |following: &mut crate::Subscription| {
+            while following.next().unwrap() != Delivery::Ended {}
+        };
+        let one = thread::spawn(move || until_end(&mut cancelled));
+        cancel.cancel();
+        one.join().unwrap();
+        let other = thread::spawn(move || until_end(&mut closed));
+        store.close();
+        other.join().unwrap();
+    });
+}

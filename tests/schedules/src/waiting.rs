@@ -1,0 +1,69 @@
+//! The published head: it never goes back, and whoever waits for it wakes for each reason there is (G6).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use shuttle::thread;
+
+use crate::check;
+use crate::head::Head;
+use crate::{Error, Position};
+
+pub fn no_waiter_misses_the_head_it_waits_for() {
+    check(|| {
+        let head = Arc::new(Head::new(None));
+        let waiters = [0_u64, 1, 2].map(|after| {
+            let head = head.clone();
+            thread::spawn(move || {
+                let never = AtomicBool::new(false);
+                let found = head.wait_past(Position::new(after), None, &never).unwrap();
+                assert!(found > Position::new(after));
+            })
+        });
+        for place in 1..=3 {
+            head.publish(Position::new(place).unwrap());
+        }
+        for waiter in waiters {
+            waiter.join().unwrap();
+        }
+    });
+}
+
+pub fn closing_and_cancelling_wake_whoever_waits() {
+    check(|| {
+        let (closed, cancelled) = (Arc::new(Head::new(None)), Arc::new(Head::new(None)));
+        let flag = Arc::new(AtomicBool::new(false));
+        let one = {
+            let (head, never) = (closed.clone(), AtomicBool::new(false));
+            thread::spawn(move || head.wait_past(None, None, &never))
+        };
+        let other = {
+            let (head, flag) = (cancelled.clone(), flag.clone());
+            thread::spawn(move || head.wait_past(None, None, &flag))
+        };
+        closed.close();
+        flag.store(true, Ordering::SeqCst);
+        cancelled.wake();
+        assert!(matches!(one.join().unwrap(), Err(Error::Closed)));
+        assert_eq!(other.join().unwrap().unwrap(), None);
+    });
+}
+
+pub fn readers_never_see_the_head_go_back() {
+    check(|| {
+        let head = Arc::new(Head::new(None));
+        let readers = [(); 2].map(|()| {
+            let head = head.clone();
+            thread::spawn(move || {
+                let seen = [(); 4].map(|()| head.get().unwrap());
+                assert!(seen.is_sorted(), "{seen:?}");
+            })
+        });
+        for place in [1, 2, 5] {
+            head.publish(Position::new(place).unwrap());
+        }
+        for reader in readers {
+            reader.join().unwrap();
+        }
+    });
+}
