@@ -1,16 +1,17 @@
 //! A process that uses a store is killed without warning, again and again, at random moments. Whatever the moment, the
 //! next open must find every acknowledged event at its place with its bytes, a log and streams without a gap, and go on
 //! (G1, G2, G3, G5 for a process crash, G10, and G11: none of these opens may take an ordinary crash for lost history).
-//! A creation that was cut short at any of its steps must be finishable. And after a failed write the store must say so
-//! (G9).
+//! A follower has met every event once and none that is not there (G7), and read models equal the fold of the log up to
+//! where they say they are (G12), whether they are killed while they follow or while they are built anew. A creation
+//! that was cut short at any of its steps must be finishable. And after a failed write the store must say so (G9).
 //!
 //! The child is this test binary itself, told by an environment variable to write. After an acknowledgement it writes
 //! one line for each event (position, stream, version, id) to a file beside the store: to that the parent holds the
-//! store.
+//! store. To a second file its follower writes the positions of what it is given.
 
 #![expect(clippy::unwrap_used, reason = "a test that fails should stop")]
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 use std::fs;
 use std::io::Write as _;
@@ -20,20 +21,76 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::Duration;
 
+use annals::ViewWriter;
 use annals::prelude::*;
+use serde::{Deserialize, Serialize};
 
 const DIRECTORY: &str = "ANNALS_TEST_CHILD_DIRECTORY";
-const WRITERS: usize = 4;
+const WRITERS: u8 = 4;
+/// Nothing here takes long; who waits longer than this waits for ever.
+const SOON: Duration = Duration::from_secs(60);
+/// After so many kills a store is begun anew, so that creation is killed too and no store grows without end.
+const KILLS_EACH: u64 = 10;
+
+/// What is written: a text of one letter, so that a wrong byte shows.
+#[derive(Debug, Serialize, Deserialize)]
+enum Written {
+    Own { writer: u8, text: String },
+    Shared { writer: u8, text: String },
+}
+
+annals::domain_events! { Written { Own => "Own", Shared => "Shared" } }
+
+impl Written {
+    fn new(writer: u8, len: usize) -> [Self; 2] {
+        let text = String::from(char::from(b'a' + writer)).repeat(len);
+        [Self::Own { writer, text: text.clone() }, Self::Shared { writer, text }]
+    }
+
+    fn is_whole(&self) -> bool {
+        let (Self::Own { writer, text } | Self::Shared { writer, text }) = self;
+        text.bytes().all(|letter| letter == b'a' + writer)
+    }
+}
+
+/// Of each stream: how many events, how many letters, and the version of the last.
+type Counts = (u64, usize, u64);
+
+fn count(counts: &mut Counts, event: &Recorded<Written>) {
+    let (Written::Own { text, .. } | Written::Shared { text, .. }) = &event.event;
+    *counts = (counts.0 + 1, counts.1 + text.len(), event.version().get());
+}
+
+/// The read model of the counts; one is followed, the other is built anew all the time.
+struct Counting(&'static str);
+
+impl Projection for Counting {
+    type Event = Written;
+
+    fn name(&self) -> &str {
+        self.0
+    }
+
+    fn handle(&self, event: &Recorded<Written>, view: &mut ViewWriter) -> Result<(), HandlerError> {
+        Ok(view.update(event.stream(), |counts| count(counts, event))?)
+    }
+}
+
+fn projections(store: &Store) -> ProjectionManager {
+    let manager = ProjectionManager::new(store).register(Counting("followed")).unwrap();
+    manager.register(Counting("rebuilt")).unwrap()
+}
 
 /// Not a test of its own: what the child does.
 #[test]
 fn child() {
     let Ok(directory) = std::env::var(DIRECTORY) else { return };
     let directory = PathBuf::from(directory);
-    let file = fs::File::options().create(true).append(true).open(directory.join("acknowledged"));
-    let acknowledged = Mutex::new(file.unwrap());
+    let acknowledged = Mutex::new(append_to(&directory.join("acknowledged")));
     // Small memtables, so that flushes and compactions are under way too.
     let store = Store::options().memtable_bytes(1).open(directory.join("store")).unwrap();
+    let projections = projections(&store);
+    projections.start().unwrap();
     thread::scope(|scope| {
         for writer in 0..WRITERS {
             let (store, acknowledged) = (&store, &acknowledged);
@@ -43,18 +100,28 @@ fn child() {
                 }
             });
         }
+        scope.spawn(|| follow(&store, &directory.join("followed")));
+        scope.spawn(|| {
+            let rebuilt = projections.projection("rebuilt").unwrap();
+            loop {
+                rebuilt.rebuild().unwrap();
+                rebuilt.wait_for_rebuild(SOON, |_| {}).unwrap();
+            }
+        });
     });
 }
 
-fn append(store: &Store, acknowledged: &Mutex<fs::File>, writer: usize, round: usize) {
-    let payload = vec![u8::try_from(writer).unwrap(); round % 3_000];
-    let events = ["A", "B"].map(|name| NewEvent::bytes(name, payload.clone()).unwrap());
-    let ids = events.each_ref().map(NewEvent::id);
-    let [a, b] = events;
+fn append_to(path: &Path) -> fs::File {
+    fs::File::options().create(true).append(true).open(path).unwrap()
+}
+
+fn append(store: &Store, acknowledged: &Mutex<fs::File>, writer: u8, round: usize) {
+    let [own, shared] = Written::new(writer, round % 3_000).map(|event| event.encode().unwrap());
+    let ids = [own.id(), shared.id()];
     let durability = if round.is_multiple_of(7) { Durability::Sync } else { Durability::Buffered };
     let request = Append::new()
-        .to(format!("own-{writer}"), ExpectedVersion::Any, [a])
-        .to(format!("shared-{}", round % 5), ExpectedVersion::Any, [b])
+        .to(format!("own-{writer}"), ExpectedVersion::Any, [own])
+        .to(format!("shared-{}", round % 5), ExpectedVersion::Any, [shared])
         .durability(durability);
     let appended = store.submit(request).unwrap();
     let mut lines = String::new();
@@ -64,6 +131,25 @@ fn append(store: &Store, acknowledged: &Mutex<fs::File>, writer: usize, round: u
         writeln!(lines, "{position} {stream} {} {id}", versions.start()).unwrap();
     }
     acknowledged.lock().unwrap().write_all(lines.as_bytes()).unwrap();
+}
+
+/// Follows the log from where the file ends.
+fn follow(store: &Store, path: &Path) {
+    let mut file = append_to(path);
+    let before = lines(path).last().and_then(|line| Position::new(line.parse().unwrap()));
+    for event in store.subscribe().after(before).start().unwrap() {
+        writeln!(file, "{}", event.unwrap().position()).unwrap();
+    }
+}
+
+/// The whole lines of a file: one that was cut short by a kill says nothing, and is taken away.
+fn lines(path: &Path) -> Vec<String> {
+    let Ok(text) = fs::read_to_string(path) else { return Vec::new() };
+    let (whole, torn) = text.split_at(text.rfind('\n').map_or(0, |end| end + 1));
+    if !torn.is_empty() {
+        fs::write(path, whole).unwrap();
+    }
+    whole.lines().map(str::to_owned).collect()
 }
 
 fn start_child(directory: &Path) -> Child {
@@ -78,67 +164,108 @@ fn start_child(directory: &Path) -> Child {
 
 #[test]
 fn whatever_the_moment_of_the_kill_everything_acknowledged_is_found_again() {
-    let kills: u64 = std::env::var("ANNALS_TEST_KILLS").map_or(12, |text| text.parse().unwrap());
-    let directory = tempfile::tempdir().unwrap();
-    let mut head_before = 0;
-    for kill in 0..kills {
-        let mut child = start_child(directory.path());
-        // The first kills come while the store is being created, the later ones while it is in use.
-        let delay = if kill < 4 { kill * 9 } else { 40 + noise() % 360 };
-        thread::sleep(Duration::from_millis(delay));
-        child.kill().unwrap();
-        child.wait().unwrap();
-        drop_torn_line(&directory.path().join("acknowledged"));
-        for _ in 0..2 {
-            let head = check(directory.path());
-            assert!(head >= head_before, "kill {kill}: the log went from {head_before} to {head}");
-            head_before = head;
+    let kills: u64 = std::env::var("ANNALS_TEST_KILLS").map_or(50, |text| text.parse().unwrap());
+    let (mut done, mut events, mut behind) = (0, 0, 0);
+    while done < kills {
+        let directory = tempfile::tempdir().unwrap();
+        let mut head_before = 0;
+        for kill in 0..KILLS_EACH.min(kills - done) {
+            let mut child = start_child(directory.path());
+            // The first kills come while the store is being created, the later ones while it is in use.
+            let delay = if kill < 3 { noise() % 40 } else { 40 + noise() % 300 };
+            thread::sleep(Duration::from_millis(delay));
+            child.kill().unwrap();
+            child.wait().unwrap();
+            for _ in 0..2 {
+                let (head, lag) = check(directory.path());
+                assert!(head >= head_before, "the log went from {head_before} to {head}");
+                head_before = head;
+                behind += u64::from(lag > 0);
+            }
+        }
+        done += KILLS_EACH.min(kills - done);
+        events += head_before;
+        if kills > 50 {
+            eprintln!(
+                "{done} of {kills} kills, {events} events, {behind} times a read model was behind"
+            );
         }
     }
-    assert!(head_before > 100, "the child got something done: {head_before} events");
+    assert!(events > 100, "the child got something done: {events} events");
+    assert!(behind > 0, "no kill came between an event and its projection");
 }
 
-/// A line that was cut short by the kill says nothing.
-fn drop_torn_line(path: &Path) {
-    let Ok(text) = fs::read_to_string(path) else { return };
-    let whole = text.rfind('\n').map_or(0, |end| end + 1);
-    fs::write(path, &text[..whole]).unwrap();
-}
-
-/// Opens what the child left, holds it to what was acknowledged, appends one event; returns the head.
-fn check(directory: &Path) -> u64 {
+/// Opens what the child left, holds it to what was acknowledged and to what its follower met, and its read models to
+/// the log; appends one event. Returns the head, and how far the read models were behind.
+fn check(directory: &Path) -> (u64, u64) {
     let store = Store::open(directory.join("store")).unwrap();
     let report = store.verify(|_| {}).unwrap();
     assert!(report.is_sound(), "{:?}", report.damage);
-    let acknowledged = fs::read_to_string(directory.join("acknowledged")).unwrap_or_default();
+    let log = check_log(&store, &lines(&directory.join("acknowledged")));
+    let head = store.head().unwrap().map_or(0, Position::get);
+    let followed = lines(&directory.join("followed"));
+    let expected = (1..=followed.len()).map(|position| position.to_string());
+    assert!(followed.iter().cloned().eq(expected), "each once, in order");
+    assert!(followed.len() as u64 <= head, "met and gone");
+    let mut lag = 0;
+    for name in ["followed", "rebuilt"] {
+        let at = store.view(name).position().unwrap().map_or(0, Position::get);
+        assert!(at <= head, "{name} is at {at}, beyond {head}");
+        assert_eq!(counts(&store, name), fold(&log, at), "{name} at {at}");
+        lag += head - at;
+    }
+    let projections = projections(&store);
+    projections.start().unwrap();
+    let [event, _] = Written::new(0, 1).map(|event| event.encode().unwrap());
+    let appended = store.append("own-0", ExpectedVersion::Any, [event]).unwrap();
+    assert_eq!(appended.last_position().get(), head + 1);
+    let log = check_log(&store, &[]);
+    for name in ["followed", "rebuilt"] {
+        projections.wait_for(name, appended.last_position(), SOON).unwrap();
+        assert_eq!(counts(&store, name), fold(&log, head + 1), "{name} caught up");
+    }
+    drop(projections);
+    store.close().unwrap();
+    (head + 1, lag)
+}
+
+/// Reads the whole log, and holds it to what was acknowledged.
+fn check_log(store: &Store, acknowledged: &[String]) -> Vec<Recorded<Written>> {
     let mut expected: HashMap<u64, &str> = HashMap::new();
-    for line in acknowledged.lines() {
+    for line in acknowledged {
         let (position, rest) = line.split_once(' ').unwrap();
         expected.insert(position.parse().unwrap(), rest);
     }
-    let mut next = 1;
-    for event in store.read_log().iter() {
-        let event = event.unwrap();
-        assert_eq!(event.position().get(), next, "the log has no gap");
-        next += 1;
+    let mut log: Vec<Recorded<Written>> = Vec::new();
+    for event in annals::Decoder::new().iter(store.read_log().iter()) {
+        let event: Recorded<Written> = event.unwrap();
+        assert_eq!(event.position().get(), log.len() as u64 + 1, "the log has no gap");
         if let Some(expected) = expected.remove(&event.position().get()) {
             let found = format!("{} {} {}", event.stream(), event.version(), event.id());
             assert_eq!(found, expected);
         }
-        if let Some(writer) = event.stream().as_str().strip_prefix("own-") {
-            let writer = writer.parse::<u8>().unwrap();
-            assert!(event.payload().iter().all(|byte| *byte == writer));
-        }
+        assert!(event.event.is_whole(), "{event:?}");
         // An append to two streams is there whole or not at all.
         let commit = event.commit();
         assert!(commit.end().get() - commit.start().get() <= 1);
+        log.push(event);
     }
     assert!(expected.is_empty(), "acknowledged and gone: {expected:?}");
-    let one_more = NewEvent::json("Checked", &next).unwrap();
-    let appended = store.append("checks-1", ExpectedVersion::Any, [one_more]).unwrap();
-    assert_eq!(appended.last_position().get(), next);
-    store.close().unwrap();
-    next
+    log
+}
+
+/// What a read model must hold that is at this position.
+fn fold(log: &[Recorded<Written>], at: u64) -> BTreeMap<String, Counts> {
+    let mut folded: BTreeMap<String, Counts> = BTreeMap::new();
+    for event in log.iter().take_while(|event| event.position().get() <= at) {
+        count(folded.entry(event.stream().to_string()).or_default(), event);
+    }
+    folded
+}
+
+fn counts(store: &Store, name: &str) -> BTreeMap<String, Counts> {
+    let entries = store.view(name).entries().iter::<Counts>();
+    entries.map(|entry| entry.map(|(key, counts)| (key.to_string(), counts)).unwrap()).collect()
 }
 
 /// The random part of a fresh event id, as a number.
