@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use annals::ViewStore;
 use annals::prelude::*;
 
 use crate::support::{events, log, place, position, quick, version};
@@ -106,6 +107,78 @@ fn dropping_the_last_store_releases_the_directory_whatever_still_reads() {
     while channel.recv().is_ok() {}
     drop(channel);
     assert_eq!(store.head().unwrap(), Some(position(3_001)));
+}
+
+/// The last owner goes at a random moment, on its own thread or another, while everything is under way.
+#[test]
+fn a_store_dropped_in_the_middle_of_everything_ends_all_of_it_and_opens_again_at_once() {
+    let (_directory, path) = place();
+    let mut before = 0;
+    for round in 0..15_u64 {
+        let store = quick().memtable_bytes(1).open(&path).unwrap();
+        assert_eq!(store.head().unwrap().map_or(0, Position::get), before, "round {round}");
+        let (log, views) = (store.handle(), store.view_handle());
+        let acknowledged = thread::scope(|scope| {
+            let writers = ["a", "b", "c"].map(|stream| {
+                let log = log.clone();
+                scope.spawn(move || {
+                    let mut last = 0;
+                    loop {
+                        match log.append(stream, ExpectedVersion::Any, events(3)) {
+                            Ok(appended) => last = appended.last_position().get(),
+                            Err(Error::Closed) => return last,
+                            Err(other) => panic!("{other}"),
+                        }
+                    }
+                })
+            });
+            scope.spawn(|| {
+                loop {
+                    match log.read_log().backward().limit(100).iter().last() {
+                        Some(Err(Error::Closed)) => return,
+                        Some(Err(other)) => panic!("{other}"),
+                        Some(Ok(_)) | None => {}
+                    }
+                }
+            });
+            for place in 0..2 {
+                let following = log.subscribe().after(Position::new(place)).start().unwrap();
+                scope.spawn(move || following.for_each(|event| drop(event.unwrap())));
+            }
+            scope.spawn(|| {
+                while let Ok(expected) = views.checkpoint("v") {
+                    let at = expected.as_ref().and_then(|found| found.position);
+                    let checkpoint = annals::Checkpoint {
+                        position: Position::new(at.map_or(1, |at| at.get() + 1)),
+                        state: Vec::new(),
+                    };
+                    let commit = annals::ViewCommit {
+                        view: "v".to_owned(),
+                        expected,
+                        changes: Vec::new(),
+                        checkpoint: Some(checkpoint),
+                    };
+                    match views.commit_view(&commit) {
+                        Ok(()) => {}
+                        Err(Error::Closed) => return,
+                        Err(other) => panic!("{other}"),
+                    }
+                }
+            });
+            thread::sleep(Duration::from_micros(round * round * 100));
+            if round % 2 == 0 {
+                drop(store);
+            } else {
+                scope.spawn(|| drop(store));
+            }
+            writers.map(|writer| writer.join().unwrap()).into_iter().max().unwrap_or(0)
+        });
+        let store = quick().open(&path).unwrap();
+        before = store.head().unwrap().map_or(0, Position::get);
+        assert!(before >= acknowledged, "{acknowledged} was acknowledged, {before} is there");
+        assert!(store.verify(|_| {}).unwrap().is_sound());
+    }
+    assert!(before > 0);
 }
 
 #[test]
