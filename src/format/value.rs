@@ -1,10 +1,20 @@
 //! Values of the application in bincode: what the codec of that name writes into payloads.
 
+use bincode::config::{Configuration, Limit};
+use bincode::error::DecodeError;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::CONFIG;
 use crate::error::Cause;
+use crate::model::limits::SNAPSHOT_STATE_LEN_MAX;
+
+/// bincode makes room for a text by the length that it is told, unless that is beyond a limit, which must be known when
+/// the code is compiled. So there are a few limits, and bytes are read with the one for their length.
+const SMALL: usize = 64 << 10;
+const MEDIUM: usize = 4 << 20;
+/// How many bytes bincode counts for one: an integer of 128 bits may take a single byte.
+const COUNTED_MAX: usize = 16;
 
 /// More bytes than the value needs.
 #[derive(Debug, thiserror::Error)]
@@ -15,10 +25,54 @@ pub(crate) fn encode_value<T: Serialize>(value: &T) -> Result<Vec<u8>, Cause> {
     bincode::serde::encode_to_vec(value, CONFIG).map_err(Cause::new)
 }
 
+/// Reads a value of all these bytes. Room is made for at most sixteen times as many as [`SMALL`], as [`MEDIUM`], or as
+/// the largest state of a snapshot, whichever is the first that they fit in.
 pub(crate) fn decode_value<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Cause> {
-    let (value, used) = bincode::serde::decode_from_slice(bytes, CONFIG).map_err(Cause::new)?;
+    let decoded = match bytes.len() {
+        0..=SMALL => decode_within::<T, { COUNTED_MAX * SMALL }>(bytes),
+        ..=MEDIUM => decode_within::<T, { COUNTED_MAX * MEDIUM }>(bytes),
+        _ => decode_within::<T, { COUNTED_MAX * SNAPSHOT_STATE_LEN_MAX }>(bytes),
+    };
+    let (value, used) = decoded.map_err(Cause::new)?;
     match bytes.len() - used {
         0 => Ok(value),
         left => Err(Cause::new(LeftOver(left))),
+    }
+}
+
+fn decode_within<T: DeserializeOwned, const LIMIT: usize>(
+    bytes: &[u8],
+) -> Result<(T, usize), DecodeError> {
+    let config: Configuration<_, _, Limit<LIMIT>> = CONFIG.with_limit::<LIMIT>();
+    bincode::serde::decode_from_slice(bytes, config)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_that_claims_to_be_longer_than_any_bytes_is_refused() {
+        for len in
+            [&[0xfc, 0xff, 0xff, 0xff, 0xff][..], &[0xfd; 9], &[0xfd, 0, 0, 0, 0, 0, 0, 0, 8]]
+        {
+            for behind in [0, SMALL, MEDIUM] {
+                let hostile = [len, &vec![b'a'; behind]].concat();
+                assert!(decode_value::<String>(&hostile).is_err());
+                assert!(decode_value::<Vec<String>>(&[&[1], &*hostile].concat()).is_err());
+            }
+        }
+    }
+
+    #[test]
+    fn whatever_was_encoded_is_below_the_limit_of_its_length() {
+        for count in [0, 1, SMALL - 3, SMALL, MEDIUM - 5, MEDIUM, MEDIUM + 1] {
+            let dense = vec![7_u128; count];
+            let bytes = encode_value(&dense).unwrap();
+            assert!(bytes.len() <= count + 5);
+            assert!(decode_value::<Vec<u128>>(&bytes).unwrap() == dense);
+            let text = "a".repeat(count);
+            assert!(decode_value::<String>(&encode_value(&text).unwrap()).unwrap() == text);
+        }
     }
 }

@@ -11,6 +11,8 @@ pub(crate) const SLOT_LEN: usize = 512;
 /// What a slot holds before its checksum; the rest is zero.
 const BODY_LEN: usize = 42;
 const MAGIC: [u8; 8] = *b"annalsWM";
+/// No store has written as often. Whoever reads a number can count on from it.
+const NUMBER_MAX: u64 = u64::MAX / 2;
 
 /// What a slot says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,13 +64,15 @@ impl Slot {
         let (store_id, rest) = rest.split_first_chunk::<16>().ok_or_else(short)?;
         let (durable, flags) = rest.split_first_chunk::<8>().ok_or_else(short)?;
         let durable = Position::new(u64::from_be_bytes(*durable));
+        let number = u64::from_be_bytes(*number);
         let is_right = *magic == MAGIC
+            && number <= NUMBER_MAX
             && matches!(flags, [some, 0 | 1] if *some == u8::from(durable.is_some()));
         if !is_right {
             return Err(Malformed::damaged("something else", "a watermark"));
         }
         Ok(Self {
-            number: u64::from_be_bytes(*number),
+            number,
             watermark: Watermark {
                 store_id: *store_id,
                 durable,
@@ -108,6 +112,13 @@ mod tests {
         assert!(Slot::newest(&file).is_err());
         assert_eq!(Slot::newest(&old.encode()), Ok(old));
         assert!(Slot::newest(&[]).is_err());
+    }
+
+    #[test]
+    fn a_number_that_cannot_be_counted_on_from_is_none_of_a_watermark() {
+        assert!(Slot::newest(&slot(u64::MAX, 1).encode()).is_err());
+        let last = slot(NUMBER_MAX, 1);
+        assert_eq!(Slot::newest(&last.encode()), Ok(last));
     }
 
     #[test]

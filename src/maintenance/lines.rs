@@ -10,14 +10,14 @@ use std::io::{self, Write};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
 
-use crate::model::limits::METADATA_COUNT_MAX;
+use crate::model::limits::{METADATA_COUNT_MAX, TAGS_COUNT_MAX};
 use crate::model::{
     ContentType, EventId, EventRef, EventType, InvalidArgument, Limits, Metadata, MetadataRef,
-    NewEvent, StreamId, TagsRef, Timestamp,
+    NewEvent, StreamId, TagsRef, Timestamp, quoted,
 };
 
 /// Room in a line for everything besides the payload, each byte escaped at its longest.
@@ -222,7 +222,7 @@ struct LineIn<'a> {
     #[serde(default, deserialize_with = "given")]
     metadata: Option<MetadataIn>,
     #[serde(default)]
-    tags: Vec<String>,
+    tags: TagsIn,
     #[serde(default, deserialize_with = "given")]
     commit: Option<CommitMark>,
     #[serde(borrow, default, deserialize_with = "given")]
@@ -266,7 +266,7 @@ pub(crate) fn parse(line: &[u8], id: EventId) -> Result<Line, LineFault> {
         .with_content_type(content_type)
         .with_schema_version(line.schema_version.unwrap_or(1))
         .with_metadata(line.metadata.map(|metadata| metadata.0).unwrap_or_default());
-    for tag in line.tags {
+    for tag in line.tags.0 {
         event = event.tag(tag);
     }
     Ok(Line {
@@ -283,8 +283,8 @@ pub(crate) fn parse(line: &[u8], id: EventId) -> Result<Line, LineFault> {
 fn json_fault(error: &serde_json::Error) -> LineFault {
     let text = error.to_string();
     let place = format!(" at line {} column {}", error.line(), error.column());
-    let text = text.strip_suffix(&place).unwrap_or(&text).to_owned();
-    LineFault::Json { text, column: error.column() }
+    let text = text.strip_suffix(&place).unwrap_or(&text);
+    LineFault::Json { text: quoted(text), column: error.column() }
 }
 
 /// Metadata in the order of the line. Of a key that stands twice, neither value may be lost.
@@ -305,7 +305,7 @@ impl<'de> Deserialize<'de> for MetadataIn {
                 let mut metadata = Metadata::new();
                 while let Some((key, value)) = map.next_entry::<String, String>()? {
                     if metadata.get(&key).is_some() {
-                        let what = format!("duplicate metadata key {key:?}");
+                        let what = format!("duplicate metadata key {:?}", quoted(&key));
                         return Err(serde::de::Error::custom(what));
                     }
                     // Before the search for duplicates becomes slow.
@@ -320,6 +320,39 @@ impl<'de> Deserialize<'de> for MetadataIn {
         }
 
         deserializer.deserialize_map(InOrder).map(Self)
+    }
+}
+
+/// Tags in the order of the line.
+#[derive(Default)]
+struct TagsIn(Vec<String>);
+
+impl<'de> Deserialize<'de> for TagsIn {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct InOrder;
+
+        impl<'de> Visitor<'de> for InOrder {
+            type Value = Vec<String>;
+
+            fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+                out.write_str("a list of strings")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<String>, A::Error> {
+                let mut tags = Vec::new();
+                while let Some(tag) = list.next_element()? {
+                    // Before they take many times the memory of the line.
+                    if tags.len() >= TAGS_COUNT_MAX {
+                        let what = format!("more than {TAGS_COUNT_MAX} tags");
+                        return Err(serde::de::Error::custom(what));
+                    }
+                    tags.push(tag);
+                }
+                Ok(tags)
+            }
+        }
+
+        deserializer.deserialize_seq(InOrder).map(Self)
     }
 }
 
@@ -407,6 +440,27 @@ mod tests {
         assert_eq!(refusal(r#"["a","T","2020-01-01T00:00:00Z"]"#), "it is not a JSON object");
         assert!(refusal(&format!("{}x", line(r#","data":1"#))).contains("trailing characters"));
         assert!(read(b"{\"stream\":\"\xff\"}").unwrap_err().to_string().contains("not UTF-8"));
+    }
+
+    #[test]
+    fn a_line_that_asks_for_much_is_refused_with_a_short_reason() {
+        let tags =
+            |count: usize| line(&format!(r#","data":1,"tags":[""{}]"#, r#","""#.repeat(count - 1)));
+        assert_eq!(read(tags(256).as_bytes()).unwrap().event.tags().len(), 256);
+        assert!(refusal(&tags(257)).contains("more than 256 tags"));
+        let long = "é".repeat(10_000);
+        for rest in [
+            format!(r#","data":1,"{long}":1"#),
+            format!(r#","data":1,"id":"{long}""#),
+            format!(r#","data":1,"commit":["{long}"]"#),
+            format!(r#","data":1,"metadata":{{"{long}":"a","{long}":"b"}}"#),
+            format!(r#","data":1,"schema_version":"{long}""#),
+        ] {
+            let reason = refusal(&line(&rest));
+            assert!(reason.len() < 1_000, "{} bytes: {:.99}", reason.len(), reason);
+        }
+        let late = line(r#","data":1"#).replace("2020", &long);
+        assert!(refusal(&late).contains("…"));
     }
 
     #[test]

@@ -80,10 +80,9 @@ impl FromStr for EventId {
     type Err = InvalidArgument;
 
     fn from_str(text: &str) -> Result<Self, InvalidArgument> {
-        text.parse::<Uuid>().map(Self::from).map_err(|_| InvalidArgument::Unreadable {
-            what: "an event id (a UUID)",
-            text: text.to_owned(),
-        })
+        text.parse::<Uuid>()
+            .map(Self::from)
+            .map_err(|_| InvalidArgument::unreadable("an event id (a UUID)", text))
     }
 }
 

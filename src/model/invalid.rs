@@ -45,7 +45,7 @@ pub enum InvalidArgument {
     Unreadable {
         /// What it should have been.
         what: &'static str,
-        /// The text as given.
+        /// The text as given, but of a long one only how it begins.
         text: String,
     },
     /// A category holds a `-`, so that no stream can be of it.
@@ -92,6 +92,23 @@ pub enum InvalidArgument {
         /// The later one before it.
         before: super::Timestamp,
     },
+}
+
+/// As much of a text as an error quotes: what comes in from outside may be of any length.
+const QUOTED_CHARS_MAX: usize = 200;
+
+/// How a text that an error quotes begins; all of it, unless it is long.
+pub(crate) fn quoted(text: &str) -> String {
+    match text.char_indices().nth(QUOTED_CHARS_MAX) {
+        None => text.to_owned(),
+        Some((end, _)) => text.get(..end).unwrap_or_default().to_owned() + "…",
+    }
+}
+
+impl InvalidArgument {
+    pub(crate) fn unreadable(what: &'static str, text: &str) -> Self {
+        Self::Unreadable { what, text: quoted(text) }
+    }
 }
 
 /// Something is larger than the store takes: send less, or raise the limit if it is one of

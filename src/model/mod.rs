@@ -27,4 +27,5 @@ pub use recorded::{EventRef, RecordedAs, RecordedEvent};
 pub use stream::StreamId;
 pub use timestamp::Timestamp;
 
+pub(crate) use invalid::quoted;
 pub(crate) use metadata::CheckError;

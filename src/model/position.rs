@@ -68,10 +68,8 @@ macro_rules! place {
             type Err = InvalidArgument;
 
             fn from_str(text: &str) -> Result<Self, InvalidArgument> {
-                text.parse().ok().and_then(Self::new).ok_or_else(|| InvalidArgument::Unreadable {
-                    what: $what,
-                    text: text.to_owned(),
-                })
+                let place = text.parse().ok().and_then(Self::new);
+                place.ok_or_else(|| InvalidArgument::unreadable($what, text))
             }
         }
     };

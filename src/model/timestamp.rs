@@ -45,10 +45,12 @@ impl Timestamp {
             let time = Self(nanos.div_euclid(1000).try_into().ok()?);
             Some((time, nanos.rem_euclid(1000) != 0))
         });
-        time.filter(|(time, _)| time.is_recordable()).ok_or_else(|| InvalidArgument::Unreadable {
-            what: "a time in the form of RFC 3339, in the years 0 to 9999 of UTC, \
-                   such as 2011-10-01T00:38:44.546+02:00",
-            text: text.to_owned(),
+        time.filter(|(time, _)| time.is_recordable()).ok_or_else(|| {
+            InvalidArgument::unreadable(
+                "a time in the form of RFC 3339, in the years 0 to 9999 of UTC, \
+                 such as 2011-10-01T00:38:44.546+02:00",
+                text,
+            )
         })
     }
 
