@@ -229,6 +229,14 @@ pub enum Error {
         #[source]
         cause: Cause,
     },
+    /// No backup can be made at this place: name another, or do as the text says. Nothing was changed.
+    #[error("no backup can be made at {}: {reason}", .path.display())]
+    BackupRefused {
+        /// Where it was to be.
+        path: PathBuf,
+        /// What is wrong with it, and what to do.
+        reason: String,
+    },
     /// The directory is not a store and may not become one. It was not touched.
     #[error("{} is not an annals store: {reason}", .path.display())]
     NotAStore {

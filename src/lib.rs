@@ -51,12 +51,13 @@
 //! | build read models | [`Projection`], [`ProjectionManager`], [`View`] |
 //! | ask what was, and why | [`Repository::load_as_of`], [`audit`] |
 //! | prove that a store is sound | [`Store::verify`] |
+//! | copy it while it is written | [`Store::backup`] |
 //! | bring history in or out | [`Store::import`], [`Store::export`], [`JsonLine`] |
 //! | test without a disk | [`MemoryStore`], [`testing`] |
 //! | put a store of another kind through the suite | [`testing::conformance`] |
 //! | write for any store | [`EventStore`], [`EventStoreExt`] |
 //! | act on an error | [`Error`] |
-//! | know what may be relied on | `docs/GUARANTEES.md`: the numbers G1 to G13 stand all over this documentation |
+//! | know what may be relied on | `docs/GUARANTEES.md`: the numbers G1 to G14 stand all over this documentation |
 
 // The order of these lines is the architecture: a module imports only modules above it.
 
@@ -110,6 +111,7 @@ pub use event_store::{
 };
 pub use extension::EventStoreExt;
 pub use format::FORMAT_VERSION;
+pub use maintenance::backup::BackedUp;
 pub use maintenance::export::Exported;
 pub use maintenance::import::{ImportOptions, Imported};
 pub use maintenance::lines::JsonLine;

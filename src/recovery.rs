@@ -14,7 +14,7 @@ use crate::format::{Identity, Watermark, decode_record, encode_record, parse_log
 use crate::model::{Position, StreamId, Timestamp};
 use crate::options::{Durability, StoreOptions, now};
 use crate::read::{Spot, bad_key};
-use crate::storage::{Access, Claim, Disk, Family, Storage, WatermarkFile};
+use crate::storage::{Access, Claim, Disk, Family, Paths, Storage, WatermarkFile};
 
 /// Key in `meta` of the store's identity, so that a database of another store is noticed.
 const IDENTITY_KEY: &[u8] = b"identity";
@@ -61,6 +61,17 @@ pub(crate) fn open(root: &Path, options: &StoreOptions) -> Result<Recovered> {
     let watermark =
         if options.read_only { None } else { Some(begin_writing(&disk, &claim, watermark)?) };
     Ok(Recovered { claim, storage: Storage::from(disk), end, watermark })
+}
+
+/// Judges a copy of a store, which must reach a position, as it would be judged when it is opened. Changes nothing.
+pub(crate) fn inspect(
+    paths: &Paths,
+    identity: &Identity,
+    at_least: Option<Position>,
+) -> Result<LogEnd> {
+    let disk = Disk::open_read_only(paths, &StoreOptions::default())?;
+    let at_least = Watermark { store_id: identity.store_id, durable: at_least, is_clean: false };
+    check(&disk, identity, at_least)
 }
 
 /// What must be true of every store, found without scanning its history.

@@ -22,6 +22,7 @@ use crate::event_store::{
     forward_event_store,
 };
 use crate::head::Head;
+use crate::maintenance::backup::{BackedUp, Source, backup};
 use crate::maintenance::export::{Exported, export};
 use crate::maintenance::import::{ImportOptions, Imported, Target, import};
 use crate::maintenance::verify::{VerifyProgress, VerifyReport, verify};
@@ -172,6 +173,41 @@ impl Store {
     pub fn verify(&self, mut progress: impl FnMut(VerifyProgress)) -> Result<VerifyReport> {
         let engine = self.engine();
         verify(&engine.storage, &engine.head, &mut progress)
+    }
+
+    /// Copies the store to a directory that is not there yet, while it is in use. The copy is a store: with the same
+    /// id, everything that was acknowledged before this call, whatever its durability, and of what is committed
+    /// meanwhile a beginning (G14); snapshots and read models too. To restore it, open it where it is, or copy it.
+    ///
+    /// It is made beside its destination, in `DIRECTORY.partial`, synced, and renamed: it is there whole or not at all.
+    /// On the file system of the store, table files are shared with it (hard links), so such a copy does not outlive
+    /// the medium: take it to another one, or copy it there.
+    ///
+    /// ```
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let path = directory.path().join("bank.annals");
+    /// # let backup = directory.path().join("bank-2026-11-17.annals");
+    /// use annals::prelude::*;
+    /// let store = Store::open(&path)?;
+    /// store.append("account-1", ExpectedVersion::NoStream, [NewEvent::json("Opened", &"Ada")?])?;
+    /// let copied = store.backup(&backup)?;
+    /// assert_eq!(copied.head, store.head()?);
+    /// let copy = Store::options().read_only(true).open(&backup)?;
+    /// assert!(copy.verify(|_| {})?.is_sound());
+    /// # Ok::<(), annals::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::BackupRefused`]: something is at this place, it lies within the store, or the directory above it is
+    /// missing; nothing was changed. [`Error::Poisoned`], [`Error::Closed`]. [`Error::Storage`], as when the disk is
+    /// full, and damage (G8) that opening the copy would meet: nothing is left of the copy, and the store is as it was.
+    ///
+    /// # Cost
+    /// On the file system of the store: a link for each table file, and a copy of the write-ahead log, which
+    /// [`StoreOptions::memtable_bytes`] bounds. On another one, all bytes are copied. Appends go on meanwhile; closing
+    /// waits for it.
+    pub fn backup(&self, directory: impl AsRef<Path>) -> Result<BackedUp> {
+        self.engine().backup(directory.as_ref())
     }
 
     /// What the store knows of itself.
@@ -328,6 +364,19 @@ impl Engine {
             Some(engine) => engine,
             None => unreachable!("an engine lives in the Arc that its maker put it into"),
         }
+    }
+
+    fn backup(&self, directory: &Path) -> Result<BackedUp> {
+        if let Some(poisoned) = self.committer.as_ref().and_then(Committer::poisoned) {
+            return Err(poisoned);
+        }
+        let claimed = {
+            let claim = self.claim.lock().unwrap_or_else(PoisonError::into_inner);
+            claim.as_ref().map(|claim| (claim.paths.clone(), claim.identity))
+        };
+        let (paths, identity) = claimed.ok_or(Error::Closed)?;
+        let (storage, head, is_writing) = (&self.storage, &self.head, self.committer.is_some());
+        backup(&Source { storage, head, paths: &paths, identity, is_writing }, directory)
     }
 
     /// Validates and encodes an append on the caller's thread.

@@ -3,7 +3,8 @@
 //! (G1, G2, G3, G5 for a process crash, G10, and G11: none of these opens may take an ordinary crash for lost history).
 //! A follower has met every event once and none that is not there (G7), and read models equal the fold of the log up to
 //! where they say they are (G12), whether they are killed while they follow or while they are built anew. A creation
-//! that was cut short at any of its steps must be finishable. And after a failed write the store must say so (G9).
+//! that was cut short at any of its steps must be finishable. After a failed write the store must say so (G9). A backup
+//! that is killed, or finds the disk full, leaves a whole copy or none, and the store as it was (G14).
 //!
 //! The child is this test binary itself, told by an environment variable to write. After an acknowledgement it writes
 //! one line for each event (position, stream, version, id) to a file beside the store: to that the parent holds the
@@ -325,6 +326,129 @@ fn after_a_failed_write_nothing_is_acknowledged_until_the_store_is_reopened() {
     let event = NewEvent::json("Again", &()).unwrap();
     let appended = store.append("a", ExpectedVersion::Any, [event]).unwrap();
     assert_eq!(appended.last_position().get(), head + 1);
+}
+
+const COPIED: &str = "ANNALS_TEST_COPIED_DIRECTORY";
+
+/// Not a test of its own: appends, and after each append makes a copy; before each, it says what must be in it.
+#[test]
+fn child_that_makes_backups() {
+    let Ok(directory) = std::env::var(COPIED) else { return };
+    let directory = Path::new(&directory);
+    let store = Store::options().memtable_bytes(1).durability(Durability::Buffered);
+    let store = store.open(directory.join("store")).unwrap();
+    for number in directory.read_dir().unwrap().count().. {
+        let events = (0..100).map(|n| NewEvent::bytes("Happened", vec![7; n * 9]).unwrap());
+        let appended = store.append("a", ExpectedVersion::Any, events).unwrap();
+        let head = appended.last_position().to_string();
+        fs::write(directory.join(format!("expected-{number}")), head).unwrap();
+        store.backup(directory.join(format!("copy-{number}"))).unwrap();
+    }
+}
+
+/// G14: whatever the moment of the kill, a copy is there whole or not at all, and the next one to its place succeeds.
+#[test]
+fn a_process_that_is_killed_while_it_makes_a_backup_leaves_a_whole_one_or_none() {
+    let kills: u64 = std::env::var("ANNALS_TEST_KILLS").map_or(8, |text| text.parse().unwrap());
+    let directory = tempfile::tempdir().unwrap();
+    let (mut whole, mut cut_short) = (0, 0);
+    for _ in 0..kills {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "child_that_makes_backups", "--nocapture"])
+            .env(COPIED, directory.path())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        thread::sleep(Duration::from_millis(60 + noise() % 200));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let store = Store::open(directory.path().join("store")).unwrap();
+        for entry in fs::read_dir(directory.path()).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+            let Some(number) = name.strip_prefix("copy-") else { continue };
+            let number = number.strip_suffix(".partial").unwrap_or(number);
+            let expected = directory.path().join(format!("expected-{number}"));
+            let expected: u64 = fs::read_to_string(expected).unwrap().parse().unwrap();
+            if name.ends_with(".partial") {
+                cut_short += 1;
+                // Whole but not yet renamed, or no store.
+                match Store::options().read_only(true).open(&path) {
+                    Ok(copy) => assert_eq!(copy.head().unwrap().map(Position::get), Some(expected)),
+                    Err(error) => assert!(matches!(error, Error::NotAStore { .. }), "{error}"),
+                }
+                store.backup(path.with_extension("")).unwrap();
+                assert!(!path.exists());
+                fs::remove_dir_all(path.with_extension("")).unwrap();
+            } else {
+                whole += 1;
+                let copy = Store::open(&path).unwrap();
+                assert_eq!(copy.head().unwrap().map(Position::get), Some(expected), "{name}");
+                assert!(copy.verify(|_| {}).unwrap().is_sound());
+                drop(copy);
+                fs::remove_dir_all(path).unwrap();
+            }
+        }
+    }
+    println!("{kills} kills: {whole} whole copies, {cut_short} cut short");
+    assert!(whole > 0, "no copy was made");
+}
+
+const FULL_COPY: &str = "ANNALS_TEST_FULL_COPY_DIRECTORY";
+
+/// Not a test of its own: makes a copy while no file can grow beyond a few bytes, then goes on.
+#[test]
+fn child_whose_backup_finds_the_disk_full() {
+    let Ok(directory) = std::env::var(FULL_COPY) else { return };
+    let directory = Path::new(&directory);
+    let bound = |bytes: &str| {
+        let pid = std::process::id().to_string();
+        let set =
+            Command::new("prlimit").args(["--pid", &pid, &format!("--fsize={bytes}")]).status();
+        assert!(set.unwrap().success());
+    };
+    let event = || NewEvent::bytes("Happened", vec![7; 10_000]).unwrap();
+    for read_only in [false, true] {
+        let store = Store::options().read_only(read_only).open(directory.join("store")).unwrap();
+        let head = store.head().unwrap();
+        if !read_only {
+            store.append("a", ExpectedVersion::Any, [event()]).unwrap();
+        }
+        bound("4000:unlimited");
+        let failed = store.backup(directory.join("copy")).unwrap_err();
+        bound("unlimited:unlimited");
+        assert!(matches!(failed, Error::Storage { .. }), "{failed}");
+        let names: Vec<_> =
+            fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(names, ["store"], "nothing is left of it");
+        assert!(store.info().unwrap().poisoned.is_none());
+        if !read_only {
+            assert!(store.head().unwrap() > head);
+            store.append("a", ExpectedVersion::Any, [event()]).unwrap();
+        }
+        assert!(store.verify(|_| {}).unwrap().is_sound());
+        assert!(store.backup(directory.join("copy")).unwrap().head > head || read_only);
+        fs::remove_dir_all(directory.join("copy")).unwrap();
+    }
+    fs::write(directory.join("done"), b"").unwrap();
+}
+
+/// G14: a backup that fails leaves nothing, and the store takes appends as before. The bound on the length of files is
+/// in force for the time of the backup alone.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_backup_to_a_full_disk_leaves_nothing_and_does_not_harm_the_store() {
+    let directory = tempfile::tempdir().unwrap();
+    let status = Command::new("sh")
+        .args(["-c", r#"trap "" XFSZ; exec "$0" --exact child_whose_backup_finds_the_disk_full"#])
+        .arg(std::env::current_exe().unwrap())
+        .env(FULL_COPY, directory.path())
+        .stdout(Stdio::null())
+        .status()
+        .unwrap();
+    assert!(status.success());
+    assert!(directory.path().join("done").exists());
 }
 
 /// Undoes what a creation did after one of its steps.

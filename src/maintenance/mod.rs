@@ -1,8 +1,9 @@
-//! What is done to a store as a whole: [`verify`], [`import`] and [`export`], and the [line form](lines) of the last
-//! two.
+//! What is done to a store as a whole: [`backup`], [`verify`], [`import`] and [`export`], and the [line form](lines) of
+//! the last two.
 //!
 //! Import goes through the commit path like every append; export reads through the seam like every reader.
 
+pub(crate) mod backup;
 pub(crate) mod export;
 pub(crate) mod import;
 pub(crate) mod lines;

@@ -32,14 +32,14 @@ pub(crate) struct Paths {
     pub(crate) watermark: PathBuf,
     pub(crate) log: PathBuf,
     pub(crate) db: PathBuf,
-    store: PathBuf,
+    pub(super) store: PathBuf,
     store_new: PathBuf,
-    lock: PathBuf,
+    pub(super) lock: PathBuf,
     db_new: PathBuf,
 }
 
 impl Paths {
-    fn new(root: &Path) -> Self {
+    pub(super) fn new(root: &Path) -> Self {
         Self {
             root: root.to_owned(),
             watermark: root.join("watermark"),
@@ -279,7 +279,7 @@ fn create_directory(path: &Path) -> std::io::Result<()> {
     }
 }
 
-fn parent_of(path: &Path) -> &Path {
+pub(super) fn parent_of(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
         Some(parent) => parent,
@@ -287,13 +287,13 @@ fn parent_of(path: &Path) -> &Path {
     }
 }
 
-fn write_synced(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+pub(super) fn write_synced(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let mut file = File::create(path)?;
     file.write_all(bytes)?;
     file.sync_all()
 }
 
 /// Makes names in a directory durable. Only Unix needs it, and only there can a directory be opened.
-fn sync_directory(path: &Path) -> std::io::Result<()> {
+pub(super) fn sync_directory(path: &Path) -> std::io::Result<()> {
     if cfg!(unix) { File::open(path)?.sync_all() } else { Ok(()) }
 }

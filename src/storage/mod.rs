@@ -2,6 +2,7 @@
 //!
 //! What is above sees bytes and [`Error`]s, never a type of the engine. What a key or a value means is not known here.
 
+mod copy;
 mod directory;
 mod tuning;
 mod watermark;
@@ -10,10 +11,12 @@ use std::ops::{ControlFlow, Range};
 use std::path::Path;
 use std::sync::{PoisonError, RwLock};
 
+use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{
     ColumnFamily, ColumnFamilyDescriptor, DB, DBRawIterator, ErrorKind, FlushOptions, WriteBatch,
 };
 
+pub(crate) use copy::PartialCopy;
 pub(crate) use directory::{Access, Claim, Paths};
 pub(crate) use watermark::WatermarkFile;
 
@@ -180,6 +183,16 @@ impl Disk {
         self.db
             .flush_cfs_opt(&handles, &wait)
             .map_err(|error| engine_error("flushing the memtables", &error))
+    }
+
+    /// Makes a copy of the database in a directory that is not there yet, as it is now: everything written before is in
+    /// it, synced, and of what is written meanwhile a beginning. Writers go on.
+    pub(crate) fn checkpoint(&self, directory: &Path) -> Result<()> {
+        let failed = |error| engine_error("copying the database", &error);
+        let checkpoint = Checkpoint::new(&self.db).map_err(failed)?;
+        // Without flushing the memtables: the write-ahead logs are copied instead. A flush that fails, on a full disk,
+        // would stop the writers, and each would leave small tables in the original.
+        checkpoint.create_checkpoint_with_log_size(directory, u64::MAX).map_err(failed)
     }
 
     pub(crate) fn get(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>> {

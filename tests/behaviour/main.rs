@@ -4,6 +4,7 @@
 
 mod aggregates;
 mod audit;
+mod backup;
 mod bank;
 mod beside;
 mod committing;

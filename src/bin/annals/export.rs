@@ -20,7 +20,7 @@ use super::shell::{Failure, Shell, count, progress};
 /// export fails.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  \
-    annals export bank.annals backup.jsonl.gz\n  \
+    annals export bank.annals bank.jsonl.gz\n  \
     annals export bank.annals | jq -r .type | sort | uniq -c")]
 pub(crate) struct Args {
     /// The store's directory

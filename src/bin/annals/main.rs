@@ -1,6 +1,7 @@
 //! `annals`, the command line of the store: one file per command, all of them on the public API alone.
 
 mod append;
+mod backup;
 mod export;
 mod import;
 mod log;
@@ -46,7 +47,8 @@ use shell::{Failure, Shell};
         annals log bank.annals --follow\n  \
         annals stat bank.annals --json\n  \
         annals verify bank.annals\n  \
-        annals export bank.annals backup.jsonl.gz"
+        annals backup bank.annals /mnt/backups/bank --verify\n  \
+        annals export bank.annals bank.jsonl.gz"
 )]
 struct Cli {
     #[command(subcommand)]
@@ -66,6 +68,7 @@ enum Command {
     Views(views::Args),
     Stat(stat::Args),
     Verify(verify::Args),
+    Backup(backup::Args),
     Append(append::Args),
 }
 
@@ -80,6 +83,7 @@ fn run(cli: &Cli) -> Result<(), Failure> {
         Command::Views(args) => views::run(args, &cli.shell),
         Command::Stat(args) => stat::run(args, &cli.shell),
         Command::Verify(args) => verify::run(args, &cli.shell),
+        Command::Backup(args) => backup::run(args, &cli.shell),
         Command::Append(args) => append::run(args, &cli.shell),
     }
 }

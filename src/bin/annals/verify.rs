@@ -1,7 +1,7 @@
 //! `annals verify`: prove on disk what can be proven.
 
 use std::io::{self, BufWriter, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use annals::{Position, VerifyReport};
 use serde_json::{Value, json};
@@ -23,14 +23,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args, shell: &Shell) -> Result<(), Failure> {
-    let store = shell.open_to_read(&args.dir)?;
-    let bar = progress(Some(0), "{bar:30} {percent}% (about {eta} left)");
-    let report = store.verify(|so_far| {
-        bar.set_length(so_far.total);
-        bar.set_position(so_far.done);
-    });
-    bar.finish_and_clear();
-    let report = report?;
+    let report = verify(&args.dir, shell)?;
     let mut out = BufWriter::new(io::stdout().lock());
     if shell.json {
         writeln!(out, "{}", object(&report))?;
@@ -39,6 +32,18 @@ pub(crate) fn run(args: &Args, shell: &Shell) -> Result<(), Failure> {
     }
     out.flush()?;
     if report.is_sound() { Ok(()) } else { Err(Failure::Damaged(report.damage_count)) }
+}
+
+/// Verifies the store in a directory, and shows how far that is.
+pub(crate) fn verify(dir: &Path, shell: &Shell) -> Result<VerifyReport, Failure> {
+    let store = shell.open_to_read(dir)?;
+    let bar = progress(Some(0), "{bar:30} {percent}% (about {eta} left)");
+    let report = store.verify(|so_far| {
+        bar.set_length(so_far.total);
+        bar.set_position(so_far.done);
+    });
+    bar.finish_and_clear();
+    Ok(report?)
 }
 
 fn object(report: &VerifyReport) -> Value {
@@ -63,7 +68,8 @@ fn object(report: &VerifyReport) -> Value {
     })
 }
 
-fn for_people(out: &mut impl Write, report: &VerifyReport) -> io::Result<()> {
+/// A line for each damage.
+pub(crate) fn print_damage(out: &mut impl Write, report: &VerifyReport) -> io::Result<()> {
     for damage in &report.damage {
         let position = damage.position.map(|position| format!("position {position}"));
         // The place of a frame in the log says it already.
@@ -76,6 +82,11 @@ fn for_people(out: &mut impl Write, report: &VerifyReport) -> io::Result<()> {
     if untold > 0 {
         writeln!(out, "and {} more", grouped(untold))?;
     }
+    Ok(())
+}
+
+fn for_people(out: &mut impl Write, report: &VerifyReport) -> io::Result<()> {
+    print_damage(out, report)?;
     let verdict = if report.is_sound() { "sound" } else { "NOT sound" };
     let (events, streams) = (count(report.events, "event"), count(report.streams, "stream"));
     write!(out, "{verdict}: {events} in {streams} read and compared")?;

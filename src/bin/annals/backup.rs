@@ -1,0 +1,137 @@
+//! `annals backup`: a copy of a store that is a store.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use annals::{BackedUp, Position, Store, VerifyReport};
+use indicatif::ProgressBar;
+use serde_json::{Value, json};
+
+use super::shell::{Failure, Shell, count, grouped, progress};
+use super::verify::{print_damage, verify};
+
+/// How often the size of what is copied is looked at.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+/// Copy a store, with its snapshots and read models, to a directory that is not there yet: the copy is a store
+///
+/// It is made as TO.partial, synced, and renamed: it is there whole or not at all. To restore, copy it back the same
+/// way, to where the store was. A program that has the store open for writing makes its backups itself, with
+/// Store::backup. On the file system of the store, table files are shared with it, not copied: such a copy does not
+/// outlive the disk. With --json: one object with head, files, bytes, shared_bytes, seconds, and sound where the copy
+/// was verified.
+#[derive(clap::Args)]
+#[expect(clippy::doc_markdown, reason = "this is the help text, which has no markup")]
+#[command(after_help = "Examples:\n  \
+    annals backup bank.annals /mnt/backups/bank-$(date +%F) --verify\n  \
+    annals backup /mnt/backups/bank-2026-11-17 bank.annals")]
+pub(crate) struct Args {
+    /// The store's directory
+    dir: PathBuf,
+    /// Where the copy comes: nothing may be there, and the directory above must be
+    to: PathBuf,
+    /// Prove of the copy what `annals verify` proves
+    #[arg(long)]
+    verify: bool,
+}
+
+pub(crate) fn run(args: &Args, shell: &Shell) -> Result<(), Failure> {
+    let begun = Instant::now();
+    let store = shell.open_to_read(&args.dir)?;
+    let bar =
+        progress(Some(size(&args.dir)), "{bar:30} {bytes} of {total_bytes} (about {eta} left)");
+    let copied = copy(&store, &args.to, &bar)?;
+    drop(store);
+    let seconds = begun.elapsed().as_secs_f64();
+    let report = args.verify.then(|| verify(&args.to, shell)).transpose()?;
+    let mut out = io::stdout().lock();
+    if shell.json {
+        writeln!(out, "{}", object(&copied, seconds, report.as_ref()))?;
+    } else {
+        for_people(&mut out, &args.to, &copied, seconds, report.as_ref())?;
+    }
+    match report.filter(|report| !report.is_sound()) {
+        Some(report) => Err(Failure::Damaged(report.damage_count)),
+        None => Ok(()),
+    }
+}
+
+/// Makes the copy, and shows how large it has grown meanwhile.
+fn copy(store: &Store, to: &Path, bar: &ProgressBar) -> Result<BackedUp, Failure> {
+    let mut partial = to.as_os_str().to_owned();
+    partial.push(".partial");
+    let partial = PathBuf::from(partial);
+    let is_done = AtomicBool::new(false);
+    let copied = thread::scope(|scope| {
+        let watch = || {
+            while !is_done.load(Ordering::SeqCst) {
+                bar.set_position(size(&partial));
+                thread::park_timeout(LOOK_AGAIN);
+            }
+        };
+        let watcher = (!bar.is_hidden()).then(|| scope.spawn(watch));
+        let copied = store.backup(to);
+        is_done.store(true, Ordering::SeqCst);
+        if let Some(watcher) = watcher {
+            watcher.thread().unpark();
+        }
+        copied
+    });
+    bar.finish_and_clear();
+    Ok(copied?)
+}
+
+/// How many bytes the files below a directory have. What cannot be looked at does not count: it is for show.
+fn size(directory: &Path) -> u64 {
+    let Ok(entries) = fs::read_dir(directory) else { return 0 };
+    let entries = entries.filter_map(Result::ok);
+    let sizes = entries.map(|entry| match entry.metadata() {
+        Ok(about) if about.is_dir() => size(&entry.path()),
+        Ok(about) => about.len(),
+        Err(_) => 0,
+    });
+    sizes.sum()
+}
+
+fn object(copied: &BackedUp, seconds: f64, report: Option<&VerifyReport>) -> Value {
+    let mut object = json!({
+        "head": copied.head.map(Position::get),
+        "files": copied.files,
+        "bytes": copied.bytes,
+        "shared_bytes": copied.shared_bytes,
+        "seconds": seconds,
+    });
+    if let (Some(report), Some(object)) = (report, object.as_object_mut()) {
+        object.insert("sound".to_owned(), json!(report.is_sound()));
+    }
+    object
+}
+
+fn for_people(
+    out: &mut impl Write,
+    to: &Path,
+    copied: &BackedUp,
+    seconds: f64,
+    report: Option<&VerifyReport>,
+) -> io::Result<()> {
+    let events = count(copied.head.map_or(0, Position::get), "event");
+    let (files, bytes) = (count(copied.files, "file"), grouped(copied.bytes));
+    writeln!(out, "copied {events} to {}: {files}, {bytes} bytes, {seconds:.1} s", to.display())?;
+    if copied.shared_bytes > 0 {
+        let shared = grouped(copied.shared_bytes);
+        writeln!(
+            out,
+            "{shared} of these bytes are shared with the store, being on the same file system"
+        )?;
+    }
+    if let Some(report) = report {
+        print_damage(out, report)?;
+        let verdict = if report.is_sound() { "sound" } else { "NOT sound" };
+        writeln!(out, "the copy is {verdict}")?;
+    }
+    Ok(())
+}

@@ -1,0 +1,63 @@
+//! Backup: a copy of the store that is a store, taken while it is written.
+//!
+//! The engine's checkpoint gives the files of one moment: table files, which never change, shared with the original
+//! where both lie on one file system, and copies of the rest. What is acknowledged is in the write-ahead log, whatever
+//! its durability, so it is in the copy. The copy is then opened for reading and judged as a store is when it is
+//! opened: it must hold what the store had published before, and its watermark is what it holds.
+
+use std::path::Path;
+
+use crate::error::Result;
+use crate::format::{Identity, Watermark};
+use crate::head::Head;
+use crate::model::Position;
+use crate::recovery;
+use crate::storage::{PartialCopy, Paths, Storage};
+
+/// What [`Store::backup`](crate::Store::backup) made.
+#[non_exhaustive]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BackedUp {
+    /// The last position in the copy: it holds the log up to there.
+    pub head: Option<Position>,
+    /// How many files it has.
+    pub files: u64,
+    /// How many bytes they have.
+    pub bytes: u64,
+    /// How many of these bytes lie in files that the copy shares with the store, for both are on one file system: a
+    /// medium that damages one damages both. 0 where that cannot be told.
+    pub shared_bytes: u64,
+}
+
+/// What is to be copied.
+pub(crate) struct Source<'s> {
+    pub(crate) storage: &'s Storage,
+    pub(crate) head: &'s Head,
+    pub(crate) paths: &'s Paths,
+    pub(crate) identity: Identity,
+    /// Whether it is open for writing.
+    pub(crate) is_writing: bool,
+}
+
+pub(crate) fn backup(source: &Source<'_>, destination: &Path) -> Result<BackedUp> {
+    let Source { storage, paths, identity, .. } = *source;
+    let published = source.head.get()?;
+    let copy = PartialCopy::begin(paths, destination)?;
+    storage.with(|disk| {
+        if source.is_writing {
+            disk.checkpoint(&copy.paths().db)
+        } else {
+            // A checkpoint of a database that is open for reading leaves out its write-ahead logs.
+            copy.take_database(paths)
+        }
+    })?;
+    let end = recovery::inspect(copy.paths(), &identity, published)?;
+    let watermark = Watermark { store_id: identity.store_id, durable: end.head, is_clean: false };
+    let size = copy.finish(identity, watermark)?;
+    Ok(BackedUp {
+        head: end.head,
+        files: size.files,
+        bytes: size.bytes,
+        shared_bytes: size.shared_bytes,
+    })
+}

@@ -1,0 +1,298 @@
+//! A copy of a store while it is made: beside its destination, and renamed to it when it is whole.
+//!
+//! ```text
+//! COPY.partial/UNFINISHED   that this is a copy being made, and no store; removed last
+//! COPY.partial/LOCK         held while it is made; then that of the copy
+//! COPY.partial/db           from the engine, or file by file
+//! COPY.partial/watermark    how far the copy goes
+//! COPY.partial/STORE        the identity of the original
+//! ```
+//!
+//! Cut short anywhere, it is either no store, for it has no `STORE`, or a whole one. What was cut short is removed by
+//! the next copy to the same destination; what is not known to be that is never touched.
+
+use std::ffi::OsString;
+use std::fs::{self, File, TryLockError};
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use super::directory::{parent_of, sync_directory, write_synced};
+use super::{Paths, WatermarkFile};
+use crate::error::{Error, Result};
+use crate::format::{Identity, Watermark};
+use crate::model::InvalidArgument;
+
+const MARKER: &str = "UNFINISHED";
+
+/// A copy that is being made. Dropped before it is finished, it is removed.
+pub(crate) struct PartialCopy {
+    destination: PathBuf,
+    paths: Paths,
+    marker: PathBuf,
+    /// Held until the copy is at its destination.
+    lock: File,
+    is_finished: bool,
+}
+
+/// How large a copy is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct CopySize {
+    pub(crate) files: u64,
+    pub(crate) bytes: u64,
+    /// In files that it shares with the original.
+    pub(crate) shared_bytes: u64,
+}
+
+impl PartialCopy {
+    /// Judges the destination, and begins a copy of `original` beside it.
+    ///
+    /// # Errors
+    /// [`Error::BackupRefused`], [`Error::InvalidArgument`]: nothing was changed.
+    pub(crate) fn begin(original: &Paths, destination: &Path) -> Result<Self> {
+        if destination.as_os_str().is_empty() {
+            return Err(InvalidArgument::Empty { what: "path of the backup" }.into());
+        }
+        judge(original, destination)?;
+        let root = partial(destination)?;
+        let paths = Paths::new(&root);
+        let marker = root.join(MARKER);
+        let lock = match claim(destination, &paths, &marker)? {
+            Some(lock) if is_at(&lock, &paths.lock) => lock,
+            _ => return Err(refused(destination, UNDER_WAY)),
+        };
+        let copy =
+            Self { destination: destination.to_owned(), paths, marker, lock, is_finished: false };
+        // Only now is what we see ours alone.
+        judge(original, destination)?;
+        copy.clear()?;
+        Ok(copy)
+    }
+
+    /// Where its parts belong. `db` is not there yet.
+    pub(crate) fn paths(&self) -> &Paths {
+        &self.paths
+    }
+
+    /// Copies the database of a store that nobody writes. Table files are never changed once they are written: where
+    /// the file system can, they are shared.
+    pub(crate) fn take_database(&self, original: &Paths) -> Result<()> {
+        let failed = |path: &Path| {
+            let doing = format!("copying {}", path.display());
+            move |error| Error::storage(doing, error)
+        };
+        fs::create_dir(&self.paths.db).map_err(failed(&self.paths.db))?;
+        for entry in fs::read_dir(&original.db).map_err(failed(&original.db))? {
+            let entry = entry.map_err(failed(&original.db))?;
+            let (from, to) = (entry.path(), self.paths.db.join(entry.file_name()));
+            let is_file = entry.file_type().map_err(failed(&from))?.is_file();
+            // The engine's own lock is made anew by whoever opens the copy.
+            if !is_file || entry.file_name() == "LOCK" {
+                continue;
+            }
+            let is_table = from.extension().is_some_and(|extension| extension == "sst");
+            if is_table && fs::hard_link(&from, &to).is_ok() {
+                continue;
+            }
+            fs::copy(&from, &to).map_err(failed(&from))?;
+            File::open(&to).and_then(|file| file.sync_all()).map_err(failed(&to))?;
+        }
+        sync_directory(&self.paths.db).map_err(failed(&self.paths.db))
+    }
+
+    /// Says whose copy it is and how far it goes, makes all names durable, and moves it to its destination.
+    pub(crate) fn finish(mut self, identity: Identity, watermark: Watermark) -> Result<CopySize> {
+        let root = &self.paths.root;
+        let failed = |doing: &'static str| {
+            let doing = format!("{doing} {}", root.display());
+            move |error| Error::storage(doing, error)
+        };
+        WatermarkFile::create(&self.paths.watermark, watermark)?;
+        write_synced(&self.paths.store, &identity.encode()).map_err(failed("writing STORE in"))?;
+        sync_directory(root).map_err(failed("syncing"))?;
+        let size = size_of(root).map_err(failed("looking at"))?;
+        fs::remove_file(&self.marker).map_err(failed("removing the marker from"))?;
+        sync_directory(root).map_err(failed("syncing"))?;
+        if fs::symlink_metadata(&self.destination).is_ok() {
+            return Err(refused(&self.destination, ALREADY_THERE));
+        }
+        fs::rename(root, &self.destination).map_err(failed("giving its name to"))?;
+        self.is_finished = true;
+        sync_directory(parent_of(&self.destination)).map_err(failed("syncing what is above"))?;
+        Ok(size)
+    }
+
+    /// Removes what is there but the marker and the lock.
+    fn clear(&self) -> Result<()> {
+        let Paths { store, watermark, log, db, .. } = &self.paths;
+        let removed = [store, watermark].map(fs::remove_file);
+        let more = [log, db, &engines_own(&self.paths)].map(fs::remove_dir_all);
+        for removed in removed.into_iter().chain(more) {
+            match removed {
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    let doing = format!("clearing {}", self.paths.root.display());
+                    return Err(Error::storage(doing, error));
+                }
+                Ok(()) | Err(_) => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for PartialCopy {
+    fn drop(&mut self) {
+        if !self.is_finished {
+            // The marker last: as long as anything is left, it says what that is. What cannot be removed is left to
+            // the next copy to this destination.
+            let removed = File::create(&self.marker).is_ok() && self.clear().is_ok();
+            let removed = removed && fs::remove_file(&self.paths.lock).is_ok();
+            let removed = removed && fs::remove_file(&self.marker).is_ok();
+            let _ = removed && fs::remove_dir(&self.paths.root).is_ok();
+        }
+        // As for a store: closing the file may not be enough.
+        let _ = self.lock.unlock();
+    }
+}
+
+const ALREADY_THERE: &str = "it is there already; a backup is made only where nothing is";
+const UNDER_WAY: &str = "another backup to it is under way";
+
+fn refused(destination: &Path, reason: impl Into<String>) -> Error {
+    Error::BackupRefused { path: destination.to_owned(), reason: reason.into() }
+}
+
+/// Whether a copy may come to this place.
+fn judge(original: &Paths, destination: &Path) -> Result<()> {
+    if fs::symlink_metadata(destination).is_ok() {
+        return Err(refused(destination, ALREADY_THERE));
+    }
+    // Not made where it is missing: a disk that is not mounted would be taken for an empty one.
+    let parent = parent_of(destination);
+    let above = match fs::canonicalize(parent) {
+        Ok(above) if above.is_dir() => above,
+        Ok(_) => return Err(refused(destination, "what is above it is a file")),
+        Err(error) => {
+            let reason = format!("the directory above it cannot be opened: {error}");
+            return Err(refused(destination, reason));
+        }
+    };
+    let store = fs::canonicalize(&original.root).map_err(|error| {
+        Error::storage(format!("looking for {}", original.root.display()), error)
+    })?;
+    if above.starts_with(store) {
+        return Err(refused(destination, "it lies within the store itself"));
+    }
+    Ok(())
+}
+
+/// Makes the directory of the copy if it is not there, and takes its lock. `None` if somebody else holds it.
+fn claim(destination: &Path, paths: &Paths, marker: &Path) -> Result<Option<File>> {
+    let root = &paths.root;
+    let failed = |error| Error::storage(format!("creating {}", root.display()), error);
+    let is_left_over = is_left_over(destination, paths, marker)?;
+    if !is_left_over {
+        match fs::create_dir(root) {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(failed(error)),
+            Ok(()) | Err(_) => {}
+        }
+    }
+    // The marker first: what has it is ours to remove.
+    let marked = if is_left_over { Ok(()) } else { File::create(marker).map(drop) };
+    let open = || File::options().write(true).create(true).truncate(false).open(&paths.lock);
+    let lock = marked.and_then(|()| open()).map_err(|error| {
+        // A directory that holds more stays.
+        let _ = fs::remove_file(marker).and_then(|()| fs::remove_dir(root));
+        match error.kind() {
+            // What was there a moment ago has been given its name.
+            ErrorKind::NotFound => refused(destination, UNDER_WAY),
+            _ => failed(error),
+        }
+    })?;
+    match lock.try_lock() {
+        Ok(()) => Ok(Some(lock)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(failed(error)),
+    }
+}
+
+/// Whether a copy that was cut short is in the way. Something else may not be.
+fn is_left_over(destination: &Path, paths: &Paths, marker: &Path) -> Result<bool> {
+    let root = &paths.root;
+    let entries = match fs::symlink_metadata(root) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+        Ok(about) if about.is_dir() => fs::read_dir(root),
+        Ok(_) => Err(ErrorKind::NotADirectory.into()),
+        Err(error) => Err(error),
+    };
+    let mut entries =
+        entries.map_err(|error| refused(destination, in_the_way(root, &error.to_string())))?;
+    let is_left_over = fs::symlink_metadata(marker).is_ok();
+    if entries.next().is_some() && !is_left_over {
+        let reason = in_the_way(root, "it is no backup that was cut short");
+        return Err(refused(destination, reason));
+    }
+    Ok(is_left_over)
+}
+
+fn in_the_way(root: &Path, why: &str) -> String {
+    format!("{} is in the way: {why}; move it elsewhere", root.display())
+}
+
+/// The place beside the destination where the copy is made.
+fn partial(destination: &Path) -> Result<PathBuf> {
+    let name = destination.file_name();
+    let mut name = OsString::from(name.ok_or_else(|| refused(destination, "it has no name"))?);
+    name.push(".partial");
+    Ok(parent_of(destination).join(name))
+}
+
+/// What the engine makes a copy of the database in.
+fn engines_own(paths: &Paths) -> PathBuf {
+    paths.db.with_extension("tmp")
+}
+
+fn size_of(directory: &Path) -> std::io::Result<CopySize> {
+    let mut size = CopySize::default();
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        let about = entry.metadata()?;
+        if about.is_dir() {
+            let below = size_of(&entry.path())?;
+            size.files += below.files;
+            size.bytes += below.bytes;
+            size.shared_bytes += below.shared_bytes;
+        } else if entry.file_name() != MARKER {
+            size.files += 1;
+            size.bytes += about.len();
+            size.shared_bytes += if is_shared(&about) { about.len() } else { 0 };
+        }
+    }
+    Ok(size)
+}
+
+/// Whether an open file is the one that now has this name, and not one that was renamed or removed.
+#[cfg(unix)]
+fn is_at(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let (held, found) = (file.metadata(), fs::metadata(path));
+    held.is_ok_and(|held| {
+        found.is_ok_and(|found| (held.dev(), held.ino()) == (found.dev(), found.ino()))
+    })
+}
+
+/// Elsewhere a file that is open is neither renamed nor removed.
+#[cfg(not(unix))]
+fn is_at(_: &File, _: &Path) -> bool {
+    true
+}
+
+#[cfg(unix)]
+fn is_shared(about: &fs::Metadata) -> bool {
+    std::os::unix::fs::MetadataExt::nlink(about) > 1
+}
+
+/// Only Unix tells.
+#[cfg(not(unix))]
+fn is_shared(_: &fs::Metadata) -> bool {
+    false
+}

@@ -1,0 +1,72 @@
+//! Backups by hand and by night (G14): made, verified, refused, restored.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::desk::{Desk, text};
+use crate::history;
+
+#[test]
+fn a_store_is_copied_verified_and_restored() {
+    let desk = Desk::new();
+    desk.write("h", history(3_000));
+    desk.ok(&["import", "bank", "h"]);
+    let log = desk.ok(&["export", "bank"]);
+    let said = desk.ok(&["backup", "bank", "monday", "--verify"]);
+    assert!(said.starts_with("copied 3,000 events to monday: "), "{said}");
+    assert!(said.ends_with("the copy is sound\n"), "{said}");
+    let report = desk.json(&["backup", "bank", "tuesday", "--verify", "--json"]);
+    assert_eq!((&report["head"], &report["sound"]), (&3_000.into(), &true.into()));
+    assert!(report["bytes"].as_u64() > Some(10_000) && report["files"].as_u64() > Some(5));
+    assert!(report["shared_bytes"].as_u64() <= report["bytes"].as_u64());
+    assert_eq!(desk.json(&["backup", "bank", "wednesday", "--json"])["sound"], Value::Null);
+
+    // The store is lost. The copy takes its place, and goes on.
+    fs::remove_dir_all(desk.path("bank")).unwrap();
+    desk.ok(&["backup", "tuesday", "bank", "--verify"]);
+    desk.ok(&["append", "bank", "loan-1", "Repaid"]);
+    assert_eq!(desk.json(&["stat", "bank", "--json"])["events"], 3_001);
+    for copy in ["monday", "tuesday", "wednesday"] {
+        assert_eq!(desk.ok(&["export", copy]), log, "{copy}");
+    }
+}
+
+#[test]
+fn a_backup_that_cannot_be_is_refused_and_says_why() {
+    let desk = Desk::new();
+    desk.ok(&["append", "bank", "a-1", "T"]);
+    for (to, why) in [
+        ("bank", "it is there already"),
+        ("bank/copy", "within the store"),
+        ("missing/copy", "the directory above it cannot be opened"),
+    ] {
+        let said = desk.fails(1, &["backup", "bank", to, "--verify"]);
+        assert!(said.contains(why), "{said}");
+    }
+    assert!(desk.fails(1, &["backup", "nothing", "copy"]).contains("not an annals store"));
+    desk.fails(2, &["backup", "bank", ""]);
+    assert!(!desk.path("copy").exists() && !desk.path("copy.partial").exists());
+}
+
+/// What opening does not meet, verifying the copy does.
+#[test]
+fn damage_that_is_copied_is_found_if_that_is_asked_for() {
+    let desk = Desk::new();
+    desk.write("h", history(20_000));
+    desk.ok(&["import", "bank", "h"]);
+    let tables = fs::read_dir(desk.path("bank/db")).unwrap().map(|entry| entry.unwrap().path());
+    let tables = tables.filter(|path| path.extension().is_some_and(|e| e == "sst"));
+    let largest = tables.max_by_key(|path| fs::metadata(path).unwrap().len()).unwrap();
+    let mut bytes = fs::read(&largest).unwrap();
+    bytes[100] ^= 1;
+    fs::write(&largest, bytes).unwrap();
+    desk.ok(&["backup", "bank", "unseen"]);
+    let output = desk.run(&["backup", "bank", "copy", "--verify"]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = text(&output.stdout);
+    assert!(said.contains("family ") && said.ends_with("the copy is NOT sound\n"), "{said}");
+    let output = desk.run(&["backup", "bank", "again", "--verify", "--json"]);
+    assert_eq!(serde_json::from_slice::<Value>(&output.stdout).unwrap()["sound"], false);
+    assert_eq!(output.status.code(), Some(1));
+}
