@@ -6,24 +6,27 @@
 //! that was cut short at any of its steps must be finishable. After a failed write the store must say so (G9). A backup
 //! that is killed, or finds the disk full, leaves a whole copy or none, and the store as it was (G14).
 //!
-//! The child is this test binary itself, told by an environment variable to write. After an acknowledgement it writes
-//! one line for each event (position, stream, version, id) to a file beside the store: to that the parent holds the
-//! store. To a second file its follower writes the positions of what it is given.
+//! The child is this test binary itself, told by an environment variable to write. What is acknowledged to it is written
+//! down in a file beside the store: to that the parent holds the store. To a second file its follower writes the
+//! positions of what it is given.
 
 #![expect(clippy::unwrap_used, reason = "a test that fails should stop")]
 
-use std::collections::{BTreeMap, HashMap};
-use std::fmt::Write as _;
+#[path = "support/promises.rs"]
+mod promises;
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Mutex;
 use std::thread;
 use std::time::Duration;
 
 use annals::ViewWriter;
 use annals::prelude::*;
+use promises::{Heard, MayBeGone, Promises};
 use serde::{Deserialize, Serialize};
 
 const DIRECTORY: &str = "ANNALS_TEST_CHILD_DIRECTORY";
@@ -87,17 +90,17 @@ fn projections(store: &Store) -> ProjectionManager {
 fn child() {
     let Ok(directory) = std::env::var(DIRECTORY) else { return };
     let directory = PathBuf::from(directory);
-    let acknowledged = Mutex::new(append_to(&directory.join("acknowledged")));
     // Small memtables, so that flushes and compactions are under way too.
     let store = Store::options().memtable_bytes(1).open(directory.join("store")).unwrap();
+    let heard = Heard::new(&store, Durability::Sync, &directory.join("acknowledged"));
     let projections = projections(&store);
     projections.start().unwrap();
     thread::scope(|scope| {
         for writer in 0..WRITERS {
-            let (store, acknowledged) = (&store, &acknowledged);
+            let heard = &heard;
             scope.spawn(move || {
                 for round in 0_usize.. {
-                    append(store, acknowledged, writer, round);
+                    append(heard, writer, round);
                 }
             });
         }
@@ -116,22 +119,14 @@ fn append_to(path: &Path) -> fs::File {
     fs::File::options().create(true).append(true).open(path).unwrap()
 }
 
-fn append(store: &Store, acknowledged: &Mutex<fs::File>, writer: u8, round: usize) {
+fn append(store: &Heard, writer: u8, round: usize) {
     let [own, shared] = Written::new(writer, round % 3_000).map(|event| event.encode().unwrap());
-    let ids = [own.id(), shared.id()];
     let durability = if round.is_multiple_of(7) { Durability::Sync } else { Durability::Buffered };
     let request = Append::new()
         .to(format!("own-{writer}"), ExpectedVersion::Any, [own])
         .to(format!("shared-{}", round % 5), ExpectedVersion::Any, [shared])
         .durability(durability);
-    let appended = store.submit(request).unwrap();
-    let mut lines = String::new();
-    for ((position, (stream, versions)), id) in
-        appended.positions().zip(appended.versions()).zip(ids)
-    {
-        writeln!(lines, "{position} {stream} {} {id}", versions.start()).unwrap();
-    }
-    acknowledged.lock().unwrap().write_all(lines.as_bytes()).unwrap();
+    store.submit(request).unwrap();
 }
 
 /// Follows the log from where the file ends.
@@ -196,14 +191,21 @@ fn whatever_the_moment_of_the_kill_everything_acknowledged_is_found_again() {
     assert!(behind > 0, "no kill came between an event and its projection");
 }
 
-/// Opens what the child left, holds it to what was acknowledged and to what its follower met, and its read models to
-/// the log; appends one event. Returns the head, and how far the read models were behind.
+/// Holds what the child left to what was acknowledged and to what its follower met, and its read models to the log; and
+/// lets all that go on. Returns the head, and how far the read models were behind.
 fn check(directory: &Path) -> (u64, u64) {
-    let store = Store::open(directory.join("store")).unwrap();
-    let report = store.verify(|_| {}).unwrap();
-    assert!(report.is_sound(), "{:?}", report.damage);
-    let log = check_log(&store, &lines(&directory.join("acknowledged")));
-    let head = store.head().unwrap().map_or(0, Position::get);
+    let promises = Promises::read(&directory.join("acknowledged"));
+    let lag = Cell::new(0);
+    let path = directory.join("store");
+    let head = promises.check_and_go_on(&path, MayBeGone::Nothing, |store| {
+        lag.set(check_followers(store, directory));
+    });
+    (head, lag.get())
+}
+
+fn check_followers(store: &Store, directory: &Path) -> u64 {
+    let log = read_log(store);
+    let head = log.len() as u64;
     let followed = lines(&directory.join("followed"));
     let expected = (1..=followed.len()).map(|position| position.to_string());
     assert!(followed.iter().cloned().eq(expected), "each once, in order");
@@ -212,53 +214,40 @@ fn check(directory: &Path) -> (u64, u64) {
     for name in ["followed", "rebuilt"] {
         let at = store.view(name).position().unwrap().map_or(0, Position::get);
         assert!(at <= head, "{name} is at {at}, beyond {head}");
-        assert_eq!(counts(&store, name), fold(&log, at), "{name} at {at}");
+        assert_eq!(counts(store, name), fold(&log, at), "{name} at {at}");
         lag += head - at;
     }
-    let projections = projections(&store);
+    let projections = projections(store);
     projections.start().unwrap();
-    let [event, _] = Written::new(0, 1).map(|event| event.encode().unwrap());
-    let appended = store.append("own-0", ExpectedVersion::Any, [event]).unwrap();
-    assert_eq!(appended.last_position().get(), head + 1);
-    let log = check_log(&store, &[]);
-    for name in ["followed", "rebuilt"] {
-        projections.wait_for(name, appended.last_position(), SOON).unwrap();
-        assert_eq!(counts(&store, name), fold(&log, head + 1), "{name} caught up");
+    if let Some(head) = Position::new(head) {
+        for name in ["followed", "rebuilt"] {
+            projections.wait_for(name, head, SOON).unwrap();
+            assert_eq!(counts(store, name), fold(&log, head.get()), "{name} caught up");
+        }
     }
-    drop(projections);
-    store.close().unwrap();
-    (head + 1, lag)
+    lag
 }
 
-/// Reads the whole log, and holds it to what was acknowledged.
-fn check_log(store: &Store, acknowledged: &[String]) -> Vec<Recorded<Written>> {
-    let mut expected: HashMap<u64, &str> = HashMap::new();
-    for line in acknowledged {
-        let (position, rest) = line.split_once(' ').unwrap();
-        expected.insert(position.parse().unwrap(), rest);
-    }
-    let mut log: Vec<Recorded<Written>> = Vec::new();
-    for event in annals::Decoder::new().iter(store.read_log().iter()) {
-        let event: Recorded<Written> = event.unwrap();
-        assert_eq!(event.position().get(), log.len() as u64 + 1, "the log has no gap");
-        if let Some(expected) = expected.remove(&event.position().get()) {
-            let found = format!("{} {} {}", event.stream(), event.version(), event.id());
-            assert_eq!(found, expected);
+/// The whole log. What is of the checks themselves is none of the child's.
+fn read_log(store: &Store) -> Vec<Option<Recorded<Written>>> {
+    let decoder = annals::Decoder::<Written>::new();
+    let decode = |event: annals::Result<annals::RecordedEvent>| {
+        let event = event.unwrap();
+        if event.stream().as_str() == promises::CHECKS {
+            return None;
         }
-        assert!(event.event.is_whole(), "{event:?}");
-        // An append to two streams is there whole or not at all.
-        let commit = event.commit();
-        assert!(commit.end().get() - commit.start().get() <= 1);
-        log.push(event);
-    }
-    assert!(expected.is_empty(), "acknowledged and gone: {expected:?}");
-    log
+        let event = decoder.decode(event).unwrap().pop();
+        assert!(event.iter().all(|event| event.event.is_whole()), "{event:?}");
+        event
+    };
+    store.read_log().iter().map(decode).collect()
 }
 
 /// What a read model must hold that is at this position.
-fn fold(log: &[Recorded<Written>], at: u64) -> BTreeMap<String, Counts> {
+fn fold(log: &[Option<Recorded<Written>>], at: u64) -> BTreeMap<String, Counts> {
     let mut folded: BTreeMap<String, Counts> = BTreeMap::new();
-    for event in log.iter().take_while(|event| event.position().get() <= at) {
+    let upto = usize::try_from(at).unwrap();
+    for event in log.iter().take(upto).flatten() {
         count(folded.entry(event.stream().to_string()).or_default(), event);
     }
     folded

@@ -1,7 +1,7 @@
 //! A copy of a store while it is made: beside its destination, and renamed to it when it is whole.
 //!
 //! ```text
-//! COPY.partial/UNFINISHED   that this is a copy being made, and no store; removed last
+//! COPY.partial/UNFINISHED   that this is a copy being made; removed once it has its name
 //! COPY.partial/LOCK         held while it is made; then that of the copy
 //! COPY.partial/db           from the engine, or file by file
 //! COPY.partial/watermark    how far the copy goes
@@ -110,14 +110,15 @@ impl PartialCopy {
         write_synced(&self.paths.store, &identity.encode()).map_err(failed("writing STORE in"))?;
         sync_directory(root).map_err(failed("syncing"))?;
         let size = size_of(root).map_err(failed("looking at"))?;
-        fs::remove_file(&self.marker).map_err(failed("removing the marker from"))?;
-        sync_directory(root).map_err(failed("syncing"))?;
         if fs::symlink_metadata(&self.destination).is_ok() {
             return Err(refused(&self.destination, ALREADY_THERE));
         }
         fs::rename(root, &self.destination).map_err(failed("giving its name to"))?;
         self.is_finished = true;
         sync_directory(parent_of(&self.destination)).map_err(failed("syncing what is above"))?;
+        // Last, so that until then it says what stands under the former name. Beside a STORE it says nothing more: one
+        // that cannot be removed does no harm.
+        let _ = fs::remove_file(self.destination.join(MARKER));
         Ok(size)
     }
 
@@ -197,7 +198,8 @@ fn claim(destination: &Path, paths: &Paths, marker: &Path) -> Result<Option<File
         }
     }
     // The marker first: what has it is ours to remove.
-    let marked = if is_left_over { Ok(()) } else { File::create(marker).map(drop) };
+    let mark = || File::create(marker).and_then(|_| sync_directory(root));
+    let marked = if is_left_over { Ok(()) } else { mark() };
     let open = || File::options().write(true).create(true).truncate(false).open(&paths.lock);
     let lock = marked.and_then(|()| open()).map_err(|error| {
         // A directory that holds more stays.
