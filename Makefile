@@ -10,7 +10,7 @@ SELECT := --release --all-features
 BUILT := $(or $(CARGO_TARGET_DIR),target)/release
 ANNALS := $(BUILT)/annals
 
-.PHONY: demo test check ci setup build
+.PHONY: demo test proof check ci setup build
 
 demo: build
 	@set -e; lines=$$(mktemp); trap 'rm -f "$$lines"' EXIT; \
@@ -28,6 +28,10 @@ build: setup
 test: setup
 	cargo test $(SELECT)
 	cargo test --release --manifest-path tests/schedules/Cargo.toml
+
+# Hours of faults: see scripts/proof.sh.
+proof: setup
+	scripts/proof.sh
 
 check: setup
 	cargo fmt --check
