@@ -10,8 +10,9 @@
 mod account;
 #[path = "../examples/bank/read_models.rs"]
 mod read_models;
+#[path = "support/bank.rs"]
+mod support;
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -23,12 +24,11 @@ use account::{Account, AccountCommand, AccountError, AccountEvent};
 use annals::prelude::*;
 use annals::testing::{ProjectionScenario, Scenario};
 use annals::{
-    Checkpoint, Decoder, HandlerError, Projection, ProjectionManager, ProjectionOptions, Recorded,
+    Checkpoint, HandlerError, Projection, ProjectionManager, ProjectionOptions, Recorded,
     Repository, SnapshotPolicy, ViewCommit, ViewPage, ViewScan, ViewStore, ViewWriter,
 };
 use read_models::{AccountBalances, Transaction, TransactionHistory, statement};
-
-const SOON: Duration = Duration::from_secs(60);
+use support::{SOON, check_read_models};
 
 fn created() -> AccountEvent {
     AccountEvent::AccountCreated { owner_id: "owner-1".into(), name: "Ada".into() }
@@ -281,71 +281,11 @@ fn start_child(directory: &Path, die_at: &str) -> Child {
         .unwrap()
 }
 
-type Balances = BTreeMap<String, i64>;
-type Histories = BTreeMap<String, i64>;
-
-/// The log up to a position, folded by hand: balances, and for each line of a statement its amount.
-fn fold(store: &Store, up_to: Option<Position>) -> (Balances, Histories) {
-    let (mut balances, mut lines) = (Balances::new(), Histories::new());
-    let Some(up_to) = up_to else { return (balances, lines) };
-    let decoder = Decoder::<AccountEvent>::new();
-    for event in store.read_log().as_of_position(up_to).iter() {
-        for event in decoder.decode(event.unwrap()).unwrap() {
-            let account = event.stream().to_string();
-            let amount = match event.event {
-                AccountEvent::AccountCreated { .. } => None,
-                AccountEvent::MoneyDeposited { amount, .. } => Some(amount),
-                AccountEvent::MoneyWithdrawn { amount, .. } => Some(-amount),
-                AccountEvent::AccountBlocked { .. } => continue,
-            };
-            *balances.entry(account.clone()).or_default() += amount.unwrap_or_default();
-            if let Some(amount) = amount {
-                let key = annals::ViewKey::from((account, event.version()));
-                lines.insert(key.to_string(), amount);
-            }
-        }
-    }
-    (balances, lines)
-}
-
-/// What the read models hold, and how far they are.
-fn found(store: &Store) -> ((Balances, Option<Position>), (Histories, Option<Position>)) {
-    let balances = store.view("account_balances");
-    let entries = balances.entries().iter::<i64>().map(Result::unwrap);
-    let all = entries.map(|(key, balance)| (key.to_string(), balance)).collect();
-    let history = store.view("transaction_history");
-    let lines = history.entries().iter::<Transaction>().map(Result::unwrap);
-    let lines = lines.map(|(key, line)| (key.to_string(), line.amount)).collect();
-    ((all, balances.position().unwrap()), (lines, history.position().unwrap()))
-}
-
-/// G12: right after the open, and again when the read models have caught up.
 fn check(directory: &Path) -> u64 {
     let store = Store::open(directory.join("bank")).unwrap();
     assert!(store.verify(|_| {}).unwrap().is_sound());
-    let ((balances, balances_at), (history, history_at)) = found(&store);
-    assert_eq!(balances, fold(&store, balances_at).0, "up to {balances_at:?}");
-    assert_eq!(history, fold(&store, history_at).1, "up to {history_at:?}");
-
-    let projections = ProjectionManager::new(&store).register(AccountBalances).unwrap();
-    let projections = projections.register(TransactionHistory).unwrap();
-    projections.start().unwrap();
+    check_read_models(&store);
     let head = store.head().unwrap();
-    for projection in projections.projections() {
-        if let Some(head) = head {
-            projection.wait_for(head, SOON).unwrap();
-        }
-        projection.wait_for_rebuild(SOON, |_| {}).unwrap();
-    }
-    let ((balances, _), (history, _)) = found(&store);
-    assert_eq!((balances, history), fold(&store, head));
-
-    let accounts = Repository::<Account>::new(&store).snapshots(&store, SnapshotPolicy::every(5));
-    for id in 0..5 {
-        let report = accounts.check_snapshots(id).unwrap();
-        assert!(report.is_sound(), "{report}");
-    }
-    projections.stop();
     store.close().unwrap();
     head.map_or(0, Position::get)
 }

@@ -4,23 +4,22 @@
 //! A creation that was cut short at any of its steps must be finishable. And after a failed write the store must say so
 //! (G9).
 //!
-//! The child is this test binary itself, told by an environment variable to write. After an acknowledgement it writes
-//! one line for each event (position, stream, version, id) to a file beside the store: to that the parent holds the
-//! store.
+//! The child is this test binary itself, told by an environment variable to write. What is acknowledged to it is written
+//! down in a file beside the store: to that the parent holds the store.
 
 #![expect(clippy::unwrap_used, reason = "a test that fails should stop")]
 
-use std::collections::HashMap;
-use std::fmt::Write as _;
+#[path = "support/promises.rs"]
+mod promises;
+
 use std::fs;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Mutex;
 use std::thread;
 use std::time::Duration;
 
 use annals::prelude::*;
+use promises::{Heard, MayBeGone, Promises, event};
 
 const DIRECTORY: &str = "ANNALS_TEST_CHILD_DIRECTORY";
 const WRITERS: usize = 4;
@@ -30,40 +29,28 @@ const WRITERS: usize = 4;
 fn child() {
     let Ok(directory) = std::env::var(DIRECTORY) else { return };
     let directory = PathBuf::from(directory);
-    let file = fs::File::options().create(true).append(true).open(directory.join("acknowledged"));
-    let acknowledged = Mutex::new(file.unwrap());
     // Small memtables, so that flushes and compactions are under way too.
     let store = Store::options().memtable_bytes(1).open(directory.join("store")).unwrap();
+    let store = &Heard::new(&store, Durability::Sync, &directory.join("acknowledged"));
     thread::scope(|scope| {
         for writer in 0..WRITERS {
-            let (store, acknowledged) = (&store, &acknowledged);
             scope.spawn(move || {
                 for round in 0_usize.. {
-                    append(store, acknowledged, writer, round);
+                    append(store, writer, round);
                 }
             });
         }
     });
 }
 
-fn append(store: &Store, acknowledged: &Mutex<fs::File>, writer: usize, round: usize) {
-    let payload = vec![u8::try_from(writer).unwrap(); round % 3_000];
-    let events = ["A", "B"].map(|name| NewEvent::bytes(name, payload.clone()).unwrap());
-    let ids = events.each_ref().map(NewEvent::id);
-    let [a, b] = events;
+fn append(store: &Heard, writer: usize, round: usize) {
+    let [a, b] = ["A", "B"].map(|name| event(name, round % 3_000));
     let durability = if round.is_multiple_of(7) { Durability::Sync } else { Durability::Buffered };
     let request = Append::new()
         .to(format!("own-{writer}"), ExpectedVersion::Any, [a])
         .to(format!("shared-{}", round % 5), ExpectedVersion::Any, [b])
         .durability(durability);
-    let appended = store.submit(request).unwrap();
-    let mut lines = String::new();
-    for ((position, (stream, versions)), id) in
-        appended.positions().zip(appended.versions()).zip(ids)
-    {
-        writeln!(lines, "{position} {stream} {} {id}", versions.start()).unwrap();
-    }
-    acknowledged.lock().unwrap().write_all(lines.as_bytes()).unwrap();
+    store.submit(request).unwrap();
 }
 
 fn start_child(directory: &Path) -> Child {
@@ -88,57 +75,13 @@ fn whatever_the_moment_of_the_kill_everything_acknowledged_is_found_again() {
         thread::sleep(Duration::from_millis(delay));
         child.kill().unwrap();
         child.wait().unwrap();
-        drop_torn_line(&directory.path().join("acknowledged"));
-        for _ in 0..2 {
-            let head = check(directory.path());
-            assert!(head >= head_before, "kill {kill}: the log went from {head_before} to {head}");
-            head_before = head;
-        }
+        let promises = Promises::read(&directory.path().join("acknowledged"));
+        let path = directory.path().join("store");
+        let head = promises.check_and_go_on(&path, MayBeGone::Nothing, |_| {});
+        assert!(head >= head_before, "kill {kill}: the log went from {head_before} to {head}");
+        head_before = head;
     }
     assert!(head_before > 100, "the child got something done: {head_before} events");
-}
-
-/// A line that was cut short by the kill says nothing.
-fn drop_torn_line(path: &Path) {
-    let Ok(text) = fs::read_to_string(path) else { return };
-    let whole = text.rfind('\n').map_or(0, |end| end + 1);
-    fs::write(path, &text[..whole]).unwrap();
-}
-
-/// Opens what the child left, holds it to what was acknowledged, appends one event; returns the head.
-fn check(directory: &Path) -> u64 {
-    let store = Store::open(directory.join("store")).unwrap();
-    let report = store.verify(|_| {}).unwrap();
-    assert!(report.is_sound(), "{:?}", report.damage);
-    let acknowledged = fs::read_to_string(directory.join("acknowledged")).unwrap_or_default();
-    let mut expected: HashMap<u64, &str> = HashMap::new();
-    for line in acknowledged.lines() {
-        let (position, rest) = line.split_once(' ').unwrap();
-        expected.insert(position.parse().unwrap(), rest);
-    }
-    let mut next = 1;
-    for event in store.read_log().iter() {
-        let event = event.unwrap();
-        assert_eq!(event.position().get(), next, "the log has no gap");
-        next += 1;
-        if let Some(expected) = expected.remove(&event.position().get()) {
-            let found = format!("{} {} {}", event.stream(), event.version(), event.id());
-            assert_eq!(found, expected);
-        }
-        if let Some(writer) = event.stream().as_str().strip_prefix("own-") {
-            let writer = writer.parse::<u8>().unwrap();
-            assert!(event.payload().iter().all(|byte| *byte == writer));
-        }
-        // An append to two streams is there whole or not at all.
-        let commit = event.commit();
-        assert!(commit.end().get() - commit.start().get() <= 1);
-    }
-    assert!(expected.is_empty(), "acknowledged and gone: {expected:?}");
-    let one_more = NewEvent::json("Checked", &next).unwrap();
-    let appended = store.append("checks-1", ExpectedVersion::Any, [one_more]).unwrap();
-    assert_eq!(appended.last_position().get(), next);
-    store.close().unwrap();
-    next
 }
 
 /// The random part of a fresh event id, as a number.

@@ -1,0 +1,399 @@
+//! A disk as it is in memory and on the medium: what a power cut may leave of it.
+//!
+//! Between two syncs a file system is free. It may have written any of the sectors that were changed since a file was
+//! last synced, in any order, and a file may have grown past sectors that were never written, which then read as
+//! zeros. At most one sector of the disk is written half. Of the names that were made, changed and removed since their
+//! directory was last synced, it may have written any; a rename is whole or not there. That is more than ext4 or XFS
+//! would do, and what docs/GUARANTEES.md assumes and no more.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use crate::shim::Event;
+
+const SECTOR: usize = 512;
+const PAGE: usize = 4096;
+
+/// A random number generator that is the same everywhere.
+#[derive(Debug, Clone)]
+pub(crate) struct Random(pub(crate) u64);
+
+impl Random {
+    pub(crate) fn next(&mut self) -> u64 {
+        // SplitMix64.
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    pub(crate) fn below(&mut self, end: usize) -> usize {
+        (self.next() % end.max(1) as u64) as usize
+    }
+
+    fn is_one_of(&mut self, percent: usize) -> bool {
+        self.below(100) < percent
+    }
+}
+
+/// Which of the changes to the bytes of files since their last sync are on the medium.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Bytes {
+    Synced,
+    All,
+    /// The first of them, the last of these torn.
+    Torn,
+    /// Any sectors.
+    Sectors,
+    /// Any pages.
+    Pages,
+}
+
+/// Which of the changes to the names in directories since their last sync are on the medium.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Names {
+    Synced,
+    All,
+    /// The first of them, as a journal keeps them.
+    First,
+    Any,
+}
+
+#[derive(Debug, Clone)]
+struct Change {
+    number: u64,
+    what: What,
+}
+
+#[derive(Debug, Clone)]
+enum What {
+    Write { at: usize, data: Vec<u8> },
+    Truncate { len: usize },
+}
+
+impl What {
+    /// The first `part` bytes of it.
+    fn apply(&self, file: &mut Vec<u8>, part: usize) {
+        match self {
+            Self::Write { at, data } => {
+                let data = &data[..part.min(data.len())];
+                if data.is_empty() {
+                    return;
+                }
+                file.resize(file.len().max(at + data.len()), 0);
+                file[*at..at + data.len()].copy_from_slice(data);
+            }
+            Self::Truncate { len } => file.resize(*len, 0),
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Node {
+    File { durable: Vec<u8>, pending: Vec<Change> },
+    Directory { now: Entries, durable: Entries },
+}
+
+type NodeId = usize;
+type Entries = BTreeMap<OsString, NodeId>;
+
+/// Names that change together: in which directory, which name, to what.
+#[derive(Debug, Clone)]
+struct Renaming {
+    number: u64,
+    edits: Vec<(NodeId, OsString, Option<NodeId>)>,
+}
+
+/// The files and directories that a power cut left; a directory is `None`.
+pub(crate) type Image = BTreeMap<PathBuf, Option<Vec<u8>>>;
+
+#[derive(Debug, Clone)]
+pub(crate) struct Disk {
+    root: PathBuf,
+    nodes: Vec<Node>,
+    /// The newest node of each inode number: numbers are used again.
+    by_ino: HashMap<u64, NodeId>,
+    names: Vec<Renaming>,
+    /// Syncs under way: inode number, and the number of the first change that came after its begin.
+    syncing: Vec<(u64, u64)>,
+    next: u64,
+}
+
+const ROOT: NodeId = 0;
+
+impl Disk {
+    /// What lies in a directory, all of it on the medium.
+    pub(crate) fn of(root: &Path) -> Self {
+        let empty = Node::Directory { now: Entries::new(), durable: Entries::new() };
+        let (nodes, by_ino) = (vec![empty], HashMap::new());
+        let (names, syncing) = (Vec::new(), Vec::new());
+        let mut disk = Self { root: root.to_owned(), nodes, by_ino, names, syncing, next: 0 };
+        disk.by_ino.insert(fs::metadata(root).unwrap().ino(), ROOT);
+        disk.add(root, ROOT);
+        disk
+    }
+
+    fn add(&mut self, path: &Path, directory: NodeId) {
+        for entry in fs::read_dir(path).unwrap() {
+            let entry = entry.unwrap();
+            let metadata = entry.metadata().unwrap();
+            let id = if metadata.is_dir() {
+                let id = self.node(metadata.ino(), true);
+                self.add(&entry.path(), id);
+                id
+            } else {
+                let id = self.node(metadata.ino(), false);
+                let bytes = fs::read(entry.path()).unwrap();
+                self.nodes[id] = Node::File { durable: bytes, pending: Vec::new() };
+                id
+            };
+            let Node::Directory { now, durable } = &mut self.nodes[directory] else { panic!() };
+            now.insert(entry.file_name(), id);
+            durable.insert(entry.file_name(), id);
+        }
+    }
+
+    fn node(&mut self, ino: u64, is_directory: bool) -> NodeId {
+        let id = self.nodes.len();
+        self.nodes.push(match is_directory {
+            true => Node::Directory { now: Entries::new(), durable: Entries::new() },
+            false => Node::File { durable: Vec::new(), pending: Vec::new() },
+        });
+        self.by_ino.insert(ino, id);
+        id
+    }
+
+    /// Takes in what happened next.
+    pub(crate) fn apply(&mut self, event: &Event) {
+        self.next += 1;
+        match event {
+            Event::Create { path, ino } => {
+                let id = self.node(*ino, false);
+                self.rename(vec![(path, Some(id))]);
+            }
+            Event::Mkdir { path, ino } => {
+                let id = self.node(*ino, true);
+                self.rename(vec![(path, Some(id))]);
+            }
+            Event::Unlink { path } | Event::Rmdir { path } => self.rename(vec![(path, None)]),
+            Event::Rename { from, to } => {
+                let id = self.find(from);
+                self.rename(vec![(from, None), (to, Some(id))]);
+            }
+            Event::Link { from, to } => {
+                let id = self.find(from);
+                self.rename(vec![(to, Some(id))]);
+            }
+            Event::Write { ino, at, data } => {
+                let at = usize::try_from(*at).unwrap();
+                self.change(*ino, What::Write { at, data: data.clone() });
+            }
+            Event::Truncate { ino, len } => {
+                let len = usize::try_from(*len).unwrap();
+                self.change(*ino, What::Truncate { len });
+            }
+            Event::BeginSync { ino } => self.syncing.push((*ino, self.next)),
+            Event::EndSync { ino, is_ok } => {
+                let begun = self.syncing.iter().position(|(syncing, _)| syncing == ino).unwrap();
+                let (_, before) = self.syncing.remove(begun);
+                self.synced(self.by_ino[ino], before, *is_ok);
+            }
+            Event::Noted(_) => {}
+        }
+    }
+
+    fn change(&mut self, ino: u64, what: What) {
+        let number = self.next;
+        match &mut self.nodes[self.by_ino[&ino]] {
+            Node::File { pending, .. } => pending.push(Change { number, what }),
+            Node::Directory { .. } => panic!("a directory was written"),
+        }
+    }
+
+    fn rename(&mut self, edits: Vec<(&PathBuf, Option<NodeId>)>) {
+        let number = self.next;
+        let edits: Vec<_> = edits
+            .into_iter()
+            .map(|(path, id)| {
+                let directory = self.find(path.parent().unwrap());
+                (directory, path.file_name().unwrap().to_owned(), id)
+            })
+            .collect();
+        for (directory, name, id) in &edits {
+            edit(self.entries(*directory).0, name, *id);
+        }
+        self.names.push(Renaming { number, edits });
+    }
+
+    fn entries(&mut self, id: NodeId) -> (&mut Entries, &mut Entries) {
+        match &mut self.nodes[id] {
+            Node::Directory { now, durable } => (now, durable),
+            Node::File { .. } => panic!("a file is no directory"),
+        }
+    }
+
+    fn find(&self, path: &Path) -> NodeId {
+        let below = path.strip_prefix(&self.root).unwrap();
+        below.iter().fold(ROOT, |id, name| match &self.nodes[id] {
+            Node::Directory { now, .. } => now[name],
+            Node::File { .. } => panic!("{} lies below a file", path.display()),
+        })
+    }
+
+    /// A sync ended. After one that failed, what it was about will never be written: the file system takes it for clean.
+    fn synced(&mut self, id: NodeId, before: u64, is_ok: bool) {
+        match &mut self.nodes[id] {
+            Node::File { durable, pending } => {
+                let (done, left) =
+                    std::mem::take(pending).into_iter().partition(|c| c.number < before);
+                let done: Vec<Change> = done;
+                *pending = left;
+                if is_ok {
+                    done.iter().for_each(|change| change.what.apply(durable, usize::MAX));
+                }
+            }
+            Node::Directory { .. } if is_ok => {
+                let names = std::mem::take(&mut self.names);
+                for renaming in names {
+                    let is_about = renaming.edits.iter().any(|(directory, ..)| *directory == id);
+                    if is_about && renaming.number < before {
+                        for (directory, name, node) in &renaming.edits {
+                            edit(self.entries(*directory).1, name, *node);
+                        }
+                    } else {
+                        self.names.push(renaming);
+                    }
+                }
+            }
+            Node::Directory { .. } => {}
+        }
+    }
+
+    /// What is found if the power goes now.
+    pub(crate) fn cut(&self, bytes: Bytes, names: Names, random: &mut Random) -> Image {
+        let first = random.below(self.names.len() + 1);
+        let percent = [10, 50, 90][random.below(3)];
+        let mut directories: HashMap<NodeId, Entries> = HashMap::new();
+        for (id, node) in self.nodes.iter().enumerate() {
+            if let Node::Directory { durable, .. } = node {
+                directories.insert(id, durable.clone());
+            }
+        }
+        for (index, renaming) in self.names.iter().enumerate() {
+            let is_there = match names {
+                Names::Synced => false,
+                Names::All => true,
+                Names::First => index < first,
+                Names::Any => random.is_one_of(percent),
+            };
+            if is_there {
+                for (directory, name, id) in &renaming.edits {
+                    edit(directories.get_mut(directory).unwrap(), name, *id);
+                }
+            }
+        }
+        let mut image = Image::new();
+        let mut left = vec![(ROOT, PathBuf::new())];
+        // One sector of the whole disk may be half written.
+        let mut tears = random.is_one_of(30);
+        while let Some((directory, path)) = left.pop() {
+            for (name, id) in &directories[&directory] {
+                let path = path.join(name);
+                match &self.nodes[*id] {
+                    Node::Directory { .. } => {
+                        image.insert(path.clone(), None);
+                        left.push((*id, path));
+                    }
+                    Node::File { durable, pending } => {
+                        let found = content(durable, pending, bytes, random, &mut tears);
+                        image.insert(path, Some(found));
+                    }
+                }
+            }
+        }
+        image
+    }
+}
+
+fn edit(entries: &mut Entries, name: &OsString, id: Option<NodeId>) {
+    match id {
+        Some(id) => drop(entries.insert(name.clone(), id)),
+        None => drop(entries.remove(name)),
+    }
+}
+
+fn content(
+    durable: &[u8],
+    pending: &[Change],
+    bytes: Bytes,
+    random: &mut Random,
+    tears: &mut bool,
+) -> Vec<u8> {
+    let mut found = durable.to_vec();
+    if pending.is_empty() {
+        return found;
+    }
+    let grain = match bytes {
+        Bytes::Synced => return found,
+        Bytes::All => {
+            pending.iter().for_each(|change| change.what.apply(&mut found, usize::MAX));
+            return found;
+        }
+        Bytes::Torn => {
+            let count = random.below(pending.len() + 1);
+            pending[..count].iter().for_each(|change| change.what.apply(&mut found, usize::MAX));
+            if let Some(Change { what: what @ What::Write { data, .. }, .. }) = pending.get(count) {
+                what.apply(&mut found, random.below(data.len()));
+            }
+            return found;
+        }
+        Bytes::Sectors => SECTOR,
+        Bytes::Pages => PAGE,
+    };
+    let mut new = durable.to_vec();
+    pending.iter().for_each(|change| change.what.apply(&mut new, usize::MAX));
+    if new.len() < durable.len() && random.is_one_of(50) {
+        // The truncation is not there yet.
+        new.extend_from_slice(&durable[new.len()..]);
+    }
+    // Grown as far as it was written, or to the end of some sector before.
+    let mut len = new.len();
+    if random.is_one_of(50) && len > durable.len() {
+        let grains = (len - durable.len()) / grain;
+        len = (durable.len() + random.below(grains + 1) * grain).min(len);
+    }
+    found.resize(len, 0);
+    let percent = [10, 50, 90, 97][random.below(4)];
+    for from in (0..len).step_by(grain) {
+        let to = (from + grain).min(len);
+        if found[from..to] == new[from..to] || !random.is_one_of(percent) {
+            continue;
+        }
+        let end = if *tears && random.is_one_of(20) {
+            *tears = false;
+            from + random.below(SECTOR.min(to - from))
+        } else {
+            to
+        };
+        found[from..end].copy_from_slice(&new[from..end]);
+    }
+    found
+}
+
+/// Puts an image where there is nothing yet.
+pub(crate) fn write_image(image: &Image, root: &Path) {
+    for (path, found) in image {
+        match found {
+            None => fs::create_dir(root.join(path)).unwrap(),
+            Some(bytes) => fs::write(root.join(path), bytes).unwrap(),
+        }
+    }
+}
+
+/// What lies in a directory.
+pub(crate) fn read_image(root: &Path) -> Image {
+    Disk::of(root).cut(Bytes::Synced, Names::Synced, &mut Random(0))
+}

@@ -1,0 +1,53 @@
+//! Power that is cut, and calls to the file system that fail, each at every point of short workloads (G5, G9, G10, G11,
+//! G12).
+//!
+//! - `power`: a child works on a directory behind a shim that notes every change and every sync in order. From the trace
+//!   follows what a power cut may leave at each point; each of these directories is opened and held to what had been
+//!   promised by then. No privileges are needed.
+//! - `mounted`: the same, on ext4 and XFS themselves, whose power is cut by an ioctl. Needs root.
+//! - `errors`: the n-th write, sync, rename, open… of a workload fails, once or for ever, for each n.
+//! - `full`: disks that are really full. Needs root.
+//!
+//! Each test takes a sample. `make faults` takes everything, which takes long, and prints a table.
+
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that fails should stop")]
+
+#[path = "../../examples/bank/account.rs"]
+mod account;
+#[path = "../support/bank.rs"]
+mod bank;
+mod disk;
+mod power;
+#[path = "../support/promises.rs"]
+mod promises;
+#[path = "../../examples/bank/read_models.rs"]
+mod read_models;
+mod shim;
+mod workload;
+
+use std::io::Write as _;
+
+use shim::Place;
+use workload::Plan;
+
+/// Not a test of its own: what the children do.
+#[test]
+fn child() {
+    let Some(place) = Place::of_child() else { return };
+    let plan = std::env::var(shim::PLAN).unwrap();
+    Plan::named(&plan).run(&place);
+}
+
+/// Whether everything is to be tried, and not a sample.
+fn is_everything() -> bool {
+    std::env::var("ANNALS_TEST_FAULTS").is_ok_and(|wanted| wanted == "all")
+}
+
+/// Says something whatever the harness does with the output of tests.
+fn say(line: &str) {
+    writeln!(std::io::stderr(), "{line}").unwrap();
+}
+
+fn skip(test: &str, reason: &str) {
+    say(&format!("SKIPPED: faults: {test}: {reason}"));
+}

@@ -1,0 +1,174 @@
+//! The power is cut at every point of a workload, and whatever the medium then holds must be a store that keeps its
+//! promises. The workload runs once, behind the shim; the disks are made from its trace.
+
+use std::collections::HashSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
+use std::thread;
+use std::time::Instant;
+
+use annals::Store;
+use tempfile::TempDir;
+
+use crate::bank::check_read_models;
+use crate::disk::{Bytes, Disk, Image, Names, Random, read_image, write_image};
+use crate::promises::{MayBeGone, Promises};
+use crate::shim::{Event, Place, Watch, read_trace, run};
+use crate::workload::{PLANS, Plan};
+use crate::{is_everything, say, skip};
+
+/// What a power cut may leave: nothing that was not synced, all of it, one without the other, and chance.
+const OUTCOMES: [(Bytes, Names); 10] = [
+    (Bytes::Synced, Names::Synced),
+    (Bytes::All, Names::All),
+    (Bytes::Synced, Names::All),
+    (Bytes::All, Names::Synced),
+    (Bytes::Torn, Names::First),
+    (Bytes::Torn, Names::Any),
+    (Bytes::Sectors, Names::All),
+    (Bytes::Sectors, Names::Any),
+    (Bytes::Pages, Names::First),
+    (Bytes::Pages, Names::Any),
+];
+const WORKERS: usize = 2;
+
+/// What was tried, and what was wrong.
+#[derive(Default)]
+struct Tally {
+    cuts: usize,
+    images: usize,
+    wrong: Vec<String>,
+}
+
+/// What a workload left behind.
+struct Run {
+    before: Disk,
+    trace: Vec<Event>,
+}
+
+/// Runs a plan on a place; `None` if that cannot be done here.
+fn trace(plan: &Plan, place: &Place) -> Option<Run> {
+    let before = Disk::of(&place.disk());
+    let watch = Watch { trace: true, fault: None, sync_takes: Some(300) };
+    let output = run(plan.name, place, watch)?;
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success() != plan.name.eq("killed"), "{}: {text}", plan.name);
+    let trace = read_trace(place);
+    // The shim saw everything: what the trace says is what is there.
+    let mut after = before.clone();
+    trace.iter().for_each(|event| after.apply(event));
+    let told = after.cut(Bytes::All, Names::All, &mut Random(0));
+    assert!(told == read_image(&place.disk()), "the trace does not lead to what is there");
+    Some(Run { before, trace })
+}
+
+/// Cuts the power at all points, or at one in `stride`, and checks what is left.
+fn cut(plan: &Plan, run: &Run, promised: &Promises, stride: usize) -> Tally {
+    let tally = Mutex::new(Tally::default());
+    thread::scope(|scope| {
+        for worker in 0..WORKERS {
+            let tally = &tally;
+            scope.spawn(move || cut_some(plan, run, promised, (stride, worker), tally));
+        }
+    });
+    tally.into_inner().unwrap()
+}
+
+fn cut_some(
+    plan: &Plan,
+    run: &Run,
+    promised: &Promises,
+    (stride, worker): (usize, usize),
+    tally: &Mutex<Tally>,
+) {
+    let (mut disk, mut promises) = (run.before.clone(), promised.clone());
+    let mut seen = HashSet::new();
+    for (point, event) in run.trace.iter().enumerate() {
+        disk.apply(event);
+        if let Event::Noted(lines) = event {
+            promises.add(lines);
+        }
+        // With a stride, the points are other ones in each run of the tests: traces differ.
+        if point % (stride * WORKERS) != worker * stride {
+            continue;
+        }
+        tally.lock().unwrap().cuts += 1;
+        for (outcome, (bytes, names)) in OUTCOMES.into_iter().enumerate() {
+            let mut random = Random((point * OUTCOMES.len() + outcome) as u64);
+            let image = disk.cut(bytes, names, &mut random);
+            let mut hasher = DefaultHasher::new();
+            (&image, promises.len(), promises.durable()).hash(&mut hasher);
+            if !seen.insert(hasher.finish()) {
+                continue;
+            }
+            tally.lock().unwrap().images += 1;
+            if let Err(why) = check(&image, &promises, plan) {
+                let what = format!("{}, point {point}, {bytes:?}, {names:?}: {why}", plan.name);
+                tally.lock().unwrap().wrong.push(what);
+            }
+        }
+    }
+}
+
+/// Whether what is left keeps the promises.
+fn check(image: &Image, promises: &Promises, plan: &Plan) -> Result<(), String> {
+    let directory = memory();
+    write_image(image, directory.path());
+    let path = directory.path().join("store");
+    let also = |store: &Store| {
+        if plan.has_bank {
+            check_read_models(store);
+        }
+    };
+    let checked = || promises.check_and_go_on(&path, MayBeGone::Buffered, also);
+    let checked = catch_unwind(AssertUnwindSafe(checked));
+    checked.map(drop).map_err(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string)).unwrap_or_default()
+    })
+}
+
+/// A directory in memory, where there is such a thing: thousands of stores are opened there.
+fn memory() -> TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+}
+
+fn power_is_cut(name: &str, stride: usize) {
+    let began = Instant::now();
+    let directory = tempfile::tempdir().unwrap();
+    let place = Place::new(directory.path());
+    let plan = Plan::named(name);
+    let Some(run) = trace(&plan, &place) else {
+        return skip(name, "the shim needs Linux on x86-64, glibc and a C compiler");
+    };
+    let stride = if is_everything() { 1 } else { stride };
+    let Tally { cuts, images, wrong } = cut(&plan, &run, &Promises::default(), stride);
+    say(&format!(
+        "faults: power cut, {name}: {} changes, syncs and promises; {cuts} cuts, {images} images, {} wrong, {} s",
+        run.trace.len(),
+        wrong.len(),
+        began.elapsed().as_secs()
+    ));
+    assert!(wrong.is_empty(), "{}", wrong[..wrong.len().min(20)].join("\n"));
+}
+
+#[test]
+fn the_power_is_cut_while_a_store_is_created_used_and_closed() {
+    power_is_cut("small", 5);
+}
+
+#[test]
+fn the_power_is_cut_while_everything_is_synced() {
+    power_is_cut("synced", 50);
+}
+
+#[test]
+fn the_power_is_cut_while_nothing_is_synced() {
+    power_is_cut("buffered", 50);
+}
+
+#[test]
+fn the_power_is_cut_while_some_of_it_is_synced() {
+    power_is_cut("mixed", 50);
+}

@@ -1,0 +1,187 @@
+//! What the children do to a store: short, but with everything under way at once that writes. Several writers that are
+//! committed in groups, appends to several streams, of all sizes; aggregates with snapshots; read models that are kept
+//! and built anew; flushes, for the memtables are as small as they can be.
+
+use std::thread;
+
+use annals::prelude::*;
+use annals::{ProjectionManager, ProjectionOptions, Repository, SnapshotPolicy};
+
+use crate::account::{Account, AccountCommand};
+use crate::bank::SOON;
+use crate::promises::{Heard, event};
+use crate::read_models::{AccountBalances, TransactionHistory};
+use crate::shim::Place;
+
+/// How a child uses a store.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Plan {
+    pub(crate) name: &'static str,
+    /// Of the store; `mixed` appends say it themselves.
+    durability: Durability,
+    is_mixed: bool,
+    writers: usize,
+    rounds: usize,
+    /// Payloads.
+    lens: &'static [usize],
+    pub(crate) has_bank: bool,
+    /// How often the store is opened.
+    opens: usize,
+    /// Whether it is closed at the end; otherwise the process just dies.
+    closes: bool,
+}
+
+const SMALL: Plan = Plan {
+    name: "small",
+    durability: Durability::Sync,
+    is_mixed: false,
+    writers: 1,
+    rounds: 3,
+    lens: &[10, 700, 45_000],
+    has_bank: false,
+    opens: 2,
+    closes: true,
+};
+
+/// The plans whose power is cut.
+pub(crate) const PLANS: [Plan; 5] = [
+    SMALL,
+    // Group commits, synced; with read models and snapshots, which are not.
+    Plan {
+        name: "synced",
+        writers: 3,
+        rounds: 5,
+        lens: &[10, 9_000, 700, 45_000, 3_000],
+        has_bank: true,
+        opens: 1,
+        ..SMALL
+    },
+    Plan {
+        name: "buffered",
+        durability: Durability::Buffered,
+        writers: 3,
+        rounds: 8,
+        lens: &[700, 9_000, 10, 3_000],
+        has_bank: true,
+        opens: 1,
+        ..SMALL
+    },
+    Plan {
+        name: "mixed",
+        is_mixed: true,
+        writers: 3,
+        rounds: 6,
+        lens: &[10, 9_000, 700, 20_000],
+        has_bank: true,
+        opens: 2,
+        ..SMALL
+    },
+    // Ends without closing: what comes next has a write-ahead log to recover.
+    Plan {
+        name: "killed",
+        is_mixed: true,
+        writers: 2,
+        rounds: 4,
+        lens: &[9_000, 10, 700],
+        has_bank: true,
+        opens: 1,
+        closes: false,
+        ..SMALL
+    },
+];
+
+impl Plan {
+    pub(crate) fn named(name: &str) -> Self {
+        *PLANS.iter().find(|plan| plan.name == name).unwrap()
+    }
+
+    /// Uses the store as planned.
+    pub(crate) fn run(&self, place: &Place) {
+        for open in 0..self.opens {
+            let options = Store::options().durability(self.durability).memtable_bytes(1);
+            let store = options.open(place.store()).unwrap();
+            let heard = Heard::new(&store, self.durability, &place.book());
+            self.work(&store, &heard, open);
+            if !self.closes {
+                std::process::abort();
+            }
+            store.close().unwrap();
+        }
+    }
+
+    fn work(&self, store: &Store, heard: &Heard, open: usize) {
+        let projections = self.has_bank.then(|| projections(store));
+        thread::scope(|scope| {
+            for writer in 0..self.writers {
+                scope.spawn(move || {
+                    for round in 0..self.rounds {
+                        heard.submit(self.append(writer, round)).unwrap();
+                        if writer == 0 && round == self.rounds / 2 {
+                            heard.sync(store).unwrap();
+                        }
+                    }
+                });
+            }
+            if self.has_bank {
+                scope.spawn(move || bank(store, heard, self.rounds));
+            }
+            if let Some(projections) = projections.as_ref().filter(|_| open == 0) {
+                scope.spawn(|| projections.projections().for_each(|p| p.rebuild().unwrap()));
+            }
+        });
+        if let (Some(projections), Some(head)) = (projections, store.head().unwrap()) {
+            projections.projections().for_each(|p| p.wait_for(head, SOON).unwrap());
+            projections.stop();
+        }
+    }
+
+    pub(crate) fn append(&self, writer: usize, round: usize) -> Append {
+        let len = |n: usize| self.lens[n % self.lens.len()];
+        let [a, b, c] = [0, 1, 2].map(|n| event("Happened", len(writer + round + n)));
+        let own = format!("own-{writer}");
+        let shared = format!("shared-{}", round % 2);
+        let append = match (writer + round) % 3 {
+            0 => Append::new().to(own, ExpectedVersion::Any, [a]),
+            1 => Append::new().to(own, ExpectedVersion::Any, [a]).to(
+                shared,
+                ExpectedVersion::Any,
+                [b],
+            ),
+            _ => {
+                let append = Append::new().to(own.as_str(), ExpectedVersion::Any, [a]);
+                append.to(shared, ExpectedVersion::Any, [b]).to(own, ExpectedVersion::Any, [c])
+            }
+        };
+        match (self.is_mixed, (writer + round).is_multiple_of(3)) {
+            (false, _) => append,
+            (true, true) => append.durability(Durability::Sync),
+            (true, false) => append.durability(Durability::Buffered),
+        }
+    }
+}
+
+fn projections(store: &Store) -> ProjectionManager {
+    let small = ProjectionOptions::new().batch_events(7);
+    let projections = ProjectionManager::new(store);
+    let projections = projections.register_with(AccountBalances, small.clone()).unwrap();
+    let projections = projections.register_with(TransactionHistory, small.partitions(2)).unwrap();
+    projections.start().unwrap();
+    projections
+}
+
+fn bank(store: &Store, heard: &Heard, rounds: usize) {
+    let accounts =
+        Repository::<Account>::new(heard).snapshots(store, SnapshotPolicy::every(3).keep(2));
+    for round in 0..rounds {
+        let id = round % 2;
+        let create = AccountCommand::Create { owner_id: "owner-1".into(), name: "Ada".into() };
+        let deposit = AccountCommand::Deposit { amount: 100, description: "in".into() };
+        let withdraw = AccountCommand::Withdraw { amount: 30, description: "out".into() };
+        for command in [create, deposit, withdraw] {
+            if let Err(error) = accounts.execute(id, &command) {
+                // To create it again is refused.
+                assert!(error.is_rejected(), "{error}");
+            }
+        }
+    }
+}

@@ -1,0 +1,271 @@
+//! What a store was heard to promise, and whether it keeps it. [`Heard`] stands before a store and writes down what it
+//! acknowledges, in a file outside of the store; [`Promises`] reads that file and holds a store to it, after whatever
+//! was done to the process, the file system or the machine.
+//!
+//! One line each, one `write` a call:
+//!
+//! ```text
+//! ? id                                 this event is about to be appended
+//! + durability position stream version id   it was acknowledged
+//! ! id                                 it was refused: it is not there
+//! = position                           everything up to here was said to be durable
+//! ```
+//!
+//! What is checked: everything acknowledged is at its place with its bytes, as far as it must be (G5), nothing else is
+//! there than was tried, the log and the streams are gapless (G2, G3) and say the same, appends are whole (G1), verify
+//! finds nothing, and appending goes on (G10, G11).
+
+#![allow(dead_code, reason = "each binary of tests uses what it needs")]
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use annals::prelude::*;
+use annals::{EventRef, PageEnd, PageQuery, StreamInfo, StreamsQuery};
+
+/// Where the checks append.
+const CHECKS: &str = "checks-1";
+
+/// An event whose bytes follow from its id.
+pub(crate) fn event(name: &str, len: usize) -> NewEvent {
+    let id = EventId::random();
+    let event = NewEvent::bytes(name, payload(id, len)).unwrap().with_id(id);
+    event.metadata("len", len.to_string())
+}
+
+fn payload(id: EventId, len: usize) -> Vec<u8> {
+    id.as_bytes().iter().copied().cycle().take(len).collect()
+}
+
+/// A store whose acknowledgements are written down.
+pub(crate) struct Heard {
+    store: Arc<dyn EventStore>,
+    durability: Durability,
+    book: Arc<Mutex<File>>,
+}
+
+impl Heard {
+    /// Stands before a store that was opened with this durability.
+    pub(crate) fn new(store: &Store, durability: Durability, book: &Path) -> Self {
+        let mut file = File::options().create(true).read(true).append(true).open(book).unwrap();
+        // A line that a kill cut short says nothing, and must not be taken for the beginning of the next.
+        let mut text = Vec::new();
+        file.read_to_end(&mut text).unwrap();
+        let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        file.set_len(whole as u64).unwrap();
+        Self { store: store.handle(), durability, book: Arc::new(Mutex::new(file)) }
+    }
+
+    /// `Store::sync`, written down.
+    pub(crate) fn sync(&self, store: &Store) -> annals::Result<()> {
+        let head = store.head()?.map_or(0, Position::get);
+        store.sync()?;
+        self.write(&format!("= {head}\n"));
+        Ok(())
+    }
+
+    fn write(&self, lines: &str) {
+        self.book.lock().unwrap().write_all(lines.as_bytes()).unwrap();
+    }
+}
+
+impl EventStore for Heard {
+    fn submit(&self, append: Append) -> annals::Result<Appended> {
+        let events: Vec<_> = append.events().map(|(s, event)| (s.clone(), event.id())).collect();
+        let lines = |mark: char| {
+            let line =
+                |lines: String, (_, id): &(StreamId, EventId)| lines + &format!("{mark} {id}\n");
+            events.iter().fold(String::new(), line)
+        };
+        let durability = append.get_durability().unwrap_or(self.durability);
+        self.write(&lines('?'));
+        let answer = self.store.submit(append);
+        match &answer {
+            Ok(appended) => {
+                let mut next: HashMap<_, _> =
+                    appended.versions().iter().map(|(s, v)| (s.clone(), v.start().get())).collect();
+                let mut text = String::new();
+                for (position, (stream, id)) in appended.positions().zip(&events) {
+                    let version = next.get_mut(stream).unwrap();
+                    writeln!(text, "+ {durability:?} {position} {stream} {version} {id}").unwrap();
+                    *version += 1;
+                }
+                self.write(&text);
+            }
+            Err(Error::Indeterminate { .. }) => {}
+            Err(_) => self.write(&lines('!')),
+        }
+        answer
+    }
+
+    fn read_page(
+        &self,
+        query: &PageQuery,
+        visit: &mut (dyn FnMut(EventRef<'_>) -> ControlFlow<()> + '_),
+    ) -> annals::Result<PageEnd> {
+        self.store.read_page(query, visit)
+    }
+
+    fn head(&self) -> annals::Result<Option<Position>> {
+        self.store.head()
+    }
+
+    fn tip(&self, stream: &StreamId) -> annals::Result<Option<Version>> {
+        self.store.tip(stream)
+    }
+
+    fn list_streams(&self, query: &StreamsQuery) -> annals::Result<Vec<StreamInfo>> {
+        self.store.list_streams(query)
+    }
+
+    fn wait_past(
+        &self,
+        after: Option<Position>,
+        until: Option<Instant>,
+        cancelled: &AtomicBool,
+    ) -> annals::Result<Option<Position>> {
+        self.store.wait_past(after, until, cancelled)
+    }
+
+    fn wake(&self) {
+        self.store.wake();
+    }
+
+    fn handle(&self) -> Arc<dyn EventStore> {
+        let (store, book) = (self.store.clone(), self.book.clone());
+        Arc::new(Self { store, durability: self.durability, book })
+    }
+}
+
+/// What may be gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum MayBeGone {
+    /// The process died, or a write failed.
+    Nothing,
+    /// The power went: what was acknowledged as `Buffered` and never synced, from some position on.
+    Buffered,
+}
+
+/// All that was promised.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Promises {
+    /// By position: stream, version, id.
+    acknowledged: BTreeMap<u64, String>,
+    durable: u64,
+    /// Tried, and not known to have been refused.
+    possible: HashSet<String>,
+}
+
+impl Promises {
+    /// What stands in the file; nothing if there is none. A line that was cut short says nothing.
+    pub(crate) fn read(book: &Path) -> Self {
+        let mut promises = Self::default();
+        promises.add(&std::fs::read_to_string(book).unwrap_or_default());
+        promises
+    }
+
+    pub(crate) fn add(&mut self, text: &str) {
+        for line in text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n')) {
+            let (mark, rest) = line.split_once(' ').unwrap();
+            match mark {
+                "?" => drop(self.possible.insert(rest.to_owned())),
+                "!" => drop(self.possible.remove(rest)),
+                "=" => self.durable = self.durable.max(rest.parse().unwrap()),
+                "+" => {
+                    let (durability, rest) = rest.split_once(' ').unwrap();
+                    let (position, rest) = rest.split_once(' ').unwrap();
+                    let position = position.parse().unwrap();
+                    if durability == "Sync" {
+                        self.durable = self.durable.max(position);
+                    }
+                    // A retry says it again; nothing else may.
+                    let before = self.acknowledged.insert(position, rest.to_owned());
+                    assert!(before.is_none_or(|before| before == rest), "{position} twice");
+                }
+                _ => panic!("{line}"),
+            }
+        }
+    }
+
+    /// How far everything must be there, whatever happened.
+    pub(crate) fn durable(&self) -> u64 {
+        self.durable
+    }
+
+    /// How many events were acknowledged.
+    pub(crate) fn len(&self) -> usize {
+        self.acknowledged.len()
+    }
+
+    /// Holds an open store to all this; returns its head.
+    pub(crate) fn check(&self, store: &Store, may_be_gone: MayBeGone) -> u64 {
+        let mut tips: HashMap<StreamId, Vec<EventId>> = HashMap::new();
+        let mut head = 0;
+        for event in store.read_log().iter() {
+            let event = event.unwrap();
+            head += 1;
+            assert_eq!(event.position().get(), head, "the log has no gap");
+            let place = format!("{} {} {}", event.stream(), event.version(), event.id());
+            if let Some(promised) = self.acknowledged.get(&head) {
+                assert_eq!(place, *promised, "position {head}");
+            }
+            let was_tried = self.possible.contains(&event.id().to_string());
+            let is_of_a_check = event.stream().as_str() == CHECKS;
+            assert!(was_tried || is_of_a_check, "nobody appended {place}, or it was refused");
+            if let Some((_, len)) = event.metadata().iter().find(|(key, _)| *key == "len") {
+                assert_eq!(event.payload(), payload(event.id(), len.parse().unwrap()), "{place}");
+            }
+            let stream = tips.entry(event.stream().clone()).or_default();
+            stream.push(event.id());
+            assert_eq!(event.version().get(), stream.len() as u64, "a stream has no gap: {place}");
+        }
+        for event in store.read_log().iter().map(Result::unwrap) {
+            let end = event.commit().end().get();
+            assert!(end <= head, "position {} ends at {end}: appends are whole", event.position());
+        }
+        let newest = self.acknowledged.keys().next_back().copied().unwrap_or_default();
+        let needed = if may_be_gone == MayBeGone::Nothing { newest } else { self.durable };
+        assert!(head >= needed, "acknowledged up to {needed}, found up to {head}");
+        for (stream, ids) in tips {
+            let events = store.read_stream(stream).iter();
+            assert!(
+                events.map(|event| event.unwrap().id()).eq(ids),
+                "a stream is what the log says"
+            );
+        }
+        let report = store.verify(|_| {}).unwrap();
+        assert!(report.is_sound(), "{:?}", report.damage);
+        head
+    }
+
+    /// Opens a store, checks this and what else is to be checked, appends, and opens it once more; returns its head as
+    /// it was found.
+    pub(crate) fn check_and_go_on(
+        &self,
+        path: &Path,
+        may_be_gone: MayBeGone,
+        also: impl Fn(&Store),
+    ) -> u64 {
+        // Small memtables: room for the write-ahead log is taken by their size.
+        let open = || Store::options().memtable_bytes(1 << 20).open(path);
+        let store = open().unwrap();
+        let head = self.check(&store, may_be_gone);
+        also(&store);
+        let one_more = NewEvent::json("Checked", &head).unwrap();
+        let appended = store.append(CHECKS, ExpectedVersion::Any, [one_more]).unwrap();
+        assert_eq!(appended.last_position().get(), head + 1);
+        store.close().unwrap();
+        let store = open().unwrap();
+        assert_eq!(store.head().unwrap().map(Position::get), Some(head + 1));
+        assert!(store.verify(|_| {}).unwrap().is_sound());
+        store.close().unwrap();
+        head
+    }
+}
