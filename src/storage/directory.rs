@@ -257,6 +257,8 @@ fn create(paths: &Paths, options: &StoreOptions, identity: Identity) -> Result<I
     }
     let empty = Watermark { store_id: identity.store_id, durable: None, is_clean: true };
     WatermarkFile::create(&paths.watermark, empty)?;
+    // Its name too, before the name that says that all is there.
+    sync_directory(&paths.root).map_err(failed("syncing the directory"))?;
     fs::rename(&paths.store_new, &paths.store).map_err(failed("renaming STORE.new"))?;
     sync_directory(&paths.root).map_err(failed("syncing the directory"))?;
     sync_directory(parent_of(&paths.root)).map_err(failed("syncing the directory above"))?;
