@@ -17,6 +17,7 @@ mod account;
 #[path = "../support/bank.rs"]
 mod bank;
 mod disk;
+mod errors;
 mod power;
 #[path = "../support/promises.rs"]
 mod promises;
@@ -26,6 +27,9 @@ mod shim;
 mod workload;
 
 use std::io::Write as _;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use tempfile::TempDir;
 
 use shim::Place;
 use workload::Plan;
@@ -35,7 +39,10 @@ use workload::Plan;
 fn child() {
     let Some(place) = Place::of_child() else { return };
     let plan = std::env::var(shim::PLAN).unwrap();
-    Plan::named(&plan).run(&place);
+    match plan.strip_prefix("errors ") {
+        Some(plan) => errors::child(&Plan::named(plan), &place),
+        None => Plan::named(&plan).run(&place),
+    }
 }
 
 /// Whether everything is to be tried, and not a sample.
@@ -50,4 +57,17 @@ fn say(line: &str) {
 
 fn skip(test: &str, reason: &str) {
     say(&format!("SKIPPED: faults: {test}: {reason}"));
+}
+
+/// What a check says if it fails.
+fn caught<T>(check: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(check)).map_err(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string)).unwrap_or_default()
+    })
+}
+
+/// A directory in memory, where there is such a thing: thousands of stores are opened there.
+fn memory() -> TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }

@@ -3,20 +3,18 @@
 
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::thread;
 use std::time::Instant;
 
 use annals::Store;
-use tempfile::TempDir;
 
 use crate::bank::check_read_models;
 use crate::disk::{Bytes, Disk, Image, Names, Random, read_image, write_image};
 use crate::promises::{MayBeGone, Promises};
 use crate::shim::{Event, Place, Watch, read_trace, run};
 use crate::workload::{PLANS, Plan};
-use crate::{is_everything, say, skip};
+use crate::{caught, is_everything, memory, say, skip};
 
 /// What a power cut may leave: nothing that was not synced, all of it, one without the other, and chance.
 const OUTCOMES: [(Bytes, Names); 10] = [
@@ -121,17 +119,7 @@ fn check(image: &Image, promises: &Promises, plan: &Plan) -> Result<(), String> 
             check_read_models(store);
         }
     };
-    let checked = || promises.check_and_go_on(&path, MayBeGone::Buffered, also);
-    let checked = catch_unwind(AssertUnwindSafe(checked));
-    checked.map(drop).map_err(|panic| {
-        let text = panic.downcast_ref::<String>().cloned();
-        text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string)).unwrap_or_default()
-    })
-}
-
-/// A directory in memory, where there is such a thing: thousands of stores are opened there.
-fn memory() -> TempDir {
-    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+    caught(|| promises.check_and_go_on(&path, MayBeGone::Buffered, also)).map(drop)
 }
 
 fn power_is_cut(name: &str, stride: usize) {

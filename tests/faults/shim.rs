@@ -3,12 +3,17 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::sync::OnceLock;
+use std::sync::{OnceLock, mpsc};
+use std::thread;
+use std::time::Duration;
 
 /// Tells the child which plan to run.
 pub(crate) const PLAN: &str = "ANNALS_TEST_FAULTS_PLAN";
 /// Tells the child where its place is.
 pub(crate) const PLACE: &str = "ANNALS_TEST_FAULTS_PLACE";
+
+/// How long a child may take: far longer than any does.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The directory that stands for a disk, and what lies beside it.
 pub(crate) struct Place {
@@ -147,7 +152,28 @@ pub(crate) fn run(plan: &str, place: &Place, watch: Watch) -> Option<Output> {
     if let Some(micros) = watch.sync_takes {
         command.env("ANNALS_SHIM_SYNC", micros.to_string());
     }
-    Some(command.output().unwrap())
+    Some(finish(command))
+}
+
+/// Waits for a child; one that hangs is stopped and says so.
+fn finish(mut command: Command) -> Output {
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let id = child.id().to_string();
+    let (over, is_over) = mpsc::channel::<()>();
+    let watchdog = thread::spawn(move || {
+        let hangs = is_over.recv_timeout(PATIENCE) == Err(mpsc::RecvTimeoutError::Timeout);
+        if hangs {
+            // So that it leaves a trace of where it stood.
+            Command::new("kill").args(["-ABRT", &id]).status().unwrap();
+        }
+        hangs
+    });
+    let mut output = child.wait_with_output().unwrap();
+    drop(over);
+    if watchdog.join().unwrap() {
+        output.stderr.extend_from_slice(b"the child hangs");
+    }
+    output
 }
 
 /// The shim, compiled once; `None`, and said so, where that cannot be done.

@@ -18,15 +18,15 @@ use crate::shim::Place;
 pub(crate) struct Plan {
     pub(crate) name: &'static str,
     /// Of the store; `mixed` appends say it themselves.
-    durability: Durability,
+    pub(crate) durability: Durability,
     is_mixed: bool,
-    writers: usize,
-    rounds: usize,
+    pub(crate) writers: usize,
+    pub(crate) rounds: usize,
     /// Payloads.
     lens: &'static [usize],
     pub(crate) has_bank: bool,
     /// How often the store is opened.
-    opens: usize,
+    pub(crate) opens: usize,
     /// Whether it is closed at the end; otherwise the process just dies.
     closes: bool,
 }
@@ -115,7 +115,8 @@ impl Plan {
             for writer in 0..self.writers {
                 scope.spawn(move || {
                     for round in 0..self.rounds {
-                        heard.submit(self.append(writer, round)).unwrap();
+                        let tip = heard.tip(&own(writer)).unwrap();
+                        heard.submit(self.append(writer, round, tip)).unwrap();
                         if writer == 0 && round == self.rounds / 2 {
                             heard.sync(store).unwrap();
                         }
@@ -135,22 +136,18 @@ impl Plan {
         }
     }
 
-    pub(crate) fn append(&self, writer: usize, round: usize) -> Append {
+    /// An append to the stream of a writer, which is at `tip`, and to one that all share.
+    pub(crate) fn append(&self, writer: usize, round: usize, tip: Option<Version>) -> Append {
         let len = |n: usize| self.lens[n % self.lens.len()];
         let [a, b, c] = [0, 1, 2].map(|n| event("Happened", len(writer + round + n)));
-        let own = format!("own-{writer}");
+        // Said exactly, so that a retry can be told from a new append.
+        let expected = tip.map_or(ExpectedVersion::NoStream, ExpectedVersion::Exact);
         let shared = format!("shared-{}", round % 2);
+        let append = Append::new().to(own(writer), expected, [a]);
         let append = match (writer + round) % 3 {
-            0 => Append::new().to(own, ExpectedVersion::Any, [a]),
-            1 => Append::new().to(own, ExpectedVersion::Any, [a]).to(
-                shared,
-                ExpectedVersion::Any,
-                [b],
-            ),
-            _ => {
-                let append = Append::new().to(own.as_str(), ExpectedVersion::Any, [a]);
-                append.to(shared, ExpectedVersion::Any, [b]).to(own, ExpectedVersion::Any, [c])
-            }
+            0 => append,
+            1 => append.to(shared, ExpectedVersion::Any, [b]),
+            _ => append.to(shared, ExpectedVersion::Any, [b]).to(own(writer), expected, [c]),
         };
         match (self.is_mixed, (writer + round).is_multiple_of(3)) {
             (false, _) => append,
@@ -160,7 +157,12 @@ impl Plan {
     }
 }
 
-fn projections(store: &Store) -> ProjectionManager {
+/// The stream that only this writer writes.
+pub(crate) fn own(writer: usize) -> StreamId {
+    StreamId::new(format!("own-{writer}")).unwrap()
+}
+
+pub(crate) fn projections(store: &Store) -> ProjectionManager {
     let small = ProjectionOptions::new().batch_events(7);
     let projections = ProjectionManager::new(store);
     let projections = projections.register_with(AccountBalances, small.clone()).unwrap();
@@ -170,18 +172,27 @@ fn projections(store: &Store) -> ProjectionManager {
 }
 
 fn bank(store: &Store, heard: &Heard, rounds: usize) {
+    for answer in business(store, heard, rounds) {
+        answer.unwrap();
+    }
+}
+
+/// What the customers of the bank do; what the bank refuses is part of it.
+pub(crate) fn business(
+    store: &Store,
+    heard: &Heard,
+    rounds: usize,
+) -> impl Iterator<Item = annals::Result<()>> {
     let accounts =
         Repository::<Account>::new(heard).snapshots(store, SnapshotPolicy::every(3).keep(2));
-    for round in 0..rounds {
-        let id = round % 2;
+    let commands = (0..rounds).flat_map(|round| {
         let create = AccountCommand::Create { owner_id: "owner-1".into(), name: "Ada".into() };
         let deposit = AccountCommand::Deposit { amount: 100, description: "in".into() };
         let withdraw = AccountCommand::Withdraw { amount: 30, description: "out".into() };
-        for command in [create, deposit, withdraw] {
-            if let Err(error) = accounts.execute(id, &command) {
-                // To create it again is refused.
-                assert!(error.is_rejected(), "{error}");
-            }
-        }
-    }
+        [create, deposit, withdraw].map(|command| (round % 2, command))
+    });
+    commands.map(move |(id, command)| match accounts.execute(id, &command) {
+        Ok(_) | Err(ExecuteError::Rejected(_)) => Ok(()),
+        Err(ExecuteError::Store(error) | ExecuteError::Conflict { cause: error, .. }) => Err(error),
+    })
 }

@@ -207,6 +207,7 @@ impl Promises {
     /// Holds an open store to all this; returns its head.
     pub(crate) fn check(&self, store: &Store, may_be_gone: MayBeGone) -> u64 {
         let mut tips: HashMap<StreamId, Vec<EventId>> = HashMap::new();
+        let mut ids = HashSet::new();
         let mut head = 0;
         for event in store.read_log().iter() {
             let event = event.unwrap();
@@ -216,6 +217,7 @@ impl Promises {
             if let Some(promised) = self.acknowledged.get(&head) {
                 assert_eq!(place, *promised, "position {head}");
             }
+            assert!(ids.insert(event.id()), "twice in the log: {place}");
             let was_tried = self.possible.contains(&event.id().to_string());
             let is_of_a_check = event.stream().as_str() == CHECKS;
             assert!(was_tried || is_of_a_check, "nobody appended {place}, or it was refused");
