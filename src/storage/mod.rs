@@ -132,7 +132,7 @@ impl Disk {
         database.create_if_missing(true);
         database.create_missing_column_families(true);
         database.set_error_if_exists(true);
-        let opened = DB::open_cf_descriptors(&database, db, families(options));
+        let opened = DB::open_cf_descriptors(&database, db, families(options, db)?);
         let db = opened.map_err(|error| engine_error("creating the database", &error))?;
         Ok(Self { db })
     }
@@ -141,7 +141,7 @@ impl Disk {
     /// [`Disk::open_read_only`].
     pub(crate) fn open(paths: &Paths, options: &StoreOptions) -> Result<Self> {
         let database = tuning::database(options, &paths.log)?;
-        let opened = DB::open_cf_descriptors(&database, &paths.db, families(options));
+        let opened = DB::open_cf_descriptors(&database, &paths.db, families(options, &paths.db)?);
         let db = opened.map_err(|error| engine_error("opening the database", &error))?;
         Ok(Self { db })
     }
@@ -149,7 +149,7 @@ impl Disk {
     /// Opens without changing a byte of the directory. Damage is judged as [`Disk::open`] would.
     pub(crate) fn open_read_only(paths: &Paths, options: &StoreOptions) -> Result<Self> {
         let database = tuning::database(options, &paths.log)?;
-        let families = families(options);
+        let families = families(options, &paths.db)?;
         let opened = DB::open_cf_descriptors_read_only(&database, &paths.db, families, false);
         let db =
             opened.map_err(|error| engine_error("opening the database for reading", &error))?;
@@ -280,10 +280,11 @@ impl Disk {
     }
 }
 
-fn families(options: &StoreOptions) -> Vec<ColumnFamilyDescriptor> {
+fn families(options: &StoreOptions, db: &Path) -> Result<Vec<ColumnFamilyDescriptor>> {
     let cache = tuning::cache(options);
     let tuned = |family: Family| {
-        ColumnFamilyDescriptor::new(family.name(), tuning::family(family, options, &cache))
+        let tuned = tuning::family(family, options, &cache, db)?;
+        Ok(ColumnFamilyDescriptor::new(family.name(), tuned))
     };
     Family::ALL.into_iter().map(tuned).collect()
 }

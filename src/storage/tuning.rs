@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use rocksdb::{
-    BlockBasedIndexType, BlockBasedOptions, Cache, DBCompressionType, DBRecoveryMode, LogLevel,
-    Options, ReadOptions, WriteOptions,
+    BlockBasedIndexType, BlockBasedOptions, Cache, DBCompressionType, DBPath, DBRecoveryMode,
+    LogLevel, Options, ReadOptions, WriteOptions,
 };
 
 use super::{Family, engine_error};
@@ -70,8 +70,13 @@ pub(super) fn cache(options: &StoreOptions) -> Cache {
     Cache::new_lru_cache(options.block_cache_bytes)
 }
 
-/// Options of one family.
-pub(super) fn family(family: Family, options: &StoreOptions, cache: &Cache) -> Options {
+/// Options of one family of the database in `db`.
+pub(super) fn family(
+    family: Family,
+    options: &StoreOptions,
+    cache: &Cache,
+    db: &Path,
+) -> Result<Options> {
     let mut tuned = Options::default();
     let mut table = BlockBasedOptions::default();
     table.set_block_cache(cache);
@@ -97,7 +102,15 @@ pub(super) fn family(family: Family, options: &StoreOptions, cache: &Cache) -> O
     };
     tuned.set_write_buffer_size(memtable_len);
     // The memtable stays the default skip list: a hash memtable answers backward seeks and whole scans wrongly.
-    tuned
+    if family == Family::Index {
+        // Names the directory once more in which the database lies anyway. A database of several paths does not resume
+        // by itself when there is space again: it would do so behind our back (G9), and it locks up for ever with a
+        // writer that waits for room in the memtables. No other option turns that off.
+        let path = DBPath::new(db, 0);
+        let path = path.map_err(|error| engine_error("naming the database's directory", &error))?;
+        tuned.set_cf_paths(&[path]);
+    }
+    Ok(tuned)
 }
 
 /// How to read.
