@@ -239,14 +239,14 @@ fn create(paths: &Paths, options: &StoreOptions, identity: Identity) -> Result<I
         move |error| Error::storage(format!("creating the store {root}: {doing}"), error)
     };
     if !paths.db.exists() {
-        // Not again where it is whole: cut short while there is a db.new, it would be taken for damage.
-        if read_if_there(&paths.store_new)?.as_deref() != Some(&identity.encode()) {
-            write_synced(&paths.store_new, &identity.encode()).map_err(failed("STORE.new"))?;
-        }
-        sync_directory(&paths.root).map_err(failed("syncing the directory"))?;
+        // First, for a STORE.new that is then cut short beside it would be taken for damage.
         if paths.db_new.exists() {
             fs::remove_dir_all(&paths.db_new).map_err(failed("removing what was begun before"))?;
+            sync_directory(&paths.root).map_err(failed("syncing the directory"))?;
         }
+        // Again where it is there, too: it may be there in memory only, after a sync that failed.
+        write_synced(&paths.store_new, &identity.encode()).map_err(failed("STORE.new"))?;
+        sync_directory(&paths.root).map_err(failed("syncing the directory"))?;
         fs::create_dir_all(&paths.log).map_err(failed("log"))?;
         let disk = Disk::create(&paths.db_new, &paths.log, options)?;
         disk.flush()?;
