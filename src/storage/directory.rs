@@ -6,6 +6,7 @@
 //! watermark   the last position known to be durable
 //! log/        RocksDB's own log files
 //! db/         RocksDB
+//! tail/       copies, while a torn write-ahead log is judged
 //! ```
 //!
 //! Everything is judged before RocksDB touches anything, because RocksDB left alone changes a directory that it then
@@ -32,6 +33,7 @@ pub(crate) struct Paths {
     pub(crate) watermark: PathBuf,
     pub(crate) log: PathBuf,
     pub(crate) db: PathBuf,
+    pub(crate) tail: PathBuf,
     store: PathBuf,
     store_new: PathBuf,
     lock: PathBuf,
@@ -45,6 +47,7 @@ impl Paths {
             watermark: root.join("watermark"),
             log: root.join("log"),
             db: root.join("db"),
+            tail: root.join("tail"),
             store: root.join("STORE"),
             store_new: root.join("STORE.new"),
             lock: root.join("LOCK"),
@@ -296,6 +299,6 @@ fn write_synced(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
 }
 
 /// Makes names in a directory durable. Only Unix needs it, and only there can a directory be opened.
-fn sync_directory(path: &Path) -> std::io::Result<()> {
+pub(super) fn sync_directory(path: &Path) -> std::io::Result<()> {
     if cfg!(unix) { File::open(path)?.sync_all() } else { Ok(()) }
 }
