@@ -18,6 +18,8 @@ mod account;
 mod bank;
 mod disk;
 mod errors;
+mod full;
+mod mounted;
 mod power;
 #[path = "../support/promises.rs"]
 mod promises;

@@ -56,6 +56,17 @@ impl Place {
     }
 }
 
+impl Place {
+    /// Begins anew: what was promised and hit before no longer counts.
+    pub(crate) fn forget(&self) {
+        for path in [self.book(), self.root.join("fired")] {
+            if path.exists() {
+                fs::remove_file(path).unwrap();
+            }
+        }
+    }
+}
+
 /// The calls that can be made to fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Call {
@@ -107,6 +118,8 @@ pub(crate) struct Fault {
     pub(crate) nth: usize,
     pub(crate) for_ever: bool,
     pub(crate) blow: Blow,
+    /// Counts and hits only what is about files whose names end so.
+    pub(crate) only: &'static str,
 }
 
 impl Fault {
@@ -147,7 +160,7 @@ pub(crate) fn run(plan: &str, place: &Place, watch: Watch) -> Option<Output> {
         command.env("ANNALS_SHIM_TRACE", place.trace());
     }
     if let Some(fault) = watch.fault {
-        command.env("ANNALS_SHIM_FAULT", fault.text());
+        command.env("ANNALS_SHIM_FAULT", fault.text()).env("ANNALS_SHIM_ONLY", fault.only);
     }
     if let Some(micros) = watch.sync_takes {
         command.env("ANNALS_SHIM_SYNC", micros.to_string());
