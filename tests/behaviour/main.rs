@@ -20,5 +20,6 @@ mod scenarios;
 mod snapshots;
 mod stores;
 mod support;
+mod torn;
 mod typed_events;
 mod verify;
