@@ -1,10 +1,10 @@
 //! The tail of the write-ahead log after a power loss: what was not synced, and may be there in part.
 //!
 //! RocksDB takes a batch at the very end that was cut off for one that was being written. But a file system may also
-//! have written a later sector and not an earlier one, or a later file and not an earlier one. The first RocksDB refuses
-//! to open, the second it opens with a hole. So annals looks itself where the log ends, by the batches and their
-//! numbers, and cuts off what lies behind that, so that the log is a prefix of what was written (G10). Whether everything
-//! that was durable is in that prefix is judged before anything is cut off, on a copy (G11).
+//! have written a later sector and not an earlier one, or a later file and not an earlier one. The first RocksDB
+//! refuses to open, the second it opens with a hole. So annals looks itself where the log ends, by the batches and
+//! their numbers, and cuts off what lies behind that, so that the log is a prefix of what was written (G10). Whether
+//! everything that was durable is in that prefix is judged before anything is cut off, on a copy (G11).
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Read};

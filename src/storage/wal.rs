@@ -1,9 +1,9 @@
 //! RocksDB's write-ahead log files, read as far as it takes to find where they end.
 //!
-//! A file is blocks of 32 KiB. A block is records, each a checksum (CRC-32C, masked), a length of two bytes, a kind, and
-//! bytes; fewer than seven bytes that are left at the end of a block are zero. A batch is one record, or a first one,
-//! middle ones and a last one. It begins with its sequence number (8 bytes) and the count of its changes (4 bytes), and
-//! the next batch has the number after them. Numbers are little-endian.
+//! A file is blocks of 32 KiB. A block is records, each a checksum (CRC-32C, masked), a length of two bytes, a kind,
+//! and bytes; fewer than seven bytes that are left at the end of a block are zero. A batch is one record, or a first
+//! one, middle ones and a last one. It begins with its sequence number (8 bytes) and the count of its changes (4
+//! bytes), and the next batch has the number after them. Numbers are little-endian.
 
 #![expect(clippy::little_endian_bytes, reason = "the files are RocksDB's")]
 

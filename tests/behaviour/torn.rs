@@ -1,7 +1,7 @@
 //! The tail of RocksDB's write-ahead log, as a power loss leaves what was not synced: with sectors missing that stand
-//! before its end, or with a later file and not an earlier one. Whatever is left, the store opens with a prefix of what was
-//! written (G10). What is known to have been durable is not cut off, and damage is not taken for a power loss: the store
-//! is refused, and stays as it is (G8, G11).
+//! before its end, or with a later file and not an earlier one. Whatever is left, the store opens with a prefix of what
+//! was written (G10). What is known to have been durable is not cut off, and damage is not taken for a power loss: the
+//! store is refused, and stays as it is (G8, G11).
 //!
 //! The store is copied while it is open, so that the copy has a log to recover, and the copy is torn.
 

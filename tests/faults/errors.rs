@@ -1,5 +1,5 @@
-//! The n-th call of a kind fails, once or for ever, for n = 1, 2, 3… until the workload passes untouched (G9). What fails
-//! says so with a typed error; after a failed write nothing is acknowledged until the store is opened again; then
+//! The n-th call of a kind fails, once or for ever, for n = 1, 2, 3… until the workload passes untouched (G9). What
+//! fails says so with a typed error; after a failed write nothing is acknowledged until the store is opened again; then
 //! everything acknowledged is there, nothing that was refused is, nothing twice and nothing left out; what was
 //! indeterminate can be tried again; and the store goes on.
 
@@ -16,7 +16,7 @@ use annals::{Checkpoint, Snapshot, SnapshotStore, ViewCommit, ViewStore};
 use crate::bank::check_read_models;
 use crate::disk::{Bytes, Disk, Names, Random, write_image};
 use crate::promises::{Heard, MayBeGone, Promises};
-use crate::shim::{Blow, Call, Event, Fault, Place, Watch, read_trace, run};
+use crate::shim::{Blow, Call, Event, Fault, NO_SHIM, Place, Watch, read_trace, run};
 use crate::workload::{Plan, business, own, projections};
 use crate::{caught, is_everything, memory, say, skip};
 
@@ -235,7 +235,7 @@ fn every_call_fails(name: &str, blow: Blow, sample: usize) {
     let directory = memory();
     let probe = Watch { trace: false, fault: None, sync_takes: Some(100) };
     match run(&format!("errors {name}"), &Place::new(directory.path()), probe) {
-        None => return skip(name, "the shim needs Linux on x86-64, glibc and a C compiler"),
+        None => return skip(name, NO_SHIM),
         Some(output) => assert!(output.status.success(), "{output:?}"),
     }
     let tally = Mutex::new(Tally::default());
@@ -253,7 +253,8 @@ fn every_call_fails(name: &str, blow: Blow, sample: usize) {
     let Tally { runs, hit, cuts, wrong } = tally.into_inner().unwrap();
     let hits: usize = hit.values().sum();
     say(&format!(
-        "faults: {blow:?}, {name}: {runs} runs, {hits} calls hit, {cuts} power cuts after a failed sync, {} wrong, {} s",
+        "faults: {blow:?}, {name}: {runs} runs, {hits} calls hit, {cuts} power cuts after a failed sync, {} wrong, \
+         {} s",
         wrong.len(),
         began.elapsed().as_secs()
     ));
@@ -278,7 +279,8 @@ fn sweep(
             Ok(true) => {}
             Ok(false) => return,
             Err(why) => {
-                tally.lock().unwrap().wrong.push(format!("{}: {fault:?}: {why}", plan.name))
+                let why = format!("{}: {fault:?}: {why}", plan.name);
+                tally.lock().unwrap().wrong.push(why);
             }
         }
         nth += if is_everything() { 1 } else { 1 + nth * 6 / sample };

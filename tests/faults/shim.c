@@ -10,8 +10,8 @@
  *   ANNALS_SHIM_FIRED  the file that tells what was hit
  *   ANNALS_SHIM_SYNC   microseconds that a sync takes, instead of really syncing
  *
- * Everything is done under one lock but waiting for a sync, so the order in the trace is the order in which it happened.
- * System calls are made directly, so nothing of libc is called back into. What cannot be noted aborts the process. */
+ * Everything is done under one lock but waiting for a sync, so the order in the trace is the order in which it
+ * happened. System calls are made directly, so nothing of libc is called back into. What cannot be noted aborts. */
 
 #define _GNU_SOURCE
 #include <dlfcn.h>

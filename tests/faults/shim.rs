@@ -15,6 +15,9 @@ pub(crate) const PLACE: &str = "ANNALS_TEST_FAULTS_PLACE";
 /// How long a child may take: far longer than any does.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// Why there is no shim.
+pub(crate) const NO_SHIM: &str = "the shim needs x86-64, glibc and a C compiler";
+
 /// The directory that stands for a disk, and what lies beside it.
 pub(crate) struct Place {
     root: PathBuf,
@@ -196,7 +199,7 @@ fn library() -> Option<&'static Path> {
 }
 
 fn compile() -> Option<PathBuf> {
-    if !cfg!(all(target_os = "linux", target_env = "gnu", target_arch = "x86_64")) {
+    if !cfg!(all(target_env = "gnu", target_arch = "x86_64")) {
         return None;
     }
     let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
@@ -271,9 +274,9 @@ pub(crate) fn read_trace(place: &Place) -> Vec<Event> {
     let mut rest = bytes.as_slice();
     while let Some((record, tail)) = rest.split_first_chunk::<32>() {
         let long = |at: usize| number(&record[at..at + 8]);
-        let short = |at: usize| u64::from(number(&record[at..at + 4]) as u32);
-        let (path, tail) = tail.split_at(short(20) as usize);
-        let (data, tail) = tail.split_at(short(24) as usize);
+        let short = |at: usize| usize::try_from(number(&record[at..at + 4])).unwrap();
+        let (path, tail) = tail.split_at(short(20));
+        let (data, tail) = tail.split_at(short(24));
         rest = tail;
         let path_of = |bytes: &[u8]| PathBuf::from(String::from_utf8(bytes.to_vec()).unwrap());
         let (ino, at, path) = (long(0), long(8), path_of(path));

@@ -201,6 +201,12 @@ impl Promises {
         }
     }
 
+    /// What is left of all this when the power went: what was not durable may be gone, and its places taken by others.
+    pub(crate) fn after_power_loss(mut self) -> Self {
+        self.acknowledged.retain(|position, _| *position <= self.durable);
+        self
+    }
+
     /// How far everything must be there, whatever happened.
     pub(crate) fn durable(&self) -> u64 {
         self.durable

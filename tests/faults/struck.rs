@@ -1,7 +1,7 @@
-//! The power of a real file system is cut: ext4 with several commit intervals and XFS, on a loop device, by the ioctl that
-//! shuts a file system down without flushing its journal. What was not synced is dropped with the page cache; mounting
-//! it again replays the journal, as after a power loss. Needs root, loop devices and the programs that make the file
-//! systems.
+//! A process that dies at a change of the disk, the n-th for each n; and a real file system whose power is cut then:
+//! ext4 with several commit intervals and XFS, on a loop device, by the ioctl that shuts a file system down without
+//! flushing its journal. What was not synced is dropped with the page cache; mounting it again replays the journal, as
+//! after a power loss. That needs root, loop devices and the programs that make the file systems.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -12,9 +12,9 @@ use annals::Store;
 
 use crate::bank::check_read_models;
 use crate::promises::{MayBeGone, Promises};
-use crate::shim::{Blow, Call, Fault, Place, Watch, run};
+use crate::shim::{Blow, Call, Fault, NO_SHIM, Place, Watch, run};
 use crate::workload::Plan;
-use crate::{caught, is_everything, say, skip};
+use crate::{caught, is_everything, memory, say, skip};
 
 /// A file system in a file, mounted while this lives.
 pub(crate) struct Mounted {
@@ -82,42 +82,37 @@ pub(crate) fn command(program: &str, arguments: &[&str], paths: &[&Path]) -> Res
     }
 }
 
-/// Cuts the power of one file system at one of so many changes of a plan. How often; `None` if it cannot be had here.
-fn cut(kind: &Kind, plan: &Plan, stride: usize) -> Option<usize> {
-    let directory = tempfile::tempdir().unwrap();
-    let place = Place::new(directory.path());
-    let mounted = match Mounted::new(kind, directory.path(), &place.disk()) {
-        Ok(mounted) => mounted,
-        Err(why) => {
-            skip(kind.name, &why);
-            return None;
-        }
-    };
-    let mut cuts = 0;
-    for nth in (1..).step_by(stride) {
-        let (call, blow) = (Call::Any, Blow::CutPower);
-        let fault = Fault { call, nth, for_ever: false, blow, only: "" };
-        let watch = Watch { fault: Some(fault), ..Watch::default() };
-        let Some(output) = run(plan.name, &place, watch) else {
-            skip(kind.name, "the shim needs Linux on x86-64, glibc and a C compiler");
+/// Strikes a plan at one of so many changes, and lets `boot` do what the next boot would. How often; `None` if that
+/// cannot be had here.
+fn strike(
+    plan: &Plan,
+    place: &Place,
+    stride: usize,
+    (blow, may_be_gone): (Blow, MayBeGone),
+    boot: impl Fn(),
+) -> Option<usize> {
+    for (strikes, nth) in (1..).step_by(stride).enumerate() {
+        let fault = Fault { call: Call::Any, nth, for_ever: false, blow, only: "" };
+        let sync_takes = if blow == Blow::CutPower { None } else { Some(100) };
+        let watch = Watch { fault: Some(fault), sync_takes, ..Watch::default() };
+        let Some(output) = run(plan.name, place, watch) else {
+            skip(plan.name, NO_SHIM);
             return None;
         };
         let Some(fired) = place.fired() else {
             assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-            return Some(cuts);
+            return Some(strikes);
         };
-        cuts += 1;
-        mounted.remount();
+        boot();
         let promises = Promises::read(&place.book());
         let also = |store: &Store| {
             if plan.has_bank {
                 check_read_models(store);
             }
         };
-        let checked =
-            caught(|| promises.check_and_go_on(&place.store(), MayBeGone::Buffered, also));
+        let checked = caught(|| promises.check_and_go_on(&place.store(), may_be_gone, also));
         if let Err(why) = checked {
-            panic!("{}, {}, at change {nth} ({fired}): {why}", kind.name, plan.name);
+            panic!("{blow:?}, {}, at change {nth} ({fired}): {why}", plan.name);
         }
         fs::remove_dir_all(place.store()).unwrap();
         place.forget();
@@ -126,19 +121,43 @@ fn cut(kind: &Kind, plan: &Plan, stride: usize) -> Option<usize> {
 }
 
 #[test]
+fn a_process_dies_at_any_change() {
+    let began = Instant::now();
+    let directory = memory();
+    let place = Place::new(directory.path());
+    // One that is being created for a good part of it, and one in full use.
+    let strides = if is_everything() { [1, 1] } else { [41, 151] };
+    let mut deaths = 0;
+    for (name, stride) in ["small", "mixed"].into_iter().zip(strides) {
+        let blow = (Blow::Kill, MayBeGone::Nothing);
+        let Some(more) = strike(&Plan::named(name), &place, stride, blow, || {}) else { return };
+        deaths += more;
+    }
+    let seconds = began.elapsed().as_secs();
+    say(&format!("faults: the process dies: {deaths} deaths, 0 wrong, {seconds} s"));
+}
+
+#[test]
 fn the_power_of_a_real_file_system_is_cut() {
+    let strides = if is_everything() { [5, 10] } else { [120, 350] };
     for kind in &KINDS {
         let began = Instant::now();
-        // One that has been created by then, and one in full use.
-        let strides = if is_everything() { [5, 10] } else { [120, 350] };
+        let directory = tempfile::tempdir().unwrap();
+        let place = Place::new(directory.path());
+        let mounted = match Mounted::new(kind, directory.path(), &place.disk()) {
+            Ok(mounted) => mounted,
+            Err(why) => {
+                skip(kind.name, &why);
+                continue;
+            }
+        };
         let mut cuts = 0;
         for (name, stride) in ["small", "mixed"].into_iter().zip(strides) {
-            let Some(more) = cut(kind, &Plan::named(name), stride) else { break };
-            cuts += more;
+            let blow = (Blow::CutPower, MayBeGone::Buffered);
+            let boot = || mounted.remount();
+            cuts += strike(&Plan::named(name), &place, stride, blow, boot).unwrap_or_default();
         }
-        if cuts > 0 {
-            let seconds = began.elapsed().as_secs();
-            say(&format!("faults: power cut, {}: {cuts} cuts, 0 wrong, {seconds} s", kind.name));
-        }
+        let seconds = began.elapsed().as_secs();
+        say(&format!("faults: power cut, {}: {cuts} cuts, 0 wrong, {seconds} s", kind.name));
     }
 }
