@@ -14,7 +14,7 @@ use crate::format::{Identity, Watermark, decode_record, encode_record, parse_log
 use crate::model::{Position, StreamId, Timestamp};
 use crate::options::{Durability, StoreOptions, now};
 use crate::read::{Spot, bad_key};
-use crate::storage::{Access, Claim, Disk, Family, Paths, Storage, WatermarkFile};
+use crate::storage::{Access, Claim, Cut, Disk, Family, Paths, Storage, WatermarkFile};
 
 /// Key in `meta` of the store's identity, so that a database of another store is noticed.
 const IDENTITY_KEY: &[u8] = b"identity";
@@ -49,8 +49,14 @@ pub(crate) fn open(root: &Path, options: &StoreOptions) -> Result<Recovered> {
     let claim = Claim::take(root, access, options, fresh)?;
     let watermark = WatermarkFile::read(&claim.paths.watermark)?;
     let disk = if options.read_only {
+        if let Some(cut) = find_cut(&claim, options, watermark)? {
+            return Err(Error::storage("opening for reading only", cut.to_be_made()));
+        }
         Disk::open_read_only(&claim.paths, options)?
     } else {
+        if let Some(cut) = find_cut(&claim, options, watermark)? {
+            cut_off(&cut, &claim, options, watermark)?;
+        }
         // After a close in order too: what is refused must be left as it is, and a writing open rewrites it.
         let probe = Disk::open_read_only(&claim.paths, options)?;
         check(&probe, &claim.identity, watermark)?;
@@ -72,6 +78,28 @@ pub(crate) fn inspect(
     let disk = Disk::open_read_only(paths, &StoreOptions::default())?;
     let at_least = Watermark { store_id: identity.store_id, durable: at_least, is_clean: false };
     check(&disk, identity, at_least)
+}
+
+/// Where the write-ahead log must be cut off, because a power loss left what was not synced in pieces.
+fn find_cut(claim: &Claim, options: &StoreOptions, watermark: Watermark) -> Result<Option<Cut>> {
+    // After a close in order everything is in table files.
+    if watermark.is_clean || matches!(Cut::find(&claim.paths.db, 0), Ok(None)) {
+        return Ok(None);
+    }
+    // Files that are not needed any more may be torn, and gone in any order.
+    let oldest = Disk::oldest_log(&claim.paths, options)?;
+    Cut::find(&claim.paths.db, oldest)
+}
+
+/// Cuts the write-ahead log off, if nothing that is known to have been durable goes with it.
+fn cut_off(cut: &Cut, claim: &Claim, options: &StoreOptions, watermark: Watermark) -> Result<()> {
+    let Claim { paths, identity, .. } = claim;
+    let judged = cut.with_copy(&paths.tail, || {
+        let probe = Disk::open_with_log_in(&paths.tail, paths, options)?;
+        check(&probe, identity, watermark)
+    });
+    judged?;
+    cut.apply(&paths.db)
 }
 
 /// What must be true of every store, found without scanning its history.
@@ -140,14 +168,15 @@ fn find_end(disk: &Disk) -> Result<LogEnd> {
 
 /// From here on a crash is an unclean close.
 fn begin_writing(disk: &Disk, claim: &Claim, watermark: Watermark) -> Result<WatermarkFile> {
+    // Before the first write: after it the write-ahead log may be torn.
+    let mut file = WatermarkFile::open(&claim.paths.watermark)?;
+    file.set(Watermark { is_clean: false, ..watermark })?;
+    file.sync()?;
     if disk.get(Family::Meta, IDENTITY_KEY)?.is_none() {
         let mut batch = disk.batch();
         let record = encode_record(IDENTITY_KEY, &claim.identity.store_id);
         batch.put(Family::Meta, IDENTITY_KEY, &record);
         disk.write(batch, Durability::Sync)?;
     }
-    let mut file = WatermarkFile::open(&claim.paths.watermark)?;
-    file.set(Watermark { is_clean: false, ..watermark })?;
-    file.sync()?;
     Ok(file)
 }

@@ -6,6 +6,7 @@
 //! watermark   the last position known to be durable
 //! log/        RocksDB's own log files
 //! db/         RocksDB
+//! tail/       copies, while a torn write-ahead log is judged
 //! ```
 //!
 //! Everything is judged before RocksDB touches anything, because RocksDB left alone changes a directory that it then
@@ -32,6 +33,7 @@ pub(crate) struct Paths {
     pub(crate) watermark: PathBuf,
     pub(crate) log: PathBuf,
     pub(crate) db: PathBuf,
+    pub(crate) tail: PathBuf,
     pub(super) store: PathBuf,
     store_new: PathBuf,
     pub(super) lock: PathBuf,
@@ -45,6 +47,7 @@ impl Paths {
             watermark: root.join("watermark"),
             log: root.join("log"),
             db: root.join("db"),
+            tail: root.join("tail"),
             store: root.join("STORE"),
             store_new: root.join("STORE.new"),
             lock: root.join("LOCK"),

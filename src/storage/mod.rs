@@ -4,7 +4,9 @@
 
 mod copy;
 mod directory;
+mod tail;
 mod tuning;
+mod wal;
 mod watermark;
 
 use std::ops::{ControlFlow, Range};
@@ -13,11 +15,13 @@ use std::sync::{PoisonError, RwLock};
 
 use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{
-    ColumnFamily, ColumnFamilyDescriptor, DB, DBRawIterator, ErrorKind, FlushOptions, WriteBatch,
+    ColumnFamily, ColumnFamilyDescriptor, DB, DBRawIterator, DBRecoveryMode, ErrorKind,
+    FlushOptions, Options, WriteBatch,
 };
 
 pub(crate) use copy::PartialCopy;
 pub(crate) use directory::{Access, Claim, Paths};
+pub(crate) use tail::Cut;
 pub(crate) use watermark::WatermarkFile;
 
 use crate::error::{Error, Result};
@@ -151,9 +155,33 @@ impl Disk {
 
     /// Opens without changing a byte of the directory. Damage is judged as [`Disk::open`] would.
     pub(crate) fn open_read_only(paths: &Paths, options: &StoreOptions) -> Result<Self> {
-        let database = tuning::database(options, &paths.log)?;
+        Self::probe(paths, options, &tuning::database(options, &paths.log)?)
+    }
+
+    /// Opens as [`Disk::open_read_only`] does, with the write-ahead log of another directory.
+    pub(crate) fn open_with_log_in(
+        log: &Path,
+        paths: &Paths,
+        options: &StoreOptions,
+    ) -> Result<Self> {
+        let mut database = tuning::database(options, &paths.log)?;
+        database.set_wal_dir(log);
+        Self::probe(paths, options, &database)
+    }
+
+    /// The number of the first write-ahead log file that is still needed, whatever stands in the files.
+    pub(crate) fn oldest_log(paths: &Paths, options: &StoreOptions) -> Result<u64> {
+        let mut database = tuning::database(options, &paths.log)?;
+        database.set_wal_recovery_mode(DBRecoveryMode::SkipAnyCorruptedRecord);
+        let disk = Self::probe(paths, options, &database)?;
+        let oldest = disk.db.property_int_value(rocksdb::properties::MIN_LOG_NUMBER_TO_KEEP);
+        let oldest = oldest.map_err(|error| engine_error("asking for the oldest log", &error))?;
+        Ok(oldest.unwrap_or_default())
+    }
+
+    fn probe(paths: &Paths, options: &StoreOptions, database: &Options) -> Result<Self> {
         let families = families(options, &paths.db)?;
-        let opened = DB::open_cf_descriptors_read_only(&database, &paths.db, families, false);
+        let opened = DB::open_cf_descriptors_read_only(database, &paths.db, families, false);
         let db =
             opened.map_err(|error| engine_error("opening the database for reading", &error))?;
         Ok(Self { db })

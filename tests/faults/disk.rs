@@ -2,9 +2,9 @@
 //!
 //! Between two syncs a file system is free. It may have written any of the sectors that were changed since a file was
 //! last synced, in any order, and a file may have grown past sectors that were never written, which then read as
-//! zeros. At most one sector of the disk is written half. Of the names that were made, changed and removed since their
-//! directory was last synced, it may have written any; a rename is whole or not there. That is more than ext4 or XFS
-//! would do, and what docs/GUARANTEES.md assumes and no more.
+//! zeros. Of at most one sector only the beginning was written. Of the names that were made, changed and removed since
+//! their directory was last synced, it may have written any; a rename is whole or not there, and a file that was synced
+//! has its name. That is more than ext4 or XFS would do, and what docs/GUARANTEES.md assumes and no more.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
@@ -31,7 +31,7 @@ impl Random {
     }
 
     pub(crate) fn below(&mut self, end: usize) -> usize {
-        (self.next() % end.max(1) as u64) as usize
+        usize::try_from(self.next() % end.max(1) as u64).unwrap()
     }
 
     fn is_one_of(&mut self, percent: usize) -> bool {
@@ -158,9 +158,10 @@ impl Disk {
 
     fn node(&mut self, ino: u64, is_directory: bool) -> NodeId {
         let id = self.nodes.len();
-        self.nodes.push(match is_directory {
-            true => Node::Directory { now: Entries::new(), durable: Entries::new() },
-            false => Node::File { durable: Vec::new(), pending: Vec::new() },
+        self.nodes.push(if is_directory {
+            Node::Directory { now: Entries::new(), durable: Entries::new() }
+        } else {
+            Node::File { durable: Vec::new(), pending: Vec::new() }
         });
         self.by_ino.insert(ino, id);
         id
@@ -243,32 +244,45 @@ impl Disk {
         })
     }
 
-    /// A sync ended. After one that failed, what it was about will never be written: the file system takes it for clean.
+    /// A sync ended. After one that failed, what it was about will never be written: the file system takes it for
+    /// clean.
     fn synced(&mut self, id: NodeId, before: u64, is_ok: bool) {
-        match &mut self.nodes[id] {
-            Node::File { durable, pending } => {
-                let (done, left) =
-                    std::mem::take(pending).into_iter().partition(|c| c.number < before);
-                let done: Vec<Change> = done;
-                *pending = left;
-                if is_ok {
-                    done.iter().for_each(|change| change.what.apply(durable, usize::MAX));
-                }
+        if let Node::File { durable, pending } = &mut self.nodes[id] {
+            let done = pending.iter().take_while(|change| change.number < before).count();
+            for change in pending.drain(..done).filter(|_| is_ok) {
+                change.what.apply(durable, usize::MAX);
             }
-            Node::Directory { .. } if is_ok => {
-                let names = std::mem::take(&mut self.names);
-                for renaming in names {
-                    let is_about = renaming.edits.iter().any(|(directory, ..)| *directory == id);
-                    if is_about && renaming.number < before {
-                        for (directory, name, node) in &renaming.edits {
-                            edit(self.entries(*directory).1, name, *node);
-                        }
-                    } else {
-                        self.names.push(renaming);
-                    }
-                }
+        }
+        if is_ok {
+            self.settle(id, before);
+        }
+    }
+
+    /// The names in a directory that was synced, or of a file that was, are on the medium; and what was done before to
+    /// the same names.
+    fn settle(&mut self, id: NodeId, before: u64) {
+        let mut settled: Vec<(NodeId, OsString)> = Vec::new();
+        let mut is_settled = vec![false; self.names.len()];
+        for (index, renaming) in self.names.iter().enumerate().rev() {
+            let is_about = |(directory, name, node): &(NodeId, OsString, Option<NodeId>)| {
+                let is_synced = *directory == id || *node == Some(id);
+                let is_before =
+                    settled.iter().any(|settled| (settled.0, &settled.1) == (*directory, name));
+                (is_synced && renaming.number < before) || is_before
+            };
+            if renaming.edits.iter().any(is_about) {
+                settled.extend(renaming.edits.iter().map(|(d, name, _)| (*d, name.clone())));
+                is_settled[index] = true;
             }
-            Node::Directory { .. } => {}
+        }
+        for (renaming, is_settled) in std::mem::take(&mut self.names).into_iter().zip(is_settled) {
+            if is_settled {
+                for (directory, name, node) in &renaming.edits {
+                    edit(self.entries(*directory).1, name, *node);
+                }
+            } else {
+                self.names.push(renaming);
+            }
         }
     }
 
@@ -325,6 +339,12 @@ fn edit(entries: &mut Entries, name: &OsString, id: Option<NodeId>) {
     }
 }
 
+fn apply(changes: &[Change], file: &mut Vec<u8>) {
+    for change in changes {
+        change.what.apply(file, usize::MAX);
+    }
+}
+
 fn content(
     durable: &[u8],
     pending: &[Change],
@@ -339,12 +359,12 @@ fn content(
     let grain = match bytes {
         Bytes::Synced => return found,
         Bytes::All => {
-            pending.iter().for_each(|change| change.what.apply(&mut found, usize::MAX));
+            apply(pending, &mut found);
             return found;
         }
         Bytes::Torn => {
             let count = random.below(pending.len() + 1);
-            pending[..count].iter().for_each(|change| change.what.apply(&mut found, usize::MAX));
+            apply(&pending[..count], &mut found);
             if let Some(Change { what: what @ What::Write { data, .. }, .. }) = pending.get(count) {
                 what.apply(&mut found, random.below(data.len()));
             }
@@ -354,7 +374,7 @@ fn content(
         Bytes::Pages => PAGE,
     };
     let mut new = durable.to_vec();
-    pending.iter().for_each(|change| change.what.apply(&mut new, usize::MAX));
+    apply(pending, &mut new);
     if new.len() < durable.len() && random.is_one_of(50) {
         // The truncation is not there yet.
         new.extend_from_slice(&durable[new.len()..]);

@@ -1,29 +1,35 @@
-//! Power that is cut, and calls to the file system that fail, each at every point of short workloads (G5, G9, G10, G11,
-//! G12).
+//! Power that is cut, processes that die, and calls to the file system that fail, each at every point of short
+//! workloads (G5, G9, G10, G11, G12).
 //!
-//! - `power`: a child works on a directory behind a shim that notes every change and every sync in order. From the trace
-//!   follows what a power cut may leave at each point; each of these directories is opened and held to what had been
-//!   promised by then. No privileges are needed.
-//! - `mounted`: the same, on ext4 and XFS themselves, whose power is cut by an ioctl. Needs root.
+//! - `power`: a child works on a directory behind a shim that notes every change and every sync in order. From the
+//!   trace follows what a power cut may leave at each point; each of these directories is opened and held to what had
+//!   been promised by then. No privileges are needed.
+//! - `struck`: a child dies at a change; or the power of the file system it works on is cut then by an ioctl, on ext4
+//!   and XFS. That needs root.
 //! - `errors`: the n-th write, sync, rename, open… of a workload fails, once or for ever, for each n.
 //! - `full`: disks that are really full. Needs root.
 //!
 //! Each test takes a sample. `make faults` takes everything, which takes long, and prints a table.
 
+#![cfg(target_os = "linux")]
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that fails should stop")]
 
+#[expect(dead_code, reason = "the bank can do more than is done here")]
 #[path = "../../examples/bank/account.rs"]
 mod account;
 #[path = "../support/bank.rs"]
 mod bank;
 mod disk;
 mod errors;
+mod full;
 mod power;
 #[path = "../support/promises.rs"]
 mod promises;
+#[expect(dead_code, reason = "the bank can do more than is done here")]
 #[path = "../../examples/bank/read_models.rs"]
 mod read_models;
 mod shim;
+mod struck;
 mod workload;
 
 use std::io::Write as _;
@@ -51,6 +57,7 @@ fn is_everything() -> bool {
 }
 
 /// Says something whatever the harness does with the output of tests.
+#[expect(clippy::explicit_write, reason = "the harness keeps to itself what eprintln! says")]
 fn say(line: &str) {
     writeln!(std::io::stderr(), "{line}").unwrap();
 }

@@ -6,11 +6,12 @@
  *   ANNALS_SHIM_ACKS   a file elsewhere; what is written to it is noted in the trace, in order with the changes
  *   ANNALS_SHIM_TRACE  the file that the trace is appended to
  *   ANNALS_SHIM_FAULT  kind, n, 1 if for ever, and an errno or KILL or CUT: "s 3 0 5" fails the third sync with EIO
+ *   ANNALS_SHIM_ONLY   the end of the names that the fault is about: ".sst"
  *   ANNALS_SHIM_FIRED  the file that tells what was hit
  *   ANNALS_SHIM_SYNC   microseconds that a sync takes, instead of really syncing
  *
- * Everything is done under one lock but waiting for a sync, so the order in the trace is the order in which it happened.
- * System calls are made directly, so nothing of libc is called back into. What cannot be noted aborts the process. */
+ * Everything is done under one lock but waiting for a sync, so the order in the trace is the order in which it
+ * happened. System calls are made directly, so nothing of libc is called back into. What cannot be noted aborts. */
 
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -46,7 +47,7 @@ struct record {
 
 static struct { uint64_t ino; char watched, acks, fails; } fds[FDS];
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static char root[PATH_LEN], acks[PATH_LEN], fired[PATH_LEN];
+static char root[PATH_LEN], acks[PATH_LEN], fired[PATH_LEN], only[64];
 static int trace = -1;
 static long sync_us = -1;
 static struct { char kind; long n; int ever, what; long count; } fault;
@@ -63,6 +64,7 @@ __attribute__((constructor)) static void begin(void) {
     snprintf(root, sizeof root, "%s", value);
     if ((value = getenv("ANNALS_SHIM_ACKS"))) snprintf(acks, sizeof acks, "%s", value);
     if ((value = getenv("ANNALS_SHIM_FIRED"))) snprintf(fired, sizeof fired, "%s", value);
+    if ((value = getenv("ANNALS_SHIM_ONLY"))) snprintf(only, sizeof only, "%s", value);
     if ((value = getenv("ANNALS_SHIM_SYNC"))) sync_us = atol(value);
     if ((value = getenv("ANNALS_SHIM_FAULT"))
         && sscanf(value, "%c %ld %d %d", &fault.kind, &fault.n, &fault.ever, &fault.what) != 4)
@@ -107,14 +109,19 @@ static uint64_t ino_of(const char *path) {
     return syscall(SYS_newfstatat, AT_FDCWD, path, &found, AT_SYMLINK_NOFOLLOW) ? 0 : found.st_ino;
 }
 
-static void tell(char kind, const char *path, int fd) {
-    char place[PATH_LEN] = "", link[64], line[PATH_LEN + 64];
-    if (path) snprintf(place, sizeof place, "%s", path);
-    else {
+static void path_of(const char *path, int fd, char *place) {
+    if (path) {
+        snprintf(place, PATH_LEN, "%s", path);
+    } else {
+        char link[64];
         snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
-        ssize_t len = syscall(SYS_readlink, link, place, sizeof place - 1);
+        ssize_t len = syscall(SYS_readlink, link, place, PATH_LEN - 1);
         place[len < 0 ? 0 : len] = 0;
     }
+}
+
+static void tell(char kind, const char *place) {
+    char line[PATH_LEN + 64];
     int out = syscall(SYS_open, fired, O_WRONLY | O_CREAT | O_APPEND, 0644);
     int len = snprintf(line, sizeof line, "%c %s\n", kind, place);
     if (out >= 0) { syscall(SYS_write, out, line, len); syscall(SYS_close, out); }
@@ -123,9 +130,19 @@ static void tell(char kind, const char *path, int fd) {
 /* Whether this call is to fail; errno is set. Called under the lock, before anything is done. `*` is any change. */
 static int hit(char kind, const char *path, int fd) {
     if (!fault.n || (fault.kind != kind && !(fault.kind == '*' && kind != 'o' && kind != 'r'))) return 0;
+    char place[PATH_LEN];
+    if (only[0]) {
+        path_of(path, fd, place);
+        size_t len = strlen(place), end = strlen(only);
+        if (len < end || strcmp(place + len - end, only)) return 0;
+    }
     fault.count++;
     if (fault.count < fault.n || (!fault.ever && fault.count > fault.n)) return 0;
-    if (!has_fired) { has_fired = 1; tell(kind, path, fd); }
+    if (!has_fired) {
+        has_fired = 1;
+        path_of(path, fd, place);
+        tell(kind, place);
+    }
     if (fault.what == CUT) {
         uint32_t no_log_flush = 2;
         int at = syscall(SYS_open, root, O_RDONLY | O_DIRECTORY);

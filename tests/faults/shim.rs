@@ -15,6 +15,9 @@ pub(crate) const PLACE: &str = "ANNALS_TEST_FAULTS_PLACE";
 /// How long a child may take: far longer than any does.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// Why there is no shim.
+pub(crate) const NO_SHIM: &str = "the shim needs x86-64, glibc and a C compiler";
+
 /// The directory that stands for a disk, and what lies beside it.
 pub(crate) struct Place {
     root: PathBuf,
@@ -53,6 +56,17 @@ impl Place {
     pub(crate) fn fired(&self) -> Option<String> {
         let told = fs::read_to_string(self.root.join("fired")).ok()?;
         told.lines().next().map(str::to_owned)
+    }
+}
+
+impl Place {
+    /// Begins anew: what was promised and hit before no longer counts.
+    pub(crate) fn forget(&self) {
+        for path in [self.book(), self.root.join("fired")] {
+            if path.exists() {
+                fs::remove_file(path).unwrap();
+            }
+        }
     }
 }
 
@@ -107,6 +121,8 @@ pub(crate) struct Fault {
     pub(crate) nth: usize,
     pub(crate) for_ever: bool,
     pub(crate) blow: Blow,
+    /// Counts and hits only what is about files whose names end so.
+    pub(crate) only: &'static str,
 }
 
 impl Fault {
@@ -147,7 +163,7 @@ pub(crate) fn run(plan: &str, place: &Place, watch: Watch) -> Option<Output> {
         command.env("ANNALS_SHIM_TRACE", place.trace());
     }
     if let Some(fault) = watch.fault {
-        command.env("ANNALS_SHIM_FAULT", fault.text());
+        command.env("ANNALS_SHIM_FAULT", fault.text()).env("ANNALS_SHIM_ONLY", fault.only);
     }
     if let Some(micros) = watch.sync_takes {
         command.env("ANNALS_SHIM_SYNC", micros.to_string());
@@ -183,7 +199,7 @@ fn library() -> Option<&'static Path> {
 }
 
 fn compile() -> Option<PathBuf> {
-    if !cfg!(all(target_os = "linux", target_env = "gnu", target_arch = "x86_64")) {
+    if !cfg!(all(target_env = "gnu", target_arch = "x86_64")) {
         return None;
     }
     let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
@@ -258,9 +274,9 @@ pub(crate) fn read_trace(place: &Place) -> Vec<Event> {
     let mut rest = bytes.as_slice();
     while let Some((record, tail)) = rest.split_first_chunk::<32>() {
         let long = |at: usize| number(&record[at..at + 8]);
-        let short = |at: usize| u64::from(number(&record[at..at + 4]) as u32);
-        let (path, tail) = tail.split_at(short(20) as usize);
-        let (data, tail) = tail.split_at(short(24) as usize);
+        let short = |at: usize| usize::try_from(number(&record[at..at + 4])).unwrap();
+        let (path, tail) = tail.split_at(short(20));
+        let (data, tail) = tail.split_at(short(24));
         rest = tail;
         let path_of = |bytes: &[u8]| PathBuf::from(String::from_utf8(bytes.to_vec()).unwrap());
         let (ino, at, path) = (long(0), long(8), path_of(path));

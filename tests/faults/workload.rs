@@ -44,7 +44,7 @@ const SMALL: Plan = Plan {
 };
 
 /// The plans whose power is cut.
-pub(crate) const PLANS: [Plan; 5] = [
+pub(crate) const PLANS: [Plan; 6] = [
     SMALL,
     // Group commits, synced; with read models and snapshots, which are not.
     Plan {
@@ -86,6 +86,17 @@ pub(crate) const PLANS: [Plan; 5] = [
         has_bank: true,
         opens: 1,
         closes: false,
+        ..SMALL
+    },
+    // What comes next.
+    Plan {
+        name: "recovered",
+        is_mixed: true,
+        writers: 1,
+        rounds: 2,
+        lens: &[700, 9_000],
+        has_bank: true,
+        opens: 1,
         ..SMALL
     },
 ];

@@ -40,8 +40,15 @@ pub(crate) fn event(name: &str, len: usize) -> NewEvent {
     event.metadata("len", len.to_string())
 }
 
+/// Bytes that do not repeat, so that nothing compresses them.
 fn payload(id: EventId, len: usize) -> Vec<u8> {
-    id.as_bytes().iter().copied().cycle().take(len).collect()
+    let mut state =
+        id.as_bytes().iter().fold(0, |sum: u64, byte| sum.rotate_left(8) ^ u64::from(*byte));
+    let words = std::iter::repeat_with(|| {
+        state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+        (state >> 16).to_be_bytes()
+    });
+    words.flatten().take(len).collect()
 }
 
 /// A store whose acknowledgements are written down.
@@ -192,6 +199,12 @@ impl Promises {
                 _ => panic!("{line}"),
             }
         }
+    }
+
+    /// What is left of all this when the power went: what was not durable may be gone, and its places taken by others.
+    pub(crate) fn after_power_loss(mut self) -> Self {
+        self.acknowledged.retain(|position, _| *position <= self.durable);
+        self
     }
 
     /// How far everything must be there, whatever happened.
