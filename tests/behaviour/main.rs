@@ -21,5 +21,6 @@ mod scenarios;
 mod snapshots;
 mod stores;
 mod support;
+mod sweep;
 mod typed_events;
 mod verify;
