@@ -21,6 +21,5 @@ mod scenarios;
 mod snapshots;
 mod stores;
 mod support;
-mod sweep;
 mod typed_events;
 mod verify;

@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 
 use annals::prelude::*;
 
-use super::faults::Case;
-use super::judge::{OUTCOMES, Outcome, judge};
-use super::shapes::{Built, SHAPES};
+use crate::faults::{Case, copy};
+use crate::judge::{OUTCOMES, Outcome, judge};
+use crate::shapes::{Built, SHAPES};
 
 const STORES: &str = "ANNALS_TEST_DAMAGE_STORES";
 const LANE: &str = "ANNALS_TEST_DAMAGE_LANE";
@@ -47,12 +47,14 @@ fn child() {
         });
         writeln!(out, "begin").unwrap();
         let copied = lane.join("store");
-        case.copy(built, &copied);
+        copy(built, &copied);
         let ended = if case.apply(built, &copied) {
             let judged =
                 std::panic::catch_unwind(|| judge(&copied, &built.truth, log, case.is_thorough()));
             let (outcome, told) =
                 judged.unwrap_or_else(|_| (Outcome::Panic, "see the output".to_owned()));
+            let is_known = outcome == Outcome::Wrong && case.is_beyond_notice(built);
+            let outcome = if is_known { Outcome::Unseen } else { outcome };
             format!("{outcome:?} {}", told.replace('\n', " "))
         } else {
             "nothing".to_owned()
@@ -105,7 +107,7 @@ fn watch(stores: &Path, lane: &Path) -> Outcome {
     let outcomes = lane.join("outcomes");
     File::create(&outcomes).unwrap();
     let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "sweep::run::child", "--nocapture", "--test-threads=1"])
+        .args(["--exact", "run::child", "--nocapture", "--test-threads=1"])
         .env(STORES, stores)
         .env(LANE, lane)
         .stdout(Stdio::null())

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use annals::prelude::*;
 use annals::{Checkpoint, Snapshot, SnapshotStore, ViewChange, ViewCommit, ViewEntry, ViewStore};
 
-use super::faults::{files, kind_of};
-use crate::support::{position, version};
+use crate::faults::kind_of;
+use crate::files::{contents, names};
 
 pub(crate) const VIEW: &str = "totals";
 pub(crate) const KIND: &str = "state";
@@ -139,7 +139,7 @@ impl Shape {
             rounds: rounds.parse().unwrap(),
             durable: durable.parse().unwrap(),
         };
-        let older = (0..).map(older).take_while(|path| path.exists()).collect();
+        let older = (0..self.steps.len()).map(older).take_while(|path| path.exists()).collect();
         Built { path, older, other, truth }
     }
 
@@ -205,7 +205,7 @@ impl Writing<'_> {
     /// Each open and close leaves tables; once there are enough, they are merged in the background.
     fn compact(&mut self) {
         let before: Vec<_> =
-            files(&self.live).into_iter().filter(|name| kind_of(name) == "table").collect();
+            names(&self.live).into_iter().filter(|name| kind_of(name) == "table").collect();
         for _ in 0..6 {
             self.round(Durability::Buffered);
             self.close();
@@ -241,23 +241,6 @@ fn copy_at_rest(from: &Path, to: &Path) {
     while !try_copy().unwrap_or(false) {
         std::thread::yield_now();
     }
-}
-
-fn contents(root: &Path) -> std::io::Result<Vec<(PathBuf, Vec<u8>)>> {
-    let (mut contents, mut pending) = (Vec::new(), vec![root.to_owned()]);
-    while let Some(directory) = pending.pop() {
-        for entry in fs::read_dir(directory)? {
-            let path = entry?.path();
-            if path.is_dir() {
-                pending.push(path);
-            } else {
-                let name = path.strip_prefix(root).unwrap().to_owned();
-                contents.push((name, fs::read(path)?));
-            }
-        }
-    }
-    contents.sort();
-    Ok(contents)
 }
 
 /// What the nth round writes. What is about events comes before the events of the round, so that these are the last.
@@ -340,7 +323,7 @@ pub(crate) fn snapshot_at(n: u64, salt: char) -> Option<Snapshot> {
     Some(Snapshot {
         kind: KIND.to_owned(),
         stream: StreamId::new(SUMMED).unwrap(),
-        version: version(before),
+        version: Version::new(before).unwrap(),
         event_id: event_id(salt, before, 2),
         schema_version: 1,
         taken_at: Timestamp::from_micros(i64::try_from(n).unwrap()),
@@ -356,7 +339,7 @@ impl Truth {
             write_round(&store, n, (self.salt, self.payload_len), Durability::Buffered);
         }
         let log: Vec<_> = store.read_log().iter().collect::<Result<_, _>>().unwrap();
-        assert_eq!(log.last().map(RecordedEvent::position), Some(position(self.rounds * ROUND)));
+        assert_eq!(log.last().map(RecordedEvent::position), Position::new(self.rounds * ROUND));
         log
     }
 }

@@ -9,7 +9,10 @@
 //! all, for an hour or two; a number asks for a sample of about so many. `ANNALS_TEST_DAMAGE_OF` names one kind of files,
 //! as the table does that is printed at the end.
 
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
 mod faults;
+mod files;
 mod judge;
 mod run;
 mod shapes;
@@ -145,7 +148,9 @@ fn sweep(stores: &Path, groups: &[Group], chosen: &[Chosen]) -> Sweep {
 fn print(table: &Table) {
     let name = |outcome: &Outcome| format!("{outcome:?}").to_lowercase();
     print!("{:32} {:7}", "", "");
-    OUTCOMES.iter().for_each(|outcome| print!(" {:>8}", name(outcome)));
+    for outcome in &OUTCOMES {
+        print!(" {:>8}", name(outcome));
+    }
     println!();
     for ((kind, fault), counts) in table {
         print!("{kind:32} {:7}", format!("{fault:?}").to_lowercase());

@@ -6,7 +6,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use super::shapes::Built;
+use crate::files::{contents, names};
+use crate::shapes::Built;
 
 /// Length of the blocks that are zeroed.
 const BLOCK: usize = 512;
@@ -30,8 +31,11 @@ pub(crate) enum Fault {
 pub(crate) const FAULTS: [Fault; 6] =
     [Fault::Flip, Fault::Zero, Fault::Cut, Fault::Delete, Fault::Older, Fault::Other];
 
+/// Whether a file is one of a set.
+type IsIn = fn(&str) -> bool;
+
 /// Several files that are exchanged or lost together.
-pub(crate) const SETS: [(&str, fn(&str) -> bool); 5] = [
+pub(crate) const SETS: [(&str, IsIn); 5] = [
     ("(db)", |name| name.starts_with("db/")),
     ("(write-ahead logs)", |name| kind_of(name) == "write-ahead log"),
     ("(manifest and CURRENT)", |name| matches!(kind_of(name), "manifest" | "CURRENT")),
@@ -75,34 +79,16 @@ impl FromStr for Case {
 /// What a file is for, and a set of them.
 pub(crate) fn kind_of(name: &str) -> &str {
     let file = name.rsplit('/').next().unwrap();
-    match file {
+    match file.split_once(['-', '.']) {
         _ if name.starts_with('(') => name,
         _ if name.starts_with("log/") => "log/",
         _ if name == "db/LOCK" => "db/LOCK",
-        _ if file.starts_with("MANIFEST-") => "manifest",
-        _ if file.starts_with("OPTIONS-") => "OPTIONS",
-        _ if file.ends_with(".sst") => "table",
-        _ if file.ends_with(".log") => "write-ahead log",
-        file => file,
+        Some(("MANIFEST", _)) => "manifest",
+        Some(("OPTIONS", _)) => "OPTIONS",
+        Some((_, "sst")) => "table",
+        Some((_, "log")) => "write-ahead log",
+        _ => file,
     }
-}
-
-/// The files of a store, as paths within it.
-pub(crate) fn files(root: &Path) -> Vec<String> {
-    let mut names = Vec::new();
-    let mut pending = vec![root.to_owned()];
-    while let Some(directory) = pending.pop() {
-        for entry in fs::read_dir(directory).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                pending.push(path);
-            } else {
-                names.push(path.strip_prefix(root).unwrap().to_str().unwrap().to_owned());
-            }
-        }
-    }
-    names.sort();
-    names
 }
 
 /// Everything that can be done to a store in one way: cases that differ in `at` alone.
@@ -127,7 +113,7 @@ impl Group {
 pub(crate) fn groups(shape: &str, built: &Built) -> Vec<Group> {
     let mut groups = Vec::new();
     let sets = SETS.iter().map(|(name, _)| (*name).to_owned());
-    for target in files(&built.path).into_iter().chain(sets) {
+    for target in names(&built.path).into_iter().chain(sets) {
         let len = fs::read(built.path.join(&target)).map_or(0, |bytes| bytes.len());
         // What RocksDB writes for people and for tools, and never reads to open: long, and of no meaning here.
         let step = if matches!(kind_of(&target), "log/" | "OPTIONS") { 1_009 } else { 1 };
@@ -189,19 +175,19 @@ impl Case {
     }
 
     /// Removes the files of a set, and puts those of another state or store in their place.
-    fn apply_to_set(&self, built: &Built, copied: &Path, is_in: fn(&str) -> bool) -> bool {
+    fn apply_to_set(&self, built: &Built, copied: &Path, is_in: IsIn) -> bool {
         let source = (self.fault != Fault::Delete).then(|| self.source(built));
-        let before = crate::support::fingerprint(copied);
-        for name in files(copied).iter().filter(|name| is_in(name)) {
+        let before = contents(copied).unwrap();
+        for name in names(copied).iter().filter(|name| is_in(name)) {
             fs::remove_file(copied.join(name)).unwrap();
         }
         if let Some(source) = source {
-            for name in files(&source).iter().filter(|name| is_in(name)) {
+            for name in names(&source).iter().filter(|name| is_in(name)) {
                 fs::create_dir_all(copied.join(name).parent().unwrap()).unwrap();
                 fs::copy(source.join(name), copied.join(name)).unwrap();
             }
         }
-        crate::support::fingerprint(copied) != before
+        contents(copied).unwrap() != before
     }
 
     /// Where the files come from that take the place of others.
@@ -214,16 +200,24 @@ impl Case {
         !matches!(self.fault, Fault::Flip | Fault::Cut) || self.at.is_multiple_of(8)
     }
 
-    /// A copy of the undamaged store, quickly: tables are never changed in place.
-    pub(crate) fn copy(&self, built: &Built, to: &Path) {
-        let _ = fs::remove_dir_all(to);
-        fs::create_dir_all(to.join("db")).unwrap();
-        for name in files(&built.path) {
-            let (from, to) = (built.path.join(&name), to.join(&name));
-            fs::create_dir_all(to.parent().unwrap()).unwrap();
-            if kind_of(&name) != "table" || fs::hard_link(&from, &to).is_err() {
-                fs::copy(from, to).unwrap();
-            }
+    /// Whether nothing can notice this: a write-ahead log that continues another store just as it continued its own,
+    /// and that is not the last one. The last one is known by the watermark.
+    pub(crate) fn is_beyond_notice(&self, built: &Built) -> bool {
+        let is_log = |name: &str| kind_of(name) == "write-ahead log";
+        let last = names(&built.path).into_iter().rfind(|name| is_log(name));
+        self.fault == Fault::Other && is_log(&self.target) && last != Some(self.target.clone())
+    }
+}
+
+/// A copy of an undamaged store, quickly: tables are never changed in place.
+pub(crate) fn copy(built: &Built, to: &Path) {
+    let _ = fs::remove_dir_all(to);
+    fs::create_dir_all(to.join("db")).unwrap();
+    for name in names(&built.path) {
+        let (from, to) = (built.path.join(&name), to.join(&name));
+        fs::create_dir_all(to.parent().unwrap()).unwrap();
+        if kind_of(&name) != "table" || fs::hard_link(&from, &to).is_err() {
+            fs::copy(from, to).unwrap();
         }
     }
 }
