@@ -4,13 +4,17 @@
 //! cut would delete the evidence, and one of any other damage would rewrite files of a store that is then refused. The
 //! head is the last frame's; no history is scanned.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use uuid::Uuid;
 
 use crate::error::{Error, Result};
 use crate::event_store::Direction;
-use crate::format::{Identity, Watermark, decode_record, encode_record, parse_log_key, stream_key};
+use crate::format::{
+    Evidence, Identity, Watermark, checksum_of, decode_record, encode_record, log_key,
+    parse_log_key, stream_key,
+};
 use crate::model::{Position, StreamId, Timestamp};
 use crate::options::{Durability, StoreOptions, now};
 use crate::read::{Spot, bad_key};
@@ -27,6 +31,8 @@ pub(crate) struct LogEnd {
     pub(crate) recorded_at: Option<Timestamp>,
     /// How many streams there are.
     pub(crate) streams: u64,
+    /// The checksum of the last frame; 0 if there is none.
+    pub(crate) checksum: u32,
 }
 
 /// A store that is open.
@@ -65,19 +71,23 @@ pub(crate) fn open(root: &Path, options: &StoreOptions) -> Result<Recovered> {
     };
     let end = check(&disk, &claim.identity, watermark)?;
     let watermark =
-        if options.read_only { None } else { Some(begin_writing(&disk, &claim, watermark)?) };
+        if options.read_only { None } else { Some(begin_writing(&disk, &claim, &end, watermark)?) };
     Ok(Recovered { claim, storage: Storage::from(disk), end, watermark })
 }
 
-/// Judges a copy of a store, which must reach a position, as it would be judged when it is opened. Changes nothing.
+/// Judges a synced copy of a store, which must reach a position, as it would be judged when it is opened; returns what
+/// it holds. Changes nothing.
 pub(crate) fn inspect(
     paths: &Paths,
     identity: &Identity,
     at_least: Option<Position>,
-) -> Result<LogEnd> {
+) -> Result<Watermark> {
     let disk = Disk::open_read_only(paths, &StoreOptions::default())?;
-    let at_least = Watermark { store_id: identity.store_id, durable: at_least, is_clean: false };
-    check(&disk, identity, at_least)
+    let store_id = identity.store_id;
+    let at_least = Watermark { store_id, durable: at_least, is_clean: false, evidence: None };
+    let end = check(&disk, identity, at_least)?;
+    let evidence = Some(Evidence { frame: end.checksum, manifest: disk.manifest(None) });
+    Ok(Watermark { durable: end.head, evidence, ..at_least })
 }
 
 /// Where the write-ahead log must be cut off, because a power loss left what was not synced in pieces.
@@ -126,12 +136,48 @@ fn check(disk: &Disk, identity: &Identity, watermark: Watermark) -> Result<LogEn
             "the store's identity",
         ));
     }
-    match watermark.durable {
-        Some(expected_at_least) if end.head < Some(expected_at_least) => {
-            Err(Error::HistoryLost { expected_at_least, found: end.head })
-        }
-        _ => Ok(end),
+    if let Some(expected_at_least) = watermark.durable
+        && end.head < Some(expected_at_least)
+    {
+        return Err(Error::HistoryLost { expected_at_least, found: end.head });
     }
+    if let Some(Evidence { frame, manifest }) = watermark.evidence {
+        manifest.map_or(Ok(()), |known| disk.check_manifest(known))?;
+        watermark.durable.map_or(Ok(()), |durable| check_frame(disk, &end, durable, frame))?;
+    }
+    Ok(end)
+}
+
+/// At the watermark stands the frame that stood there when it was written, and not one of another history.
+fn check_frame(disk: &Disk, end: &LogEnd, durable: Position, expected: u32) -> Result<()> {
+    let found = checksum_at(disk, end, durable)?;
+    if found == Some(expected) {
+        return Ok(());
+    }
+    let spot = Spot { family: Family::Events, stream: None, place: durable.get() };
+    let found = match found {
+        Some(found) => format!("the end of a frame with the checksum {found:08x}"),
+        None => "no end of a frame".to_owned(),
+    };
+    let expected = format!("the end of that with {expected:08x}, as the watermark says");
+    Err(spot.corruption(found, expected))
+}
+
+/// The checksum of the frame that ends at a position, if one does.
+fn checksum_at(disk: &Disk, end: &LogEnd, position: Position) -> Result<Option<u32>> {
+    if end.head == Some(position) {
+        return Ok(Some(end.checksum));
+    }
+    let mut found = Ok(None);
+    disk.scan(Family::Events, &log_key(position), Direction::Backward, |key, value| {
+        let place = parse_log_key(key).map_or(0, Position::get);
+        let spot = Spot { family: Family::Events, stream: None, place };
+        found = spot
+            .decode(value)
+            .map(|frame| (frame.header.last_position() == position).then(|| checksum_of(value)));
+        ControlFlow::Break(())
+    })?;
+    found
 }
 
 /// The end of the log: its last frame, which must stand in `streams` too.
@@ -139,7 +185,7 @@ fn find_end(disk: &Disk) -> Result<LogEnd> {
     let mut last = None;
     disk.scan(Family::Events, &[0xff; 9], Direction::Backward, |key, value| {
         last = Some((key.to_vec(), value.to_vec()));
-        std::ops::ControlFlow::Break(())
+        ControlFlow::Break(())
     })?;
     let Some((key, value)) = last else { return Ok(LogEnd::default()) };
     let first = parse_log_key(&key).ok_or_else(|| bad_key(Family::Events, &key))?;
@@ -163,14 +209,25 @@ fn find_end(disk: &Disk) -> Result<LogEnd> {
         head: Some(header.last_position()),
         recorded_at: Some(recorded_at),
         streams: header.streams_after,
+        checksum: checksum_of(&value),
     })
 }
 
 /// From here on a crash is an unclean close.
-fn begin_writing(disk: &Disk, claim: &Claim, watermark: Watermark) -> Result<WatermarkFile> {
+fn begin_writing(
+    disk: &Disk,
+    claim: &Claim,
+    end: &LogEnd,
+    watermark: Watermark,
+) -> Result<WatermarkFile> {
+    let frame = match watermark.durable {
+        Some(durable) => checksum_at(disk, end, durable)?.unwrap_or_default(),
+        None => 0,
+    };
+    let evidence = Some(Evidence { frame, manifest: disk.manifest(None) });
     // Before the first write: after it the write-ahead log may be torn.
     let mut file = WatermarkFile::open(&claim.paths.watermark)?;
-    file.set(Watermark { is_clean: false, ..watermark })?;
+    file.set(Watermark { is_clean: false, evidence, ..watermark })?;
     file.sync()?;
     if disk.get(Family::Meta, IDENTITY_KEY)?.is_none() {
         let mut batch = disk.batch();

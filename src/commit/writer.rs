@@ -13,7 +13,8 @@ use super::validate::{Commit, Committed, Shape, Tip, Verdict, validate};
 use crate::error::{Cause, Error, Result};
 use crate::event_store::{Appended, Direction};
 use crate::format::{
-    FrameHeader, Watermark, encode_frame, log_key, parse_log_key, stream_key, stream_of,
+    Evidence, FrameHeader, Watermark, checksum_of, encode_frame, log_key, parse_log_key,
+    stream_key, stream_of,
 };
 use crate::head::Head;
 use crate::model::{EventId, Position, StreamId, Timestamp, Version};
@@ -208,7 +209,7 @@ impl Writer {
             disk.write(batch, durability)
         };
         let written = written.and_then(|()| match durability {
-            Durability::Sync => self.note_durable(end.head),
+            Durability::Sync => self.note_durable(disk, end),
             Durability::Buffered => Ok(()),
         });
         // A write beside the log may have failed meanwhile, and torn the write-ahead log that this one stands in.
@@ -222,12 +223,12 @@ impl Writer {
         Ok(())
     }
 
-    fn note_durable(&mut self, durable: Option<Position>) -> Result<()> {
+    fn note_durable(&mut self, disk: &Disk, end: LogEnd) -> Result<()> {
         let watermark = self.watermark.get();
-        if durable == watermark.durable && !watermark.is_clean {
+        if end.head == watermark.durable && !watermark.is_clean {
             return Ok(());
         }
-        self.watermark.set(Watermark { durable, is_clean: false, ..watermark })
+        self.watermark.set(reached(watermark, disk, end, false))
     }
 
     /// Makes everything acknowledged so far durable.
@@ -235,7 +236,10 @@ impl Writer {
         let (storage, gate) = (self.storage.clone(), self.gate.clone());
         gate.check()?;
         gate.attempt(|| {
-            let synced = storage.with(Disk::sync).and_then(|()| self.note_durable(self.end.head));
+            let synced = storage.with(|disk| {
+                disk.sync()?;
+                self.note_durable(disk, self.end)
+            });
             synced.map_err(|error| Error::Indeterminate { cause: Cause::new(error) })
         })
     }
@@ -249,9 +253,16 @@ impl Writer {
         self.gate.check_sound()?;
         disk.flush()?;
         let watermark = self.watermark.get();
-        self.watermark.set(Watermark { durable: self.end.head, is_clean: true, ..watermark })?;
+        self.watermark.set(reached(watermark, disk, self.end, true))?;
         self.watermark.sync()
     }
+}
+
+/// The watermark of a log that is durable up to its end.
+fn reached(watermark: Watermark, disk: &Disk, end: LogEnd, is_clean: bool) -> Watermark {
+    let known = watermark.evidence.and_then(|evidence| evidence.manifest);
+    let evidence = Some(Evidence { frame: end.checksum, manifest: disk.manifest(known) });
+    Watermark { durable: end.head, is_clean, evidence, ..watermark }
 }
 
 impl<'d> Staged<'d> {
@@ -274,6 +285,7 @@ impl<'d> Staged<'d> {
         self.touched.insert(StreamId::trusted(header.stream));
         self.end.head = Some(header.last_position());
         self.end.recorded_at = Some(header.recorded_at);
+        self.end.checksum = checksum_of(&bytes);
     }
 }
 

@@ -22,7 +22,7 @@ pub(crate) use key::{
 };
 pub(crate) use record::{decode_record, encode_record};
 pub(crate) use value::{decode_value, encode_value};
-pub(crate) use watermark::{SLOT_LEN, Slot, Watermark};
+pub(crate) use watermark::{Evidence, Manifest, SLOT_LEN, Slot, Watermark};
 
 use std::fmt::Write;
 
@@ -88,6 +88,14 @@ fn open_envelope<'a>(
         });
     }
     Ok(rest)
+}
+
+/// The checksum that an envelope carries; 0 if it is too short to carry one.
+pub(crate) fn checksum_of(envelope: &[u8]) -> u32 {
+    match envelope {
+        [_, a, b, c, d, ..] => u32::from_be_bytes([*a, *b, *c, *d]),
+        _ => 0,
+    }
 }
 
 /// Fills in the checksum of an envelope whose first five bytes were left for it and the version.

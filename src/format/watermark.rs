@@ -2,14 +2,19 @@
 //!
 //! It has two slots of 512 bytes, written in turn, so that a torn write leaves the other. The right slot with the
 //! higher number counts.
+//!
+//! Behind what a slot has always said stands more evidence: which frame ends at that position, and how long the
+//! database's manifest was. A slot that was written before there was such evidence has zeros there.
 
 use super::{Malformed, check_crc};
 use crate::model::Position;
 
 /// Length of one slot: a sector, so that writing one cannot tear the other.
 pub(crate) const SLOT_LEN: usize = 512;
-/// What a slot holds before its checksum; the rest is zero.
+/// What a slot holds before its checksum.
 const BODY_LEN: usize = 42;
+/// What it holds before the checksum of the evidence; the rest is zero.
+const EVIDENCE_END: usize = 66;
 const MAGIC: [u8; 8] = *b"annalsWM";
 /// No store has written as often. Whoever reads a number can count on from it.
 const NUMBER_MAX: u64 = u64::MAX / 2;
@@ -23,6 +28,26 @@ pub(crate) struct Watermark {
     pub(crate) durable: Option<Position>,
     /// The store was closed in order: everything is in table files, and the head is `durable`.
     pub(crate) is_clean: bool,
+    /// `None` in a slot that was written before there was evidence.
+    pub(crate) evidence: Option<Evidence>,
+}
+
+/// By what a database is known that is not the one the watermark was written for, or an older state of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Evidence {
+    /// The checksum of the frame that ends at the durable position; 0 if there is none.
+    pub(crate) frame: u32,
+    /// `None` where it could not be looked at.
+    pub(crate) manifest: Option<Manifest>,
+}
+
+/// A manifest of the database, which only grows, until one with a higher number takes its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Manifest {
+    /// 1 or more.
+    pub(crate) number: u64,
+    /// How many bytes of it are durable, or more.
+    pub(crate) len: u64,
 }
 
 /// One of the two slots.
@@ -46,9 +71,15 @@ impl Slot {
         for (byte, part) in out.iter_mut().zip(parts) {
             *byte = part;
         }
-        let crc = out.get(..BODY_LEN).map_or(0, crc32fast::hash).to_be_bytes();
-        for (byte, part) in out.iter_mut().skip(BODY_LEN).zip(crc) {
-            *byte = part;
+        let crc = checksum(&out, BODY_LEN);
+        put(&mut out, BODY_LEN, crc);
+        if let Some(Evidence { frame, manifest }) = self.watermark.evidence {
+            let Manifest { number, len } = manifest.unwrap_or(Manifest { number: 0, len: 0 });
+            put(&mut out, BODY_LEN + 4, number.to_be_bytes());
+            put(&mut out, BODY_LEN + 12, len.to_be_bytes());
+            put(&mut out, BODY_LEN + 20, frame.to_be_bytes());
+            let crc = checksum(&out, EVIDENCE_END);
+            put(&mut out, EVIDENCE_END, crc);
         }
         out
     }
@@ -77,6 +108,7 @@ impl Slot {
                 store_id: *store_id,
                 durable,
                 is_clean: flags.last() == Some(&1),
+                evidence: Evidence::decode(slot)?,
             },
         })
     }
@@ -92,13 +124,73 @@ impl Slot {
     }
 }
 
+impl Evidence {
+    fn decode(slot: &[u8; SLOT_LEN]) -> Result<Option<Self>, Malformed> {
+        let short = || Malformed::damaged("a short slot", "a slot of 512 bytes");
+        let (body, rest) = slot.split_first_chunk::<EVIDENCE_END>().ok_or_else(short)?;
+        let (crc, _) = rest.split_first_chunk::<4>().ok_or_else(short)?;
+        let evidence = body.get(BODY_LEN + 4..).ok_or_else(short)?;
+        if evidence.iter().chain(crc).all(|byte| *byte == 0) {
+            return Ok(None);
+        }
+        check_crc(u32::from_be_bytes(*crc), crc32fast::hash(body))?;
+        let (number, rest) = evidence.split_first_chunk::<8>().ok_or_else(short)?;
+        let (len, frame) = rest.split_first_chunk::<8>().ok_or_else(short)?;
+        let frame = frame.first_chunk::<4>().ok_or_else(short)?;
+        let manifest =
+            Manifest { number: u64::from_be_bytes(*number), len: u64::from_be_bytes(*len) };
+        Ok(Some(Self {
+            frame: u32::from_be_bytes(*frame),
+            manifest: Some(manifest).filter(|manifest| manifest.number > 0),
+        }))
+    }
+}
+
+fn checksum(slot: &[u8; SLOT_LEN], len: usize) -> [u8; 4] {
+    slot.get(..len).map_or(0, crc32fast::hash).to_be_bytes()
+}
+
+fn put<const N: usize>(slot: &mut [u8; SLOT_LEN], at: usize, bytes: [u8; N]) {
+    for (byte, part) in slot.iter_mut().skip(at).zip(bytes) {
+        *byte = part;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn slot(number: u64, durable: u64) -> Slot {
         let durable = Position::new(durable);
-        Slot { number, watermark: Watermark { store_id: [7; 16], durable, is_clean: number == 3 } }
+        let (store_id, is_clean) = ([7; 16], number == 3);
+        Slot { number, watermark: Watermark { store_id, durable, is_clean, evidence: None } }
+    }
+
+    fn with_evidence(slot: Slot) -> Slot {
+        let manifest = Some(Manifest { number: 9, len: 260 });
+        let evidence = Some(Evidence { frame: 0x0102_0304, manifest });
+        Slot { watermark: Watermark { evidence, ..slot.watermark }, ..slot }
+    }
+
+    #[test]
+    fn evidence_stands_behind_what_a_slot_has_always_said_and_is_noticed_when_it_is_damaged() {
+        let (old, new) = (slot(3, 258), with_evidence(slot(3, 258)));
+        assert_eq!(old.encode()[..BODY_LEN + 4], new.encode()[..BODY_LEN + 4]);
+        let mut expected = vec![0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 1, 4, 1, 2, 3, 4];
+        let bytes = new.encode();
+        expected.extend(crc32fast::hash(&bytes[..EVIDENCE_END]).to_be_bytes());
+        assert_eq!(bytes[BODY_LEN + 4..EVIDENCE_END + 4], expected);
+        assert!(bytes[EVIDENCE_END + 4..].iter().all(|byte| *byte == 0));
+        assert_eq!(Slot::newest(&bytes), Ok(new));
+        for bit in 0..(EVIDENCE_END + 4) * 8 {
+            let mut damaged = bytes;
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            assert!(Slot::newest(&damaged).is_err(), "bit {bit}");
+        }
+        let (frame, manifest) = (0, None);
+        let little = Watermark { evidence: Some(Evidence { frame, manifest }), ..new.watermark };
+        let little = Slot { watermark: little, ..new };
+        assert_eq!(Slot::newest(&little.encode()), Ok(little));
     }
 
     #[test]

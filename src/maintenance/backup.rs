@@ -8,7 +8,7 @@
 use std::path::Path;
 
 use crate::error::Result;
-use crate::format::{Identity, Watermark};
+use crate::format::Identity;
 use crate::head::Head;
 use crate::model::Position;
 use crate::recovery;
@@ -51,11 +51,10 @@ pub(crate) fn backup(source: &Source<'_>, destination: &Path) -> Result<BackedUp
             copy.take_database(paths)
         }
     })?;
-    let end = recovery::inspect(copy.paths(), &identity, published)?;
-    let watermark = Watermark { store_id: identity.store_id, durable: end.head, is_clean: false };
+    let watermark = recovery::inspect(copy.paths(), &identity, published)?;
     let size = copy.finish(identity, watermark)?;
     Ok(BackedUp {
-        head: end.head,
+        head: watermark.durable,
         files: size.files,
         bytes: size.bytes,
         shared_bytes: size.shared_bytes,

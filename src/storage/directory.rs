@@ -258,7 +258,8 @@ fn create(paths: &Paths, options: &StoreOptions, identity: Identity) -> Result<I
         fs::rename(&paths.db_new, &paths.db).map_err(failed("renaming db.new"))?;
         sync_directory(&paths.root).map_err(failed("syncing the directory"))?;
     }
-    let empty = Watermark { store_id: identity.store_id, durable: None, is_clean: true };
+    let store_id = identity.store_id;
+    let empty = Watermark { store_id, durable: None, is_clean: true, evidence: None };
     WatermarkFile::create(&paths.watermark, empty)?;
     // Its name too, before the name that says that all is there.
     sync_directory(&paths.root).map_err(failed("syncing the directory"))?;

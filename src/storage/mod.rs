@@ -4,6 +4,7 @@
 
 mod copy;
 mod directory;
+mod engine_logs;
 mod tail;
 mod tuning;
 mod wal;
@@ -26,6 +27,7 @@ pub(crate) use watermark::WatermarkFile;
 
 use crate::error::{Error, Result};
 use crate::event_store::Direction;
+use crate::format::Manifest;
 use crate::options::{Durability, StoreOptions};
 
 /// A family of keys: its own sorted space within the store.
@@ -153,7 +155,8 @@ impl Disk {
         Ok(Self { db })
     }
 
-    /// Opens without changing a byte of the directory. Damage is judged as [`Disk::open`] would.
+    /// Opens without changing a byte of the directory. Damage is judged as [`Disk::open`] would, and what the engine
+    /// cannot bear before it.
     pub(crate) fn open_read_only(paths: &Paths, options: &StoreOptions) -> Result<Self> {
         Self::probe(paths, options, &tuning::database(options, &paths.log)?)
     }
@@ -180,6 +183,7 @@ impl Disk {
     }
 
     fn probe(paths: &Paths, options: &StoreOptions, database: &Options) -> Result<Self> {
+        engine_logs::judge(&paths.db)?;
         let families = families(options, &paths.db)?;
         let opened = DB::open_cf_descriptors_read_only(database, &paths.db, families, false);
         let db =
@@ -196,6 +200,16 @@ impl Disk {
         self.db
             .write_opt(batch.batch, &tuning::write(durability))
             .map_err(|error| engine_error("writing a batch", &error))
+    }
+
+    /// How long the database's manifest is known to be: as `known` says, or as long as it has become since.
+    pub(crate) fn manifest(&self, known: Option<Manifest>) -> Option<Manifest> {
+        engine_logs::manifest(self.db.path(), known)
+    }
+
+    /// That the database's manifest is not shorter or older than it is known to have been.
+    pub(crate) fn check_manifest(&self, known: Manifest) -> Result<()> {
+        engine_logs::judge_manifest(self.db.path(), known)
     }
 
     /// Makes everything written so far survive a power loss.

@@ -238,6 +238,66 @@ fn a_write_ahead_log_that_lost_acknowledged_events_is_refused_unchanged() {
     }
 }
 
+/// Where the records of one of RocksDB's logs have their types: blocks of 32 KiB, headers of 7 bytes, the type last.
+fn record_types(bytes: &[u8]) -> Vec<usize> {
+    let (mut types, mut at) = (Vec::new(), 0);
+    while at + 7 <= bytes.len() {
+        let len = usize::from(bytes[at + 4]) | usize::from(bytes[at + 5]) << 8;
+        types.push(at + 6);
+        at += 7 + len;
+        let block_left = 32_768 - at % 32_768;
+        at += if block_left < 7 { block_left } else { 0 };
+    }
+    types
+}
+
+/// One flipped bit makes a record one of a recycled log. RocksDB would then read on for ever, or take the log to be
+/// empty.
+#[test]
+fn a_record_that_the_engine_would_never_get_past_is_refused() {
+    let (directory, path) = place();
+    let store = quick().open(&path).unwrap();
+    for _ in 0..5 {
+        store.append("a", ExpectedVersion::Any, events(200)).unwrap();
+    }
+    let crashed = directory.path().join("crashed");
+    copy(&path, &crashed);
+    drop(store);
+    let names = fs::read_dir(crashed.join("db")).unwrap().map(|entry| entry.unwrap().file_name());
+    let names: Vec<_> = names.map(|name| name.into_string().unwrap()).collect();
+    let (mut manifest, mut log) = (0, 0);
+    for name in &names {
+        let count = match name.split_once(['-', '.']) {
+            Some(("MANIFEST", _)) => &mut manifest,
+            Some((_, "log")) => &mut log,
+            _ => continue,
+        };
+        let types = record_types(&fs::read(crashed.join("db").join(name)).unwrap());
+        *count += types.len();
+        for at in types {
+            let damaged = directory.path().join(format!("{name}-{at}"));
+            copy(&crashed, &damaged);
+            let file = damaged.join("db").join(name);
+            let mut bytes = fs::read(&file).unwrap();
+            bytes[at] ^= if bytes[at] == 4 { 1 } else { 4 };
+            fs::write(file, bytes).unwrap();
+            // Aside, so that an open that never ends does not hold up the others.
+            let (told, ended) = std::sync::mpsc::channel();
+            std::thread::spawn(move || {
+                refuses(
+                    &damaged,
+                    "a record of a recycled log",
+                    |error| matches!(error, Error::Corruption { found, .. } if found.contains("recycled")),
+                );
+                told.send(()).unwrap();
+            });
+            let waited = ended.recv_timeout(std::time::Duration::from_secs(60));
+            assert!(waited.is_ok(), "{name}, byte {at}: it is read for ever, or opens");
+        }
+    }
+    assert!(manifest > 3 && log > 4, "{manifest} records in manifests, {log} in logs");
+}
+
 /// A store that nobody has changed since, and one that lost a suffix of it: the watermark tells them apart.
 #[test]
 fn an_older_copy_of_the_database_is_refused_as_lost_history() {
