@@ -28,10 +28,12 @@ pub(crate) fn encode_value<T: Serialize>(value: &T) -> Result<Vec<u8>, Cause> {
 /// Reads a value of all these bytes. Room is made for at most sixteen times as many as [`SMALL`], as [`MEDIUM`], or as
 /// the largest state of a snapshot, whichever is the first that they fit in.
 pub(crate) fn decode_value<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Cause> {
-    let decoded = match bytes.len() {
-        0..=SMALL => decode_within::<T, { COUNTED_MAX * SMALL }>(bytes),
-        ..=MEDIUM => decode_within::<T, { COUNTED_MAX * MEDIUM }>(bytes),
-        _ => decode_within::<T, { COUNTED_MAX * SNAPSHOT_STATE_LEN_MAX }>(bytes),
+    let decoded = if bytes.len() <= SMALL {
+        decode_within::<T, { COUNTED_MAX * SMALL }>(bytes)
+    } else if bytes.len() <= MEDIUM {
+        decode_within::<T, { COUNTED_MAX * MEDIUM }>(bytes)
+    } else {
+        decode_within::<T, { COUNTED_MAX * SNAPSHOT_STATE_LEN_MAX }>(bytes)
     };
     let (value, used) = decoded.map_err(Cause::new)?;
     match bytes.len() - used {
