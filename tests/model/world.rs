@@ -1,9 +1,9 @@
 //! Everything that runs together: the store on disk, the one in memory, and the reference.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use annals::prelude::*;
@@ -69,7 +69,8 @@ fn read(store: &Arc<dyn EventStore>, ask: &Ask, clock: i64) -> Vec<Fact> {
     events.map(|event| Fact::from(event.unwrap())).collect()
 }
 
-fn append(store: &Arc<dyn EventStore>, call: &Call) -> Outcome {
+/// The call as a store takes it.
+pub(crate) fn request(call: &Call) -> Append {
     let mut append = Append::new();
     // All expectations first, in their order; then the events, each with the expectation of its stream.
     for (stream, expected) in &call.expected {
@@ -79,7 +80,11 @@ fn append(store: &Arc<dyn EventStore>, call: &Call) -> Outcome {
         let (_, expected) = call.expected.iter().find(|(of, _)| of == stream).unwrap();
         append = append.to(*stream, *expected, [event.clone()]);
     }
-    match store.submit(append) {
+    append
+}
+
+fn append(store: &Arc<dyn EventStore>, call: &Call) -> Outcome {
+    match store.submit(request(call)) {
         Ok(appended) => {
             let mut versions: BTreeMap<&str, u64> = BTreeMap::new();
             for (stream, _) in &call.events {
@@ -124,8 +129,8 @@ fn is_followed(which: usize, fact: &Fact) -> bool {
 }
 
 /// One of the two stores, and how far its subscriptions are.
-struct Subject {
-    store: Arc<dyn EventStore>,
+pub(crate) struct Subject {
+    pub(crate) store: Arc<dyn EventStore>,
     seen: [Option<u64>; FOLLOWS],
 }
 
@@ -176,16 +181,16 @@ impl Subject {
 /// Everything that runs together.
 pub(crate) struct World {
     pub(crate) disk: Option<Store>,
-    subjects: [Subject; 2],
+    pub(crate) subjects: [Subject; 2],
     pub(crate) reference: Reference,
     calls: Vec<Call>,
-    clock: Arc<AtomicI64>,
+    pub(crate) clock: Arc<AtomicI64>,
     options: StoreOptions,
     /// Where the store on disk is now.
     pub(crate) path: PathBuf,
     numbers: u64,
-    kept: Kept,
-    synced: Synced,
+    pub(crate) kept: Kept,
+    pub(crate) synced: Synced,
     directory: tempfile::TempDir,
 }
 
@@ -193,6 +198,7 @@ impl World {
     pub(crate) fn new(memtable_bytes: usize, tip_cache_streams: usize) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("store");
+        faults::copy(new_store(), &path);
         let clock = Arc::new(AtomicI64::new(1_000));
         let options = Store::options()
             .durability(Durability::Buffered)
@@ -461,6 +467,18 @@ impl World {
         let streams = STREAMS.iter().filter(|stream| self.reference.tip(stream).is_some());
         assert_eq!(self.store().info().unwrap().streams, streams.count() as u64);
     }
+}
+
+/// A store without events, made once: opening a copy is faster than creating one.
+fn new_store() -> &'static Path {
+    static NEW: OnceLock<(tempfile::TempDir, PathBuf)> = OnceLock::new();
+    let (_, path) = NEW.get_or_init(|| {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("store");
+        Store::open(&path).unwrap().close().unwrap();
+        (directory, path)
+    });
+    path
 }
 
 fn reader_of(clock: &Arc<AtomicI64>) -> impl Fn() -> Timestamp + Send + Sync + 'static {
