@@ -49,6 +49,9 @@ fn the_same_input_again_adds_nothing_and_one_that_grew_adds_what_is_new() {
         let again = import(&store, all[..1_700].join("\r\n")).unwrap();
         assert_eq!((again.added, again.already_there), (0, 1_700));
     }
+    // Cut in the middle of a line end.
+    let again = import(&store, all[..1_700].join("\r\n") + "\r").unwrap();
+    assert_eq!((again.added, again.already_there), (0, 1_700));
     let shorter = import(&store, all[..3].join("\n")).unwrap();
     assert_eq!((shorter.added, shorter.already_there), (0, 3));
     let grown = import(&store, all.join("\n")).unwrap();

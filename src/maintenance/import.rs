@@ -528,7 +528,8 @@ enum ReadLine {
     End,
 }
 
-/// Reads a line of at most `len_max` bytes. Its end is `\n` or `\r\n`, or the end of the input.
+/// Reads a line of at most `len_max` bytes. Its end is `\n` or `\r\n`, or the end of the input, where an input that was
+/// cut may leave half of `\r\n`.
 fn read_line(
     input: &mut dyn BufRead,
     len_max: usize,
@@ -543,6 +544,7 @@ fn read_line(
             Err(error) => return Err(error),
         };
         if buffer.is_empty() {
+            drop_return(line);
             return Ok(if len == 0 { ReadLine::End } else { ReadLine::Line { len } });
         }
         let end = buffer.iter().position(|byte| *byte == b'\n');
@@ -555,10 +557,14 @@ fn read_line(
         len += used as u64;
         input.consume(used);
         if end.is_some() {
-            if line.last() == Some(&b'\r') {
-                line.pop();
-            }
+            drop_return(line);
             return Ok(ReadLine::Line { len });
         }
+    }
+}
+
+fn drop_return(line: &mut Vec<u8>) {
+    if line.last() == Some(&b'\r') {
+        line.pop();
     }
 }

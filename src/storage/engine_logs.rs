@@ -141,7 +141,7 @@ mod tests {
     use super::*;
 
     fn record(kind: u8, len: usize) -> Vec<u8> {
-        let [low, high] = u16::try_from(len).unwrap().to_le_bytes();
+        let [high, low] = u16::try_from(len).unwrap().to_be_bytes();
         [&[9, 9, 9, 9, low, high, kind][..], &vec![7; len]].concat()
     }
 

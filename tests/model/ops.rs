@@ -1,9 +1,4 @@
-//! What may happen: the operations, and how they are made up at random.
-
-use proptest::prelude::*;
-use proptest::sample::select;
-
-use crate::{FOLLOWS, STREAMS};
+//! What may happen: the operations. Whoever makes them up mounts this file: `strategies` here, and the fuzz targets.
 
 /// What a stream is expected to be, in terms of what it is: so that many appends are taken.
 #[derive(Debug, Clone, Copy)]
@@ -84,82 +79,21 @@ pub(crate) enum Op {
         deliveries: usize,
     },
     Clock(i64),
+    /// A write beside the log: of the view, or else of a snapshot.
+    Keep {
+        view: bool,
+    },
     Sync,
     Reopen,
-}
-
-fn kinds() -> impl Strategy<Value = Kind> {
-    prop_oneof![
-        3 => Just(Kind::Any),
-        1 => Just(Kind::NoStream),
-        1 => Just(Kind::Exists),
-        4 => Just(Kind::Tip),
-        1 => (1..6_u64).prop_map(Kind::At),
-    ]
-}
-
-fn parts() -> impl Strategy<Value = Part> {
-    let sizes = prop_oneof![
-        20 => (0..6_usize).prop_map(|count| (count, Size::Small)),
-        2 => (1..6_usize).prop_map(|count| (count, Size::Large)),
-        1 => (1_020..1_030_usize).prop_map(|count| (count, Size::Many)),
-    ];
-    (0..STREAMS.len(), kinds(), sizes).prop_map(|(stream, kind, (count, size))| Part {
-        stream,
-        kind,
-        count,
-        size,
-    })
-}
-
-fn asks() -> impl Strategy<Value = Ask> {
-    let place = || prop_oneof![8 => 1..60_u64, 2 => 1_000..2_200_u64, 1 => Just(u64::MAX)];
-    let start = prop_oneof![
-        Just(Start::Beginning),
-        place().prop_map(Start::From),
-        place().prop_map(Start::After),
-    ];
-    let as_of = prop_oneof![
-        3 => Just(AsOf::Now),
-        1 => place().prop_map(AsOf::Position),
-        1 => place().prop_map(AsOf::Version),
-        1 => (-3..200_i64).prop_map(AsOf::Time),
-    ];
-    (
-        prop::option::weighted(0.7, 0..STREAMS.len()),
-        start,
-        any::<bool>(),
-        prop::option::of(prop_oneof![0..5_u64, 1_000..1_100_u64]),
-        0..4_usize,
-        prop::option::weighted(0.2, select(vec!["a", "日本", "a b", "b", "none"])),
-        prop::option::weighted(0.2, select(vec!["a", "a-1", "ä", "日", ""])),
-        as_of,
-    )
-        .prop_map(|(stream, start, backward, limit, types, category, prefix, as_of)| Ask {
-            stream,
-            start,
-            backward,
-            limit,
-            types,
-            category,
-            prefix,
-            as_of,
-        })
-}
-
-pub(crate) fn ops() -> impl Strategy<Value = Op> {
-    let prefixes = select(vec!["", "a", "a-", "a-1", "ä", "日本-1", "b", "zz"]);
-    prop_oneof![
-        12 => (prop::collection::vec(parts(), 1..4), prop::option::weighted(0.2, -5..20_i64))
-            .prop_map(|(parts, times)| Op::Append(parts, times)),
-        4 => (0..4_usize, -1..2_i8).prop_map(|(back, change)| Op::Retry { back, change }),
-        12 => asks().prop_map(Op::Read),
-        2 => (prefixes, prop::option::of(0..STREAMS.len()))
-            .prop_map(|(prefix, after)| Op::List { prefix, after }),
-        5 => (0..FOLLOWS, 1..40_usize)
-            .prop_map(|(which, deliveries)| Op::Follow { which, deliveries }),
-        2 => (-30..60_i64).prop_map(Op::Clock),
-        1 => Just(Op::Sync),
-        1 => Just(Op::Reopen),
-    ]
+    /// The process dies. With a part of 255, the machine does: of what was not synced, that much of the newest
+    /// write-ahead log is left.
+    Crash {
+        left: Option<u8>,
+    },
+    /// A bit flips in a copy of the files, in which one and where being parts of 65536.
+    Damage {
+        file: u16,
+        at: u16,
+        bit: u8,
+    },
 }

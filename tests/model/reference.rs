@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use annals::prelude::*;
 
-use crate::ops::{AsOf, Ask, Start};
-use crate::{STREAMS, TYPES};
+use super::ops::{AsOf, Ask, Start};
+use super::world::{STREAMS, TYPES};
 
 /// An event as the reference knows it.
 #[derive(Debug, Clone, PartialEq)]
@@ -176,6 +176,12 @@ impl Reference {
             });
         }
         Outcome::Done((first..=end).collect(), false)
+    }
+
+    /// What is left after a loss: whole commits, in their order (G1, G10).
+    pub(crate) fn truncate(&mut self, head: u64) {
+        self.log.truncate(usize::try_from(head).unwrap());
+        assert!(self.log.last().is_none_or(|last| last.commit.1 == head), "half a commit is left");
     }
 
     pub(crate) fn read(&self, ask: &Ask, clock: i64) -> Vec<Fact> {

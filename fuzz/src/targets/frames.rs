@@ -1,0 +1,115 @@
+//! Frames: whatever the bytes are, they decode or are refused, without allocating; what decodes is encoded and decoded
+//! to the same; and no bit of what was encoded can flip unnoticed.
+
+use super::events::{event, seal, time, unplaced, version};
+use crate::allocation::within;
+use crate::format::{Frame, FrameHeader, Malformed, encode_event, encode_frame};
+use crate::input::Input;
+use crate::model::{EventRef, NewEvent, Position, Timestamp, Version};
+
+/// What decoding may allocate whatever the bytes say: the texts of an error.
+const DECODE_MAX: usize = 1 << 10;
+
+pub fn frames(data: &[u8]) {
+    let mut input = Input::new(data);
+    match input.byte() {
+        0..64 => drop(decode(input.rest())),
+        64..160 => hostile(version(&mut input), input.rest()),
+        _ => structured(&mut input),
+    }
+}
+
+/// Decodes a frame and walks all that is in it.
+fn decode(bytes: &[u8]) -> Result<Frame<'_>, Malformed> {
+    within(DECODE_MAX, "decoding a frame", || {
+        let frame = Frame::decode(bytes)?;
+        let mut count = 0;
+        for event in frame.events() {
+            let event = event?;
+            agrees(&frame.header, &event, count);
+            let text =
+                event.metadata().iter().fold(0, |len, (key, value)| len + key.len() + value.len());
+            let text = event.tags().iter().fold(text, |len, tag| len + tag.len());
+            assert!(text + event.payload().len() <= bytes.len());
+            count += 1;
+        }
+        assert_eq!(count, u64::from(frame.header.count));
+        Ok(frame)
+    })
+}
+
+/// Places count through a frame, and lie within their commit.
+fn agrees(header: &FrameHeader<'_>, event: &EventRef<'_>, index: u64) {
+    assert_eq!(event.position().get(), header.first_position.get() + index);
+    assert_eq!(event.version().get(), header.first_version.get() + index);
+    assert!(event.commit().contains(&event.position()));
+    assert!(event.commit().contains(&header.first_position));
+    assert!(event.recorded_at() >= header.recorded_at);
+    assert_eq!(event.stream(), header.stream);
+}
+
+/// A body behind a right checksum.
+fn hostile(version: u8, body: &[u8]) {
+    let bytes = seal(version, body);
+    let Ok(frame) = decode(&bytes) else { return };
+    assert_eq!(version, 1);
+    let events: Vec<_> = frame.events().map(Result::unwrap).collect();
+    let mut again = Vec::new();
+    for event in &events {
+        let after = event.recorded_at().as_micros().abs_diff(frame.header.recorded_at.as_micros());
+        encode_event(&unplaced(&event.to_owned()), after, &mut again);
+    }
+    let again = encode_frame(&frame.header, &again);
+    // A number may be written longer than it must be, and a key twice: so the bytes need not be the same.
+    let read = decode(&again).expect("what was decoded is encoded and decoded again");
+    assert_eq!(read.header, frame.header);
+    for (event, again) in events.iter().zip(read.events()) {
+        assert_eq!(event.to_owned(), again.unwrap().to_owned());
+    }
+}
+
+/// A frame as the write path makes it.
+fn structured(input: &mut Input<'_>) {
+    let stream = input.text();
+    let (position, number) = (input.number().clamp(1, 1 << 62), input.number().clamp(1, 1 << 62));
+    let before = (input.number() % (1 << 20)).min(position - 1);
+    let recorded_at = time(input);
+    let after = input.number() % (1 << 40);
+    let fits = recorded_at.as_micros().checked_add_unsigned(after * 4).is_some();
+    let recorded_at = if fits { recorded_at } else { Timestamp::from_micros(0) };
+    let count = 1 + input.below(3);
+    let events: Vec<NewEvent> = (0..count).map(|_| event(input)).collect();
+    let before = u32::try_from(before).unwrap();
+    let count = u32::try_from(count).unwrap();
+    let header = FrameHeader {
+        first_position: Position::new(position).unwrap(),
+        stream: &stream,
+        first_version: Version::new(number).unwrap(),
+        recorded_at,
+        commit_before: before,
+        commit_len: before + count + u32::from(input.byte()),
+        streams_after: 1 + input.number() % position,
+        count,
+    };
+    let mut body = Vec::new();
+    for (index, event) in (0..).zip(&events) {
+        encode_event(event, after * index, &mut body);
+    }
+    let bytes = encode_frame(&header, &body);
+    let frame = decode(&bytes).expect("what was encoded is decoded");
+    assert_eq!(frame.header, header);
+    for ((index, event), read) in (0..).zip(&events).zip(frame.events()) {
+        let read = read.unwrap();
+        assert_eq!(
+            read.recorded_at().as_micros(),
+            recorded_at.as_micros() + (after * index).cast_signed()
+        );
+        assert_eq!(&unplaced(&read.to_owned()), event);
+    }
+    // What is left of the input says where the frame is damaged.
+    let at = usize::try_from(input.number() % (bytes.len() as u64)).unwrap();
+    assert!(Frame::decode(&bytes[..at]).is_err());
+    let mut damaged = bytes;
+    damaged[at] ^= 1 << (input.byte() % 8);
+    assert!(matches!(Frame::decode(&damaged), Err(Malformed::Damaged { .. })));
+}

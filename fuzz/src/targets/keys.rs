@@ -1,0 +1,106 @@
+//! Keys: whatever the bytes are, they are a key of something or refused; what is read is written as the same bytes; and
+//! keys sort as what they mean.
+
+use crate::format::{
+    log_key, parse_log_key, snapshot_key, snapshot_of, snapshot_prefix, stream_key, stream_of,
+    stream_prefix, view_key, view_of, view_prefix,
+};
+use crate::input::Input;
+use crate::model::{Position, StreamId, Version};
+use crate::projection::ViewKey;
+use crate::view_store::prefix_end;
+
+pub fn keys(data: &[u8]) {
+    any_bytes(data);
+    let mut input = Input::new(data);
+    let (left, right) = (Place::take(&mut input), Place::take(&mut input));
+    round_trip(&left);
+    order(&left, &right);
+    keys_of_views(&mut input, &left, &right);
+}
+
+fn any_bytes(bytes: &[u8]) {
+    if let Some(position) = parse_log_key(bytes) {
+        assert_eq!(log_key(position), bytes);
+    }
+    if let Some((stream, version)) = stream_of(bytes) {
+        assert_eq!(stream_key(stream, version), bytes);
+    }
+    if let Some((kind, stream, version)) = snapshot_of(bytes) {
+        assert_eq!(snapshot_key(kind, stream, version), bytes);
+    }
+    if let Some((view, key)) = view_of(bytes) {
+        assert_eq!(view_key(view, key), bytes);
+    }
+    assert!(!ViewKey::from_bytes(bytes).to_string().contains(char::is_control));
+}
+
+/// What a key is made of. Names are such as a store takes.
+struct Place {
+    kind: String,
+    stream: String,
+    number: u64,
+}
+
+impl Place {
+    fn take(input: &mut Input<'_>) -> Self {
+        let mut name = || match input.text() {
+            text if StreamId::new(&text).is_ok() => text,
+            text => format!("n{}", text.len()),
+        };
+        Self { kind: name(), stream: name(), number: input.number().max(1) }
+    }
+
+    fn version(&self) -> Version {
+        Version::new(self.number).unwrap()
+    }
+
+    fn position(&self) -> Position {
+        Position::new(self.number).unwrap()
+    }
+}
+
+fn round_trip(place: &Place) {
+    let Place { kind, stream, .. } = place;
+    let (version, position) = (place.version(), place.position());
+    assert_eq!(parse_log_key(&log_key(position)), Some(position));
+    assert_eq!(stream_of(&stream_key(stream, version)), Some((stream.as_str(), version)));
+    let found = (kind.as_str(), stream.as_str(), version);
+    assert_eq!(snapshot_of(&snapshot_key(kind, stream, version)), Some(found));
+}
+
+fn order(left: &Place, right: &Place) {
+    let log = |place: &Place| log_key(place.position());
+    assert_eq!(log(left).cmp(&log(right)), left.number.cmp(&right.number));
+    let stream = |place: &Place| stream_key(&place.stream, place.version());
+    let meant = |place: &Place| (place.stream.clone(), place.number);
+    assert_eq!(stream(left).cmp(&stream(right)), meant(left).cmp(&meant(right)));
+    let snapshot = |place: &Place| snapshot_key(&place.kind, &place.stream, place.version());
+    let meant = |place: &Place| (place.kind.clone(), place.stream.clone(), place.number);
+    assert_eq!(snapshot(left).cmp(&snapshot(right)), meant(left).cmp(&meant(right)));
+    // No id's keys lie among another's.
+    let is_same = left.stream == right.stream;
+    assert_eq!(stream(left).starts_with(&stream_prefix(&right.stream)), is_same);
+    let is_same = is_same && left.kind == right.kind;
+    let prefix = snapshot_prefix(&right.kind, &right.stream);
+    assert_eq!(snapshot(left).starts_with(&prefix), is_same);
+}
+
+fn keys_of_views(input: &mut Input<'_>, left: &Place, right: &Place) {
+    let (a, b) = (input.piece(), input.piece());
+    let key = |place: &Place, key: &[u8]| view_key(&place.kind, key);
+    let meant = (&left.kind, a).cmp(&(&right.kind, b));
+    assert_eq!(key(left, a).cmp(&key(right, b)), meant);
+    assert_eq!(key(left, a).starts_with(&view_prefix(&right.kind)), left.kind == right.kind);
+    let read = Some((left.kind.as_str(), a)).filter(|_| !a.is_empty());
+    assert_eq!(view_of(&key(left, a)), read);
+    let is_before_end = prefix_end(a).is_none_or(|end| b < end.as_slice());
+    assert_eq!(b >= a && is_before_end, b.starts_with(a));
+    // Parts of keys: a text, a number, a text. A 0 byte in a text is left out: behind it a number may begin with the
+    // byte that marks it as one of a text.
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).replace('\0', "0");
+    let (a, b) = (text(a), text(b));
+    let parts = |text: &str, place: &Place| ViewKey::from((text, place.number, text));
+    let meant = (&*a, left.number).cmp(&(&*b, right.number));
+    assert_eq!(parts(&a, left).cmp(&parts(&b, right)), meant);
+}

@@ -1,0 +1,130 @@
+//! Lines of an import: whatever a line is, it is read or refused, with memory in proportion to it and a reason that a
+//! person can read; and a line that was written of an event is read as that event.
+
+use super::events::{event, event_id, time, unplaced};
+use crate::allocation::within;
+use crate::input::Input;
+use crate::maintenance::lines::{JsonLine, Line, parse};
+use crate::model::{
+    EventId, Limits, NewEvent, Position, RecordedAs, RecordedEvent, StreamId, Timestamp, Version,
+};
+
+/// The id of an event whose line gives none.
+const OWN: EventId = EventId::from_bytes([7; 16]);
+/// Longest reason for a refusal.
+const REASON_LEN_MAX: usize = 2_000;
+
+pub fn lines(data: &[u8]) {
+    let mut input = Input::new(data);
+    match input.byte() {
+        0..128 => drop(read(input.rest())),
+        128..192 => drop(read(&fields(&mut input))),
+        _ => written(&mut input),
+    }
+}
+
+/// The texts and the payload of a line are copied out of it; each of the few pairs and tags that it may hold costs a
+/// little more.
+fn bound(line: &[u8]) -> usize {
+    4 * line.len() + (64 << 10)
+}
+
+/// Reads a line; what it says can be recorded and written as a line again, unless it is beyond the limits.
+fn read(line: &[u8]) -> Option<Line> {
+    let parsed = within(bound(line), "reading a line", || {
+        parse(line, OWN).map_err(|fault| {
+            let reason = fault.to_string();
+            assert!(reason.len() <= REASON_LEN_MAX, "a reason of {} bytes", reason.len());
+        })
+    });
+    let line = parsed.ok()?;
+    assert!(line.has_id || line.event.id() == OWN);
+    if line.event.check(&Limits::default()).is_ok() {
+        again(&line.event, &line.stream, line.time);
+    }
+    Some(line)
+}
+
+/// Writes a line of an event and reads it.
+fn again(event: &NewEvent, stream: &StreamId, time: Timestamp) {
+    let place = RecordedAs {
+        stream: stream.clone(),
+        version: Version::FIRST,
+        position: Position::FIRST,
+        recorded_at: time,
+        commit: Position::FIRST..=Position::FIRST,
+    };
+    let recorded = RecordedEvent::new(event.clone(), place);
+    let text = JsonLine::new(recorded.as_ref()).to_string();
+    assert!(!text.contains(['\n', '\r']));
+    let with_places = JsonLine::new(recorded.as_ref()).with_places().to_string();
+    for text in [text, with_places] {
+        let line = parse(text.as_bytes(), OWN).unwrap_or_else(|fault| panic!("{fault}: {text}"));
+        assert_eq!(line.event, unplaced(&recorded));
+        assert_eq!((&line.stream, line.time), (stream, time));
+        assert!(line.has_id && !line.is_time_cut && line.commit.is_some());
+    }
+}
+
+/// A line of an event that a store takes.
+fn written(input: &mut Input<'_>) {
+    let stream = StreamId::new(input.text()).unwrap_or_else(|_| StreamId::trusted("a-1"));
+    let (time, event) = (time(input), event(input));
+    if event.check(&Limits::default()).is_ok() && time.is_recordable() {
+        again(&event, &stream, time);
+    }
+}
+
+/// A line that has the form of one, with any of the fields, of any content, in any order and number.
+fn fields(input: &mut Input<'_>) -> Vec<u8> {
+    let mut line = b"{\"stream\":\"a-1\",\"type\":\"T\"".to_vec();
+    let mut is_timed = false;
+    while !input.is_empty() {
+        let number = input.number();
+        let name = input.of(&NAMES);
+        is_timed |= name == "time";
+        let value = match input.byte() % 9 {
+            0 => String::from_utf8_lossy(input.piece()).into_owned(),
+            1 => number.to_string(),
+            2 => time(input).to_string(),
+            3 => event_id(input).to_string(),
+            4 => format!("{{{:?}:{:?},\"\":\"\"}}", input.text(), input.text()),
+            // So many that it matters what each costs.
+            5 => format!("[{:?}{}]", input.text(), ",\"\"".repeat(many(number))),
+            6 => format!("{{\"a\":\"\"{}}}", pairs(many(number))),
+            7 => input.text().repeat(many(number)),
+            _ => input.text(),
+        };
+        let quote = if input.flag() { "\"" } else { "" };
+        line.extend(format!(",\"{name}\":{quote}{value}{quote}").into_bytes());
+    }
+    if !is_timed {
+        line.extend(b",\"time\":\"2011-10-01T00:38:44.546+02:00\"");
+    }
+    line.push(b'}');
+    line
+}
+
+fn many(number: u64) -> usize {
+    usize::try_from(number % (1 << 12)).unwrap()
+}
+
+fn pairs(count: usize) -> String {
+    (0..count).map(|number| format!(",\"{number}\":\"\"")).collect()
+}
+
+const NAMES: [&str; 13] = [
+    "time",
+    "id",
+    "schema_version",
+    "content_type",
+    "metadata",
+    "tags",
+    "commit",
+    "data",
+    "data_base64",
+    "position",
+    "version",
+    "stream",
+    "other",
+];

@@ -1,0 +1,33 @@
+//! The targets that need no disk.
+
+mod bank;
+mod events;
+mod frames;
+mod keys;
+mod lines;
+mod payloads;
+mod snapshots;
+mod views;
+mod watermark;
+
+pub use frames::frames;
+pub use keys::keys;
+pub use lines::lines;
+pub use payloads::payloads;
+pub use snapshots::snapshots;
+pub use views::views;
+pub use watermark::watermark;
+
+/// A target under its name.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// All of them.
+pub const PURE: [Target; 7] = [
+    ("frames", frames),
+    ("keys", keys),
+    ("lines", lines),
+    ("payloads", payloads),
+    ("snapshots", snapshots),
+    ("views", views),
+    ("watermark", watermark),
+];

@@ -1,0 +1,54 @@
+//! Payloads of typed events: whatever the bytes are, they become an event of the application or an error, with memory
+//! in proportion to them; and what becomes an event is encoded and decoded to the same.
+
+use super::bank::BankEvent;
+use crate::allocation::within;
+use crate::codec::{DomainEvent, StoredEvent};
+use crate::input::Input;
+use crate::upcast::{StepError, Upcasters};
+use serde_json::{Value, json};
+
+/// What bincode makes room for by a length that it is told is bounded in `src/format/value.rs`; serde makes room for up
+/// to 1 MiB for each list that is open. An element of a list takes at least a byte of the payload, and as much memory as
+/// the application's type does.
+fn bound(payload: &[u8]) -> usize {
+    let told = if payload.len() <= 64 << 10 { 1 << 20 } else { 1 << 30 };
+    told + (3 << 20) + 256 * payload.len()
+}
+
+pub fn payloads(data: &[u8]) {
+    let mut input = Input::new(data);
+    let kinds = BankEvent::KINDS;
+    let kind = kinds[input.below(kinds.len())];
+    let content_type = input.of(&["application/x-bincode", "application/json", "text/plain"]);
+    let stored = StoredEvent {
+        event_type: kind.event_type.into(),
+        schema_version: if input.byte() == 255 { 9 } else { kind.schema_version },
+        content_type: content_type.into(),
+        payload: input.rest().into(),
+    };
+    let bound = bound(&stored.payload);
+    if let Ok(event) = within(bound, "decoding a payload", || BankEvent::decode(&stored)) {
+        let again = event.encode().expect("what was decoded is encoded");
+        let recoded = StoredEvent {
+            content_type: again.content_type().as_str().into(),
+            payload: again.payload().into(),
+            ..stored.clone()
+        };
+        assert_eq!(BankEvent::decode(&recoded).expect("and decoded again"), event);
+    }
+    // An upcaster meets the same bytes first.
+    let old = StoredEvent { event_type: "Deposited".into(), schema_version: 1, ..stored };
+    let upcast = within(bound + (64 << 10), "upcasting", || upcasters().apply(old.clone()));
+    if let Ok(events) = upcast {
+        assert!(old.json::<Value>().is_ok() && events.len() == 1);
+    }
+}
+
+fn upcasters() -> Upcasters {
+    let step = |old: Value| -> Result<Value, StepError> {
+        let euros = old["euros"].as_u64().ok_or("the amount is no whole number")?;
+        Ok(json!(euros.checked_mul(100).ok_or("it is too large")?))
+    };
+    Upcasters::builder().reads::<BankEvent>().json("Deposited", 1, step).build().unwrap()
+}

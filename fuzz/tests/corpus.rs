@@ -1,0 +1,112 @@
+//! The targets without the engine: over the inputs that are kept in `corpus/`, and over many that are made of these by
+//! chance, the same ones every time. What was found once lies there too, so that it is tried for ever.
+
+use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+use annals_fuzz::targets::{PURE, Target};
+
+const MUTATIONS: usize = 10_000;
+const LEN_MAX: usize = 2_048;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn corpus(target: &str) -> Vec<Vec<u8>> {
+    let mut paths: Vec<PathBuf> = fs::read_dir(root().join("corpus").join(target))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "seed"))
+        .collect();
+    paths.sort();
+    assert!(!paths.is_empty(), "{target} has inputs to begin with");
+    paths.iter().map(|path| fs::read(path).unwrap()).collect()
+}
+
+/// Runs a target; where it panics, says on what.
+fn check((name, target): Target, input: &[u8]) {
+    if catch_unwind(AssertUnwindSafe(|| target(input))).is_err() {
+        let hex: String = input.iter().map(|byte| format!("{byte:02x}")).collect();
+        panic!("{name} panics on the {} bytes {hex}", input.len());
+    }
+}
+
+fn check_all(targets: &[Target], mutations: usize) {
+    for target in targets {
+        let corpus = corpus(target.0);
+        check(*target, b"");
+        corpus.iter().for_each(|input| check(*target, input));
+        let mut chance = Chance(0x9e37_79b9_7f4a_7c15);
+        for _ in 0..mutations {
+            check(*target, &chance.mutation(&corpus));
+        }
+    }
+}
+
+#[test]
+fn the_targets_hold_over_what_is_kept_and_what_is_made_of_it() {
+    check_all(&PURE, MUTATIONS);
+}
+
+#[test]
+fn every_target_can_be_run_by_the_engine() {
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    for (name, _) in PURE {
+        assert!(manifest.contains(&format!("name = \"{name}\"")), "{name}");
+        let main = fs::read_to_string(root().join(format!("fuzz_targets/{name}.rs"))).unwrap();
+        assert!(main.contains(&format!("::{name}(data)")), "{name}");
+    }
+    let kept: u64 =
+        PURE.iter().flat_map(|(name, _)| corpus(name)).map(|input| input.len() as u64).sum();
+    assert!(kept < 50_000, "what is kept stays small: {kept} bytes");
+}
+
+/// Xorshift: chance that is the same every time.
+struct Chance(u64);
+
+impl Chance {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    fn below(&mut self, end: usize) -> usize {
+        usize::try_from(self.next() >> 16).unwrap() % end.max(1)
+    }
+
+    fn byte(&mut self) -> u8 {
+        let byte = self.next().to_be_bytes()[2];
+        // Bytes at the ends mean most.
+        [byte, 0, 0xff, 0xfd][self.below(4)]
+    }
+
+    /// One of the inputs, changed in a few places.
+    fn mutation(&mut self, corpus: &[Vec<u8>]) -> Vec<u8> {
+        let mut input = corpus[self.below(corpus.len())].clone();
+        for _ in 0..1 + self.below(4) {
+            let (at, byte) = (self.below(input.len() + 1), self.byte());
+            match self.below(6) {
+                0 => input.insert(at, byte),
+                1 if at < input.len() => input[at] = byte,
+                2 if at < input.len() => input[at] ^= 1 << (byte % 8),
+                3 if at < input.len() => drop(input.remove(at)),
+                4 => {
+                    let other = &corpus[self.below(corpus.len())];
+                    let from = self.below(other.len());
+                    input.truncate(at);
+                    input.extend_from_slice(&other[from..]);
+                }
+                _ => {
+                    let piece = input[at..].to_vec();
+                    input.extend(piece);
+                }
+            }
+            input.truncate(LEN_MAX);
+        }
+        input
+    }
+}

@@ -1,0 +1,199 @@
+//! What a fault leaves behind: a copy of the files as they are while the store is open, which is what a process that
+//! died leaves; of the newest write-ahead log a part, which is what a machine without power leaves; a flipped bit.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use annals::prelude::*;
+use annals::{Checkpoint, Snapshot, SnapshotStore, ViewChange, ViewCommit, ViewScan, ViewStore};
+
+/// What is known to survive a power loss.
+#[derive(Debug, Default)]
+pub(crate) struct Synced {
+    /// The last position.
+    pub(crate) head: u64,
+    /// How long each write-ahead log was.
+    pub(crate) logs: BTreeMap<PathBuf, u64>,
+}
+
+impl Synced {
+    pub(crate) fn now(store: &Path, head: u64) -> Self {
+        Self { head, logs: logs(store).into_iter().collect() }
+    }
+}
+
+/// The write-ahead logs, the newest last, with their lengths.
+fn logs(store: &Path) -> Vec<(PathBuf, u64)> {
+    let files = files(store).into_iter();
+    let logs = files.filter(|(path, ..)| path.extension().is_some_and(|ending| ending == "log"));
+    logs.map(|(path, len, _)| (path, len)).collect()
+}
+
+/// The files of a store in the order of their paths: each with its length and when it was changed. RocksDB's own log
+/// files are left out.
+fn files(store: &Path) -> Vec<(PathBuf, u64, SystemTime)> {
+    let mut files = Vec::new();
+    for directory in [store.to_owned(), store.join("db")] {
+        for entry in fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            // What goes away meanwhile is not there.
+            let Ok(about) = fs::metadata(&path) else { continue };
+            if about.is_file() {
+                let name = path.strip_prefix(store).unwrap().to_owned();
+                files.push((name, about.len(), about.modified().unwrap()));
+            }
+        }
+    }
+    files.sort();
+    files
+}
+
+/// Copies a store that nobody calls at the moment. RocksDB may be busy in the background: then once more.
+pub(crate) fn copy(store: &Path, to: &Path) {
+    loop {
+        fs::create_dir_all(to.join("db")).unwrap();
+        let before = files(store);
+        let copied: io::Result<Vec<_>> =
+            before.iter().map(|(name, ..)| fs::copy(store.join(name), to.join(name))).collect();
+        if copied.is_ok() && files(store) == before {
+            return;
+        }
+        fs::remove_dir_all(to).unwrap();
+    }
+}
+
+/// Takes away what was not synced, but for a part of it: 255 is all.
+pub(crate) fn lose(store: &Path, synced: &Synced, left: u8) {
+    let Some((newest, len)) = logs(store).pop() else { return };
+    let floor = synced.logs.get(&newest).copied().unwrap_or_default();
+    let kept = floor + (len - floor) * u64::from(left) / 255;
+    File::options().write(true).open(store.join(newest)).unwrap().set_len(kept).unwrap();
+}
+
+/// Flips a bit, and says where.
+pub(crate) fn flip(store: &Path, file: u16, at: u16, bit: u8) -> (PathBuf, usize) {
+    let part = |of: usize, share: u16| (of * usize::from(share)) >> 16;
+    let files: Vec<_> = files(store).into_iter().filter(|(_, len, _)| *len > 0).collect();
+    let (name, ..) = files[part(files.len(), file)].clone();
+    let mut bytes = fs::read(store.join(&name)).unwrap();
+    let at = part(bytes.len(), at);
+    bytes[at] ^= 1 << bit;
+    fs::write(store.join(&name), bytes).unwrap();
+    (name, at)
+}
+
+const VIEW: &str = "v";
+const KIND: &str = "k";
+
+/// What was written beside the log: the writes in order, each with the length of the log at that time. Write number n
+/// says n.
+#[derive(Debug, Default)]
+pub(crate) struct Kept(Vec<(bool, u64)>);
+
+/// What a store shows of them: the numbers of the last write to the view and of the last snapshot.
+type Shown = (u64, u64);
+
+impl Kept {
+    pub(crate) fn write(&mut self, store: &Store, view: bool, log: u64) {
+        let known = self.shown();
+        self.0.push((view, log));
+        let number = self.0.len() as u64;
+        let state = number.to_be_bytes().to_vec();
+        if !view {
+            let snapshot = Snapshot {
+                kind: KIND.to_owned(),
+                stream: stream(),
+                version: Version::new(number).unwrap(),
+                event_id: EventId::from_bytes([7; 16]),
+                schema_version: 1,
+                taken_at: Timestamp::from_micros(0),
+                state,
+            };
+            return store.save_snapshot(&snapshot, 2.try_into().unwrap()).unwrap();
+        }
+        let checkpoint = |number: u64| Checkpoint {
+            position: Position::new(log),
+            state: number.to_be_bytes().to_vec(),
+        };
+        let expected = ViewStore::checkpoint(store, VIEW).unwrap();
+        let found = expected.as_ref().map_or(0, |found| number_of(&found.state));
+        assert_eq!(found, known.0);
+        let mut changes = vec![ViewChange::Put { key: vec![slot(number)], value: state }];
+        if number.is_multiple_of(5) {
+            changes.push(ViewChange::Delete { key: vec![slot(number + 1)] });
+        }
+        let checkpoint = Some(checkpoint(number));
+        store
+            .commit_view(&ViewCommit { view: VIEW.to_owned(), expected, changes, checkpoint })
+            .unwrap();
+    }
+
+    fn shown(&self) -> Shown {
+        self.shown_of(self.0.len())
+    }
+
+    /// What the first writes alone would show.
+    fn shown_of(&self, writes: usize) -> Shown {
+        let last = |wanted: bool| {
+            let at = self.0[..writes].iter().rposition(|(view, _)| *view == wanted);
+            at.map_or(0, |at| at as u64 + 1)
+        };
+        (last(true), last(false))
+    }
+
+    /// Everything is there.
+    pub(crate) fn check(&self, store: &Store) {
+        assert_eq!(self.look(store), self.shown());
+    }
+
+    /// What is there is what was written up to one moment, the same for the log (G10, G12); what came later is gone.
+    pub(crate) fn truncate(&mut self, store: &Store, head: u64) {
+        let found = self.look(store);
+        let is_left = |writes: &usize| {
+            let (left, lost) = self.0.split_at(*writes);
+            self.shown_of(*writes) == found
+                && left.iter().all(|(_, log)| *log <= head)
+                && lost.iter().all(|(_, log)| *log >= head)
+        };
+        let writes = (0..=self.0.len()).find(is_left);
+        let writes = writes.unwrap_or_else(|| panic!("{found:?} beside a log of {head}: {self:?}"));
+        self.0.truncate(writes);
+    }
+
+    /// What a store shows; the values of the view are those up to its checkpoint.
+    fn look(&self, store: &Store) -> Shown {
+        let newest = store.load_snapshot(KIND, &stream(), Version::MAX).unwrap();
+        let snapshot = newest.map_or(0, |newest| {
+            assert_eq!(newest.version.get(), number_of(&newest.state));
+            newest.version.get()
+        });
+        let checkpoint = ViewStore::checkpoint(store, VIEW).unwrap();
+        let view = checkpoint.map_or(0, |checkpoint| number_of(&checkpoint.state));
+        let mut expected = BTreeMap::new();
+        for (number, _) in (1..=view).zip(&self.0).filter(|(_, (is_view, _))| *is_view) {
+            expected.insert(vec![slot(number)], number.to_be_bytes().to_vec());
+            if number.is_multiple_of(5) {
+                expected.remove(&vec![slot(number + 1)]);
+            }
+        }
+        let scan = ViewScan { view: VIEW.to_owned(), entries_max: 9, ..ViewScan::default() };
+        let entries = store.scan_view(&scan).unwrap().entries;
+        assert_eq!(entries, expected.into_iter().collect::<Vec<_>>());
+        (view, snapshot)
+    }
+}
+
+fn stream() -> StreamId {
+    StreamId::new("a").unwrap()
+}
+
+fn slot(number: u64) -> u8 {
+    u8::try_from(number % 3).unwrap()
+}
+
+fn number_of(state: &[u8]) -> u64 {
+    u64::from_be_bytes(state.try_into().unwrap())
+}

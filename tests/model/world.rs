@@ -1,0 +1,502 @@
+//! Everything that runs together: the store on disk, the one in memory, and the reference.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use annals::prelude::*;
+use annals::{Limits, StoreOptions, Subscription};
+
+use super::faults::{self, Kept, Synced};
+use super::ops::{AsOf, Ask, Kind, Op, Part, Size, Start};
+use super::reference::{Call, Fact, Outcome, Reference};
+
+/// Ids that begin with each other, or sort around each other's separators.
+pub(crate) const STREAMS: [&str; 7] = ["a", "a-1", "a-10", "ä-1", "日本-1", "a b", "b-1"];
+pub(crate) const TYPES: [&str; 3] = ["Opened", "Changed", "Closed"];
+/// How many subscriptions there are to go on with.
+pub(crate) const FOLLOWS: usize = 4;
+
+fn position(number: u64) -> Position {
+    Position::new(number).unwrap()
+}
+
+fn version(number: u64) -> Version {
+    Version::new(number).unwrap()
+}
+
+macro_rules! with {
+    ($read:expr, $ask:expr, $clock:expr, $place:path) => {{
+        let mut read = $read.types(TYPES[..$ask.types].iter().copied());
+        read = match $ask.start {
+            Start::Beginning => read,
+            Start::From(from) => read.from($place(from)),
+            Start::After(after) => read.after($place(after)),
+        };
+        if $ask.backward {
+            read = read.backward();
+        }
+        if let Some(limit) = $ask.limit {
+            read = read.limit(limit);
+        }
+        match $ask.as_of {
+            AsOf::Now | AsOf::Version(_) => read,
+            AsOf::Position(up_to) => read.as_of_position(position(up_to)),
+            AsOf::Time(before) => read.as_of_time(Timestamp::from_micros($clock - before)),
+        }
+    }};
+}
+
+fn read(store: &Arc<dyn EventStore>, ask: &Ask, clock: i64) -> Vec<Fact> {
+    let events = if let Some(stream) = ask.stream {
+        let mut read = with!(store.read_stream(STREAMS[stream]), ask, clock, version);
+        if let AsOf::Version(last) = ask.as_of {
+            read = read.as_of_version(version(last));
+        }
+        read.iter()
+    } else {
+        let mut read = with!(store.read_log(), ask, clock, position);
+        if let Some(category) = ask.category {
+            read = read.category(category);
+        }
+        if let Some(prefix) = ask.prefix {
+            read = read.stream_prefix(prefix);
+        }
+        read.iter()
+    };
+    events.map(|event| Fact::from(event.unwrap())).collect()
+}
+
+/// The call as a store takes it.
+pub(crate) fn request(call: &Call) -> Append {
+    let mut append = Append::new();
+    // All expectations first, in their order; then the events, each with the expectation of its stream.
+    for (stream, expected) in &call.expected {
+        append = append.check(*stream, *expected);
+    }
+    for (stream, event) in &call.events {
+        let (_, expected) = call.expected.iter().find(|(of, _)| of == stream).unwrap();
+        append = append.to(*stream, *expected, [event.clone()]);
+    }
+    append
+}
+
+fn append(store: &Arc<dyn EventStore>, call: &Call) -> Outcome {
+    match store.submit(request(call)) {
+        Ok(appended) => {
+            let mut versions: BTreeMap<&str, u64> = BTreeMap::new();
+            for (stream, _) in &call.events {
+                *versions.entry(stream).or_default() += 1;
+            }
+            let told = appended.versions().iter().map(|(stream, versions)| {
+                (stream.as_str(), versions.end().get() - versions.start().get() + 1)
+            });
+            assert_eq!(told.collect::<BTreeMap<_, _>>(), versions);
+            assert_eq!(Some(appended.last_position()), appended.positions().last());
+            Outcome::Done(appended.positions().map(u64::from).collect(), appended.is_replay())
+        }
+        Err(Error::WrongExpectedVersion { stream, actual, .. }) => {
+            Outcome::Conflict(stream.to_string(), actual.map(u64::from))
+        }
+        Err(Error::PartialRetry { .. }) => Outcome::Partial,
+        Err(Error::RecordedAtBeforeHead { .. }) => Outcome::TooEarly,
+        Err(Error::InvalidArgument(_)) => Outcome::Invalid,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// What the subscriptions follow; the reference says the same in its own words.
+fn subscribe(store: &Arc<dyn EventStore>, which: usize, after: Option<u64>) -> Subscription {
+    let subscribe = store.subscribe().after(after.map(position));
+    let subscribe = match which {
+        0 => subscribe,
+        1 => subscribe.category("a"),
+        2 => subscribe.stream("a-1"),
+        _ => subscribe.types(["Closed"]).stream_prefix("a"),
+    };
+    subscribe.start().unwrap()
+}
+
+fn is_followed(which: usize, fact: &Fact) -> bool {
+    match which {
+        0 => true,
+        1 => ["a", "a-1", "a-10"].contains(&&*fact.stream),
+        2 => fact.stream == "a-1",
+        _ => fact.event_type == "Closed" && fact.stream.starts_with('a'),
+    }
+}
+
+/// One of the two stores, and how far its subscriptions are.
+pub(crate) struct Subject {
+    pub(crate) store: Arc<dyn EventStore>,
+    seen: [Option<u64>; FOLLOWS],
+}
+
+impl Subject {
+    fn new(store: impl EventStore + 'static) -> Self {
+        Self { store: Arc::new(store), seen: [None; FOLLOWS] }
+    }
+
+    /// As if a program went on where it had stopped.
+    fn follow(&mut self, which: usize, deliveries: usize, reference: &Reference) {
+        let after = self.seen[which];
+        let mut following = subscribe(&self.store, which, after);
+        let mut delivered = Vec::new();
+        for _ in 0..deliveries {
+            match following.next_timeout(Duration::ZERO).unwrap() {
+                Delivery::Event(event) => delivered.push(Fact::from(event)),
+                Delivery::CaughtUp(head) => {
+                    assert_eq!(head.map_or(0, u64::from), reference.log.len() as u64);
+                }
+                Delivery::Progress(position) => assert_eq!(following.position(), Some(position)),
+                Delivery::Idle => break,
+                Delivery::Ended => panic!("it ended by itself"),
+            }
+        }
+        let now = following.position().map(u64::from);
+        assert!(now >= after, "it went back from {after:?} to {now:?}");
+        let expected: Vec<_> = reference
+            .log
+            .iter()
+            .filter(|fact| Some(fact.position) > after && Some(fact.position) <= now)
+            .filter(|fact| is_followed(which, fact))
+            .cloned()
+            .collect();
+        assert_eq!(delivered, expected, "subscription {which} after {after:?} up to {now:?}");
+        self.seen[which] = now;
+    }
+
+    fn check_summary(&self, reference: &Reference) {
+        let head = self.store.head().unwrap().map_or(0, u64::from);
+        assert_eq!(head, reference.log.len() as u64);
+        for stream in STREAMS {
+            let tip = self.store.tip(&StreamId::new(stream).unwrap()).unwrap().map(u64::from);
+            assert_eq!(tip, reference.tip(stream), "{stream}");
+        }
+    }
+}
+
+/// Everything that runs together.
+pub(crate) struct World {
+    pub(crate) disk: Option<Store>,
+    pub(crate) subjects: [Subject; 2],
+    pub(crate) reference: Reference,
+    calls: Vec<Call>,
+    pub(crate) clock: Arc<AtomicI64>,
+    options: StoreOptions,
+    /// Where the store on disk is now.
+    pub(crate) path: PathBuf,
+    numbers: u64,
+    pub(crate) kept: Kept,
+    pub(crate) synced: Synced,
+    directory: tempfile::TempDir,
+}
+
+impl World {
+    pub(crate) fn new(memtable_bytes: usize, tip_cache_streams: usize) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("store");
+        faults::copy(new_store(), &path);
+        let clock = Arc::new(AtomicI64::new(1_000));
+        let options = Store::options()
+            .durability(Durability::Buffered)
+            .memtable_bytes(memtable_bytes)
+            .tip_cache_streams(tip_cache_streams)
+            .clock(reader_of(&clock));
+        let disk = options.clone().open(&path).unwrap();
+        let memory = MemoryStore::with(Limits::default(), reader_of(&clock));
+        Self {
+            subjects: [Subject::new(disk.clone()), Subject::new(memory)],
+            disk: Some(disk),
+            reference: Reference::default(),
+            calls: Vec::new(),
+            clock,
+            options,
+            synced: Synced::now(&path, 0),
+            path,
+            numbers: 0,
+            kept: Kept::default(),
+            directory,
+        }
+    }
+
+    fn event(&mut self, size: Size, time: Option<i64>) -> NewEvent {
+        self.numbers += 1;
+        let mut payload = self.numbers.to_string().into_bytes();
+        if matches!(size, Size::Large) {
+            payload.resize(30_000, 7);
+        }
+        let event_type = TYPES[usize::try_from(self.numbers % 3).unwrap()];
+        let event = NewEvent::new(EventType::new(event_type).unwrap(), payload);
+        match time {
+            Some(time) => event.recorded_at(Timestamp::from_micros(time)),
+            None => event,
+        }
+    }
+
+    pub(crate) fn call(&mut self, parts: &[Part], times: Option<i64>) -> Call {
+        let mut call = Call { expected: Vec::new(), events: Vec::new() };
+        let mut time = times.map(|offset| self.clock.load(Ordering::SeqCst) + offset);
+        for part in parts {
+            let stream = STREAMS[part.stream];
+            if call.expected.iter().all(|(named, _)| *named != stream) {
+                let expected = match part.kind {
+                    Kind::Any => ExpectedVersion::Any,
+                    Kind::NoStream => ExpectedVersion::NoStream,
+                    Kind::Exists => ExpectedVersion::StreamExists,
+                    Kind::Tip => self.reference.tip(stream).map(version).into(),
+                    Kind::At(at) => ExpectedVersion::Exact(version(at)),
+                };
+                call.expected.push((stream, expected));
+            }
+            for _ in 0..part.count {
+                call.events.push((stream, self.event(part.size, time)));
+                time = time.map(|time| time + i64::from(self.numbers.is_multiple_of(3)));
+            }
+        }
+        call
+    }
+
+    pub(crate) fn submit(&mut self, call: &Call) {
+        let outcome = self.reference.append(call, self.clock.load(Ordering::SeqCst));
+        for subject in &self.subjects {
+            assert_eq!(append(&subject.store, call), outcome);
+        }
+    }
+
+    fn retry(&mut self, back: usize, change: i8) {
+        let Some(at) = self.calls.len().checked_sub(1 + back) else { return };
+        let mut call = self.calls[at].clone();
+        match (change, call.events.last().cloned()) {
+            (1, Some((stream, last))) => {
+                let time = last.get_recorded_at().map(Timestamp::as_micros);
+                call.events.push((stream, self.event(Size::Small, time)));
+            }
+            (-1, Some(_)) => drop(call.events.pop()),
+            _ => {}
+        }
+        self.submit(&call);
+    }
+
+    fn list(&self, prefix: &str, after: Option<usize>) {
+        let after = after.map(|after| STREAMS[after]);
+        let mut expected: BTreeMap<&str, u64> = BTreeMap::new();
+        for fact in &self.reference.log {
+            if fact.stream.starts_with(prefix) && after.is_none_or(|after| &*fact.stream > after) {
+                expected.insert(&fact.stream, fact.version);
+            }
+        }
+        for Subject { store, .. } in &self.subjects {
+            let after = after.map(|after| StreamId::new(after).unwrap());
+            let listed: Vec<_> = store.streams().prefix(prefix).after(after).iter().collect();
+            let listed = listed.iter().map(|info| info.as_ref().unwrap());
+            let listed = listed.map(|info| (info.id.as_str(), info.tip.get()));
+            assert!(listed.eq(expected.iter().map(|(id, tip)| (*id, *tip))));
+        }
+    }
+
+    fn reopen(&mut self) {
+        self.close();
+        self.open();
+        self.kept.check(self.store());
+        self.synced = Synced::now(&self.path, self.reference.log.len() as u64);
+    }
+
+    pub(crate) fn store(&self) -> &Store {
+        self.disk.as_ref().unwrap()
+    }
+
+    /// Whether that went well or not is another matter.
+    pub(crate) fn close(&mut self) {
+        self.disk = None;
+        // What the subject holds is the last owner.
+        self.subjects[0].store = Arc::new(MemoryStore::new());
+    }
+
+    pub(crate) fn open(&mut self) {
+        let store = self.options.clone().open(&self.path).unwrap();
+        self.subjects[0].store = Arc::new(store.clone());
+        self.disk = Some(store);
+    }
+
+    /// The process dies, or the machine does: the store goes on with what that leaves.
+    fn crash(&mut self, left: Option<u8>) {
+        let image = self.image();
+        if let Some(left) = left {
+            faults::lose(&image, &self.synced, left);
+        }
+        self.close();
+        std::fs::remove_dir_all(&self.path).unwrap();
+        self.path = image;
+        self.open();
+        let head = self.store().head().unwrap().map_or(0, u64::from);
+        let before = self.reference.log.len() as u64;
+        let least = if left.is_some_and(|left| left < 255) { self.synced.head } else { before };
+        assert!((least..=before).contains(&head), "{head} of {before}, at least {least}");
+        self.kept.truncate(self.disk.as_ref().unwrap(), head);
+        if head == before {
+            self.kept_whole(left);
+        } else {
+            self.reference.truncate(head);
+            self.forget(head);
+        }
+        // No more is promised than before; the write-ahead logs are new.
+        self.synced = Synced { head: self.synced.head, ..Synced::default() };
+    }
+
+    /// What a process leaves that dies holds everything, beside the log too.
+    fn kept_whole(&self, left: Option<u8>) {
+        if left.is_none_or(|left| left == 255) {
+            self.kept.check(self.store());
+        }
+    }
+
+    /// Brings what does not know of the loss to what is left.
+    fn forget(&mut self, head: u64) {
+        let memory = MemoryStore::with(Limits::default(), reader_of(&self.clock));
+        for commit in self.reference.log.chunk_by(|a, b| a.commit == b.commit) {
+            let append = commit.iter().fold(Append::new(), |append, fact| {
+                let event_type = EventType::new(&fact.event_type).unwrap();
+                let event = NewEvent::new(event_type, fact.payload.clone()).with_id(fact.id);
+                let event = event.recorded_at(Timestamp::from_micros(fact.time));
+                append.to(fact.stream.as_str(), ExpectedVersion::Any, [event])
+            });
+            memory.submit(append).unwrap();
+        }
+        self.subjects[1].store = Arc::new(memory);
+        for seen in self.subjects.iter_mut().flat_map(|subject| &mut subject.seen) {
+            *seen = (*seen).min(Some(head).filter(|head| *head > 0));
+        }
+    }
+
+    /// What a crash of the process would leave now.
+    fn image(&mut self) -> PathBuf {
+        self.numbers += 1;
+        let image = self.directory.path().join(format!("image-{}", self.numbers));
+        faults::copy(&self.path, &image);
+        image
+    }
+
+    /// Of a copy with a flipped bit, everything that is read is right, or refused (G8).
+    fn damage(&mut self, file: u16, at: u16, bit: u8) {
+        let image = self.image();
+        let (name, at) = faults::flip(&image, file, at, bit);
+        if let Ok(store) = self.options.clone().open(&image) {
+            let head = store.head().unwrap().map_or(0, u64::from);
+            let told = format!("byte {at} of {}", name.display());
+            assert!(head >= self.synced.head, "{told}: {head} of {}", self.synced.head);
+            let log = store.read_log().iter();
+            judge(log, self.reference.log.iter().filter(|fact| fact.position <= head), &told);
+            for stream in STREAMS {
+                let facts = self.reference.log.iter().filter(|fact| fact.stream == stream);
+                let facts = facts.filter(|fact| fact.position <= head);
+                judge(store.read_stream(stream).iter(), facts, &told);
+            }
+            let _ = store.verify(|_| {}).unwrap();
+        }
+        std::fs::remove_dir_all(&image).unwrap();
+    }
+
+    /// Reads everything each way.
+    pub(crate) fn look(&mut self) {
+        for stream in std::iter::once(None).chain((0..STREAMS.len()).map(Some)) {
+            for backward in [false, true] {
+                self.run(&Op::Read(Ask {
+                    stream,
+                    backward,
+                    start: Start::Beginning,
+                    limit: None,
+                    types: 0,
+                    category: None,
+                    prefix: None,
+                    as_of: AsOf::Now,
+                }));
+            }
+        }
+        for which in 0..FOLLOWS {
+            self.run(&Op::Follow { which, deliveries: usize::MAX });
+        }
+    }
+
+    pub(crate) fn run(&mut self, op: &Op) {
+        match op {
+            Op::Append(parts, times) => {
+                let call = self.call(parts, *times);
+                self.submit(&call);
+                self.calls.push(call);
+            }
+            Op::Retry { back, change } => self.retry(*back, *change),
+            Op::Read(ask) => {
+                let clock = self.clock.load(Ordering::SeqCst);
+                let expected = self.reference.read(ask, clock);
+                for subject in &self.subjects {
+                    let read = read(&subject.store, ask, clock);
+                    assert!(read == expected, "read {} of {}", read.len(), expected.len());
+                }
+            }
+            Op::List { prefix, after } => self.list(prefix, *after),
+            Op::Follow { which, deliveries } => {
+                for subject in &mut self.subjects {
+                    subject.follow(*which, *deliveries, &self.reference);
+                }
+            }
+            Op::Clock(change) => {
+                self.clock.fetch_add(*change, Ordering::SeqCst);
+            }
+            Op::Keep { view } => {
+                let log = self.reference.log.len() as u64;
+                self.kept.write(self.disk.as_ref().unwrap(), *view, log);
+            }
+            Op::Sync => {
+                self.store().sync().unwrap();
+                self.synced = Synced::now(&self.path, self.reference.log.len() as u64);
+            }
+            Op::Reopen => self.reopen(),
+            Op::Crash { left } => self.crash(*left),
+            Op::Damage { file, at, bit } => self.damage(*file, *at, *bit),
+        }
+        self.check_summary();
+    }
+
+    pub(crate) fn check_summary(&self) {
+        for subject in &self.subjects {
+            subject.check_summary(&self.reference);
+        }
+        let streams = STREAMS.iter().filter(|stream| self.reference.tip(stream).is_some());
+        assert_eq!(self.store().info().unwrap().streams, streams.count() as u64);
+    }
+}
+
+/// A store without events, made once: opening a copy is faster than creating one.
+fn new_store() -> &'static Path {
+    static NEW: OnceLock<(tempfile::TempDir, PathBuf)> = OnceLock::new();
+    let (_, path) = NEW.get_or_init(|| {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("store");
+        Store::open(&path).unwrap().close().unwrap();
+        (directory, path)
+    });
+    path
+}
+
+fn reader_of(clock: &Arc<AtomicI64>) -> impl Fn() -> Timestamp + Send + Sync + 'static {
+    let clock = clock.clone();
+    move || Timestamp::from_micros(clock.load(Ordering::SeqCst))
+}
+
+/// What was read is right up to where damage was met; without damage, all of it was read.
+fn judge<'f>(
+    events: impl Iterator<Item = Result<RecordedEvent, Error>>,
+    mut facts: impl Iterator<Item = &'f Fact>,
+    told: &str,
+) {
+    for event in events {
+        match event {
+            Ok(event) => assert_eq!(Some(&Fact::from(event)), facts.next(), "{told}"),
+            Err(error) => return assert!(error.is_corruption(), "{told}: {error}"),
+        }
+    }
+    assert_eq!(facts.next(), None, "{told}");
+}
