@@ -1,4 +1,5 @@
-# `make demo` shows what annals does, on the history of a git repository. `make test` runs all tests.
+# `make demo` shows what annals does, on the history of a git repository. `make test` runs all tests. `make faults` runs
+# those of crashes and failing disks in full.
 
 # Which repository `make demo` reads.
 REPO ?= .
@@ -10,7 +11,7 @@ SELECT := --release --all-features
 BUILT := $(or $(CARGO_TARGET_DIR),target)/release
 ANNALS := $(BUILT)/annals
 
-.PHONY: demo test check ci setup build
+.PHONY: demo test faults check ci setup build
 
 demo: build
 	@set -e; lines=$$(mktemp); trap 'rm -f "$$lines"' EXIT; \
@@ -27,6 +28,14 @@ build: setup
 
 test: setup
 	cargo test $(SELECT)
+
+# Cuts the power, kills, fails and fills at every point, not at a sample of them, and prints what came of it. Takes
+# hours; as root it also uses real file systems.
+faults: setup
+	@set -e; lines=$$(mktemp); trap 'rm -f "$$lines"' EXIT; \
+	ANNALS_TEST_FAULTS=all cargo test $(SELECT) --test faults -- --test-threads=1 2>&1 | tee "$$lines"; \
+	echo "-- what was tried, and what came of it"; grep -oE '(faults|SKIPPED): .*' "$$lines"; \
+	grep -q '^test result: ok' "$$lines"
 
 check: setup
 	cargo fmt --check
