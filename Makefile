@@ -1,4 +1,5 @@
-# `make demo` shows what annals does, on the history of a git repository. `make test` runs all tests.
+# `make demo` shows what annals does, on the history of a git repository. `make test` runs all tests. `make proof` runs
+# those of crashes and failing disks in full.
 
 # Which repository `make demo` reads.
 REPO ?= .

@@ -33,7 +33,7 @@ part() {
 suite() {
     local test=$1
     shift
-    cargo test --release --all-features --test "$test" "$@" -- --nocapture
+    cargo test --release --all-features --test "$test" -- --nocapture "$@"
 }
 
 for name in "${parts[@]}"; do
@@ -41,8 +41,8 @@ for name in "${parts[@]}"; do
     orders) part orders env ANNALS_TEST_SCHEDULES="${ORDERS:-100000}" \
         cargo test --release --manifest-path tests/schedules/Cargo.toml ;;
     kills) ANNALS_TEST_KILLS=${KILLS:-5000} part kills suite crash kill ;;
-    power) ANNALS_TEST_FAULTS=all part power suite faults ;;
-    damage) ANNALS_TEST_DAMAGE=${DAMAGE:-all} part damage suite behaviour sweep ;;
+    power) ANNALS_TEST_FAULTS=all part power suite faults --test-threads=1 ;;
+    damage) ANNALS_TEST_DAMAGE=${DAMAGE:-all} part damage suite damage ;;
     fuzz) part fuzz fuzz/run "${FUZZ:-300}" ;;
     *) printf 'no such part: %s\n' "$name" >&2; exit 2 ;;
     esac

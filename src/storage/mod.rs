@@ -175,7 +175,8 @@ impl Disk {
     /// The number of the first write-ahead log file that is still needed, whatever stands in the files.
     pub(crate) fn oldest_log(paths: &Paths, options: &StoreOptions) -> Result<u64> {
         let mut database = tuning::database(options, &paths.log)?;
-        database.set_wal_recovery_mode(DBRecoveryMode::SkipAnyCorruptedRecord);
+        // Stops at what is torn. The mode that skips it puts pieces of several batches together.
+        database.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
         let disk = Self::probe(paths, options, &database)?;
         let oldest = disk.db.property_int_value(rocksdb::properties::MIN_LOG_NUMBER_TO_KEEP);
         let oldest = oldest.map_err(|error| engine_error("asking for the oldest log", &error))?;

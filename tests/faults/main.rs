@@ -9,7 +9,7 @@
 //! - `errors`: the n-th write, sync, rename, open… of a workload fails, once or for ever, for each n.
 //! - `full`: disks that are really full. Needs root.
 //!
-//! Each test takes a sample. `make faults` takes everything, which takes long, and prints a table.
+//! Each test takes a sample. `make proof` takes everything, which takes long, and prints a table.
 
 #![cfg(target_os = "linux")]
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that fails should stop")]
@@ -32,8 +32,10 @@ mod shim;
 mod struck;
 mod workload;
 
+use std::cell::Cell;
 use std::io::Write as _;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
+use std::sync::Once;
 
 use tempfile::TempDir;
 
@@ -68,7 +70,23 @@ fn skip(test: &str, reason: &str) {
 
 /// What a check says if it fails.
 fn caught<T>(check: impl FnOnce() -> T) -> Result<T, String> {
-    catch_unwind(AssertUnwindSafe(check)).map_err(|panic| {
+    thread_local! {
+        static IS_CAUGHT: Cell<bool> = const { Cell::new(false) };
+    }
+    static HOOK: Once = Once::new();
+    // What is caught is told where it is counted.
+    HOOK.call_once(|| {
+        let hook = take_hook();
+        set_hook(Box::new(move |info| {
+            if !IS_CAUGHT.get() {
+                hook(info);
+            }
+        }));
+    });
+    IS_CAUGHT.set(true);
+    let checked = catch_unwind(AssertUnwindSafe(check));
+    IS_CAUGHT.set(false);
+    checked.map_err(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
         text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string)).unwrap_or_default()
     })

@@ -2,7 +2,9 @@
 //! promises. The workload runs once, behind the shim; the disks are made from its trace.
 
 use std::collections::HashSet;
+use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::Path;
 use std::sync::Mutex;
 use std::thread;
 use std::time::Instant;
@@ -112,10 +114,21 @@ fn cut_some(
                     continue;
                 }
                 let what = format!("{}, point {point}, {bytes:?}, {names:?}: {why}", plan.name);
+                keep(&image, &format!("{}-{point}-{outcome}", plan.name));
                 tally.lock().unwrap().wrong.push(what);
             }
         }
     }
+}
+
+/// Traces differ from run to run: what was found wrong is kept where the tests are built.
+fn keep(image: &Image, name: &str) {
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("power-cut-{name}"));
+    if directory.exists() {
+        fs::remove_dir_all(&directory).unwrap();
+    }
+    fs::create_dir(&directory).unwrap();
+    write_image(image, &directory);
 }
 
 /// Whether what is left keeps the promises.
@@ -153,22 +166,22 @@ fn power_is_cut(name: &str, stride: usize) {
 
 #[test]
 fn the_power_is_cut_while_a_store_is_created_used_and_closed() {
-    power_is_cut("small", 5);
+    power_is_cut("small", 13);
 }
 
 #[test]
 fn the_power_is_cut_while_everything_is_synced() {
-    power_is_cut("synced", 50);
+    power_is_cut("synced", 70);
 }
 
 #[test]
 fn the_power_is_cut_while_nothing_is_synced() {
-    power_is_cut("buffered", 50);
+    power_is_cut("buffered", 60);
 }
 
 #[test]
 fn the_power_is_cut_while_some_of_it_is_synced() {
-    power_is_cut("mixed", 50);
+    power_is_cut("mixed", 150);
 }
 
 /// And of the second cut too, everything that was durable before the first is kept.

@@ -126,7 +126,7 @@ fn a_process_dies_at_any_change() {
     let directory = memory();
     let place = Place::new(directory.path());
     // One that is being created for a good part of it, and one in full use.
-    let strides = if is_everything() { [1, 1] } else { [41, 151] };
+    let strides = if is_everything() { [1, 1] } else { [67, 251] };
     let mut deaths = 0;
     for (name, stride) in ["small", "mixed"].into_iter().zip(strides) {
         let blow = (Blow::Kill, MayBeGone::Nothing);
