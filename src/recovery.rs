@@ -59,11 +59,11 @@ pub(crate) fn open(root: &Path, options: &StoreOptions) -> Result<Recovered> {
     } else {
         // After a close in order too: what is refused must be left as it is, and a writing open rewrites it.
         let probe = Disk::open_read_only(&claim.paths, options)?;
-        check(&probe, &claim.identity, watermark)?;
+        check(&probe, &claim.identity, watermark, options.accepted_end)?;
         drop(probe);
         Disk::open(&claim.paths, options)?
     };
-    let end = check(&disk, &claim.identity, watermark)?;
+    let end = check(&disk, &claim.identity, watermark, options.accepted_end)?;
     let watermark =
         if options.read_only { None } else { Some(begin_writing(&disk, &claim, &end, watermark)?) };
     Ok(Recovered { claim, storage: Storage::from(disk), end, watermark })
@@ -79,13 +79,18 @@ pub(crate) fn inspect(
     let disk = Disk::open_read_only(paths, &StoreOptions::default())?;
     let store_id = identity.store_id;
     let at_least = Watermark { store_id, durable: at_least, is_clean: false, evidence: None };
-    let end = check(&disk, identity, at_least)?;
+    let end = check(&disk, identity, at_least, None)?;
     let evidence = Some(Evidence { frame: end.checksum, manifest: disk.manifest(None) });
     Ok(Watermark { durable: end.head, evidence, ..at_least })
 }
 
 /// What must be true of every store, found without scanning its history.
-fn check(disk: &Disk, identity: &Identity, watermark: Watermark) -> Result<LogEnd> {
+fn check(
+    disk: &Disk,
+    identity: &Identity,
+    watermark: Watermark,
+    accepted_end: Option<Option<Position>>,
+) -> Result<LogEnd> {
     let expected = Uuid::from_bytes(identity.store_id);
     let owner = Uuid::from_bytes(watermark.store_id);
     if owner != expected {
@@ -111,6 +116,10 @@ fn check(disk: &Disk, identity: &Identity, watermark: Watermark) -> Result<LogEn
     if let Some(expected_at_least) = watermark.durable
         && end.head < Some(expected_at_least)
     {
+        if accepted_end == Some(end.head) {
+            // What the watermark knows of the rest is of what is lost.
+            return Ok(end);
+        }
         return Err(Error::HistoryLost { expected_at_least, found: end.head });
     }
     if let Some(Evidence { frame, manifest }) = watermark.evidence {
@@ -198,13 +207,15 @@ fn begin_writing(
         batch.put(Family::Meta, IDENTITY_KEY, &record);
         disk.write(batch, Durability::Sync)?;
     }
-    let frame = match watermark.durable {
+    // Beyond the end only where the loss was accepted: from here on it counts.
+    let durable = watermark.durable.min(end.head);
+    let frame = match durable {
         Some(durable) => checksum_at(disk, end, durable)?.unwrap_or_default(),
         None => 0,
     };
     let evidence = Some(Evidence { frame, manifest: disk.manifest(None) });
     let mut file = WatermarkFile::open(&claim.paths.watermark)?;
-    file.set(Watermark { is_clean: false, evidence, ..watermark })?;
+    file.set(Watermark { durable, is_clean: false, evidence, ..watermark })?;
     file.sync()?;
     Ok(file)
 }
