@@ -268,10 +268,11 @@ pub enum Error {
         /// What should.
         expected: String,
     },
-    /// The store has lost events that it had acknowledged as durable (G11). Restore a backup; nothing was changed.
+    /// The store has lost events that it had acknowledged as durable (G11). Nothing was changed. Restore a backup; or
+    /// accept the loss, with [`accept_lost_history_after`](crate::StoreOptions::accept_lost_history_after).
     #[error(
         "history is lost: the log ends at {}, but it reached at least position {expected_at_least}; \
-         restore a backup",
+         restore a backup, or accept the loss (annals accept-loss)",
         found.map_or("nothing".to_owned(), |head| format!("position {head}"))
     )]
     HistoryLost {

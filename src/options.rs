@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use crate::model::{Limits, Timestamp};
+use crate::model::{Limits, Position, Timestamp};
 
 /// What an acknowledged append survives (G5).
 ///
@@ -52,6 +52,8 @@ pub struct StoreOptions {
     pub(crate) limits: Limits,
     pub(crate) create: bool,
     pub(crate) read_only: bool,
+    /// Where the log may end although it is known to have gone on.
+    pub(crate) accepted_end: Option<Option<Position>>,
     pub(crate) clock: Clock,
 }
 
@@ -65,6 +67,7 @@ impl Default for StoreOptions {
             limits: Limits::default(),
             create: true,
             read_only: false,
+            accepted_end: None,
             clock: system_clock(),
         }
     }
@@ -116,6 +119,30 @@ impl StoreOptions {
         self
     }
 
+    /// Accepts that a store has lost history, which [`Error::HistoryLost`](crate::Error::HistoryLost) refuses to open
+    /// otherwise (G11), if its log ends exactly here: at the position which that error says was found. Opened for
+    /// writing, the store goes on from there, and what is lost is lost; opened for reading only, nothing is changed. It
+    /// has no effect on a store that has lost nothing, or something else.
+    ///
+    /// A person should decide this, who has looked for a backup and has kept a copy of the directory.
+    ///
+    /// ```no_run
+    /// use annals::{Error, Store};
+    /// match Store::open("bank.annals") {
+    ///     Err(Error::HistoryLost { expected_at_least, found }) => {
+    ///         // Up to there, and no further: what do the others say?
+    ///         let store = Store::options().accept_lost_history_after(found).read_only(true).open("bank.annals")?;
+    ///         println!("there are {} streams; up to {expected_at_least} there were more events", store.info()?.streams);
+    ///     }
+    ///     opened => drop(opened?),
+    /// }
+    /// # Ok::<(), annals::Error>(())
+    /// ```
+    pub fn accept_lost_history_after(mut self, found: Option<Position>) -> Self {
+        self.accepted_end = Some(found);
+        self
+    }
+
     /// Takes the time from elsewhere: for tests.
     pub fn clock(mut self, clock: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
         self.clock = Arc::new(clock);
@@ -133,6 +160,7 @@ impl fmt::Debug for StoreOptions {
             .field("limits", &self.limits)
             .field("create", &self.create)
             .field("read_only", &self.read_only)
+            .field("accepted_end", &self.accepted_end)
             .finish_non_exhaustive()
     }
 }

@@ -65,11 +65,11 @@ pub(crate) fn open(root: &Path, options: &StoreOptions) -> Result<Recovered> {
         }
         // After a close in order too: what is refused must be left as it is, and a writing open rewrites it.
         let probe = Disk::open_read_only(&claim.paths, options)?;
-        check(&probe, &claim.identity, watermark)?;
+        check(&probe, &claim.identity, watermark, options.accepted_end)?;
         drop(probe);
         Disk::open(&claim.paths, options)?
     };
-    let end = check(&disk, &claim.identity, watermark)?;
+    let end = check(&disk, &claim.identity, watermark, options.accepted_end)?;
     let watermark =
         if options.read_only { None } else { Some(begin_writing(&disk, &claim, &end, watermark)?) };
     Ok(Recovered { claim, storage: Storage::from(disk), end, watermark })
@@ -85,7 +85,7 @@ pub(crate) fn inspect(
     let disk = Disk::open_read_only(paths, &StoreOptions::default())?;
     let store_id = identity.store_id;
     let at_least = Watermark { store_id, durable: at_least, is_clean: false, evidence: None };
-    let end = check(&disk, identity, at_least)?;
+    let end = check(&disk, identity, at_least, None)?;
     let evidence = Some(Evidence { frame: end.checksum, manifest: disk.manifest(None) });
     Ok(Watermark { durable: end.head, evidence, ..at_least })
 }
@@ -106,14 +106,19 @@ fn cut_off(cut: &Cut, claim: &Claim, options: &StoreOptions, watermark: Watermar
     let Claim { paths, identity, .. } = claim;
     let judged = cut.with_copy(&paths.tail, || {
         let probe = Disk::open_with_log_in(&paths.tail, paths, options)?;
-        check(&probe, identity, watermark)
+        check(&probe, identity, watermark, options.accepted_end)
     });
     judged?;
     cut.apply(&paths.db)
 }
 
 /// What must be true of every store, found without scanning its history.
-fn check(disk: &Disk, identity: &Identity, watermark: Watermark) -> Result<LogEnd> {
+fn check(
+    disk: &Disk,
+    identity: &Identity,
+    watermark: Watermark,
+    accepted_end: Option<Option<Position>>,
+) -> Result<LogEnd> {
     let expected = Uuid::from_bytes(identity.store_id);
     let owner = Uuid::from_bytes(watermark.store_id);
     if owner != expected {
@@ -139,6 +144,10 @@ fn check(disk: &Disk, identity: &Identity, watermark: Watermark) -> Result<LogEn
     if let Some(expected_at_least) = watermark.durable
         && end.head < Some(expected_at_least)
     {
+        if accepted_end == Some(end.head) {
+            // What the watermark knows of the rest is of what is lost.
+            return Ok(end);
+        }
         return Err(Error::HistoryLost { expected_at_least, found: end.head });
     }
     if let Some(Evidence { frame, manifest }) = watermark.evidence {
@@ -220,14 +229,16 @@ fn begin_writing(
     end: &LogEnd,
     watermark: Watermark,
 ) -> Result<WatermarkFile> {
-    let frame = match watermark.durable {
+    // Beyond the end only where the loss was accepted: from here on it counts.
+    let durable = watermark.durable.min(end.head);
+    let frame = match durable {
         Some(durable) => checksum_at(disk, end, durable)?.unwrap_or_default(),
         None => 0,
     };
     let evidence = Some(Evidence { frame, manifest: disk.manifest(None) });
     // Before the first write: after it the write-ahead log may be torn.
     let mut file = WatermarkFile::open(&claim.paths.watermark)?;
-    file.set(Watermark { is_clean: false, evidence, ..watermark })?;
+    file.set(Watermark { durable, is_clean: false, evidence, ..watermark })?;
     file.sync()?;
     if disk.get(Family::Meta, IDENTITY_KEY)?.is_none() {
         let mut batch = disk.batch();

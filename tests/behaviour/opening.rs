@@ -227,6 +227,7 @@ fn a_write_ahead_log_that_lost_acknowledged_events_is_refused_unchanged() {
                 matches!(error, Error::HistoryLost { expected_at_least, found }
                     if *expected_at_least == position(20) && *found < Some(position(20)))
             });
+            is_accepted_by_name(&cut_short, &all);
         } else {
             let store = quick().open(&cut_short).unwrap();
             let found = log(&store);
@@ -235,6 +236,33 @@ fn a_write_ahead_log_that_lost_acknowledged_events_is_refused_unchanged() {
             assert_eq!(found.len() == all.len(), cut == bytes.len());
             store.append("c", ExpectedVersion::NoStream, events(1)).unwrap();
         }
+    }
+}
+
+/// Who names the position where the log ends gets what is left; nobody else does.
+fn is_accepted_by_name(lost: &Path, all: &[RecordedEvent]) {
+    let Err(Error::HistoryLost { found, .. }) = quick().open(lost) else { panic!("it opened") };
+    let left = usize::try_from(found.map_or(0, Position::get)).unwrap();
+    let before = fingerprint(lost);
+    for wrong in [found.is_none().then(|| position(1)), Some(position(left as u64 + 2))] {
+        let refused = quick().accept_lost_history_after(wrong).open(lost);
+        assert!(matches!(refused, Err(Error::HistoryLost { .. })));
+    }
+    let accepting = quick().accept_lost_history_after(found);
+    let reader = accepting.clone().read_only(true).open(lost).unwrap();
+    assert_eq!(log(&reader), all[..left]);
+    let copied = lost.with_extension("left");
+    reader.backup(&copied).unwrap();
+    drop(reader);
+    assert!(fingerprint(lost) == before, "reading what is left changed it");
+    drop(accepting.open(lost).unwrap());
+    // Accepted once, it is a store like any other.
+    for path in [&copied, lost] {
+        let store = quick().open(path).unwrap();
+        assert_eq!(log(&store), all[..left]);
+        let appended = store.append("d", ExpectedVersion::NoStream, events(1)).unwrap();
+        assert_eq!(appended.last_position(), position(left as u64 + 1));
+        assert!(store.verify(|_| {}).unwrap().is_sound());
     }
 }
 

@@ -70,3 +70,31 @@ fn damage_that_is_copied_is_found_if_that_is_asked_for() {
     assert_eq!(serde_json::from_slice::<Value>(&output.stdout).unwrap()["sound"], false);
     assert_eq!(output.status.code(), Some(1));
 }
+
+/// G11: what is lost is said, and accepted by whoever says it again.
+#[test]
+fn lost_history_is_accepted_by_name_alone_and_into_a_copy() {
+    let desk = Desk::new();
+    desk.ok(&["append", "bank", "a-1", "T"]);
+    desk.ok(&["append", "bank", "a-1", "T"]);
+    desk.ok(&["backup", "bank", "monday"]);
+    desk.ok(&["append", "bank", "a-1", "T"]);
+    // Somebody puts back the database of an earlier day, and it alone.
+    fs::remove_dir_all(desk.path("bank/db")).unwrap();
+    fs::rename(desk.path("monday/db"), desk.path("bank/db")).unwrap();
+
+    let lost = desk.fails(1, &["stat", "bank"]);
+    assert!(lost.contains("ends at position 2") && lost.contains("position 3"), "{lost}");
+    assert!(desk.fails(1, &["accept-loss", "bank", "left", "--after", "1"]).contains("ends at 2"));
+    desk.fails(2, &["accept-loss", "bank", "left"]);
+    assert!(!desk.path("left").exists());
+    let said = desk.ok(&["accept-loss", "bank", "left", "--after", "2"]);
+    assert!(said.contains("copied 2 events") && said.contains("positions 3 to 3"), "{said}");
+    let said = desk.json(&["accept-loss", "bank", "again", "--after", "2", "--json"]);
+    assert_eq!(said, serde_json::json!({ "head": 2, "lost_from": 3, "lost_to_at_least": 3 }));
+    assert!(desk.fails(1, &["stat", "bank"]).contains("history is lost"), "it is as it was");
+    desk.ok(&["append", "left", "a-1", "T"]);
+    assert_eq!(desk.json(&["stat", "left", "--json"])["events"], 3);
+    let nothing = desk.fails(1, &["accept-loss", "left", "more", "--after", "3"]);
+    assert!(nothing.contains("has lost nothing"), "{nothing}");
+}

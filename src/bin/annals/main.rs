@@ -1,5 +1,6 @@
 //! `annals`, the command line of the store: one file per command, all of them on the public API alone.
 
+mod accept_loss;
 mod append;
 mod backup;
 mod export;
@@ -69,6 +70,7 @@ enum Command {
     Stat(stat::Args),
     Verify(verify::Args),
     Backup(backup::Args),
+    AcceptLoss(accept_loss::Args),
     Append(append::Args),
 }
 
@@ -84,6 +86,7 @@ fn run(cli: &Cli) -> Result<(), Failure> {
         Command::Stat(args) => stat::run(args, &cli.shell),
         Command::Verify(args) => verify::run(args, &cli.shell),
         Command::Backup(args) => backup::run(args, &cli.shell),
+        Command::AcceptLoss(args) => accept_loss::run(args, &cli.shell),
         Command::Append(args) => append::run(args, &cli.shell),
     }
 }

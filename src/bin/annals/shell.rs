@@ -52,7 +52,7 @@ impl Shell {
     }
 }
 
-fn open_patiently(options: &StoreOptions, path: &Path) -> Result<Store, Failure> {
+pub(crate) fn open_patiently(options: &StoreOptions, path: &Path) -> Result<Store, Failure> {
     let begun = Instant::now();
     loop {
         match options.clone().open(path) {
