@@ -281,6 +281,19 @@ pub enum Error {
         /// The last position that is there.
         found: Option<Position>,
     },
+    /// A power loss left in pieces what was not synced at the end of the write-ahead log, and the store was to be
+    /// opened for reading only. Open it for writing once: that cuts off what nobody was told to be durable (G10).
+    #[error(
+        "a power loss left what was not synced in pieces, behind byte {len} of {}: open the store for writing once, \
+         which cuts it off",
+        path.display()
+    )]
+    TornLog {
+        /// The file of the log.
+        path: PathBuf,
+        /// Where its whole part ends, in bytes.
+        len: u64,
+    },
     /// The write of this append failed half-way: it may or may not be found after reopening. Reopen the store, then
     /// retry with the same events: if they were written, the retry is recognised.
     #[error("the write failed, and may or may not be found after reopening the store: {cause}")]

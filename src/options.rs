@@ -131,8 +131,10 @@ impl StoreOptions {
     /// match Store::open("bank.annals") {
     ///     Err(Error::HistoryLost { expected_at_least, found }) => {
     ///         // Up to there, and no further: what do the others say?
-    ///         let store = Store::options().accept_lost_history_after(found).read_only(true).open("bank.annals")?;
-    ///         println!("there are {} streams; up to {expected_at_least} there were more events", store.info()?.streams);
+    ///         let options = Store::options().accept_lost_history_after(found).read_only(true);
+    ///         let store = options.open("bank.annals")?;
+    ///         let streams = store.info()?.streams;
+    ///         println!("{streams} streams; up to {expected_at_least} there were more events");
     ///     }
     ///     opened => drop(opened?),
     /// }

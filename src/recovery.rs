@@ -56,7 +56,7 @@ pub(crate) fn open(root: &Path, options: &StoreOptions) -> Result<Recovered> {
     let watermark = WatermarkFile::read(&claim.paths.watermark)?;
     let disk = if options.read_only {
         if let Some(cut) = find_cut(&claim, options, watermark)? {
-            return Err(Error::storage("opening for reading only", cut.to_be_made()));
+            return Err(cut.to_be_made());
         }
         Disk::open_read_only(&claim.paths, options)?
     } else {

@@ -7,6 +7,8 @@
 // What this crate does not use of the mounted modules is not dead there.
 #![allow(dead_code, unused_imports)]
 
+#[path = "../../src/sync.rs"]
+mod sync;
 #[path = "../../src/model/mod.rs"]
 mod model;
 #[path = "../../src/error.rs"]

@@ -62,8 +62,8 @@ impl Cut {
     }
 
     /// What has to be done before the store can be read.
-    pub(crate) fn to_be_made(&self) -> TornLog {
-        TornLog { path: self.last.clone(), len: self.len }
+    pub(crate) fn to_be_made(&self) -> Error {
+        Error::TornLog { path: self.last.clone(), len: self.len }
     }
 
     /// Runs `judge` while a copy of what stays lies in `directory`.
@@ -104,18 +104,6 @@ impl Cut {
         shortened.map_err(|error| failed("shortening", &self.last, error))?;
         sync_directory(db).map_err(|error| failed("syncing", db, error))
     }
-}
-
-/// The write-ahead log does not end whole, and the store was to be opened for reading only.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "a power loss left what was not synced in pieces, behind byte {len} of {}: open the store for writing once, which \
-     cuts it off",
-    path.display()
-)]
-pub(crate) struct TornLog {
-    path: PathBuf,
-    len: u64,
 }
 
 fn remove(directory: &Path) -> Result<()> {

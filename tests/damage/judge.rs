@@ -62,6 +62,8 @@ pub(crate) fn judge(
 ) -> (Outcome, String) {
     let before = contents(path);
     let reading = options().read_only(true).open(path);
+    // As a power loss leaves it: only an open for writing says what is left.
+    let is_torn = matches!(reading, Err(Error::TornLog { .. }));
     let (for_reading, told) = judge_opened(reading, truth, log);
     if contents(path) != before {
         return (Outcome::Wrong, format!("changed by an open for reading, which gave: {told}"));
@@ -69,7 +71,7 @@ pub(crate) fn judge(
     if for_reading >= Outcome::Wrong {
         return (for_reading, format!("reading: {told}"));
     }
-    if for_reading == Outcome::Refused && !is_all_asked {
+    if for_reading == Outcome::Refused && !is_all_asked && !is_torn {
         return (for_reading, told);
     }
     let writing = options().create(false).open(path);
@@ -124,6 +126,7 @@ fn is_typed(error: &Error) -> bool {
         error,
         Error::Corruption { .. }
             | Error::HistoryLost { .. }
+            | Error::TornLog { .. }
             | Error::UnsupportedFormat { .. }
             | Error::NotAStore { .. }
     )
