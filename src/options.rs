@@ -53,9 +53,13 @@ pub struct StoreOptions {
     pub(crate) create: bool,
     pub(crate) read_only: bool,
     /// Where the log may end although it is known to have gone on.
-    pub(crate) accepted_end: Option<Option<Position>>,
+    pub(crate) accepted_end: Option<AcceptedEnd>,
     pub(crate) clock: Clock,
 }
+
+/// The last position of a log that is known to have gone on; `None` where nothing of it is left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct AcceptedEnd(pub(crate) Option<Position>);
 
 impl Default for StoreOptions {
     fn default() -> Self {
@@ -141,7 +145,7 @@ impl StoreOptions {
     /// # Ok::<(), annals::Error>(())
     /// ```
     pub fn accept_lost_history_after(mut self, found: Option<Position>) -> Self {
-        self.accepted_end = Some(found);
+        self.accepted_end = Some(AcceptedEnd(found));
         self
     }
 

@@ -16,7 +16,7 @@ use crate::format::{
     parse_log_key, stream_key,
 };
 use crate::model::{Position, StreamId, Timestamp};
-use crate::options::{Durability, StoreOptions, now};
+use crate::options::{AcceptedEnd, Durability, StoreOptions, now};
 use crate::read::{Spot, bad_key};
 use crate::storage::{Access, Claim, Cut, Disk, Family, Paths, Storage, WatermarkFile};
 
@@ -117,7 +117,7 @@ fn check(
     disk: &Disk,
     identity: &Identity,
     watermark: Watermark,
-    accepted_end: Option<Option<Position>>,
+    accepted_end: Option<AcceptedEnd>,
 ) -> Result<LogEnd> {
     let expected = Uuid::from_bytes(identity.store_id);
     let owner = Uuid::from_bytes(watermark.store_id);
@@ -144,7 +144,7 @@ fn check(
     if let Some(expected_at_least) = watermark.durable
         && end.head < Some(expected_at_least)
     {
-        if accepted_end == Some(end.head) {
+        if accepted_end == Some(AcceptedEnd(end.head)) {
             // What the watermark knows of the rest is of what is lost.
             return Ok(end);
         }

@@ -3,7 +3,7 @@
 
 use super::events::time;
 use crate::allocation::within;
-use crate::format::{Identity, SLOT_LEN, STORE_FILE_LEN, Slot, Watermark};
+use crate::format::{Evidence, Identity, Manifest, SLOT_LEN, STORE_FILE_LEN, Slot, Watermark};
 use crate::input::Input;
 use crate::model::Position;
 
@@ -51,7 +51,12 @@ fn writes(input: &mut Input<'_>) {
     store_id[0] = input.byte();
     let slot = |number, input: &mut Input<'_>| {
         let durable = Position::new(input.number());
-        Slot { number, watermark: Watermark { store_id, durable, is_clean: input.flag() } }
+        let is_clean = input.flag();
+        let evidence = input.flag().then(|| {
+            let known = Manifest { number: 1 + input.number() / 2, len: input.number() };
+            Evidence { frame: 7, manifest: input.flag().then_some(known) }
+        });
+        Slot { number, watermark: Watermark { store_id, durable, is_clean, evidence } }
     };
     let mut newest = slot(0, input);
     let mut file = newest.encode().to_vec();
