@@ -58,3 +58,5 @@ use model::NewEvent;
 mod allocation;
 mod input;
 pub mod targets;
+#[cfg(feature = "full")]
+pub mod full;

@@ -48,7 +48,7 @@ use shell::{Failure, Shell};
         annals verify bank.annals\n  \
         annals export bank.annals backup.jsonl.gz"
 )]
-struct Cli {
+pub(crate) struct Cli {
     #[command(subcommand)]
     command: Command,
     #[command(flatten)]
@@ -69,7 +69,7 @@ enum Command {
     Append(append::Args),
 }
 
-fn run(cli: &Cli) -> Result<(), Failure> {
+pub(crate) fn run(cli: &Cli) -> Result<(), Failure> {
     match &cli.command {
         Command::Import(args) => import::run(args, &cli.shell),
         Command::Export(args) => export::run(args, &cli.shell),
