@@ -484,6 +484,11 @@ fn project_files(root: &Path) -> Vec<PathBuf> {
             _ => {}
         }
     }
+    // Of the fuzz targets, what is neither built nor input.
+    for directory in ["src", "fuzz_targets", "tests"] {
+        collect(&root.join("fuzz").join(directory), &mut files);
+    }
+    files.extend(["Cargo.toml", "README.md", "run"].map(|name| root.join("fuzz").join(name)));
     assert!(files.len() > 30, "the project was not found");
     files
 }

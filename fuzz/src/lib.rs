@@ -60,3 +60,5 @@ use model::NewEvent;
 mod allocation;
 mod input;
 pub mod targets;
+#[cfg(feature = "full")]
+pub mod full;

@@ -50,16 +50,33 @@ fn the_targets_hold_over_what_is_kept_and_what_is_made_of_it() {
     check_all(&PURE, MUTATIONS);
 }
 
+/// A store takes its time: fewer.
+#[cfg(feature = "full")]
 #[test]
-fn every_target_can_be_run_by_the_engine() {
-    let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
-    for (name, _) in PURE {
+fn the_targets_of_the_whole_crate_hold_too() {
+    check_all(&annals_fuzz::full::FULL, 20);
+}
+
+#[test]
+fn every_target_is_named_wherever_it_must_be() {
+    let read = |name: &str| fs::read_to_string(root().join(name)).unwrap();
+    let (manifest, runner, page) = (read("Cargo.toml"), read("run"), read("README.md"));
+    let mut names = Vec::new();
+    let mut kept = 0;
+    for entry in fs::read_dir(root().join("fuzz_targets")).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        assert!(fs::read_to_string(&path).unwrap().contains(&format!("::{name}(data)")), "{name}");
         assert!(manifest.contains(&format!("name = \"{name}\"")), "{name}");
-        let main = fs::read_to_string(root().join(format!("fuzz_targets/{name}.rs"))).unwrap();
-        assert!(main.contains(&format!("::{name}(data)")), "{name}");
+        let mut words = runner.split(|c: char| !c.is_alphanumeric());
+        assert!(words.any(|word| word == name), "{name}");
+        assert!(page.contains(&format!("| `{name}` |")), "{name}");
+        kept += corpus(&name).iter().map(Vec::len).sum::<usize>();
+        names.push(name);
     }
-    let kept: u64 =
-        PURE.iter().flat_map(|(name, _)| corpus(name)).map(|input| input.len() as u64).sum();
+    for (name, _) in PURE {
+        assert!(names.iter().any(|known| known == name), "{name}");
+    }
     assert!(kept < 50_000, "what is kept stays small: {kept} bytes");
 }
 

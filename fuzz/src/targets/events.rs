@@ -4,7 +4,7 @@ use crate::input::Input;
 use crate::model::{ContentType, EventId, EventType, NewEvent, RecordedEvent, Timestamp};
 
 /// Version byte and checksum in front of a body, as docs/FORMAT.md says: so that a body gets past the checksum.
-pub(super) fn seal(version: u8, body: &[u8]) -> Vec<u8> {
+pub(crate) fn seal(version: u8, body: &[u8]) -> Vec<u8> {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(&[version]);
     hasher.update(body);
@@ -12,7 +12,7 @@ pub(super) fn seal(version: u8, body: &[u8]) -> Vec<u8> {
 }
 
 /// A version byte: mostly the right one.
-pub(super) fn version(input: &mut Input<'_>) -> u8 {
+pub(crate) fn version(input: &mut Input<'_>) -> u8 {
     match input.byte() {
         255 => 2,
         254 => 0,
@@ -20,7 +20,7 @@ pub(super) fn version(input: &mut Input<'_>) -> u8 {
     }
 }
 
-pub(super) fn event_id(input: &mut Input<'_>) -> EventId {
+pub(crate) fn event_id(input: &mut Input<'_>) -> EventId {
     let mut id = [0; 16];
     for (byte, taken) in id.iter_mut().zip(input.take(2)) {
         *byte = *taken;
@@ -29,7 +29,7 @@ pub(super) fn event_id(input: &mut Input<'_>) -> EventId {
 }
 
 /// Any time, most often one that can be recorded.
-pub(super) fn time(input: &mut Input<'_>) -> Timestamp {
+pub(crate) fn time(input: &mut Input<'_>) -> Timestamp {
     let (number, ends) = (input.number(), [Timestamp::RECORDED_MIN, Timestamp::RECORDED_MAX]);
     match input.below(4) {
         0 => Timestamp::from_micros(number.cast_signed()),
@@ -40,7 +40,7 @@ pub(super) fn time(input: &mut Input<'_>) -> Timestamp {
 }
 
 /// An event with names that a store takes, and anything else.
-pub(super) fn event(input: &mut Input<'_>) -> NewEvent {
+pub(crate) fn event(input: &mut Input<'_>) -> NewEvent {
     let id = event_id(input);
     let event_type = EventType::new(input.text());
     let event_type = event_type.unwrap_or_else(|_| EventType::new("Happened").unwrap());
@@ -63,7 +63,7 @@ pub(super) fn event(input: &mut Input<'_>) -> NewEvent {
 }
 
 /// A recorded event without its place.
-pub(super) fn unplaced(recorded: &RecordedEvent) -> NewEvent {
+pub(crate) fn unplaced(recorded: &RecordedEvent) -> NewEvent {
     let event_type = recorded.event_type().clone();
     let event = NewEvent::known_as(recorded.id(), event_type, recorded.payload().to_vec())
         .with_content_type(recorded.content_type().clone())

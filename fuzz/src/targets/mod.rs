@@ -1,7 +1,7 @@
 //! The targets that need no disk.
 
 mod bank;
-mod events;
+pub(crate) mod events;
 mod frames;
 mod keys;
 mod lines;

@@ -51,7 +51,7 @@ use shell::{Failure, Shell};
         annals backup bank.annals /mnt/backups/bank --verify\n  \
         annals export bank.annals bank.jsonl.gz"
 )]
-struct Cli {
+pub(crate) struct Cli {
     #[command(subcommand)]
     command: Command,
     #[command(flatten)]
@@ -74,7 +74,7 @@ enum Command {
     Append(append::Args),
 }
 
-fn run(cli: &Cli) -> Result<(), Failure> {
+pub(crate) fn run(cli: &Cli) -> Result<(), Failure> {
     match &cli.command {
         Command::Import(args) => import::run(args, &cli.shell),
         Command::Export(args) => export::run(args, &cli.shell),

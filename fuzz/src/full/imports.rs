@@ -1,0 +1,96 @@
+//! Imports of any input: it is taken or refused at a line; once the lines that are refused are taken away, one after the
+//! other, and the rest imported again each time, the store holds what an import of the rest alone gives; and what is
+//! exported is imported to the same.
+
+use annals::ImportOptions;
+use annals::prelude::*;
+use tempfile::TempDir;
+
+use super::template;
+use crate::input::Input;
+
+/// More lines find no more.
+const LINES_MAX: usize = 24;
+
+pub fn imports(data: &[u8]) {
+    let mut input = Input::new(data);
+    let import = ImportOptions::default().clamp_times(input.flag());
+    let by_way_of_an_export = input.flag();
+    let mut lines = lines(&mut input);
+    let (_one, store) = new();
+    let imported = loop {
+        let before = store.head().unwrap();
+        match store.import(&*lines.join(&b'\n'), import, |_| {}) {
+            Ok(imported) => break imported,
+            Err(Error::ImportLine { line, lines_kept, cause }) => {
+                assert!(line > lines_kept, "line {line}, but {lines_kept} were kept: {cause}");
+                assert!(store.head().unwrap() >= before);
+                lines.remove(usize::try_from(line - 1).unwrap());
+            }
+            Err(error) => panic!("{error}"),
+        }
+    };
+    let text = lines.join(&b'\n');
+    let log = log(&store);
+    assert_eq!(imported.added + imported.already_there, log.len() as u64);
+    let again = store.import(&*text, import, |_| {}).unwrap();
+    assert_eq!((again.added, again.already_there), (0, log.len() as u64));
+    assert!(store.verify(|_| {}).unwrap().is_sound());
+    // At once, into a new store.
+    let (_two, other) = new();
+    other.import(&*text, import, |_| {}).unwrap();
+    assert_eq!(self::log(&other), log);
+    if !by_way_of_an_export {
+        return;
+    }
+    let mut exported = Vec::new();
+    store.export(&mut exported, |_| {}).unwrap();
+    let (_three, other) = new();
+    other.import(&*exported, ImportOptions::default(), |_| {}).unwrap();
+    assert_eq!(self::log(&other), log);
+}
+
+fn new() -> (TempDir, Store) {
+    let (directory, path) = template::empty();
+    (directory, template::options().open(path).unwrap())
+}
+
+fn log(store: &Store) -> Vec<RecordedEvent> {
+    store.read_log().iter().map(Result::unwrap).collect()
+}
+
+/// Lines, most of which are right.
+fn lines(input: &mut Input<'_>) -> Vec<Vec<u8>> {
+    let mut lines = Vec::new();
+    while !input.is_empty() && lines.len() < LINES_MAX {
+        match input.byte() {
+            0..8 => lines.push(Vec::new()),
+            8..32 => {
+                lines.push(input.piece().iter().copied().filter(|byte| *byte != b'\n').collect())
+            }
+            _ => lines.push(line(input).into_bytes()),
+        }
+    }
+    lines
+}
+
+fn line(input: &mut Input<'_>) -> String {
+    let stream = input.of(&["a-1", "a-1", "b", "ä", "$no"]);
+    let second = input.byte() % 64;
+    let time = format!("2011-10-01T00:38:{second:02}{}Z", input.of(&["", ".5", ".0000001"]));
+    let commit = input.of(&["", "", ",\"commit\":1", ",\"commit\":2", ",\"commit\":\"c\""]);
+    let id = input.of(&["", "", "", ",\"id\":\"01890a5d-ac96-774b-bcce-b302099a8057\""]);
+    let more =
+        input.of(&["", "", "", ",\"tags\":[\"t\"]", ",\"metadata\":{\"k\":\"v\"}", ",\"x\":1"]);
+    let data = input.of(&[
+        "\"data\":1",
+        "\"data\": [ 1.50 ] ",
+        "\"data\":null",
+        "\"data_base64\":\"/w==\"",
+        "\"data_base64\":\"?\"",
+    ]);
+    let end = input.of(&["", "", "", "\r", " ", "x"]);
+    format!(
+        "{{\"stream\":\"{stream}\",\"type\":\"T\",\"time\":\"{time}\"{commit}{id}{more},{data}}}{end}"
+    )
+}

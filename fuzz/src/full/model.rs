@@ -1,0 +1,10 @@
+//! The reference of `tests/model`, mounted as it is: see there.
+
+#[path = "../../../tests/model/faults.rs"]
+pub(super) mod faults;
+#[path = "../../../tests/model/ops.rs"]
+pub(super) mod ops;
+#[path = "../../../tests/model/reference.rs"]
+pub(super) mod reference;
+#[path = "../../../tests/model/world.rs"]
+pub(super) mod world;

@@ -1,0 +1,195 @@
+//! Sequences of operations, faults among them, have the outcome that a plain list of events would have: see
+//! `tests/model`. Here the engine looks for the sequences, and writes fail too, for a bound on the length of files.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Once;
+use std::sync::atomic::Ordering;
+
+use annals::prelude::*;
+
+use super::model::faults::Synced;
+use super::model::ops::{AsOf, Ask, Kind, Op, Part, Size, Start};
+use super::model::reference::Outcome;
+use super::model::world::{FOLLOWS, STREAMS, World, request};
+use crate::input::Input;
+
+/// Longer sequences find no more, and take longer.
+const STEPS_MAX: usize = 48;
+
+pub fn operations(data: &[u8]) {
+    let mut input = Input::new(data);
+    let (memtable, tips) = (input.of(&[1, 1 << 20]), input.of(&[1, 1_000]));
+    let reopens = input.flag();
+    let mut world = World::new(memtable, tips);
+    let mut steps = 0;
+    while !input.is_empty() && steps < STEPS_MAX {
+        steps += 1;
+        match input.byte() {
+            240.. => failing_append(&mut world, &mut input),
+            choice => world.run(&op(choice, &mut input)),
+        }
+    }
+    world.look();
+    if reopens {
+        world.run(&Op::Reopen);
+        world.look();
+    }
+}
+
+fn op(choice: u8, input: &mut Input<'_>) -> Op {
+    match choice {
+        0..70 => {
+            let parts = (0..1 + input.below(3)).map(|_| part(input)).collect();
+            let times = (input.byte() >= 200).then(|| i64::from(input.byte()) - 100);
+            Op::Append(parts, times)
+        }
+        70..90 => Op::Retry { back: input.below(4), change: input.of(&[-1, 0, 1]) },
+        90..130 => Op::Read(ask(input)),
+        130..140 => Op::List {
+            prefix: input.of(&["", "a", "a-", "a-1", "ä", "日本-1", "b", "zz"]),
+            after: input.flag().then(|| input.below(STREAMS.len())),
+        },
+        140..160 => Op::Follow { which: input.below(FOLLOWS), deliveries: 1 + input.below(40) },
+        160..170 => Op::Clock(i64::from(input.byte()) - 60),
+        170..190 => Op::Keep { view: input.flag() },
+        190..200 => Op::Sync,
+        200..210 => Op::Reopen,
+        210..230 => Op::Crash { left: input.flag().then(|| input.byte()) },
+        _ => Op::Damage { file: word(input), at: word(input), bit: input.byte() % 8 },
+    }
+}
+
+fn word(input: &mut Input<'_>) -> u16 {
+    u16::from_be_bytes([input.byte(), input.byte()])
+}
+
+fn part(input: &mut Input<'_>) -> Part {
+    let kind = match input.below(5) {
+        0 => Kind::Any,
+        1 => Kind::NoStream,
+        2 => Kind::Exists,
+        3 => Kind::Tip,
+        _ => Kind::At(1 + input.below(5) as u64),
+    };
+    let (count, size) = match input.byte() {
+        0..200 => (input.below(6), Size::Small),
+        200..250 => (1 + input.below(5), Size::Large),
+        _ => (1_020 + input.below(10), Size::Many),
+    };
+    Part { stream: input.below(STREAMS.len()), kind, count, size }
+}
+
+fn ask(input: &mut Input<'_>) -> Ask {
+    let place = |input: &mut Input<'_>| match input.byte() {
+        255 => u64::MAX,
+        200.. => 1_000 + u64::from(input.byte()),
+        small => 1 + u64::from(small % 60),
+    };
+    Ask {
+        stream: (input.byte() < 180).then(|| input.below(STREAMS.len())),
+        start: match input.below(3) {
+            0 => Start::Beginning,
+            1 => Start::From(place(input)),
+            _ => Start::After(place(input)),
+        },
+        backward: input.flag(),
+        limit: input.flag().then(|| u64::from(input.byte()) * u64::from(input.byte() % 6)),
+        types: input.below(4),
+        category: (input.byte() > 200).then(|| input.of(&["a", "日本", "a b", "b", "none"])),
+        prefix: (input.byte() > 200).then(|| input.of(&["a", "a-1", "ä", "日", ""])),
+        as_of: match input.below(6) {
+            0 => AsOf::Position(place(input)),
+            1 => AsOf::Version(place(input)),
+            2 => AsOf::Time(i64::from(input.byte()) - 3),
+            _ => AsOf::Now,
+        },
+    }
+}
+
+/// No file may grow beyond a bound, until this goes away.
+struct Bound(libc::rlimit);
+
+impl Bound {
+    fn set(len: u64) -> Self {
+        static ONCE: Once = Once::new();
+        let mut old = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        // The write that goes beyond shall fail, and not end the process.
+        ONCE.call_once(|| unsafe {
+            libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+        });
+        let is_set = unsafe {
+            libc::getrlimit(libc::RLIMIT_FSIZE, &raw mut old) == 0
+                && libc::setrlimit(
+                    libc::RLIMIT_FSIZE,
+                    &libc::rlimit { rlim_cur: len, rlim_max: old.rlim_max },
+                ) == 0
+        };
+        assert!(is_set, "the bound on the length of files can be set");
+        Self(old)
+    }
+}
+
+impl Drop for Bound {
+    fn drop(&mut self) {
+        unsafe { libc::setrlimit(libc::RLIMIT_FSIZE, &raw const self.0) };
+    }
+}
+
+fn longest_log(store: &Path) -> u64 {
+    let entries = fs::read_dir(store.join("db")).unwrap().map(|entry| entry.unwrap().path());
+    let logs = entries.filter(|path| path.extension().is_some_and(|ending| ending == "log"));
+    logs.filter_map(|path| Some(fs::metadata(path).ok()?.len())).max().unwrap_or_default()
+}
+
+/// An append whose write may fail: then nothing is acknowledged until the store is opened again (G9), and it is there
+/// as a whole or not at all.
+fn failing_append(world: &mut World, input: &mut Input<'_>) {
+    let mut part = part(input);
+    (part.kind, part.count) = (Kind::Any, part.count.max(1));
+    let call = world.call(&[part], None);
+    let durability = if input.flag() { Durability::Sync } else { Durability::Buffered };
+    let before = world.reference.log.len() as u64;
+    let room = u64::from(word(input) % 4_096);
+    let bound = Bound::set(longest_log(&world.path) + room);
+    let done = world.store().submit(request(&call).durability(durability));
+    match done {
+        Ok(appended) => {
+            drop(bound);
+            assert_eq!(appended.positions().next().map(u64::from), Some(before + 1));
+            adopt(world, &call);
+            if durability == Durability::Sync {
+                world.synced = Synced::now(&world.path, world.reference.log.len() as u64);
+            }
+            // A flush in the background may have met the bound, which the next write would tell.
+            world.close();
+            world.open();
+            world.kept.check(world.disk.as_ref().unwrap());
+        }
+        Err(Error::Indeterminate { .. }) => {
+            let store = world.store();
+            let later = store.submit(request(&call)).unwrap_err();
+            assert!(matches!(later, Error::Poisoned { .. }), "{later}");
+            assert!(matches!(store.sync(), Err(Error::Poisoned { .. })));
+            // Reading goes on, and does not see it.
+            world.check_summary();
+            drop(bound);
+            world.close();
+            world.open();
+            let head = world.store().head().unwrap().map_or(0, u64::from);
+            if head != before {
+                adopt(world, &call);
+            }
+            world.kept.check(world.disk.as_ref().unwrap());
+        }
+        Err(error) => panic!("{error}"),
+    }
+    world.check_summary();
+}
+
+/// The store on disk has these events; now the others have them too.
+fn adopt(world: &mut World, call: &super::model::reference::Call) {
+    let outcome = world.reference.append(call, world.clock.load(Ordering::SeqCst));
+    assert!(matches!(outcome, Outcome::Done(_, false)));
+    world.subjects[1].store.submit(request(call)).unwrap();
+}

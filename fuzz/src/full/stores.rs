@@ -1,0 +1,166 @@
+//! A store in which somebody has put anything, with right checksums: whatever is asked of it is answered or refused.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::time::Duration;
+
+use annals::prelude::*;
+use annals::{Durability, ImportOptions, SnapshotStore, ViewStore, audit};
+use rocksdb::{DB, Options};
+
+use super::template::{KIND, STREAMS, VIEW, options, store};
+use crate::format::{FrameHeader, encode_event, encode_frame, log_key, stream_key};
+use crate::input::Input;
+use crate::targets::events::{event, seal, time};
+
+const FAMILIES: [&str; 7] =
+    ["events", "streams", "snapshots", "checkpoints", "views", "index", "meta"];
+
+pub fn stores(data: &[u8]) {
+    let mut input = Input::new(data);
+    let (_directory, path) = store();
+    damage(&path, &mut input);
+    if let Ok(store) = options().read_only(true).open(&path) {
+        ask(&store);
+        let _ = store.close();
+    }
+    if let Ok(store) = options().open(&path) {
+        change(&store, &mut input);
+        ask(&store);
+        let _ = store.close();
+    }
+}
+
+/// Puts a few records into the families.
+fn damage(path: &Path, input: &mut Input<'_>) {
+    let db = DB::open_cf(&Options::default(), path.join("db"), FAMILIES).unwrap();
+    for _ in 0..1 + input.below(3) {
+        let (key, value) = match input.below(3) {
+            0 => {
+                frame(&db, input);
+                continue;
+            }
+            1 => (input.piece().to_vec(), seal(1, input.piece())),
+            _ => {
+                let key = key(input);
+                let record = crate::format::encode_record(&key, input.piece());
+                (key, record)
+            }
+        };
+        let family = db.cf_handle(FAMILIES[input.below(FAMILIES.len())]).unwrap();
+        db.put_cf(family, key, value).unwrap();
+    }
+}
+
+/// A key that stands for something.
+fn key(input: &mut Input<'_>) -> Vec<u8> {
+    let stream = input.of(&STREAMS);
+    let number = crate::model::Version::new(input.number().max(1)).unwrap();
+    match input.below(6) {
+        0 => stream_key(stream, number),
+        1 => crate::format::snapshot_key(KIND, stream, number),
+        2 => VIEW.as_bytes().to_vec(),
+        3 => crate::format::view_key(&format!("${VIEW}@1"), input.piece()),
+        4 => b"identity".to_vec(),
+        _ => input.piece().to_vec(),
+    }
+}
+
+/// Puts a frame under its keys: one that may well follow on the last, or not at all.
+fn frame(db: &DB, input: &mut Input<'_>) {
+    let stream = input.of(&["a-1", "account-1", "b", "new", "$x", "a\n"]);
+    let position = if input.flag() { 19 } else { input.number().max(1) };
+    let version = if input.flag() { 7 } else { input.number().max(1) };
+    let count = 1 + input.below(2);
+    let mut events = Vec::new();
+    for _ in 0..count {
+        encode_event(&event(input), input.number() >> 1, &mut events);
+    }
+    let number = |input: &mut Input<'_>| u32::try_from(input.number() & 0xffff_ffff).unwrap();
+    let header = FrameHeader {
+        first_position: crate::model::Position::new(position).unwrap(),
+        stream,
+        first_version: crate::model::Version::new(version).unwrap(),
+        recorded_at: time(input),
+        commit_before: if input.flag() { 0 } else { number(input) },
+        commit_len: if input.flag() { 2 } else { number(input) },
+        streams_after: if input.flag() { 3 } else { input.number() },
+        count: if input.byte() > 8 { u32::try_from(count).unwrap() } else { number(input) },
+    };
+    let bytes = encode_frame(&header, &events);
+    let (events, streams) = (db.cf_handle("events").unwrap(), db.cf_handle("streams").unwrap());
+    let copies = input.byte();
+    if copies != 255 {
+        db.put_cf(events, log_key(header.first_position), &bytes).unwrap();
+    }
+    if copies != 254 {
+        db.put_cf(streams, stream_key(stream, header.first_version), &bytes).unwrap();
+    }
+}
+
+/// Asks for everything that can be asked for.
+fn ask(store: &Store) {
+    let _ = store.info();
+    let head = store.head().unwrap();
+    for read in [store.read_log(), store.read_log().backward()] {
+        let _ = read.clone().iter().count();
+        let _ = read.clone().types(["T"]).limit(2).iter().count();
+        let _ = read.as_of_time(Timestamp::from_micros(0)).for_each(|_| ControlFlow::Continue(()));
+    }
+    if let Some(head) = head {
+        let _ = store.read_log().from(head).iter().count();
+        let _ = store.read_log().as_of_position(head).backward().limit(1).first();
+    }
+    let streams: Vec<_> = store.streams().iter().flatten().map(|stream| stream.id).collect();
+    for stream in streams.iter().map(StreamId::as_str).chain(STREAMS) {
+        let Ok(id) = StreamId::new(stream) else { continue };
+        let _ = store.tip(&id);
+        let _ = store.read_stream(&id).iter().count();
+        let _ = store.read_stream(&id).backward().limit(3).iter().count();
+        let _ = store.read_stream(&id).as_of_time(Timestamp::from_micros(0)).last();
+        let _ = store.load_snapshot(KIND, &id, Version::MAX);
+        let _ =
+            audit::history(store, &id).map(|entry| entry.map(|entry| entry.to_string())).count();
+    }
+    if let Ok(mut following) = store.subscribe().start() {
+        for _ in 0..40 {
+            if following.next_timeout(Duration::ZERO).is_err() {
+                break;
+            }
+        }
+    }
+    let first = store.read_log().first().ok().flatten().map(|event| event.id());
+    if let Some(id) = first {
+        let _ = (audit::causes(store, id), audit::effects(store, id));
+    }
+    for view in store.list_views().unwrap_or_default() {
+        let _ = ViewStore::checkpoint(store, &view);
+        let _ = store.view(&view).position();
+        let _ = store.view(&view).entries().iter::<serde_json::Value>().count();
+    }
+    let _ = store.export(std::io::sink(), |_| {});
+    let report = store.verify(|_| {}).map(|report| report.is_sound());
+    if report.is_ok_and(|is_sound| is_sound) {
+        // What was proven holds.
+        let log: Result<Vec<_>, _> = store.read_log().iter().collect();
+        assert_eq!(log.unwrap().len() as u64, head.map_or(0, Position::get));
+    }
+}
+
+/// Changes what can be changed.
+fn change(store: &Store, input: &mut Input<'_>) {
+    let event = || NewEvent::json("Changed", &1).unwrap();
+    let _ = store.append("new", ExpectedVersion::NoStream, [event(), event()]);
+    for stream in STREAMS {
+        let _ = store.append(stream, ExpectedVersion::Any, [event()]);
+        let _ = store.append(stream, ExpectedVersion::StreamExists, [event()]);
+    }
+    let both = Append::new().to("a-1", ExpectedVersion::Any, [event()]);
+    let both = both.to("newer", ExpectedVersion::Any, [event()]).durability(Durability::Sync);
+    let _ = store.submit(both);
+    let line = br#"{"stream":"i","type":"T","time":"9999-01-01T00:00:00Z","data":1}"#;
+    let _ = store.import(&line[..], ImportOptions::default().clamp_times(input.flag()), |_| {});
+    let _ = store.drop_view(VIEW);
+    let _ = store.delete_snapshots(KIND, &StreamId::new(STREAMS[1]).unwrap());
+    let _ = store.sync();
+}
