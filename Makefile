@@ -29,6 +29,7 @@ build: setup
 test: setup
 	cargo test $(SELECT)
 	cargo test --release --manifest-path tests/schedules/Cargo.toml
+	cargo test --release --manifest-path fuzz/Cargo.toml --no-default-features
 
 # Hours of faults: see scripts/proof.sh.
 proof: setup
