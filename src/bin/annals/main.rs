@@ -2,6 +2,7 @@
 
 mod append;
 mod backup;
+mod bench;
 mod export;
 mod import;
 mod log;
@@ -48,7 +49,8 @@ use shell::{Failure, Shell};
         annals stat bank.annals --json\n  \
         annals verify bank.annals\n  \
         annals backup bank.annals /mnt/backups/bank --verify\n  \
-        annals export bank.annals bank.jsonl.gz"
+        annals export bank.annals bank.jsonl.gz\n  \
+        annals bench --report bench.html"
 )]
 struct Cli {
     #[command(subcommand)]
@@ -70,6 +72,7 @@ enum Command {
     Verify(verify::Args),
     Backup(backup::Args),
     Append(append::Args),
+    Bench(bench::Args),
 }
 
 fn run(cli: &Cli) -> Result<(), Failure> {
@@ -85,6 +88,7 @@ fn run(cli: &Cli) -> Result<(), Failure> {
         Command::Verify(args) => verify::run(args, &cli.shell),
         Command::Backup(args) => backup::run(args, &cli.shell),
         Command::Append(args) => append::run(args, &cli.shell),
+        Command::Bench(args) => bench::run(args, &cli.shell),
     }
 }
 
