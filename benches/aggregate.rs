@@ -1,6 +1,6 @@
 //! Aggregates: loading a long history with a snapshot and without, and a short one.
 //!
-//! `cargo bench --bench aggregate`
+//! `cargo bench --all-features --bench aggregate`
 
 #![expect(clippy::unwrap_used, reason = "a benchmark that fails should stop")]
 

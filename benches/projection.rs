@@ -1,6 +1,7 @@
-//! How fast a read model is built: events per second while it catches up, from disk, into a view on disk.
+//! How fast a read model is built: events per second, from disk, into a view on disk. By one that is new and catches up,
+//! and by one that is built anew beside the one that serves.
 //!
-//! `cargo bench --bench projection`
+//! `cargo bench --all-features --bench projection`
 
 #![expect(clippy::unwrap_used, reason = "a benchmark that fails should stop")]
 
@@ -26,13 +27,21 @@ enum Money {
 annals::domain_events! { Money { Deposited => "Deposited" } }
 
 /// A balance for each stream: one key is read and written for each event.
-struct Balances;
+struct Balances {
+    name: String,
+}
+
+impl Balances {
+    fn new() -> Self {
+        Self { name: "balances".to_owned() }
+    }
+}
 
 impl Projection for Balances {
     type Event = Money;
 
-    fn name(&self) -> &'static str {
-        "balances"
+    fn name(&self) -> &str {
+        &self.name
     }
 
     fn handle(&self, event: &Recorded<Money>, view: &mut ViewWriter) -> Result<(), HandlerError> {
@@ -71,7 +80,21 @@ fn filled() -> (Store, TempDir) {
     (store, directory)
 }
 
-fn catch_up(
+/// How long a projection that was never there takes from the first event to the last.
+fn catch_up(store: &Store, threads: usize) -> Duration {
+    // A name of its own: nothing is there under it.
+    let name = format!("balances-{}", EventId::random());
+    let options = ProjectionOptions::new().partitions(threads);
+    let balances = Balances { name: name.clone() };
+    let manager = ProjectionManager::new(store).register_with(balances, options).unwrap();
+    let head = store.head().unwrap().unwrap();
+    let began = std::time::Instant::now();
+    manager.start().unwrap();
+    manager.wait_for(&name, head, Duration::from_secs(600)).unwrap();
+    began.elapsed()
+}
+
+fn rebuild(
     store: &Store,
     register: impl Fn(ProjectionManager) -> Result<ProjectionManager, annals::ProjectionError>,
 ) -> Duration {
@@ -92,19 +115,28 @@ fn catch_up(
 
 fn projections(criterion: &mut Criterion) {
     let (store, _directory) = filled();
+    let mut group = criterion.benchmark_group("projection_catch_up");
+    group.throughput(Throughput::Elements(STREAMS * EVENTS_PER_STREAM)).sample_size(10);
+    for threads in [1, 2] {
+        group.bench_function(format!("balances, {threads} threads"), |bencher| {
+            bencher.iter_custom(|rounds| (0..rounds).map(|_| catch_up(&store, threads)).sum());
+        });
+    }
+    group.finish();
     let mut group = criterion.benchmark_group("projection_rebuild");
     group.throughput(Throughput::Elements(STREAMS * EVENTS_PER_STREAM)).sample_size(10);
     for threads in [1, 2] {
         let options = ProjectionOptions::new().partitions(threads);
         group.bench_function(format!("balances, {threads} threads"), |bencher| {
             bencher.iter_custom(|rounds| {
-                let once = || catch_up(&store, |m| m.register_with(Balances, options.clone()));
+                let once =
+                    || rebuild(&store, |m| m.register_with(Balances::new(), options.clone()));
                 (0..rounds).map(|_| once()).sum()
             });
         });
         group.bench_function(format!("history, {threads} threads"), |bencher| {
             bencher.iter_custom(|rounds| {
-                let once = || catch_up(&store, |m| m.register_with(History, options.clone()));
+                let once = || rebuild(&store, |m| m.register_with(History, options.clone()));
                 (0..rounds).map(|_| once()).sum()
             });
         });

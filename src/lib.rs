@@ -113,6 +113,8 @@ pub use extension::EventStoreExt;
 pub use format::FORMAT_VERSION;
 pub use maintenance::backup::BackedUp;
 pub use maintenance::export::Exported;
+#[doc(hidden)]
+pub use maintenance::floor;
 pub use maintenance::import::{ImportOptions, Imported};
 pub use maintenance::lines::JsonLine;
 pub use maintenance::verify::{Damage, VerifyProgress, VerifyReport};

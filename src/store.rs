@@ -24,6 +24,7 @@ use crate::event_store::{
 use crate::head::Head;
 use crate::maintenance::backup::{BackedUp, Source, backup};
 use crate::maintenance::export::{Exported, export};
+use crate::maintenance::floor::Below;
 use crate::maintenance::import::{ImportOptions, Imported, Target, import};
 use crate::maintenance::verify::{VerifyProgress, VerifyReport, verify};
 use crate::model::{Limits, Position, StreamId, Timestamp, Version};
@@ -298,6 +299,12 @@ impl Store {
     /// Waits for calls under way; writes the memtables into table files and syncs them.
     pub fn close(self) -> Result<()> {
         self.engine().close()
+    }
+
+    /// What lies below, for benchmarks that compare with it. No part of the stable interface.
+    #[doc(hidden)]
+    pub fn below(&self) -> Below {
+        Below::new(self.engine().storage.clone())
     }
 
     pub(crate) fn engine(&self) -> &Arc<Engine> {

@@ -41,7 +41,7 @@ pub(crate) struct Paths {
 }
 
 impl Paths {
-    pub(super) fn new(root: &Path) -> Self {
+    pub(crate) fn new(root: &Path) -> Self {
         Self {
             root: root.to_owned(),
             watermark: root.join("watermark"),
@@ -53,6 +53,11 @@ impl Paths {
             lock: root.join("LOCK"),
             db_new: root.join("db.new"),
         }
+    }
+
+    /// Whether something here says that it is a store, or is about to become one.
+    pub(crate) fn identifies_a_store(&self) -> bool {
+        [&self.store, &self.store_new].iter().any(|file| fs::symlink_metadata(file).is_ok())
     }
 }
 

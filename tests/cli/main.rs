@@ -2,6 +2,7 @@
 #![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used, reason = "a test says what went wrong by panicking")]
 
+mod benching;
 mod copying;
 mod desk;
 mod looking;

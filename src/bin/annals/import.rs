@@ -99,7 +99,7 @@ pub(crate) fn run(args: &Args, shell: &Shell) -> Result<(), Failure> {
 }
 
 /// The input, decompressed if its first bytes say that it is gzip.
-fn decompressed(mut raw: Box<dyn Read>) -> io::Result<Box<dyn BufRead>> {
+pub(crate) fn decompressed(mut raw: Box<dyn Read>) -> io::Result<Box<dyn BufRead>> {
     let mut magic = Vec::new();
     raw.by_ref().take(2).read_to_end(&mut magic)?;
     let is_gzip = magic == [0x1f, 0x8b];

@@ -3,6 +3,7 @@
 mod accept_loss;
 mod append;
 mod backup;
+mod bench;
 mod export;
 mod import;
 mod log;
@@ -49,7 +50,8 @@ use shell::{Failure, Shell};
         annals stat bank.annals --json\n  \
         annals verify bank.annals\n  \
         annals backup bank.annals /mnt/backups/bank --verify\n  \
-        annals export bank.annals bank.jsonl.gz"
+        annals export bank.annals bank.jsonl.gz\n  \
+        annals bench --report bench.html"
 )]
 pub(crate) struct Cli {
     #[command(subcommand)]
@@ -72,6 +74,7 @@ enum Command {
     Backup(backup::Args),
     AcceptLoss(accept_loss::Args),
     Append(append::Args),
+    Bench(bench::Args),
 }
 
 pub(crate) fn run(cli: &Cli) -> Result<(), Failure> {
@@ -88,6 +91,7 @@ pub(crate) fn run(cli: &Cli) -> Result<(), Failure> {
         Command::Backup(args) => backup::run(args, &cli.shell),
         Command::AcceptLoss(args) => accept_loss::run(args, &cli.shell),
         Command::Append(args) => append::run(args, &cli.shell),
+        Command::Bench(args) => bench::run(args, &cli.shell),
     }
 }
 

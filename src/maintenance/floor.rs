@@ -1,0 +1,289 @@
+//! The floor: a store's bytes, read and written by the engine alone. What benchmarks compare a store with, so that each
+//! figure says how much of what RocksDB gives here is left.
+//!
+//! The engine is opened, tuned and called as a store does it; what is missing is annals: no encoding, checksum of ours,
+//! expected version, queue, publishing or watermark. It lies here because `storage` is the one user of RocksDB, and
+//! because only the crate knows the keys. It is no part of the stable interface.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Arc;
+use std::{fmt, fs};
+
+use crate::error::{Error, Result};
+use crate::event_store::Direction;
+use crate::format::{log_key, parse_log_key, stream_key, stream_prefix};
+use crate::model::{InvalidArgument, Position, StreamId};
+use crate::options::{Durability, StoreOptions};
+use crate::read::Spot;
+use crate::storage::{Disk, Family, Paths, Storage};
+
+/// What the engine writes before each record of its log, as long as none crosses a block.
+const LOG_RECORD_HEADER_LEN: usize = 7;
+
+/// What was written together, as the engine sees it: keys and values of several families.
+#[derive(Debug)]
+pub struct Batch {
+    puts: Vec<(Family, Vec<u8>, Arc<[u8]>)>,
+    events: u64,
+}
+
+impl Batch {
+    /// How many events are in it; of a read model, how many entries.
+    pub fn events(&self) -> u64 {
+        self.events
+    }
+
+    /// The key of the last entry.
+    pub fn last_key(&self) -> &[u8] {
+        self.puts.last().map(|(_, key, _)| key.as_slice()).unwrap_or_default()
+    }
+}
+
+/// What a scan met.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Scanned {
+    /// Keys.
+    pub rows: u64,
+    /// Bytes of keys and values.
+    pub bytes: u64,
+    /// The last value. Each is copied here: rows that nobody looks at are not read.
+    pub last: Vec<u8>,
+}
+
+/// Reads below an open store. Nothing is checked but what the engine checks.
+#[derive(Clone)]
+pub struct Below {
+    storage: Arc<Storage>,
+}
+
+/// A database of its own, tuned as that of a store, for writing what a store wrote.
+pub struct Database {
+    disk: Disk,
+}
+
+impl Below {
+    pub(crate) fn new(storage: Arc<Storage>) -> Self {
+        Self { storage }
+    }
+
+    /// Whole appends behind a position, in order, until they hold this many bytes; at least one, if there is one.
+    /// Returns the last position of them.
+    ///
+    /// # Errors
+    /// Damage, or a closed store.
+    pub fn appends(
+        &self,
+        after: Option<Position>,
+        bytes_max: usize,
+    ) -> Result<(Vec<Batch>, Option<Position>)> {
+        let start = Position::after(after);
+        let mut batches: Vec<Batch> = Vec::new();
+        let (mut last, mut bytes, mut damage) = (after, 0, None);
+        let mut take = |key: &[u8], value: &[u8]| -> Result<ControlFlow<()>> {
+            let place = parse_log_key(key).map_or(0, Position::get);
+            if place < start.get() {
+                return Ok(ControlFlow::Continue(()));
+            }
+            let spot = Spot { family: Family::Events, stream: None, place };
+            let header = spot.decode(value)?.header;
+            if header.commit_before == 0 {
+                if bytes >= bytes_max {
+                    return Ok(ControlFlow::Break(()));
+                }
+                batches.push(Batch { puts: Vec::new(), events: 0 });
+            }
+            let Some(batch) = batches.last_mut() else {
+                let found = format!("an append that begins before {place}");
+                return Err(spot.corruption(found, "the beginning of an append"));
+            };
+            bytes += value.len();
+            last = Some(header.last_position());
+            let value: Arc<[u8]> = value.into();
+            let by_stream = stream_key(header.stream, header.first_version);
+            batch.puts.push((Family::Events, key.to_vec(), value.clone()));
+            batch.puts.push((Family::Streams, by_stream, value));
+            batch.events += u64::from(header.count);
+            Ok(ControlFlow::Continue(()))
+        };
+        self.storage.with(|disk| {
+            disk.scan(Family::Events, &log_key(start), Direction::Forward, |key, value| {
+                take(key, value).unwrap_or_else(|error| {
+                    damage = Some(error);
+                    ControlFlow::Break(())
+                })
+            })
+        })?;
+        damage.map_or(Ok((batches, last)), Err)
+    }
+
+    /// The next entries of the read models behind a key, in one batch of at most this many; `None` behind the last.
+    ///
+    /// # Errors
+    /// A failing disk, or a closed store.
+    pub fn view_entries(&self, after: &[u8], entries: usize) -> Result<Option<Batch>> {
+        let mut puts = Vec::new();
+        self.storage.with(|disk| {
+            disk.scan(Family::Views, after, Direction::Forward, |key, value| {
+                if key > after {
+                    puts.push((Family::Views, key.to_vec(), value.into()));
+                }
+                if puts.len() < entries {
+                    ControlFlow::Continue(())
+                } else {
+                    ControlFlow::Break(())
+                }
+            })
+        })?;
+        let events = u64::try_from(puts.len()).unwrap_or(u64::MAX);
+        Ok((events > 0).then_some(Batch { puts, events }))
+    }
+
+    /// Scans the log.
+    ///
+    /// # Errors
+    /// A failing disk, or a closed store.
+    pub fn scan_log(&self) -> Result<Scanned> {
+        self.scan(Family::Events)
+    }
+
+    /// Scans all streams, one after the other.
+    ///
+    /// # Errors
+    /// A failing disk, or a closed store.
+    pub fn scan_streams(&self) -> Result<Scanned> {
+        self.scan(Family::Streams)
+    }
+
+    /// Scans one stream: seeks it, and goes on until it ends.
+    ///
+    /// # Errors
+    /// A failing disk, or a closed store.
+    pub fn scan_stream(&self, stream: &StreamId) -> Result<Scanned> {
+        let begin = stream_prefix(stream.as_str());
+        let end = [stream.as_str().as_bytes(), &[1]].concat();
+        let mut scanned = Scanned::default();
+        self.storage.with(|disk| {
+            let keys = begin.as_slice()..end.as_slice();
+            disk.scan_range(Family::Streams, keys, Direction::Forward, |key, value| {
+                scanned.count(key, value)
+            })
+        })?;
+        Ok(scanned)
+    }
+
+    fn scan(&self, family: Family) -> Result<Scanned> {
+        let mut scanned = Scanned::default();
+        self.storage.with(|disk| {
+            disk.scan(family, &[], Direction::Forward, |key, value| scanned.count(key, value))
+        })?;
+        Ok(scanned)
+    }
+}
+
+impl fmt::Debug for Below {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Below").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Database {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Database").finish_non_exhaustive()
+    }
+}
+
+impl Scanned {
+    fn count(&mut self, key: &[u8], value: &[u8]) -> ControlFlow<()> {
+        self.rows += 1;
+        self.bytes += u64::try_from(key.len() + value.len()).unwrap_or(u64::MAX);
+        self.last.clear();
+        self.last.extend_from_slice(value);
+        ControlFlow::Continue(())
+    }
+}
+
+impl Database {
+    /// Makes an empty one in a directory that is not there yet.
+    ///
+    /// # Errors
+    /// The directory is there, or the disk fails.
+    pub fn create(directory: impl AsRef<Path>, options: &StoreOptions) -> Result<Self> {
+        let paths = Paths::new(directory.as_ref());
+        let doing = || format!("creating {}", paths.root.display());
+        fs::create_dir(&paths.root).map_err(|error| Error::storage(doing(), error))?;
+        Ok(Self { disk: Disk::create(&paths.db, &paths.log, options)? })
+    }
+
+    /// Opens one that was made before. A store is refused: it is not to be opened past its lock.
+    ///
+    /// # Errors
+    /// It is a store, it is not there, it is damaged, or the disk fails.
+    pub fn open(directory: impl AsRef<Path>, options: &StoreOptions) -> Result<Self> {
+        let paths = Paths::new(directory.as_ref());
+        if paths.identifies_a_store() {
+            let reason = "it is a store, and no database beside one".to_owned();
+            return Err(Error::NotAStore { path: paths.root, reason });
+        }
+        Ok(Self { disk: Disk::open(&paths, options)? })
+    }
+
+    /// Writes a batch as it was written.
+    ///
+    /// # Errors
+    /// The disk fails.
+    pub fn write(&self, batch: &Batch, durability: Durability) -> Result<()> {
+        self.write_as_one(std::slice::from_ref(batch), durability)
+    }
+
+    /// Writes several batches as one.
+    ///
+    /// # Errors
+    /// The disk fails.
+    pub fn write_as_one(&self, batches: &[Batch], durability: Durability) -> Result<()> {
+        self.disk.write(self.gather(batches), durability)
+    }
+
+    /// How many bytes writing this batch adds to the write-ahead log.
+    pub fn len_in_log(&self, batch: &Batch) -> usize {
+        self.gather(std::slice::from_ref(batch)).len() + LOG_RECORD_HEADER_LEN
+    }
+
+    fn gather(&self, batches: &[Batch]) -> crate::storage::Batch<'_> {
+        let mut gathered = self.disk.batch();
+        for (family, key, value) in batches.iter().flat_map(|batch| &batch.puts) {
+            gathered.put(*family, key, value);
+        }
+        gathered
+    }
+
+    /// Makes what was written survive a power loss.
+    ///
+    /// # Errors
+    /// The disk fails.
+    pub fn sync(&self) -> Result<()> {
+        self.disk.sync()
+    }
+
+    /// Copies it as it is, with its write-ahead log, to a directory that is not there yet.
+    ///
+    /// # Errors
+    /// The directory is there, or the disk fails.
+    pub fn copy(&self, directory: impl AsRef<Path>) -> Result<()> {
+        let paths = Paths::new(directory.as_ref());
+        if paths.root.as_os_str().is_empty() {
+            return Err(InvalidArgument::Empty { what: "path of the copy" }.into());
+        }
+        let doing = || format!("creating {}", paths.root.display());
+        fs::create_dir(&paths.root).map_err(|error| Error::storage(doing(), error))?;
+        self.disk.checkpoint(&paths.db)
+    }
+
+    /// Moves everything into table files, and closes.
+    ///
+    /// # Errors
+    /// The disk fails.
+    pub fn close(self) -> Result<()> {
+        self.disk.flush()
+    }
+}
