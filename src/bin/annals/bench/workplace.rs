@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -29,6 +30,7 @@ impl Workplace {
         fs::create_dir(&root).map_err(|error| Failure::file(doing(), error))?;
         let workplace = Self { root: root.clone() };
         let interrupted = move || {
+            IS_ENDING.store(true, Ordering::SeqCst);
             remove(&root);
             process::exit(INTERRUPTED);
         };
@@ -38,12 +40,24 @@ impl Workplace {
 
     /// A place in it.
     pub(crate) fn place(&self, name: &str) -> PathBuf {
+        rest_if_ending();
         self.root.join(name)
+    }
+}
+
+/// Whether the program was interrupted, and is about to exit.
+static IS_ENDING: AtomicBool = AtomicBool::new(false);
+
+/// Nothing is begun, and no failure told, while what is there is being removed.
+fn rest_if_ending() {
+    while IS_ENDING.load(Ordering::SeqCst) {
+        thread::park();
     }
 }
 
 impl Drop for Workplace {
     fn drop(&mut self) {
+        rest_if_ending();
         remove(&self.root);
     }
 }
