@@ -24,8 +24,9 @@ use measure::{Appending, Budget, Figure, STREAM_EVENTS};
 use report::{Asked, Question, grouped, size};
 use workload::{Random, SEED, Shape, World};
 
-/// How many streams the appends are spread over.
+/// How many streams the appends are spread over: fewer, where an event for each would be more bytes than this.
 const APPEND_STREAMS: usize = 20_000;
+const APPEND_STREAMS_BYTES_MAX: usize = 32 << 20;
 /// The log that is read holds at most this many bytes of payload: fewer events, where they are large.
 const LOG_BYTES_MAX: usize = 512 << 20;
 /// How many streams are loaded in a round, and at most how many bytes of payload: they should fit into the caches.
@@ -221,7 +222,9 @@ impl Run {
             let can =
                 |entry: &&&Entry| entry.offers(durability) && (threads == 1 || entry.concurrent);
             let entries: Vec<_> = self.entries.iter().filter(can).copied().collect();
-            let world = World::new(APPEND_STREAMS, payload_len);
+            let streams = APPEND_STREAMS.min(APPEND_STREAMS_BYTES_MAX / payload_len.max(1));
+            // Each caller has streams of its own, and enough of them for one commit.
+            let world = World::new(streams.max(threads * shape.streams), payload_len);
             let mut asked = Asked::new(question, &entries);
             eprintln!("[{}/{count}] {}", index + 1, question.title());
             for round in 1..=self.rounds {
@@ -266,7 +269,7 @@ impl Run {
             let Ok(filled) = filled else { continue };
             #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
             let value = filled.disk_bytes as f64 / events as f64;
-            let figure = Figure { value, p50_us: 0.0, p99_us: 0.0 };
+            let figure = Figure { value, p50_us: 0.0, p99_us: 0.0, cpu_us: 0.0 };
             disk.answers[index].rounds.push(Some(figure));
             stores.push((index, directory, filled));
         }
@@ -322,7 +325,11 @@ fn note<E: std::fmt::Display>(
     let name = answer.contender;
     match figure {
         Ok(figure) => {
-            eprintln!("  round {round}: {name:8} {:>12} {unit}", grouped(figure.value));
+            eprintln!(
+                "  round {round}: {name:8} {:>12} {unit} ({:.2} µs CPU)",
+                grouped(figure.value),
+                figure.cpu_us
+            );
             answer.rounds.push(Some(figure));
         }
         Err(error) => {

@@ -8,6 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{Advice, fadvise, syncfs};
+use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 
 use crate::contender::{Contender, Durability, EVENT_TYPE, Event, Result, Seen, Settings};
@@ -52,6 +53,20 @@ pub struct Figure {
     /// Microseconds for a commit or a load: half took less, and 99 of 100.
     pub p50_us: f64,
     pub p99_us: f64,
+    /// Microseconds of processor time for an event or a load, all threads of the process together, those that flush and
+    /// compact too: what the store takes from the application, and what a busy machine disturbs least.
+    pub cpu_us: f64,
+}
+
+/// Processor time of the whole process so far.
+fn cpu() -> Result<Duration> {
+    Ok(Duration::try_from(clock_gettime(ClockId::ProcessCPUTime))?)
+}
+
+/// Microseconds for each of so many.
+#[expect(clippy::cast_precision_loss, reason = "a figure for people")]
+fn micros_each(taken: Duration, count: u64) -> f64 {
+    micros(taken) / count.max(1) as f64
 }
 
 /// The median of what each call took, and its 99th percentile.
@@ -84,22 +99,26 @@ pub fn append(
 ) -> Result<Figure> {
     let contender = (entry.open)(&budget.settings(directory, how.durability))?;
     let barrier = Barrier::new(how.threads + 1);
-    let (taken, wall) = thread::scope(|scope| {
+    let (taken, wall, worked) = thread::scope(|scope| {
         let call = |number| {
             let (contender, barrier) = (&*contender, &barrier);
             scope.spawn(move || {
-                let caller = Caller::new(world, number, how.threads);
+                let mut caller = Caller::new(world, number, how.threads);
+                // The clock starts when each stream has an event: a store that is in use, not one that is new.
+                let warmed = warm_up(contender, &mut caller);
                 barrier.wait();
+                warmed?;
                 calls(contender, caller, how)
             })
         };
         let callers: Vec<_> = (0..how.threads).map(call).collect();
         barrier.wait();
-        let begun = Instant::now();
+        let (begun, before) = (Instant::now(), cpu()?);
         let joined =
             callers.into_iter().map(|caller| caller.join().map_err(|_| "a caller panicked")?);
         let taken = joined.collect::<Result<Vec<_>>>();
-        taken.map(|taken| (taken, begun.elapsed()))
+        let (wall, worked) = (begun.elapsed(), cpu()? - before);
+        taken.map(|taken| (taken, wall, worked))
     })?;
     contender.close()?;
     let taken: Vec<Duration> = taken.into_iter().flatten().collect();
@@ -108,7 +127,19 @@ pub fn append(
     // the store works for another.
     let spent = if how.threads == 1 { taken.iter().sum() } else { wall };
     let (p50_us, p99_us) = percentiles(taken);
-    Ok(Figure { value: per_second(events, spent), p50_us, p99_us })
+    let cpu_us = micros_each(worked, events);
+    Ok(Figure { value: per_second(events, spent), p50_us, p99_us, cpu_us })
+}
+
+/// Appends an event to each stream of the caller.
+fn warm_up(contender: &dyn Contender, caller: &mut Caller<'_>) -> Result<()> {
+    let streams: Vec<usize> = (0..caller.streams()).collect();
+    streams.chunks(FILL_COMMIT).try_for_each(|chunk| {
+        let append = caller.one_each(chunk);
+        let position = contender.append(&append)?;
+        caller.appended(&append, position);
+        Ok(())
+    })
 }
 
 /// Appends until the time is up; returns what each call took.
@@ -155,7 +186,7 @@ pub fn fill(entry: &Entry, world: &World, budget: &Budget, directory: &Path) -> 
     let mut random = Random::new(SEED);
     let mut order: Vec<usize> = (0..world.names.len()).collect();
     let (mut log, mut streams) = (Tally::default(), vec![Tally::default(); world.names.len()]);
-    let mut taken = Vec::new();
+    let (mut taken, before) = (Vec::new(), cpu()?);
     for _ in 0..STREAM_EVENTS {
         random.shuffle(&mut order);
         for chunk in order.chunks(FILL_COMMIT) {
@@ -178,7 +209,8 @@ pub fn fill(entry: &Entry, world: &World, budget: &Budget, directory: &Path) -> 
     contender.close()?;
     let spent = taken.iter().sum::<Duration>() + closing.elapsed();
     let (p50_us, p99_us) = percentiles(taken);
-    let figure = Figure { value: per_second(log.events, spent), p50_us, p99_us };
+    let cpu_us = micros_each(cpu()? - before, log.events);
+    let figure = Figure { value: per_second(log.events, spent), p50_us, p99_us, cpu_us };
     Ok(Filled { figure, disk_bytes: disk_bytes(directory)?, log, streams })
 }
 
@@ -204,39 +236,36 @@ pub fn read(
     directory: &Path,
 ) -> Result<Reads> {
     let contender = (entry.open)(&budget.settings(directory, Durability::Sync))?;
-    let load = || -> Result<Vec<Duration>> {
-        let mut taken = Vec::with_capacity(chosen.len());
-        for stream in chosen {
+    let load = |passes: usize| -> Result<Figure> {
+        let (mut taken, before) = (Vec::with_capacity(passes * chosen.len()), cpu()?);
+        for stream in std::iter::repeat_n(chosen, passes).flatten() {
             let mut tally = Tally::default();
             let begun = Instant::now();
             contender.read_stream(&world.names[*stream], &mut |seen| tally.see(&seen))?;
             taken.push(begun.elapsed());
             check(entry, tally, filled.streams[*stream])?;
         }
-        Ok(taken)
-    };
-    let figure = |taken: Vec<Duration>| {
-        let mean = taken.iter().sum::<Duration>().div_f64(taken.len().max(1) as f64);
+        let (loads, worked) = (taken.len() as u64, cpu()? - before);
+        let value = micros_each(taken.iter().sum(), loads);
         let (p50_us, p99_us) = percentiles(taken);
-        Figure { value: micros(mean), p50_us, p99_us }
+        Ok(Figure { value, p50_us, p99_us, cpu_us: micros_each(worked, loads) })
     };
-    let cold = figure(load()?);
-    let warm = (0..WARM_PASSES).map(|_| load()).collect::<Result<Vec<_>>>()?;
-    let warm = figure(warm.into_iter().flatten().collect());
-    let (mut tally, mut before, mut is_gapless) = (Tally::default(), 0, true);
-    let begun = Instant::now();
+    let (cold, warm) = (load(1)?, load(WARM_PASSES)?);
+    let (mut tally, mut position, mut is_gapless) = (Tally::default(), 0, true);
+    let (begun, before) = (Instant::now(), cpu()?);
     contender.replay(&mut |seen| {
         tally.see(&seen);
-        is_gapless &= seen.position == before + 1;
-        before = seen.position;
+        is_gapless &= seen.position == position + 1;
+        position = seen.position;
     })?;
-    let spent = begun.elapsed();
+    let (spent, worked) = (begun.elapsed(), cpu()? - before);
     check(entry, tally, filled.log)?;
     if !is_gapless {
         return Err("positions that do not count on from 1".into());
     }
     contender.close()?;
-    let replay = Figure { value: per_second(filled.log.events, spent), p50_us: 0.0, p99_us: 0.0 };
+    let (value, cpu_us) = (per_second(tally.events, spent), micros_each(worked, tally.events));
+    let replay = Figure { value, p50_us: 0.0, p99_us: 0.0, cpu_us };
     Ok(Reads { cold, warm, replay })
 }
 

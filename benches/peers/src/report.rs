@@ -78,10 +78,6 @@ impl Question {
         self.unit() == "events/s"
     }
 
-    fn has_percentiles(&self) -> bool {
-        !matches!(self, Self::Replay { .. } | Self::DiskBytes { .. })
-    }
-
     fn durability(&self) -> Option<Durability> {
         match self {
             Self::Append { durability, .. } => Some(*durability),
@@ -121,6 +117,7 @@ pub struct Summary {
     pub max: f64,
     pub p50_us: f64,
     pub p99_us: f64,
+    pub cpu_us: f64,
     /// How many times as fast as annals, or as small: the median of the ratios round by round, since what disturbs a
     /// round disturbs all its runs.
     pub times_annals: Option<f64>,
@@ -153,6 +150,7 @@ impl Asked {
             max: values.iter().copied().max_by(f64::total_cmp)?,
             p50_us: median(of(|figure| figure.p50_us))?,
             p99_us: median(of(|figure| figure.p99_us))?,
+            cpu_us: median(of(|figure| figure.cpu_us))?,
             times_annals: median(ratios.collect()),
         })
     }
@@ -180,7 +178,7 @@ pub fn size(len: usize) -> String {
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a figure for people")]
 pub fn grouped(value: f64) -> String {
     if value < 100.0 {
-        return format!("{value:.1}");
+        return format!("{value:.*}", if value < 10.0 { 2 } else { 1 });
     }
     let digits = (value.round() as u64).to_string();
     let mut out = String::new();
@@ -295,24 +293,21 @@ fn role(name: &str) -> Option<Role> {
 
 fn detail(one: &Asked) -> String {
     let question = &one.question;
-    let mut out =
-        format!("\n### {}\n\n| {} | median | min | max |", question.title(), question.unit());
-    if question.has_percentiles() {
-        out.push_str(" p50 µs | p99 µs |");
-    }
-    out.push_str(" × annals |\n|---|---:|---:|---:|---:|");
-    out.push_str(if question.has_percentiles() { "---:|---:|\n" } else { "\n" });
+    let mut out = format!(
+        "\n### {}\n\n| {} | median | min | max | p50 µs | p99 µs | CPU µs | × annals |\n|---{}|\n",
+        question.title(),
+        question.unit(),
+        "|---:".repeat(7)
+    );
+    let grouped_or_none = |value: f64| if value > 0.0 { grouped(value) } else { "–".to_owned() };
     for answer in &one.answers {
         let name = answer.contender;
         if let Some(summary) = one.summary(answer) {
-            let Summary { median, min, max, p50_us, p99_us, times_annals } = summary;
-            let _ = write!(out, "| {name}{} |", mark(question, name));
-            let _ = write!(out, " {} | {} | {} |", grouped(median), grouped(min), grouped(max));
-            if question.has_percentiles() {
-                let _ = write!(out, " {} | {} |", grouped(p50_us), grouped(p99_us));
-            }
+            let Summary { median, min, max, p50_us, p99_us, cpu_us, times_annals } = summary;
+            let figures = [median, min, max, p50_us, p99_us, cpu_us].map(grouped_or_none);
             let ratio = times_annals.map_or("–".to_owned(), |ratio| format!("{ratio:.2}"));
-            let _ = writeln!(out, " {ratio} |");
+            let figures = figures.join(" | ");
+            let _ = writeln!(out, "| {name}{} | {figures} | {ratio} |", mark(question, name));
         }
         for failure in &answer.failures {
             let _ = writeln!(out, "| {name} | failed: {} |", failure.replace(['|', '\n'], " "));

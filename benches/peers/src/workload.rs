@@ -122,6 +122,11 @@ impl<'w> Caller<'w> {
         self.build(shape.events)
     }
 
+    /// How many streams are its own.
+    pub fn streams(&self) -> usize {
+        self.streams.len()
+    }
+
     /// One event to each of these streams, which must be its own.
     pub fn one_each(&mut self, streams: &[usize]) -> Append<'w> {
         self.chosen.clear();
