@@ -281,7 +281,7 @@ pub enum Error {
         /// The last position that is there.
         found: Option<Position>,
     },
-    /// A power loss left in pieces what was not synced at the end of the write-ahead log, and the store was to be
+    /// A power loss left in pieces what was not synced at the end of one of the engine's logs, and the store was to be
     /// opened for reading only. Open it for writing once: that cuts off what nobody was told to be durable (G10).
     #[error(
         "a power loss left what was not synced in pieces, behind byte {len} of {}: open the store for writing once, \

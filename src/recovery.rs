@@ -18,7 +18,9 @@ use crate::format::{
 use crate::model::{Position, StreamId, Timestamp};
 use crate::options::{AcceptedEnd, Durability, StoreOptions, now};
 use crate::read::{Spot, bad_key};
-use crate::storage::{Access, Claim, Cut, Disk, Family, Paths, Storage, WatermarkFile};
+use crate::storage::{
+    Access, Claim, Cut, Disk, Family, Paths, Storage, WatermarkFile, copy_database,
+};
 
 /// Key in `meta` of the store's identity, so that a database of another store is noticed.
 const IDENTITY_KEY: &[u8] = b"identity";
@@ -55,18 +57,17 @@ pub(crate) fn open(root: &Path, options: &StoreOptions) -> Result<Recovered> {
     let claim = Claim::take(root, access, options, fresh)?;
     let watermark = WatermarkFile::read(&claim.paths.watermark)?;
     let disk = if options.read_only {
-        if let Some(cut) = find_cut(&claim, options, watermark)? {
+        if let Some(cut) = find_cut(&claim.paths, options, watermark.is_clean)? {
             return Err(cut.to_be_made());
         }
         Disk::open_read_only(&claim.paths, options)?
     } else {
-        if let Some(cut) = find_cut(&claim, options, watermark)? {
-            cut_off(&cut, &claim, options, watermark)?;
-        }
+        mend(&claim, options, watermark)?;
         // After a close in order too: what is refused must be left as it is, and a writing open rewrites it.
         let probe = Disk::open_read_only(&claim.paths, options)?;
         check(&probe, &claim.identity, watermark, options.accepted_end)?;
         drop(probe);
+        claim.paths.remove_copy()?;
         Disk::open(&claim.paths, options)?
     };
     let end = check(&disk, &claim.identity, watermark, options.accepted_end)?;
@@ -90,26 +91,49 @@ pub(crate) fn inspect(
     Ok(Watermark { durable: end.head, evidence, ..at_least })
 }
 
-/// Where the write-ahead log must be cut off, because a power loss left what was not synced in pieces.
-fn find_cut(claim: &Claim, options: &StoreOptions, watermark: Watermark) -> Result<Option<Cut>> {
+/// Cuts off what a power loss left in pieces, if nothing that is known to have been durable goes with it: a copy of the
+/// database is mended first, and judged.
+fn mend(claim: &Claim, options: &StoreOptions, watermark: Watermark) -> Result<()> {
+    let Claim { paths, identity, .. } = claim;
+    if find_cut(paths, options, watermark.is_clean)?.is_none() {
+        return Ok(());
+    }
+    let copy = paths.of_copy();
+    let judge = || {
+        copy_database(&paths.db, &copy.db)?;
+        cut_off(&copy, options, watermark.is_clean)?;
+        let probe = Disk::open_read_only(&copy, options)?;
+        check(&probe, identity, watermark, options.accepted_end)
+    };
+    // One that was left behind is in the way.
+    paths.remove_copy()?;
+    let judged = judge();
+    let removed = paths.remove_copy();
+    judged.and(removed)?;
+    cut_off(paths, options, watermark.is_clean)
+}
+
+/// Cuts off whatever is torn.
+fn cut_off(paths: &Paths, options: &StoreOptions, is_clean: bool) -> Result<()> {
+    while let Some(cut) = find_cut(paths, options, is_clean)? {
+        cut.apply(&paths.db)?;
+    }
+    Ok(())
+}
+
+/// Where one of the engine's logs must be cut off, because a power loss left what was not synced in pieces. The manifest
+/// first: it says which of the others count.
+fn find_cut(paths: &Paths, options: &StoreOptions, is_clean: bool) -> Result<Option<Cut>> {
+    if let Some(cut) = Cut::find_in_manifest(&paths.db)? {
+        return Ok(Some(cut));
+    }
     // After a close in order everything is in table files.
-    if watermark.is_clean || matches!(Cut::find(&claim.paths.db, 0), Ok(None)) {
+    if is_clean || matches!(Cut::find_in_log(&paths.db, 0), Ok(None)) {
         return Ok(None);
     }
     // Files that are not needed any more may be torn, and gone in any order.
-    let oldest = Disk::oldest_log(&claim.paths, options)?;
-    Cut::find(&claim.paths.db, oldest)
-}
-
-/// Cuts the write-ahead log off, if nothing that is known to have been durable goes with it.
-fn cut_off(cut: &Cut, claim: &Claim, options: &StoreOptions, watermark: Watermark) -> Result<()> {
-    let Claim { paths, identity, .. } = claim;
-    let judged = cut.with_copy(&paths.tail, || {
-        let probe = Disk::open_with_log_in(&paths.tail, paths, options)?;
-        check(&probe, identity, watermark, options.accepted_end)
-    });
-    judged?;
-    cut.apply(&paths.db)
+    let oldest = Disk::oldest_log(paths, options)?;
+    Cut::find_in_log(&paths.db, oldest)
 }
 
 /// What must be true of every store, found without scanning its history.

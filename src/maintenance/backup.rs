@@ -12,7 +12,7 @@ use crate::format::Identity;
 use crate::head::Head;
 use crate::model::Position;
 use crate::recovery;
-use crate::storage::{PartialCopy, Paths, Storage};
+use crate::storage::{PartialCopy, Paths, Storage, copy_database};
 
 /// What [`Store::backup`](crate::Store::backup) made.
 #[non_exhaustive]
@@ -48,7 +48,7 @@ pub(crate) fn backup(source: &Source<'_>, destination: &Path) -> Result<BackedUp
             disk.checkpoint(&copy.paths().db)
         } else {
             // A checkpoint of a database that is open for reading leaves out its write-ahead logs.
-            copy.take_database(paths)
+            copy_database(&paths.db, &copy.paths().db)
         }
     })?;
     let watermark = recovery::inspect(copy.paths(), &identity, published)?;

@@ -73,32 +73,6 @@ impl PartialCopy {
         &self.paths
     }
 
-    /// Copies the database of a store that nobody writes. Table files are never changed once they are written: where
-    /// the file system can, they are shared.
-    pub(crate) fn take_database(&self, original: &Paths) -> Result<()> {
-        let failed = |path: &Path| {
-            let doing = format!("copying {}", path.display());
-            move |error| Error::storage(doing, error)
-        };
-        fs::create_dir(&self.paths.db).map_err(failed(&self.paths.db))?;
-        for entry in fs::read_dir(&original.db).map_err(failed(&original.db))? {
-            let entry = entry.map_err(failed(&original.db))?;
-            let (from, to) = (entry.path(), self.paths.db.join(entry.file_name()));
-            let is_file = entry.file_type().map_err(failed(&from))?.is_file();
-            // The engine's own lock is made anew by whoever opens the copy.
-            if !is_file || entry.file_name() == "LOCK" {
-                continue;
-            }
-            let is_table = from.extension().is_some_and(|extension| extension == "sst");
-            if is_table && fs::hard_link(&from, &to).is_ok() {
-                continue;
-            }
-            fs::copy(&from, &to).map_err(failed(&from))?;
-            File::open(&to).and_then(|file| file.sync_all()).map_err(failed(&to))?;
-        }
-        sync_directory(&self.paths.db).map_err(failed(&self.paths.db))
-    }
-
     /// Says whose copy it is and how far it goes, makes all names durable, and moves it to its destination.
     pub(crate) fn finish(mut self, identity: Identity, watermark: Watermark) -> Result<CopySize> {
         let root = &self.paths.root;
@@ -138,6 +112,32 @@ impl PartialCopy {
         }
         Ok(())
     }
+}
+
+/// Copies a database that nobody writes to a directory that is not there yet, and syncs it. Table files are never changed
+/// once they are written: where the file system can, they are shared.
+pub(crate) fn copy_database(from: &Path, to: &Path) -> Result<()> {
+    let failed = |path: &Path| {
+        let doing = format!("copying {}", path.display());
+        move |error| Error::storage(doing, error)
+    };
+    fs::create_dir(to).map_err(failed(to))?;
+    for entry in fs::read_dir(from).map_err(failed(from))? {
+        let entry = entry.map_err(failed(from))?;
+        let (from, to) = (entry.path(), to.join(entry.file_name()));
+        let is_file = entry.file_type().map_err(failed(&from))?.is_file();
+        // The engine's own lock is made anew by whoever opens the copy.
+        if !is_file || entry.file_name() == "LOCK" {
+            continue;
+        }
+        let is_table = from.extension().is_some_and(|extension| extension == "sst");
+        if is_table && fs::hard_link(&from, &to).is_ok() {
+            continue;
+        }
+        fs::copy(&from, &to).map_err(failed(&from))?;
+        File::open(&to).and_then(|file| file.sync_all()).map_err(failed(&to))?;
+    }
+    sync_directory(to).map_err(failed(to))
 }
 
 impl Drop for PartialCopy {

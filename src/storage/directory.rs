@@ -6,7 +6,7 @@
 //! watermark   the last position known to be durable
 //! log/        RocksDB's own log files
 //! db/         RocksDB
-//! tail/       copies, while a torn write-ahead log is judged
+//! tail/       a copy of db/, while it is judged without its torn end
 //! ```
 //!
 //! Everything is judged before RocksDB touches anything, because RocksDB left alone changes a directory that it then
@@ -33,7 +33,7 @@ pub(crate) struct Paths {
     pub(crate) watermark: PathBuf,
     pub(crate) log: PathBuf,
     pub(crate) db: PathBuf,
-    pub(crate) tail: PathBuf,
+    tail: PathBuf,
     pub(super) store: PathBuf,
     store_new: PathBuf,
     pub(super) lock: PathBuf,
@@ -52,6 +52,21 @@ impl Paths {
             store_new: root.join("STORE.new"),
             lock: root.join("LOCK"),
             db_new: root.join("db.new"),
+        }
+    }
+
+    /// The same with the database where its copy is judged.
+    pub(crate) fn of_copy(&self) -> Self {
+        Self { db: self.tail.clone(), ..self.clone() }
+    }
+
+    /// Removes the copy that was judged, or was left behind.
+    pub(crate) fn remove_copy(&self) -> Result<()> {
+        match fs::remove_dir_all(&self.tail) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                Err(Error::storage(format!("removing {}", self.tail.display()), error))
+            }
+            _ => Ok(()),
         }
     }
 

@@ -4,7 +4,8 @@
 
 mod copy;
 mod directory;
-mod engine_logs;
+mod engine_log;
+mod manifest;
 mod tail;
 mod tuning;
 mod wal;
@@ -20,7 +21,7 @@ use rocksdb::{
     FlushOptions, Options, WriteBatch,
 };
 
-pub(crate) use copy::PartialCopy;
+pub(crate) use copy::{PartialCopy, copy_database};
 pub(crate) use directory::{Access, Claim, Paths};
 pub(crate) use tail::Cut;
 pub(crate) use watermark::WatermarkFile;
@@ -161,17 +162,6 @@ impl Disk {
         Self::probe(paths, options, &tuning::database(options, &paths.log)?)
     }
 
-    /// Opens as [`Disk::open_read_only`] does, with the write-ahead log of another directory.
-    pub(crate) fn open_with_log_in(
-        log: &Path,
-        paths: &Paths,
-        options: &StoreOptions,
-    ) -> Result<Self> {
-        let mut database = tuning::database(options, &paths.log)?;
-        database.set_wal_dir(log);
-        Self::probe(paths, options, &database)
-    }
-
     /// The number of the first write-ahead log file that is still needed, whatever stands in the files.
     pub(crate) fn oldest_log(paths: &Paths, options: &StoreOptions) -> Result<u64> {
         let mut database = tuning::database(options, &paths.log)?;
@@ -184,7 +174,7 @@ impl Disk {
     }
 
     fn probe(paths: &Paths, options: &StoreOptions, database: &Options) -> Result<Self> {
-        engine_logs::judge(&paths.db)?;
+        tail::judge(&paths.db)?;
         let families = families(options, &paths.db)?;
         let opened = DB::open_cf_descriptors_read_only(database, &paths.db, families, false);
         let db =
@@ -205,12 +195,12 @@ impl Disk {
 
     /// How long the database's manifest is known to be: as `known` says, or as long as it has become since.
     pub(crate) fn manifest(&self, known: Option<Manifest>) -> Option<Manifest> {
-        engine_logs::manifest(self.db.path(), known)
+        manifest::known(self.db.path(), known)
     }
 
     /// That the database's manifest is not shorter or older than it is known to have been.
     pub(crate) fn check_manifest(&self, known: Manifest) -> Result<()> {
-        engine_logs::judge_manifest(self.db.path(), known)
+        manifest::judge(self.db.path(), known)
     }
 
     /// Makes everything written so far survive a power loss.

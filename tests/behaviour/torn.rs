@@ -1,6 +1,6 @@
-//! The tail of RocksDB's write-ahead log, as a power loss leaves what was not synced: with sectors missing that stand
-//! before its end, or with a later file and not an earlier one. Whatever is left, the store opens with a prefix of what
-//! was written (G10). What is known to have been durable is not cut off, and damage is not taken for a power loss: the
+//! The tails of RocksDB's write-ahead log and of its manifest, as a power loss leaves what was not synced: with sectors
+//! missing that stand before the end, or with a later file and not an earlier one. Whatever is left, the store opens
+//! with a prefix of what was written (G10). What is known to have been durable is not cut off, and damage is not taken for a power loss: the
 //! store is refused, and stays as it is (G8, G11).
 //!
 //! The store is copied while it is open, so that the copy has a log to recover, and the copy is torn.
@@ -150,4 +150,42 @@ fn a_hole_between_two_files_of_the_log_ends_the_log() {
         let expected = if kept == from { APPENDS } else { kept };
         assert_eq!(check_prefix(&path, &copied.log), expected, "{kept} kept, then from {from}");
     }
+}
+
+/// An entry that was being added to the manifest when the power went. Nothing was removed for it yet, so nothing is lost.
+#[test]
+fn a_torn_end_of_the_manifest_is_cut_off_and_everything_is_kept() {
+    let copied = Copied::new(2_000, true);
+    let entry = [&[1, 2, 3, 4, 0xd0, 7, 1][..], &[7; 2_000]].concat();
+    for (name, missing) in [("begin", 0..100), ("middle", 600..1_300), ("end", 1_900..2_007)] {
+        let (path, _) = copied.copy(name);
+        let current = fs::read_to_string(path.join("db/CURRENT")).unwrap();
+        let manifest = path.join("db").join(current.trim_end());
+        let whole = fs::read(&manifest).unwrap();
+        let mut torn = [whole.clone(), entry.clone()].concat();
+        torn[whole.len() + missing.start..whole.len() + missing.end].fill(0);
+        fs::write(&manifest, torn).unwrap();
+        let before = contents(&path);
+        let refused = Store::options().read_only(true).open(&path).unwrap_err();
+        assert!(matches!(refused, Error::TornLog { .. }), "{name}: {refused}");
+        assert!(contents(&path) == before, "reading changes nothing");
+        assert_eq!(check_prefix(&path, &copied.log), APPENDS, "{name}");
+    }
+}
+
+/// What the watermark knows to have been durable of the manifest is not cut off.
+#[test]
+fn a_manifest_that_lost_sectors_of_what_was_durable_is_refused() {
+    let copied = Copied::new(2_000, true);
+    let (path, _) = copied.copy("torn");
+    let current = fs::read_to_string(path.join("db/CURRENT")).unwrap();
+    let manifest = path.join("db").join(current.trim_end());
+    let mut bytes = fs::read(&manifest).unwrap();
+    let last = bytes.len() - 60;
+    bytes[last..].fill(0);
+    fs::write(&manifest, bytes).unwrap();
+    let before = contents(&path);
+    let refused = quick().open(&path).unwrap_err();
+    assert!(matches!(refused, Error::Corruption { .. }), "{refused}");
+    assert!(contents(&path) == before, "a store that is refused is not changed");
 }

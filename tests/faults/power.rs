@@ -38,8 +38,6 @@ const WORKERS: usize = 2;
 struct Tally {
     cuts: usize,
     images: usize,
-    /// Stores that RocksDB refused to open, and said so: the tail of its manifest was torn. That it does not mend.
-    refused: usize,
     wrong: Vec<String>,
 }
 
@@ -108,11 +106,6 @@ fn cut_some(
             }
             tally.lock().unwrap().images += 1;
             if let Err(why) = check(&image, &promises, plan) {
-                let is_in_order = !matches!(bytes, Bytes::Sectors | Bytes::Pages);
-                if !is_in_order && why.contains("/MANIFEST-") && why.contains("may be corrupted") {
-                    tally.lock().unwrap().refused += 1;
-                    continue;
-                }
                 let what = format!("{}, point {point}, {bytes:?}, {names:?}: {why}", plan.name);
                 keep(&image, &format!("{}-{point}-{outcome}", plan.name));
                 tally.lock().unwrap().wrong.push(what);
@@ -153,10 +146,10 @@ fn power_is_cut(name: &str, stride: usize) {
         return skip(name, NO_SHIM);
     };
     let stride = if is_everything() { 1 } else { stride };
-    let Tally { cuts, images, refused, wrong } = cut(&plan, &run, &Promises::default(), stride);
+    let Tally { cuts, images, wrong } = cut(&plan, &run, &Promises::default(), stride);
     say(&format!(
         "faults: power cut, {name}: {} changes, syncs and promises; {cuts} cuts, {images} images, \
-         {refused} refused for a torn manifest, {} wrong, {} s",
+         {} wrong, {} s",
         run.trace.len(),
         wrong.len(),
         began.elapsed().as_secs()
@@ -214,10 +207,6 @@ fn the_power_is_cut_again_while_a_store_recovers() {
         let directory = memory();
         let place = Place::new(directory.path());
         write_image(&disk.cut(bytes, names, &mut random), &place.disk());
-        if is_refused_for_manifest(&place) {
-            sum.refused += 1;
-            continue;
-        }
         let again = trace(&next, &place).unwrap();
         let has_cut =
             |event: &Event| matches!(event, Event::Mkdir { path, .. } if path.ends_with("tail"));
@@ -225,7 +214,6 @@ fn the_power_is_cut_again_while_a_store_recovers() {
         let tally = cut(&next, &again, &promises.clone().after_power_loss(), stride);
         sum.cuts += tally.cuts;
         sum.images += tally.images;
-        sum.refused += tally.refused;
         sum.wrong.extend(
             tally
                 .wrong
@@ -233,17 +221,12 @@ fn the_power_is_cut_again_while_a_store_recovers() {
                 .map(|wrong| format!("{point}, {bytes:?}, {names:?}, then {wrong}")),
         );
     }
-    let Tally { cuts, images, refused, wrong } = sum;
+    let Tally { cuts, images, wrong } = sum;
     say(&format!(
         "faults: power cut, then again while recovering: {firsts} first cuts, {torn} of them with a torn log; \
-         {cuts} second cuts, {images} images, {refused} refused for a torn manifest, {} wrong, {} s",
+         {cuts} second cuts, {images} images, {} wrong, {} s",
         wrong.len(),
         began.elapsed().as_secs()
     ));
     assert!(wrong.is_empty(), "{}", wrong[..wrong.len().min(20)].join("\n"));
-}
-
-fn is_refused_for_manifest(place: &Place) -> bool {
-    let opened = Store::options().read_only(true).open(place.store());
-    opened.is_err_and(|error| error.to_string().contains("/MANIFEST-"))
 }

@@ -1,0 +1,372 @@
+//! The form of RocksDB's logs, its write-ahead logs and its manifest alike, read as far as it takes to find where one
+//! ends.
+//!
+//! A file is blocks of 32 KiB. A block is records, none of which crosses its end, each a checksum (CRC-32C, masked), a
+//! length of two bytes, a kind, and content; fewer than seven bytes that are left at the end of a block are zero. An
+//! entry is one record, or a first one, middle ones and a last one. Numbers are little-endian.
+//!
+//! RocksDB itself reads on for ever at a record of the kind that recycled logs have in a log that is none (its issue
+//! 13333), or, where that is the first, takes the log to be empty: one flipped bit is enough for either. So such
+//! records are looked for before RocksDB looks.
+
+#![expect(clippy::little_endian_bytes, reason = "the files are RocksDB's")]
+
+use std::io::{self, Read};
+
+const BLOCK_LEN: usize = 32 * 1024;
+const HEADER_LEN: usize = 7;
+/// How much of an entry is shown: as much as a batch of the write-ahead log has before its changes.
+pub(super) const ENTRY_HEAD_LEN: usize = 12;
+/// What a disk writes whole or not at all.
+const SECTOR_LEN: usize = 512;
+/// So many zeros at the end of a sector say that it was not written to its end. A block ends in fewer.
+const ZEROS_MIN: usize = 8;
+/// The kinds of records that only recycled logs have. annals recycles none.
+const RECYCLED: [u8; 6] = [5, 6, 7, 8, 11, 131];
+
+/// How a file ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// With its last entry, or within one that was still being written.
+    Whole,
+    /// Within an entry, of which sectors are missing that would stand before the end of the file: as a power loss
+    /// leaves what was not synced.
+    Torn,
+    /// Before an entry that is not the next one: what stands between them is missing.
+    Gap,
+    /// In what is neither right nor as a power loss leaves it.
+    Damaged,
+    /// In a kind of record that annals does not make RocksDB write.
+    Unknown,
+}
+
+/// What was found in a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Extent {
+    /// Length of the part that holds whole entries, one after the other.
+    pub(super) len: u64,
+    pub(super) ending: Ending,
+}
+
+/// Reads a file to its end, or to where it breaks, and shows how each of its entries begins. `accept` may end it there.
+pub(super) fn read(
+    mut file: impl Read,
+    accept: impl FnMut(&[u8]) -> Result<(), Ending>,
+) -> io::Result<Extent> {
+    let mut reader = Reader { len: 0, head: None, accept };
+    let mut ending = Ending::Whole;
+    for_each_block(&mut file, |at, block| match reader.take(block, at) {
+        Ok(()) => true,
+        Err(found) => {
+            ending = found;
+            false
+        }
+    })?;
+    Ok(Extent { len: reader.len, ending })
+}
+
+/// Where in a file the first record of a recycled log begins. Records need not be right otherwise.
+pub(super) fn find_recycled(mut file: impl Read) -> io::Result<Option<u64>> {
+    let mut found = None;
+    for_each_block(&mut file, |at, block| {
+        let recycled = records(block).find(|record| RECYCLED.contains(&record.kind));
+        found = recycled.map(|record| at + record.at as u64);
+        found.is_none()
+    })?;
+    Ok(found)
+}
+
+/// Takes the blocks of a file, each with the byte it stands at, as long as `take` wants more.
+fn for_each_block(
+    file: &mut impl Read,
+    mut take: impl FnMut(u64, &[u8]) -> bool,
+) -> io::Result<()> {
+    let (mut block, mut at) = (Vec::with_capacity(BLOCK_LEN), 0);
+    loop {
+        block.clear();
+        file.by_ref().take(BLOCK_LEN as u64).read_to_end(&mut block)?;
+        if !take(at, &block) || block.len() < BLOCK_LEN {
+            return Ok(());
+        }
+        at += BLOCK_LEN as u64;
+    }
+}
+
+/// What a block says of a record.
+struct Record<'b> {
+    /// Where in the block it begins.
+    at: usize,
+    checksum: u32,
+    len: usize,
+    kind: u8,
+    /// `None` if the block ends before it does.
+    content: Option<&'b [u8]>,
+}
+
+impl Record<'_> {
+    /// Space that was set aside, or sectors that were not written.
+    fn is_unused(&self) -> bool {
+        self.kind == 0 && self.len == 0
+    }
+
+    /// Where in the block it ends.
+    fn end(&self) -> usize {
+        self.at + HEADER_LEN + self.len
+    }
+}
+
+/// The records of a block, up to one after which nothing can be told.
+fn records(block: &[u8]) -> impl Iterator<Item = Record<'_>> {
+    let mut rest = Some(block);
+    std::iter::from_fn(move || {
+        let left = rest.take()?;
+        // Padding, or a header that the end of the file cuts off.
+        let ([c0, c1, c2, c3, l0, l1, kind], behind) = left.split_first_chunk::<HEADER_LEN>()?;
+        let len = usize::from(u16::from_le_bytes([*l0, *l1]));
+        let split = behind.split_at_checked(len);
+        let record = Record {
+            at: block.len() - left.len(),
+            checksum: u32::from_le_bytes([*c0, *c1, *c2, *c3]),
+            len,
+            kind: *kind,
+            content: split.map(|(content, _)| content),
+        };
+        rest = split.map(|(_, next)| next).filter(|_| !record.is_unused());
+        Some(record)
+    })
+}
+
+struct Reader<F> {
+    len: u64,
+    /// How an entry begins whose end was not met yet.
+    head: Option<Vec<u8>>,
+    accept: F,
+}
+
+impl<F: FnMut(&[u8]) -> Result<(), Ending>> Reader<F> {
+    /// Takes the records of the block that stands `at` this byte of the file.
+    fn take(&mut self, block: &[u8], at: u64) -> Result<(), Ending> {
+        for record in records(block) {
+            if record.is_unused() {
+                return Err(Ending::Torn);
+            }
+            let Some(content) = record.content else {
+                let is_cut_off = block.len() < BLOCK_LEN && record.end() <= BLOCK_LEN;
+                return if is_cut_off { Ok(()) } else { Err(broken(block, record.at)) };
+            };
+            if record.checksum != masked(crc32c(record.kind, content)) {
+                return Err(broken(block, record.at));
+            }
+            self.record(record.kind, content, at + record.end() as u64)?;
+        }
+        Ok(())
+    }
+
+    /// Takes a record that ends at this byte of the file.
+    fn record(&mut self, kind: u8, content: &[u8], end: u64) -> Result<(), Ending> {
+        // Full, first, middle, last.
+        let (begins, ends) = match kind {
+            1 => (true, true),
+            2 => (true, false),
+            3 => (false, false),
+            4 => (false, true),
+            _ => return Err(Ending::Unknown),
+        };
+        let mut head = match (begins, self.head.take()) {
+            (true, None) => Vec::new(),
+            (false, Some(head)) => head,
+            _ => return Err(Ending::Damaged),
+        };
+        let wanted = ENTRY_HEAD_LEN.saturating_sub(head.len());
+        head.extend(content.iter().take(wanted));
+        if ends {
+            (self.accept)(&head)?;
+            self.len = end;
+        } else {
+            self.head = Some(head);
+        }
+        Ok(())
+    }
+}
+
+/// Whether the record at this byte of the block lacks a sector, or is damaged.
+fn broken(block: &[u8], from: usize) -> Ending {
+    let sectors = block.chunks(SECTOR_LEN).enumerate().filter_map(|(index, sector)| {
+        let begin = from.saturating_sub(index * SECTOR_LEN);
+        sector.get(begin..).filter(|part| !part.is_empty())
+    });
+    let mut unwritten = sectors.filter(|part| {
+        let zeros = part.iter().rev().take_while(|byte| **byte == 0).count();
+        zeros == part.len() || zeros >= ZEROS_MIN
+    });
+    if unwritten.next().is_some() { Ending::Torn } else { Ending::Damaged }
+}
+
+/// A checksum as it is stored: one that is computed over checksums would be weak.
+fn masked(crc: u32) -> u32 {
+    crc.rotate_right(15).wrapping_add(0xa282_ead8)
+}
+
+/// CRC-32C (Castagnoli) of a kind and bytes.
+fn crc32c(kind: u8, bytes: &[u8]) -> u32 {
+    let all = std::iter::once(&kind).chain(bytes);
+    !all.fold(!0, |crc: u32, byte| {
+        let [low, ..] = crc.to_le_bytes();
+        (crc >> 8) ^ TABLE.get(usize::from(low ^ byte)).copied().unwrap_or_default()
+    })
+}
+
+const TABLE: [u32; 256] = {
+    let mut table = [0; 256];
+    let mut index = 0;
+    let mut rest: &mut [u32] = &mut table;
+    while let Some((entry, others)) = rest.split_first_mut() {
+        let mut crc: u32 = index;
+        let mut bit = 0;
+        while bit < 8 {
+            crc = if crc & 1 == 1 { (crc >> 1) ^ 0x82f6_3b78 } else { crc >> 1 };
+            bit += 1;
+        }
+        *entry = crc;
+        rest = others;
+        index += 1;
+    }
+    table
+};
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// A file as RocksDB writes it.
+    pub(crate) fn file<'e>(entries: impl IntoIterator<Item = &'e [u8]>) -> Vec<u8> {
+        let mut file = Vec::new();
+        for entry in entries {
+            let mut rest = entry;
+            let mut begins = true;
+            while begins || !rest.is_empty() {
+                let mut room = BLOCK_LEN - file.len() % BLOCK_LEN;
+                if room < HEADER_LEN {
+                    file.resize(file.len() + room, 0);
+                    room = BLOCK_LEN;
+                }
+                let (part, left) = rest.split_at(rest.len().min(room - HEADER_LEN));
+                let kind = match (begins, left.is_empty()) {
+                    (true, true) => 1,
+                    (true, false) => 2,
+                    (false, false) => 3,
+                    (false, true) => 4,
+                };
+                file.extend(masked(crc32c(kind, part)).to_le_bytes());
+                file.extend(u16::try_from(part.len()).unwrap().to_le_bytes());
+                file.push(kind);
+                file.extend(part);
+                (rest, begins) = (left, false);
+            }
+        }
+        file
+    }
+
+    fn entries() -> [Vec<u8>; 4] {
+        let mut byte = 0;
+        [100, 70_000, 3_000, 10].map(|len| {
+            byte += 1;
+            vec![byte; len]
+        })
+    }
+
+    fn whole() -> Vec<u8> {
+        file(entries().iter().map(Vec::as_slice))
+    }
+
+    /// Where the last entry ends that ends at or before a byte.
+    fn end_before(at: usize) -> u64 {
+        let entries = entries();
+        let ends = (0..=4).map(|count| file(entries[..count].iter().map(Vec::as_slice)).len());
+        ends.filter(|end| *end <= at).max().unwrap() as u64
+    }
+
+    fn extent(file: &[u8]) -> (u64, Ending) {
+        let extent = read(file, |_| Ok(())).unwrap();
+        (extent.len, extent.ending)
+    }
+
+    #[test]
+    fn the_checksum_is_that_of_the_standard() {
+        assert_eq!(crc32c(b'1', b"23456789"), 0xe306_9283);
+    }
+
+    #[test]
+    fn a_file_is_whole_wherever_its_end_is_cut_off() {
+        let all = whole();
+        let mut heads = Vec::new();
+        let extent_of_all = read(&*all, |head| {
+            heads.push(head.to_vec());
+            Ok(())
+        });
+        assert_eq!(extent_of_all.unwrap().len, all.len() as u64);
+        assert_eq!(heads, [vec![1; 12], vec![2; 12], vec![3; 12], vec![4; 10]]);
+        for len in (0..all.len()).step_by(41).chain([all.len()]) {
+            assert_eq!(extent(&all[..len]), (end_before(len), Ending::Whole), "{len}");
+        }
+    }
+
+    #[test]
+    fn a_file_ends_before_the_first_sector_that_is_not_there() {
+        let all = whole();
+        for from in (0..all.len()).step_by(SECTOR_LEN) {
+            let mut torn = all.clone();
+            let sector = from..(from + SECTOR_LEN).min(all.len());
+            torn[sector.clone()].fill(0);
+            assert_eq!(extent(&torn), (end_before(from), Ending::Torn), "{sector:?}");
+        }
+    }
+
+    #[test]
+    fn a_flipped_bit_is_damage() {
+        let all = whole();
+        for at in (0..all.len()).step_by(37) {
+            let mut damaged = all.clone();
+            damaged[at] ^= 1;
+            let found = extent(&damaged);
+            assert!(
+                matches!(found, (len, Ending::Damaged | Ending::Whole) if len == end_before(at)),
+                "{at}: {found:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_entry_that_is_not_accepted_ends_the_file_before_it() {
+        let mut left = 2;
+        let stopped = read(&*whole(), |_| {
+            left -= 1;
+            if left < 0 { Err(Ending::Gap) } else { Ok(()) }
+        });
+        let len = end_before(whole().len() - 20 - 3_000);
+        assert_eq!(stopped.unwrap(), Extent { len, ending: Ending::Gap });
+    }
+
+    #[test]
+    fn a_record_of_a_recycled_log_is_found_wherever_a_record_begins_and_nowhere_else() {
+        fn record(kind: u8, len: usize) -> Vec<u8> {
+            let [high, low] = u16::try_from(len).unwrap().to_be_bytes();
+            [&[9, 9, 9, 9, low, high, kind][..], &vec![7; len]].concat()
+        }
+        let find = |file: &[u8]| find_recycled(file).unwrap();
+        let sound = [record(1, 300), record(2, 0), record(4, 5), vec![0; 900]].concat();
+        assert_eq!(find(&sound), None);
+        let block = record(1, BLOCK_LEN - HEADER_LEN);
+        for kind in RECYCLED {
+            for (before, at) in [(vec![], 0), (record(1, 300), 307), (record(4, 8), 15)] {
+                let found = [before, record(kind, 1), sound.clone()].concat();
+                assert_eq!(find(&found), Some(at));
+                assert_eq!(find(&[block.clone(), found].concat()), Some(BLOCK_LEN as u64 + at));
+            }
+            // Not where a record is cut short, and not within its content.
+            let content = [vec![9, 9, 9, 9, 7, 0, 1], record(kind, 0)].concat();
+            assert_eq!(find(&content), None);
+            assert_eq!(find(&record(1, 30)[..20]), None);
+        }
+    }
+}
