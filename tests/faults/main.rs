@@ -1,5 +1,5 @@
 //! Power that is cut, processes that die, and calls to the file system that fail, each at every point of short
-//! workloads (G5, G9, G10, G11, G12).
+//! workloads (G5, G9, G10, G11, G12, G14).
 //!
 //! - `power`: a child works on a directory behind a shim that notes every change and every sync in order. From the
 //!   trace follows what a power cut may leave at each point; each of these directories is opened and held to what had

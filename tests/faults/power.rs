@@ -100,7 +100,7 @@ fn cut_some(
             let mut random = Random((point * OUTCOMES.len() + outcome) as u64);
             let image = disk.cut(bytes, names, &mut random);
             let mut hasher = DefaultHasher::new();
-            (&image, promises.len(), promises.durable()).hash(&mut hasher);
+            (&image, promises.len(), promises.durable(), promises.backups()).hash(&mut hasher);
             if !seen.insert(hasher.finish()) {
                 continue;
             }
@@ -133,6 +133,7 @@ fn check(image: &Image, promises: &Promises, plan: &Plan) -> Result<(), String> 
         if plan.has_bank {
             check_read_models(store);
         }
+        promises.check_backups(store, directory.path());
     };
     caught(|| promises.check_and_go_on(&path, MayBeGone::Buffered, also)).map(drop)
 }
@@ -175,6 +176,12 @@ fn the_power_is_cut_while_nothing_is_synced() {
 #[test]
 fn the_power_is_cut_while_some_of_it_is_synced() {
     power_is_cut("mixed", 150);
+}
+
+/// G14: of a backup, whatever is left is whole or no store; one whose making was over is there.
+#[test]
+fn the_power_is_cut_while_backups_are_made() {
+    power_is_cut("copied", 60);
 }
 
 /// And of the second cut too, everything that was durable before the first is kept.

@@ -27,6 +27,8 @@ pub(crate) struct Plan {
     pub(crate) has_bank: bool,
     /// How often the store is opened.
     pub(crate) opens: usize,
+    /// How many backups are made meanwhile.
+    backups: usize,
     /// Whether it is closed at the end; otherwise the process just dies.
     closes: bool,
 }
@@ -40,11 +42,12 @@ const SMALL: Plan = Plan {
     lens: &[10, 700, 45_000],
     has_bank: false,
     opens: 2,
+    backups: 0,
     closes: true,
 };
 
 /// The plans whose power is cut.
-pub(crate) const PLANS: [Plan; 6] = [
+pub(crate) const PLANS: [Plan; 7] = [
     SMALL,
     // Group commits, synced; with read models and snapshots, which are not.
     Plan {
@@ -74,6 +77,17 @@ pub(crate) const PLANS: [Plan; 6] = [
         lens: &[10, 9_000, 700, 20_000],
         has_bank: true,
         opens: 2,
+        ..SMALL
+    },
+    // Backups beside everything else.
+    Plan {
+        name: "copied",
+        is_mixed: true,
+        writers: 2,
+        rounds: 5,
+        lens: &[9_000, 10, 700],
+        opens: 1,
+        backups: 3,
         ..SMALL
     },
     // Ends without closing: what comes next has a write-ahead log to recover.
@@ -112,7 +126,7 @@ impl Plan {
             let options = Store::options().durability(self.durability).memtable_bytes(1);
             let store = options.open(place.store()).unwrap();
             let heard = Heard::new(&store, self.durability, &place.book());
-            self.work(&store, &heard, open);
+            self.work(&store, &heard, place, open);
             if !self.closes {
                 std::process::abort();
             }
@@ -120,7 +134,7 @@ impl Plan {
         }
     }
 
-    fn work(&self, store: &Store, heard: &Heard, open: usize) {
+    fn work(&self, store: &Store, heard: &Heard, place: &Place, open: usize) {
         let projections = self.has_bank.then(|| projections(store));
         thread::scope(|scope| {
             for writer in 0..self.writers {
@@ -134,6 +148,11 @@ impl Plan {
                     }
                 });
             }
+            scope.spawn(move || {
+                for number in 0..self.backups {
+                    heard.backup(store, &place.disk().join(format!("copy-{number}"))).unwrap();
+                }
+            });
             if self.has_bank {
                 scope.spawn(move || bank(store, heard, self.rounds));
             }

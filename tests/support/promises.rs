@@ -9,6 +9,8 @@
 //! + durability position stream version id   it was acknowledged
 //! ! id                                 it was refused: it is not there
 //! = position                           everything up to here was said to be durable
+//! b name position                      a backup of this name is about to be made, with everything up to here
+//! c name                               it was made
 //! ```
 //!
 //! What is checked: everything acknowledged is at its place with its bytes, as far as it must be (G5), nothing else is
@@ -75,6 +77,16 @@ impl Heard {
         let head = store.head()?.map_or(0, Position::get);
         store.sync()?;
         self.write(&format!("= {head}\n"));
+        Ok(())
+    }
+
+    /// `Store::backup`, written down.
+    pub(crate) fn backup(&self, store: &Store, to: &Path) -> annals::Result<()> {
+        let name = to.file_name().unwrap().to_str().unwrap();
+        let head = store.head()?.map_or(0, Position::get);
+        self.write(&format!("b {name} {head}\n"));
+        store.backup(to)?;
+        self.write(&format!("c {name}\n"));
         Ok(())
     }
 
@@ -168,6 +180,15 @@ pub(crate) struct Promises {
     durable: u64,
     /// Tried, and not known to have been refused.
     possible: HashSet<String>,
+    backups: BTreeMap<String, Copied>,
+}
+
+/// What was said of a backup.
+#[derive(Debug, Clone, Copy)]
+struct Copied {
+    /// The last position that it must hold.
+    up_to: u64,
+    is_made: bool,
 }
 
 impl Promises {
@@ -184,6 +205,12 @@ impl Promises {
             match mark {
                 "?" => drop(self.possible.insert(rest.to_owned())),
                 "!" => drop(self.possible.remove(rest)),
+                "b" => {
+                    let (name, up_to) = rest.split_once(' ').unwrap();
+                    let copied = Copied { up_to: up_to.parse().unwrap(), is_made: false };
+                    self.backups.insert(name.to_owned(), copied);
+                }
+                "c" => self.backups.get_mut(rest).unwrap().is_made = true,
                 "=" => self.durable = self.durable.max(rest.parse().unwrap()),
                 "+" => {
                     let (durability, rest) = rest.split_once(' ').unwrap();
@@ -215,6 +242,40 @@ impl Promises {
     /// How many events were acknowledged.
     pub(crate) fn len(&self) -> usize {
         self.acknowledged.len()
+    }
+
+    /// Holds the backups that were made, or begun, in a directory to what was said of them (G14); then makes those again
+    /// from `store` that are not there.
+    pub(crate) fn check_backups(&self, store: &Store, directory: &Path) {
+        for (name, Copied { up_to, is_made }) in &self.backups {
+            let mut promised = self.clone();
+            promised.acknowledged.retain(|position, _| position <= up_to);
+            promised.durable = *up_to;
+            let check = |path: &Path| match Store::options().read_only(true).open(path) {
+                Ok(copy) => drop(promised.check(&copy, MayBeGone::Buffered)),
+                Err(error) if *is_made => panic!("{name} was made: {error}"),
+                Err(Error::NotAStore { .. }) => {}
+                // The last that is written before a copy gets its name.
+                Err(Error::Corruption { place, .. }) if place.ends_with("STORE") => {}
+                Err(error) => panic!("{name}: {error}"),
+            };
+            let (whole, partial) =
+                (directory.join(name), directory.join(format!("{name}.partial")));
+            if whole.exists() || *is_made {
+                check(&whole);
+                continue;
+            }
+            check(&partial);
+            store.backup(&whole).unwrap();
+            assert!(!partial.exists(), "{name}: what was cut short is gone");
+            let copy = Store::options().read_only(true).open(&whole).unwrap();
+            assert_eq!(copy.head().unwrap(), store.head().unwrap());
+        }
+    }
+
+    /// How many backups were begun.
+    pub(crate) fn backups(&self) -> usize {
+        self.backups.len()
     }
 
     /// Holds an open store to all this; returns its head.
