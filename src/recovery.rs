@@ -91,8 +91,8 @@ pub(crate) fn inspect(
     Ok(Watermark { durable: end.head, evidence, ..at_least })
 }
 
-/// Cuts off what a power loss left in pieces, if nothing that is known to have been durable goes with it: a copy of the
-/// database is mended first, and judged.
+/// Cuts off what a power loss left in pieces, if nothing that is known to have been durable goes with it: a copy of
+/// the database is mended first, and judged.
 fn mend(claim: &Claim, options: &StoreOptions, watermark: Watermark) -> Result<()> {
     let Claim { paths, identity, .. } = claim;
     if find_cut(paths, options, watermark.is_clean)?.is_none() {
@@ -121,8 +121,8 @@ fn cut_off(paths: &Paths, options: &StoreOptions, is_clean: bool) -> Result<()> 
     Ok(())
 }
 
-/// Where one of the engine's logs must be cut off, because a power loss left what was not synced in pieces. The manifest
-/// first: it says which of the others count.
+/// Where one of the engine's logs must be cut off, because a power loss left what was not synced in pieces. The
+/// manifest first: it says which of the others count.
 fn find_cut(paths: &Paths, options: &StoreOptions, is_clean: bool) -> Result<Option<Cut>> {
     if let Some(cut) = Cut::find_in_manifest(&paths.db)? {
         return Ok(Some(cut));

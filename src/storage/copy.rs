@@ -114,8 +114,8 @@ impl PartialCopy {
     }
 }
 
-/// Copies a database that nobody writes to a directory that is not there yet, and syncs it. Table files are never changed
-/// once they are written: where the file system can, they are shared.
+/// Copies a database that nobody writes to a directory that is not there yet, and syncs it. Table files are never
+/// changed once they are written: where the file system can, they are shared.
 pub(crate) fn copy_database(from: &Path, to: &Path) -> Result<()> {
     let failed = |path: &Path| {
         let doing = format!("copying {}", path.display());
