@@ -2,7 +2,7 @@
 
 use super::validate::Shape;
 use crate::event_store::Append;
-use crate::format::encode_event;
+use crate::format::FrameDraft;
 use crate::model::limits::{FRAME_EVENTS_MAX, FRAME_LEN_TARGET};
 use crate::model::{EventId, NewEvent, Timestamp};
 use crate::options::Durability;
@@ -31,7 +31,7 @@ pub(crate) struct PreparedFrame {
     /// Index into the expectations.
     pub(crate) stream: usize,
     pub(crate) count: u32,
-    pub(crate) events: Vec<u8>,
+    pub(crate) draft: FrameDraft,
     /// When the first event is to be recorded; `None` for now.
     pub(crate) recorded_at: Option<Timestamp>,
     pub(crate) last_id: EventId,
@@ -41,14 +41,21 @@ impl Prepared {
     /// Encodes a validated append.
     pub(crate) fn new(append: &Append) -> Self {
         let shape = Shape::of(append);
-        let mut frames: Vec<PreparedFrame> = Vec::new();
+        let mut frames: Vec<PreparedFrame> = Vec::with_capacity(append.runs().len());
         for run in append.runs() {
+            let Some((stream, _)) = shape.expectations.get(run.stream) else { continue };
+            let mut len_left: usize = run.events.iter().map(encoded_len).sum();
             let mut starts_frame = true;
             for event in &run.events {
                 match frames.last_mut() {
                     Some(frame) if !starts_frame && frame.has_room(event) => frame.push(event),
-                    _ => frames.push(PreparedFrame::new(run.stream, event)),
+                    _ => {
+                        let draft =
+                            FrameDraft::new(stream.as_str(), len_left.min(FRAME_LEN_TARGET));
+                        frames.push(PreparedFrame::new(run.stream, draft, event));
+                    }
                 }
+                len_left -= encoded_len(event);
                 starts_frame = false;
             }
         }
@@ -60,17 +67,28 @@ impl Prepared {
     }
 }
 
+/// About how many bytes an event takes: enough for most.
+fn encoded_len(event: &NewEvent) -> usize {
+    event.text_len() + 48
+}
+
+impl Submission {
+    /// About how many bytes its changes take in a batch: each frame stands there twice, with its keys.
+    pub(crate) fn len_in_batch(&self) -> usize {
+        let frames = self.appends.iter().flat_map(|append| &append.frames);
+        frames.map(|frame| 2 * (frame.draft.events_len() + 192)).sum()
+    }
+}
+
 impl PreparedFrame {
-    fn new(stream: usize, first: &NewEvent) -> Self {
-        let mut events = Vec::with_capacity(first.text_len() + 64);
-        encode_event(first, 0, &mut events);
-        let recorded_at = first.get_recorded_at();
-        Self { stream, count: 1, events, recorded_at, last_id: first.id() }
+    fn new(stream: usize, mut draft: FrameDraft, first: &NewEvent) -> Self {
+        draft.push(first, 0);
+        Self { stream, count: 1, draft, recorded_at: first.get_recorded_at(), last_id: first.id() }
     }
 
     fn has_room(&self, next: &NewEvent) -> bool {
         let count = usize::try_from(self.count).unwrap_or(usize::MAX);
-        count < FRAME_EVENTS_MAX && self.events.len() + next.text_len() <= FRAME_LEN_TARGET
+        count < FRAME_EVENTS_MAX && self.draft.events_len() + next.text_len() <= FRAME_LEN_TARGET
     }
 
     fn push(&mut self, event: &NewEvent) {
@@ -78,7 +96,7 @@ impl PreparedFrame {
         let times = event.get_recorded_at().zip(self.recorded_at);
         let after = times.and_then(|(time, first)| time.since(first)).unwrap_or_default();
         let after = u64::try_from(after.as_micros()).unwrap_or(u64::MAX);
-        encode_event(event, after, &mut self.events);
+        self.draft.push(event, after);
         self.count += 1;
         self.last_id = event.id();
     }

@@ -13,8 +13,7 @@ use super::validate::{Commit, Committed, Shape, Tip, Verdict, validate};
 use crate::error::{Cause, Error, Result};
 use crate::event_store::{Appended, Direction};
 use crate::format::{
-    Evidence, FrameHeader, Watermark, checksum_of, encode_frame, log_key, parse_log_key,
-    stream_key, stream_of,
+    Evidence, FrameHeader, Watermark, checksum_of, log_key, parse_log_key, stream_key, stream_of,
 };
 use crate::head::Head;
 use crate::model::{EventId, Position, StreamId, Timestamp, Version};
@@ -35,6 +34,8 @@ pub(super) struct Writer {
     tips: Tips,
     end: LogEnd,
     gate: Arc<Gate>,
+    /// Empty between batches; kept for its room.
+    touched: HashSet<StreamId>,
 }
 
 /// What a batch will have committed once it is written.
@@ -65,7 +66,8 @@ impl Writer {
         gate: Arc<Gate>,
     ) -> Self {
         let tips = Tips::new(tip_cache_streams);
-        Self { storage, head, watermark, clock, tips, end, gate }
+        let touched = HashSet::new();
+        Self { storage, head, watermark, clock, tips, end, gate, touched }
     }
 
     /// Commits a group: in as few batches as its dependencies and sizes allow, usually one.
@@ -80,10 +82,10 @@ impl Writer {
             }
             let mut tickets = Vec::new();
             let staged_and_written = |disk: &Disk| {
-                let mut staged = Staged::new(disk, self.end);
+                let mut staged = self.begin(disk, &first.1);
                 let mut next = Some(first);
-                while let Some((ticket, submission)) = next {
-                    match self.stage(disk, &mut staged, &submission) {
+                while let Some((ticket, mut submission)) = next {
+                    match self.stage(disk, &mut staged, &mut submission) {
                         Staging::Staged(outcome) => staged.outcomes.push((ticket, outcome)),
                         Staging::AfterCommit => {
                             left_over = Some((ticket, submission));
@@ -107,8 +109,24 @@ impl Writer {
         }
     }
 
+    /// An empty batch, with room for its first submission.
+    fn begin<'d>(&mut self, disk: &'d Disk, first: &Submission) -> Staged<'d> {
+        Staged {
+            batch: disk.batch_with_room(first.len_in_batch()),
+            end: self.end,
+            durability: Durability::Buffered,
+            touched: std::mem::take(&mut self.touched),
+            outcomes: Vec::new(),
+        }
+    }
+
     /// Validates a submission against what is committed, and adds it to the batch.
-    fn stage(&mut self, disk: &Disk, staged: &mut Staged<'_>, submission: &Submission) -> Staging {
+    fn stage(
+        &mut self,
+        disk: &Disk,
+        staged: &mut Staged<'_>,
+        submission: &mut Submission,
+    ) -> Staging {
         // What this batch touches is validated once it is committed: no answer may rest on what may still fail.
         let streams = submission.appends.iter().flat_map(|append| &append.shape.expectations);
         if !staged.touched.is_empty() && streams.clone().any(|(id, _)| staged.touched.contains(id))
@@ -132,7 +150,7 @@ impl Writer {
             }
         }
         let now = now(&self.clock);
-        let decided = submission.appends.iter().zip(verdicts);
+        let decided = submission.appends.iter_mut().zip(verdicts);
         let appended = decided.map(|(append, verdict)| match verdict {
             Verdict::Replay(appended) => appended,
             Verdict::Append(tips) => self.add(staged, append, tips, now),
@@ -149,15 +167,15 @@ impl Writer {
     fn add(
         &mut self,
         staged: &mut Staged<'_>,
-        append: &Prepared,
+        append: &mut Prepared,
         mut tips: Vec<Option<Version>>,
         now: Timestamp,
     ) -> Appended {
-        let Shape { expectations, .. } = &append.shape;
+        let Prepared { shape: Shape { expectations, .. }, frames, count, recorded_at } = append;
         let first = Position::after(staged.end.head);
         let mut before = 0;
         let mut versions: Vec<Option<RangeInclusive<Version>>> = vec![None; tips.len()];
-        for frame in &append.frames {
+        for frame in frames {
             let places = expectations.get(frame.stream).zip(tips.get_mut(frame.stream));
             let Some((((stream, _), tip), versions)) = places.zip(versions.get_mut(frame.stream))
             else {
@@ -172,13 +190,14 @@ impl Writer {
                 // The clock may have been set back: recorded-at never goes back along the log.
                 recorded_at: staged.end.recorded_at.map_or(at, |last| last.max(at)),
                 commit_before: before,
-                commit_len: append.count,
+                commit_len: *count,
                 streams_after: staged.end.streams,
                 count: frame.count,
             };
             let next = Position::after(staged.end.head);
             assert_eq!(header.first_position, next, "positions are gapless (G2)");
             staged.put(&header, frame);
+            staged.touched.insert(stream.clone());
             let last = header.last_version();
             let first_version = versions.as_ref().map_or(header.first_version, |v| *v.start());
             *versions = Some(first_version..=last);
@@ -186,7 +205,7 @@ impl Writer {
             self.tips.set(stream.clone(), Some(Tip { version: last, id: frame.last_id }));
             before += frame.count;
         }
-        if let Some((_, last)) = append.recorded_at {
+        if let Some((_, last)) = *recorded_at {
             staged.end.recorded_at = staged.end.recorded_at.max(Some(last));
         }
         let streams = expectations.iter().zip(versions);
@@ -200,7 +219,9 @@ impl Writer {
 
     /// Writes what is staged, publishes it, and notes what is now committed. An error here poisons the writer.
     fn write(&mut self, disk: &Disk, staged: Staged<'_>) -> Result<()> {
-        let Staged { batch, end, durability, .. } = staged;
+        let Staged { batch, end, durability, mut touched, .. } = staged;
+        touched.clear();
+        self.touched = touched;
         let written = if batch.is_empty() {
             // What is acknowledged again must be as durable as is asked for now.
             let is_behind = self.watermark.get().durable < end.head;
@@ -265,27 +286,16 @@ fn reached(watermark: Watermark, disk: &Disk, end: LogEnd, is_clean: bool) -> Wa
     Watermark { durable: end.head, is_clean, evidence, ..watermark }
 }
 
-impl<'d> Staged<'d> {
-    fn new(disk: &'d Disk, end: LogEnd) -> Self {
-        Self {
-            batch: disk.batch(),
-            end,
-            durability: Durability::Buffered,
-            touched: HashSet::new(),
-            outcomes: Vec::new(),
-        }
-    }
-
+impl Staged<'_> {
     /// The same bytes under both keys.
-    fn put(&mut self, header: &FrameHeader<'_>, frame: &PreparedFrame) {
-        let bytes = encode_frame(header, &frame.events);
-        self.batch.put(Family::Events, &log_key(header.first_position), &bytes);
+    fn put(&mut self, header: &FrameHeader<'_>, frame: &mut PreparedFrame) {
+        let bytes = frame.draft.finish(header);
+        self.batch.put(Family::Events, &log_key(header.first_position), bytes);
         let key = stream_key(header.stream, header.first_version);
-        self.batch.put(Family::Streams, &key, &bytes);
-        self.touched.insert(StreamId::trusted(header.stream));
+        self.batch.put(Family::Streams, &key, bytes);
         self.end.head = Some(header.last_position());
         self.end.recorded_at = Some(header.recorded_at);
-        self.end.checksum = checksum_of(&bytes);
+        self.end.checksum = checksum_of(bytes);
     }
 }
 

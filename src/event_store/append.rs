@@ -10,6 +10,9 @@ use crate::model::{
 };
 use crate::options::Durability;
 
+/// So many streams are looked through one by one; only further ones are indexed. Most appends have one.
+const STREAMS_FEW: usize = 8;
+
 /// Events for one or several streams, appended all or nothing (G1), with what is expected of each stream.
 ///
 /// Events keep the order in which they are given, across streams too. A stream that is only checked takes part with
@@ -31,6 +34,7 @@ use crate::options::Durability;
 #[derive(Debug, Clone, Default)]
 pub struct Append {
     expectations: Vec<(StreamId, ExpectedVersion)>,
+    /// Where in the expectations a stream stands that is not among the first few.
     index: HashMap<StreamId, usize>,
     runs: Vec<Run>,
     durability: Option<Durability>,
@@ -99,16 +103,23 @@ impl Append {
                 return None;
             }
         };
-        let next = self.expectations.len();
-        let index = *self.index.entry(stream.clone()).or_insert(next);
-        match self.expectations.get(index) {
-            None => self.expectations.push((stream, expected)),
-            Some((_, present)) if *present == expected => {}
-            Some(_) => {
-                self.refused.get_or_insert(InvalidArgument::TwoExpectations { stream }.into());
+        let Some(index) = self.find(&stream) else {
+            let next = self.expectations.len();
+            if next >= STREAMS_FEW {
+                self.index.insert(stream.clone(), next);
             }
+            self.expectations.push((stream, expected));
+            return Some(next);
+        };
+        if self.expectations.get(index).is_some_and(|(_, present)| *present != expected) {
+            self.refused.get_or_insert(InvalidArgument::TwoExpectations { stream }.into());
         }
         Some(index)
+    }
+
+    fn find(&self, stream: &StreamId) -> Option<usize> {
+        let few = self.expectations.iter().take(STREAMS_FEW).position(|(id, _)| id == stream);
+        few.or_else(|| self.index.get(stream).copied())
     }
 
     /// The streams named by this append, each once, in the order of their first mention, with what is expected of them.
@@ -180,10 +191,12 @@ impl Append {
     }
 
     fn validate_ids(&self, count: usize) -> Result<()> {
-        if count == 1 {
+        // Ids of one source usually grow: then none is there twice.
+        if self.events().map(|(_, event)| event.id()).is_sorted_by(|id, next| id < next) {
             return Ok(());
         }
-        let mut ids: Vec<_> = self.events().map(|(_, event)| event.id()).collect();
+        let mut ids = Vec::with_capacity(count);
+        ids.extend(self.events().map(|(_, event)| event.id()));
         ids.sort_unstable();
         let twice = ids.iter().zip(ids.iter().skip(1)).find(|(id, next)| id == next);
         match twice {

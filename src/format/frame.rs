@@ -1,5 +1,7 @@
 //! The frame: the unit on disk. The consecutive events that one append wrote to one stream.
 
+use bincode::enc::write::Writer;
+use bincode::error::EncodeError;
 use bincode::{BorrowDecode, Encode};
 
 use super::{CONFIG, ENVELOPE_LEN, Malformed, open_envelope, seal_envelope};
@@ -11,6 +13,9 @@ use crate::model::{
 const FRAME_VERSION: u8 = 1;
 /// No flag is in use. Reserved: 1 redacted, 2 compressed, 4 encrypted, for a frame and for an event alike.
 const FLAGS_KNOWN: u8 = 0;
+
+/// Most bytes that the numbers of a header take, the length of the stream's id among them.
+const HEADER_NUMBERS_LEN_MAX: usize = 1 + 5 * 9 + 3 * 5;
 
 /// What a frame says of all its events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,12 +117,61 @@ impl<'a> ContentTypeBytes<'a> {
 /// Appends bincode's encoding to `out`. Writing to memory cannot fail, and no type here has a value that cannot be
 /// encoded.
 fn put(value: impl Encode, out: &mut Vec<u8>) {
-    let written = bincode::encode_into_std_write(value, out, CONFIG);
+    let written = bincode::encode_into_writer(value, Out(out), CONFIG);
     assert!(written.is_ok(), "encoding into memory failed: {written:?}");
 }
 
-/// Appends the bytes of one event to `out`, to be handed to [`encode_frame`] with those of its frame.
-pub(crate) fn encode_event(event: &NewEvent, recorded_after: u64, out: &mut Vec<u8>) {
+/// Where bincode writes to.
+struct Out<'v>(&'v mut Vec<u8>);
+
+impl Writer for Out<'_> {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
+}
+
+/// A frame that is being made: its events are encoded by the caller of an append, its header is known only when they
+/// are given their places. Room for it is left before them, so that they are not moved once more.
+pub(crate) struct FrameDraft {
+    bytes: Vec<u8>,
+    /// Where the events begin.
+    room: usize,
+}
+
+impl FrameDraft {
+    /// A draft for a stream, of events of about this many bytes together.
+    pub(crate) fn new(stream: &str, events_len: usize) -> Self {
+        let room = ENVELOPE_LEN + HEADER_NUMBERS_LEN_MAX + stream.len();
+        let mut bytes = Vec::with_capacity(room + events_len);
+        bytes.resize(room, 0);
+        Self { bytes, room }
+    }
+
+    pub(crate) fn push(&mut self, event: &NewEvent, recorded_after: u64) {
+        encode_event(event, recorded_after, &mut self.bytes);
+    }
+
+    /// How many bytes the events take.
+    pub(crate) fn events_len(&self) -> usize {
+        self.bytes.len() - self.room
+    }
+
+    /// The frame with a header, which is of the stream that the draft is for. It may be finished again with another.
+    pub(crate) fn finish(&mut self, header: &FrameHeader<'_>) -> &[u8] {
+        let (room, _) = self.bytes.split_at_mut(self.room);
+        let written = bincode::encode_into_slice(HeaderBytes::from(*header), room, CONFIG);
+        let Ok(len) = written else { unreachable!("room was left for the header: {written:?}") };
+        let begin = self.room - len - ENVELOPE_LEN;
+        room.copy_within(..len, begin + ENVELOPE_LEN);
+        let (_, frame) = self.bytes.split_at_mut(begin);
+        seal_envelope(FRAME_VERSION, frame);
+        frame
+    }
+}
+
+/// Appends the bytes of one event.
+fn encode_event(event: &NewEvent, recorded_after: u64, out: &mut Vec<u8>) {
     let (mut metadata, mut tags) = (Vec::new(), Vec::new());
     for pair in event.get_metadata().iter() {
         put(pair, &mut metadata);
@@ -139,25 +193,20 @@ pub(crate) fn encode_event(event: &NewEvent, recorded_after: u64, out: &mut Vec<
     put(bytes, out);
 }
 
-/// The bytes of a frame: its header, then its events as [`encode_event`] wrote them.
-pub(crate) fn encode_frame(header: &FrameHeader<'_>, events: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(ENVELOPE_LEN + 64 + header.stream.len() + events.len());
-    out.extend_from_slice(&[0; ENVELOPE_LEN]);
-    let bytes = HeaderBytes {
-        flags: 0,
-        first_position: header.first_position.get(),
-        stream: header.stream,
-        first_version: header.first_version.get(),
-        recorded_at: header.recorded_at.as_micros(),
-        commit_before: header.commit_before,
-        commit_len: header.commit_len,
-        streams_after: header.streams_after,
-        count: header.count,
-    };
-    put(bytes, &mut out);
-    out.extend_from_slice(events);
-    seal_envelope(FRAME_VERSION, &mut out);
-    out
+impl<'a> From<FrameHeader<'a>> for HeaderBytes<'a> {
+    fn from(header: FrameHeader<'a>) -> Self {
+        Self {
+            flags: 0,
+            first_position: header.first_position.get(),
+            stream: header.stream,
+            first_version: header.first_version.get(),
+            recorded_at: header.recorded_at.as_micros(),
+            commit_before: header.commit_before,
+            commit_len: header.commit_len,
+            streams_after: header.streams_after,
+            count: header.count,
+        }
+    }
 }
 
 /// A frame whose checksum and header are right; its events are decoded one by one.
@@ -336,10 +385,36 @@ mod tests {
             .with_id(EventId::from_bytes([9; 16]))
             .with_schema_version(300)
             .with_content_type(ContentType::new("image/png").unwrap());
-        let mut events = Vec::new();
-        encode_event(&json, 0, &mut events);
-        encode_event(&other, 5, &mut events);
-        encode_frame(&header(2), &events)
+        let mut draft = FrameDraft::new("account-1", 0);
+        draft.push(&json, 0);
+        draft.push(&other, 5);
+        draft.finish(&header(2)).to_vec()
+    }
+
+    #[test]
+    fn a_draft_has_room_for_every_header_and_may_be_finished_again() {
+        let stream = "s".repeat(255);
+        let mut draft = FrameDraft::new(&stream, 0);
+        let event = NewEvent::new(EventType::new("Opened").unwrap(), *b"{}");
+        draft.push(&event, 0);
+        let largest = FrameHeader {
+            first_position: Position::new(u64::MAX - 10).unwrap(),
+            stream: &stream,
+            first_version: Version::new(u64::MAX - 10).unwrap(),
+            recorded_at: Timestamp::from_micros(i64::MIN),
+            commit_before: u32::MAX - 1,
+            commit_len: u32::MAX,
+            streams_after: u64::MAX,
+            count: u32::MAX,
+        };
+        assert!(draft.finish(&largest).len() > 255);
+        let small = FrameHeader { stream: &stream, ..header(1) };
+        let frame = Frame::decode(draft.finish(&small)).unwrap();
+        assert_eq!(frame.header, small);
+        assert_eq!(
+            frame.events().map(|event| event.unwrap().id()).collect::<Vec<_>>(),
+            [event.id()]
+        );
     }
 
     /// Format version 1, frozen: if this fails, old stores can no longer be read.

@@ -14,7 +14,7 @@ mod value;
 mod watermark;
 
 pub(crate) use beside::{decode_checkpoint, decode_snapshot, encode_checkpoint, encode_snapshot};
-pub(crate) use frame::{Frame, FrameHeader, encode_event, encode_frame};
+pub(crate) use frame::{Frame, FrameDraft, FrameHeader};
 pub(crate) use identity::{Identity, STORE_FILE_LEN};
 pub(crate) use key::{
     log_key, parse_log_key, snapshot_key, snapshot_of, snapshot_prefix, stream_key, stream_of,

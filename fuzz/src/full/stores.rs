@@ -9,7 +9,7 @@ use annals::{Durability, ImportOptions, SnapshotStore, ViewStore, audit};
 use rocksdb::{DB, Options};
 
 use super::template::{KIND, STREAMS, VIEW, options, store};
-use crate::format::{FrameHeader, encode_event, encode_frame, log_key, stream_key};
+use crate::format::{FrameDraft, FrameHeader, log_key, stream_key};
 use crate::input::Input;
 use crate::targets::events::{event, seal, time};
 
@@ -72,9 +72,9 @@ fn frame(db: &DB, input: &mut Input<'_>) {
     let position = if input.flag() { 19 } else { input.number().max(1) };
     let version = if input.flag() { 7 } else { input.number().max(1) };
     let count = 1 + input.below(2);
-    let mut events = Vec::new();
+    let mut draft = FrameDraft::new(stream, 0);
     for _ in 0..count {
-        encode_event(&event(input), input.number() >> 1, &mut events);
+        draft.push(&event(input), input.number() >> 1);
     }
     let number = |input: &mut Input<'_>| u32::try_from(input.number() & 0xffff_ffff).unwrap();
     let header = FrameHeader {
@@ -87,14 +87,14 @@ fn frame(db: &DB, input: &mut Input<'_>) {
         streams_after: if input.flag() { 3 } else { input.number() },
         count: if input.byte() > 8 { u32::try_from(count).unwrap() } else { number(input) },
     };
-    let bytes = encode_frame(&header, &events);
+    let bytes = draft.finish(&header);
     let (events, streams) = (db.cf_handle("events").unwrap(), db.cf_handle("streams").unwrap());
     let copies = input.byte();
     if copies != 255 {
-        db.put_cf(events, log_key(header.first_position), &bytes).unwrap();
+        db.put_cf(events, log_key(header.first_position), bytes).unwrap();
     }
     if copies != 254 {
-        db.put_cf(streams, stream_key(stream, header.first_version), &bytes).unwrap();
+        db.put_cf(streams, stream_key(stream, header.first_version), bytes).unwrap();
     }
 }
 

@@ -3,7 +3,7 @@
 
 use super::events::{event, seal, time, unplaced, version};
 use crate::allocation::within;
-use crate::format::{Frame, FrameHeader, Malformed, encode_event, encode_frame};
+use crate::format::{Frame, FrameDraft, FrameHeader, Malformed};
 use crate::input::Input;
 use crate::model::{EventRef, NewEvent, Position, Timestamp, Version};
 
@@ -54,14 +54,14 @@ fn hostile(version: u8, body: &[u8]) {
     let Ok(frame) = decode(&bytes) else { return };
     assert_eq!(version, 1);
     let events: Vec<_> = frame.events().map(Result::unwrap).collect();
-    let mut again = Vec::new();
+    let mut draft = FrameDraft::new(frame.header.stream, 0);
     for event in &events {
         let after = event.recorded_at().as_micros().abs_diff(frame.header.recorded_at.as_micros());
-        encode_event(&unplaced(&event.to_owned()), after, &mut again);
+        draft.push(&unplaced(&event.to_owned()), after);
     }
-    let again = encode_frame(&frame.header, &again);
+    let again = draft.finish(&frame.header);
     // A number may be written longer than it must be, and a key twice: so the bytes need not be the same.
-    let read = decode(&again).expect("what was decoded is encoded and decoded again");
+    let read = decode(again).expect("what was decoded is encoded and decoded again");
     assert_eq!(read.header, frame.header);
     for (event, again) in events.iter().zip(read.events()) {
         assert_eq!(event.to_owned(), again.unwrap().to_owned());
@@ -91,12 +91,12 @@ fn structured(input: &mut Input<'_>) {
         streams_after: 1 + input.number() % position,
         count,
     };
-    let mut body = Vec::new();
+    let mut draft = FrameDraft::new(&stream, 0);
     for (index, event) in (0..).zip(&events) {
-        encode_event(event, after * index, &mut body);
+        draft.push(event, after * index);
     }
-    let bytes = encode_frame(&header, &body);
-    let frame = decode(&bytes).expect("what was encoded is decoded");
+    let bytes = draft.finish(&header);
+    let frame = decode(bytes).expect("what was encoded is decoded");
     assert_eq!(frame.header, header);
     for ((index, event), read) in (0..).zip(&events).zip(frame.events()) {
         let read = read.unwrap();
@@ -109,7 +109,7 @@ fn structured(input: &mut Input<'_>) {
     // What is left of the input says where the frame is damaged.
     let at = usize::try_from(input.number() % (bytes.len() as u64)).unwrap();
     assert!(Frame::decode(&bytes[..at]).is_err());
-    let mut damaged = bytes;
+    let mut damaged = bytes.to_vec();
     damaged[at] ^= 1 << (input.byte() % 8);
     assert!(matches!(Frame::decode(&damaged), Err(Malformed::Damaged { .. })));
 }
