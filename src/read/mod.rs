@@ -280,15 +280,10 @@ fn fetch(disk: &Disk, shelf: Shelf<'_>, span: Span, query: &PageQuery) -> Result
         Direction::Backward => span.to,
     };
     let mut bad = None;
-    disk.scan(shelf.family(), &shelf.key(start), query.direction, |key, value| {
+    let take = |key: &[u8], value: &[u8]| {
         let Some(place) = key.strip_prefix(prefix.as_slice()).and_then(parse_log_key) else {
-            // Another stream: before ours where the scan begins below it, or after it.
-            if shelf.stream.is_none() {
-                bad = Some(bad_key(Family::Events, key));
-                return ControlFlow::Break(());
-            }
-            let is_before = query.direction == Direction::Forward && key < prefix.as_slice();
-            return if is_before { ControlFlow::Continue(()) } else { ControlFlow::Break(()) };
+            bad = Some(bad_key(shelf.family(), key));
+            return ControlFlow::Break(());
         };
         let place = place.get();
         if query.direction == Direction::Forward && place > span.to {
@@ -307,7 +302,15 @@ fn fetch(disk: &Disk, shelf: Shelf<'_>, span: Span, query: &PageQuery) -> Result
             return ControlFlow::Break(());
         }
         ControlFlow::Continue(())
-    })?;
+    };
+    let (family, start) = (shelf.family(), shelf.key(start));
+    match shelf.stream {
+        None => disk.scan(family, &start, query.direction, take)?,
+        Some(stream) => {
+            let end = past_stream(stream.as_str());
+            disk.scan_within(family, &prefix..&end, &start, query.direction, take)?;
+        }
+    }
     bad.map_or(Ok(page), Err)
 }
 

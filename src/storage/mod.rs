@@ -17,7 +17,7 @@ use std::sync::{PoisonError, RwLock};
 use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{
     ColumnFamily, ColumnFamilyDescriptor, DB, DBRawIterator, DBRecoveryMode, ErrorKind,
-    FlushOptions, Options, WriteBatch,
+    FlushOptions, Options, ReadOptions, WriteBatch,
 };
 
 pub(crate) use copy::PartialCopy;
@@ -258,12 +258,42 @@ impl Disk {
         direction: Direction,
         visit: impl FnMut(&[u8], &[u8]) -> ControlFlow<()>,
     ) -> Result<()> {
-        let mut iterator = self.db.raw_iterator_cf_opt(self.handle(family), tuning::read());
-        iterator.seek_for_prev(start);
-        if !iterator.valid() {
-            iterator.status().map_err(|error| read_error(family, &error))?;
-            if direction == Direction::Forward {
-                iterator.seek(start);
+        self.scan_with(tuning::read(), family, start, direction, visit)
+    }
+
+    /// As [`Disk::scan`], of what lies within `keys`: nothing else is even read.
+    pub(crate) fn scan_within(
+        &self,
+        family: Family,
+        keys: Range<&[u8]>,
+        start: &[u8],
+        direction: Direction,
+        visit: impl FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+    ) -> Result<()> {
+        self.scan_with(tuning::read_within(keys), family, start, direction, visit)
+    }
+
+    fn scan_with(
+        &self,
+        options: ReadOptions,
+        family: Family,
+        start: &[u8],
+        direction: Direction,
+        visit: impl FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+    ) -> Result<()> {
+        let mut iterator = self.db.raw_iterator_cf_opt(self.handle(family), options);
+        // Most scans forward begin at a key that is there. Only where it is not, the one before is looked for: that
+        // turns the iterator round and round again, and costs as much as two more seeks.
+        if direction == Direction::Forward {
+            iterator.seek(start);
+        }
+        if direction == Direction::Backward || iterator.key() != Some(start) {
+            iterator.seek_for_prev(start);
+            if !iterator.valid() {
+                iterator.status().map_err(|error| read_error(family, &error))?;
+                if direction == Direction::Forward {
+                    iterator.seek(start);
+                }
             }
         }
         Self::walk(family, iterator, direction, visit)
@@ -281,9 +311,7 @@ impl Disk {
         if keys.start >= keys.end {
             return Ok(());
         }
-        let mut options = tuning::read();
-        options.set_iterate_lower_bound(keys.start);
-        options.set_iterate_upper_bound(keys.end);
+        let options = tuning::read_within(keys);
         let mut iterator = self.db.raw_iterator_cf_opt(self.handle(family), options);
         match direction {
             Direction::Forward => iterator.seek_to_first(),

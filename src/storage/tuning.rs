@@ -1,5 +1,6 @@
 //! Every option of RocksDB that annals sets, each with its reason. What is not here is at its default on purpose.
 
+use std::ops::Range;
 use std::path::Path;
 
 use rocksdb::{
@@ -119,6 +120,14 @@ pub(super) fn read() -> ReadOptions {
     tuned.set_verify_checksums(true);
     // A scan may cross streams, whatever prefix settings a family may come to have.
     tuned.set_total_order_seek(true);
+    tuned
+}
+
+/// How to read what lies within `keys`, and nothing else.
+pub(super) fn read_within(keys: Range<&[u8]>) -> ReadOptions {
+    let mut tuned = read();
+    tuned.set_iterate_lower_bound(keys.start);
+    tuned.set_iterate_upper_bound(keys.end);
     tuned
 }
 
