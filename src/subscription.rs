@@ -16,7 +16,9 @@ use crossbeam_channel::{Receiver, SendTimeoutError, Sender, bounded};
 
 use crate::error::{Error, Result};
 use crate::event_store::{Direction, EventStore, Filter, PageQuery, Range, ReadStream};
-use crate::model::{EventType, InvalidArgument, Position, RecordedEvent, StreamId, Version};
+use crate::model::{
+    Copier, EventType, InvalidArgument, Position, RecordedEvent, StreamId, Version,
+};
 
 /// How many events a subscription holds at most between two calls: a bound on its memory.
 const PAGE_EVENTS_MAX: usize = 1_024;
@@ -364,11 +366,11 @@ impl Subscription {
             events_max: PAGE_EVENTS_MAX,
         };
         let (page, after, filter) = (&mut self.page, self.after, &self.filter);
-        let mut last = None;
+        let (mut last, mut copier) = (None, Copier::default());
         let end = self.store.read_page(&query, &mut |event| {
             last = Some((event.version(), event.position()));
             if Some(event.position()) > after && (!of_stream || filter.matches(&event)) {
-                page.push_back(event.to_owned());
+                page.push_back(copier.copy(&event));
             }
             ControlFlow::Continue(())
         });

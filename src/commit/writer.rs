@@ -408,7 +408,7 @@ fn commit_span(disk: &Disk, position: Position) -> Result<(Position, Position)> 
 fn last_event(disk: &Disk, stream: &StreamId) -> Result<Option<Tip>> {
     let mut tip = Ok(None);
     let start = stream_key(stream.as_str(), Version::MAX);
-    disk.scan(Family::Streams, &start, Direction::Backward, |key, value| {
+    disk.scan_stream(&start, Direction::Backward, |key, value| {
         if let Some((_, first)) = stream_of(key).filter(|(id, _)| *id == stream.as_str()) {
             let spot = Spot { family: Family::Streams, stream: Some(stream), place: first.get() };
             tip = spot.decode(value).and_then(|frame| {
@@ -433,7 +433,7 @@ fn places(
 ) -> Result<Vec<(EventId, Position)>> {
     let mut found = Ok(Vec::new());
     let start = stream_key(stream.as_str(), from);
-    disk.scan(Family::Streams, &start, Direction::Forward, |key, value| {
+    disk.scan_stream(&start, Direction::Forward, |key, value| {
         let Some((id, first)) = stream_of(key) else { return ControlFlow::Break(()) };
         if id != stream.as_str() {
             let is_before = key < start.as_slice();

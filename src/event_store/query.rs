@@ -84,7 +84,12 @@ impl Filter {
     }
 
     /// Whether events of this stream may match.
+    #[inline]
     pub fn matches_stream(&self, stream: &str) -> bool {
+        (self.categories.is_empty() && self.stream_prefixes.is_empty()) || self.selects(stream)
+    }
+
+    fn selects(&self, stream: &str) -> bool {
         let in_category = |category: &String| {
             let rest = stream.strip_prefix(category.as_str());
             !category.contains('-')
@@ -96,6 +101,7 @@ impl Filter {
     }
 
     /// Whether events of this type may match.
+    #[inline]
     pub fn matches_type(&self, event_type: &str) -> bool {
         self.types.is_empty() || self.types.iter().any(|wanted| wanted.as_str() == event_type)
     }

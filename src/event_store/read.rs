@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use super::{Direction, EventStore, Filter, PageQuery, Range, StreamInfo, StreamsQuery};
 use crate::error::{Error, Result};
-use crate::model::{EventRef, EventType, Position, RecordedEvent, StreamId, Timestamp, Version};
+use crate::model::{
+    Copier, EventRef, EventType, Position, RecordedEvent, StreamId, Timestamp, Version,
+};
 
 /// How many events an owned page holds at most: a bound on the memory of an iterator.
 const PAGE_EVENTS_MAX: usize = 1_024;
@@ -419,9 +421,9 @@ impl Events {
                 filter: self.filter.clone(),
                 events_max: usize::try_from(self.left).unwrap_or(usize::MAX).min(PAGE_EVENTS_MAX),
             };
-            let page = &mut self.page;
+            let (page, mut copier) = (&mut self.page, Copier::default());
             let end = self.store.read_page(&query, &mut |event| {
-                page.push_back(event.to_owned());
+                page.push_back(copier.copy(&event));
                 ControlFlow::Continue(())
             });
             match end {

@@ -1,12 +1,14 @@
 //! The frame: the unit on disk. The consecutive events that one append wrote to one stream.
 
+use bincode::Encode;
 use bincode::enc::write::Writer;
 use bincode::error::EncodeError;
-use bincode::{BorrowDecode, Encode};
 
+use super::cursor::Cursor;
+use super::wire::{ContentTypeBytes, EventBytes, HeaderBytes, Known, next_pair, next_tag, refused};
 use super::{CONFIG, ENVELOPE_LEN, Malformed, open_envelope, seal_envelope};
 use crate::model::{
-    ContentType, EventId, EventRef, MetadataRef, NewEvent, Position, TagsRef, Timestamp, Version,
+    EventId, EventRef, MetadataRef, NewEvent, Position, TagsRef, Timestamp, Version,
 };
 
 /// The version of a frame's encoding: its first byte.
@@ -51,66 +53,6 @@ impl FrameHeader<'_> {
 
     pub(crate) fn commit_last(&self) -> Position {
         self.commit_first().plus(u64::from(self.commit_len) - 1)
-    }
-}
-
-/// A header as bincode writes it.
-#[derive(Encode, BorrowDecode)]
-struct HeaderBytes<'a> {
-    flags: u8,
-    first_position: u64,
-    stream: &'a str,
-    first_version: u64,
-    recorded_at: i64,
-    commit_before: u32,
-    commit_len: u32,
-    streams_after: u64,
-    count: u32,
-}
-
-/// An event as bincode writes it. Metadata and tags are byte strings of their own, so that they need not be decoded.
-#[derive(Encode, BorrowDecode)]
-struct EventBytes<'a> {
-    flags: u8,
-    id: [u8; 16],
-    event_type: &'a str,
-    schema_version: u32,
-    content_type: ContentTypeBytes<'a>,
-    /// Microseconds after the frame's recorded-at.
-    recorded_after: u64,
-    /// Pairs of strings, one after the other.
-    metadata: &'a [u8],
-    /// Strings, one after the other.
-    tags: &'a [u8],
-    payload: &'a [u8],
-}
-
-/// The usual content types take one byte.
-#[derive(Encode, BorrowDecode)]
-enum ContentTypeBytes<'a> {
-    Other(&'a str),
-    Json,
-    Bytes,
-    Text,
-}
-
-impl<'a> ContentTypeBytes<'a> {
-    fn of(name: &'a str) -> Self {
-        match name {
-            _ if name == ContentType::JSON.as_str() => Self::Json,
-            _ if name == ContentType::BYTES.as_str() => Self::Bytes,
-            _ if name == ContentType::TEXT.as_str() => Self::Text,
-            other => Self::Other(other),
-        }
-    }
-
-    fn name(&self) -> &'a str {
-        match self {
-            Self::Other(name) => name,
-            Self::Json => "application/json",
-            Self::Bytes => "application/octet-stream",
-            Self::Text => "text/plain; charset=utf-8",
-        }
     }
 }
 
@@ -214,29 +156,43 @@ impl<'a> From<FrameHeader<'a>> for HeaderBytes<'a> {
 pub(crate) struct Frame<'a> {
     pub(crate) header: FrameHeader<'a>,
     events: &'a [u8],
+    known: Known<'a>,
 }
 
 impl<'a> Frame<'a> {
     /// Checks the checksum, then decodes the header.
     pub(crate) fn decode(bytes: &'a [u8]) -> Result<Self, Malformed> {
+        Self::decode_knowing(Known::default(), bytes)
+    }
+
+    /// The same, faster where the frame holds what is known.
+    #[expect(clippy::inline_always, reason = "else every frame is copied twice")]
+    #[inline(always)]
+    pub(crate) fn decode_knowing(known: Known<'a>, bytes: &'a [u8]) -> Result<Self, Malformed> {
         let body = open_envelope("frame version", FRAME_VERSION, bytes)?;
-        let (header, used): (HeaderBytes<'a>, usize) =
-            bincode::borrow_decode_from_slice(body, CONFIG)
-                .map_err(|error| Malformed::undecodable("the header of a frame", &error))?;
+        let what = "the header of a frame";
+        let mut cursor = Cursor::new(body);
+        let Some(header) = HeaderBytes::read(&mut cursor, &known) else {
+            return Err(refused::<HeaderBytes<'_>>(what, body));
+        };
         check_flags(header.flags)?;
-        let header = header.check().ok_or_else(|| {
-            Malformed::damaged("numbers that do not agree", "the header of a frame")
-        })?;
-        Ok(Self { header, events: body.get(used..).unwrap_or_default() })
+        let Some(header) = header.check() else {
+            return Err(Malformed::damaged("numbers that do not agree", what));
+        };
+        Ok(Self { header, events: cursor.rest(), known })
     }
 
     /// The events in order. The iterator ends after the first that is malformed, and reports what is left over.
+    #[inline]
     pub(crate) fn events(&self) -> FrameEvents<'a> {
-        FrameEvents { header: self.header, rest: self.events, next: 0 }
+        let header = &self.header;
+        let commit = (header.commit_first(), header.commit_last());
+        FrameEvents { header: *header, commit, known: self.known, rest: self.events, next: 0 }
     }
 }
 
 impl<'a> HeaderBytes<'a> {
+    #[inline]
     fn check(self) -> Option<FrameHeader<'a>> {
         let last = u64::from(self.count.checked_sub(1)?);
         self.first_position.checked_add(last)?.checked_add(1)?;
@@ -258,6 +214,7 @@ impl<'a> HeaderBytes<'a> {
     }
 }
 
+#[inline]
 fn check_flags(flags: u8) -> Result<(), Malformed> {
     if flags & !FLAGS_KNOWN == 0 {
         return Ok(());
@@ -270,39 +227,80 @@ fn check_flags(flags: u8) -> Result<(), Malformed> {
 #[derive(Debug, Clone)]
 pub(crate) struct FrameEvents<'a> {
     header: FrameHeader<'a>,
+    /// The first and last position of the commit.
+    commit: (Position, Position),
+    known: Known<'a>,
     rest: &'a [u8],
     next: u32,
 }
 
 impl<'a> FrameEvents<'a> {
-    fn decode_next(&mut self) -> Result<EventRef<'a>, Malformed> {
-        let (event, used): (EventBytes<'a>, usize) =
-            bincode::borrow_decode_from_slice(self.rest, CONFIG)
-                .map_err(|error| Malformed::undecodable("an event of a frame", &error))?;
-        self.rest = self.rest.get(used..).unwrap_or_default();
+    /// Decodes the next event and hands it over where it was made.
+    #[expect(clippy::inline_always, reason = "see `next_with`")]
+    #[inline(always)]
+    fn decode_next<T>(&mut self, take: impl FnOnce(EventRef<'a>) -> T) -> Result<T, Malformed> {
+        let what = "an event of a frame";
+        let mut cursor = Cursor::new(self.rest);
+        let Some(event) = EventBytes::read(&mut cursor, &self.known) else {
+            return Err(refused::<EventBytes<'_>>(what, self.rest));
+        };
+        self.rest = cursor.rest();
+        self.known.event_type = event.event_type;
         check_flags(event.flags)?;
         check_list(event.metadata, next_pair)?;
         check_list(event.tags, next_tag)?;
         let index = u64::from(self.next);
-        let recorded_at = i64::try_from(event.recorded_after)
-            .ok()
-            .and_then(|after| self.header.recorded_at.as_micros().checked_add(after))
-            .ok_or_else(|| Malformed::damaged("a time out of range", "an event of a frame"))?;
-        Ok(EventRef {
+        let after = i64::try_from(event.recorded_after).ok();
+        let first = self.header.recorded_at.as_micros();
+        let Some(recorded_at) = after.and_then(|after| first.checked_add(after)) else {
+            return Err(Malformed::damaged("a time out of range", what));
+        };
+        let event = EventRef {
             id: EventId::from_bytes(event.id),
             position: self.header.first_position.plus(index),
             stream: self.header.stream,
             version: self.header.first_version.plus(index),
             recorded_at: Timestamp::from_micros(recorded_at),
-            commit_first: self.header.commit_first(),
-            commit_last: self.header.commit_last(),
+            commit_first: self.commit.0,
+            commit_last: self.commit.1,
             event_type: event.event_type,
             schema_version: event.schema_version,
             content_type: event.content_type.name(),
             metadata: MetadataRef::encoded(event.metadata, next_pair),
             tags: TagsRef::encoded(event.tags, next_tag),
             payload: event.payload,
-        })
+        };
+        Ok(take(event))
+    }
+
+    /// As [`FrameEvents::next`], but the event is not moved: an event is 176 bytes, and moving it twice, out of two
+    /// calls, costs as much as decoding it.
+    #[expect(
+        clippy::inline_always,
+        reason = "what calls this is to use the event where it was made"
+    )]
+    #[inline(always)]
+    pub(crate) fn next_with<T>(
+        &mut self,
+        take: impl FnOnce(EventRef<'a>) -> T,
+    ) -> Option<Result<T, Malformed>> {
+        if self.next == self.header.count {
+            return if self.rest.is_empty() { None } else { Some(Err(self.left_over())) };
+        }
+        let taken = self.decode_next(take);
+        self.next += 1;
+        if taken.is_err() {
+            self.next = self.header.count;
+            self.rest = &[];
+        }
+        Some(taken)
+    }
+
+    /// The end of the frame: nothing may be left over.
+    #[cold]
+    fn left_over(&mut self) -> Malformed {
+        let left = std::mem::take(&mut self.rest).len();
+        Malformed::damaged(format!("{left} bytes after the last event"), "the end of a frame")
     }
 }
 
@@ -310,39 +308,12 @@ impl<'a> Iterator for FrameEvents<'a> {
     type Item = Result<EventRef<'a>, Malformed>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.next == self.header.count {
-            if self.rest.is_empty() {
-                return None;
-            }
-            let left = std::mem::take(&mut self.rest).len();
-            return Some(Err(Malformed::damaged(
-                format!("{left} bytes after the last event"),
-                "the end of a frame",
-            )));
-        }
-        let event = self.decode_next();
-        self.next += 1;
-        if event.is_err() {
-            self.next = self.header.count;
-            self.rest = &[];
-        }
-        Some(event)
+        self.next_with(|event| event)
     }
 }
 
-fn next_pair<'a>(rest: &mut &'a [u8]) -> Option<(&'a str, &'a str)> {
-    let (pair, used) = bincode::borrow_decode_from_slice(rest, CONFIG).ok()?;
-    *rest = rest.get(used..)?;
-    Some(pair)
-}
-
-fn next_tag<'a>(rest: &mut &'a [u8]) -> Option<&'a str> {
-    let (tag, used) = bincode::borrow_decode_from_slice(rest, CONFIG).ok()?;
-    *rest = rest.get(used..)?;
-    Some(tag)
-}
-
 /// Proves that a list decodes to its end, so that whoever walks it later meets no error.
+#[inline]
 fn check_list<'a, T>(
     mut rest: &'a [u8],
     next: impl Fn(&mut &'a [u8]) -> Option<T>,
@@ -360,7 +331,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::model::EventType;
+    use crate::model::{ContentType, EventType};
 
     fn header(count: u32) -> FrameHeader<'static> {
         FrameHeader {

@@ -12,8 +12,8 @@ use std::{fmt, fs};
 
 use crate::error::{Error, Result};
 use crate::event_store::Direction;
-use crate::format::{log_key, parse_log_key, stream_key, stream_prefix};
-use crate::model::{InvalidArgument, Position, StreamId};
+use crate::format::{log_key, parse_log_key, stream_key};
+use crate::model::{InvalidArgument, Position, StreamId, Version};
 use crate::options::{Durability, StoreOptions};
 use crate::read::Spot;
 use crate::storage::{Disk, Family, Paths, Storage};
@@ -160,14 +160,10 @@ impl Below {
     /// # Errors
     /// A failing disk, or a closed store.
     pub fn scan_stream(&self, stream: &StreamId) -> Result<Scanned> {
-        let begin = stream_prefix(stream.as_str());
-        let end = [stream.as_str().as_bytes(), &[1]].concat();
+        let begin = stream_key(stream.as_str(), Version::FIRST);
         let mut scanned = Scanned::default();
         self.storage.with(|disk| {
-            let keys = begin.as_slice()..end.as_slice();
-            disk.scan_range(Family::Streams, keys, Direction::Forward, |key, value| {
-                scanned.count(key, value)
-            })
+            disk.scan_stream(&begin, Direction::Forward, |key, value| scanned.count(key, value))
         })?;
         Ok(scanned)
     }

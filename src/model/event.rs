@@ -197,10 +197,13 @@ impl ContentType {
 
     /// A name that a checked frame holds: not checked again, and not copied where it is a known one.
     pub(crate) fn trusted(name: &str) -> Self {
-        let known = [Self::JSON, Self::BYTES, Self::BINCODE, Self::TEXT]
-            .into_iter()
-            .find(|known| known.0 == name);
-        known.unwrap_or_else(|| Self(Cow::Owned(name.to_owned())))
+        match name {
+            "application/json" => Self::JSON,
+            "application/octet-stream" => Self::BYTES,
+            "application/x-bincode" => Self::BINCODE,
+            "text/plain; charset=utf-8" => Self::TEXT,
+            other => Self(Cow::Owned(other.to_owned())),
+        }
     }
 
     /// The media type as text.

@@ -174,6 +174,9 @@ impl<'a> MetadataRef<'a> {
 
     /// A copy of its own.
     pub fn to_owned(&self) -> Metadata {
+        if let Source::Encoded([], _) = self.0 {
+            return Metadata::new();
+        }
         Metadata(self.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect())
     }
 }
@@ -209,6 +212,9 @@ impl<'a> TagsRef<'a> {
 
     /// A copy of its own.
     pub fn to_owned(&self) -> Vec<String> {
+        if let Source::Encoded([], _) = self.0 {
+            return Vec::new();
+        }
         self.iter().map(str::to_owned).collect()
     }
 }

@@ -29,3 +29,4 @@ pub use timestamp::Timestamp;
 
 pub(crate) use invalid::quoted;
 pub(crate) use metadata::CheckError;
+pub(crate) use recorded::Copier;

@@ -214,9 +214,14 @@ impl<'a> EventRef<'a> {
 
     /// A copy of its own.
     pub fn to_owned(&self) -> RecordedEvent {
+        self.named(StreamId::trusted(self.stream), EventType::trusted(self.event_type))
+    }
+
+    #[inline]
+    fn named(&self, stream: StreamId, event_type: EventType) -> RecordedEvent {
         RecordedEvent {
             place: RecordedAs {
-                stream: StreamId::trusted(self.stream),
+                stream,
                 version: self.version,
                 position: self.position,
                 recorded_at: self.recorded_at,
@@ -224,7 +229,7 @@ impl<'a> EventRef<'a> {
             },
             event: NewEvent {
                 id: self.id,
-                event_type: EventType::trusted(self.event_type),
+                event_type,
                 schema_version: self.schema_version,
                 content_type: ContentType::trusted(self.content_type),
                 metadata: self.metadata.to_owned(),
@@ -233,5 +238,34 @@ impl<'a> EventRef<'a> {
                 recorded_at: None,
             },
         }
+    }
+}
+
+/// Copies events that come one after the other. Names that come again are shared: their allocations are most of what a
+/// copy costs beside its payload.
+#[derive(Debug, Default)]
+pub(crate) struct Copier {
+    stream: Option<StreamId>,
+    types: [Option<EventType>; COPIER_TYPES],
+}
+
+/// Each type has one slot of so many, for which those with the same length and last byte contend.
+const COPIER_TYPES: usize = 16;
+
+impl Copier {
+    #[inline]
+    pub(crate) fn copy(&mut self, event: &EventRef<'_>) -> RecordedEvent {
+        let stream = match &self.stream {
+            Some(stream) if stream.as_str() == event.stream => stream.clone(),
+            _ => self.stream.insert(StreamId::trusted(event.stream)).clone(),
+        };
+        let name = event.event_type;
+        let slot = (name.len() + name.bytes().last().map_or(0, usize::from)) % COPIER_TYPES;
+        let event_type = match self.types.get_mut(slot) {
+            Some(Some(known)) if known.as_str() == name => known.clone(),
+            Some(slot) => slot.insert(EventType::trusted(name)).clone(),
+            None => EventType::trusted(name),
+        };
+        event.named(stream, event_type)
     }
 }

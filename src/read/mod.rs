@@ -13,7 +13,9 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::event_store::{Direction, PageEnd, PageQuery, Range, StreamInfo, StreamsQuery, Visitor};
-use crate::format::{Frame, hex, log_key, parse_log_key, stream_key, stream_of, stream_prefix};
+use crate::format::{
+    Frame, Known, Malformed, hex, log_key, parse_log_key, stream_key, stream_of, stream_prefix,
+};
 use crate::head::Head;
 use crate::model::{EventRef, Position, StreamId, Version};
 use crate::storage::{Disk, Family, Storage};
@@ -24,9 +26,21 @@ const PAGE_LEN_TARGET: usize = 256 * 1024;
 const PAGE_LEN_KEPT: usize = 1024 * 1024;
 
 thread_local! {
-    /// The buffer of this thread's last page, for its next one. A visitor that reads in turn finds none, and makes its
+    /// The buffers of this thread's last page, for its next one. A visitor that reads in turn finds none, and makes its
     /// own.
-    static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+    static SPARE: Cell<Page> = const { Cell::new(Page::new()) };
+}
+
+impl Page {
+    const fn new() -> Self {
+        Self { bytes: Vec::new(), frames: Vec::new(), end: PageEnded::Shelf }
+    }
+}
+
+impl Default for Page {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 /// Reads one store up to its head.
@@ -104,7 +118,7 @@ impl Reader {
         let page = self.storage.with(|disk| fetch(disk, shelf, span, query))?;
         let rest = Walk { shelf, span, up_to, query, left: query.events_max }.page(&page, visit);
         if page.bytes.capacity() <= PAGE_LEN_KEPT {
-            SPARE.set(page.bytes);
+            SPARE.set(page);
         }
         Ok(PageEnd { rest: rest?.map(|span| shelf.range(span, up_to)) })
     }
@@ -210,7 +224,7 @@ pub(crate) fn version_at(
 fn check_ends_below(disk: &Disk, stream: &StreamId, version: Version) -> Result<()> {
     let start = stream_key(stream.as_str(), version);
     let mut above = None;
-    disk.scan(Family::Streams, &start, Direction::Forward, |key, _| {
+    disk.scan_stream(&start, Direction::Forward, |key, _| {
         if key < start.as_slice() {
             return ControlFlow::Continue(());
         }
@@ -238,7 +252,7 @@ fn frame_at(
 ) -> Result<Option<(Version, Version, Position)>> {
     let start = stream_key(stream.as_str(), version);
     let mut found = Ok(None);
-    disk.scan(Family::Streams, &start, Direction::Backward, |key, value| {
+    disk.scan_stream(&start, Direction::Backward, |key, value| {
         if let Some((id, first)) = stream_of(key).filter(|(id, _)| *id == stream.as_str()) {
             let spot = Spot { family: Family::Streams, stream: Some(stream), place: first.get() };
             found = spot.decode(value).and_then(|frame| {
@@ -254,8 +268,10 @@ fn frame_at(
 
 /// Copies the frames of a span, as many as make a page.
 fn fetch(disk: &Disk, shelf: Shelf<'_>, span: Span, query: &PageQuery) -> Result<Page> {
-    let mut page = Page { bytes: SPARE.take(), frames: Vec::new(), end: PageEnded::Shelf };
+    let mut page = SPARE.take();
     page.bytes.clear();
+    page.frames.clear();
+    page.end = PageEnded::Shelf;
     // Each frame has at least one event; of the first, those before the span may be passed over.
     let frames_max = if query.filter.is_all() { query.events_max } else { usize::MAX };
     let prefix = shelf.stream.map(|stream| stream_prefix(stream.as_str())).unwrap_or_default();
@@ -264,15 +280,10 @@ fn fetch(disk: &Disk, shelf: Shelf<'_>, span: Span, query: &PageQuery) -> Result
         Direction::Backward => span.to,
     };
     let mut bad = None;
-    disk.scan(shelf.family(), &shelf.key(start), query.direction, |key, value| {
+    let take = |key: &[u8], value: &[u8]| {
         let Some(place) = key.strip_prefix(prefix.as_slice()).and_then(parse_log_key) else {
-            // Another stream: before ours where the scan begins below it, or after it.
-            if shelf.stream.is_none() {
-                bad = Some(bad_key(Family::Events, key));
-                return ControlFlow::Break(());
-            }
-            let is_before = query.direction == Direction::Forward && key < prefix.as_slice();
-            return if is_before { ControlFlow::Continue(()) } else { ControlFlow::Break(()) };
+            bad = Some(bad_key(shelf.family(), key));
+            return ControlFlow::Break(());
         };
         let place = place.get();
         if query.direction == Direction::Forward && place > span.to {
@@ -291,7 +302,12 @@ fn fetch(disk: &Disk, shelf: Shelf<'_>, span: Span, query: &PageQuery) -> Result
             return ControlFlow::Break(());
         }
         ControlFlow::Continue(())
-    })?;
+    };
+    let start = shelf.key(start);
+    match shelf.stream {
+        None => disk.scan(Family::Events, &start, query.direction, take)?,
+        Some(_) => disk.scan_stream(&start, query.direction, take)?,
+    }
     bad.map_or(Ok(page), Err)
 }
 
@@ -321,9 +337,12 @@ impl Walk<'_> {
         let forward = self.query.direction == Direction::Forward;
         // The place that the next frame must hold: no frame may be missing between two others.
         let mut next = if forward { self.span.from } else { self.span.to };
+        let mut known = Known::default();
         for (index, (key_place, range)) in page.frames.iter().enumerate() {
             let spot = Spot { place: *key_place, ..self.shelf.spot() };
-            let frame = spot.decode(page.bytes.get(range.clone()).unwrap_or_default())?;
+            let bytes = page.bytes.get(range.clone()).unwrap_or_default();
+            let frame = Frame::decode_knowing(known, bytes).map_err(|bad| spot.malformed(bad))?;
+            known.stream = frame.header.stream;
             let (first, last) = self.shelf.extent(&frame, &spot)?;
             let is_tip = page.frames.len() == 1 && page.end == PageEnded::Shelf;
             if last < next && is_tip && self.shelf.stream.is_some() {
@@ -339,7 +358,7 @@ impl Walk<'_> {
             if !joins {
                 return Err(self.missing(next, Some(*key_place)));
             }
-            match self.frame(&frame, (first, last), &spot, visit)? {
+            match self.frame(&frame, (first, last), &spot, &mut known, visit)? {
                 Step::On => {}
                 Step::EndOfView => return Ok(None),
                 Step::Stop(rest) => return Ok(rest.and_then(|rest| self.rest(rest))),
@@ -360,11 +379,12 @@ impl Walk<'_> {
     }
 
     /// Visits the events of one frame that are part of the span and the view and match.
-    fn frame(
+    fn frame<'p>(
         &mut self,
-        frame: &Frame<'_>,
+        frame: &Frame<'p>,
         (first, last): (u64, u64),
         spot: &Spot<'_>,
+        known: &mut Known<'p>,
         visit: &mut Visitor<'_>,
     ) -> Result<Step> {
         let header = &frame.header;
@@ -375,27 +395,42 @@ impl Walk<'_> {
         let forward = self.query.direction == Direction::Forward;
         let matches_stream = self.query.filter.matches_stream(header.stream);
         if forward {
-            for event in frame.events() {
-                let event = event.map_err(|malformed| malformed.at(spot.to_string()))?;
-                if matches_stream && self.event(&event, visit).is_break() {
-                    return Ok(Step::Stop(self.place_of(&event).checked_add(1)));
+            let mut place = first;
+            let mut events = frame.events();
+            while let Some(flow) = events.next_with(|event| {
+                known.event_type = event.event_type;
+                if matches_stream {
+                    self.event(place, event, visit)
+                } else {
+                    ControlFlow::Continue(())
                 }
+            }) {
+                if flow.map_err(|bad| spot.malformed(bad))?.is_break() {
+                    return Ok(Step::Stop(place.checked_add(1)));
+                }
+                place += 1;
             }
             let is_end = ends_view || last >= self.span.to;
             return Ok(if is_end { Step::EndOfView } else { Step::On });
         }
         let events: Result<Vec<_>, _> = frame.events().collect();
-        let events = events.map_err(|malformed| malformed.at(spot.to_string()))?;
-        for event in events.iter().rev().filter(|_| matches_stream) {
-            if self.event(event, visit).is_break() {
-                return Ok(Step::Stop(self.place_of(event).checked_sub(1)));
+        let events = events.map_err(|bad| spot.malformed(bad))?;
+        let places = (first..=last).rev();
+        for (place, event) in places.zip(events.into_iter().rev()).filter(|_| matches_stream) {
+            if self.event(place, event, visit).is_break() {
+                return Ok(Step::Stop(place.checked_sub(1)));
             }
         }
         Ok(if first <= self.span.from { Step::EndOfView } else { Step::On })
     }
 
-    fn event(&mut self, event: &EventRef<'_>, visit: &mut Visitor<'_>) -> ControlFlow<()> {
-        let place = self.place_of(event);
+    #[inline]
+    fn event(
+        &mut self,
+        place: u64,
+        event: EventRef<'_>,
+        visit: &mut Visitor<'_>,
+    ) -> ControlFlow<()> {
         let is_within = self.span.from <= place && place <= self.span.to;
         if !is_within
             || event.position > self.up_to
@@ -404,15 +439,8 @@ impl Walk<'_> {
             return ControlFlow::Continue(());
         }
         self.left -= 1;
-        visit(*event)?;
+        visit(event)?;
         if self.left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    }
-
-    fn place_of(&self, event: &EventRef<'_>) -> u64 {
-        match self.shelf.stream {
-            None => event.position.get(),
-            Some(_) => event.version.get(),
-        }
     }
 
     /// What is left of the span when `next` is the next place to read.
@@ -496,7 +524,12 @@ pub(crate) struct Spot<'a> {
 
 impl Spot<'_> {
     pub(crate) fn decode<'a>(&self, bytes: &'a [u8]) -> Result<Frame<'a>> {
-        Frame::decode(bytes).map_err(|malformed| malformed.at(self.to_string()))
+        Frame::decode(bytes).map_err(|bad| self.malformed(bad))
+    }
+
+    #[cold]
+    fn malformed(&self, malformed: Malformed) -> Error {
+        malformed.at(self.to_string())
     }
 
     /// Key and frame must say the same.

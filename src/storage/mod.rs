@@ -18,7 +18,7 @@ use std::sync::{PoisonError, RwLock};
 use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{
     ColumnFamily, ColumnFamilyDescriptor, DB, DBRawIterator, DBRecoveryMode, ErrorKind,
-    FlushOptions, Options, WriteBatch, WriteOptions,
+    FlushOptions, Options, ReadOptions, WriteBatch, WriteOptions,
 };
 
 pub(crate) use copy::{PartialCopy, copy_database};
@@ -265,12 +265,41 @@ impl Disk {
         direction: Direction,
         visit: impl FnMut(&[u8], &[u8]) -> ControlFlow<()>,
     ) -> Result<()> {
-        let mut iterator = self.db.raw_iterator_cf_opt(self.handle(family), tuning::read());
-        iterator.seek_for_prev(start);
-        if !iterator.valid() {
-            iterator.status().map_err(|error| read_error(family, &error))?;
-            if direction == Direction::Forward {
-                iterator.seek(start);
+        self.scan_with(tuning::read(), family, start, direction, visit)
+    }
+
+    /// Visits the frames of one stream as [`Disk::scan`] does, the stream of the key `start`. Those of others are not
+    /// even looked at, nor the table files that hold none of it.
+    pub(crate) fn scan_stream(
+        &self,
+        start: &[u8],
+        direction: Direction,
+        visit: impl FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+    ) -> Result<()> {
+        self.scan_with(tuning::read_stream(), Family::Streams, start, direction, visit)
+    }
+
+    fn scan_with(
+        &self,
+        options: ReadOptions,
+        family: Family,
+        start: &[u8],
+        direction: Direction,
+        visit: impl FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+    ) -> Result<()> {
+        let mut iterator = self.db.raw_iterator_cf_opt(self.handle(family), options);
+        // Most scans forward begin at a key that is there. Only where it is not, the one before is looked for: that
+        // turns the iterator round and round again, and costs as much as two more seeks.
+        if direction == Direction::Forward {
+            iterator.seek(start);
+        }
+        if direction == Direction::Backward || iterator.key() != Some(start) {
+            iterator.seek_for_prev(start);
+            if !iterator.valid() {
+                iterator.status().map_err(|error| read_error(family, &error))?;
+                if direction == Direction::Forward {
+                    iterator.seek(start);
+                }
             }
         }
         Self::walk(family, iterator, direction, visit)

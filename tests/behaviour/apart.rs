@@ -1,0 +1,97 @@
+//! Streams are told apart by filters, and read by iterators that never leave them. Whatever the ids look like, and
+//! wherever the frames lie, in memtables, in table files or in both, a stream is all of itself and nothing of another,
+//! one that is not there is not there, and what crosses streams misses none (G3, G8).
+
+use std::collections::BTreeMap;
+
+use annals::StoreOptions;
+use annals::prelude::*;
+
+use crate::support::{events, log, place};
+
+/// Some begin like others, some lie between others and are never written.
+const STREAMS: [&str; 8] = ["a", "a-", "a-1", "a-10", "a-1x", "a0", "aa", "b"];
+const NEVER: [&str; 7] = ["A", "a-0", "a-100", "a-2", "a-1x0", "aa-", "c"];
+
+type Expected = BTreeMap<&'static str, Vec<EventId>>;
+
+fn id(stream: &str) -> StreamId {
+    StreamId::new(stream).unwrap()
+}
+
+/// Appends to some of the streams, as a number says.
+fn append(store: &Store, expected: &mut Expected, number: usize) {
+    for (index, stream) in STREAMS.into_iter().enumerate() {
+        if (number + index) % 3 != 0 {
+            let new = events(1 + (number + index) % 4);
+            expected.entry(stream).or_default().extend(new.iter().map(NewEvent::id));
+            store.append(stream, ExpectedVersion::Any, new).unwrap();
+        }
+    }
+}
+
+fn check(store: &Store, expected: &Expected, what: &str) {
+    let ids = |read: annals::ReadStream| -> Vec<EventId> {
+        read.iter().map(|event| event.unwrap().id()).collect()
+    };
+    for (stream, expected) in expected {
+        let tip = u64::try_from(expected.len()).unwrap();
+        assert_eq!(
+            store.tip(&id(stream)).unwrap().map(Version::get),
+            Some(tip),
+            "{what}: {stream}"
+        );
+        assert_eq!(ids(store.read_stream(*stream)), *expected, "{what}: {stream}");
+        let backward: Vec<_> = expected.iter().rev().copied().collect();
+        assert_eq!(ids(store.read_stream(*stream).backward()), backward, "{what}: {stream}");
+        for from in 1..=tip {
+            let from = Version::new(from).unwrap();
+            let rest = &expected[usize::try_from(from.get() - 1).unwrap()..];
+            assert_eq!(ids(store.read_stream(*stream).from(from)), rest, "{what}: {stream}@{from}");
+        }
+        let beyond = Version::new(tip + 1).unwrap();
+        assert!(ids(store.read_stream(*stream).from(beyond)).is_empty(), "{what}: {stream}");
+        assert!(ids(store.read_stream(*stream).from(Version::MAX)).is_empty(), "{what}: {stream}");
+        // The end of the stream counts, not what was remembered of it.
+        let refused = store.append(*stream, ExpectedVersion::NoStream, events(1)).unwrap_err();
+        assert!(matches!(refused, Error::WrongExpectedVersion { .. }), "{what}: {refused}");
+    }
+    for stream in NEVER {
+        assert_eq!(store.tip(&id(stream)).unwrap(), None, "{what}: {stream}");
+        assert!(ids(store.read_stream(stream)).is_empty(), "{what}: {stream}");
+        assert!(ids(store.read_stream(stream).backward()).is_empty(), "{what}: {stream}");
+    }
+    let listed: Vec<_> = store.streams().iter().map(|info| info.unwrap().id.to_string()).collect();
+    assert!(listed.iter().eq(expected.keys()), "{what}: {listed:?}");
+    let all: usize = expected.values().map(Vec::len).sum();
+    assert_eq!(log(store).len(), all, "{what}");
+    assert!(store.verify(|_| {}).unwrap().is_sound(), "{what}");
+}
+
+fn apart(options: &StoreOptions) {
+    let (_directory, path) = place();
+    let mut expected = Expected::new();
+    for number in 0..12 {
+        let store = options.clone().open(&path).unwrap();
+        check(&store, &expected, "in tables");
+        append(&store, &mut expected, number);
+        check(&store, &expected, "in both");
+        if number == 0 {
+            append(&store, &mut expected, number);
+            check(&store, &expected, "in memtables");
+        }
+        store.close().unwrap();
+    }
+}
+
+#[test]
+fn a_stream_is_all_of_itself_and_nothing_of_another_wherever_its_frames_lie() {
+    apart(&Store::options().durability(Durability::Buffered));
+}
+
+/// Every few appends a table, and tables that are compacted.
+#[test]
+fn a_stream_is_all_of_itself_with_the_smallest_memtables_and_no_tip_remembered() {
+    let small = Store::options().memtable_bytes(1).tip_cache_streams(1).block_cache_bytes(1 << 16);
+    apart(&small.durability(Durability::Buffered));
+}
