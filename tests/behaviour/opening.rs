@@ -11,7 +11,7 @@ type Prepare = fn(&Path);
 type IsIt = fn(&Error) -> bool;
 
 /// Opening fails as it should, for writing and for reading, and leaves everything as it was.
-fn refuses(path: &Path, told: &str, is_it: IsIt) {
+fn refuses(path: &Path, told: &str, is_it: impl Fn(&Error) -> bool) {
     for read_only in [false, true, false] {
         let before = fingerprint(path);
         let refused = quick().read_only(read_only).open(path).unwrap_err();
