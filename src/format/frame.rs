@@ -451,6 +451,18 @@ mod tests {
     }
 
     #[test]
+    fn an_unknown_flag_of_an_event_is_named_too() {
+        let mut draft = FrameDraft::new("account-1", 0);
+        draft.push(&NewEvent::new(EventType::new("Opened").unwrap(), *b"{}"), 0);
+        draft.bytes[draft.room] = 4;
+        let bytes = draft.finish(&header(1));
+        let expected = Malformed::Unsupported { what: "flags", found: 4, supported: 0 };
+        let mut found = Frame::decode(bytes).unwrap().events();
+        assert_eq!(found.next().unwrap().unwrap_err(), expected);
+        assert!(found.next().is_none());
+    }
+
+    #[test]
     fn bytes_left_over_after_the_last_event_are_damage() {
         let mut longer = golden();
         longer.push(0);

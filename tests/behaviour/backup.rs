@@ -195,6 +195,32 @@ fn a_store_open_for_reading_is_copied_with_its_write_ahead_log_and_not_touched()
     assert_eq!(log(&quick().open(&copied).unwrap()), whole);
 }
 
+/// What was published is in a copy, or there is no copy: here the files that are copied lost some of it meanwhile.
+#[test]
+fn a_store_that_lost_what_it_had_published_is_not_copied() {
+    let (directory, path) = place();
+    let store = open(&path);
+    let crashed = directory.path().join("crashed");
+    copy(&path, &crashed);
+    drop(store);
+    let reader = quick().read_only(true).open(&crashed).unwrap();
+    assert_eq!(reader.head().unwrap(), Some(position(110)));
+    for entry in fs::read_dir(crashed.join("db")).unwrap() {
+        let file = entry.unwrap().path();
+        if file.extension().is_some_and(|extension| extension == "log") {
+            fs::write(file, b"").unwrap();
+        }
+    }
+    let before = fs::read_dir(directory.path()).unwrap().count();
+    let refused = reader.backup(directory.path().join("copy")).unwrap_err();
+    assert!(
+        matches!(refused, Error::HistoryLost { expected_at_least, found }
+            if expected_at_least == position(110) && found == Some(position(100))),
+        "{refused}"
+    );
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), before, "nothing is left of it");
+}
+
 /// G11 holds for a copy from the moment it is there: its watermark says how far it goes, and no further.
 #[test]
 fn a_copy_that_lost_something_is_refused_and_an_empty_one_is_not() {

@@ -2,6 +2,7 @@
 //! restarted.
 
 use std::sync::Barrier;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use annals::prelude::*;
@@ -97,6 +98,39 @@ fn sixty_four_threads_share_their_writes_and_none_harms_another() {
     assert!(log(&store).iter().map(|event| event.position().get()).eq(1..=count));
     assert_eq!(store.info().unwrap().streams, threads);
     assert_eq!(store.streams().prefix("shared").iter().count(), 0);
+}
+
+/// In a group each append is as durable as it asked to be, whatever the others asked for (G5): the watermark, which says
+/// what is durable, has got there when it is acknowledged.
+#[test]
+fn a_sync_append_is_durable_whoever_shares_its_write() {
+    let (_directory, path) = place();
+    let store = quick().open(&path).unwrap();
+    let durable = || {
+        let bytes = std::fs::read(path.join("watermark")).unwrap();
+        let slots = bytes.chunks(512).map(|slot| slot[32..40].try_into().unwrap());
+        slots.map(u64::from_be_bytes).max().unwrap()
+    };
+    let (barrier, too_early) = (Barrier::new(16), AtomicUsize::new(0));
+    thread::scope(|scope| {
+        for caller in 0..16 {
+            let (store, barrier) = (store.clone(), &barrier);
+            let (durable, too_early) = (&durable, &too_early);
+            scope.spawn(move || {
+                let is_sync = caller % 4 == 0;
+                let durability = if is_sync { Durability::Sync } else { Durability::Buffered };
+                for _ in 0..30 {
+                    barrier.wait();
+                    let to = format!("own-{caller}");
+                    let append = Append::new().to(to, ExpectedVersion::Any, events(1));
+                    let appended = store.submit(append.durability(durability)).unwrap();
+                    let is_early = is_sync && durable() < appended.last_position().get();
+                    too_early.fetch_add(usize::from(is_early), Ordering::SeqCst);
+                }
+            });
+        }
+    });
+    assert_eq!(too_early.into_inner(), 0, "acknowledged as `Sync` before it was durable");
 }
 
 /// What is forgotten is looked up: it is only slower.

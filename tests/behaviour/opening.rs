@@ -11,7 +11,7 @@ type Prepare = fn(&Path);
 type IsIt = fn(&Error) -> bool;
 
 /// Opening fails as it should, for writing and for reading, and leaves everything as it was.
-fn refuses(path: &Path, told: &str, is_it: IsIt) {
+fn refuses(path: &Path, told: &str, is_it: impl Fn(&Error) -> bool) {
     for read_only in [false, true, false] {
         let before = fingerprint(path);
         let refused = quick().read_only(read_only).open(path).unwrap_err();
@@ -341,4 +341,56 @@ fn an_older_copy_of_the_database_is_refused_as_lost_history() {
         matches!(error, Error::HistoryLost { expected_at_least, found }
             if *expected_at_least == position(65) && *found == Some(position(60)))
     });
+}
+
+/// Of an empty store the watermark knows no frame: its identity alone tells whose database it is.
+#[test]
+fn an_empty_store_is_not_given_the_database_of_another() {
+    let (_directory, path) = place();
+    quick().open(&path).unwrap().close().unwrap();
+    fs::remove_dir_all(path.join("db")).unwrap();
+    copy(&other_store(&path).join("db"), &path.join("db"));
+    refuses(
+        &path,
+        "db of another store",
+        |error| matches!(error, Error::Corruption { place, .. } if place == "family meta, key identity"),
+    );
+}
+
+/// It would say that nothing need be there.
+#[test]
+fn the_watermark_of_an_empty_store_is_not_taken_for_that_of_another() {
+    let (directory, path) = place();
+    let empty = directory.path().join("empty");
+    build(&path);
+    quick().open(&empty).unwrap().close().unwrap();
+    fs::copy(empty.join("watermark"), path.join("watermark")).unwrap();
+    refuses(
+        &path,
+        "watermark of another store",
+        |error| matches!(error, Error::Corruption { place, .. } if place == "watermark"),
+    );
+}
+
+/// A copy that went on by itself is another history, however long it is: the watermark knows the frame it ends with.
+#[test]
+fn a_database_of_the_same_store_with_another_history_is_refused() {
+    let (directory, path) = place();
+    let other = directory.path().join("other");
+    build(&path);
+    copy(&path, &other);
+    for path in [&path, &other] {
+        let store = quick().open(path).unwrap();
+        store.append("s-1", ExpectedVersion::Any, events(5)).unwrap();
+        store.close().unwrap();
+    }
+    // Once more, so that its manifest is the newer one.
+    quick().open(&other).unwrap().close().unwrap();
+    fs::remove_dir_all(path.join("db")).unwrap();
+    copy(&other.join("db"), &path.join("db"));
+    refuses(
+        &path,
+        "db of another history",
+        |error| matches!(error, Error::Corruption { expected, .. } if expected.contains("as the watermark says")),
+    );
 }

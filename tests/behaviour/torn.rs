@@ -152,6 +152,25 @@ fn a_hole_between_two_files_of_the_log_ends_the_log() {
     }
 }
 
+/// RocksDB removes files of its log some time after their events are in tables. What is torn in one that is still there is
+/// not missing, and the log goes on behind it.
+#[test]
+fn a_torn_file_of_the_log_that_is_no_longer_needed_takes_nothing_with_it() {
+    let copied = Copied::new(2_000, false);
+    let (_, old) = copied.copy("before");
+    tear(&old, 100 * SECTOR);
+    let path = copied.directory.path().join("store");
+    let store = quick().open(&path).unwrap();
+    store.append("c", ExpectedVersion::NoStream, [NewEvent::json("Later", &1).unwrap()]).unwrap();
+    let all = log(&store);
+    let later = copied.directory.path().join("later");
+    copy(&path, &later);
+    let left_over = later.join("db").join(old.file_name().unwrap());
+    assert!(!left_over.exists());
+    fs::copy(old, left_over).unwrap();
+    assert_eq!(check_prefix(&later, &all), APPENDS + 1);
+}
+
 /// An entry that was being added to the manifest when the power went. Nothing was removed for it yet, so nothing is lost.
 #[test]
 fn a_torn_end_of_the_manifest_is_cut_off_and_everything_is_kept() {

@@ -59,6 +59,7 @@ fn work(plan: &Plan, store: &Store, heard: &Heard, indeterminate: &mut Vec<Appen
             let failed = &failed;
             scope.spawn(move || write(plan, heard, writer, failed));
         }
+        scope.spawn(|| write_view(store, plan.rounds));
         if plan.has_bank {
             scope.spawn(|| {
                 for answer in business(store, heard, plan.rounds) {
@@ -90,11 +91,33 @@ fn write(plan: &Plan, heard: &Heard, writer: usize, failed: &Mutex<Vec<Append>>)
                 if let Error::Indeterminate { .. } = error {
                     failed.lock().unwrap().push(append);
                 }
+                // Nothing of it is published, however far it came (G6).
+                match heard.tip(&own(writer)) {
+                    Ok(after) => assert_eq!(after, tip, "after {error}"),
+                    Err(error) => assert_is_of_the_disk(&error),
+                }
                 let later = heard.submit(plan.append(writer, round, tip)).unwrap_err();
                 assert!(matches!(later, Error::Poisoned { .. }), "after {error}: {later}");
                 return;
             }
             Err(error) => assert_is_of_the_disk(&error),
+        }
+    }
+}
+
+/// Writes beside the log. What fails there poisons the log too: they share a write-ahead log.
+fn write_view(store: &Store, rounds: usize) {
+    for round in 0..rounds {
+        let written = ViewStore::checkpoint(store, "beside").and_then(|expected| {
+            let state = vec![u8::try_from(round).unwrap()];
+            let checkpoint = Some(Checkpoint { position: None, state });
+            let (view, changes) = ("beside".into(), Vec::new());
+            store.commit_view(&ViewCommit { view, expected, changes, checkpoint })
+        });
+        if let Err(error) = written {
+            assert_is_of_the_disk(&error);
+            let is_poisoned = store.info().unwrap().poisoned.is_some();
+            assert!(is_poisoned || !matches!(error, Error::Indeterminate { .. }), "{error}");
         }
     }
 }
@@ -305,6 +328,35 @@ fn every_call_of_grouped_writers_and_read_models_fails_with_an_error_of_the_disk
 #[test]
 fn every_call_of_grouped_writers_and_read_models_fails_for_lack_of_space() {
     every_call_fails("mixed", Blow::Enospc, 1);
+}
+
+/// The calls that matter most, one after the other: of an append whose write or sync fails nothing is published (G6), also
+/// where it is the watermark that cannot be written, and the events can be found already.
+#[test]
+fn the_first_writes_and_syncs_of_an_append_fail_one_by_one() {
+    let tally = Mutex::new(Tally::default());
+    let began = Instant::now();
+    for nth in 1..=6 {
+        for (call, for_ever, only) in [
+            (Call::Write, false, ".log"),
+            (Call::Write, false, "watermark"),
+            (Call::Sync, false, ".log"),
+            (Call::Sync, true, ".log"),
+        ] {
+            let fault = Fault { call, nth, for_ever, blow: Blow::Eio, only };
+            tally.lock().unwrap().runs += 1;
+            if let Err(why) = hit(&Plan::named("small"), fault, &tally) {
+                panic!("{fault:?}: {why}");
+            }
+        }
+    }
+    let Tally { runs, hit, .. } = tally.into_inner().unwrap();
+    let hits: usize = hit.values().sum();
+    say(&format!(
+        "faults: Eio of an append: {runs} runs, {hits} calls hit, 0 wrong, {} s",
+        began.elapsed().as_secs()
+    ));
+    assert!(hits > 12, "{hits}");
 }
 
 /// A full disk, as RocksDB sees it from behind: there is room in the write-ahead log, and none for the table that the

@@ -141,7 +141,12 @@ impl Plan {
                 scope.spawn(move || {
                     for round in 0..self.rounds {
                         let tip = heard.tip(&own(writer)).unwrap();
-                        heard.submit(self.append(writer, round, tip)).unwrap();
+                        let append = self.append(writer, round, tip);
+                        heard.submit(append.clone()).unwrap();
+                        if round % 4 == 3 {
+                            // A retry that is acknowledged as `Sync` is synced, though nothing is written.
+                            heard.submit(append.durability(Durability::Sync)).unwrap();
+                        }
                         if writer == 0 && round == self.rounds / 2 {
                             heard.sync(store).unwrap();
                         }
