@@ -99,7 +99,12 @@ fn collect(directory: &Path, paths: &mut Vec<PathBuf>) {
     let mut entries: Vec<_> = fs::read_dir(directory).unwrap().map(|e| e.unwrap().path()).collect();
     entries.sort();
     for path in entries {
-        if path.is_dir() { collect(&path, paths) } else { paths.push(path) }
+        match path.is_dir() {
+            // Packages of their own may be built where they are.
+            true if path.ends_with("target") => {}
+            true => collect(&path, paths),
+            false => paths.push(path),
+        }
     }
 }
 
