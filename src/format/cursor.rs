@@ -1,9 +1,8 @@
 //! Reads frames by hand: the same bytes as bincode, in a fraction of the steps.
 //!
-//! bincode reads through layers that can each fail with an error of its own; of a replay that was half the cost. Here
-//! reading ends with a value or with nothing. Who gets nothing asks bincode, which alone says what is wrong: so what
-//! is refused is refused by bincode, in its words. That what is accepted is what bincode accepts is a property test of
-//! `wire`.
+//! bincode reads through layers that can each fail with an error of its own: half of what annals added to a replay.
+//! Here reading ends with a value or with nothing. Who gets nothing asks bincode, which alone says what is wrong: what
+//! is refused is refused by bincode, in its words. That the same is accepted is a property test of `wire`.
 
 #![expect(
     clippy::inline_always,

@@ -124,7 +124,7 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 const ENVELOPE_LEN: usize = 5;
 
 /// A hasher that has the version byte 1 behind it. Making one asks what the processor can do, and a byte of its own
-/// takes the slow way: together a third of the cost of checking a small frame.
+/// takes the slow way: together a fifth of the cost of checking a small frame.
 static AFTER_VERSION_1: LazyLock<crc32fast::Hasher> = LazyLock::new(|| after_version(1));
 
 fn after_version(version: u8) -> crc32fast::Hasher {

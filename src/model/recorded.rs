@@ -241,8 +241,8 @@ impl<'a> EventRef<'a> {
     }
 }
 
-/// Copies events that come one after the other. Names that come again are shared: their allocations are most of what a
-/// copy costs beside its payload.
+/// Copies events that come one after the other. Names that come again are shared: their allocations were half of what a
+/// copy costs.
 #[derive(Debug, Default)]
 pub(crate) struct Copier {
     stream: Option<StreamId>,

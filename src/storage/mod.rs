@@ -289,7 +289,7 @@ impl Disk {
     ) -> Result<()> {
         let mut iterator = self.db.raw_iterator_cf_opt(self.handle(family), options);
         // Most scans forward begin at a key that is there. Only where it is not, the one before is looked for: that
-        // turns the iterator round and round again, and costs as much as two more seeks.
+        // turns the iterator round, and round again.
         if direction == Direction::Forward {
             iterator.seek(start);
         }
