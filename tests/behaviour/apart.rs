@@ -22,7 +22,7 @@ fn id(stream: &str) -> StreamId {
 /// Appends to some of the streams, as a number says.
 fn append(store: &Store, expected: &mut Expected, number: usize) {
     for (index, stream) in STREAMS.into_iter().enumerate() {
-        if (number + index) % 3 != 0 {
+        if !(number + index).is_multiple_of(3) {
             let new = events(1 + (number + index) % 4);
             expected.entry(stream).or_default().extend(new.iter().map(NewEvent::id));
             store.append(stream, ExpectedVersion::Any, new).unwrap();

@@ -11,7 +11,7 @@ use std::thread;
 use std::time::Instant;
 
 use annals::prelude::*;
-use annals::{Checkpoint, Snapshot, SnapshotStore, ViewCommit, ViewStore};
+use annals::{Checkpoint, ProjectionError, Snapshot, SnapshotStore, ViewCommit, ViewStore};
 
 use crate::bank::check_read_models;
 use crate::disk::{Bytes, Disk, Names, Random, write_image};
@@ -52,7 +52,16 @@ pub(crate) fn child(plan: &Plan, place: &Place) {
 }
 
 fn work(plan: &Plan, store: &Store, heard: &Heard, indeterminate: &mut Vec<Append>) {
+    // What they read to begin may fail too; then there are none this time.
     let projections = plan.has_bank.then(|| projections(store));
+    let projections = projections.and_then(|begun| match begun {
+        Ok(begun) => Some(begun),
+        Err(ProjectionError::Store(error)) => {
+            assert_is_of_the_disk(&error);
+            None
+        }
+        Err(error) => panic!("{error}"),
+    });
     let failed = Mutex::new(Vec::new());
     write_view(store);
     thread::scope(|scope| {
