@@ -11,7 +11,7 @@ use std::thread;
 use std::time::Instant;
 
 use annals::prelude::*;
-use annals::{Checkpoint, Snapshot, SnapshotStore, ViewCommit, ViewStore};
+use annals::{Checkpoint, ProjectionError, Snapshot, SnapshotStore, ViewCommit, ViewStore};
 
 use crate::bank::check_read_models;
 use crate::disk::{Bytes, Disk, Names, Random, write_image};
@@ -52,14 +52,23 @@ pub(crate) fn child(plan: &Plan, place: &Place) {
 }
 
 fn work(plan: &Plan, store: &Store, heard: &Heard, indeterminate: &mut Vec<Append>) {
+    // What they read to begin may fail too; then there are none this time.
     let projections = plan.has_bank.then(|| projections(store));
+    let projections = projections.and_then(|begun| match begun {
+        Ok(begun) => Some(begun),
+        Err(ProjectionError::Store(error)) => {
+            assert_is_of_the_disk(&error);
+            None
+        }
+        Err(error) => panic!("{error}"),
+    });
     let failed = Mutex::new(Vec::new());
+    write_view(store);
     thread::scope(|scope| {
         for writer in 0..plan.writers {
             let failed = &failed;
             scope.spawn(move || write(plan, heard, writer, failed));
         }
-        scope.spawn(|| write_view(store, plan.rounds));
         if plan.has_bank {
             scope.spawn(|| {
                 for answer in business(store, heard, plan.rounds) {
@@ -105,20 +114,18 @@ fn write(plan: &Plan, heard: &Heard, writer: usize, failed: &Mutex<Vec<Append>>)
     }
 }
 
-/// Writes beside the log. What fails there poisons the log too: they share a write-ahead log.
-fn write_view(store: &Store, rounds: usize) {
-    for round in 0..rounds {
-        let written = ViewStore::checkpoint(store, "beside").and_then(|expected| {
-            let state = vec![u8::try_from(round).unwrap()];
-            let checkpoint = Some(Checkpoint { position: None, state });
-            let (view, changes) = ("beside".into(), Vec::new());
-            store.commit_view(&ViewCommit { view, expected, changes, checkpoint })
-        });
-        if let Err(error) = written {
-            assert_is_of_the_disk(&error);
-            let is_poisoned = store.info().unwrap().poisoned.is_some();
-            assert!(is_poisoned || !matches!(error, Error::Indeterminate { .. }), "{error}");
-        }
+/// Writes beside the log, while nobody else writes. What fails there poisons the log too: they share a write-ahead log.
+fn write_view(store: &Store) {
+    let written = ViewStore::checkpoint(store, "beside").and_then(|expected| {
+        let state = expected.as_ref().map_or(0, |found| found.state.len()) + 1;
+        let checkpoint = Some(Checkpoint { position: None, state: vec![7; state] });
+        let (view, changes) = ("beside".into(), Vec::new());
+        store.commit_view(&ViewCommit { view, expected, changes, checkpoint })
+    });
+    if let Err(error) = written {
+        assert_is_of_the_disk(&error);
+        let is_poisoned = store.info().unwrap().poisoned.is_some();
+        assert!(is_poisoned || !matches!(error, Error::Indeterminate { .. }), "{error}");
     }
 }
 

@@ -5,7 +5,7 @@
 use std::thread;
 
 use annals::prelude::*;
-use annals::{ProjectionManager, ProjectionOptions, Repository, SnapshotPolicy};
+use annals::{ProjectionError, ProjectionManager, ProjectionOptions, Repository, SnapshotPolicy};
 
 use crate::account::{Account, AccountCommand};
 use crate::bank::SOON;
@@ -135,7 +135,7 @@ impl Plan {
     }
 
     fn work(&self, store: &Store, heard: &Heard, place: &Place, open: usize) {
-        let projections = self.has_bank.then(|| projections(store));
+        let projections = self.has_bank.then(|| projections(store).unwrap());
         thread::scope(|scope| {
             for writer in 0..self.writers {
                 scope.spawn(move || {
@@ -197,13 +197,14 @@ pub(crate) fn own(writer: usize) -> StreamId {
     StreamId::new(format!("own-{writer}")).unwrap()
 }
 
-pub(crate) fn projections(store: &Store) -> ProjectionManager {
+pub(crate) fn projections(store: &Store) -> Result<ProjectionManager, ProjectionError> {
     let small = ProjectionOptions::new().batch_events(7);
     let projections = ProjectionManager::new(store);
-    let projections = projections.register_with(AccountBalances, small.clone()).unwrap();
-    let projections = projections.register_with(TransactionHistory, small.partitions(2)).unwrap();
-    projections.start().unwrap();
-    projections
+    let projections = projections
+        .register_with(AccountBalances, small.clone())?
+        .register_with(TransactionHistory, small.partitions(2))?;
+    projections.start()?;
+    Ok(projections)
 }
 
 fn bank(store: &Store, heard: &Heard, rounds: usize) {
