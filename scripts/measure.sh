@@ -2,12 +2,12 @@
 # Measures annals beside its floor and its peers, and as it grows; writes the figures into docs/PERFORMANCE.md, and the
 # details and pictures into docs/measured. The machine should do nothing else meanwhile.
 #
-#   scripts/measure.sh                 all of it, about three quarters of an hour on two cores, once it is built
+#   scripts/measure.sh                 all of it
 #   scripts/measure.sh bench growth    these parts alone
 #
 # Parts: bench (annals beside what is below it), peers (annals beside what one would pick instead), growth.
 #   DIR=target/measure    where the stores are made, and removed again: on the disk that is meant
-#   EVENTS=30000000       how far it grows: about 15 GB of disk
+#   EVENTS=30000000       how far it grows
 #   PEERS="--payload 200 --rounds 3 --seconds 1"    how the peers are asked: see benches/peers
 # The peers are a package of their own, with lock versions of its own: the first time, RocksDB is compiled once more.
 set -euo pipefail

@@ -4,7 +4,7 @@
 //! `cargo bench --all-features --bench growth -- --events 30000000`
 //!
 //! Writes a table to standard output, and with `--svg FILE` a picture. Works in a directory below `--dir`, and removes
-//! it. Without `--events` it stops at three million, after about a minute.
+//! it. Without `--events` it stops at three million.
 
 #![expect(clippy::unwrap_used, reason = "a benchmark that fails should stop")]
 #![expect(clippy::cast_precision_loss, reason = "figures for people")]
@@ -23,6 +23,8 @@ use annals::prelude::*;
 use common::{Events, PAYLOAD, buffered, stream};
 use tempfile::TempDir;
 
+/// With fewer events there is nothing to see.
+const LEAST: u64 = 10_000;
 /// Events of one append.
 const APPEND: u64 = 10;
 /// Events of a stream, where the number of streams grows with the log.
@@ -85,7 +87,7 @@ fn main() {
 }
 
 impl Options {
-    /// `None`, and said why, if the arguments cannot be understood; or if this is a test of all targets.
+    /// `None` if this is a test of all targets. Ends the program if the arguments cannot be understood.
     fn parse() -> Option<Self> {
         let mut options = Self { events: LOG, dir: std::env::temp_dir(), svg: None };
         let mut arguments = std::env::args().skip(1);
@@ -96,17 +98,26 @@ impl Options {
                 _ => arguments.next(),
             };
             match (name.as_str(), value) {
-                ("--events", Some(value)) => options.events = value.parse().ok()?,
+                ("--events", Some(value)) => options.events = events(&value),
                 ("--dir", Some(value)) => options.dir = value.into(),
                 ("--svg", Some(value)) => options.svg = Some(value.into()),
-                _ => {
-                    eprintln!("growth: it takes --events N, --dir DIR, --svg FILE; not {name}");
-                    return None;
-                }
+                _ => refuse(&name),
             }
         }
         Some(options)
     }
+}
+
+fn events(value: &str) -> u64 {
+    match value.parse() {
+        Ok(events) if events >= LEAST => events,
+        _ => refuse(&format!("--events {value}")),
+    }
+}
+
+fn refuse(what: &str) -> ! {
+    eprintln!("growth: it takes --events N (from {LEAST} on), --dir DIR, --svg FILE; not {what}");
+    std::process::exit(2)
 }
 
 /// 1, 3, 10, 30… times `first`, up to `last`.

@@ -43,7 +43,9 @@ impl Prepared {
         let shape = Shape::of(append);
         let mut frames: Vec<PreparedFrame> = Vec::with_capacity(append.runs().len());
         for run in append.runs() {
-            let Some((stream, _)) = shape.expectations.get(run.stream) else { continue };
+            let Some((stream, _)) = shape.expectations.get(run.stream) else {
+                unreachable!("a run names one of its append's streams")
+            };
             let mut len_left: usize = run.events.iter().map(encoded_len).sum();
             let mut starts_frame = true;
             for event in &run.events {
