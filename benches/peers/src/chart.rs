@@ -43,8 +43,11 @@ pub fn svg(asked: &[Asked]) -> String {
 #[expect(clippy::cast_precision_loss, reason = "pixels")]
 fn panel(one: &Asked, left: usize, top: usize, out: &mut String) {
     let title = format!("{}, {}", one.question.title(), one.question.unit());
-    let _ =
-        writeln!(out, "<text x=\"{left}\" y=\"{}\" font-weight=\"600\" font-size=\"10\">{title}</text>", top + 12);
+    let _ = writeln!(
+        out,
+        "<text x=\"{left}\" y=\"{}\" font-weight=\"600\" font-size=\"10\">{title}</text>",
+        top + 12
+    );
     let longest =
         one.answers.iter().filter_map(|answer| one.summary(answer)).map(|summary| summary.max);
     let longest = longest.fold(f64::MIN_POSITIVE, f64::max);

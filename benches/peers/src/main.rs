@@ -267,6 +267,9 @@ impl Run {
                 "events/s",
             );
             let Ok(filled) = filled else { continue };
+            if !measure::rest(entry, &self.budget, directory.path())? {
+                eprintln!("  {} did not come to rest: it is read as it is", entry.name);
+            }
             #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
             let value = filled.disk_bytes as f64 / events as f64;
             let figure = Figure { value, p50_us: 0.0, p99_us: 0.0, cpu_us: 0.0 };

@@ -214,6 +214,22 @@ pub fn fill(entry: &Entry, world: &World, budget: &Budget, directory: &Path) -> 
     Ok(Filled { figure, disk_bytes: disk_bytes(directory)?, log, streams })
 }
 
+/// Opens a store and waits until none of its threads works any more: who still puts in order what was just written is
+/// slower to read, and for that there is no figure. At most two minutes; `false` if it worked on then.
+pub fn rest(entry: &Entry, budget: &Budget, directory: &Path) -> Result<bool> {
+    const LOOK: Duration = Duration::from_millis(250);
+    const QUIET: u32 = 8;
+    let contender = (entry.open)(&budget.settings(directory, Durability::Sync))?;
+    let (begun, mut quiet) = (Instant::now(), 0);
+    while quiet < QUIET && begun.elapsed() < Duration::from_secs(120) {
+        let before = cpu()?;
+        thread::sleep(LOOK);
+        quiet = if cpu()? - before < LOOK / 20 { quiet + 1 } else { 0 };
+    }
+    contender.close()?;
+    Ok(quiet == QUIET)
+}
+
 /// What a handle answers that has just been opened.
 #[derive(Debug, Clone, Copy)]
 pub struct Reads {
