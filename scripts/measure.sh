@@ -35,10 +35,10 @@ section() {
 
 # Says on what, in one line.
 machine() {
-    printf 'Measured on %s, %s with %s processors, %s, Linux %s, annals %s, in the directory of a file system of kind %s.\n' \
+    printf 'Measured on %s, %s with %s processors, %s, Linux %s, annals %s, on %s.\n' \
         "$(date -u +%Y-%m-%d)" "$(sed -n 's/^model name.*: //p' /proc/cpuinfo | head -n 1)" "$(nproc)" \
         "$(awk '/MemTotal/ { printf "%.0f GiB of memory", $2 / 1048576 }' /proc/meminfo)" "$(uname -r)" \
-        "$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)" "$(stat -f -c %T "$dir")"
+        "$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)" "$(df --output=fstype "$dir" | tail -n 1)"
 }
 
 fenced() {
@@ -54,6 +54,8 @@ for name in "${parts[@]}"; do
         cargo build --release --all-features --bins
         "${CARGO_TARGET_DIR:-target}/release/annals" bench --dir "$dir" --seconds 4 --report "$out/bench.html" \
             >"$dir/bench.txt"
+        # Where it was measured is nobody's business but the machine's.
+        sed -i "s|, in $(realpath "$dir")||" "$out/bench.html"
         { machine; echo; sed 's/, in [^ ]*$//' "$dir/bench.txt" | fenced; } | section bench
         ;;
     peers)
