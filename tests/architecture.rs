@@ -323,6 +323,30 @@ fn a_module_does_not_reach_out_of_its_directory_by_super() {
     );
 }
 
+/// They mount the program as a module of theirs: `crate` is another one there, and so are the libraries.
+#[test]
+fn the_program_can_be_mounted_by_the_fuzz_targets() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let libraries = |manifest: &str| -> Vec<String> {
+        let text = fs::read_to_string(root.join(manifest)).unwrap();
+        let lines = text.lines().skip_while(|line| *line != "[dependencies]").skip(1);
+        let lines = lines.take_while(|line| !line.starts_with('['));
+        lines.filter_map(|line| Some(line.split_once(" = ")?.0.to_owned())).collect()
+    };
+    let mounted = libraries("fuzz/Cargo.toml");
+    let mut found = libraries("Cargo.toml");
+    assert!(found.len() > 10, "the dependencies were not found");
+    found.retain(|library| !mounted.contains(library));
+    assert_none(&found, "the fuzz targets would not build: name it in fuzz/Cargo.toml");
+
+    for source in Source::all().iter().filter(|source| !source.is_library()) {
+        for (at, _) in names_after(&source.code, "crate::") {
+            found.push(format!("src/{}:{}", source.path, line_of(&source.code, at)));
+        }
+    }
+    assert_none(&found, "the fuzz targets would not build: write `super::`");
+}
+
 #[test]
 fn each_library_is_used_behind_its_fence_alone() {
     let mut found = Vec::new();

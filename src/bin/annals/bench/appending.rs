@@ -8,11 +8,11 @@ use std::time::Duration;
 use annals::floor::Database;
 use annals::{Durability, ImportOptions, Store};
 
+use super::super::import::decompressed;
+use super::super::shell::{Failure, count, grouped};
 use super::measure::{Figure, Measured, Shown, timed};
 use super::race::{Below, Pace, Until, race};
 use super::{Base, Bench, Group};
-use crate::import::decompressed;
-use crate::shell::{Failure, count, grouped};
 
 /// As many callers at once as a busy server has.
 const THREADS: usize = 32;

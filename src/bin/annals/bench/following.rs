@@ -10,11 +10,11 @@ use annals::{
     Delivery, Durability, EventStore, EventStoreExt, ExpectedVersion, Position, Store, Subscription,
 };
 
+use super::super::shell::Failure;
 use super::measure::{Figure, Recorder, Shown, in_turn, timed};
 use super::reading::caught_up;
 use super::source::Ready;
 use super::{Base, Bench, Group};
-use crate::shell::Failure;
 
 /// So many events go to the subscriber, one after the other, before the floor has its turn.
 const SLICE: usize = 500;

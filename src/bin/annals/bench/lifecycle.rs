@@ -6,10 +6,10 @@ use std::path::Path;
 use annals::floor::Database;
 use annals::{Durability, EventStore, EventStoreExt, ExpectedVersion, Position, Store};
 
+use super::super::shell::Failure;
 use super::measure::{Figure, Shown, in_turn, timed};
 use super::source::Ready;
 use super::{Base, Bench, Group};
-use crate::shell::Failure;
 
 /// What the write-ahead log holds when a store is opened after a crash.
 const UNFLUSHED_MIB: usize = 4;

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
+use super::super::shell::Failure;
 use super::Group;
-use crate::shell::Failure;
 
 /// A row of the table.
 pub(crate) struct Figure {

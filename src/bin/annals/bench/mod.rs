@@ -22,7 +22,7 @@ use annals::{Durability, Store, StoreOptions};
 use clap::value_parser;
 use indicatif::ProgressBar;
 
-use crate::shell::{Failure, Shell, progress};
+use super::shell::{Failure, Shell, progress};
 use measure::Figure;
 use source::{PAYLOAD_LEN_MAX, PAYLOAD_LEN_MIN, Source};
 use workplace::Workplace;

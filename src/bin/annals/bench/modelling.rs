@@ -12,10 +12,10 @@ use annals::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::super::shell::{Failure, count};
 use super::measure::{Figure, Recorder, Shown, in_turn, timed};
 use super::source::EVENT_TYPE;
 use super::{Base, Bench, Group};
-use crate::shell::{Failure, count};
 
 /// Longer than anybody measures.
 const WAIT_MAX: Duration = Duration::from_secs(24 * 3_600);

@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 use annals::floor::{Batch, Database};
 use annals::{Durability, EventStore, EventStoreExt, ExpectedVersion, Store};
 
+use super::super::shell::Failure;
 use super::measure::{Measured, Recorder};
 use super::source::{Ready, Source};
-use crate::shell::Failure;
 
 /// A slice grows until it takes this long: long enough that what is around it does not count, short enough that both
 /// sides meet the same machine.

@@ -7,9 +7,9 @@ use std::time::Duration;
 use annals::floor::Below;
 use annals::{EventStore, EventStoreExt, Position, Store, StreamId};
 
+use super::super::shell::{Failure, count};
 use super::measure::{Figure, Measured, Recorder, Shown, float, in_turn, scattered, timed};
 use super::{Base, Bench, Group};
-use crate::shell::{Failure, count};
 
 /// Of more streams, so many are loaded in one run.
 const LOADS_MAX: usize = 20_000;

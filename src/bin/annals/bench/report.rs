@@ -4,9 +4,9 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
+use super::super::shell::Failure;
 use super::measure::Figure;
 use super::table::{Facts, latency, speed};
-use crate::shell::Failure;
 
 const BAR_LEN_MAX: f64 = 560.0;
 const STYLE: &str = "\
@@ -94,7 +94,7 @@ fn picture(figure: &Figure) -> String {
 
 fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
-    for character in crate::print::clean(text).chars() {
+    for character in super::super::print::clean(text).chars() {
         match character {
             '&' => out.push_str("&amp;"),
             '<' => out.push_str("&lt;"),

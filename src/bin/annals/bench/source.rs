@@ -2,7 +2,7 @@
 
 use annals::{ContentType, EventType, NewEvent, StreamId};
 
-use crate::shell::Failure;
+use super::super::shell::Failure;
 
 /// The type of every event.
 pub(crate) const EVENT_TYPE: &str = "Happened";

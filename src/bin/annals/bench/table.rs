@@ -7,9 +7,9 @@ use std::{env, fs, thread};
 
 use serde_json::{Value, json};
 
+use super::super::shell::{Failure, count, grouped};
 use super::Args;
 use super::measure::{Figure, Measured, Shown};
-use crate::shell::{Failure, count, grouped};
 
 /// What a figure is worth nothing without.
 pub(crate) struct Facts {

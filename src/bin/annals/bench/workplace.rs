@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use crate::shell::Failure;
+use super::super::shell::Failure;
 
 /// What a shell calls a program that was interrupted.
 const INTERRUPTED: i32 = 130;
