@@ -23,10 +23,11 @@ pub fn lines(data: &[u8]) {
     }
 }
 
-/// The texts and the payload of a line are copied out of it; each of the few pairs and tags that it may hold costs a
-/// little more.
+/// The texts and the payload of a line are copied out of it. One with escapes is put together in a buffer that doubles
+/// as it fills, where for a moment the old and the new one are there. Each of the few pairs and tags that a line may
+/// hold costs a little more.
 fn bound(line: &[u8]) -> usize {
-    4 * line.len() + (64 << 10)
+    6 * line.len() + (64 << 10)
 }
 
 /// Reads a line; what it says can be recorded and written as a line again, unless it is beyond the limits.

@@ -66,7 +66,12 @@ fn writes(input: &mut Input<'_>) {
         let (at, bytes) = (usize::try_from(number % 2).unwrap() * SLOT_LEN, next.encode());
         let torn_at = input.below(SLOT_LEN + 1);
         file[at..at + torn_at].copy_from_slice(&bytes[..torn_at]);
-        assert!([Ok(newest), Ok(next)].contains(&Slot::newest(&file)), "torn at {torn_at}");
+        // Torn where its evidence begins with zeros, in a slot that held none: the position is right, and less is known
+        // of the database. A disk that writes whole sectors never leaves that.
+        let without = Watermark { evidence: None, ..next.watermark };
+        let possible = [newest, next, Slot { watermark: without, ..next }];
+        let read = Slot::newest(&file).expect("the other slot is right");
+        assert!(possible.contains(&read), "torn at {torn_at}");
         file[at..at + SLOT_LEN].copy_from_slice(&bytes);
         assert_eq!(Slot::newest(&file), Ok(next));
         newest = next;
