@@ -199,6 +199,12 @@ fn broken(block: &[u8], from: usize) -> Ending {
         let zeros = part.iter().rev().take_while(|byte| **byte == 0).count();
         zeros == part.len() || zeros >= ZEROS_MIN
     });
+    // A file system may know the new length of a file before the bytes that were written to it last, few as they are.
+    let is_last = block.len() < BLOCK_LEN
+        && records(block).any(|record| record.at == from && record.end() == block.len());
+    if is_last && block.last() == Some(&0) {
+        return Ending::Torn;
+    }
     if unwritten.next().is_some() { Ending::Torn } else { Ending::Damaged }
 }
 
@@ -320,6 +326,20 @@ pub(super) mod tests {
             torn[sector.clone()].fill(0);
             assert_eq!(extent(&torn), (end_before(from), Ending::Torn), "{sector:?}");
         }
+    }
+
+    #[test]
+    fn a_file_ends_before_an_entry_whose_last_bytes_are_not_there() {
+        let all = whole();
+        for missing in 1..=10 {
+            let mut torn = all.clone();
+            torn[all.len() - missing..].fill(0);
+            assert_eq!(extent(&torn), (end_before(all.len() - 1), Ending::Torn), "{missing}");
+        }
+        // What is not the last entry does not end that way.
+        let mut damaged = file([&[7; 100][..], &[7, 7, 0]]);
+        damaged[50] ^= 1;
+        assert_eq!(extent(&damaged), (0, Ending::Damaged));
     }
 
     #[test]
