@@ -112,21 +112,26 @@ fn cut_some(
             tally.lock().unwrap().images += 1;
             if let Err(why) = check(&image, &promises, plan) {
                 let what = format!("{}, point {point}, {bytes:?}, {names:?}: {why}", plan.name);
-                keep(&image, &format!("{}-{point}-{outcome}", plan.name));
+                keep(&image, &run.trace, &format!("{}-{point}-{outcome}", plan.name));
                 tally.lock().unwrap().wrong.push(what);
             }
         }
     }
 }
 
-/// Traces differ from run to run: what was found wrong is kept where the tests are built.
-fn keep(image: &Image, name: &str) {
+/// Traces differ from run to run: what was found wrong is kept where the tests are built, and what led to it.
+fn keep(image: &Image, trace: &[Event], name: &str) {
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("power-cut-{name}"));
     if directory.exists() {
         fs::remove_dir_all(&directory).unwrap();
     }
     fs::create_dir(&directory).unwrap();
     write_image(image, &directory);
+    let lines = trace.iter().enumerate().map(|(point, event)| match event {
+        Event::Write { ino, at, data } => format!("{point} Write {ino} {at} {}\n", data.len()),
+        _ => format!("{point} {event:?}\n"),
+    });
+    fs::write(directory.join("trace"), lines.collect::<String>()).unwrap();
 }
 
 /// Whether what is left keeps the promises.
