@@ -19,6 +19,13 @@ mkdir -p "$dir" "$out"
 parts=("$@")
 [ ${#parts[@]} -gt 0 ] || parts=(bench peers growth)
 
+for name in "${parts[@]}"; do
+    case $name in
+    bench | peers | growth) ;;
+    *) printf 'no such part: %s\n' "$name" >&2; exit 2 ;;
+    esac
+done
+
 # section NAME: puts what comes on standard input between the marks of this name in docs/PERFORMANCE.md.
 section() {
     local page=docs/PERFORMANCE.md text
@@ -73,6 +80,5 @@ for name in "${parts[@]}"; do
             --svg "$PWD/$out/growth.svg" >"$dir/growth.md"
         { machine; echo; sed 's/^## /### /' "$dir/growth.md"; } | section growth
         ;;
-    *) printf 'no such part: %s\n' "$name" >&2; exit 2 ;;
     esac
 done
