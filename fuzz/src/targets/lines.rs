@@ -27,7 +27,7 @@ pub fn lines(data: &[u8]) {
 /// as it fills, where for a moment the old and the new one are there. Each of the few pairs and tags that a line may
 /// hold costs a little more.
 fn bound(line: &[u8]) -> usize {
-    6 * line.len() + (64 << 10)
+    5 * line.len() + (64 << 10)
 }
 
 /// Reads a line; what it says can be recorded and written as a line again, unless it is beyond the limits.
