@@ -117,8 +117,8 @@ pub(crate) struct Disk {
     /// The newest node of each inode number: numbers are used again.
     by_ino: HashMap<u64, NodeId>,
     names: Vec<Renaming>,
-    /// Syncs under way: inode number, and the number of the first change that came after its begin.
-    syncing: Vec<(u64, u64)>,
+    /// Of the syncs under way, the number of the first change that came after their begin.
+    syncing: HashMap<u64, u64>,
     next: u64,
 }
 
@@ -129,7 +129,7 @@ impl Disk {
     pub(crate) fn of(root: &Path) -> Self {
         let empty = Node::Directory { now: Entries::new(), durable: Entries::new() };
         let (nodes, by_ino) = (vec![empty], HashMap::new());
-        let (names, syncing) = (Vec::new(), Vec::new());
+        let (names, syncing) = (Vec::new(), HashMap::new());
         let mut disk = Self { root: root.to_owned(), nodes, by_ino, names, syncing, next: 0 };
         disk.by_ino.insert(fs::metadata(root).unwrap().ino(), ROOT);
         disk.add(root, ROOT);
@@ -196,10 +196,9 @@ impl Disk {
                 let len = usize::try_from(*len).unwrap();
                 self.change(*ino, What::Truncate { len });
             }
-            Event::BeginSync { ino } => self.syncing.push((*ino, self.next)),
-            Event::EndSync { ino, is_ok } => {
-                let begun = self.syncing.iter().position(|(syncing, _)| syncing == ino).unwrap();
-                let (_, before) = self.syncing.remove(begun);
+            Event::BeginSync { number } => drop(self.syncing.insert(*number, self.next)),
+            Event::EndSync { ino, number, is_ok } => {
+                let before = self.syncing.remove(number).unwrap();
                 self.synced(self.by_ino[ino], before, *is_ok);
             }
             Event::Noted(_) => {}
@@ -416,4 +415,27 @@ pub(crate) fn write_image(image: &Image, root: &Path) {
 /// What lies in a directory.
 pub(crate) fn read_image(root: &Path) -> Image {
     Disk::of(root).cut(Bytes::Synced, Names::Synced, &mut Random(0))
+}
+
+/// Found: a sync of a manifest by RocksDB that overlapped with one by annals, begun earlier and ended later.
+#[test]
+fn of_two_syncs_of_a_file_at_once_the_one_that_ends_first_covers_what_was_written_before_it_began()
+{
+    let directory = tempfile::tempdir().unwrap();
+    let mut disk = Disk::of(directory.path());
+    let ino = u64::MAX;
+    let events = [
+        Event::Create { path: directory.path().join("file"), ino },
+        Event::BeginSync { number: 1 },
+        Event::Write { ino, at: 0, data: b"first".to_vec() },
+        Event::BeginSync { number: 2 },
+        Event::Write { ino, at: 5, data: b"second".to_vec() },
+        Event::EndSync { ino, number: 2, is_ok: true },
+    ];
+    events.iter().for_each(|event| disk.apply(event));
+    let synced = |disk: &Disk| disk.cut(Bytes::Synced, Names::Synced, &mut Random(0));
+    let expected = Image::from([(PathBuf::from("file"), Some(b"first".to_vec()))]);
+    assert_eq!(synced(&disk), expected);
+    disk.apply(&Event::EndSync { ino, number: 1, is_ok: true });
+    assert_eq!(synced(&disk), expected);
 }

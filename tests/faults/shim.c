@@ -290,15 +290,18 @@ size_t fread_unlocked(void *into, size_t size, size_t count, FILE *file) {
 
 static int do_sync(int fd, long call) {
     if (!is_watched_fd(fd)) return syscall(call, fd);
+    static uint64_t begun;
     uint64_t ino = fds[fd].ino;
     enter();
-    note(BEGIN_SYNC, ino, 0, 0, NULL, NULL, 0);
+    /* Two threads may sync one file at once, and the later begun may end first. */
+    uint64_t number = ++begun;
+    note(BEGIN_SYNC, ino, number, 0, NULL, NULL, 0);
     int result = hit('s', NULL, fd) ? -1 : 0;
     leave(0);
     if (!result && sync_us < 0) result = syscall(call, fd);
     else if (!result && sync_us) usleep(sync_us);
     enter();
-    note(END_SYNC, ino, 0, result, NULL, NULL, 0);
+    note(END_SYNC, ino, number, result, NULL, NULL, 0);
     return leave(result);
 }
 int fsync(int fd) { return do_sync(fd, SYS_fsync); }

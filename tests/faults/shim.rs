@@ -239,10 +239,12 @@ pub(crate) enum Event {
         len: u64,
     },
     BeginSync {
-        ino: u64,
+        number: u64,
     },
+    /// Of the sync that began with this number.
     EndSync {
         ino: u64,
+        number: u64,
         is_ok: bool,
     },
     Rename {
@@ -284,8 +286,8 @@ pub(crate) fn read_trace(place: &Place) -> Vec<Event> {
             b'C' => Event::Create { path, ino },
             b'W' => Event::Write { ino, at, data: data.to_vec() },
             b'T' => Event::Truncate { ino, len: at },
-            b'B' => Event::BeginSync { ino },
-            b'E' => Event::EndSync { ino, is_ok: short(16) == 0 },
+            b'B' => Event::BeginSync { number: at },
+            b'E' => Event::EndSync { ino, number: at, is_ok: short(16) == 0 },
             b'R' => Event::Rename { from: path, to: path_of(data) },
             b'U' => Event::Unlink { path },
             b'M' => Event::Mkdir { path, ino },
