@@ -126,10 +126,10 @@ pub use model::{
 };
 pub use options::{Clock, Durability, StoreOptions};
 pub use projection::{
-    HandlerError, OnFailure, ParkedEvent, Projection, ProjectionError, ProjectionFailure,
-    ProjectionHandle, ProjectionManager, ProjectionOptions, ProjectionState, ProjectionStatus,
-    ReadView, RebuildStatus, SkippedEvent, Target, View, ViewEntries, ViewKey, ViewStoreExt,
-    ViewWriter,
+    FailureOutcome, HandlerError, OnFailure, ParkedEvent, Projection, ProjectionError,
+    ProjectionFailure, ProjectionHandle, ProjectionManager, ProjectionNotice, ProjectionOptions,
+    ProjectionState, ProjectionStatus, ReadView, RebuildStatus, SkippedEvent, StartFrom, Target,
+    View, ViewEntries, ViewKey, ViewStatus, ViewStoreExt, ViewWriter,
 };
 pub use snapshot_store::{PassedOver, Snapshot, SnapshotStore};
 pub use store::{Store, StoreInfo};
@@ -149,9 +149,10 @@ pub mod prelude {
     pub use crate::{
         Aggregate, Append, Appended, Delivery, DomainEvent, Durability, Error, EventId, EventRef,
         EventStore, EventStoreExt, EventType, ExecuteError, Executed, ExpectedVersion, Filter,
-        HandlerError, MemoryStore, Metadata, NewEvent, Position, Projection, ProjectionManager,
-        Recorded, RecordedEvent, Repository, SnapshotPolicy, Store, StreamId, Target, Timestamp,
-        Upcasters, Version, View, ViewKey, ViewStoreExt, ViewWriter, domain_events,
+        HandlerError, MemoryStore, Metadata, NewEvent, OnFailure, Position, Projection,
+        ProjectionManager, ProjectionOptions, Recorded, RecordedEvent, Repository, SnapshotPolicy,
+        StartFrom, Store, StreamId, Target, Timestamp, Upcasters, Version, View, ViewKey,
+        ViewStoreExt, ViewWriter, domain_events,
     };
 }
 

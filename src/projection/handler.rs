@@ -10,7 +10,7 @@ use super::writer::ViewWriter;
 use crate::error::{Cause, Error, Result};
 use crate::event_store::Filter;
 use crate::model::{LimitExceeded, RecordedEvent};
-use crate::upcast::Decoder;
+use crate::upcast::{Decoder, Upcasters};
 
 /// Why an event was not handled.
 pub(super) enum Refusal {
@@ -31,11 +31,20 @@ pub(super) trait Handler: Send + Sync {
     fn reset(&self) -> Result<(), Cause>;
 
     fn flush(&self) -> Result<(), Cause>;
+
+    /// The same, but reading old events through these upcasters.
+    fn with(&self, upcasters: Upcasters) -> Arc<dyn Handler>;
 }
 
 pub(super) struct Typed<P: Projection> {
-    pub(super) projection: P,
-    pub(super) decoder: Decoder<P::Event>,
+    projection: Arc<P>,
+    decoder: Decoder<P::Event>,
+}
+
+impl<P: Projection> Typed<P> {
+    pub(super) fn new(projection: Arc<P>, upcasters: Upcasters) -> Self {
+        Self { projection, decoder: Decoder::with(upcasters) }
+    }
 }
 
 impl<P: Projection> Handler for Typed<P> {
@@ -67,6 +76,10 @@ impl<P: Projection> Handler for Typed<P> {
 
     fn flush(&self) -> Result<(), Cause> {
         guarded(|| self.projection.flush())?.map_err(Cause::from)
+    }
+
+    fn with(&self, upcasters: Upcasters) -> Arc<dyn Handler> {
+        Arc::new(Self::new(self.projection.clone(), upcasters))
     }
 }
 

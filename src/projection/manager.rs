@@ -1,29 +1,21 @@
 //! [`ProjectionManager`]: runs projections, each on its own checkpoint.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
-use std::thread::{self, JoinHandle};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::handle::ProjectionHandle;
 use super::handler::Typed;
-use super::names::{self, Build, Directory, build_view, drop_others};
-use super::parked::{
-    ParkedEvent, SkippedEvent, count_parked, count_skipped, parked_events, skipped_events,
-};
-use super::shared::{Run, Shared, State, Wanted};
-use super::status::{ProjectionError, ProjectionState, ProjectionStatus, RebuildStatus};
-use super::worker::{Job, Worker};
-use super::{Projection, ProjectionOptions, Target};
-use crate::error::{Error, Result};
+use super::names;
+use super::shared::{Shared, Wanted};
+use super::status::{ProjectionError, ProjectionNotice, ProjectionStatus};
+use super::worker::{Job, Listener};
+use super::{Projection, ProjectionOptions};
 use crate::event_store::EventStore;
-use crate::extension::EventStoreExt;
 use crate::model::{Position, Timestamp};
-use crate::options::{Clock, now};
-use crate::upcast::{Decoder, Upcasters};
+use crate::options::Clock;
+use crate::upcast::Upcasters;
 use crate::view_store::ViewStore;
-
-/// How often whoever waits for a rebuild is told of its progress.
-const PROGRESS_PAUSE: Duration = Duration::from_millis(100);
 
 /// Runs projections, each on a thread and a checkpoint of its own. See [`Projection`] for an example.
 ///
@@ -34,15 +26,8 @@ pub struct ProjectionManager {
     views: Arc<dyn ViewStore>,
     upcasters: Upcasters,
     clock: Clock,
+    listener: Option<Listener>,
     projections: Vec<ProjectionHandle>,
-}
-
-/// One projection of a manager.
-pub struct ProjectionHandle {
-    job: Job,
-    version: u32,
-    /// Locked by whoever starts, stops, or rebuilds: one at a time.
-    threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl ProjectionManager {
@@ -61,20 +46,74 @@ impl ProjectionManager {
             views: views.view_handle(),
             upcasters: Upcasters::none(),
             clock: Arc::new(move || clock_of.now()),
+            listener: None,
             projections: Vec::new(),
         }
     }
 
-    /// Reads old events through these upcasters, for all projections that are registered after this call.
+    /// Reads old events through these upcasters, in all its projections, from when they are next started.
     pub fn upcasters(mut self, upcasters: Upcasters) -> Self {
+        for projection in &mut self.projections {
+            projection.job.handler = projection.job.handler.with(upcasters.clone());
+        }
         self.upcasters = upcasters;
         self
     }
 
-    /// Takes the time, for lag and for notes, from elsewhere than from the store of the events; for all projections
-    /// that are registered after this call.
+    /// Takes the time, for lag and for notes, from elsewhere than from the store of the events; in all its projections,
+    /// from when they are next started.
     pub fn clock(mut self, clock: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
         self.clock = Arc::new(clock);
+        for projection in &mut self.projections {
+            projection.job.clock = self.clock.clone();
+        }
+        self
+    }
+
+    /// Tells whenever something fails in one of its projections, from when they are next started: a handler that is
+    /// tried again, an event that is parked, a projection that stops by itself. Otherwise only those learn of it who
+    /// ask [`ProjectionHandle::status`] or wait.
+    ///
+    /// It is called on the thread of the projection, which waits for it. What it panics with is dropped.
+    ///
+    /// ```
+    /// use annals::prelude::*;
+    /// # use annals::FailureOutcome;
+    /// # use std::time::Duration;
+    /// # #[derive(serde::Serialize, serde::Deserialize)]
+    /// # struct Placed {}
+    /// # annals::domain_events! { Placed => "Placed" }
+    /// # struct Mail;
+    /// # impl Projection for Mail {
+    /// #     type Event = Placed;
+    /// #     fn name(&self) -> &str { "mail" }
+    /// #     fn target(&self) -> Target { Target::SideEffects }
+    /// #     fn handle(&self, _: &Recorded<Placed>, _: &mut ViewWriter) -> Result<(), HandlerError> {
+    /// #         Err("no route to host".into())
+    /// #     }
+    /// # }
+    /// let store = MemoryStore::new();
+    /// let (tell, told) = std::sync::mpsc::channel();
+    /// let projections = ProjectionManager::new(&store)
+    ///     .register_with(Mail, ProjectionOptions::new().retries(0))?
+    ///     .on_failure(move |notice| _ = tell.send(notice.clone()));
+    /// projections.start()?;
+    /// store.append("order-1", ExpectedVersion::Any, [Placed {}.encode()?])?;
+    ///
+    /// let notice = told.recv_timeout(Duration::from_secs(60))?;
+    /// assert_eq!(notice.outcome, FailureOutcome::Stopped);
+    /// assert_eq!(notice.to_string(), "projection mail stopped: failed at position 1 after 1 try: no route to host");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn on_failure(
+        mut self,
+        listener: impl Fn(&ProjectionNotice) + Send + Sync + 'static,
+    ) -> Self {
+        let listener: Listener = Arc::new(listener);
+        for projection in &mut self.projections {
+            projection.job.listener = Some(listener.clone());
+        }
+        self.listener = Some(listener);
         self
     }
 
@@ -101,18 +140,18 @@ impl ProjectionManager {
             return Err(ProjectionError::Doubled { name });
         }
         let (version, target) = (projection.version(), projection.target());
-        let decoder = Decoder::with(self.upcasters.clone());
         let job = Job {
             name,
             target,
-            handler: Arc::new(Typed { projection, decoder }),
+            handler: Arc::new(Typed::new(Arc::new(projection), self.upcasters.clone())),
             options,
             events: self.events.clone(),
             views: self.views.clone(),
             clock: self.clock.clone(),
+            listener: self.listener.clone(),
             shared: Arc::new(Shared::new()),
         };
-        self.projections.push(ProjectionHandle { job, version, threads: Mutex::new(Vec::new()) });
+        self.projections.push(ProjectionHandle::new(job, version));
         Ok(self)
     }
 
@@ -161,6 +200,38 @@ impl ProjectionManager {
         self.projection(name)?.wait_for(position, timeout)
     }
 
+    /// Waits until all projections have every event up to this position, as [`ProjectionHandle::wait_for`] does for
+    /// one. The time is for all of them together.
+    ///
+    /// # Errors
+    /// Those of [`ProjectionHandle::wait_for`], of the first that has any.
+    pub fn wait_for_all(
+        &self,
+        position: Position,
+        timeout: Duration,
+    ) -> Result<(), ProjectionError> {
+        let begun = Instant::now();
+        self.projections.iter().try_for_each(|projection| {
+            projection.wait_for(position, timeout.saturating_sub(begun.elapsed()))
+        })
+    }
+
+    /// Waits until all projections have handled the whole log, what they append themselves meanwhile included: for
+    /// tests, most of all. Returns the head of the log then; `None` if it is empty.
+    ///
+    /// # Errors
+    /// Those of [`ProjectionManager::wait_for_all`]; [`ProjectionError::Store`].
+    pub fn wait_for_head(&self, timeout: Duration) -> Result<Option<Position>, ProjectionError> {
+        let begun = Instant::now();
+        let mut reached = None;
+        loop {
+            let head = self.events.head()?;
+            let Some(next) = head.filter(|_| head > reached) else { return Ok(head) };
+            self.wait_for_all(next, timeout.saturating_sub(begun.elapsed()))?;
+            reached = head;
+        }
+    }
+
     /// [`ProjectionHandle::status`] of the projection of this name.
     ///
     /// # Errors
@@ -176,407 +247,8 @@ impl Drop for ProjectionManager {
     }
 }
 
-impl ProjectionHandle {
-    /// Its name.
-    pub fn name(&self) -> &str {
-        &self.job.name
-    }
-
-    /// Starts it where it stopped, or goes on after [`ProjectionHandle::pause`]. If its version is not that of the read
-    /// model that is there, the new one is built aside, while readers still see the old one, which no longer changes.
-    ///
-    /// # Errors
-    /// [`ProjectionError::Store`]: what the store finds, or the system has no thread to give.
-    pub fn start(&self) -> Result<(), ProjectionError> {
-        let mut threads = self.threads();
-        if self.job.shared.look(|state| state.is_driven(self.version)) {
-            // Nothing to do, but to wake it if it was paused.
-            self.job.shared.want(Wanted::Run);
-            return Ok(());
-        }
-        self.halt(&mut threads);
-        let planned = self.redirect(|found| self.plan(found))?;
-        self.launch(&planned, &mut threads)
-    }
-
-    /// Changes the directory, and drops the builds that it names no more.
-    fn redirect(&self, plan: impl FnOnce(&Directory) -> Directory) -> Result<Directory> {
-        let _alone = self.job.shared.directory();
-        let views = &*self.job.views;
-        let found = Directory::read(views, self.name())?;
-        let planned = plan(&found);
-        if planned != found {
-            // Where a directory was lost, builds may have outlived it that are named as the next ones will be.
-            for build in planned.builds().filter(|build| build.generation > found.newest) {
-                views.drop_view(&build_view(self.name(), build.generation))?;
-            }
-            found.replace(views, self.name(), &planned)?;
-        }
-        drop_others(views, self.name(), &planned)?;
-        Ok(planned)
-    }
-
-    /// Stops it, and waits until it has stopped. What was handled is kept. Its own handler may call it too; then it
-    /// stops once the handler is done.
-    ///
-    /// # Cost
-    /// Waits for a handler that runs.
-    pub fn stop(&self) {
-        self.job.shared.want(Wanted::Stop);
-        if !self.job.shared.is_driven_here() {
-            self.halt(&mut self.threads());
-        }
-    }
-
-    /// Lets it rest, until [`ProjectionHandle::start`]. A batch that is being handled is finished first.
-    pub fn pause(&self) {
-        self.job.shared.pause();
-    }
-
-    /// Builds the read model anew from the first event.
-    ///
-    /// With [`Target::View`] it is made aside, while the present one serves and goes on; when it has caught up, it
-    /// takes over. Where a rebuild is under way already, that one goes on. With [`Target::Elsewhere`] the projection
-    /// stops, empties its target by [`Projection::reset`], and begins again.
-    ///
-    /// It returns at once: see [`ProjectionHandle::wait_for_rebuild`]. If the projection is not running, the rebuild
-    /// begins when it is started.
-    ///
-    /// It is also the way out where a record of the read model is damaged (G8). If that is the one that names the build
-    /// that serves, the read model is empty until the new one has taken over.
-    ///
-    /// # Errors
-    /// [`ProjectionError::Store`].
-    pub fn rebuild(&self) -> Result<(), ProjectionError> {
-        let mut threads = self.threads();
-        let views = &*self.job.views;
-        if let Err(Error::Corruption { .. }) = Directory::read(views, self.name()) {
-            views.drop_view(self.name())?;
-        }
-        let is_started = self.job.shared.look(|state| state.wanted != Wanted::Stop);
-        if self.job.target == Target::Elsewhere {
-            self.halt(&mut threads);
-            let planned = self.redirect(|found| {
-                let build = found.next_build(self.version);
-                Directory { serving: Some(build), building: None, newest: build.generation }
-            })?;
-            if is_started {
-                return self.launch(&planned, &mut threads);
-            }
-            let serving = planned.serving.map(|build| Run::new(build, None, false));
-            self.job.shared.change(|state| (state.serving, state.building) = (serving, None));
-            return Ok(());
-        }
-        let is_ours = |build: &Build| build.version == self.version;
-        let mut begun = None;
-        self.redirect(|found| {
-            if found.building.as_ref().is_some_and(is_ours) {
-                return found.clone();
-            }
-            let build = found.next_build(self.version);
-            begun = Some(build);
-            Directory { building: Some(build), newest: build.generation, ..found.clone() }
-        })?;
-        let Some(build) = begun else { return Ok(()) };
-        self.job.shared.change(|state| state.building = Some(Run::new(build, None, is_started)));
-        if is_started {
-            threads.retain(|thread| !thread.is_finished());
-            threads.push(self.spawn(build)?);
-        }
-        Ok(())
-    }
-
-    /// Waits until the read model that is made aside has taken over; `progress` is told now and then how far it is.
-    /// Returns at once if none is being made.
-    ///
-    /// # Errors
-    /// [`ProjectionError::Failed`], [`ProjectionError::NotRunning`], [`ProjectionError::RebuildTimedOut`].
-    pub fn wait_for_rebuild(
-        &self,
-        timeout: Duration,
-        mut progress: impl FnMut(RebuildStatus),
-    ) -> Result<(), ProjectionError> {
-        let until = Instant::now().checked_add(timeout);
-        let name = || self.name().to_owned();
-        if self.job.shared.look(|state| state.wanted == Wanted::Stop) {
-            return Err(ProjectionError::NotRunning { name: name() });
-        }
-        loop {
-            let soon = Instant::now().checked_add(PROGRESS_PAUSE);
-            let is_over = |state: &State| state.building.as_ref().is_none_or(|run| !run.is_running);
-            self.job.shared.wait(soon, |state| is_over(state).then_some(()));
-            let status = self.status()?;
-            let Some(rebuild) = status.rebuild else { return Ok(()) };
-            match (rebuild.state, rebuild.failure.clone()) {
-                (ProjectionState::Failed, Some(failure)) => {
-                    return Err(ProjectionError::Failed { name: name(), failure });
-                }
-                (ProjectionState::Stopped, _) => {
-                    return Err(ProjectionError::NotRunning { name: name() });
-                }
-                _ => progress(rebuild),
-            }
-            if until.is_some_and(|until| Instant::now() >= until) {
-                return Err(ProjectionError::RebuildTimedOut { name: name(), timeout });
-            }
-        }
-    }
-
-    /// Waits until the read model has every event up to this position: what an append returned can then be read from
-    /// it. Events that are parked count as passed.
-    ///
-    /// # Errors
-    /// [`ProjectionError::TimedOut`]; [`ProjectionError::Failed`] or [`ProjectionError::NotRunning`] as soon as it is
-    /// known that the position will not be reached.
-    pub fn wait_for(&self, position: Position, timeout: Duration) -> Result<(), ProjectionError> {
-        self.look_at_rest()?;
-        let until = Instant::now().checked_add(timeout);
-        let waited = self.job.shared.wait(until, |state| self.has_reached(state, position));
-        waited.unwrap_or_else(|| {
-            let reached = self.job.shared.serving_position();
-            let name = self.name().to_owned();
-            Err(ProjectionError::TimedOut { name, position, timeout, reached })
-        })
-    }
-
-    fn has_reached(
-        &self,
-        state: &State,
-        position: Position,
-    ) -> Option<Result<(), ProjectionError>> {
-        if state.serving_position() >= Some(position) {
-            return Some(Ok(()));
-        }
-        let name = self.name().to_owned();
-        // The build that will serve at this position: the one made aside, where the serving one no longer moves.
-        let runs = || [&state.serving, &state.building].into_iter().flatten();
-        let mut ours = runs().filter(|run| run.build.version == self.version);
-        let moving = runs().find(|run| run.is_running);
-        match moving.or_else(|| ours.next()) {
-            Some(run) if run.state == ProjectionState::Failed => {
-                let failure = run.failure.clone()?;
-                Some(Err(ProjectionError::Failed { name, failure }))
-            }
-            Some(run) if run.is_running => None,
-            _ => Some(Err(ProjectionError::NotRunning { name })),
-        }
-    }
-
-    /// How it is doing.
-    ///
-    /// # Errors
-    /// [`ProjectionError::Store`]: the store is closed, or damaged where the lag is looked up.
-    ///
-    /// # Cost
-    /// Reads one event where it is behind.
-    pub fn status(&self) -> Result<ProjectionStatus, ProjectionError> {
-        let head = self.job.events.head()?;
-        self.look_at_rest()?;
-        let mut status = self.job.shared.look(|state| self.status_of(state, head));
-        let next = Position::after(status.position);
-        if head < Some(next) && status.state == ProjectionState::CatchingUp {
-            // It is, and will find out.
-            status.state = ProjectionState::Live;
-        }
-        if head >= Some(next) {
-            status.lag_events = head.map_or(0, |head| head.get() - next.get() + 1);
-            let first = self.job.events.read_log().from(next).first()?;
-            let age = first.and_then(|event| now(&self.job.clock).since(event.recorded_at()));
-            status.lag_time = age.unwrap_or_default();
-        }
-        Ok(status)
-    }
-
-    fn status_of(&self, state: &State, head: Option<Position>) -> ProjectionStatus {
-        let serving = state.serving.as_ref();
-        let building = state.building.as_ref();
-        let moving = serving.filter(|run| run.build.version == self.version).or(building);
-        let count = |of: fn(&Run) -> u64| moving.map_or(0, of);
-        ProjectionStatus {
-            name: self.name().to_owned(),
-            version: self.version,
-            serving_version: serving.map(|run| run.build.version),
-            state: moving.map_or(ProjectionState::Stopped, |run| run.state),
-            position: state.serving_position(),
-            head,
-            lag_events: 0,
-            lag_time: Duration::ZERO,
-            handled: count(|run| run.handled),
-            failed_tries: count(|run| run.failed_tries),
-            conflicts: count(|run| run.conflicts),
-            parked_events: count(|run| run.parked_events),
-            parked_streams: count(|run| run.parked_streams),
-            skipped_events: count(|run| run.skipped_events),
-            failure: moving.and_then(|run| run.failure.clone()),
-            rebuild: building.map(|run| RebuildStatus {
-                version: run.build.version,
-                state: run.state,
-                position: run.position,
-                head,
-                failure: run.failure.clone(),
-            }),
-        }
-    }
-
-    /// What is parked in the read model that serves: at most `limit` events, by stream, then in order.
-    ///
-    /// # Errors
-    /// [`ProjectionError::Store`].
-    pub fn parked(&self, limit: usize) -> Result<Vec<ParkedEvent>, ProjectionError> {
-        self.of_serving(|view| parked_events(&*self.job.views, view, None, limit))
-    }
-
-    /// What was passed over because it could not be read: at most `limit` events, in order.
-    ///
-    /// # Errors
-    /// [`ProjectionError::Store`].
-    pub fn skipped(&self, limit: usize) -> Result<Vec<SkippedEvent>, ProjectionError> {
-        self.of_serving(|view| skipped_events(&*self.job.views, view, limit))
-    }
-
-    /// Tries all parked events again, each stream in order, up to the first of it that fails again. Returns how many
-    /// are still parked.
-    ///
-    /// # Errors
-    /// [`ProjectionError::NotRunning`]: it must be running, or paused; or it ended, or was replaced by a rebuild,
-    /// before it was done.
-    ///
-    /// # Cost
-    /// Waits until it is done. Other events wait meanwhile.
-    pub fn retry_parked(&self) -> Result<u64, ProjectionError> {
-        let (reply, answer) = mpsc::channel();
-        let is_asked = self.job.shared.retry_parked(reply);
-        let answer = if is_asked { answer.recv().ok() } else { None };
-        answer.ok_or_else(|| ProjectionError::NotRunning { name: self.name().to_owned() })
-    }
-
-    /// What is noted in the build that serves, and still does once it is read.
-    fn of_serving<T>(
-        &self,
-        read: impl Fn(&str) -> Result<Vec<T>>,
-    ) -> Result<Vec<T>, ProjectionError> {
-        let serving = || Directory::read(&*self.job.views, self.name()).map(|found| found.serving);
-        loop {
-            let Some(build) = serving()? else { return Ok(Vec::new()) };
-            let found = read(&build_view(self.name(), build.generation))?;
-            if serving()? == Some(build) {
-                return Ok(found);
-            }
-        }
-    }
-
-    /// What the directory should say, so that a build of our version is made or kept up.
-    fn plan(&self, found: &Directory) -> Directory {
-        let is_ours = |build: &Build| build.version == self.version;
-        let building = found.building.filter(is_ours);
-        match (found.serving, building) {
-            (Some(serving), building) if is_ours(&serving) => {
-                Directory { building, ..found.clone() }
-            }
-            (Some(_), Some(building)) => Directory { building: Some(building), ..found.clone() },
-            (Some(serving), None) if self.job.target == Target::View => {
-                let build = found.next_build(self.version);
-                let newest = build.generation;
-                Directory { serving: Some(serving), building: Some(build), newest }
-            }
-            // Nothing serves yet, or what is elsewhere cannot be made aside.
-            _ => {
-                let build = found.next_build(self.version);
-                Directory { serving: Some(build), building: None, newest: build.generation }
-            }
-        }
-    }
-
-    /// Starts a worker for each build of our version. Nothing runs when it is called.
-    fn launch(
-        &self,
-        directory: &Directory,
-        threads: &mut Vec<JoinHandle<()>>,
-    ) -> Result<(), ProjectionError> {
-        let is_ours = |build: &Build| build.version == self.version;
-        let serving = directory.serving.map(|build| self.run_of(build, is_ours(&build)));
-        let serving = serving.transpose()?;
-        let building = directory.building.map(|build| self.run_of(build, is_ours(&build)));
-        let building = building.transpose()?;
-        self.job.shared.change(|state| {
-            (state.wanted, state.serving, state.building) = (Wanted::Run, serving, building);
-        });
-        // All of them, even if one does not start: each says for itself how it is.
-        let spawned = directory.builds().filter(is_ours).map(|build| self.spawn(build));
-        let (started, failed): (Vec<_>, Vec<_>) = spawned.partition(Result::is_ok);
-        threads.extend(started.into_iter().flatten());
-        failed.into_iter().try_for_each(|failed| failed.map(drop).map_err(Into::into))
-    }
-
-    /// A build as it is in the store.
-    fn run_of(&self, build: Build, is_running: bool) -> Result<Run> {
-        let head = self.job.events.head()?;
-        let view = build_view(self.name(), build.generation);
-        // A checkpoint that cannot be read, or is of another history, counts for nothing here. The worker will meet it
-        // and say so; a rebuild must not have to catch up with it.
-        let checkpoint = self.job.views.checkpoint(&view).ok().flatten();
-        let position = checkpoint.and_then(|checkpoint| checkpoint.position);
-        Ok(Run::new(build, position.filter(|position| Some(*position) <= head), is_running))
-    }
-
-    /// Before it is started for the first time: how far it came before.
-    fn look_at_rest(&self) -> Result<()> {
-        let is_unknown = |state: &State| state.serving.is_none() && state.building.is_none();
-        if !self.job.shared.look(is_unknown) {
-            return Ok(());
-        }
-        let (views, _alone) = (&*self.job.views, self.job.shared.directory());
-        let directory = Directory::read(views, self.name())?;
-        let run_of = |build: Build| -> Result<Run> {
-            let view = build_view(self.name(), build.generation);
-            let (parked_events, streams) = count_parked(views, &view)?;
-            let mut run = self.run_of(build, false)?;
-            run.parked_events = parked_events;
-            run.parked_streams = u64::try_from(streams.len()).unwrap_or(u64::MAX);
-            run.skipped_events = count_skipped(views, &view)?;
-            Ok(run)
-        };
-        let serving = directory.serving.map(run_of).transpose()?;
-        let building = directory.building.map(run_of).transpose()?;
-        self.job.shared.change(|state| {
-            if is_unknown(state) {
-                (state.serving, state.building) = (serving, building);
-            }
-        });
-        Ok(())
-    }
-
-    fn spawn(&self, build: Build) -> Result<JoinHandle<()>> {
-        let worker = Worker::new(self.job.clone(), build);
-        let named = thread::Builder::new().name(format!("annals-{}", self.name()));
-        named.spawn(move || worker.run()).map_err(|error| {
-            let error = Error::storage("starting a thread for a projection", error);
-            self.job.shared.ended(build.generation, Some(error.clone().into()));
-            error
-        })
-    }
-
-    fn halt(&self, threads: &mut Vec<JoinHandle<()>>) {
-        self.job.shared.want(Wanted::Stop);
-        for thread in threads.drain(..) {
-            // A worker catches what its handler throws.
-            let _ = thread.join();
-        }
-    }
-
-    fn threads(&self) -> MutexGuard<'_, Vec<JoinHandle<()>>> {
-        self.threads.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 impl fmt::Debug for ProjectionManager {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.debug_list().entries(&self.projections).finish()
-    }
-}
-
-impl fmt::Debug for ProjectionHandle {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.debug_struct("ProjectionHandle").field("name", &self.name()).finish_non_exhaustive()
     }
 }

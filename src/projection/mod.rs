@@ -11,22 +11,27 @@ mod partitions;
 mod status;
 mod shared;
 mod worker;
+mod asked;
+mod handle;
 mod manager;
 
 use std::fmt;
 use std::time::Duration;
 
+pub use handle::ProjectionHandle;
 pub use key::ViewKey;
-pub use manager::{ProjectionHandle, ProjectionManager};
+pub use manager::ProjectionManager;
 pub use parked::{ParkedEvent, SkippedEvent};
 pub use status::{
-    ProjectionError, ProjectionFailure, ProjectionState, ProjectionStatus, RebuildStatus,
+    FailureOutcome, ProjectionError, ProjectionFailure, ProjectionNotice, ProjectionState,
+    ProjectionStatus, RebuildStatus,
 };
-pub use view::{ReadView, View, ViewEntries, ViewStoreExt};
+pub use view::{ReadView, View, ViewEntries, ViewStatus, ViewStoreExt};
 pub use writer::ViewWriter;
 
 use crate::codec::{DomainEvent, Recorded};
 use crate::event_store::Filter;
+use crate::model::Position;
 use crate::upcast::OnUnreadable;
 
 /// What a handler fails with: any error.
@@ -38,9 +43,29 @@ pub enum Target {
     /// In the store, through its [`ViewWriter`]: every event counts exactly once, through any crash (G12).
     #[default]
     View,
-    /// Elsewhere: in another database, in memory, in the mail that it sends. After a crash the events since the last
-    /// checkpoint come again: **at least once**. Position and id of the event tell a repeat.
+    /// Elsewhere: in another database, in memory. After a crash the events since the last checkpoint come again: **at
+    /// least once**. Position and id of the event tell a repeat; they have to be remembered there as well, for a rebuild
+    /// also empties what the [`ViewWriter`] holds. A rebuild, and a raised version, call [`Projection::reset`] and begin
+    /// again.
     Elsewhere,
+    /// In the world: mail that it sends, commands that it gives. At least once too, but nothing is ever done anew:
+    /// [`ProjectionHandle::rebuild`] is refused, and a raised version goes on where the one before was.
+    ///
+    /// On a store that has a history, think of [`ProjectionOptions::start_from`]: by default it begins with the first
+    /// event.
+    SideEffects,
+}
+
+/// Where a projection begins that has never run before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
+pub enum StartFrom {
+    /// With the first event.
+    #[default]
+    Beginning,
+    /// Behind the last event that is there when it is started for the first time.
+    Now,
+    /// Behind this position.
+    After(Position),
 }
 
 /// Makes something of the events: most of all a read model.
@@ -136,7 +161,7 @@ pub trait Projection: Send + Sync + 'static {
         view: &mut ViewWriter,
     ) -> Result<(), HandlerError>;
 
-    /// For [`Target::Elsewhere`]: called before the checkpoint is moved, to finish what was handled since.
+    /// For a target outside the store: called before the checkpoint is moved, to finish what was handled since.
     ///
     /// # Errors
     /// Any: the checkpoint stays, and the events come again.
@@ -167,6 +192,7 @@ pub enum OnFailure {
 /// How a projection is run.
 #[derive(Debug, Clone)]
 pub struct ProjectionOptions {
+    start_from: StartFrom,
     on_failure: OnFailure,
     on_unreadable: OnUnreadable,
     retries: u32,
@@ -179,6 +205,7 @@ pub struct ProjectionOptions {
 impl Default for ProjectionOptions {
     fn default() -> Self {
         Self {
+            start_from: StartFrom::Beginning,
             on_failure: OnFailure::Stop,
             on_unreadable: OnUnreadable::Fail,
             retries: 5,
@@ -194,6 +221,39 @@ impl ProjectionOptions {
     /// The defaults: 5 retries over about 1.5 s, then stop; 1,000 events a batch; handled one after the other.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Where it begins if it has never run before; with the first event by default. The place is noted when it is
+    /// started for the first time, and holds for every rebuild: what lies before is never handled.
+    ///
+    /// ```
+    /// use annals::prelude::*;
+    /// use annals::StartFrom;
+    /// # use std::time::Duration;
+    /// # #[derive(serde::Serialize, serde::Deserialize)]
+    /// # struct Placed {}
+    /// # annals::domain_events! { Placed => "Placed" }
+    /// # struct Count;
+    /// # impl Projection for Count {
+    /// #     type Event = Placed;
+    /// #     fn name(&self) -> &str { "count" }
+    /// #     fn handle(&self, _: &Recorded<Placed>, view: &mut ViewWriter) -> Result<(), HandlerError> {
+    /// #         Ok(view.update("orders", |orders: &mut u64| *orders += 1)?)
+    /// #     }
+    /// # }
+    /// let store = MemoryStore::new();
+    /// store.append("order-1", ExpectedVersion::NoStream, [Placed {}.encode()?])?;
+    /// let from_now = ProjectionOptions::new().start_from(StartFrom::Now);
+    /// let projections = ProjectionManager::new(&store).register_with(Count, from_now)?;
+    /// projections.start()?;
+    /// store.append("order-2", ExpectedVersion::NoStream, [Placed {}.encode()?])?;
+    /// projections.wait_for_head(Duration::from_secs(60))?;
+    /// assert_eq!(store.view("count").get("orders")?, Some(1));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn start_from(mut self, start_from: StartFrom) -> Self {
+        self.start_from = start_from;
+        self
     }
 
     /// What to do with an event whose handler still fails after all retries; [`OnFailure::Stop`] by default.
@@ -254,6 +314,7 @@ impl fmt::Display for Target {
         out.write_str(match self {
             Self::View => "in the store",
             Self::Elsewhere => "elsewhere",
+            Self::SideEffects => "side effects",
         })
     }
 }

@@ -36,6 +36,9 @@ pub(super) struct Directory {
     pub(super) building: Option<Build>,
     /// The newest generation there ever was: none is used twice.
     pub(super) newest: u64,
+    /// What the projection was never to handle: everything up to here. Kept, so that each build begins there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) after: Option<u64>,
 }
 
 impl Directory {
@@ -62,6 +65,11 @@ impl Directory {
     /// All builds that it names.
     pub(super) fn builds(&self) -> impl Iterator<Item = Build> + use<> {
         [self.serving, self.building].into_iter().flatten()
+    }
+
+    /// Where a build begins.
+    pub(super) fn start(&self) -> Option<Position> {
+        self.after.and_then(Position::new)
     }
 
     /// The next build, of this version.

@@ -32,7 +32,8 @@ pub struct ParkedEvent {
     pub parked_at: Timestamp,
 }
 
-/// An event that a projection passed over, since it could not be read.
+/// An event that a projection passed over, since it could not be read, or was given up by
+/// [`ProjectionHandle::discard_parked`](crate::ProjectionHandle::discard_parked).
 #[non_exhaustive]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SkippedEvent {
@@ -44,7 +45,7 @@ pub struct SkippedEvent {
     pub id: EventId,
     /// Its type as it is stored.
     pub event_type: EventType,
-    /// Why it could not be read.
+    /// Why it could not be read; or what its handler had said.
     pub reason: String,
     /// When it was skipped.
     pub skipped_at: Timestamp,
@@ -118,6 +119,20 @@ pub(super) fn park(
 pub(super) fn skip(stage: &mut Stage, event: &RecordedEvent, reason: String, at: Timestamp) {
     let note = Note::of(event, Some(reason), at);
     stage.set(skipped_key(event.position()), Some(note.encode()));
+    stage.keep_event();
+}
+
+/// Notes that a parked event is passed over from now on.
+pub(super) fn give_up(stage: &mut Stage, parked: &ParkedEvent, at: Timestamp) {
+    let note = Note {
+        position: parked.position.get(),
+        stream: parked.stream.to_string(),
+        id: parked.id.to_string(),
+        event_type: parked.event_type.to_string(),
+        reason: parked.reason.clone(),
+        at_micros: at.as_micros(),
+    };
+    stage.set(skipped_key(parked.position), Some(note.encode()));
     stage.keep_event();
 }
 

@@ -7,6 +7,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::names::Build;
+use super::parked::ParkedEvent;
 use super::status::{ProjectionFailure, ProjectionState};
 use crate::model::Position;
 use crate::subscription::CancelHandle;
@@ -23,10 +24,18 @@ pub(super) enum Wanted {
 pub(super) enum Turn {
     /// Follow the log.
     Follow,
-    /// Try the parked events again, and tell how many are left.
-    RetryParked(Vec<Sender<u64>>),
+    /// Do what was asked for.
+    Answer(Vec<Ask>),
     /// Come to an end.
     Stop,
+}
+
+/// What can be asked of the worker of the build that serves, between two batches.
+pub(super) enum Ask {
+    /// Try the parked events again, and tell how many are left.
+    Retry(Sender<u64>),
+    /// Give a parked event up, and tell whether it was there.
+    Discard { parked: ParkedEvent, reply: Sender<bool> },
 }
 
 /// One build, and the worker that drives it if there is one.
@@ -43,8 +52,8 @@ pub(super) struct Run {
     pub(super) parked_streams: u64,
     pub(super) skipped_events: u64,
     interrupt: Option<CancelHandle>,
-    /// Who waits for the parked events to be tried again.
-    retry_parked: Vec<Sender<u64>>,
+    /// What is to be done before it goes on.
+    asked: Vec<Ask>,
 }
 
 impl Run {
@@ -63,7 +72,7 @@ impl Run {
             parked_streams: 0,
             skipped_events: 0,
             interrupt: None,
-            retry_parked: Vec::new(),
+            asked: Vec::new(),
         }
     }
 
@@ -115,7 +124,7 @@ impl State {
     /// Whether a worker should go on with what it is at.
     fn may_go_on(&mut self, generation: u64) -> bool {
         let is_wanted = self.wanted == Wanted::Run;
-        self.run(generation).is_some_and(|run| is_wanted && run.retry_parked.is_empty())
+        self.run(generation).is_some_and(|run| is_wanted && run.asked.is_empty())
     }
 }
 
@@ -207,12 +216,12 @@ impl Shared {
         });
     }
 
-    /// Asks the serving worker to try the parked events again; says whether there is one.
-    pub(super) fn retry_parked(&self, reply: Sender<u64>) -> bool {
+    /// Asks something of the serving worker; says whether there is one.
+    pub(super) fn ask(&self, ask: Ask) -> bool {
         self.change(|state| {
             let run = state.serving.as_mut().filter(|run| run.is_running);
             let Some(run) = run else { return false };
-            run.retry_parked.push(reply);
+            run.asked.push(ask);
             run.interrupt();
             true
         })
@@ -239,8 +248,8 @@ impl Shared {
             // A build that was replaced is not driven any further.
             let Some(run) = state.run(generation) else { return Turn::Stop };
             run.interrupt = None;
-            if !run.retry_parked.is_empty() {
-                return Turn::RetryParked(std::mem::take(&mut run.retry_parked));
+            if !run.asked.is_empty() {
+                return Turn::Answer(std::mem::take(&mut run.asked));
             }
             match wanted {
                 Wanted::Stop => return Turn::Stop,
@@ -329,7 +338,7 @@ impl Shared {
             run.is_running = false;
             run.interrupt = None;
             // Whoever waits for an answer is told by its end that none will come.
-            run.retry_parked.clear();
+            run.asked.clear();
             run.state = match &failure {
                 None => ProjectionState::Stopped,
                 Some(_) => ProjectionState::Failed,

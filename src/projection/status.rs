@@ -48,7 +48,8 @@ pub struct ProjectionStatus {
     pub serving_version: Option<u32>,
     /// What it is doing.
     pub state: ProjectionState,
-    /// Up to where the read model that readers see has every event.
+    /// How far the read model is that readers see: every event up to here was handled, does not matter to it, or is
+    /// parked or skipped.
     pub position: Option<Position>,
     /// The head of the log when this status was taken.
     pub head: Option<Position>,
@@ -137,6 +138,42 @@ pub struct ProjectionFailure {
     pub cause: Cause,
 }
 
+/// What became of something that failed.
+#[non_exhaustive]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FailureOutcome {
+    /// It is tried again soon.
+    Retried,
+    /// The event is parked: [`OnFailure::Park`](crate::OnFailure::Park).
+    Parked,
+    /// The projection stopped by itself.
+    Stopped,
+}
+
+/// Something failed in a projection: see [`ProjectionManager::on_failure`](crate::ProjectionManager::on_failure).
+#[non_exhaustive]
+#[derive(Debug, Clone)]
+pub struct ProjectionNotice {
+    /// The projection.
+    pub projection: String,
+    /// What became of it.
+    pub outcome: FailureOutcome,
+    /// What failed, and where.
+    pub failure: ProjectionFailure,
+}
+
+/// One line for people.
+impl fmt::Display for ProjectionNotice {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let outcome = match self.outcome {
+            FailureOutcome::Retried => "tries again",
+            FailureOutcome::Parked => "parked an event",
+            FailureOutcome::Stopped => "stopped",
+        };
+        write!(out, "projection {} {outcome}: {}", self.projection, self.failure)
+    }
+}
+
 impl From<Error> for ProjectionFailure {
     fn from(error: Error) -> Self {
         let (position, event_id, stream) = (None, None, None);
@@ -218,9 +255,35 @@ pub enum ProjectionError {
         /// How long.
         timeout: Duration,
     },
+    /// It was to begin behind a position that the log has not reached: [`StartFrom::After`](crate::StartFrom::After).
+    #[error(
+        "projection {name} is to start after position {after}, but the log ends at {}: start it from now, or after a \
+         position that is there",
+        place(*head)
+    )]
+    StartAhead {
+        /// The projection.
+        name: String,
+        /// Where it was to begin.
+        after: Position,
+        /// The end of the log.
+        head: Option<Position>,
+    },
+    /// What it did cannot be undone: [`Target::SideEffects`](crate::Target::SideEffects). Nothing was changed.
+    #[error(
+        "projection {name} has side effects, and is not built anew: to have them again, register it under another name"
+    )]
+    NotRebuilt {
+        /// The projection.
+        name: String,
+    },
     /// What the store found.
     #[error(transparent)]
     Store(#[from] Error),
+}
+
+fn place(head: Option<Position>) -> String {
+    head.map_or("nothing".to_owned(), |head| head.to_string())
 }
 
 impl From<InvalidArgument> for ProjectionError {
@@ -234,7 +297,7 @@ impl From<InvalidArgument> for ProjectionError {
 #[error(
     "its checkpoint is at position {checkpoint}, but the log ends at {}: the log was restored from an older copy, or \
      the view is of another store; rebuild the projection",
-    head.map_or("nothing".to_owned(), |head| head.to_string())
+    place(*head)
 )]
 pub(super) struct CheckpointAhead {
     pub(super) checkpoint: Position,

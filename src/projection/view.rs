@@ -9,6 +9,9 @@ use serde::de::DeserializeOwned;
 
 use super::key::ViewKey;
 use super::names::{Build, Directory, build_view, parse_value_key, value_key};
+use super::parked::{
+    ParkedEvent, SkippedEvent, count_parked, count_skipped, parked_events, skipped_events,
+};
 use super::writer::decode;
 use crate::error::{Error, Result};
 use crate::event_store::Direction;
@@ -97,7 +100,8 @@ impl View {
         }
     }
 
-    /// How far the read model is: all events up to here are in it, or do not matter to it.
+    /// How far the read model is: all events up to here are in it, do not matter to it, or were put aside:
+    /// [`View::parked`], [`View::skipped`].
     ///
     /// # Errors
     /// Damage (G8), a failing disk.
@@ -116,6 +120,70 @@ impl View {
         }
     }
 
+    /// How the read model is, as it stands in the store; `None` if it is not there yet. Whether a program drives it just
+    /// now only its [`ProjectionManager`](crate::ProjectionManager) knows.
+    ///
+    /// # Errors
+    /// Damage (G8), a failing disk.
+    ///
+    /// # Cost
+    /// Reads what is noted about parked and skipped events.
+    pub fn status(&self) -> Result<Option<ViewStatus>> {
+        let views = &*self.views;
+        loop {
+            let directory = Directory::read(views, &self.projection)?;
+            let Some(serving) = directory.serving else { return Ok(None) };
+            let position = |build: Build| -> Result<Option<Position>> {
+                let checkpoint = views.checkpoint(&self.build_view(build))?;
+                Ok(checkpoint.and_then(|checkpoint| checkpoint.position))
+            };
+            let view = self.build_view(serving);
+            let (parked_events, streams) = count_parked(views, &view)?;
+            let building = directory
+                .building
+                .map(|build| -> Result<_> { Ok((build.version, position(build)?)) });
+            let status = ViewStatus {
+                version: serving.version,
+                position: position(serving)?,
+                parked_events,
+                parked_streams: u64::try_from(streams.len()).unwrap_or(u64::MAX),
+                skipped_events: count_skipped(views, &view)?,
+                rebuild: building.transpose()?,
+            };
+            // All of it is of one moment, if nothing took over meanwhile.
+            if Directory::read(views, &self.projection)? == directory {
+                return Ok(Some(status));
+            }
+        }
+    }
+
+    /// What is parked in it: at most `limit` events, by stream, then in order.
+    ///
+    /// # Errors
+    /// Damage (G8), a failing disk.
+    pub fn parked(&self, limit: usize) -> Result<Vec<ParkedEvent>> {
+        self.of_serving(|view| parked_events(&*self.views, view, None, limit))
+    }
+
+    /// What was passed over because it could not be read, or was given up: at most `limit` events, in order.
+    ///
+    /// # Errors
+    /// Damage (G8), a failing disk.
+    pub fn skipped(&self, limit: usize) -> Result<Vec<SkippedEvent>> {
+        self.of_serving(|view| skipped_events(&*self.views, view, limit))
+    }
+
+    /// What is noted in the build that serves, and still does once it is read.
+    fn of_serving<T>(&self, read: impl Fn(&str) -> Result<Vec<T>>) -> Result<Vec<T>> {
+        loop {
+            let Some(build) = self.serving()? else { return Ok(Vec::new()) };
+            let found = read(&self.build_view(build))?;
+            if self.serving()? == Some(build) {
+                return Ok(found);
+            }
+        }
+    }
+
     fn serving(&self) -> Result<Option<Build>> {
         Ok(Directory::read(&*self.views, &self.projection)?.serving)
     }
@@ -129,6 +197,24 @@ impl fmt::Debug for View {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.debug_struct("View").field("projection", &self.projection).finish_non_exhaustive()
     }
+}
+
+/// How a read model is: [`View::status`].
+#[non_exhaustive]
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ViewStatus {
+    /// The version of the projection that made what readers see.
+    pub version: u32,
+    /// See [`View::position`].
+    pub position: Option<Position>,
+    /// How many events are parked.
+    pub parked_events: u64,
+    /// Of how many streams.
+    pub parked_streams: u64,
+    /// How many events were passed over.
+    pub skipped_events: u64,
+    /// The version that is made aside, if there is one, and how far that is.
+    pub rebuild: Option<(u32, Option<Position>)>,
 }
 
 /// Which entries of a read model to read.

@@ -3,19 +3,17 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use super::handler::{Handler, Refusal, guarded};
-use super::names::{
-    Build, Directory, build_view, drop_others, parked_key, parked_prefix, skipped_prefix,
-};
-use super::parked::{self, count_parked, count_skipped, parked_events};
+use super::names::{Build, Directory, build_view, drop_others, parked_prefix, skipped_prefix};
+use super::parked::{self, count_parked, count_skipped};
 use super::partitions::{Handled, Setup};
 use super::shared::{Run, Shared, Turn};
 use super::stage::Stage;
-use super::status::{CheckpointAhead, ProjectionFailure, ProjectionState};
-use super::writer::ViewWriter;
+use super::status::{
+    CheckpointAhead, FailureOutcome, ProjectionFailure, ProjectionNotice, ProjectionState,
+};
 use super::{OnFailure, ProjectionOptions, Target};
 use crate::error::{Cause, Error, Result};
 use crate::event_store::EventStore;
@@ -35,6 +33,9 @@ const BATCH_LEN_MAX: usize = 8 << 20;
 /// How long a build that waits for its moment to take over waits for events before it tries again.
 const TAKE_OVER_PAUSE: Duration = Duration::from_millis(20);
 
+/// Who is told of failures.
+pub(super) type Listener = Arc<dyn Fn(&ProjectionNotice) + Send + Sync>;
+
 /// What a worker needs to know of its projection.
 #[derive(Clone)]
 pub(super) struct Job {
@@ -45,18 +46,21 @@ pub(super) struct Job {
     pub(super) events: Arc<dyn EventStore>,
     pub(super) views: Arc<dyn ViewStore>,
     pub(super) clock: Clock,
+    pub(super) listener: Option<Listener>,
     pub(super) shared: Arc<Shared>,
 }
 
 pub(super) struct Worker {
-    job: Job,
+    pub(super) job: Job,
     build: Build,
-    view: Arc<str>,
+    /// The build begins behind this position.
+    start: Option<Position>,
+    pub(super) view: Arc<str>,
     /// As it was last written.
     checkpoint: Option<Checkpoint>,
     /// Everything up to here was handled, or does not match.
-    seen: Option<Position>,
-    parked: HashSet<StreamId>,
+    pub(super) seen: Option<Position>,
+    pub(super) parked: HashSet<StreamId>,
     /// At some moment since it follows there was nothing left to handle.
     has_caught_up: bool,
 }
@@ -82,10 +86,10 @@ enum Next {
 }
 
 impl Worker {
-    pub(super) fn new(job: Job, build: Build) -> Self {
+    pub(super) fn new(job: Job, build: Build, start: Option<Position>) -> Self {
         let view = build_view(&job.name, build.generation).into();
         let (parked, has_caught_up) = (HashSet::new(), false);
-        Self { job, build, view, checkpoint: None, seen: None, parked, has_caught_up }
+        Self { job, build, start, view, checkpoint: None, seen: None, parked, has_caught_up }
     }
 
     /// Works until it is told to stop, or fails.
@@ -98,6 +102,9 @@ impl Worker {
             Ok(Err(failure)) => Some(failure),
             Err(panicked) => Some(failure(None, 1, panicked)),
         };
+        if let Some(failure) = &failure {
+            self.notify(FailureOutcome::Stopped, failure);
+        }
         self.job.shared.ended(self.build.generation, failure);
     }
 
@@ -106,7 +113,7 @@ impl Worker {
         loop {
             match self.job.shared.turn(self.build.generation) {
                 Turn::Follow => self.follow()?,
-                Turn::RetryParked(replies) => self.retry_parked(&replies)?,
+                Turn::Answer(asked) => self.answer(asked)?,
                 Turn::Stop => return Ok(self.write(Vec::new(), self.seen)?),
             }
         }
@@ -121,6 +128,8 @@ impl Worker {
         if let Some(checkpoint) = self.seen.filter(|seen| Some(*seen) > head) {
             return Err(failure(None, 1, Cause::new(CheckpointAhead { checkpoint, head })));
         }
+        // Of a log that was restored from an older copy, what is added comes after what was passed over.
+        self.seen = self.seen.max(self.start.min(head));
         if self.checkpoint.is_none() && self.job.target == Target::Elsewhere {
             self.job.handler.reset().map_err(|cause| failure(None, 1, cause))?;
         }
@@ -238,7 +247,7 @@ impl Worker {
         Ok(true)
     }
 
-    fn setup(&self) -> Setup<'_> {
+    pub(super) fn setup(&self) -> Setup<'_> {
         Setup {
             handler: &*self.job.handler,
             views: &self.job.views,
@@ -301,6 +310,7 @@ impl Worker {
                 let mut stage = self.stage();
                 parked::park(&mut stage, event, Some(cause.to_string()), now(&self.job.clock));
                 self.write(stage.into_changes().collect(), Some(event.position()))?;
+                self.notify(FailureOutcome::Parked, &failure(Some(event), tries, cause));
                 Ok(Next::PassOver)
             }
         }
@@ -317,6 +327,7 @@ impl Worker {
         if tries > self.job.options.retries || self.is_closed() {
             return Err(failed);
         }
+        self.notify(FailureOutcome::Retried, &failed);
         self.tell(|run| {
             run.state = ProjectionState::Retrying;
             run.failure = Some(failed);
@@ -344,7 +355,11 @@ impl Worker {
     }
 
     /// The one write: changes and checkpoint together (G12).
-    fn write(&mut self, changes: Vec<ViewChange>, up_to: Option<Position>) -> Result<()> {
+    pub(super) fn write(
+        &mut self,
+        changes: Vec<ViewChange>,
+        up_to: Option<Position>,
+    ) -> Result<()> {
         let written = self.checkpoint.as_ref().map(|checkpoint| checkpoint.position);
         if changes.is_empty() && written == Some(up_to) {
             return Ok(());
@@ -401,66 +416,24 @@ impl Worker {
         drop_others(views, &self.job.name, &Directory::read(views, &self.job.name)?)
     }
 
-    /// Takes up what was parked, stream by stream, each in order, until one fails again.
-    fn retry_parked(&mut self, replies: &[Sender<u64>]) -> Result<(), ProjectionFailure> {
-        for stream in self.parked.clone() {
-            if self.retry_stream(&stream)? {
-                self.parked.remove(&stream);
-            }
-        }
-        let streams = count(self.parked.len());
-        let mut left = None;
-        self.tell(|run| {
-            run.parked_streams = streams;
-            left = Some(run.parked_events);
-        });
-        // Of a build that was replaced meanwhile nothing can be said: no answer is one too.
-        let Some(left) = left else { return Ok(()) };
-        for reply in replies {
-            // Whoever asked may have gone.
-            let _ = reply.send(left);
-        }
-        Ok(())
-    }
-
-    /// Says whether nothing of the stream is parked any more.
-    fn retry_stream(&mut self, stream: &StreamId) -> Result<bool, ProjectionFailure> {
-        loop {
-            let parked = parked_events(&*self.job.views, &self.view, Some(stream), 1)?;
-            let Some(parked) = parked.first() else { return Ok(true) };
-            let read = self.job.events.read_log().from(parked.position).limit(1);
-            let event = read.first()?.map(Arc::new);
-            let Some(event) = event.filter(|event| event.position() == parked.position) else {
-                return Ok(false);
-            };
-            let mut view = ViewWriter::new(self.stage());
-            let refused = match self.setup().handle_one(&event, &mut view) {
-                Ok(()) => self.job.handler.flush().err(),
-                Err(refusal) => Some(refusal.into_cause()),
-            };
-            if let Some(cause) = refused {
-                let mut stage = self.stage();
-                parked::park(&mut stage, &event, Some(cause.to_string()), now(&self.job.clock));
-                self.write(stage.into_changes().collect(), self.seen)?;
-                // Its note was written again, not added.
-                self.tell(|run| run.parked_events = run.parked_events.saturating_sub(1));
-                return Ok(false);
-            }
-            view.stage.set(parked_key(stream, event.position()), None);
-            view.stage.keep_event();
-            self.write(view.stage.into_changes().collect(), self.seen)?;
-        }
-    }
-
     fn is_closed(&self) -> bool {
         matches!(self.job.events.head(), Err(Error::Closed))
     }
 
-    fn stage(&self) -> Stage {
+    /// Tells whoever listens.
+    fn notify(&self, outcome: FailureOutcome, failure: &ProjectionFailure) {
+        let Some(listener) = &self.job.listener else { return };
+        let projection = self.job.name.clone();
+        let notice = ProjectionNotice { projection, outcome, failure: failure.clone() };
+        // What a listener panics with is its own affair.
+        let _ = guarded(|| listener(&notice));
+    }
+
+    pub(super) fn stage(&self) -> Stage {
         Stage::new(self.job.views.clone(), self.view.clone())
     }
 
-    fn tell(&self, tell: impl FnOnce(&mut Run)) {
+    pub(super) fn tell(&self, tell: impl FnOnce(&mut Run)) {
         self.job.shared.tell(self.build.generation, tell);
     }
 }
@@ -475,7 +448,7 @@ fn added(changes: &[ViewChange], prefix: &[u8]) -> i64 {
     changes.iter().map(change).sum()
 }
 
-fn count(len: usize) -> u64 {
+pub(super) fn count(len: usize) -> u64 {
     u64::try_from(len).unwrap_or(u64::MAX)
 }
 

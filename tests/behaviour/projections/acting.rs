@@ -1,0 +1,232 @@
+//! Projections that act on the world, and those that begin in the middle: where they begin, that nothing is done anew,
+//! that failures are heard of, and that what can never be handled can be given up.
+
+use std::sync::{Arc, Mutex};
+
+use annals::prelude::*;
+use annals::{FailureOutcome, ProjectionError, ProjectionNotice, Upcasters};
+
+use super::{AnyStore, Custom, Money, SOON, all_views, balances, fold, pay, pay_all, stores};
+
+type Sent = Arc<Mutex<Vec<u64>>>;
+
+/// Notes the position of each event that it was given.
+fn mailer(sent: &Sent, version: u32) -> Custom {
+    let sent = sent.clone();
+    let send = move |event: &Recorded<Money>, _: &mut ViewWriter| {
+        sent.lock().unwrap().push(event.position().get());
+        Ok(())
+    };
+    Custom { target: Target::SideEffects, version, ..Custom::new(send) }
+}
+
+fn follow(
+    store: &dyn AnyStore,
+    projection: Custom,
+    options: ProjectionOptions,
+) -> ProjectionManager {
+    let manager = ProjectionManager::new(store).register_with(projection, options).unwrap();
+    manager.start().unwrap();
+    manager
+}
+
+#[test]
+fn a_projection_begins_where_it_was_told_to_and_never_handles_what_lies_before() {
+    for (store, _kept) in stores() {
+        let from = |start: StartFrom| ProjectionOptions::new().start_from(start);
+        let last = pay_all(&*store, "account-1", 1..=3);
+        let ahead = StartFrom::After(Position::new(last.get() + 1).unwrap());
+        let manager =
+            ProjectionManager::new(&*store).register_with(Custom::balances(), from(ahead)).unwrap();
+        let refused = manager.start().unwrap_err();
+        assert!(matches!(refused, ProjectionError::StartAhead { .. }), "{refused}");
+        assert!(all_views(&*store).is_empty(), "nothing was noted");
+        drop(manager);
+
+        let manager = follow(&*store, Custom::balances(), from(StartFrom::Now));
+        manager.wait_for("balances", last, SOON).unwrap();
+        assert!(balances(&*store).is_empty());
+        let last = pay(&*store, "account-1", 10);
+        manager.wait_for("balances", last, SOON).unwrap();
+        assert_eq!(balances(&*store)["account-1"], 10);
+        drop(manager);
+
+        // The place is kept: by a rebuild, by a new version, and whatever is said later.
+        let manager = follow(&*store, Custom::balances(), from(StartFrom::Beginning));
+        let projection = manager.projection("balances").unwrap();
+        projection.rebuild().unwrap();
+        projection.wait_for_rebuild(SOON, |_| {}).unwrap();
+        assert_eq!(balances(&*store)["account-1"], 10);
+        drop(manager);
+        let second = Custom { version: 2, ..Custom::balances() };
+        let manager = follow(&*store, second, from(StartFrom::Now));
+        manager.projection("balances").unwrap().wait_for_rebuild(SOON, |_| {}).unwrap();
+        manager.wait_for("balances", last, SOON).unwrap();
+        assert_eq!(balances(&*store)["account-1"], 10);
+    }
+}
+
+#[test]
+fn it_begins_behind_a_position_that_the_log_has() {
+    for (store, _kept) in stores() {
+        let last = pay_all(&*store, "account-1", 1..=5);
+        let after = StartFrom::After(Position::new(3).unwrap());
+        let manager =
+            follow(&*store, Custom::balances(), ProjectionOptions::new().start_from(after));
+        manager.wait_for("balances", last, SOON).unwrap();
+        assert_eq!(balances(&*store)["account-1"], 4 + 5);
+    }
+}
+
+#[test]
+fn side_effects_are_never_had_again_by_a_rebuild_or_a_new_version() {
+    for (store, _kept) in stores() {
+        let sent = Sent::default();
+        pay_all(&*store, "account-1", 1..=3);
+        let first = follow(&*store, mailer(&sent, 1), ProjectionOptions::new());
+        first.wait_for_head(SOON).unwrap();
+        let before = all_views(&*store);
+        let refused = first.projection("balances").unwrap().rebuild().unwrap_err();
+        assert!(matches!(refused, ProjectionError::NotRebuilt { .. }), "{refused}");
+        assert_eq!(all_views(&*store), before);
+        drop(first);
+
+        pay(&*store, "account-1", 4);
+        let second = follow(&*store, mailer(&sent, 2), ProjectionOptions::new());
+        assert_eq!(second.wait_for_head(SOON).unwrap().map(Position::get), Some(4));
+        assert_eq!(*sent.lock().unwrap(), [1, 2, 3, 4]);
+        assert_eq!(store.view("balances").status().unwrap().unwrap().version, 2);
+        drop(second);
+
+        // Started once more, it has nothing to do.
+        let second = follow(&*store, mailer(&sent, 2), ProjectionOptions::new());
+        second.wait_for_head(SOON).unwrap();
+        assert_eq!(sent.lock().unwrap().len(), 4);
+    }
+}
+
+/// A payment that comes of a payment comes of it while others wait for the head.
+#[test]
+fn whoever_waits_for_the_head_also_waits_for_what_projections_append() {
+    for (store, _kept) in stores() {
+        let target = store.handle();
+        let echo = Custom {
+            name: "echo",
+            target: Target::SideEffects,
+            ..Custom::new(move |event, _| {
+                let amount = event.event.change();
+                if amount > 1 {
+                    pay(&*target, "account-1", amount - 1);
+                }
+                Ok(())
+            })
+        };
+        let manager = ProjectionManager::new(&*store).register(echo).unwrap();
+        let manager = manager.register(Custom::balances()).unwrap();
+        manager.start().unwrap();
+        pay(&*store, "account-1", 20);
+        assert_eq!(manager.wait_for_head(SOON).unwrap().map(Position::get), Some(20));
+        assert_eq!(balances(&*store), fold(&*store));
+        assert_eq!(balances(&*store)["account-1"], 210);
+    }
+}
+
+#[test]
+fn every_failure_is_heard_of_and_a_listener_that_panics_changes_nothing() {
+    for (store, _kept) in stores() {
+        let heard: Arc<Mutex<Vec<ProjectionNotice>>> = Arc::default();
+        let hear = heard.clone();
+        let thirteen = Custom::new(|event, _| match event.event.change() {
+            13 => Err("thirteen".into()),
+            _ => Ok(()),
+        });
+        let options = ProjectionOptions::new().retries(1).backoff(SOON / 60_000, SOON);
+        let manager = ProjectionManager::new(&*store)
+            .register_with(thirteen, options.clone().on_failure(OnFailure::Park))
+            .unwrap()
+            .register_with(
+                Custom { name: "strict", ..Custom::new(|_, _| Err("no".into())) },
+                options,
+            )
+            .unwrap()
+            .on_failure(move |notice| {
+                hear.lock().unwrap().push(notice.clone());
+                panic!("a listener that panics");
+            });
+        manager.start().unwrap();
+        let last = pay(&*store, "account-1", 13);
+        manager.wait_for("balances", last, SOON).unwrap();
+        manager.wait_for("strict", last, SOON).unwrap_err();
+        manager.stop();
+        let heard = heard.lock().unwrap();
+        let of = |name: &str| -> Vec<_> {
+            let notices = heard.iter().filter(|notice| notice.projection == name);
+            notices.map(|notice| (notice.outcome, notice.failure.tries)).collect()
+        };
+        use FailureOutcome::{Parked, Retried, Stopped};
+        assert_eq!(of("balances"), [(Retried, 1), (Parked, 2)]);
+        assert_eq!(of("strict"), [(Retried, 1), (Stopped, 2)]);
+        assert!(heard.iter().all(|notice| notice.failure.position == Some(last)));
+    }
+}
+
+#[test]
+fn a_parked_event_that_is_given_up_holds_its_stream_back_no_longer() {
+    for (store, _kept) in stores() {
+        let thirteen = || {
+            Custom::new(|event, view| match event.event.change() {
+                13 => Err("thirteen".into()),
+                _ => super::add_up(event, view),
+            })
+        };
+        let options = || ProjectionOptions::new().retries(0).on_failure(OnFailure::Park);
+        let manager = follow(&*store, thirteen(), options());
+        let projection = manager.projection("balances").unwrap();
+        let parked_at = pay(&*store, "account-1", 13);
+        let last = pay(&*store, "account-1", 7);
+        projection.wait_for(last, SOON).unwrap();
+        let parked = projection.parked(10).unwrap();
+        assert_eq!(parked.len(), 2);
+        assert_eq!(projection.retry_parked().unwrap(), 2, "it fails again");
+        let status = store.view("balances").status().unwrap().unwrap();
+        assert_eq!((status.parked_events, status.parked_streams, status.skipped_events), (2, 1, 0));
+
+        assert!(projection.discard_parked(&parked[0]).unwrap());
+        assert!(!projection.discard_parked(&parked[0]).unwrap(), "it is parked no longer");
+        assert_eq!(projection.retry_parked().unwrap(), 0);
+        assert_eq!(balances(&*store)["account-1"], 7);
+        let skipped = projection.skipped(10).unwrap();
+        assert_eq!((skipped[0].position, skipped[0].reason.as_str()), (parked_at, "thirteen"));
+        let status = projection.status().unwrap();
+        assert_eq!((status.parked_events, status.parked_streams, status.skipped_events), (0, 0, 1));
+        let last = pay(&*store, "account-1", 5);
+        projection.wait_for(last, SOON).unwrap();
+        assert_eq!(balances(&*store)["account-1"], 12);
+
+        // The last that is parked of a stream: nothing is left to be retried.
+        let last = pay(&*store, "account-1", 13);
+        projection.wait_for(last, SOON).unwrap();
+        let parked = projection.parked(10).unwrap();
+        assert!(projection.discard_parked(&parked[0]).unwrap());
+        let last = pay(&*store, "account-1", 1);
+        projection.wait_for(last, SOON).unwrap();
+        assert_eq!(balances(&*store)["account-1"], 13);
+        manager.stop();
+        let refused = projection.discard_parked(&parked[0]).unwrap_err();
+        assert!(matches!(refused, ProjectionError::NotRunning { .. }), "{refused}");
+    }
+}
+
+#[test]
+fn upcasters_hold_for_all_projections_wherever_they_are_said() {
+    let store = MemoryStore::new();
+    let old = NewEvent::json("Paid", &serde_json::json!({ "amount": 5 })).unwrap();
+    store.append("account-1", ExpectedVersion::Any, [old]).unwrap();
+    let upcasters =
+        Upcasters::builder().reads::<Money>().renamed("Paid", 1, ("Deposited", 1)).build().unwrap();
+    let manager = ProjectionManager::new(&store).register(Custom::balances()).unwrap();
+    let manager = manager.upcasters(upcasters);
+    manager.start().unwrap();
+    manager.wait_for_head(SOON).unwrap();
+    assert_eq!(balances(&store)["account-1"], 5);
+}
