@@ -22,6 +22,10 @@ use crate::model::{
 
 /// How many events a subscription holds at most between two calls: a bound on its memory.
 const PAGE_EVENTS_MAX: usize = 1_024;
+
+/// Most places of a channel that is fed.
+const CHANNEL_CAPACITY_MAX: usize = 65_536;
+
 /// How often a thread that waits in a full channel looks whether it is still wanted.
 const OFFER_PAUSE: Duration = Duration::from_millis(50);
 
@@ -264,14 +268,15 @@ impl Subscription {
         self.cancel.clone()
     }
 
-    /// Hands the subscription to a thread that feeds a channel of this capacity, for `select!`. A full channel makes
-    /// the thread wait: nothing is dropped. The channel is disconnected when the subscription ends.
+    /// Hands the subscription to a thread that feeds a channel of this capacity, at most 65,536, for `select!`. A full
+    /// channel makes the thread wait: nothing is dropped. The channel is disconnected when the subscription ends.
     ///
     /// # Errors
     /// The system has no thread to give.
     pub fn into_receiver(mut self, capacity: usize) -> Result<Following> {
         let cancel = self.cancel_handle();
-        let (sender, receiver) = bounded(capacity);
+        // The channel takes the memory for all of its places at once.
+        let (sender, receiver) = bounded(capacity.min(CHANNEL_CAPACITY_MAX));
         let feed = move || {
             loop {
                 let delivery = self.next();

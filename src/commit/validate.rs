@@ -3,6 +3,7 @@
 //! The rule needs to know two things of a store, both about what is committed: the tip of a stream, and which ids stand
 //! at a place ([`Committed`]). From them it says: append, or acknowledge again what was appended before, or refuse.
 
+use std::collections::{HashMap, HashSet};
 use std::ops::RangeInclusive;
 
 use crate::error::{Error, Result};
@@ -172,6 +173,8 @@ fn standing(
     if places.iter().map(|(id, _)| id).eq(ids) {
         return Ok(Standing::Replay(from, places.into_iter().map(|(_, place)| place).collect()));
     }
+    // Not one by one: it would take a hundred thousand times a hundred thousand, and all other appends wait.
+    let ids: HashSet<&EventId> = ids.iter().collect();
     let ours = places.iter().any(|(id, _)| ids.contains(id));
     Ok(if ours { Standing::Partial } else { plain })
 }
@@ -188,11 +191,13 @@ fn replay_of(shape: &Shape, commit: &Commit) -> Option<Appended> {
     if !there.eq(wanted) {
         return None;
     }
+    let mut spans: HashMap<&StreamId, (Version, Version)> = HashMap::new();
+    for (stream, version, _) in &commit.events {
+        spans.entry(stream).or_insert((*version, *version)).1 = *version;
+    }
     let versions = shape.expectations.iter().filter_map(|(stream, _)| {
-        let mut of_stream = commit.events.iter().filter(|(id, ..)| id == stream);
-        let (_, first, _) = of_stream.next()?;
-        let last = of_stream.next_back().map_or(*first, |(_, last, _)| *last);
-        Some((stream.clone(), *first..=last))
+        let (first, last) = spans.get(stream)?;
+        Some((stream.clone(), *first..=*last))
     });
     let more = u64::try_from(commit.events.len()).ok()?.checked_sub(1)?;
     Appended::new(vec![commit.first..=commit.first.plus(more)], versions.collect(), true)

@@ -67,7 +67,8 @@ impl MemoryStore {
         Self::with(Limits::default(), || Timestamp::from(SystemTime::now()))
     }
 
-    /// An empty store with limits and a clock of the caller's.
+    /// An empty store with limits and a clock of the caller's. A limit above what a [`Store`](crate::Store) allows
+    /// counts as that.
     pub fn with(limits: Limits, clock: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
         let history = RwLock::new(History::default());
         let (head, clock): (_, Clock) = (Head::new(None), Arc::new(clock));
@@ -76,7 +77,7 @@ impl MemoryStore {
                 history,
                 head,
                 beside: beside::Beside::default(),
-                limits,
+                limits: limits.at_most_allowed(),
                 clock,
             }),
         }

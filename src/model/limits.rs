@@ -28,7 +28,8 @@ pub const APPEND_EVENTS_MAX: usize = 100_000;
 pub const APPEND_LEN_MAX: usize = 64 * MIB;
 /// Most streams that one append may name, written or only checked.
 pub const APPEND_STREAMS_MAX: usize = 10_000;
-/// A frame is closed once its events reach this many bytes; only a frame of a single event may be longer.
+/// A frame is closed before an event whose payload and texts would bring its events beyond this many bytes; only a frame
+/// of a single event may be much longer.
 pub const FRAME_LEN_TARGET: usize = 64 * KIB;
 /// Most events of one frame.
 pub const FRAME_EVENTS_MAX: usize = 1_024;
@@ -144,6 +145,15 @@ impl Limits {
             self.append_events_max,
         )?;
         LimitExceeded::check("limits.append_len_max", APPEND_LEN_MAX, self.append_len_max)
+    }
+
+    /// Each bound, but none higher than its maximum.
+    pub(crate) fn at_most_allowed(self) -> Self {
+        Self {
+            payload_len_max: self.payload_len_max.min(PAYLOAD_LEN_MAX),
+            append_events_max: self.append_events_max.min(APPEND_EVENTS_MAX),
+            append_len_max: self.append_len_max.min(APPEND_LEN_MAX),
+        }
     }
 }
 

@@ -118,7 +118,8 @@ impl Reader {
         let page = self.storage.with(|disk| fetch(disk, shelf, span, query))?;
         let rest = Walk { shelf, span, up_to, query, left: query.events_max }.page(&page, visit);
         if page.bytes.capacity() <= PAGE_LEN_KEPT {
-            SPARE.set(page);
+            // A thread that ends may still read, but has no place of its own any more.
+            let _ = SPARE.try_with(|spare| spare.set(page));
         }
         Ok(PageEnd { rest: rest?.map(|span| shelf.range(span, up_to)) })
     }
@@ -268,7 +269,7 @@ fn frame_at(
 
 /// Copies the frames of a span, as many as make a page.
 fn fetch(disk: &Disk, shelf: Shelf<'_>, span: Span, query: &PageQuery) -> Result<Page> {
-    let mut page = SPARE.take();
+    let mut page = SPARE.try_with(Cell::take).unwrap_or_default();
     page.bytes.clear();
     page.frames.clear();
     page.end = PageEnded::Shelf;

@@ -137,6 +137,10 @@ impl Claim {
                 return Err(Error::not_a_store(root, reason));
             }
         }
+        let found = settled(root);
+        let found =
+            found.map_err(|error| Error::storage(format!("finding {}", root.display()), error))?;
+        let paths = Paths::new(&found);
         let lock = take_lock(&paths, access)?;
         // Only now is what we see ours alone.
         let identity = match judge(&paths)? {
@@ -146,6 +150,13 @@ impl Claim {
         };
         Ok(Self { paths, identity, lock })
     }
+}
+
+/// The name under which a directory is found even if the process goes to another one, or a link on the way is turned
+/// elsewhere: the engine opens each file when it needs it, by its name.
+fn settled(root: &Path) -> std::io::Result<PathBuf> {
+    // On Windows what is canonical has a form that the engine cannot append to.
+    if cfg!(unix) { fs::canonicalize(root) } else { std::path::absolute(root) }
 }
 
 fn judge(paths: &Paths) -> Result<Found> {

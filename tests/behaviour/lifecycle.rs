@@ -328,3 +328,79 @@ fn an_empty_path_is_refused() {
     assert!(matches!(Store::open(""), Err(Error::InvalidArgument(_))));
     assert!(matches!(quick().read_only(true).open(""), Err(Error::InvalidArgument(_))));
 }
+
+/// As where `current` leads to a release, and the next one is put in its place. The same holds for a relative path, and a
+/// process that goes elsewhere.
+#[cfg(unix)]
+#[test]
+fn a_store_stays_where_it_was_opened_when_a_link_on_the_way_is_turned_to_another() {
+    use std::os::unix::fs::symlink;
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    for name in ["one", "two"] {
+        std::fs::create_dir(at(name)).unwrap();
+        let store = Store::open(at(name).join("store")).unwrap();
+        store.append(name, ExpectedVersion::NoStream, events(1)).unwrap();
+        store.close().unwrap();
+    }
+    symlink(at("one"), at("current")).unwrap();
+    let options = Store::options().memtable_bytes(1);
+    let store = options.open(at("current").join("store")).unwrap();
+    symlink(at("two"), at("next")).unwrap();
+    std::fs::rename(at("next"), at("current")).unwrap();
+    // Enough to begin new log files and tables.
+    let long = || NewEvent::new(EventType::new("Happened").unwrap(), vec![7; 100_000]);
+    for _ in 0..20 {
+        store.append("one", ExpectedVersion::Any, [long()]).unwrap();
+    }
+    store.close().unwrap();
+    for (name, head) in [("one", 21), ("two", 1)] {
+        let store = Store::open(at(name).join("store")).unwrap();
+        assert_eq!(store.head().unwrap().map(Position::get), Some(head), "{name}");
+        assert!(store.verify(|_| {}).unwrap().is_sound(), "{name}");
+    }
+}
+
+#[test]
+fn a_channel_of_any_capacity_may_be_asked_for() {
+    let store = MemoryStore::new();
+    store.append("a", ExpectedVersion::Any, events(3)).unwrap();
+    for capacity in [0, 1, usize::MAX] {
+        let following = store.subscribe().start().unwrap().into_receiver(capacity).unwrap();
+        let got = following.recv().unwrap().unwrap();
+        assert!(matches!(got, Delivery::Event(_)), "{got:?}");
+    }
+}
+
+#[test]
+fn a_thread_that_ends_may_still_read() {
+    struct ReadsLast(Store);
+    impl Drop for ReadsLast {
+        fn drop(&mut self) {
+            assert_eq!(log(&self.0).len(), 3);
+        }
+    }
+    thread_local! {
+        static LAST: std::cell::RefCell<Option<ReadsLast>> = const { std::cell::RefCell::new(None) };
+    }
+    let (_directory, path) = place();
+    let store = quick().open(path).unwrap();
+    store.append("a", ExpectedVersion::Any, events(3)).unwrap();
+    std::thread::spawn(move || {
+        // Made before the reader's own, and so dropped after it.
+        LAST.set(Some(ReadsLast(store.clone())));
+        assert_eq!(log(&store).len(), 3);
+    })
+    .join()
+    .unwrap();
+}
+
+#[test]
+fn the_store_in_memory_allows_no_more_than_one_on_disk() {
+    let limits = annals::Limits::default().payload_len_max(usize::MAX);
+    let store = MemoryStore::with(limits, || Timestamp::from_micros(0));
+    let long = vec![0; annals::limits::PAYLOAD_LEN_MAX + 1];
+    let event = NewEvent::new(EventType::new("Happened").unwrap(), long);
+    let refused = store.append("a", ExpectedVersion::Any, [event]).unwrap_err();
+    assert!(matches!(refused, Error::LimitExceeded(_)), "{refused}");
+}
