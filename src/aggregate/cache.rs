@@ -38,6 +38,12 @@ impl<A: Aggregate> Cache<A> {
         }
     }
 
+    /// One of the same size in which nothing is kept.
+    pub(super) fn emptied(&self) -> Self {
+        let generations = Generations { young: HashMap::new(), old: HashMap::new() };
+        Self { generations: Mutex::new(generations), ..*self }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Generations<A>> {
         self.generations.lock().unwrap_or_else(PoisonError::into_inner)
     }

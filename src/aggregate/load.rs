@@ -46,6 +46,30 @@ impl<A: Aggregate> Repository<A> {
         }
     }
 
+    /// Reads an aggregate again, as it is stored up to its version, and returns its last `count` events.
+    pub(super) fn reload(&self, root: &mut Root<A>, count: usize) -> Result<Vec<A::Event>> {
+        let Some(last) = root.version() else { return Ok(Vec::new()) };
+        if let Some(stored) = self.at_version(&root.stream, last)? {
+            *root = stored;
+        }
+        let before = u64::try_from(count).ok().and_then(|count| last.get().checked_sub(count));
+        let mut events = Vec::new();
+        let mut failure = None;
+        let before = before.and_then(Version::new);
+        let read = self.store.read_stream(&root.stream).after(before).as_of_version(last);
+        read.for_each(|event| match self.decoder.each(event, |value| events.push(value)) {
+            Err(Error::Unreadable { .. }) if self.on_unreadable == OnUnreadable::Skip => {
+                ControlFlow::Continue(())
+            }
+            Err(error) => {
+                failure = Some(error);
+                ControlFlow::Break(())
+            }
+            Ok(()) => ControlFlow::Continue(()),
+        })?;
+        failure.map_or(Ok(events), Err)
+    }
+
     /// The last version of a stream that was recorded at a time or before.
     pub(super) fn version_at(&self, stream: &StreamId, time: Timestamp) -> Result<Option<Version>> {
         let last = self.store.read_stream(stream).as_of_time(time).last()?;

@@ -94,8 +94,8 @@ pub trait Aggregate: Default + Send + Sync + 'static {
     const CATEGORY: &'static str;
     /// Under what its snapshots are kept. Two aggregates that read the same streams need two kinds.
     const SNAPSHOT_KIND: &'static str = Self::CATEGORY;
-    /// The shape and meaning of the state. **Raise it with every change of the fields or of [`Aggregate::apply`]**:
-    /// snapshots of another version are ignored, and the history is read instead.
+    /// The shape and meaning of the state. **Raise it with every change of the fields, of [`Aggregate::apply`], or of
+    /// what upcasters make of old events**: snapshots of another version are ignored, and the history is read instead.
     const SNAPSHOT_VERSION: u32 = 1;
     /// What happens to it.
     type Event: DomainEvent;

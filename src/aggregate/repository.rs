@@ -52,9 +52,11 @@ impl<A: Aggregate> Repository<A> {
         }
     }
 
-    /// Reads old events as these make them.
+    /// Reads old events as these make them. Say it before [`Repository::cache`]: states that are kept already were read
+    /// otherwise, and are kept no longer.
     pub fn upcasters(mut self, upcasters: Upcasters) -> Self {
         self.decoder = Decoder::with(upcasters);
+        self.cache = self.cache.map(|cache| Arc::new(cache.emptied()));
         self
     }
 
@@ -268,6 +270,9 @@ impl<A: Aggregate> Repository<A> {
     /// Stores what is uncommitted, if the stream is as it was loaded. `None` if nothing is uncommitted: then nothing is
     /// done.
     ///
+    /// Where it was stored before, which the ids of the events tell, the aggregate is read again: its state is what is
+    /// stored, also where that differs.
+    ///
     /// # Errors
     /// Those of [`EventStore::submit`]. The aggregate keeps what is uncommitted. After a conflict load it again, for
     /// its decisions rest on what is no longer so. After [`Error::Indeterminate`] reopen the store and save the same
@@ -291,6 +296,10 @@ impl<A: Aggregate> Repository<A> {
         }
         let appended = self.store.submit(append)?;
         let events = root.acknowledge(&appended);
+        if appended.is_replay() {
+            // Ids were compared, and nothing else: what happened is what is stored, not what was decided just now.
+            return Ok(Some((appended, self.reload(root, events.len())?)));
+        }
         if let Some(snapshots) = &self.snapshots {
             snapshots.take_if_due(root, &*self.store);
         }

@@ -49,6 +49,10 @@ impl Worker {
     /// Says whether nothing of the stream is parked any more.
     fn retry_stream(&mut self, stream: &StreamId) -> Result<bool, ProjectionFailure> {
         loop {
+            // Of a build that was replaced nothing is written any more: its notes would be taken up for ever.
+            if !self.job.shared.is_to_go_on(self.generation()) {
+                return Ok(false);
+            }
             let parked = parked_events(&*self.job.views, &self.view, Some(stream), 1)?;
             let Some(parked) = parked.first() else { return Ok(true) };
             let read = self.job.events.read_log().from(parked.position).limit(1);

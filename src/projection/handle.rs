@@ -135,6 +135,8 @@ impl ProjectionHandle {
         if let Err(Error::Corruption { .. }) = Directory::read(views, self.name()) {
             views.drop_view(self.name())?;
         }
+        // So that what serves is known beside what is built. What is damaged there, the rebuild is the way out of.
+        let _ = self.look_at_rest();
         let is_started = self.job.shared.look(|state| state.wanted != Wanted::Stop);
         if self.job.target == Target::Elsewhere {
             self.halt(&mut threads);

@@ -44,7 +44,8 @@ pub enum Target {
     #[default]
     View,
     /// Elsewhere: in another database, in memory. After a crash the events since the last checkpoint come again: **at
-    /// least once**. Position and id of the event tell a repeat; they have to be remembered there as well, for a rebuild
+    /// least once**. Position and id of the event tell a repeat (where upcasters split an event, its parts have both in
+    /// common); they have to be remembered there as well, for a rebuild
     /// also empties what the [`ViewWriter`] holds. A rebuild, and a raised version, call [`Projection::reset`] and begin
     /// again.
     Elsewhere,
@@ -149,8 +150,8 @@ pub trait Projection: Send + Sync + 'static {
     ///
     /// It must not wait for its own projection, nor start, rebuild or retry it: that would wait for this very call.
     ///
-    /// It may be called again for the same event: after it failed, and, with [`Target::Elsewhere`], after a crash. With
-    /// [`Target::View`] it should do nothing but read and change the view, so that it may be run again.
+    /// It may be called again for the same event: after it failed, and, with a target outside the store, after a crash.
+    /// With [`Target::View`] it should do nothing but read and change the view, so that it may be run again.
     ///
     /// # Errors
     /// Any: nothing of the event is kept, and what then happens is set by [`ProjectionOptions`]. The projection never
@@ -295,8 +296,8 @@ impl ProjectionOptions {
     /// It pays where a handler takes long, such as one that waits for another database; handlers that only change the
     /// view are faster on one thread. With [`Target::View`] the result is the same as with one thread: where events of
     /// different streams read or change the same keys, the batch is handled again in order, which
-    /// [`ProjectionStatus::conflicts`] counts. With [`Target::Elsewhere`] events of different streams come in any
-    /// order.
+    /// [`ProjectionStatus::conflicts`] counts. With another target, events of different streams come in any order,
+    /// also past one that fails; the view should then hold nothing that different streams share.
     pub fn partitions(mut self, threads: usize) -> Self {
         self.partitions = threads.max(1);
         self

@@ -2,7 +2,8 @@
 //!
 //! Threads are only a way to be faster. Where what one changed was read or changed by another, the order of their
 //! events mattered, and the batch is handled again in order. Where a handler failed, the same: then it is known which
-//! event was the first that failed.
+//! event was the first that failed. What is done outside of the view cannot be handled again so easily: there it is
+//! remembered what was handled behind the first event that failed, and not given to the handler twice.
 
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -16,7 +17,7 @@ use super::stage::Stage;
 use super::writer::ViewWriter;
 use crate::error::Cause;
 use crate::model::limits::VIEW_COMMIT_LEN_MAX;
-use crate::model::{RecordedEvent, StreamId, Timestamp};
+use crate::model::{Position, RecordedEvent, StreamId, Timestamp};
 use crate::upcast::OnUnreadable;
 use crate::view_store::{ViewChange, ViewStore};
 
@@ -33,6 +34,10 @@ pub(super) struct Setup<'a> {
     pub(super) views: &'a Arc<dyn ViewStore>,
     pub(super) view: &'a Arc<str>,
     pub(super) shared: &'a Shared,
+    /// Whether what it does lasts at once, outside of the view.
+    pub(super) is_outside: bool,
+    /// What was handled already, before an event that was not.
+    pub(super) ahead: &'a HashSet<Position>,
     /// Streams of which an event is parked.
     pub(super) parked: &'a HashSet<StreamId>,
     pub(super) on_unreadable: OnUnreadable,
@@ -50,6 +55,23 @@ pub(super) struct Handled {
     pub(super) refused: Option<Refusal>,
     /// Whether threads got into each other's way.
     pub(super) had_conflict: bool,
+    /// Which events behind those were handled as well.
+    pub(super) ahead: Vec<Position>,
+}
+
+impl Handled {
+    fn is_something(&self) -> bool {
+        self.count > 0 || self.refused.is_some() || !self.ahead.is_empty()
+    }
+}
+
+/// What a thread did of its share.
+struct Share {
+    stage: Stage,
+    /// How many events, from the first on.
+    count: usize,
+    /// Why not the next one; `None` if it was for the size of what was changed.
+    refused: Option<Refusal>,
 }
 
 impl Setup<'_> {
@@ -57,13 +79,22 @@ impl Setup<'_> {
     pub(super) fn handle(&self, events: &[Arc<RecordedEvent>]) -> Handled {
         let mut had_conflict = false;
         if self.partitions > 1 && events.len() >= PARALLEL_EVENTS_MIN {
-            match self.handle_parallel(events) {
-                Ok(changes) => {
-                    let count = events.len();
-                    return Handled { count, changes, refused: None, had_conflict };
+            let shares = self.share_out(events);
+            let done = self.handle_shares(&shares);
+            if self.is_outside {
+                let handled = self.gather(events, &shares, done);
+                if handled.is_something() {
+                    return handled;
                 }
-                Err(InOrder::Conflict) => had_conflict = true,
-                Err(InOrder::Other) => {}
+            } else {
+                match all_of(&shares, done) {
+                    Ok(changes) => {
+                        let (count, refused, ahead) = (events.len(), None, Vec::new());
+                        return Handled { count, changes, refused, had_conflict, ahead };
+                    }
+                    Err(InOrder::Conflict) => had_conflict = true,
+                    Err(InOrder::Other) => {}
+                }
             }
         }
         Handled { had_conflict, ..self.handle_in_order(events) }
@@ -83,7 +114,7 @@ impl Setup<'_> {
             count += 1;
         }
         let changes = view.stage.into_changes().collect();
-        Handled { count, changes, refused, had_conflict: false }
+        Handled { count, changes, refused, had_conflict: false, ahead: Vec::new() }
     }
 
     /// Handles one event, or parks it behind those of its stream that are parked.
@@ -92,6 +123,9 @@ impl Setup<'_> {
         event: &Arc<RecordedEvent>,
         view: &mut ViewWriter,
     ) -> Result<(), Refusal> {
+        if self.ahead.contains(&event.position()) {
+            return Ok(());
+        }
         if self.parked.contains(event.stream()) {
             parked::park(&mut view.stage, event, None, self.now);
             return Ok(());
@@ -114,8 +148,8 @@ impl Setup<'_> {
         }
     }
 
-    /// Handles all events, the streams shared out over threads; all of them or, for any reason, none.
-    fn handle_parallel(&self, events: &[Arc<RecordedEvent>]) -> Result<Vec<ViewChange>, InOrder> {
+    /// Shares the streams out.
+    fn share_out<'e>(&self, events: &'e [Arc<RecordedEvent>]) -> Vec<Vec<&'e Arc<RecordedEvent>>> {
         let mut shares = vec![Vec::new(); self.partitions];
         for event in events {
             let mut hasher = DefaultHasher::new();
@@ -126,7 +160,12 @@ impl Setup<'_> {
                 share.push(event);
             }
         }
-        let stages: Result<Vec<Stage>, InOrder> = thread::scope(|scope| {
+        shares
+    }
+
+    /// Handles each share on a thread of its own, as far as it goes.
+    fn handle_shares(&self, shares: &[Vec<&Arc<RecordedEvent>>]) -> Vec<Share> {
+        thread::scope(|scope| {
             let threads: Vec<_> = shares
                 .iter()
                 .map(|share| {
@@ -134,43 +173,86 @@ impl Setup<'_> {
                     named.spawn_scoped(scope, || self.handle_share(share))
                 })
                 .collect();
+            // Where the system has no thread to give, nothing of the share is done.
+            let nothing = || Share { stage: self.writer().stage, count: 0, refused: None };
             let joined = threads.into_iter().map(|thread| match thread {
-                Ok(thread) => thread.join().unwrap_or(Err(InOrder::Other)),
-                // The system has no thread to give.
-                Err(_) => Err(InOrder::Other),
+                Ok(thread) => thread.join().unwrap_or_else(|_| nothing()),
+                Err(_) => nothing(),
             });
             joined.collect()
-        });
-        let stages = stages?;
-        if stages.iter().map(Stage::len).sum::<usize>() > VIEW_COMMIT_LEN_MAX - STAGE_LEN_MAX {
-            return Err(InOrder::Other);
-        }
-        let others = |at: usize| stages.iter().skip(at + 1);
-        let has_conflict = stages
-            .iter()
-            .enumerate()
-            .any(|(at, stage)| others(at).any(|other| stage.conflicts_with(other)));
-        if has_conflict {
-            return Err(InOrder::Conflict);
-        }
-        Ok(stages.into_iter().flat_map(Stage::into_changes).collect())
+        })
     }
 
-    fn handle_share(&self, events: &[&Arc<RecordedEvent>]) -> Result<Stage, InOrder> {
+    fn handle_share(&self, events: &[&Arc<RecordedEvent>]) -> Share {
         let _mark = self.shared.mark_thread();
         let mut view = self.writer();
+        let (mut count, mut refused) = (0, None);
         let len_max = STAGE_LEN_MAX / self.partitions;
         for event in events {
-            if view.stage.len() >= len_max || self.handle_next(event, &mut view).is_err() {
-                return Err(InOrder::Other);
+            if view.stage.len() >= len_max {
+                break;
             }
+            if let Err(refusal) = self.handle_next(event, &mut view) {
+                refused = Some(refusal);
+                break;
+            }
+            count += 1;
         }
-        Ok(view.stage)
+        Share { stage: view.stage, count, refused }
+    }
+
+    /// What shares did that cannot be undone: everything up to the first event that was not handled, and some behind.
+    fn gather(
+        &self,
+        events: &[Arc<RecordedEvent>],
+        shares: &[Vec<&Arc<RecordedEvent>>],
+        done: Vec<Share>,
+    ) -> Handled {
+        let of_shares = || shares.iter().zip(&done);
+        let undone = of_shares().filter_map(|(share, done)| share.get(done.count));
+        let first = undone.map(|event| event.position()).min();
+        let count = events.iter().take_while(|event| Some(event.position()) != first).count();
+        let handled = of_shares().flat_map(|(share, done)| share.iter().take(done.count));
+        let is_new = |position: &Position| {
+            first.is_some_and(|first| *position > first) && !self.ahead.contains(position)
+        };
+        let ahead = handled.map(|event| event.position()).filter(is_new).collect();
+        let (mut changes, mut refused) = (Vec::new(), None);
+        for (share, done) in shares.iter().zip(done) {
+            if share.get(done.count).map(|event| event.position()) == first {
+                refused = done.refused.or(refused);
+            }
+            changes.extend(done.stage.into_changes());
+        }
+        Handled { count, changes, refused, had_conflict: false, ahead }
     }
 
     fn writer(&self) -> ViewWriter {
         ViewWriter::new(Stage::new(self.views.clone(), self.view.clone()))
     }
+}
+
+/// What shares changed, if all was handled and their order is of no importance.
+fn all_of(
+    shares: &[Vec<&Arc<RecordedEvent>>],
+    done: Vec<Share>,
+) -> Result<Vec<ViewChange>, InOrder> {
+    if shares.iter().zip(&done).any(|(share, done)| done.count < share.len()) {
+        return Err(InOrder::Other);
+    }
+    let stages: Vec<Stage> = done.into_iter().map(|done| done.stage).collect();
+    if stages.iter().map(Stage::len).sum::<usize>() > VIEW_COMMIT_LEN_MAX - STAGE_LEN_MAX {
+        return Err(InOrder::Other);
+    }
+    let others = |at: usize| stages.iter().skip(at + 1);
+    let has_conflict = stages
+        .iter()
+        .enumerate()
+        .any(|(at, stage)| others(at).any(|other| stage.conflicts_with(other)));
+    if has_conflict {
+        return Err(InOrder::Conflict);
+    }
+    Ok(stages.into_iter().flat_map(Stage::into_changes).collect())
 }
 
 /// Why a batch has to be handled in order.

@@ -302,6 +302,12 @@ impl Shared {
         self.lock().run(generation).is_some()
     }
 
+    /// Whether a build is still to be driven, and nobody waits for its worker to end.
+    pub(super) fn is_to_go_on(&self, generation: u64) -> bool {
+        let mut state = self.lock();
+        state.wanted != Wanted::Stop && state.run(generation).is_some()
+    }
+
     /// How far the build is that readers see.
     pub(super) fn serving_position(&self) -> Option<Position> {
         self.look(State::serving_position)

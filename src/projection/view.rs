@@ -229,7 +229,8 @@ pub struct ReadView {
 }
 
 impl ReadView {
-    /// Only entries below this key: those whose keys have further parts after it.
+    /// Only entries below this key: those whose keys have further parts after it. Of a part that holds a 0 byte, the
+    /// text before that byte counts as such a key too.
     pub fn under(mut self, key: impl Into<ViewKey>) -> Self {
         self.prefix = value_key(&key.into().then(""));
         self

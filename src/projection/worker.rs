@@ -61,6 +61,8 @@ pub(super) struct Worker {
     /// Everything up to here was handled, or does not match.
     pub(super) seen: Option<Position>,
     pub(super) parked: HashSet<StreamId>,
+    /// Events behind that which were handled as well, outside of the view.
+    ahead: HashSet<Position>,
     /// At some moment since it follows there was nothing left to handle.
     has_caught_up: bool,
 }
@@ -89,7 +91,8 @@ impl Worker {
     pub(super) fn new(job: Job, build: Build, start: Option<Position>) -> Self {
         let view = build_view(&job.name, build.generation).into();
         let (parked, has_caught_up) = (HashSet::new(), false);
-        Self { job, build, start, view, checkpoint: None, seen: None, parked, has_caught_up }
+        let (checkpoint, seen, ahead) = (None, None, HashSet::new());
+        Self { job, build, start, view, checkpoint, seen, parked, ahead, has_caught_up }
     }
 
     /// Works until it is told to stop, or fails.
@@ -220,6 +223,7 @@ impl Worker {
             let refused = match self.finish(handled, up_to)? {
                 // What was handled could not be made to last: all of it again.
                 Err(cause) => {
+                    self.ahead.clear();
                     tries += 1;
                     self.tell(|run| run.failed_tries += 1);
                     if !self.try_again(first, tries, cause)? {
@@ -253,6 +257,8 @@ impl Worker {
             views: &self.job.views,
             view: &self.view,
             shared: &self.job.shared,
+            is_outside: self.job.target != Target::View,
+            ahead: &self.ahead,
             parked: &self.parked,
             on_unreadable: self.job.options.on_unreadable,
             partitions: self.job.options.partitions,
@@ -266,10 +272,9 @@ impl Worker {
         handled: Handled,
         up_to: Option<Position>,
     ) -> Result<Result<Option<Refusal>, Cause>> {
-        let Handled { count: done, changes, refused, had_conflict } = handled;
-        if done > 0
-            && let Err(cause) = self.job.handler.flush()
-        {
+        let Handled { count: done, changes, refused, had_conflict, ahead } = handled;
+        let has_done = done > 0 || !ahead.is_empty();
+        if has_done && let Err(cause) = self.job.handler.flush() {
             return Ok(Err(cause));
         }
         // Told before the position is, for which others wait.
@@ -280,9 +285,11 @@ impl Worker {
                 run.failure = None;
             }
         });
-        if done > 0 {
+        if has_done {
             self.write(changes, up_to)?;
         }
+        self.ahead.extend(ahead);
+        self.ahead.retain(|position| Some(*position) > up_to);
         Ok(Ok(refused))
     }
 
@@ -427,6 +434,10 @@ impl Worker {
         let notice = ProjectionNotice { projection, outcome, failure: failure.clone() };
         // What a listener panics with is its own affair.
         let _ = guarded(|| listener(&notice));
+    }
+
+    pub(super) fn generation(&self) -> u64 {
+        self.build.generation
     }
 
     pub(super) fn stage(&self) -> Stage {

@@ -70,7 +70,11 @@ impl ViewWriter {
 
     /// Takes a key away, if it is there.
     pub fn delete(&mut self, key: impl Into<ViewKey>) {
-        self.stage.set(value_key(&key.into()), None);
+        let key = value_key(&key.into());
+        // No longer one can have been put.
+        if key.len() <= VIEW_KEY_LEN_MAX {
+            self.stage.set(key, None);
+        }
     }
 
     /// All entries below this key: those whose keys have further parts after it, in order.

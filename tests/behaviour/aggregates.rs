@@ -22,6 +22,41 @@ fn accounts(store: &(impl EventStore + ?Sized)) -> Repository<Account> {
     Repository::new(store)
 }
 
+/// Found: what was decided, and not what is stored, went into the cache and into snapshots.
+#[test]
+fn a_save_that_was_stored_before_in_other_words_leaves_the_state_as_it_is_stored() {
+    for kept in Kept::both() {
+        let accounts =
+            accounts(&kept.events).snapshots(&kept.snapshots, SnapshotPolicy::every(1)).cache(10);
+        accounts.execute("1", &create()).unwrap();
+        let id = EventId::random();
+        let [mut first, mut second] = [100, 101].map(|amount| {
+            let mut root = accounts.load("1").unwrap();
+            root.decide_with(&deposit(amount), |event| event.with_id(id)).unwrap();
+            root
+        });
+        assert!(!accounts.save(&mut first).unwrap().unwrap().is_replay());
+        assert!(accounts.save(&mut second).unwrap().unwrap().is_replay());
+        assert_eq!(second.state().balance, 100, "the state is that of the history");
+        assert_eq!((second.version(), second.uncommitted().len()), (first.version(), 0));
+        for repository in [&accounts, &Repository::new(&kept.events)] {
+            assert_eq!(repository.load("1").unwrap().state().balance, 100);
+        }
+        let from_snapshots = Repository::<Account>::new(&kept.events)
+            .snapshots(&kept.snapshots, SnapshotPolicy::every(9));
+        assert_eq!(from_snapshots.load("1").unwrap().state().balance, 100);
+
+        // So it is with a command that comes twice at the same time.
+        let again = |amount| {
+            let with = |event: NewEvent| event.with_id(id);
+            accounts.execute_with("2", &deposit(amount), with)
+        };
+        accounts.execute("2", &create()).unwrap();
+        let done = again(5).unwrap();
+        assert_eq!((done.state().balance, done.events()), (5, &[deposited(5)][..]));
+    }
+}
+
 #[test]
 fn the_story_of_the_bank() {
     for kept in Kept::both() {

@@ -380,3 +380,17 @@ fn a_codec_of_the_application_is_used_for_its_content_type() {
     assert_eq!(decoded::<Secret>(Secret::Kept.encode().unwrap()).unwrap(), Secret::Kept);
     assert_eq!(decoded::<Secret>(stored("Told", &json!({ "to": "Ada" }))).unwrap(), told);
 }
+
+/// Found: the nearest text is not always read as the number that it was written from.
+#[test]
+fn numbers_come_back_from_json_as_they_were() {
+    let store = MemoryStore::new();
+    let mut number = 0.1_f64;
+    for _ in 0..2_000 {
+        number = (number * 1.618_033_988_749 + 31.245_270_191_439_438) % 1e9;
+        let event = NewEvent::json("Measured", &number).unwrap();
+        store.append("a", ExpectedVersion::Any, [event]).unwrap();
+        let stored = store.read_stream("a").last().unwrap().unwrap();
+        assert_eq!(stored.json::<f64>().unwrap().to_bits(), number.to_bits(), "{number}");
+    }
+}

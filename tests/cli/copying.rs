@@ -55,12 +55,7 @@ fn damage_that_is_copied_is_found_if_that_is_asked_for() {
     let desk = Desk::new();
     desk.write("h", history(20_000));
     desk.ok(&["import", "bank", "h"]);
-    let tables = fs::read_dir(desk.path("bank/db")).unwrap().map(|entry| entry.unwrap().path());
-    let tables = tables.filter(|path| path.extension().is_some_and(|e| e == "sst"));
-    let largest = tables.max_by_key(|path| fs::metadata(path).unwrap().len()).unwrap();
-    let mut bytes = fs::read(&largest).unwrap();
-    bytes[100] ^= 1;
-    fs::write(&largest, bytes).unwrap();
+    damage_a_table(&desk);
     desk.ok(&["backup", "bank", "unseen"]);
     let output = desk.run(&["backup", "bank", "copy", "--verify"]);
     assert_eq!(output.status.code(), Some(1));
@@ -69,6 +64,31 @@ fn damage_that_is_copied_is_found_if_that_is_asked_for() {
     let output = desk.run(&["backup", "bank", "again", "--verify", "--json"]);
     assert_eq!(serde_json::from_slice::<Value>(&output.stdout).unwrap()["sound"], false);
     assert_eq!(output.status.code(), Some(1));
+}
+
+/// Whether or not anybody reads what it prints.
+#[test]
+fn damage_is_the_exit_code_also_where_the_reader_of_the_output_is_gone() {
+    let desk = Desk::new();
+    desk.write("h", history(20_000));
+    desk.ok(&["import", "bank", "h"]);
+    damage_a_table(&desk);
+    for args in [&["verify", "bank"][..], &["backup", "bank", "copy", "--verify"]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = desk.command(args).stdout(writer).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{args:?}");
+        assert!(text(&output.stderr).contains("found; restore a backup"), "{args:?}");
+    }
+}
+
+fn damage_a_table(desk: &Desk) {
+    let tables = fs::read_dir(desk.path("bank/db")).unwrap().map(|entry| entry.unwrap().path());
+    let tables = tables.filter(|path| path.extension().is_some_and(|e| e == "sst"));
+    let largest = tables.max_by_key(|path| fs::metadata(path).unwrap().len()).unwrap();
+    let mut bytes = fs::read(&largest).unwrap();
+    bytes[100] ^= 1;
+    fs::write(&largest, bytes).unwrap();
 }
 
 /// G11: what is lost is said, and accepted by whoever says it again.

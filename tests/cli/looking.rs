@@ -40,11 +40,91 @@ fn causes_effects_and_read_models_are_shown() {
     let counted = projections.projection("counted").unwrap();
     counted.wait_for(annals::Position::new(2).unwrap(), Duration::from_secs(60)).unwrap();
     drop((projections, store));
-    assert_eq!(desk.ok(&["views", "s"]), "       2  counted  has every event\n");
+    assert_eq!(desk.ok(&["views", "s"]), "       2  counted  v1, has every event\n");
     assert_eq!(desk.ok(&["views", "s", "counted"]), "order-1/1  true\npayment-1/1  true\n");
     let last = desk.json(&["views", "s", "counted", "--backward", "--limit", "1", "--json"]);
-    assert_eq!(last, serde_json::json!({ "key": "payment-1/1", "value": true }));
+    let hex = format!(
+        "{}000000000000000001",
+        "payment-1".bytes().map(|b| format!("{b:02x}")).collect::<String>()
+    );
+    assert_eq!(last, serde_json::json!({ "key": "payment-1/1", "key_hex": hex, "value": true }));
     assert_eq!(desk.ok(&["views", "s", "counted", "--under", "order-1"]), "order-1/1  true\n");
+}
+
+/// A read model that lacks something does not look like one that has every event.
+#[test]
+fn what_a_projection_put_aside_is_shown_and_what_else_is_kept_there_hides_nothing() {
+    use annals::ViewStore;
+    use annals::prelude::*;
+    let desk = Desk::new();
+    let line = |stream| {
+        format!(
+            "{{\"stream\":\"{stream}\",\"type\":\"T\",\"time\":\"2026-01-01T00:00:00Z\",\"data\":{{}}}}\n"
+        )
+    };
+    desk.write("in", ["a-1", "b-1", "a-1"].map(line).concat());
+    desk.ok(&["import", "s", "in"]);
+    let store = Store::open(desk.path("s")).unwrap();
+    let options = ProjectionOptions::new().retries(0).on_failure(OnFailure::Park);
+    let projections = ProjectionManager::new(&store).register_with(Refusing, options).unwrap();
+    projections.start().unwrap();
+    projections.wait_for_head(Duration::from_secs(60)).unwrap();
+    let parked = projections.projection("counted").unwrap().parked(9).unwrap();
+    projections.projection("counted").unwrap().discard_parked(&parked[0]).unwrap();
+    projections.stop();
+    // Another program keeps something of its own.
+    let own = annals::ViewCommit {
+        view: "mine".into(),
+        expected: None,
+        changes: Vec::new(),
+        checkpoint: Some(annals::Checkpoint { position: None, state: b"?".to_vec() }),
+    };
+    store.commit_view(&own).unwrap();
+    drop((projections, store));
+
+    let shown = desk.ok(&["views", "s"]);
+    assert!(
+        shown.contains("3  counted  v1, 1 event of 1 stream parked, 1 event skipped\n"),
+        "{shown}"
+    );
+    assert!(shown.contains("?  mine  view mine was not made by a projection"), "{shown}");
+    let shown = desk.ok(&["views", "s", "--json"]);
+    let counted: serde_json::Value = serde_json::from_str(shown.lines().next().unwrap()).unwrap();
+    assert_eq!(counted["parked_events"], 1);
+    assert_eq!(counted["skipped_events"], 1);
+    let shown = desk.ok(&["views", "s", "counted", "--parked"]);
+    assert!(shown.contains("a-1  T  waits behind another of its stream\n"), "{shown}");
+    let shown = desk.json(&["views", "s", "counted", "--skipped", "--json"]);
+    assert_eq!((&shown["position"], &shown["reason"]), (&1.into(), &"not a".into()));
+    // A number of any size is shown as it is kept.
+    assert_eq!(
+        desk.ok(&["views", "s", "counted"]),
+        "b-1  340282366920938463463374607431768211455\n"
+    );
+    assert!(desk.fails(1, &["views", "s", "count"]).contains("there is no read model count"));
+    desk.fails(2, &["views", "s", "--parked"]);
+}
+
+/// Refuses what happens to `a`.
+struct Refusing;
+
+impl annals::Projection for Refusing {
+    type Event = Anything;
+
+    fn name(&self) -> &'static str {
+        "counted"
+    }
+
+    fn handle(
+        &self,
+        event: &annals::Recorded<Anything>,
+        view: &mut annals::ViewWriter,
+    ) -> Result<(), annals::HandlerError> {
+        if event.stream().category() == "a" {
+            Err("not a")?
+        }
+        Ok(view.put(event.stream(), &u128::MAX)?)
+    }
 }
 
 /// Who asks for what is not there is told so; an empty answer looks like one.

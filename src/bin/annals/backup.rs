@@ -12,7 +12,7 @@ use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
 use super::shell::{Failure, Shell, count, grouped, progress};
-use super::verify::{print_damage, verify};
+use super::verify::{print_damage, verdict, verify};
 
 /// How often the size of what is copied is looked at.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
@@ -49,15 +49,13 @@ pub(crate) fn run(args: &Args, shell: &Shell) -> Result<(), Failure> {
     let seconds = begun.elapsed().as_secs_f64();
     let report = args.verify.then(|| verify(&args.to, shell)).transpose()?;
     let mut out = io::stdout().lock();
-    if shell.json {
-        writeln!(out, "{}", object(&copied, seconds, report.as_ref()))?;
+    let printed = if shell.json {
+        writeln!(out, "{}", object(&copied, seconds, report.as_ref()))
     } else {
-        for_people(&mut out, &args.to, &copied, seconds, report.as_ref())?;
-    }
-    match report.filter(|report| !report.is_sound()) {
-        Some(report) => Err(Failure::Damaged(report.damage_count)),
-        None => Ok(()),
-    }
+        for_people(&mut out, &args.to, &copied, seconds, report.as_ref())
+    };
+    report.as_ref().map_or(Ok(()), verdict)?;
+    Ok(printed?)
 }
 
 /// Makes the copy, and shows how large it has grown meanwhile.

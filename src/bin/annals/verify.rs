@@ -25,12 +25,18 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args, shell: &Shell) -> Result<(), Failure> {
     let report = verify(&args.dir, shell)?;
     let mut out = BufWriter::new(io::stdout().lock());
-    if shell.json {
-        writeln!(out, "{}", object(&report))?;
+    let printed = if shell.json {
+        writeln!(out, "{}", object(&report))
     } else {
-        for_people(&mut out, &report)?;
-    }
-    out.flush()?;
+        for_people(&mut out, &report)
+    };
+    let printed = printed.and_then(|()| out.flush());
+    verdict(&report)?;
+    Ok(printed?)
+}
+
+/// What the command ends with, whether or not anybody read what it printed.
+pub(crate) fn verdict(report: &VerifyReport) -> Result<(), Failure> {
     if report.is_sound() { Ok(()) } else { Err(Failure::Damaged(report.damage_count)) }
 }
 

@@ -3,7 +3,8 @@
 use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 
-use annals::{EventStore, Position, Store, ViewStore, ViewStoreExt};
+use annals::{Error, EventStore, Position, Store, ViewStatus, ViewStore, ViewStoreExt};
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::print::clean;
@@ -11,12 +12,17 @@ use super::shell::{Failure, Shell, count, note};
 
 /// List the read models that projections keep in the store, or print what one of them holds
 ///
-/// For people: how far each is, and how far behind the log; or the keys, their parts with / between them, and values.
+/// For people: how far each is, how far behind the log, and what was put aside; or the keys, their parts with / between
+/// them, and values. With --json: one object a line, with view, version, position, behind, parked_events,
+/// parked_streams, skipped_events, rebuild (version and position, or null); or with key, key_hex (its bytes), value; or
+/// with position, stream, id, type, reason, at.
 #[derive(clap::Args)]
+#[expect(clippy::doc_markdown, reason = "this is the help text, which has no markup")]
 #[command(after_help = "Examples:\n  \
     annals views bank.annals\n  \
     annals views bank.annals account_balances --limit 20\n  \
-    annals views bank.annals transaction_history --under account-123 --backward --json")]
+    annals views bank.annals transaction_history --under account-123 --backward --json\n  \
+    annals views bank.annals account_balances --parked")]
 pub(crate) struct Args {
     /// The store's directory
     dir: PathBuf,
@@ -31,41 +37,177 @@ pub(crate) struct Args {
     /// From the last key to the first
     #[arg(long, requires = "name")]
     backward: bool,
-    /// At most this many entries
+    /// At most this many
     #[arg(long, value_name = "N", requires = "name")]
     limit: Option<usize>,
+    /// Instead of entries, the events that wait to be handled again, and why
+    #[arg(long, requires = "name", conflicts_with_all = ["prefix", "under", "backward", "skipped"])]
+    parked: bool,
+    /// Instead of entries, the events that were passed over, and why
+    #[arg(long, requires = "name", conflicts_with_all = ["prefix", "under", "backward"])]
+    skipped: bool,
 }
 
 pub(crate) fn run(args: &Args, shell: &Shell) -> Result<(), Failure> {
     let store = shell.open_to_read(&args.dir)?;
-    match &args.name {
-        None => list(&store, shell),
-        Some(name) => print(&store, name, args, shell),
+    let Some(name) = &args.name else { return list(&store, shell) };
+    if ViewStore::checkpoint(&store, name)?.is_none() {
+        let name = clean(name);
+        return Err(Failure::Missing(format!(
+            "there is no read model {name}; `annals views` lists them"
+        )));
+    }
+    match (args.parked, args.skipped) {
+        (true, _) => print_parked(&store, name, args, shell),
+        (_, true) => print_skipped(&store, name, args, shell),
+        _ => print(&store, name, args, shell),
     }
 }
 
 fn list(store: &Store, shell: &Shell) -> Result<(), Failure> {
     let mut out = BufWriter::new(io::stdout().lock());
-    let place = |position: Option<Position>| position.map_or(0, Position::get);
-    let head = place(store.head()?);
+    let head = store.head()?;
+    let mut damaged = None;
     // Those that begin with `$` are builds of the others.
     for name in store.list_views()?.into_iter().filter(|name| !name.starts_with('$')) {
-        let at = store.view(&name).position()?;
-        let behind = head.saturating_sub(place(at));
-        if shell.json {
-            let at = at.map(Position::get);
-            writeln!(out, "{}", json!({ "view": name, "position": at, "behind": behind }))?;
-        } else {
-            let behind = if behind == 0 {
-                "has every event".to_owned()
-            } else {
-                format!("{} behind", count(behind, "event"))
-            };
-            writeln!(out, "{:>8}  {}  {behind}", place(at), clean(&name))?;
+        match store.view(&name).status() {
+            Ok(Some(status)) if shell.json => writeln!(out, "{}", object(&name, &status, head))?,
+            Ok(Some(status)) => {
+                let at = place(status.position);
+                writeln!(out, "{at:>8}  {}  {}", clean(&name), for_people(&status, head))?;
+            }
+            // It went meanwhile.
+            Ok(None) => {}
+            Err(error) => {
+                let told = error.to_string();
+                if shell.json {
+                    writeln!(out, "{}", json!({ "view": name, "error": told }))?;
+                } else {
+                    writeln!(out, "{:>8}  {}  {}", "?", clean(&name), clean(&told))?;
+                }
+                // What others keep there is no damage.
+                damaged = damaged.or(Some(error).filter(|error| !is_foreign(error)));
+            }
         }
     }
-    out.flush()?;
-    Ok(())
+    let printed = out.flush();
+    damaged.map_or(Ok(()), |error| Err(Failure::from(error)))?;
+    Ok(printed?)
+}
+
+fn is_foreign(error: &Error) -> bool {
+    matches!(error, Error::NotAProjection { .. })
+}
+
+fn place(position: Option<Position>) -> u64 {
+    position.map_or(0, Position::get)
+}
+
+fn behind(status: &ViewStatus, head: Option<Position>) -> u64 {
+    place(head).saturating_sub(place(status.position))
+}
+
+fn object(name: &str, status: &ViewStatus, head: Option<Position>) -> Value {
+    let rebuild = status
+        .rebuild
+        .map(|(version, at)| json!({ "version": version, "position": at.map(Position::get) }));
+    json!({
+        "view": name,
+        "version": status.version,
+        "position": status.position.map(Position::get),
+        "behind": behind(status, head),
+        "parked_events": status.parked_events,
+        "parked_streams": status.parked_streams,
+        "skipped_events": status.skipped_events,
+        "rebuild": rebuild,
+    })
+}
+
+fn for_people(status: &ViewStatus, head: Option<Position>) -> String {
+    let mut text = format!("v{}", status.version);
+    let mut tell = |what: String| {
+        text.push_str(", ");
+        text.push_str(&what);
+    };
+    match behind(status, head) {
+        0 if status.parked_events + status.skipped_events == 0 => {
+            tell("has every event".to_owned())
+        }
+        0 => {}
+        events => tell(format!("{} behind", count(events, "event"))),
+    }
+    if status.parked_events > 0 {
+        let (events, streams) =
+            (count(status.parked_events, "event"), count(status.parked_streams, "stream"));
+        tell(format!("{events} of {streams} parked"));
+    }
+    if status.skipped_events > 0 {
+        tell(format!("{} skipped", count(status.skipped_events, "event")));
+    }
+    if let Some((version, at)) = status.rebuild {
+        tell(format!("v{version} is made aside, at {}", place(at)));
+    }
+    text
+}
+
+fn print_parked(store: &Store, name: &str, args: &Args, shell: &Shell) -> Result<(), Failure> {
+    let parked = store.view(name).parked(args.limit.unwrap_or(usize::MAX))?;
+    let notes = parked.iter().map(|event| Aside {
+        position: event.position,
+        stream: event.stream.to_string(),
+        id: event.id.to_string(),
+        event_type: event.event_type.to_string(),
+        reason: event.reason.clone(),
+        at: event.parked_at.to_string(),
+    });
+    print_aside(notes, shell)
+}
+
+fn print_skipped(store: &Store, name: &str, args: &Args, shell: &Shell) -> Result<(), Failure> {
+    let skipped = store.view(name).skipped(args.limit.unwrap_or(usize::MAX))?;
+    let notes = skipped.iter().map(|event| Aside {
+        position: event.position,
+        stream: event.stream.to_string(),
+        id: event.id.to_string(),
+        event_type: event.event_type.to_string(),
+        reason: Some(event.reason.clone()),
+        at: event.skipped_at.to_string(),
+    });
+    print_aside(notes, shell)
+}
+
+/// An event that a projection put aside.
+struct Aside {
+    position: Position,
+    stream: String,
+    id: String,
+    event_type: String,
+    /// `None`: it waits behind another of its stream.
+    reason: Option<String>,
+    at: String,
+}
+
+fn print_aside(events: impl Iterator<Item = Aside>, shell: &Shell) -> Result<(), Failure> {
+    let mut out = BufWriter::new(io::stdout().lock());
+    for Aside { position, stream, id, event_type, reason, at } in events {
+        if shell.json {
+            let object = json!({
+                "position": position.get(),
+                "stream": stream,
+                "id": id,
+                "type": event_type,
+                "reason": reason,
+                "at": at,
+            });
+            writeln!(out, "{object}")?;
+        } else {
+            let reason = reason.unwrap_or_else(|| "waits behind another of its stream".to_owned());
+            let [stream, event_type, reason] =
+                [stream, event_type, reason].map(|text| clean(&text).to_string());
+            writeln!(out, "{position:>8}  {at}  {stream}  {event_type}  {reason}")?;
+        }
+    }
+    Ok(out.flush()?)
 }
 
 fn print(store: &Store, name: &str, args: &Args, shell: &Shell) -> Result<(), Failure> {
@@ -84,23 +226,22 @@ fn print(store: &Store, name: &str, args: &Args, shell: &Shell) -> Result<(), Fa
     }
     let mut out = BufWriter::new(io::stdout().lock());
     let mut is_empty = true;
-    for entry in read.iter::<Value>() {
+    // Values as they are kept: a number of any size stays what it is.
+    for entry in read.iter::<Box<RawValue>>() {
         let (key, value) = entry?;
         is_empty = false;
         if shell.json {
-            writeln!(out, "{}", json!({ "key": key.to_string(), "value": value }))?;
+            // Keys of other parts may look the same: their bytes do not.
+            let hex: String = key.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+            let key = json!(key.to_string());
+            writeln!(out, "{{\"key\":{key},\"key_hex\":\"{hex}\",\"value\":{value}}}")?;
         } else {
-            writeln!(out, "{}  {}", clean(&key.to_string()), clean(&value.to_string()))?;
+            writeln!(out, "{}  {}", clean(&key.to_string()), clean(value.get()))?;
         }
     }
     out.flush()?;
     if is_empty && !shell.json {
-        let there = if ViewStore::checkpoint(store, name)?.is_some() {
-            "holds no such entries"
-        } else {
-            "is not there"
-        };
-        note(&format!("read model {} {there}", clean(name)));
+        note(&format!("read model {} holds no such entries", clean(name)));
     }
     Ok(())
 }

@@ -230,3 +230,60 @@ fn upcasters_hold_for_all_projections_wherever_they_are_said() {
     manager.wait_for_head(SOON).unwrap();
     assert_eq!(balances(&store)["account-1"], 5);
 }
+
+/// Found: a failure in one share threw away what the others had done, and had it done again.
+#[test]
+fn with_several_threads_a_failure_has_nothing_done_twice_outside_and_nothing_out_of_order() {
+    for (store, _kept) in stores() {
+        for round in 0..200 {
+            pay(&*store, &format!("account-{}", round % 7), round + 1);
+        }
+        let done: Arc<Mutex<Vec<(String, u64)>>> = Arc::default();
+        let fails = Arc::new(std::sync::atomic::AtomicU32::new(3));
+        let note = done.clone();
+        let shaky = Custom {
+            target: Target::Elsewhere,
+            ..Custom::new(move |event, view| {
+                use std::sync::atomic::Ordering::SeqCst;
+                let one = |left: u32| left.checked_sub(1);
+                if event.event.change() == 50 && fails.fetch_update(SeqCst, SeqCst, one).is_ok() {
+                    Err("for now")?;
+                }
+                let place = (event.stream().to_string(), event.version().get());
+                note.lock().unwrap().push(place);
+                super::add_up(event, view)
+            })
+        };
+        let options = ProjectionOptions::new().partitions(4).backoff(SOON / 60_000, SOON);
+        let manager = follow(&*store, shaky, options);
+        manager.wait_for_head(SOON).unwrap();
+        let done = done.lock().unwrap();
+        assert_eq!(done.len(), 200, "each once");
+        for account in 0..7 {
+            let stream = format!("account-{account}");
+            let versions: Vec<u64> =
+                done.iter().filter(|(of, _)| *of == stream).map(|(_, version)| *version).collect();
+            assert!(versions.is_sorted(), "{stream}: {versions:?}");
+        }
+        assert_eq!(
+            balances(&*store),
+            fold(&*store),
+            "nor is anything lost that was kept in the view"
+        );
+    }
+}
+
+/// Found: it stopped the projection, past parking.
+#[test]
+fn taking_away_a_key_that_is_too_long_to_be_there_takes_nothing_away() {
+    for (store, _kept) in stores() {
+        let deletes = Custom::new(|event, view| {
+            view.delete("k".repeat(2_000));
+            super::add_up(event, view)
+        });
+        let manager = follow(&*store, deletes, ProjectionOptions::new());
+        let last = pay(&*store, "account-1", 1);
+        manager.wait_for("balances", last, SOON).unwrap();
+        assert_eq!(balances(&*store)["account-1"], 1);
+    }
+}

@@ -260,3 +260,57 @@ fn a_handler_that_finds_its_store_closed_is_no_failure() {
     let waited = manager.wait_for("balances", last, SOON).unwrap_err();
     assert!(matches!(waited, ProjectionError::NotRunning { .. }), "{waited}");
 }
+
+/// Found: the build that is replaced handled its parked events for ever, and the new one waited for it.
+#[test]
+fn a_retry_of_parked_events_ends_when_another_build_takes_over() {
+    for (store, _kept) in stores() {
+        let is_broken = Arc::new(AtomicBool::new(true));
+        let (handled, broken) = (Arc::new(AtomicUsize::new(0)), is_broken.clone());
+        let count = handled.clone();
+        let shaky = Custom::new(move |event, view| {
+            count.fetch_add(1, Ordering::SeqCst);
+            if broken.load(Ordering::SeqCst) {
+                Err("away")?;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(5));
+            add_up(event, view)
+        });
+        let options = ProjectionOptions::new().retries(0).on_failure(OnFailure::Park);
+        let manager = ProjectionManager::new(&*store).register_with(shaky, options).unwrap();
+        manager.start().unwrap();
+        let last = pay_all(&*store, "account-1", 1..=20);
+        manager.wait_for("balances", last, SOON).unwrap();
+        let projection = manager.projection("balances").unwrap();
+        is_broken.store(false, Ordering::SeqCst);
+        handled.store(0, Ordering::SeqCst);
+        projection.rebuild().unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| projection.retry_parked());
+            projection.wait_for_rebuild(SOON, |_| {}).unwrap();
+        });
+        let last = pay(&*store, "account-1", 1);
+        projection.wait_for(last, SOON).unwrap();
+        manager.stop();
+        assert!(handled.load(Ordering::SeqCst) <= 20 + 20 + 1, "each event by each build, once");
+        assert_eq!(balances(&*store), fold(&*store));
+    }
+}
+
+#[test]
+fn a_rebuild_asked_for_before_the_start_hides_nothing_of_what_serves() {
+    for (store, _kept) in stores() {
+        let manager = || ProjectionManager::new(&*store).register(Custom::balances()).unwrap();
+        let before = manager();
+        before.start().unwrap();
+        let last = pay(&*store, "account-1", 1);
+        before.wait_for("balances", last, SOON).unwrap();
+        drop(before);
+        let manager = manager();
+        let projection = manager.projection("balances").unwrap();
+        projection.rebuild().unwrap();
+        let status = projection.status().unwrap();
+        assert_eq!((status.position, status.serving_version), (Some(last), Some(1)));
+        projection.wait_for(last, SOON).unwrap();
+    }
+}
