@@ -184,22 +184,83 @@ impl<A: Aggregate> Repository<A> {
         command: &A::Command,
         mut with: impl FnMut(NewEvent) -> NewEvent,
     ) -> Result<Executed<A>, ExecuteError<A::Error>> {
+        self.decide_and_store(id, command, &mut with, &mut |append, _| append)
+    }
+
+    /// Does as [`Repository::execute`], and lets `also` add events of other streams to the append, which is stored whole
+    /// or not at all: a claim of a name that must be unique, a mark that a message was handled. It is given the append
+    /// and the aggregate as it will be, and is called again where the command is decided again; not at all, where the
+    /// command leads to no event.
+    ///
+    /// ```
+    /// use annals::prelude::*;
+    /// # use serde::{Deserialize, Serialize};
+    /// # #[derive(Clone, Serialize, Deserialize)]
+    /// # struct Registered { name: String }
+    /// # annals::domain_events! { Registered => "Registered" }
+    /// # #[derive(Default)]
+    /// # struct User;
+    /// # impl Aggregate for User {
+    /// #     const CATEGORY: &'static str = "user";
+    /// #     type Event = Registered;
+    /// #     type Command = String;
+    /// #     type Error = std::convert::Infallible;
+    /// #     fn apply(&mut self, _: Registered) {}
+    /// #     fn handle(&self, name: &String) -> Result<Vec<Registered>, Self::Error> {
+    /// #         Ok(vec![Registered { name: name.clone() }])
+    /// #     }
+    /// # }
+    /// let store = MemoryStore::new();
+    /// let users = Repository::<User>::new(&store);
+    /// let register = |id: &str| {
+    ///     let claimed = NewEvent::json("NameClaimed", &id)?;
+    ///     let claim = |append: Append, _: &_| {
+    ///         append.to("name-ada", ExpectedVersion::NoStream, [claimed.clone()])
+    ///     };
+    ///     users.execute_along(id, &"Ada".to_owned(), claim)
+    /// };
+    /// register("1")?;
+    /// let taken = register("2").unwrap_err();
+    /// assert!(taken.to_string().contains("name-ada"), "{taken}");
+    /// assert!(users.find("2")?.is_none(), "nothing of it was stored");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`Repository::execute`]. Where another stream is not as expected, [`ExecuteError::Store`] with the
+    /// [conflict](Error::is_conflict), at once: to decide again would not help.
+    pub fn execute_along(
+        &self,
+        id: impl fmt::Display,
+        command: &A::Command,
+        mut also: impl FnMut(Append, &Root<A>) -> Append,
+    ) -> Result<Executed<A>, ExecuteError<A::Error>> {
+        self.decide_and_store(id, command, &mut |event| event, &mut also)
+    }
+
+    fn decide_and_store(
+        &self,
+        id: impl fmt::Display,
+        command: &A::Command,
+        with: &mut dyn FnMut(NewEvent) -> NewEvent,
+        also: &mut dyn FnMut(Append, &Root<A>) -> Append,
+    ) -> Result<Executed<A>, ExecuteError<A::Error>> {
         let stream = self.stream_id(id)?;
         let mut turn = Turn::behind_others(&stream);
         let mut retries = 0;
         loop {
             let mut root = self.newest(&stream)?;
-            root.decide_with(command, &mut with)?;
-            match self.commit(&mut root) {
+            root.decide_with(command, &mut *with)?;
+            match self.commit(&mut root, &mut *also) {
                 Ok(None) => return Ok(Executed::new(root, Vec::new(), None)),
                 Ok(Some((appended, events))) => {
                     return Ok(Executed::new(root, events, Some(appended)));
                 }
-                Err(error) if error.is_conflict() && retries < self.retries => {
+                Err(error) if is_conflict_in(&error, &stream) && retries < self.retries => {
                     retries += 1;
                     turn = turn.or_else(|| Turn::wait(&stream));
                 }
-                Err(cause) if cause.is_conflict() => {
+                Err(cause) if is_conflict_in(&cause, &stream) => {
                     return Err(ExecuteError::Conflict { stream: root.stream, retries, cause });
                 }
                 Err(error) => return Err(error.into()),
@@ -281,12 +342,30 @@ impl<A: Aggregate> Repository<A> {
     /// # Cost
     /// One append: it blocks until acknowledged. Where the policy wants a snapshot, one more write, without a sync.
     pub fn save(&self, root: &mut Root<A>) -> Result<Option<Appended>> {
-        Ok(self.commit(root)?.map(|(appended, _)| appended))
+        self.save_along(root, |append, _| append)
+    }
+
+    /// Does as [`Repository::save`], together with events of other streams that `also` adds to the append: see
+    /// [`Repository::execute_along`].
+    ///
+    /// # Errors
+    /// Those of [`Repository::save`].
+    pub fn save_along(
+        &self,
+        root: &mut Root<A>,
+        mut also: impl FnMut(Append, &Root<A>) -> Append,
+    ) -> Result<Option<Appended>> {
+        Ok(self.commit(root, &mut also)?.map(|(appended, _)| appended))
     }
 
     /// Stores what is uncommitted, and returns it.
-    fn commit(&self, root: &mut Root<A>) -> Result<Option<(Appended, Vec<A::Event>)>> {
-        if root.encoded().is_empty() {
+    fn commit(
+        &self,
+        root: &mut Root<A>,
+        also: &mut dyn FnMut(Append, &Root<A>) -> Append,
+    ) -> Result<Option<(Appended, Vec<A::Event>)>> {
+        let count = root.encoded().len();
+        if count == 0 {
             return Ok(None);
         }
         let expected = ExpectedVersion::from(root.version());
@@ -294,11 +373,14 @@ impl<A: Aggregate> Repository<A> {
         if let Some(durability) = self.durability {
             append = append.durability(durability);
         }
+        let append = also(append, root);
+        let of_root = append.events().filter(|(stream, _)| *stream == &root.stream).count();
         let appended = self.store.submit(append)?;
         let events = root.acknowledge(&appended);
-        if appended.is_replay() {
-            // Ids were compared, and nothing else: what happened is what is stored, not what was decided just now.
-            return Ok(Some((appended, self.reload(root, events.len())?)));
+        // Of a replay only ids were compared: what happened is what is stored, not what was decided just now. And
+        // something may have been added to the aggregate's own stream.
+        if appended.is_replay() || of_root != count {
+            return Ok(Some((appended, self.reload(root, of_root)?)));
         }
         if let Some(snapshots) = &self.snapshots {
             snapshots.take_if_due(root, &*self.store);
@@ -313,6 +395,11 @@ impl<A: Aggregate> Repository<A> {
     pub fn snapshot_stats(&self) -> SnapshotStats {
         self.snapshots.as_ref().map(|snapshots| snapshots.stats().clone()).unwrap_or_default()
     }
+}
+
+/// Whether others were faster in this stream.
+fn is_conflict_in(error: &Error, of: &StreamId) -> bool {
+    matches!(error, Error::WrongExpectedVersion { stream, .. } if stream == of)
 }
 
 impl<A: Aggregate> Clone for Repository<A> {

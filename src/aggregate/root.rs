@@ -205,12 +205,12 @@ impl<A: Aggregate> Root<A> {
 
     /// What was uncommitted is stored. Returns it.
     pub(super) fn acknowledge(&mut self, appended: &Appended) -> Vec<A::Event> {
-        if let Some(last) = self.encoded.last() {
-            self.standing.tip = Some(Tip {
-                version: appended.last_version(),
-                id: last.id(),
-                position: appended.last_position(),
-            });
+        // They stand before what was appended to other streams with them.
+        let before = self.encoded.len().saturating_sub(1);
+        let position = appended.positions().nth(before);
+        if let (Some(last), Some(position)) = (self.encoded.last(), position) {
+            let (version, id) = (appended.last_version(), last.id());
+            self.standing.tip = Some(Tip { version, id, position });
         }
         self.encoded.clear();
         std::mem::take(&mut self.uncommitted)

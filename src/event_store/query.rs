@@ -67,7 +67,8 @@ impl Filter {
         self
     }
 
-    /// Says whether the filter can match anything at all. Reads and subscriptions ask before they begin.
+    /// Says whether each category may be one. Reads and subscriptions ask before they begin. A filter that is well
+    /// formed may still match nothing, such as one of a category and of a prefix outside of it.
     ///
     /// # Errors
     /// [`InvalidArgument::CategoryWithDash`]: a category ends before the first `-`, so none holds one.

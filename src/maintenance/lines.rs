@@ -191,7 +191,8 @@ pub(crate) enum LineFault {
     Invalid(#[from] InvalidArgument),
     #[error(
         "its time {given} lies before {last}, the time of the event before it; times may not go back \
-         (they can be clamped to the time before when asked)"
+         (`annals import --clamp-times`, or ImportOptions::clamp_times, records them at the time before \
+         instead)"
     )]
     TimeGoesBack { given: Timestamp, last: Timestamp },
     #[error(

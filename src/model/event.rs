@@ -12,7 +12,8 @@ use super::limits::{
     CONTENT_TYPE_LEN_MAX, EVENT_TYPE_LEN_MAX, Limits, TAG_LEN_MAX, TAGS_COUNT_MAX, check_name,
 };
 use super::{
-    CAUSATION_ID, CORRELATION_ID, CheckError, InvalidArgument, LimitExceeded, Metadata, Timestamp,
+    CAUSATION_ID, CORRELATION_ID, CheckError, InvalidArgument, LimitExceeded, Metadata,
+    RecordedEvent, Timestamp,
 };
 
 /// The identity of an event: 16 bytes, a UUID v7 unless the caller gives one. It makes a retry recognisable; it is
@@ -341,6 +342,26 @@ impl NewEvent {
     /// Sets the causation id: the command or event that this event follows from.
     pub fn caused_by(self, id: impl fmt::Display) -> Self {
         self.metadata(CAUSATION_ID, id.to_string())
+    }
+
+    /// Says that it follows from another event: that one is its cause, and it belongs to the same piece of work. Where
+    /// the other carries no correlation id, that event itself is the piece of work.
+    ///
+    /// ```
+    /// use annals::prelude::*;
+    /// let store = MemoryStore::new();
+    /// let placed = NewEvent::json("OrderPlaced", &30)?.correlated_by("basket-7");
+    /// store.append("order-1", ExpectedVersion::NoStream, [placed])?;
+    /// let placed = store.read_stream("order-1").first()?.unwrap();
+    ///
+    /// let asked = NewEvent::json("PaymentRequested", &30)?.following(&placed);
+    /// assert_eq!(asked.get_metadata().get(annals::CORRELATION_ID), Some("basket-7"));
+    /// assert_eq!(asked.get_metadata().get(annals::CAUSATION_ID), Some(&*placed.id().to_string()));
+    /// # Ok::<(), annals::Error>(())
+    /// ```
+    pub fn following(self, event: &RecordedEvent) -> Self {
+        let work = event.correlation_id().map_or_else(|| event.id().to_string(), str::to_owned);
+        self.correlated_by(work).caused_by(event.id())
     }
 
     /// Records the event at this time instead of the clock's: for history that comes from elsewhere. It may not lie

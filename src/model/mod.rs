@@ -14,6 +14,7 @@ pub mod limits;
 mod metadata;
 mod position;
 mod recorded;
+mod serialized;
 mod stream;
 mod timestamp;
 

@@ -4,8 +4,8 @@ use std::ops::RangeInclusive;
 
 use super::stream::category_of;
 use super::{
-    ContentType, EventId, EventType, Metadata, MetadataRef, NewEvent, Position, StreamId, TagsRef,
-    Timestamp, Version,
+    CAUSATION_ID, CORRELATION_ID, ContentType, EventId, EventType, Metadata, MetadataRef, NewEvent,
+    Position, StreamId, TagsRef, Timestamp, Version,
 };
 
 /// Where and when an event was recorded: what a store adds to a [`NewEvent`].
@@ -96,6 +96,16 @@ impl RecordedEvent {
     /// Text pairs beside the payload.
     pub fn metadata(&self) -> &Metadata {
         &self.event.metadata
+    }
+
+    /// The piece of work that it belongs to: [`NewEvent::correlated_by`].
+    pub fn correlation_id(&self) -> Option<&str> {
+        self.event.metadata.get(CORRELATION_ID)
+    }
+
+    /// The command or event that it follows from: [`NewEvent::caused_by`].
+    pub fn causation_id(&self) -> Option<&str> {
+        self.event.metadata.get(CAUSATION_ID)
     }
 
     /// Its tags.

@@ -1,6 +1,7 @@
 //! [`Timestamp`]: UTC in microseconds.
 
 use std::fmt;
+use std::ops::{Add, Sub};
 use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
@@ -38,6 +39,12 @@ impl Timestamp {
         self.0
     }
 
+    /// The moment that the system's clock shows. What a store records has the time of its own clock:
+    /// [`EventStore::now`](crate::EventStore::now).
+    pub fn now() -> Self {
+        SystemTime::now().into()
+    }
+
     /// Reads a time as [`FromStr`] does, and says whether digits beyond the microsecond were cut off.
     pub(crate) fn parse(text: &str) -> Result<(Self, bool), InvalidArgument> {
         let nanos = text.parse().map(Instant::as_nanosecond).ok().or_else(|| last_days(text));
@@ -67,6 +74,36 @@ impl Timestamp {
     /// How long after `earlier` this is; `None` if it is before.
     pub fn since(self, earlier: Self) -> Option<Duration> {
         u64::try_from(self.0.checked_sub(earlier.0)?).ok().map(Duration::from_micros)
+    }
+}
+
+/// Rounded down to whole microseconds; stays at the end of the range.
+///
+/// ```
+/// use annals::Timestamp;
+/// use std::time::Duration;
+/// let day = Duration::from_secs(86_400);
+/// let last_week = "2026-11-28T12:00:00Z".parse::<Timestamp>()? - 7 * day;
+/// assert_eq!(last_week.to_string(), "2026-11-21T12:00:00Z");
+/// assert_eq!(last_week + day, "2026-11-22T12:00:00Z".parse()?);
+/// # Ok::<(), annals::InvalidArgument>(())
+/// ```
+impl Add<Duration> for Timestamp {
+    type Output = Self;
+
+    fn add(self, time: Duration) -> Self {
+        let micros = i64::try_from(time.as_micros()).unwrap_or(i64::MAX);
+        Self(self.0.saturating_add(micros))
+    }
+}
+
+/// Stays at the beginning of the range. Parts of a microsecond are not subtracted.
+impl Sub<Duration> for Timestamp {
+    type Output = Self;
+
+    fn sub(self, time: Duration) -> Self {
+        let micros = i64::try_from(time.as_micros()).unwrap_or(i64::MAX);
+        Self(self.0.saturating_sub(micros))
     }
 }
 

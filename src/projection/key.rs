@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::model::{Position, StreamId, Version};
+use crate::model::{EventId, Position, StreamId, Version};
 
 /// Ends a part of a key that is followed by another.
 const END_OF_PART: u8 = 0;
@@ -80,6 +80,13 @@ impl From<&StreamId> for ViewKey {
 impl From<u64> for ViewKey {
     fn from(number: u64) -> Self {
         Self(number.to_be_bytes().to_vec())
+    }
+}
+
+/// As text.
+impl From<EventId> for ViewKey {
+    fn from(id: EventId) -> Self {
+        id.to_string().into()
     }
 }
 

@@ -11,10 +11,11 @@ use crate::codec::DomainEvent;
 use crate::event_store::EventStore;
 use crate::extension::EventStoreExt;
 use crate::memory::MemoryStore;
-use crate::model::{ExpectedVersion, StreamId};
+use crate::model::{ExpectedVersion, NewEvent, StreamId, Timestamp};
 use crate::projection::{
     Projection, ProjectionError, ProjectionManager, ProjectionOptions, ViewKey, ViewStoreExt,
 };
+use crate::upcast::Upcasters;
 
 /// Nothing here takes long; a handler that takes longer than this hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -53,12 +54,19 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub struct ProjectionScenario<P> {
     projection: P,
     store: MemoryStore,
+    upcasters: Upcasters,
 }
 
 impl<P: Projection> ProjectionScenario<P> {
     /// A scenario in which nothing has happened yet.
     pub fn new(projection: P) -> Self {
-        Self { projection, store: MemoryStore::new() }
+        Self { projection, store: MemoryStore::new(), upcasters: Upcasters::none() }
+    }
+
+    /// Reads old events through these upcasters.
+    pub fn upcasters(mut self, upcasters: Upcasters) -> Self {
+        self.upcasters = upcasters;
+        self
     }
 
     /// These events happened, one after the other, after what was given before.
@@ -67,10 +75,64 @@ impl<P: Projection> ProjectionScenario<P> {
     /// The stream id is none, or an event has no form in its codec.
     #[track_caller]
     pub fn given<E: DomainEvent>(self, stream: &str, events: impl IntoIterator<Item = E>) -> Self {
+        self.given_stored(stream, encoded(stream, events))
+    }
+
+    /// These events happened at this time, which is not before that of what was given before.
+    ///
+    /// # Panics
+    /// As [`ProjectionScenario::given`]; or the time goes back.
+    #[track_caller]
+    pub fn given_at<E: DomainEvent>(
+        self,
+        time: Timestamp,
+        stream: &str,
+        events: impl IntoIterator<Item = E>,
+    ) -> Self {
+        let events = encoded(stream, events).into_iter().map(|event| event.recorded_at(time));
+        self.given_stored(stream, events)
+    }
+
+    /// These events happened, as they are stored: with metadata, or in the form that older code wrote.
+    ///
+    /// ```
+    /// # use annals::{HandlerError, Projection, Recorded, ViewWriter};
+    /// # use serde::{Deserialize, Serialize};
+    /// use annals::testing::ProjectionScenario;
+    /// use annals::{NewEvent, Upcasters};
+    /// # #[derive(Serialize, Deserialize)]
+    /// # struct Deposited { amount: i64 }
+    /// # annals::domain_events! { Deposited => "Deposited" }
+    /// # struct Balances;
+    /// # impl Projection for Balances {
+    /// #     type Event = Deposited;
+    /// #     fn name(&self) -> &str { "balances" }
+    /// #     fn handle(&self, event: &Recorded<Deposited>, view: &mut ViewWriter) -> Result<(), HandlerError> {
+    /// #         let amount = event.event.amount;
+    /// #         let day = event.recorded_at().to_string()[..10].to_owned();
+    /// #         Ok(view.update(day, |sum: &mut i64| *sum += amount)?)
+    /// #     }
+    /// # }
+    /// let upcasters =
+    ///     Upcasters::builder().reads::<Deposited>().renamed("Paid", 1, ("Deposited", 1)).build()?;
+    /// ProjectionScenario::new(Balances)
+    ///     .upcasters(upcasters)
+    ///     .given_stored("account-1", [
+    ///         NewEvent::json("Paid", &serde_json::json!({ "amount": 7 }))?.recorded_at("2026-11-01T00:00:00Z".parse()?),
+    ///     ])
+    ///     .given_at("2026-11-02T00:00:00Z".parse()?, "account-1", [Deposited { amount: 5 }])
+    ///     .then([("2026-11-01", 7), ("2026-11-02", 5)]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Panics
+    /// The stream id is none, or an event cannot be appended.
+    #[track_caller]
+    pub fn given_stored(self, stream: &str, events: impl IntoIterator<Item = NewEvent>) -> Self {
         for event in events {
-            let appended = StreamId::new(stream).map_err(crate::Error::from).and_then(|stream| {
-                self.store.append(stream, ExpectedVersion::Any, [event.encode()?])
-            });
+            let appended = StreamId::new(stream)
+                .map_err(crate::Error::from)
+                .and_then(|stream| self.store.append(stream, ExpectedVersion::Any, [event]));
             assert!(appended.is_ok(), "{stream}: the event cannot be appended: {appended:?}");
         }
         self
@@ -128,11 +190,22 @@ impl<P: Projection> ProjectionScenario<P> {
     fn run(self) -> Result<(), ProjectionError> {
         let name = self.projection.name().to_owned();
         let once = ProjectionOptions::new().retries(0);
-        let manager = ProjectionManager::new(&self.store).register_with(self.projection, once)?;
+        let manager = ProjectionManager::new(&self.store).upcasters(self.upcasters);
+        let manager = manager.register_with(self.projection, once)?;
         manager.start()?;
         match self.store.head()? {
             Some(head) => manager.wait_for(&name, head, PATIENCE),
             None => Ok(()),
         }
+    }
+}
+
+/// The events as they are appended.
+#[track_caller]
+fn encoded<E: DomainEvent>(stream: &str, events: impl IntoIterator<Item = E>) -> Vec<NewEvent> {
+    let encoded: crate::Result<Vec<_>> = events.into_iter().map(|event| event.encode()).collect();
+    match encoded {
+        Ok(encoded) => encoded,
+        Err(error) => panic!("{stream}: the event cannot be appended: {error:?}"),
     }
 }

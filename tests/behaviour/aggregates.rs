@@ -57,6 +57,61 @@ fn a_save_that_was_stored_before_in_other_words_leaves_the_state_as_it_is_stored
     }
 }
 
+/// An account and the claim of its number: both or neither.
+#[test]
+fn what_is_stored_along_with_an_aggregate_is_stored_with_it_or_not_at_all() {
+    for kept in Kept::both() {
+        let accounts = accounts(&kept.events).cache(10);
+        let claim = |number: &'static str| {
+            let claimed = NewEvent::json("Claimed", &number).unwrap();
+            move |append: Append, _: &_| {
+                append.to(format!("number-{number}"), ExpectedVersion::NoStream, [claimed.clone()])
+            }
+        };
+        let done = accounts.execute_along("1", &create(), claim("7")).unwrap();
+        let last = done.appended().unwrap().last_position();
+        assert_eq!(done.version(), Some(version(1)));
+        assert_eq!(done.position(), last.previous(), "its own last event");
+        assert_eq!(kept.events.head().unwrap(), Some(last));
+
+        // Deciding again would not help, and is not tried.
+        let refused = accounts.execute_along("2", &create(), claim("7")).unwrap_err();
+        assert!(
+            matches!(&refused, ExecuteError::Store(error) if error.is_conflict())
+                && refused.to_string().contains("number-7"),
+            "{refused}"
+        );
+        assert!(accounts.find("2").unwrap().is_none());
+
+        // Where the aggregate itself has gone on, it is decided again.
+        let mut stale = accounts.load("1").unwrap();
+        accounts.execute("1", &deposit(5)).unwrap();
+        stale.decide(&deposit(7)).unwrap();
+        assert!(accounts.save_along(&mut stale, claim("8")).unwrap_err().is_conflict());
+        let mut is_first = true;
+        let done = accounts.execute_along("1", &deposit(7), |append, root| {
+            if std::mem::take(&mut is_first) {
+                accounts.execute("1", &deposit(1)).unwrap();
+            }
+            assert_eq!(root.uncommitted(), [deposited(7)]);
+            claim("8")(append, root)
+        });
+        assert_eq!(done.unwrap().state().balance, 13);
+
+        // What was added to its own stream counts as well.
+        let mut root = accounts.load("1").unwrap();
+        root.decide(&deposit(1)).unwrap();
+        let more = deposited(100).encode().unwrap();
+        let twice = |append: Append, root: &annals::Root<Account>| {
+            let expected = ExpectedVersion::from(root.version());
+            append.to(root.stream().clone(), expected, [more.clone()])
+        };
+        accounts.save_along(&mut root, twice).unwrap();
+        assert_eq!((root.state().balance, root.version()), (114, Some(version(6))));
+        assert_eq!(accounts.load("1").unwrap().state().balance, 114);
+    }
+}
+
 #[test]
 fn the_story_of_the_bank() {
     for kept in Kept::both() {

@@ -9,7 +9,7 @@ use annals::ImportOptions;
 use flate2::bufread::MultiGzDecoder;
 use serde_json::json;
 
-use super::shell::{Failure, Shell, count, grouped, progress};
+use super::shell::{Failure, Shell, count, grouped, long, note, progress};
 
 /// Add the events of a file: each line once, however often it is imported
 ///
@@ -66,6 +66,13 @@ pub(crate) fn run(args: &Args, shell: &Shell) -> Result<(), Failure> {
     });
     bar.finish_and_clear();
     let imported = imported?;
+    if let Some(behind) = store.info()?.clock_behind {
+        note(&format!(
+            "the last event has a time that is {} ahead of this machine's clock: until then, whatever is appended is \
+             recorded at that time",
+            long(behind)
+        ));
+    }
     store.close()?;
     let seconds = begun.elapsed().as_secs_f64();
     let mut out = io::stdout().lock();

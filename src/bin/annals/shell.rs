@@ -148,6 +148,16 @@ pub(crate) fn count(number: u64, what: &str) -> String {
     format!("{} {what}{plural}", grouped(number))
 }
 
+/// A time as people say it: 1.5s, 3 days, 12 years.
+pub(crate) fn long(time: Duration) -> String {
+    const DAY: u64 = 86_400;
+    match time.as_secs() / DAY {
+        0 | 1 => format!("{time:.1?}"),
+        days if days < 2 * 365 => format!("{days} days"),
+        days => format!("{} years", grouped(days / 365)),
+    }
+}
+
 /// Something worth saying that is not output.
 pub(crate) fn note(text: &str) {
     // Nobody may be listening.

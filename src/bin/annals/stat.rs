@@ -9,7 +9,7 @@ use annals::{EventStoreExt, Position, StoreInfo, Timestamp};
 use serde_json::{Map, Value, json};
 
 use super::print::clean;
-use super::shell::{Failure, Shell, grouped, progress};
+use super::shell::{Failure, Shell, grouped, long, progress};
 
 /// Say what is in a store: events, streams, types, head, times, size
 ///
@@ -103,8 +103,8 @@ fn for_people(out: &mut impl Write, info: &StoreInfo, census: &Census) -> io::Re
     if let Some(behind) = info.clock_behind {
         writeln!(
             out,
-            "clock        {behind:?} behind the last event: until it has caught up, events are recorded \
-             at that one's time"
+            "clock        {} behind the last event: until it has caught up, events are recorded at that one's time",
+            long(behind)
         )?;
     }
     if !census.types.is_empty() {

@@ -131,7 +131,7 @@ fn for_people(status: &ViewStatus, head: Option<Position>) -> String {
     };
     match behind(status, head) {
         0 if status.parked_events + status.skipped_events == 0 => {
-            tell("has every event".to_owned())
+            tell("has every event".to_owned());
         }
         0 => {}
         events => tell(format!("{} behind", count(events, "event"))),
@@ -203,7 +203,7 @@ fn print_aside(events: impl Iterator<Item = Aside>, shell: &Shell) -> Result<(),
         } else {
             let reason = reason.unwrap_or_else(|| "waits behind another of its stream".to_owned());
             let [stream, event_type, reason] =
-                [stream, event_type, reason].map(|text| clean(&text).to_string());
+                [stream, event_type, reason].map(|text| clean(&text));
             writeln!(out, "{position:>8}  {at}  {stream}  {event_type}  {reason}")?;
         }
     }
@@ -232,9 +232,11 @@ fn print(store: &Store, name: &str, args: &Args, shell: &Shell) -> Result<(), Fa
         is_empty = false;
         if shell.json {
             // Keys of other parts may look the same: their bytes do not.
-            let hex: String = key.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
-            let key = json!(key.to_string());
-            writeln!(out, "{{\"key\":{key},\"key_hex\":\"{hex}\",\"value\":{value}}}")?;
+            write!(out, "{{\"key\":{},\"key_hex\":\"", json!(key.to_string()))?;
+            for byte in key.as_bytes() {
+                write!(out, "{byte:02x}")?;
+            }
+            writeln!(out, "\",\"value\":{value}}}")?;
         } else {
             writeln!(out, "{}  {}", clean(&key.to_string()), clean(value.get()))?;
         }

@@ -14,7 +14,7 @@ use super::shell::{Failure, Shell};
 
 /// Show what an event came of, and what came of it, across streams
 ///
-/// Follows the causation ids that events carry. The id of a command shows what came of it. With --json: the causes,
+/// Follows the causation ids that events carry. The id of a command, if it is a UUID, shows what came of it. With --json: the causes,
 /// from the event back to where it began, then the effects, as lines of the form that import reads, led by position and
 /// version. Exit code 1 if nothing in the store is of this name.
 #[derive(clap::Args)]

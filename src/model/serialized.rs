@@ -1,0 +1,120 @@
+//! How the words are written by serde, in payloads, states and values of the application's own: as their text or number
+//! where people may read it, else in as few bytes as it takes. What is read is checked as by their constructors.
+
+use serde::de::{Deserialize, Deserializer, Error};
+use serde::ser::{Serialize, Serializer};
+
+use super::{EventId, EventType, Position, StreamId, Timestamp, Version};
+
+macro_rules! as_text {
+    ($($name:ident),*) => {$(
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
+                out.serialize_str(self.as_str())
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+                Self::new(String::deserialize(input)?).map_err(D::Error::custom)
+            }
+        }
+    )*};
+}
+as_text!(StreamId, EventType);
+
+macro_rules! as_number {
+    ($($name:ident),*) => {$(
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
+                out.serialize_u64(self.get())
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+                let number = u64::deserialize(input)?;
+                Self::new(number).ok_or_else(|| D::Error::custom("0, but places count from 1"))
+            }
+        }
+    )*};
+}
+as_number!(Position, Version);
+
+impl Serialize for EventId {
+    fn serialize<S: Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
+        if out.is_human_readable() { out.collect_str(self) } else { self.as_bytes().serialize(out) }
+    }
+}
+
+impl<'de> Deserialize<'de> for EventId {
+    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        if input.is_human_readable() {
+            return String::deserialize(input)?.parse().map_err(D::Error::custom);
+        }
+        Deserialize::deserialize(input).map(Self::from_bytes)
+    }
+}
+
+/// A moment outside of the years that have a text is not written where people may read it.
+impl Serialize for Timestamp {
+    fn serialize<S: Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
+        if !out.is_human_readable() {
+            return out.serialize_i64(self.as_micros());
+        }
+        if !self.is_recordable() {
+            let refused = format!("{self}, but only the years 0 to 9999 are written");
+            return Err(serde::ser::Error::custom(refused));
+        }
+        out.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Timestamp {
+    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        if input.is_human_readable() {
+            return String::deserialize(input)?.parse().map_err(D::Error::custom);
+        }
+        i64::deserialize(input).map(Self::from_micros)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Debug;
+
+    use serde::de::DeserializeOwned;
+
+    use super::*;
+
+    fn comes_back<T: Serialize + DeserializeOwned + PartialEq + Debug>(value: &T, json: &str) {
+        assert_eq!(serde_json::to_string(value).unwrap(), json);
+        assert_eq!(serde_json::from_str::<T>(json).unwrap(), *value);
+        let standard = bincode::config::standard();
+        let bytes = bincode::serde::encode_to_vec(value, standard).unwrap();
+        let read: (T, usize) = bincode::serde::decode_from_slice(&bytes, standard).unwrap();
+        assert_eq!((&read.0, read.1), (value, bytes.len()));
+    }
+
+    #[test]
+    fn every_word_comes_back_as_it_was_written() {
+        comes_back(&StreamId::new("account-1").unwrap(), "\"account-1\"");
+        comes_back(&EventType::new("Opened").unwrap(), "\"Opened\"");
+        comes_back(&Position::new(7).unwrap(), "7");
+        comes_back(&Version::new(u64::MAX).unwrap(), "18446744073709551615");
+        comes_back(&EventId::from_bytes([9; 16]), "\"09090909-0909-0909-0909-090909090909\"");
+        let time = "2011-09-30T22:38:44.546Z".parse::<Timestamp>().unwrap();
+        comes_back(&time, "\"2011-09-30T22:38:44.546Z\"");
+        assert!(serde_json::to_string(&Timestamp::from_micros(i64::MAX)).is_err());
+    }
+
+    #[test]
+    fn what_none_of_them_can_be_is_refused() {
+        fn refused<T: DeserializeOwned>(json: &str) -> bool {
+            serde_json::from_str::<T>(json).is_err()
+        }
+        assert!(refused::<StreamId>("\"$mine\"") && refused::<EventType>("\"\""));
+        assert!(refused::<Position>("0") && refused::<Version>("-1"));
+        assert!(refused::<EventId>("\"7\"") && refused::<Timestamp>("\"yesterday\""));
+    }
+}
