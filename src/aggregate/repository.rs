@@ -187,10 +187,11 @@ impl<A: Aggregate> Repository<A> {
         self.decide_and_store(id, command, &mut with, &mut |append, _| append)
     }
 
-    /// Does as [`Repository::execute`], and lets `also` add events of other streams to the append, which is stored whole
-    /// or not at all: a claim of a name that must be unique, a mark that a message was handled. It is given the append
-    /// and the aggregate as it will be, and is called again where the command is decided again; not at all, where the
-    /// command leads to no event.
+    /// Does as [`Repository::execute`], and lets `also` add events of other streams to the append, which is stored
+    /// whole or not at all: a claim of a name that must be unique, a mark that a message was handled. It is given the
+    /// append and the aggregate as it will be, and is called again where the command is decided again; not at all,
+    /// where the command leads to no event. Who wants metadata too uses [`Root::decide_with`] and
+    /// [`Repository::save_along`].
     ///
     /// ```
     /// use annals::prelude::*;

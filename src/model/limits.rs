@@ -28,8 +28,8 @@ pub const APPEND_EVENTS_MAX: usize = 100_000;
 pub const APPEND_LEN_MAX: usize = 64 * MIB;
 /// Most streams that one append may name, written or only checked.
 pub const APPEND_STREAMS_MAX: usize = 10_000;
-/// A frame is closed before an event whose payload and texts would bring its events beyond this many bytes; only a frame
-/// of a single event may be much longer.
+/// A frame is closed before an event whose payload and texts would bring its events beyond this many bytes; only a
+/// frame of a single event may be much longer.
 pub const FRAME_LEN_TARGET: usize = 64 * KIB;
 /// Most events of one frame.
 pub const FRAME_EVENTS_MAX: usize = 1_024;

@@ -39,12 +39,6 @@ impl Timestamp {
         self.0
     }
 
-    /// The moment that the system's clock shows. What a store records has the time of its own clock:
-    /// [`EventStore::now`](crate::EventStore::now).
-    pub fn now() -> Self {
-        SystemTime::now().into()
-    }
-
     /// Reads a time as [`FromStr`] does, and says whether digits beyond the microsecond were cut off.
     pub(crate) fn parse(text: &str) -> Result<(Self, bool), InvalidArgument> {
         let nanos = text.parse().map(Instant::as_nanosecond).ok().or_else(|| last_days(text));

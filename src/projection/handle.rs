@@ -113,7 +113,8 @@ impl ProjectionHandle {
     ///
     /// With [`Target::View`] it is made aside, while the present one serves and goes on; when it has caught up, it
     /// takes over. Where a rebuild is under way already, that one goes on. With [`Target::Elsewhere`] the projection
-    /// stops, empties its target by [`Projection::reset`], and begins again. With [`Target::SideEffects`] it is refused.
+    /// stops, empties its target by [`Projection::reset`], and begins again. With [`Target::SideEffects`] it is
+    /// refused.
     ///
     /// It returns at once: see [`ProjectionHandle::wait_for_rebuild`]. If the projection is not running, the rebuild
     /// begins when it is started.

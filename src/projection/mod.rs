@@ -46,8 +46,8 @@ pub enum Target {
     /// Elsewhere: in another database, in memory. After a crash the events since the last checkpoint come again: **at
     /// least once**. Position and id of the event tell a repeat (where upcasters split an event, its parts have both in
     /// common); they have to be remembered there as well, for a rebuild
-    /// also empties what the [`ViewWriter`] holds. A rebuild, and a raised version, call [`Projection::reset`] and begin
-    /// again.
+    /// also empties what the [`ViewWriter`] holds. A rebuild, and a raised version, call [`Projection::reset`] and
+    /// begin again.
     Elsewhere,
     /// In the world: mail that it sends, commands that it gives. At least once too, but nothing is ever done anew:
     /// [`ProjectionHandle::rebuild`] is refused, and a raised version goes on where the one before was.

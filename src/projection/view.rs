@@ -120,8 +120,8 @@ impl View {
         }
     }
 
-    /// How the read model is, as it stands in the store; `None` if it is not there yet. Whether a program drives it just
-    /// now only its [`ProjectionManager`](crate::ProjectionManager) knows.
+    /// How the read model is, as it stands in the store; `None` if it is not there yet. Whether a program drives it
+    /// just now only its [`ProjectionManager`](crate::ProjectionManager) knows.
     ///
     /// # Errors
     /// Damage (G8), a failing disk.

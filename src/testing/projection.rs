@@ -115,11 +115,10 @@ impl<P: Projection> ProjectionScenario<P> {
     /// # }
     /// let upcasters =
     ///     Upcasters::builder().reads::<Deposited>().renamed("Paid", 1, ("Deposited", 1)).build()?;
+    /// let old = NewEvent::json("Paid", &serde_json::json!({ "amount": 7 }))?;
     /// ProjectionScenario::new(Balances)
     ///     .upcasters(upcasters)
-    ///     .given_stored("account-1", [
-    ///         NewEvent::json("Paid", &serde_json::json!({ "amount": 7 }))?.recorded_at("2026-11-01T00:00:00Z".parse()?),
-    ///     ])
+    ///     .given_stored("account-1", [old.recorded_at("2026-11-01T00:00:00Z".parse()?)])
     ///     .given_at("2026-11-02T00:00:00Z".parse()?, "account-1", [Deposited { amount: 5 }])
     ///     .then([("2026-11-01", 7), ("2026-11-02", 5)]);
     /// # Ok::<(), Box<dyn std::error::Error>>(())

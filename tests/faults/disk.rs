@@ -432,7 +432,9 @@ fn of_two_syncs_of_a_file_at_once_the_one_that_ends_first_covers_what_was_writte
         Event::Write { ino, at: 5, data: b"second".to_vec() },
         Event::EndSync { ino, number: 2, is_ok: true },
     ];
-    events.iter().for_each(|event| disk.apply(event));
+    for event in &events {
+        disk.apply(event);
+    }
     let synced = |disk: &Disk| disk.cut(Bytes::Synced, Names::Synced, &mut Random(0));
     let expected = Image::from([(PathBuf::from("file"), Some(b"first".to_vec()))]);
     assert_eq!(synced(&disk), expected);

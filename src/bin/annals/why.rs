@@ -14,9 +14,9 @@ use super::shell::{Failure, Shell};
 
 /// Show what an event came of, and what came of it, across streams
 ///
-/// Follows the causation ids that events carry. The id of a command, if it is a UUID, shows what came of it. With --json: the causes,
-/// from the event back to where it began, then the effects, as lines of the form that import reads, led by position and
-/// version. Exit code 1 if nothing in the store is of this name.
+/// Follows the causation ids that events carry. The id of a command, if it is a UUID, shows what came of it.
+/// With --json: the causes, from the event back to where it began, then the effects, as lines of the form that import
+/// reads, led by position and version. Exit code 1 if nothing in the store is of this name.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  \
     annals why bank.annals 262000\n  \

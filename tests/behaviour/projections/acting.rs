@@ -3,8 +3,9 @@
 
 use std::sync::{Arc, Mutex};
 
+use annals::FailureOutcome::{Parked, Retried, Stopped};
 use annals::prelude::*;
-use annals::{FailureOutcome, ProjectionError, ProjectionNotice, Upcasters};
+use annals::{ProjectionError, ProjectionNotice, Upcasters};
 
 use super::{AnyStore, Custom, Money, SOON, all_views, balances, fold, pay, pay_all, stores};
 
@@ -163,7 +164,6 @@ fn every_failure_is_heard_of_and_a_listener_that_panics_changes_nothing() {
             let notices = heard.iter().filter(|notice| notice.projection == name);
             notices.map(|notice| (notice.outcome, notice.failure.tries)).collect()
         };
-        use FailureOutcome::{Parked, Retried, Stopped};
         assert_eq!(of("balances"), [(Retried, 1), (Parked, 2)]);
         assert_eq!(of("strict"), [(Retried, 1), (Stopped, 2)]);
         assert!(heard.iter().all(|notice| notice.failure.position == Some(last)));
