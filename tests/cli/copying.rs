@@ -87,7 +87,7 @@ fn damage_a_table(desk: &Desk) {
     let tables = tables.filter(|path| path.extension().is_some_and(|e| e == "sst"));
     let largest = tables.max_by_key(|path| fs::metadata(path).unwrap().len()).unwrap();
     let mut bytes = fs::read(&largest).unwrap();
-    bytes[100] ^= 1;
+    *bytes.get_mut(100).unwrap() ^= 1;
     fs::write(&largest, bytes).unwrap();
 }
 
