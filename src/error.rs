@@ -171,8 +171,8 @@ pub enum Error {
     /// The view is not where its writer takes it to be, so another one writes it too: nothing was changed. Let only one
     /// write it.
     #[error(
-        "view {view}: its checkpoint is at {}, not at {} as expected: something else writes it too; let only one do \
-         so",
+        "view {view}: its checkpoint is at {}, not at {} as expected: something else writes it too, such as a \
+         second ProjectionManager that drives the same projection; let only one do so",
         place_of(*found),
         place_of(*expected)
     )]

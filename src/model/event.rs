@@ -328,7 +328,8 @@ impl NewEvent {
         self
     }
 
-    /// Adds a tag: 1 to [`TAG_LEN_MAX`] bytes without control characters.
+    /// Adds a tag: 1 to [`TAG_LEN_MAX`] bytes without control characters. Tags come with the event; no filter chooses
+    /// by them.
     pub fn tag(mut self, tag: impl Into<String>) -> Self {
         self.tags.push(tag.into());
         self

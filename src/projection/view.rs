@@ -95,6 +95,7 @@ impl View {
             view: self.clone(),
             prefix: value_key(&ViewKey::from("")),
             after: None,
+            up_to: None,
             direction: Direction::Forward,
             limit: None,
         }
@@ -224,6 +225,7 @@ pub struct ReadView {
     view: View,
     prefix: Vec<u8>,
     after: Option<Vec<u8>>,
+    up_to: Option<Vec<u8>>,
     direction: Direction,
     limit: Option<usize>,
 }
@@ -248,6 +250,13 @@ impl ReadView {
         self
     }
 
+    /// Only entries up to this key, in the direction of reading: it and, of a key with parts, what lies below it come
+    /// last.
+    pub fn up_to(mut self, key: impl Into<ViewKey>) -> Self {
+        self.up_to = Some(value_key(&key.into()));
+        self
+    }
+
     /// From the last key to the first.
     pub fn backward(mut self) -> Self {
         self.direction = Direction::Backward;
@@ -258,6 +267,17 @@ impl ReadView {
     pub fn limit(mut self, entries: usize) -> Self {
         self.limit = Some(entries);
         self
+    }
+
+    /// Whether a key lies behind the last that is wanted.
+    fn is_beyond(&self, key: &[u8]) -> bool {
+        let Some(last) = &self.up_to else { return false };
+        match self.direction {
+            Direction::Forward => {
+                key > last.as_slice() && !key.starts_with(&[last, &[0][..]].concat())
+            }
+            Direction::Backward => key < last.as_slice(),
+        }
     }
 
     /// The entries. The iterator reads a page at a time, each of one moment, and ends after the first error.
@@ -328,6 +348,10 @@ impl<V: DeserializeOwned> Iterator for ViewEntries<V> {
     fn next(&mut self) -> Option<Self::Item> {
         loop {
             if let Some((key, value)) = self.page.pop_front() {
+                if self.read.is_beyond(&key) {
+                    (self.is_over, self.page) = (true, VecDeque::new());
+                    return None;
+                }
                 let Some(key) = parse_value_key(&key) else { continue };
                 let value = decode(&self.read.view.projection, &key, &value);
                 if value.is_err() {

@@ -123,7 +123,7 @@ impl Claim {
             return Err(InvalidArgument::Empty { what: "path of the store" }.into());
         }
         let paths = Paths::new(root);
-        match judge(&paths)? {
+        match judge(&paths, access)? {
             Found::Store(_) => {}
             Found::Nothing | Found::Unfinished(_) if access == Access::Create => {
                 create_directory(root).map_err(|error| not_writable(root, error))?;
@@ -143,7 +143,7 @@ impl Claim {
         let paths = Paths::new(&found);
         let lock = take_lock(&paths, access)?;
         // Only now is what we see ours alone.
-        let identity = match judge(&paths)? {
+        let identity = match judge(&paths, access)? {
             Found::Store(identity) => identity,
             Found::Nothing => create(&paths, options, new)?,
             Found::Unfinished(identity) => create(&paths, options, identity.unwrap_or(new))?,
@@ -159,7 +159,7 @@ fn settled(root: &Path) -> std::io::Result<PathBuf> {
     if cfg!(unix) { fs::canonicalize(root) } else { std::path::absolute(root) }
 }
 
-fn judge(paths: &Paths) -> Result<Found> {
+fn judge(paths: &Paths, access: Access) -> Result<Found> {
     let root = &paths.root;
     let entries = match fs::read_dir(root) {
         Ok(entries) => entries,
@@ -193,9 +193,10 @@ fn judge(paths: &Paths) -> Result<Found> {
     match (foreign, unfinished, identity) {
         (Some(name), ..) => {
             let name = name.to_string_lossy();
-            let reason = format!(
-                "it holds {name:?} and no file STORE; a store is created only in an empty or missing directory"
-            );
+            let mut reason = format!("it holds {name:?} and no file STORE");
+            if access == Access::Create {
+                reason += "; a store is created only in an empty or missing directory";
+            }
             Err(Error::not_a_store(root, reason))
         }
         (None, Some(_), Some(identity)) => Ok(Found::Unfinished(Some(identity))),

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use std::io::{self, BufWriter, StdoutLock, Write};
 use std::ops::ControlFlow;
 
-use annals::{ContentType, EventRef, JsonLine, Place, Read};
+use annals::{CAUSATION_ID, CORRELATION_ID, ContentType, EventRef, JsonLine, Place, Read};
 
 use super::shell::Failure;
 
@@ -101,6 +101,12 @@ fn extras(event: &EventRef<'_>) -> String {
         let _ = write!(out, "  #{}", clean(tag));
     }
     for (key, value) in event.metadata().iter() {
+        // As `why` names them.
+        let key = match key {
+            CAUSATION_ID => "caused_by",
+            CORRELATION_ID => "correlated_by",
+            key => key,
+        };
         let _ = write!(out, "  {}={}", clean(key), shortened(&clean(value), value.len()));
     }
     out

@@ -277,6 +277,9 @@ fn keys_lie_below_each_other_and_are_read_in_pages_both_ways() {
         let third = ViewKey::from(("account-1", 3_u64));
         assert_eq!(amounts(of_one().after(&third).limit(2)), [4, 5]);
         assert_eq!(amounts(of_one().after(&third).backward()), [2, 1]);
+        assert_eq!(amounts(of_one().up_to(&third)), [1, 2, 3]);
+        assert_eq!(amounts(of_one().backward().up_to(&third)).last(), Some(&3));
+        assert_eq!(amounts(history.entries().up_to("account-1")).len(), 300, "and what lies below");
         assert_eq!(amounts(history.entries().prefix("account-1")).len(), 301);
         assert_eq!(amounts(history.entries().under("account-10")), [7]);
         assert!(amounts(history.entries().limit(0)).is_empty());
