@@ -11,7 +11,7 @@
 
 #![expect(clippy::little_endian_bytes, reason = "the files are RocksDB's")]
 
-use std::io::{self, Read};
+use std::io::{self, Read, Seek, SeekFrom};
 
 const BLOCK_LEN: usize = 32 * 1024;
 const HEADER_LEN: usize = 7;
@@ -53,7 +53,7 @@ pub(super) fn read(
     mut file: impl Read,
     accept: impl FnMut(&[u8]) -> Result<(), Ending>,
 ) -> io::Result<Extent> {
-    let mut reader = Reader { len: 0, head: None, accept };
+    let mut reader = Reader { from: 0, len: 0, head: None, accept };
     let mut ending = Ending::Whole;
     for_each_block(&mut file, |at, block| match reader.take(block, at) {
         Ok(()) => true,
@@ -63,6 +63,16 @@ pub(super) fn read(
         }
     })?;
     Ok(Extent { len: reader.len, ending })
+}
+
+/// Where the last entry of a file ends, of which it is known that one ends at `from`: what stands before is not read
+/// again.
+pub(super) fn end_behind(mut file: impl Read + Seek, from: u64) -> io::Result<u64> {
+    let before = from - from % BLOCK_LEN as u64;
+    file.seek(SeekFrom::Start(before))?;
+    let mut reader = Reader { from, len: from, head: None, accept: |_: &[u8]| Ok(()) };
+    for_each_block(&mut file, |at, block| reader.take(block, before + at).is_ok())?;
+    Ok(reader.len)
 }
 
 /// Where in a file the first record of a recycled log begins. Records need not be right otherwise.
@@ -137,6 +147,9 @@ fn records(block: &[u8]) -> impl Iterator<Item = Record<'_>> {
 }
 
 struct Reader<F> {
+    /// Records before this byte are not looked at.
+    from: u64,
+    /// Where the last entry ends.
     len: u64,
     /// How an entry begins whose end was not met yet.
     head: Option<Vec<u8>>,
@@ -146,7 +159,8 @@ struct Reader<F> {
 impl<F: FnMut(&[u8]) -> Result<(), Ending>> Reader<F> {
     /// Takes the records of the block that stands `at` this byte of the file.
     fn take(&mut self, block: &[u8], at: u64) -> Result<(), Ending> {
-        for record in records(block) {
+        let from = self.from;
+        for record in records(block).skip_while(|record| at + (record.at as u64) < from) {
             if record.is_unused() {
                 return Err(Ending::Torn);
             }
@@ -314,6 +328,17 @@ pub(super) mod tests {
         assert_eq!(heads, [vec![1; 12], vec![2; 12], vec![3; 12], vec![4; 10]]);
         for len in (0..all.len()).step_by(41).chain([all.len()]) {
             assert_eq!(extent(&all[..len]), (end_before(len), Ending::Whole), "{len}");
+        }
+    }
+
+    #[test]
+    fn the_end_is_found_from_any_end_before() {
+        let all = whole();
+        for len in (0..=all.len()).step_by(53) {
+            for from in [0, end_before(len / 2), end_before(len)] {
+                let found = end_behind(io::Cursor::new(&all[..len]), from).unwrap();
+                assert_eq!(found, end_before(len), "{from} of {len}");
+            }
         }
     }
 

@@ -40,8 +40,9 @@ pub(super) fn judge(db: &Path, known: Manifest) -> Result<()> {
     Ok(())
 }
 
-/// How long the manifest is known to be: as `known` says, or, where it has changed since, as long as it is now, which
-/// is made durable first. A failure tells nothing new.
+/// How long the manifest is known to be: as `known` says, or, where it has changed since, up to the end of its last
+/// entry, which is made durable first. An entry that is just being written does not count: where that fails, on a full
+/// disk, RocksDB takes it back. A failure tells nothing new.
 pub(super) fn known(db: &Path, known: Option<Manifest>) -> Option<Manifest> {
     if let Some(known) = known {
         let path = db.join(format!("MANIFEST-{:06}", known.number));
@@ -50,7 +51,39 @@ pub(super) fn known(db: &Path, known: Option<Manifest>) -> Option<Manifest> {
         }
     }
     let newer = find(db).and_then(|(path, found)| {
-        File::open(path).and_then(|file| file.sync_data()).is_ok().then_some(found)
+        let of_this = known.filter(|known| known.number == found.number && known.len <= found.len);
+        let mut file = File::open(path).ok()?;
+        let len = engine_log::end_behind(&mut file, of_this.map_or(0, |known| known.len)).ok()?;
+        file.sync_data().ok()?;
+        Some(Manifest { len, ..found })
     });
     newer.or(known)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Found: it was counted, the write of it failed for lack of space, and the store was refused for what it missed.
+    #[test]
+    fn an_entry_that_is_just_being_written_is_not_known() {
+        let db = tempfile::tempdir().unwrap();
+        let path = db.path().join("MANIFEST-000005");
+        fs::write(db.path().join("CURRENT"), "MANIFEST-000005\n").unwrap();
+        let entries = [&[1; 300][..], &[2; 50], &[3; 90]];
+        let files = [1, 2, 3].map(|count| engine_log::tests::file(entries[..count].to_vec()));
+        let mut so_far = None;
+        for (whole, more) in files.iter().zip(files.iter().skip(1)) {
+            for cut in [whole.len(), whole.len() + 3, more.len() - 1] {
+                fs::write(&path, &more[..cut]).unwrap();
+                let expected = Manifest { number: 5, len: whole.len() as u64 };
+                assert_eq!(known(db.path(), None), Some(expected));
+                so_far = known(db.path(), so_far);
+                assert_eq!(so_far, Some(expected));
+                // What RocksDB makes of it when the write fails.
+                fs::write(&path, whole).unwrap();
+                judge(db.path(), expected).unwrap();
+            }
+        }
+    }
 }
