@@ -228,7 +228,8 @@ impl<A: Aggregate> Repository<A> {
     /// ```
     ///
     /// # Errors
-    /// Those of [`Repository::execute`]. Where another stream is not as expected, [`ExecuteError::Store`] with the
+    /// Those of [`Repository::execute`]. [`InvalidArgument::AppendReplaced`] where `also` gives back another append
+    /// than it was given. Where another stream is not as expected, [`ExecuteError::Store`] with the
     /// [conflict](Error::is_conflict), at once: to decide again would not help.
     pub fn execute_along(
         &self,
@@ -350,7 +351,8 @@ impl<A: Aggregate> Repository<A> {
     /// [`Repository::execute_along`].
     ///
     /// # Errors
-    /// Those of [`Repository::save`].
+    /// Those of [`Repository::save`]; [`InvalidArgument::AppendReplaced`] where `also` gives back another append than
+    /// it was given.
     pub fn save_along(
         &self,
         root: &mut Root<A>,
@@ -375,6 +377,9 @@ impl<A: Aggregate> Repository<A> {
             append = append.durability(durability);
         }
         let append = also(append, root);
+        if !begins_with(&append, root) {
+            return Err(InvalidArgument::AppendReplaced { stream: root.stream.clone() }.into());
+        }
         let of_root = append.events().filter(|(stream, _)| *stream == &root.stream).count();
         let appended = self.store.submit(append)?;
         let events = root.acknowledge(&appended);
@@ -396,6 +401,16 @@ impl<A: Aggregate> Repository<A> {
     pub fn snapshot_stats(&self) -> SnapshotStats {
         self.snapshots.as_ref().map(|snapshots| snapshots.stats().clone()).unwrap_or_default()
     }
+}
+
+/// Whether the events of the aggregate stand first.
+fn begins_with<A: Aggregate>(append: &Append, root: &Root<A>) -> bool {
+    let mut events = append.events();
+    root.encoded().iter().all(|own| {
+        events
+            .next()
+            .is_some_and(|(stream, event)| *stream == root.stream && event.id() == own.id())
+    })
 }
 
 /// Whether others were faster in this stream.

@@ -12,6 +12,14 @@ pub enum InvalidArgument {
         /// What was empty.
         what: &'static str,
     },
+    /// What is stored along with an aggregate was put in place of its own events. Nothing was stored.
+    #[error(
+        "the append no longer begins with the events of {stream}: add to the append that is given, and give it back"
+    )]
+    AppendReplaced {
+        /// The stream of the aggregate.
+        stream: StreamId,
+    },
     /// A name is longer than it may be.
     #[error("{what} is {len} bytes long, at most {len_max} are allowed")]
     TooLong {

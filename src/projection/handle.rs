@@ -42,7 +42,8 @@ impl ProjectionHandle {
     /// model that is there, the new one is built aside, while readers still see the old one, which no longer changes.
     ///
     /// # Errors
-    /// [`ProjectionError::Store`]: what the store finds, or the system has no thread to give.
+    /// [`ProjectionError::StartAhead`]; [`ProjectionError::Store`]: what the store finds, or the system has no thread
+    /// to give.
     pub fn start(&self) -> Result<(), ProjectionError> {
         let mut threads = self.threads();
         if self.job.shared.look(|state| state.is_driven(self.version)) {
@@ -123,7 +124,7 @@ impl ProjectionHandle {
     /// that serves, the read model is empty until the new one has taken over.
     ///
     /// # Errors
-    /// [`ProjectionError::NotRebuilt`]; [`ProjectionError::Store`].
+    /// [`ProjectionError::NotRebuilt`]; [`ProjectionError::StartAhead`]; [`ProjectionError::Store`].
     ///
     /// [`Projection::reset`]: crate::Projection::reset
     /// [`ProjectionOptions::start_from`]: crate::ProjectionOptions::start_from

@@ -98,6 +98,16 @@ fn what_is_stored_along_with_an_aggregate_is_stored_with_it_or_not_at_all() {
         });
         assert_eq!(done.unwrap().state().balance, 13);
 
+        // Who gives back another append is refused, and nothing is stored.
+        let head = kept.events.head().unwrap();
+        let other =
+            || Append::new().to("x", ExpectedVersion::Any, [deposited(1).encode().unwrap()]);
+        let refused = accounts.execute_along("1", &deposit(1), |_, _| other()).unwrap_err();
+        assert!(refused.to_string().contains("add to the append"), "{refused}");
+        let refused = accounts.execute_along("1", &deposit(1), |_, _| Append::new()).unwrap_err();
+        assert!(refused.to_string().contains("add to the append"), "{refused}");
+        assert_eq!(kept.events.head().unwrap(), head);
+
         // What was added to its own stream counts as well.
         let mut root = accounts.load("1").unwrap();
         root.decide(&deposit(1)).unwrap();
