@@ -55,7 +55,8 @@ impl fmt::Display for SnapshotReport {
 
 impl<A: Aggregate + PartialEq> Repository<A> {
     /// Compares every snapshot of an aggregate with its history. For tests and after changes of the code: a snapshot
-    /// that differs shows that [`SNAPSHOT_VERSION`](Aggregate::SNAPSHOT_VERSION) should have been raised.
+    /// that differs shows that [`SNAPSHOT_VERSION`](Aggregate::SNAPSHOT_VERSION) should have been raised, or that its
+    /// codec does not give the state back as it was written.
     ///
     /// A snapshot whose bytes are damaged is not among them: verify names it, and loading counts it as ignored.
     ///
@@ -105,5 +106,12 @@ fn fault_of<A: Aggregate + PartialEq>(
     if last != Some((snapshot.version, snapshot.event_id)) {
         return Some(SnapshotFault::OtherHistory);
     }
-    (state != root.state).then_some(SnapshotFault::Differs)
+    if state == root.state {
+        return None;
+    }
+    Some(if snapshots.preserves(&root.state) {
+        SnapshotFault::Differs
+    } else {
+        SnapshotFault::ChangedByCodec { content_type: snapshots.content_type().clone() }
+    })
 }

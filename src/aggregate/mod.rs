@@ -15,7 +15,6 @@ pub use execute::{ExecuteError, Executed};
 pub use policy::{SnapshotContext, SnapshotPolicy};
 pub use repository::Repository;
 pub use root::Root;
-pub(crate) use root::reread;
 pub use snapshots::{FailedSnapshot, IgnoredSnapshot, SnapshotFault, SnapshotStats};
 
 use crate::codec::DomainEvent;

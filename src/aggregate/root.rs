@@ -1,11 +1,10 @@
 //! [`Root`]: an aggregate with its place in the store, and with what has happened to it but is not stored yet.
 
-use std::borrow::Cow;
 use std::fmt;
 
 use super::{Aggregate, ExecuteError};
-use crate::codec::{DomainEvent, StoredEvent};
-use crate::error::{Cause, Error, Result};
+use crate::codec::{DomainEvent, reread};
+use crate::error::{Error, Result};
 use crate::event_store::Appended;
 use crate::model::{EventId, EventRef, NewEvent, Position, StreamId, Timestamp, Version};
 
@@ -187,9 +186,8 @@ impl<A: Aggregate> Root<A> {
         events: Vec<A::Event>,
         mut with: impl FnMut(NewEvent) -> NewEvent,
     ) -> Result<()> {
-        let encoded = events.iter().map(|event| Ok(with(event.encode()?)));
-        let encoded = encoded.collect::<Result<Vec<_>>>()?;
-        let read = encoded.iter().map(reread).collect::<Result<Vec<_>>>()?;
+        let raised = events.iter().map(|event| raised(event, &mut with));
+        let (encoded, read) = raised.collect::<Result<(Vec<_>, Vec<_>)>>()?;
         for event in read {
             self.state.apply(event);
         }
@@ -227,17 +225,18 @@ impl<A: Aggregate> fmt::Debug for Root<A> {
     }
 }
 
-/// What an event that is yet to be appended will be read as.
-pub(crate) fn reread<E: DomainEvent>(event: &NewEvent) -> Result<E> {
-    let stored = StoredEvent {
-        event_type: Cow::Borrowed(event.event_type().as_str()),
-        schema_version: event.schema_version(),
-        content_type: Cow::Borrowed(event.content_type().as_str()),
-        payload: Cow::Borrowed(event.payload()),
-    };
-    E::check_kind(&stored).and_then(|()| E::decode(&stored)).map_err(|why| Error::Payload {
-        event_type: event.event_type().clone(),
-        position: None,
-        cause: Cause::new(why),
-    })
+/// An event as it will be appended, and the value that it will be read as.
+fn raised<E: DomainEvent>(
+    event: &E,
+    with: &mut impl FnMut(NewEvent) -> NewEvent,
+) -> Result<(NewEvent, E)> {
+    let (encoded, read) = event.encode_and_read()?;
+    let before = encoded.clone();
+    let encoded = with(encoded);
+    let reads_alike = before.event_type() == encoded.event_type()
+        && before.schema_version() == encoded.schema_version()
+        && before.content_type() == encoded.content_type()
+        && before.payload() == encoded.payload();
+    let read = if reads_alike { read } else { reread(&encoded)? };
+    Ok((encoded, read))
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::root::{Root, Standing};
 use super::{Aggregate, SnapshotContext, SnapshotPolicy};
-use crate::codec::Codec;
+use crate::codec::{Codec, encode_readable};
 use crate::error::{Cause, Result};
 use crate::event_store::EventStore;
 use crate::model::{ContentType, StreamId, Version};
@@ -51,6 +51,17 @@ pub enum SnapshotFault {
         "its state is not that of the history: raise SNAPSHOT_VERSION with every change of the state or of apply"
     )]
     Differs,
+    /// The codec changes the state: what it reads back is another state than what was written. Only
+    /// [`Repository::check_snapshots`](crate::Repository::check_snapshots) finds this: change the serde attributes of
+    /// the state, or take the snapshots with another codec.
+    #[error(
+        "the codec for {content_type} does not give the state back as it was written: change the serde attributes of \
+         the state, or take snapshots with another codec"
+    )]
+    ChangedByCodec {
+        /// The content type that the codec writes.
+        content_type: ContentType,
+    },
     /// The store could not read it, such as where it is damaged. Verify tells of damage too.
     #[error("the store could not read it, so the history was read instead: {cause}")]
     Unloadable {
@@ -142,7 +153,7 @@ impl<A: Aggregate> Snapshots<A> {
             store,
             policy,
             content_type: C::content_type(),
-            encode: C::encode::<A>,
+            encode: encode_readable::<C, A>,
             decode: C::decode::<A>,
             stats: Mutex::new(SnapshotStats::default()),
         }
@@ -188,6 +199,19 @@ impl<A: Aggregate> Snapshots<A> {
         }
         (self.decode)(parts.next().unwrap_or_default())
             .map_err(|cause| SnapshotFault::Undecodable { cause })
+    }
+
+    /// Whether the codec gives a state back as it was written.
+    pub(super) fn preserves(&self, state: &A) -> bool
+    where
+        A: PartialEq,
+    {
+        let read = (self.encode)(state).and_then(|bytes| (self.decode)(&bytes));
+        read.is_ok_and(|read| read == *state)
+    }
+
+    pub(super) fn content_type(&self) -> &ContentType {
+        &self.content_type
     }
 
     pub(super) fn note_ignored(

@@ -3,6 +3,7 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::strict::{Loss, Strict};
 use crate::error::Cause;
 use crate::format::{decode_value, encode_value};
 use crate::model::ContentType;
@@ -47,6 +48,15 @@ pub trait Codec {
 }
 
 /// JSON: the default. Fields have names, so a new optional one (`#[serde(default)]`) needs no new schema version.
+///
+/// A number that is not finite is refused, because JSON would store `null`. `Some(None)` of an `Option<Option<T>>` is
+/// stored as `null` too, and nothing refuses it: [`Scenario`](crate::testing::Scenario) finds such a field.
+///
+/// ```
+/// use annals::{Codec, Json};
+/// let refused = Json::encode(&Some(f64::INFINITY)).unwrap_err();
+/// assert!(refused.to_string().contains("JSON cannot store"));
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub struct Json;
 
@@ -56,7 +66,7 @@ impl Codec for Json {
     }
 
     fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, Cause> {
-        serde_json::to_vec(value).map_err(Cause::new)
+        serde_json::to_vec(&Strict::new(value, Loss::NonFinite)).map_err(Cause::new)
     }
 
     fn decode<T: DeserializeOwned>(payload: &[u8]) -> Result<T, Cause> {
@@ -66,6 +76,21 @@ impl Codec for Json {
 
 /// bincode 2 in its standard configuration: small and fast, but without names. Any change of the fields, their order
 /// or their types needs a new schema version.
+///
+/// A field that `skip_serializing_if` leaves out is refused, because the next field would be read in its place. A field
+/// with `skip_serializing` alone is left out unnoticed: use `skip`, which leaves it out of both directions.
+///
+/// ```
+/// use annals::{Bincode, Codec};
+/// #[derive(serde::Serialize)]
+/// struct Paid {
+///     #[serde(skip_serializing_if = "Option::is_none")]
+///     note: Option<String>,
+///     amount: u64,
+/// }
+/// let refused = Bincode::encode(&Paid { note: None, amount: 7 }).unwrap_err();
+/// assert!(refused.to_string().starts_with("field `note` is skipped"));
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub struct Bincode;
 
@@ -75,10 +100,37 @@ impl Codec for Bincode {
     }
 
     fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, Cause> {
-        encode_value(value)
+        encode_value(&Strict::new(value, Loss::SkippedField))
     }
 
     fn decode<T: DeserializeOwned>(payload: &[u8]) -> Result<T, Cause> {
         decode_value(payload)
+    }
+}
+
+/// A value was encoded, but its bytes do not decode.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "it was encoded as {content_type}, but does not decode: {cause}; change its serde attributes or the codec"
+)]
+struct NotReadBack {
+    content_type: ContentType,
+    #[source]
+    cause: Cause,
+}
+
+/// The error for a value whose encoded form does not decode.
+pub(super) fn not_read_back(content_type: ContentType, cause: Cause) -> Cause {
+    Cause::new(NotReadBack { content_type, cause })
+}
+
+/// Encodes a value, and proves that its bytes decode. Whether they decode to the same value is not compared.
+pub(crate) fn encode_readable<C: Codec, T: Serialize + DeserializeOwned>(
+    value: &T,
+) -> Result<Vec<u8>, Cause> {
+    let bytes = C::encode(value)?;
+    match C::decode::<T>(&bytes) {
+        Ok(_) => Ok(bytes),
+        Err(cause) => Err(not_read_back(C::content_type(), cause)),
     }
 }

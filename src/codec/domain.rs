@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::codecs::{Bincode, Codec, Json};
+use super::codecs::{Bincode, Codec, Json, not_read_back};
 use super::variant::{Fields, OfVariant, VariantName};
 use crate::error::{Cause, Error, Result};
 use crate::model::limits::EVENT_TYPE_LEN_MAX;
@@ -187,11 +187,20 @@ pub trait DomainEvent: Sized {
     /// What they are stored as.
     const KINDS: &'static [EventKind];
 
-    /// The event to append.
+    /// The event to append. [`domain_events!`](crate::domain_events) decodes it once, so that an event that could not
+    /// be read is never stored; it does not compare the values.
     ///
     /// # Errors
-    /// [`Error::Payload`] if the value has no form in its codec.
+    /// [`Error::Payload`] if the value has no form in its codec, or one that does not decode.
     fn encode(&self) -> Result<NewEvent>;
+
+    /// The event to append, and the value that it will be read as.
+    #[doc(hidden)]
+    fn encode_and_read(&self) -> Result<(NewEvent, Self)> {
+        let event = self.encode()?;
+        let read = reread(&event)?;
+        Ok((event, read))
+    }
 
     /// The value of a stored event, which is of one of [`DomainEvent::KINDS`].
     ///
@@ -326,6 +335,10 @@ macro_rules! domain_events {
                 &[$($crate::domain_events!(@kind $name $(version $version)?)),+];
 
             fn encode(&self) -> $crate::Result<$crate::NewEvent> {
+                $crate::DomainEvent::encode_and_read(self).map(|(event, _)| event)
+            }
+
+            fn encode_and_read(&self) -> $crate::Result<($crate::NewEvent, Self)> {
                 let (variant, kind) = match self {
                     $(Self::$variant { .. } => (
                         stringify!($variant),
@@ -359,6 +372,10 @@ macro_rules! domain_events {
                 &[$crate::domain_events!(@kind $name $(version $version)?)];
 
             fn encode(&self) -> $crate::Result<$crate::NewEvent> {
+                $crate::DomainEvent::encode_and_read(self).map(|(event, _)| event)
+            }
+
+            fn encode_and_read(&self) -> $crate::Result<($crate::NewEvent, Self)> {
                 let kind = $crate::domain_events!(@kind $name $(version $version)?);
                 $crate::codec::encode_value::<$codec, Self>(self, kind)
             }
@@ -410,24 +427,60 @@ const fn is_same(a: &[u8], b: &[u8]) -> bool {
 }
 
 #[doc(hidden)]
-pub fn encode_variant<C: Codec, E: Serialize>(
+pub fn encode_variant<C: Codec, E: DomainEvent + Serialize>(
     event: &E,
     variant: &'static str,
     kind: EventKind,
-) -> Result<NewEvent> {
-    encode_value::<C, _>(&Fields { value: event, variant }, kind)
+) -> Result<(NewEvent, E)> {
+    encode_fields::<C, E>(&Fields { value: event, variant }, kind)
 }
 
 #[doc(hidden)]
-pub fn encode_value<C: Codec, T: Serialize>(value: &T, kind: EventKind) -> Result<NewEvent> {
-    let event_type = EventType::new(kind.event_type)?;
-    let payload = encode_payload::<C>(&event_type, value)?;
-    Ok(NewEvent::new(event_type, payload)
-        .with_content_type(C::content_type())
-        .with_schema_version(kind.schema_version))
+pub fn encode_value<C: Codec, E: DomainEvent + Serialize>(
+    event: &E,
+    kind: EventKind,
+) -> Result<(NewEvent, E)> {
+    encode_fields::<C, E>(event, kind)
 }
 
-fn encode_payload<C: Codec>(event_type: &EventType, value: &impl Serialize) -> Result<Vec<u8>> {
+fn encode_fields<C: Codec, E: DomainEvent>(
+    fields: &impl Serialize,
+    kind: EventKind,
+) -> Result<(NewEvent, E)> {
+    let event_type = EventType::new(kind.event_type)?;
+    let payload = encode_payload::<C>(&event_type, fields)?;
+    let event = NewEvent::new(event_type, payload)
+        .with_content_type(C::content_type())
+        .with_schema_version(kind.schema_version);
+    let read = reread(&event)?;
+    Ok((event, read))
+}
+
+/// The value that an event will be read as. An error means that nothing could read it once it is stored.
+pub(crate) fn reread<E: DomainEvent>(event: &NewEvent) -> Result<E> {
+    let stored = StoredEvent {
+        event_type: Cow::Borrowed(event.event_type().as_str()),
+        schema_version: event.schema_version(),
+        content_type: Cow::Borrowed(event.content_type().as_str()),
+        payload: Cow::Borrowed(event.payload()),
+    };
+    E::check_kind(&stored).and_then(|()| E::decode(&stored)).map_err(|why| {
+        let cause = match why {
+            Undecodable::Payload { cause } => cause,
+            why => Cause::new(why),
+        };
+        Error::Payload {
+            event_type: event.event_type().clone(),
+            position: None,
+            cause: not_read_back(event.content_type().clone(), cause),
+        }
+    })
+}
+
+pub(super) fn encode_payload<C: Codec>(
+    event_type: &EventType,
+    value: &impl Serialize,
+) -> Result<Vec<u8>> {
     C::encode(value).map_err(|cause| Error::Payload {
         event_type: event_type.clone(),
         position: None,

@@ -1,10 +1,13 @@
 //! Typed events: payloads from values and back, as JSON, in bincode, or as the application likes.
 
+mod strict;
 mod codecs;
 mod variant;
 mod domain;
 
+pub(crate) use codecs::encode_readable;
 pub use codecs::{Bincode, Codec, Json};
+pub(crate) use domain::reread;
 pub use domain::{
     DomainEvent, EventKind, Recorded, StoredEvent, Undecodable, check_kinds, decode_value,
     decode_variant, encode_value, encode_variant,
@@ -15,10 +18,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::{Cause, Error, Result};
-use crate::model::{EventRef, EventType, NewEvent, RecordedEvent};
+use crate::model::{ContentType, EventRef, EventType, NewEvent, RecordedEvent};
 
 impl NewEvent {
-    /// An event whose payload is a value as JSON.
+    /// An event whose payload is a value as JSON. A number that is not finite is refused; whether the payload decodes
+    /// to the value is not checked, which [`DomainEvent::encode`] does.
     ///
     /// ```
     /// use annals::NewEvent;
@@ -34,11 +38,8 @@ impl NewEvent {
         T: TryInto<EventType, Error: Into<Error>>,
     {
         let event_type = event_type.try_into().map_err(Into::into)?;
-        Self::encode_json(event_type.clone(), payload).map_err(|cause| Error::Payload {
-            event_type,
-            position: None,
-            cause: Cause::new(cause),
-        })
+        let payload = domain::encode_payload::<Json>(&event_type, payload)?;
+        Ok(Self::new(event_type, payload).with_content_type(ContentType::JSON))
     }
 
     /// An event whose payload is bytes that only the application understands.

@@ -1,7 +1,7 @@
 //! Values of the application in bincode: what the codec of that name writes into payloads.
 
 use bincode::config::{Configuration, Limit};
-use bincode::error::DecodeError;
+use bincode::error::{DecodeError, EncodeError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -22,7 +22,10 @@ const COUNTED_MAX: usize = 16;
 struct LeftOver(usize);
 
 pub(crate) fn encode_value<T: Serialize>(value: &T) -> Result<Vec<u8>, Cause> {
-    bincode::serde::encode_to_vec(value, CONFIG).map_err(Cause::new)
+    bincode::serde::encode_to_vec(value, CONFIG).map_err(|error| match error {
+        EncodeError::OtherString(text) => plain(text),
+        error => Cause::new(error),
+    })
 }
 
 /// Reads a value of all these bytes. Room is made for at most sixteen times as many as [`SMALL`], as [`MEDIUM`], or as
@@ -35,11 +38,19 @@ pub(crate) fn decode_value<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Cause
     } else {
         decode_within::<T, { COUNTED_MAX * SNAPSHOT_STATE_LEN_MAX }>(bytes)
     };
-    let (value, used) = decoded.map_err(Cause::new)?;
+    let (value, used) = decoded.map_err(|error| match error {
+        DecodeError::OtherString(text) => plain(text),
+        error => Cause::new(error),
+    })?;
     match bytes.len() - used {
         0 => Ok(value),
         left => Err(Cause::new(LeftOver(left))),
     }
+}
+
+/// What a type's own code says: bincode would show it quoted, as a part of its own error.
+fn plain(text: String) -> Cause {
+    Cause::from(Box::<dyn std::error::Error + Send + Sync>::from(text))
 }
 
 fn decode_within<T: DeserializeOwned, const LIMIT: usize>(

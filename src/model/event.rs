@@ -5,7 +5,6 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use serde::Serialize;
 use uuid::Uuid;
 
 use super::limits::{
@@ -286,15 +285,6 @@ impl NewEvent {
             payload,
             recorded_at: None,
         }
-    }
-
-    /// The payload as JSON: `Err` where the value has no JSON form. [`NewEvent::json`] is the door to it.
-    pub(crate) fn encode_json(
-        event_type: EventType,
-        value: &impl Serialize,
-    ) -> Result<Self, serde_json::Error> {
-        let payload = serde_json::to_vec(value)?;
-        Ok(Self::new(event_type, payload).with_content_type(ContentType::JSON))
     }
 
     /// Gives the event an id of the caller's own, such as one derived from the command that caused it. A retry is

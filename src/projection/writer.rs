@@ -6,6 +6,7 @@ use serde::de::DeserializeOwned;
 use super::key::ViewKey;
 use super::names::{parse_value_key, value_key};
 use super::stage::Stage;
+use crate::codec::{Json, encode_readable};
 use crate::error::{Cause, Error, Result};
 use crate::model::LimitExceeded;
 use crate::model::limits::{VIEW_KEY_LEN_MAX, VIEW_VALUE_LEN_MAX};
@@ -37,14 +38,18 @@ impl ViewWriter {
     /// Sets the value of a key.
     ///
     /// # Errors
-    /// [`Error::ViewValue`] if it has no JSON form, [`Error::LimitExceeded`] if key or value are too large for a
+    /// [`Error::ViewValue`] if it has no JSON form that decodes, [`Error::LimitExceeded`] if key or value are too large for a
     /// [`ViewStore`](crate::ViewStore).
-    pub fn put<V: Serialize + ?Sized>(&mut self, key: impl Into<ViewKey>, value: &V) -> Result<()> {
+    pub fn put<V: Serialize + DeserializeOwned>(
+        &mut self,
+        key: impl Into<ViewKey>,
+        value: &V,
+    ) -> Result<()> {
         let key = key.into();
-        let encoded = serde_json::to_vec(value).map_err(|cause| Error::ViewValue {
+        let encoded = encode_readable::<Json, V>(value).map_err(|cause| Error::ViewValue {
             view: self.stage.view().to_string(),
             key: key.to_string(),
-            cause: Cause::new(cause),
+            cause,
         })?;
         let key = value_key(&key);
         LimitExceeded::check("view_key_len_max", VIEW_KEY_LEN_MAX, key.len())?;

@@ -18,6 +18,7 @@ mod frames;
 mod lifecycle;
 mod opening;
 mod projections;
+mod round_trips;
 mod scenarios;
 mod snapshots;
 mod stores;
