@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::model::{
-    CheckError, EventId, EventType, ExpectedVersion, InvalidArgument, LimitExceeded, Position,
-    StreamId, Timestamp, Version,
+    CheckError, Epoch, EventId, EventType, ExpectedVersion, InvalidArgument, LimitExceeded,
+    Position, StreamId, Timestamp, Version,
 };
 
 /// What annals returns.
@@ -158,15 +158,45 @@ pub enum Error {
         /// As of when it was asked for, if not as it is now.
         as_of: Option<Timestamp>,
     },
-    /// The stream has not got to the version that was asked for: ask for one up to its tip.
-    #[error("stream {stream} has not got to version {version}: it is at version {tip}")]
-    VersionBeyondTip {
+    /// The stream does not have the version that was asked for: ask for one that it has.
+    #[error("stream {stream} has no version {asked}: {}; ask for a version that it has", found_version(*actual))]
+    VersionAhead {
         /// The stream.
         stream: StreamId,
         /// The version that was asked for.
-        version: Version,
-        /// The version of its last event.
-        tip: Version,
+        asked: Version,
+        /// The version of its last event; `None` if it has none.
+        actual: Option<Version>,
+    },
+    /// A subscription was to begin after a position that the log does not have. If it was noted earlier, the log lost
+    /// its end since, as a restored backup does: begin again from a position that this log has.
+    #[error(
+        "position {asked} is past the head of the log, {}; begin after a position that this log has, or wait for it \
+         with wait_if_ahead",
+        head.map_or("which is empty".to_owned(), |head| format!("position {head}"))
+    )]
+    PositionAhead {
+        /// The position that was asked for.
+        asked: Position,
+        /// The last position of the log; `None` if it is empty.
+        head: Option<Position>,
+    },
+    /// The place that a subscription was to begin after was noted in another history: the log lost its end since, or it
+    /// is another log. Begin again from the last shared position, or from the beginning.
+    #[error(
+        "position {position} was noted in epoch {noted}, but this log is in epoch {current}, and {}; begin again from \
+         there",
+        shared.map_or("they share no position".to_owned(), |last| format!("they share positions up to {last}"))
+    )]
+    OtherEpoch {
+        /// The position that was asked for.
+        position: Position,
+        /// The epoch that it was noted in.
+        noted: Epoch,
+        /// The epoch that the log is in.
+        current: Epoch,
+        /// The last position up to which both have the same events; `None` if there is none that is known.
+        shared: Option<Position>,
     },
     /// The view is not where its writer takes it to be, so another one writes it too: nothing was changed. Let only one
     /// write it.
@@ -214,7 +244,8 @@ pub enum Error {
     /// The store was opened for reading only: open it for writing to append. Nothing was changed.
     #[error("the store is open for reading only: open it for writing to append")]
     ReadOnly,
-    /// The store is open elsewhere, in this process or another: close it there. The directory was not touched.
+    /// The store is open elsewhere, in this process or another: close it there, or wait for that with
+    /// [`open_within`](crate::StoreOptions::open_within). The directory was not touched.
     #[error("{} is open elsewhere, in this process or another: close it there first", .path.display())]
     AlreadyOpen {
         /// The directory.
@@ -347,14 +378,56 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether a retry after loading again may succeed: the stream was not as expected.
+    /// Whether others were there first: the streams are not as the append expects. Reload, decide again, and retry;
+    /// HTTP status 409 or 412.
     pub fn is_conflict(&self) -> bool {
-        matches!(self, Self::WrongExpectedVersion { .. })
+        matches!(self, Self::WrongExpectedVersion { .. } | Self::PartialRetry { .. })
     }
 
-    /// Whether there is no such aggregate.
+    /// Whether what was asked for does not exist, or not yet: HTTP status 404.
     pub fn is_not_found(&self) -> bool {
-        matches!(self, Self::AggregateNotFound { .. })
+        matches!(self, Self::AggregateNotFound { .. } | Self::VersionAhead { .. })
+    }
+
+    /// Whether the call itself is wrong, and can never succeed as it is: HTTP status 400. Nothing was changed.
+    ///
+    /// ```
+    /// use annals::prelude::*;
+    /// fn status(error: &Error) -> u16 {
+    ///     match error {
+    ///         error if error.is_conflict() => 409,
+    ///         error if error.is_not_found() => 404,
+    ///         error if error.is_invalid() => 400,
+    ///         error if error.is_temporary() => 503,
+    ///         _ => 500,
+    ///     }
+    /// }
+    /// let store = MemoryStore::new();
+    /// let refused = store.append("a\u{0}b", ExpectedVersion::Any, []).unwrap_err();
+    /// assert_eq!(status(&refused), 400);
+    /// store.close();
+    /// assert_eq!(status(&store.head().unwrap_err()), 503);
+    /// ```
+    pub fn is_invalid(&self) -> bool {
+        matches!(
+            self,
+            Self::InvalidArgument(_)
+                | Self::LimitExceeded(_)
+                | Self::RecordedAtBeforeHead { .. }
+                | Self::Payload { position: None, .. }
+                | Self::PositionAhead { .. }
+                | Self::OtherEpoch { .. }
+        )
+    }
+
+    /// Whether the same call may succeed later, unchanged: once the store is open again, free, or readable. HTTP status
+    /// 503. Where [`Error::needs_reopen`] holds too, the application has to reopen the store first.
+    pub fn is_temporary(&self) -> bool {
+        self.needs_reopen()
+            || matches!(
+                self,
+                Self::AlreadyOpen { .. } | Self::ViewReplaced { .. } | Self::Storage { .. }
+            )
     }
 
     /// Whether data on disk is damaged or lost.

@@ -111,7 +111,7 @@ pub use event_store::{
 };
 pub use extension::EventStoreExt;
 pub use format::FORMAT_VERSION;
-pub use maintenance::backup::BackedUp;
+pub use maintenance::backup::CopyReport;
 pub use maintenance::export::Exported;
 #[doc(hidden)]
 pub use maintenance::floor;
@@ -120,9 +120,9 @@ pub use maintenance::lines::JsonLine;
 pub use maintenance::verify::{Damage, VerifyProgress, VerifyReport};
 pub use memory::MemoryStore;
 pub use model::{
-    CAUSATION_ID, CORRELATION_ID, ContentType, EventId, EventRef, EventType, ExpectedVersion,
-    InvalidArgument, LimitExceeded, Limits, Metadata, MetadataRef, NewEvent, Position, RecordedAs,
-    RecordedEvent, StreamId, TagsRef, Timestamp, Version, limits,
+    CAUSATION_ID, CORRELATION_ID, ContentType, Epoch, Epochs, EventId, EventRef, EventType,
+    ExpectedVersion, InvalidArgument, LimitExceeded, Limits, Metadata, MetadataRef, NewEvent,
+    Position, RecordedAs, RecordedEvent, StreamId, TagsRef, Timestamp, Version, limits,
 };
 pub use options::{Clock, Durability, StoreOptions};
 pub use projection::{

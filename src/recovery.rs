@@ -53,8 +53,8 @@ pub(crate) fn open(root: &Path, options: &StoreOptions) -> Result<Recovered> {
         (false, true) => Access::Create,
         (false, false) => Access::Write,
     };
-    let fresh = Identity { store_id: Uuid::now_v7().into_bytes(), created_at: now(&options.clock) };
-    let claim = Claim::take(root, access, options, fresh)?;
+    let fresh = Identity::new(Uuid::now_v7().into_bytes(), now(&options.clock));
+    let mut claim = Claim::take(root, access, options, fresh)?;
     let watermark = WatermarkFile::read(&claim.paths.watermark)?;
     let disk = if options.read_only {
         if let Some(cut) = find_cut(&claim.paths, options, watermark.is_clean)? {
@@ -71,8 +71,15 @@ pub(crate) fn open(root: &Path, options: &StoreOptions) -> Result<Recovered> {
         Disk::open(&claim.paths, options)?
     };
     let end = check(&disk, &claim.identity, watermark, options.accepted_end)?;
-    let watermark =
-        if options.read_only { None } else { Some(begin_writing(&disk, &claim, &end, watermark)?) };
+    let watermark = if options.read_only {
+        None
+    } else {
+        // Before the watermark forgets the loss: the positions after the end will be given again.
+        if claim.identity.is_backup || watermark.durable > end.head {
+            claim.begin_epoch(end.head)?;
+        }
+        Some(begin_writing(&disk, &claim, &end, watermark)?)
+    };
     Ok(Recovered { claim, storage: Storage::from(disk), end, watermark })
 }
 

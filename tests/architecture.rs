@@ -41,15 +41,15 @@ const FENCES: [(&str, &[&str], &str); 7] = [
     ("rocksdb", &["storage/"], "the engine can be understood, and replaced, in one place"),
     ("bincode::", &["format/"], "the bytes on disk are decided in one place"),
     ("crc32fast", &["format/"], "the bytes on disk are decided in one place"),
-    ("crossbeam_channel", &["subscription.rs"], "only a subscription is handed to a channel"),
+    ("crossbeam_channel", &["subscription/"], "only a subscription is handed to a channel"),
     (
         "thread::spawn",
-        &["subscription.rs", "projection/", "testing/"],
+        &["subscription/", "projection/", "testing/"],
         "no other part runs behind its caller's back",
     ),
     (
         "thread::Builder",
-        &["subscription.rs", "projection/", "testing/"],
+        &["subscription/", "projection/", "testing/"],
         "no other part runs behind its caller's back",
     ),
     ("SystemTime::now", &["options.rs", "memory/"], "a clock is given, so that tests can give one"),

@@ -1,4 +1,5 @@
-//! Hostile input for annals: each target is a plain function of bytes, which panics where annals does not keep its word.
+//! Hostile input for annals: each target is a plain function of bytes, which panics where annals does not keep its
+//! word.
 //!
 //! Most of annals knows nothing of RocksDB. Those modules are mounted here from `src/` as they are, private parts and
 //! all, so that they are fuzzed without compiling RocksDB. The order is that of `src/lib.rs`; what is left out is what
@@ -21,7 +22,7 @@ mod event_store;
 mod snapshot_store;
 #[path = "../../src/view_store.rs"]
 mod view_store;
-#[path = "../../src/subscription.rs"]
+#[path = "../../src/subscription/mod.rs"]
 mod subscription;
 #[path = "../../src/extension.rs"]
 mod extension;

@@ -39,9 +39,11 @@ impl<A: Aggregate> Repository<A> {
         let root = self.restore(stream, version)?;
         match root.version() {
             None => Ok(None),
-            Some(tip) if tip < version => {
-                Err(Error::VersionBeyondTip { stream: stream.clone(), version, tip })
-            }
+            Some(tip) if tip < version => Err(Error::VersionAhead {
+                stream: stream.clone(),
+                asked: version,
+                actual: Some(tip),
+            }),
             Some(_) => Ok(Some(root)),
         }
     }

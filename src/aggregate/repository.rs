@@ -305,7 +305,7 @@ impl<A: Aggregate> Repository<A> {
     /// The aggregate as it was when this version was its last.
     ///
     /// # Errors
-    /// [`Error::VersionBeyondTip`] if it has not got there, [`Error::AggregateNotFound`] if nothing has ever happened
+    /// [`Error::VersionAhead`] if it has not got there, [`Error::AggregateNotFound`] if nothing has ever happened
     /// to it, or those of [`Repository::load`].
     pub fn load_as_of_version(&self, id: impl fmt::Display, version: Version) -> Result<Root<A>> {
         let stream = self.stream_id(id)?;

@@ -21,7 +21,7 @@ pub(crate) use read::position_at;
 pub use read::{Events, Place, Read, ReadLog, ReadStream, StreamInfos, Streams};
 
 use crate::error::Result;
-use crate::model::{EventRef, Position, StreamId, Timestamp, Version};
+use crate::model::{Epochs, EventRef, Position, StreamId, Timestamp, Version};
 use crate::options::{now, system_clock};
 
 pub(crate) use append::Run;
@@ -42,7 +42,7 @@ pub trait EventStore: Send + Sync {
     /// it is acknowledged again with the original places, and writes nothing. Ids are compared, nothing else. Of an
     /// append to several streams it is enough that one has its events at their place, if they lie in a commit of
     /// exactly the events of this append. An append with `Any` or `StreamExists` alone is no longer recognised once
-    /// somebody else has appended to its streams.
+    /// anything was appended to its streams after it, by others or by the caller.
     ///
     /// # Errors
     /// [`WrongExpectedVersion`](crate::Error::WrongExpectedVersion), [`PartialRetry`](crate::Error::PartialRetry),
@@ -90,6 +90,12 @@ pub trait EventStore: Send + Sync {
 
     /// Makes every waiting caller look again at its `cancelled`.
     fn wake(&self);
+
+    /// The epochs of the log. They do not change while the store is open.
+    ///
+    /// # Errors
+    /// None but those of every method.
+    fn epochs(&self) -> Result<Epochs>;
 
     /// The time by the clock that events are recorded with, for what is noted beside them, such as when a snapshot was
     /// taken. That of the system, where a store has no clock of its own. It may go back.
@@ -157,6 +163,11 @@ macro_rules! forward_event_store {
             fn wake(&self) {
                 let $this = self;
                 $target.wake();
+            }
+
+            fn epochs(&self) -> $crate::error::Result<$crate::model::Epochs> {
+                let $this = self;
+                $target.epochs()
             }
 
             fn now(&self) -> $crate::model::Timestamp {

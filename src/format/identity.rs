@@ -1,33 +1,56 @@
 //! The file `STORE`: that this directory is a store, in which format, and which one.
 
 use super::{FORMAT_VERSION, Malformed, check_crc};
-use crate::model::Timestamp;
+use crate::model::{Begun, EPOCHS_MAX, Epoch, Epochs, Position, Timestamp};
 
-/// Length of the file `STORE`.
-pub(crate) const STORE_FILE_LEN: usize = 40;
+/// Length of the file `STORE` of a store that is in its first epoch.
+const STORE_FILE_LEN: usize = 40;
+/// What an epoch takes in it: its id, and the position after which it begins.
+const EPOCH_LEN: usize = 16 + 8;
+/// The file `STORE` is never longer.
+pub(crate) const STORE_FILE_LEN_MAX: usize = STORE_FILE_LEN + 1 + EPOCHS_MAX * EPOCH_LEN;
 const MAGIC: [u8; 8] = *b"annals\r\n";
 
 /// Which store this is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Identity {
     pub(crate) store_id: [u8; 16],
     pub(crate) created_at: Timestamp,
+    pub(crate) epochs: Epochs,
+    /// Whether it is a backup that nobody has written to.
+    pub(crate) is_backup: bool,
 }
 
 impl Identity {
-    pub(crate) fn encode(&self) -> [u8; STORE_FILE_LEN] {
-        let mut out = [0; STORE_FILE_LEN];
-        let parts = MAGIC
-            .into_iter()
-            .chain(FORMAT_VERSION.to_be_bytes())
-            .chain(self.store_id)
-            .chain(self.created_at.as_micros().to_be_bytes());
-        for (byte, part) in out.iter_mut().zip(parts) {
-            *byte = part;
+    /// That of a new store. Its first epoch has the id of the store.
+    pub(crate) fn new(store_id: [u8; 16], created_at: Timestamp) -> Self {
+        let epochs = Epochs::new(Epoch::from_bytes(store_id));
+        Self { store_id, created_at, epochs, is_backup: false }
+    }
+
+    /// The same store, which goes on after a position in a new epoch.
+    pub(crate) fn in_new_epoch(&self, after: Option<Position>) -> Self {
+        let epochs = self.epochs.begin(Epoch::random(), after);
+        Self { epochs, is_backup: false, ..*self }
+    }
+
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = [
+            &MAGIC[..],
+            &FORMAT_VERSION.to_be_bytes(),
+            &self.store_id,
+            &self.created_at.as_micros().to_be_bytes(),
+        ]
+        .concat();
+        let first = Self::new(self.store_id, self.created_at);
+        if self.is_backup || self.epochs != first.epochs {
+            out.push(u8::from(self.is_backup));
+            for begun in self.epochs.begun() {
+                out.extend(begun.epoch.as_bytes());
+                out.extend(begun.after.map_or(0, Position::get).to_be_bytes());
+            }
         }
-        if let Some((body, crc)) = out.split_last_chunk_mut::<4>() {
-            *crc = crc32fast::hash(body).to_be_bytes();
-        }
+        out.extend(crc32fast::hash(&out).to_be_bytes());
         out
     }
 
@@ -40,7 +63,7 @@ impl Identity {
     fn decode_known(bytes: &[u8]) -> Result<Self, Malformed> {
         let damaged = || {
             let found = format!("{} bytes", bytes.len());
-            Malformed::damaged(found, format!("{STORE_FILE_LEN} bytes"))
+            Malformed::damaged(found, format!("{STORE_FILE_LEN} bytes, or those of its epochs too"))
         };
         // A later format may be longer, but keeps magic, version and the checksum at the end.
         let (body, crc) = bytes.split_last_chunk::<4>().ok_or_else(damaged)?;
@@ -54,11 +77,31 @@ impl Identity {
             let (found, supported) = (u64::from(version), u64::from(FORMAT_VERSION));
             return Err(Malformed::Unsupported { what: "store", found, supported });
         }
-        let (store_id, created_at) = rest.split_first_chunk::<16>().ok_or_else(damaged)?;
-        let created_at: [u8; 8] = created_at.try_into().map_err(|_| damaged())?;
-        let created_at = Timestamp::from_micros(i64::from_be_bytes(created_at));
-        Ok(Self { store_id: *store_id, created_at })
+        let (store_id, rest) = rest.split_first_chunk::<16>().ok_or_else(damaged)?;
+        let (created_at, rest) = rest.split_first_chunk::<8>().ok_or_else(damaged)?;
+        let created_at = Timestamp::from_micros(i64::from_be_bytes(*created_at));
+        let identity = Self::new(*store_id, created_at);
+        let Some((is_backup, epochs)) = rest.split_first() else { return Ok(identity) };
+        let is_backup = match is_backup {
+            0 => false,
+            1 => true,
+            _ => return Err(damaged()),
+        };
+        let begun = epochs.chunks(EPOCH_LEN).map(decode_epoch).collect::<Option<Vec<_>>>();
+        let begun = begun.filter(|begun| begun.len() <= EPOCHS_MAX).ok_or_else(damaged)?;
+        let epochs = Epochs::from_begun(&begun).ok_or_else(damaged)?;
+        if !is_backup && epochs == identity.epochs {
+            return Err(damaged());
+        }
+        Ok(Self { epochs, is_backup, ..identity })
     }
+}
+
+/// `None` if there are too few bytes.
+fn decode_epoch(bytes: &[u8]) -> Option<Begun> {
+    let (epoch, after) = bytes.split_first_chunk::<16>()?;
+    let after = u64::from_be_bytes(after.try_into().ok()?);
+    Some(Begun { epoch: Epoch::from_bytes(*epoch), after: Position::new(after) })
 }
 
 #[cfg(test)]
@@ -66,7 +109,27 @@ mod tests {
     use super::*;
 
     fn identity() -> Identity {
-        Identity { store_id: [0xab; 16], created_at: Timestamp::from_micros(258) }
+        Identity::new([0xab; 16], Timestamp::from_micros(258))
+    }
+
+    #[test]
+    fn epochs_follow_only_where_there_is_more_than_the_first() {
+        let backup = Identity { is_backup: true, ..identity() };
+        let mut expected = identity().encode()[..36].to_vec();
+        expected.push(1);
+        expected.extend([0xab; 16]);
+        expected.extend([0; 8]);
+        assert_eq!(backup.encode()[..61], expected);
+        assert_eq!(backup.encode().len(), 65);
+        assert_eq!(Identity::decode(&backup.encode()), Some(Ok(backup.clone())));
+
+        let mut restored = backup;
+        for number in 0..2 * EPOCHS_MAX as u64 {
+            restored = restored.in_new_epoch(Position::new(number));
+            assert!(!restored.is_backup);
+            assert_eq!(Identity::decode(&restored.encode()), Some(Ok(restored.clone())));
+        }
+        assert_eq!(restored.encode().len(), STORE_FILE_LEN_MAX);
     }
 
     #[test]
@@ -77,6 +140,7 @@ mod tests {
         expected.extend([0, 0, 0, 0, 0, 0, 1, 2]);
         assert_eq!(bytes[..36], expected);
         assert_eq!(Identity::decode(&bytes), Some(Ok(identity())));
+        assert_eq!(bytes.len(), STORE_FILE_LEN);
     }
 
     #[test]

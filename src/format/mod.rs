@@ -17,7 +17,7 @@ mod wire;
 
 pub(crate) use beside::{decode_checkpoint, decode_snapshot, encode_checkpoint, encode_snapshot};
 pub(crate) use frame::{Frame, FrameDraft, FrameHeader};
-pub(crate) use identity::{Identity, STORE_FILE_LEN};
+pub(crate) use identity::{Identity, STORE_FILE_LEN_MAX};
 pub(crate) use key::{
     log_key, parse_log_key, snapshot_key, snapshot_of, snapshot_prefix, stream_key, stream_of,
     stream_prefix, view_key, view_of, view_prefix,

@@ -17,7 +17,8 @@ use crate::event_store::{
 };
 use crate::head::Head;
 use crate::model::{
-    EventId, Limits, Position, RecordedAs, RecordedEvent, StreamId, Timestamp, Version,
+    Epoch, Epochs, EventId, Limits, Position, RecordedAs, RecordedEvent, StreamId, Timestamp,
+    Version,
 };
 use crate::options::{Clock, now};
 use crate::sync::RwLock;
@@ -43,6 +44,7 @@ pub struct MemoryStore {
 struct Inner {
     history: RwLock<History>,
     head: Head,
+    epochs: Epochs,
     beside: beside::Beside,
     limits: Limits,
     clock: Clock,
@@ -76,6 +78,7 @@ impl MemoryStore {
             inner: Arc::new(Inner {
                 history,
                 head,
+                epochs: Epochs::new(Epoch::random()),
                 beside: beside::Beside::default(),
                 limits: limits.at_most_allowed(),
                 clock,
@@ -151,6 +154,11 @@ impl EventStore for MemoryStore {
 
     fn wake(&self) {
         self.inner.head.wake();
+    }
+
+    fn epochs(&self) -> Result<Epochs> {
+        self.inner.head.get()?;
+        Ok(self.inner.epochs.clone())
     }
 
     fn now(&self) -> Timestamp {

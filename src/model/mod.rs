@@ -7,6 +7,7 @@
 //! Nothing here does I/O, starts a thread or knows how bytes lie on a disk. Each type owns the error of its own
 //! validation ([`InvalidArgument`], [`LimitExceeded`]), so that `error` can stand on this module.
 
+mod epoch;
 mod event;
 mod expected;
 mod invalid;
@@ -18,6 +19,7 @@ mod serialized;
 mod stream;
 mod timestamp;
 
+pub use epoch::{Epoch, Epochs};
 pub use event::{ContentType, EventId, EventType, NewEvent};
 pub use expected::ExpectedVersion;
 pub use invalid::{InvalidArgument, LimitExceeded};
@@ -28,6 +30,7 @@ pub use recorded::{EventRef, RecordedAs, RecordedEvent};
 pub use stream::StreamId;
 pub use timestamp::Timestamp;
 
+pub(crate) use epoch::{Begun, EPOCHS_MAX};
 pub(crate) use invalid::quoted;
 pub(crate) use metadata::CheckError;
 pub(crate) use recorded::Copier;

@@ -4,7 +4,7 @@
 use serde::de::{Deserialize, Deserializer, Error};
 use serde::ser::{Serialize, Serializer};
 
-use super::{EventId, EventType, Position, StreamId, Timestamp, Version};
+use super::{Epoch, EventId, EventType, Position, StreamId, Timestamp, Version};
 
 macro_rules! as_text {
     ($($name:ident),*) => {$(
@@ -41,20 +41,29 @@ macro_rules! as_number {
 }
 as_number!(Position, Version);
 
-impl Serialize for EventId {
-    fn serialize<S: Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
-        if out.is_human_readable() { out.collect_str(self) } else { self.as_bytes().serialize(out) }
-    }
-}
-
-impl<'de> Deserialize<'de> for EventId {
-    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
-        if input.is_human_readable() {
-            return String::deserialize(input)?.parse().map_err(D::Error::custom);
+macro_rules! as_id {
+    ($($name:ident),*) => {$(
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
+                if out.is_human_readable() {
+                    out.collect_str(self)
+                } else {
+                    self.as_bytes().serialize(out)
+                }
+            }
         }
-        Deserialize::deserialize(input).map(Self::from_bytes)
-    }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+                if input.is_human_readable() {
+                    return String::deserialize(input)?.parse().map_err(D::Error::custom);
+                }
+                Deserialize::deserialize(input).map(Self::from_bytes)
+            }
+        }
+    )*};
 }
+as_id!(EventId, Epoch);
 
 /// A moment outside of the years that have a text is not written where people may read it.
 impl Serialize for Timestamp {
@@ -103,6 +112,7 @@ mod tests {
         comes_back(&Position::new(7).unwrap(), "7");
         comes_back(&Version::new(u64::MAX).unwrap(), "18446744073709551615");
         comes_back(&EventId::from_bytes([9; 16]), "\"09090909-0909-0909-0909-090909090909\"");
+        comes_back(&Epoch::from_bytes([9; 16]), "\"09090909-0909-0909-0909-090909090909\"");
         let time = "2011-09-30T22:38:44.546Z".parse::<Timestamp>().unwrap();
         comes_back(&time, "\"2011-09-30T22:38:44.546Z\"");
         assert!(serde_json::to_string(&Timestamp::from_micros(i64::MAX)).is_err());

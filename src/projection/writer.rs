@@ -38,8 +38,8 @@ impl ViewWriter {
     /// Sets the value of a key.
     ///
     /// # Errors
-    /// [`Error::ViewValue`] if it has no JSON form that decodes, [`Error::LimitExceeded`] if key or value are too large for a
-    /// [`ViewStore`](crate::ViewStore).
+    /// [`Error::ViewValue`] if it has no JSON form that decodes, [`Error::LimitExceeded`] if key or value are too large
+    /// for a [`ViewStore`](crate::ViewStore).
     pub fn put<V: Serialize + DeserializeOwned>(
         &mut self,
         key: impl Into<ViewKey>,

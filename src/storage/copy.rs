@@ -74,7 +74,7 @@ impl PartialCopy {
     }
 
     /// Says whose copy it is and how far it goes, makes all names durable, and moves it to its destination.
-    pub(crate) fn finish(mut self, identity: Identity, watermark: Watermark) -> Result<CopySize> {
+    pub(crate) fn finish(mut self, identity: &Identity, watermark: Watermark) -> Result<CopySize> {
         let root = &self.paths.root;
         let failed = |doing: &'static str| {
             let doing = format!("{doing} {}", root.display());

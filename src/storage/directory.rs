@@ -22,8 +22,8 @@ use std::path::{Path, PathBuf};
 
 use super::{Disk, WatermarkFile};
 use crate::error::{Cause, Error, Result};
-use crate::format::{Identity, STORE_FILE_LEN, Watermark};
-use crate::model::InvalidArgument;
+use crate::format::{Identity, STORE_FILE_LEN_MAX, Watermark};
+use crate::model::{InvalidArgument, Position};
 use crate::options::StoreOptions;
 
 /// The places within a store's directory.
@@ -150,6 +150,18 @@ impl Claim {
         };
         Ok(Self { paths, identity, lock })
     }
+
+    /// From here on the store is in a new epoch, which begins after a position. A crash leaves the one or the other.
+    pub(crate) fn begin_epoch(&mut self, after: Option<Position>) -> Result<()> {
+        let Paths { root, store, store_new, .. } = &self.paths;
+        let identity = self.identity.in_new_epoch(after);
+        write_synced(store_new, &identity.encode())
+            .and_then(|()| fs::rename(store_new, store))
+            .and_then(|()| sync_directory(root))
+            .map_err(|error| Error::storage(format!("writing {}", store.display()), error))?;
+        self.identity = identity;
+        Ok(())
+    }
 }
 
 /// The name under which a directory is found even if the process goes to another one, or a link on the way is turned
@@ -229,7 +241,7 @@ fn judge_database(paths: &Paths) -> Result<()> {
 fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>> {
     let mut bytes = Vec::new();
     // No file read here is longer; one that is, is not ours.
-    let len_max = 4 * STORE_FILE_LEN as u64;
+    let len_max = 2 * STORE_FILE_LEN_MAX as u64;
     match File::open(path).and_then(|file| file.take(len_max).read_to_end(&mut bytes)) {
         Ok(_) => Ok(Some(bytes)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),

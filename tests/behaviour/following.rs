@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use annals::prelude::*;
-use annals::{PageEnd, PageQuery, StreamInfo, StreamsQuery, Visitor};
+use annals::{Epochs, PageEnd, PageQuery, StreamInfo, StreamsQuery, Visitor};
 
 use crate::support::events;
 
@@ -51,6 +51,10 @@ impl EventStore for Counting {
 
     fn wake(&self) {
         self.store.wake();
+    }
+
+    fn epochs(&self) -> annals::Result<Epochs> {
+        self.store.epochs()
     }
 
     fn handle(&self) -> Arc<dyn EventStore> {

@@ -142,7 +142,8 @@ fn a_store_dropped_in_the_middle_of_everything_ends_all_of_it_and_opens_again_at
                 }
             });
             for place in 0..2 {
-                let following = log.subscribe().after(Position::new(place)).start().unwrap();
+                let start = log.subscribe().after(Position::new(place)).wait_if_ahead();
+                let following = start.start().unwrap();
                 scope.spawn(move || following.for_each(|event| drop(event.unwrap())));
             }
             scope.spawn(|| {
@@ -329,8 +330,8 @@ fn an_empty_path_is_refused() {
     assert!(matches!(quick().read_only(true).open(""), Err(Error::InvalidArgument(_))));
 }
 
-/// As where `current` leads to a release, and the next one is put in its place. The same holds for a relative path, and a
-/// process that goes elsewhere.
+/// As where `current` leads to a release, and the next one is put in its place. The same holds for a relative path, and
+/// a process that goes elsewhere.
 #[cfg(unix)]
 #[test]
 fn a_store_stays_where_it_was_opened_when_a_link_on_the_way_is_turned_to_another() {

@@ -11,6 +11,7 @@ mod beside;
 mod committing;
 mod conformance;
 mod damage;
+mod epochs;
 mod evolution;
 mod fixture;
 mod following;

@@ -111,7 +111,7 @@ struct Last;
 impl Projection for Last {
     type Event = BincodeEvent;
 
-    fn name(&self) -> &str {
+    fn name(&self) -> &'static str {
         "last"
     }
     fn handle(
@@ -264,13 +264,15 @@ fn a_refused_value_is_named_with_the_way_out() {
 }
 
 /// JSON has one `null` for both, and nothing at run time can tell them apart.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[expect(clippy::option_option, reason = "it is what is tested")]
 struct Patched {
     name: Option<Option<u8>>,
 }
 domain_events! { Patched => "Patched" }
 
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
+#[expect(clippy::option_option, reason = "it is what is tested")]
 struct Profile {
     name: Option<Option<u8>>,
     patches: u32,
@@ -302,12 +304,6 @@ impl Aggregate for Patched {
     }
     fn handle(&self, (): &()) -> Result<Vec<Self>, Self::Error> {
         Ok(vec![Self { name: Some(None) }])
-    }
-}
-
-impl Default for Patched {
-    fn default() -> Self {
-        Self { name: None }
     }
 }
 

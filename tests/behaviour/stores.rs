@@ -7,7 +7,8 @@ use std::time::Instant;
 
 use annals::prelude::*;
 use annals::{
-    Cause, PageEnd, PageQuery, Result, Snapshot, SnapshotStore, StreamInfo, StreamsQuery, Visitor,
+    Cause, Epochs, PageEnd, PageQuery, Result, Snapshot, SnapshotStore, StreamInfo, StreamsQuery,
+    Visitor,
 };
 use tempfile::TempDir;
 
@@ -118,6 +119,10 @@ impl EventStore for Unlucky {
 
     fn wake(&self) {
         self.store.wake();
+    }
+
+    fn epochs(&self) -> Result<Epochs> {
+        self.store.epochs()
     }
 
     fn handle(&self) -> Arc<dyn EventStore> {

@@ -24,7 +24,15 @@ fn a_store_is_copied_verified_and_restored() {
 
     // The store is lost. The copy takes its place, and goes on.
     fs::remove_dir_all(desk.path("bank")).unwrap();
-    desk.ok(&["backup", "tuesday", "bank", "--verify"]);
+    let noted = desk.json(&["stat", "tuesday", "--json"]);
+    assert_eq!(noted["is_backup"], true);
+    let said = desk.ok(&["restore", "tuesday", "bank", "--verify"]);
+    assert!(said.starts_with("copied 3,000 events to bank: "), "{said}");
+    let restored = desk.json(&["stat", "bank", "--json"]);
+    assert_eq!(restored["is_backup"], false);
+    assert_ne!(restored["epoch"], noted["epoch"]);
+    assert!(desk.ok(&["stat", "bank"]).contains(restored["epoch"].as_str().unwrap()));
+    assert!(desk.ok(&["stat", "tuesday"]).contains("a backup"));
     desk.ok(&["append", "bank", "loan-1", "Repaid"]);
     assert_eq!(desk.json(&["stat", "bank", "--json"])["events"], 3_001);
     for copy in ["monday", "tuesday", "wednesday"] {
@@ -44,7 +52,10 @@ fn a_backup_that_cannot_be_is_refused_and_says_why() {
         let said = desk.fails(1, &["backup", "bank", to, "--verify"]);
         assert!(said.contains(why), "{said}");
     }
-    assert!(desk.fails(1, &["backup", "nothing", "copy"]).contains("not an annals store"));
+    for command in ["backup", "restore"] {
+        assert!(desk.fails(1, &[command, "nothing", "copy"]).contains("not an annals store"));
+    }
+    assert!(desk.fails(1, &["restore", "bank", "bank"]).contains("it is there already"));
     desk.fails(2, &["backup", "bank", ""]);
     assert!(!desk.path("copy").exists() && !desk.path("copy.partial").exists());
 }
@@ -113,6 +124,8 @@ fn lost_history_is_accepted_by_name_alone_and_into_a_copy() {
     let said = desk.json(&["accept-loss", "bank", "again", "--after", "2", "--json"]);
     assert_eq!(said, serde_json::json!({ "head": 2, "lost_from": 3, "lost_to_at_least": 3 }));
     assert!(desk.fails(1, &["stat", "bank"]).contains("history is lost"), "it is as it was");
+    let epoch = |dir| desk.json(&["stat", dir, "--json"])["epoch"].clone();
+    assert_ne!(epoch("left"), epoch("again"), "each goes on in an epoch of its own");
     desk.ok(&["append", "left", "a-1", "T"]);
     assert_eq!(desk.json(&["stat", "left", "--json"])["events"], 3);
     let nothing = desk.fails(1, &["accept-loss", "left", "more", "--after", "3"]);

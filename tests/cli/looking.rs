@@ -135,7 +135,7 @@ fn what_is_asked_for_and_not_there_is_said_not_to_be() {
     let unknown = "01890a5d-ac96-774b-bcce-b302099a8051";
     for (name, complaint) in [
         ("4", "the log has not got to position 4: it is at 3"),
-        ("a-1@3", "stream a-1 has not got to version 3: it is at version 2"),
+        ("a-1@3", "stream a-1 has no version 3: it is at version 2"),
         ("c-1@1", "stream c-1 has no events"),
         (unknown, "is no event of this store"),
     ] {

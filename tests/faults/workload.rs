@@ -165,6 +165,9 @@ impl Plan {
                 scope.spawn(|| projections.projections().for_each(|p| p.rebuild().unwrap()));
             }
         });
+        if self.backups > 0 {
+            heard.go_on_with_backup(&place.disk().join("copy-0")).unwrap();
+        }
         if let (Some(projections), Some(head)) = (projections, store.head().unwrap()) {
             projections.projections().for_each(|p| p.wait_for(head, SOON).unwrap());
             projections.stop();

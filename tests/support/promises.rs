@@ -30,7 +30,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use annals::prelude::*;
-use annals::{EventRef, PageEnd, PageQuery, StreamInfo, StreamsQuery};
+use annals::{Epochs, EventRef, PageEnd, PageQuery, StreamInfo, StreamsQuery};
 
 /// Where the checks append.
 pub(crate) const CHECKS: &str = "checks-1";
@@ -88,6 +88,15 @@ impl Heard {
         store.backup(to)?;
         self.write(&format!("c {name}\n"));
         Ok(())
+    }
+
+    /// Opens a backup for writing, which begins an epoch, and closes it; written down.
+    pub(crate) fn go_on_with_backup(&self, backup: &Path) -> annals::Result<()> {
+        let name = backup.file_name().unwrap().to_str().unwrap();
+        let copy = Store::open(backup)?;
+        assert!(!copy.info()?.is_backup);
+        self.write(&format!("e {name}\n"));
+        copy.close()
     }
 
     fn write(&self, lines: &str) {
@@ -157,6 +166,10 @@ impl EventStore for Heard {
         self.store.wake();
     }
 
+    fn epochs(&self) -> annals::Result<Epochs> {
+        self.store.epochs()
+    }
+
     fn handle(&self) -> Arc<dyn EventStore> {
         let (store, book) = (self.store.clone(), self.book.clone());
         Arc::new(Self { store, durability: self.durability, book })
@@ -189,6 +202,8 @@ struct Copied {
     /// The last position that it must hold.
     up_to: u64,
     is_made: bool,
+    /// It was opened for writing, so that it is in an epoch of its own.
+    is_original: bool,
 }
 
 impl Promises {
@@ -207,9 +222,11 @@ impl Promises {
                 "!" => drop(self.possible.remove(rest)),
                 "b" => {
                     let (name, up_to) = rest.split_once(' ').unwrap();
-                    let copied = Copied { up_to: up_to.parse().unwrap(), is_made: false };
+                    let up_to = up_to.parse().unwrap();
+                    let copied = Copied { up_to, is_made: false, is_original: false };
                     self.backups.insert(name.to_owned(), copied);
                 }
+                "e" => self.backups.get_mut(rest).unwrap().is_original = true,
                 "c" => self.backups.get_mut(rest).unwrap().is_made = true,
                 "=" => self.durable = self.durable.max(rest.parse().unwrap()),
                 "+" => {
@@ -244,15 +261,28 @@ impl Promises {
         self.acknowledged.len()
     }
 
-    /// Holds the backups that were made, or begun, in a directory to what was said of them (G14); then makes those again
-    /// from `store` that are not there.
+    /// Holds the backups that were made, or begun, in a directory to what was said of them (G14); then makes those
+    /// again from `store` that are not there.
     pub(crate) fn check_backups(&self, store: &Store, directory: &Path) {
-        for (name, Copied { up_to, is_made }) in &self.backups {
+        let original = store.epochs().unwrap().current();
+        for (name, Copied { up_to, is_made, is_original }) in &self.backups {
             let mut promised = self.clone();
             promised.acknowledged.retain(|position, _| position <= up_to);
             promised.durable = *up_to;
             let check = |path: &Path| match Store::options().read_only(true).open(path) {
-                Ok(copy) => drop(promised.check(&copy, MayBeGone::Buffered)),
+                Ok(copy) => {
+                    promised.check(&copy, MayBeGone::Buffered);
+                    let is_backup = copy.info().unwrap().is_backup;
+                    assert!(!(is_backup && *is_original), "{name}: its epoch is lost");
+                    let epochs = copy.epochs().unwrap();
+                    assert_eq!(is_backup, epochs.current() == original, "{name}: {epochs:?}");
+                    let shared = epochs.shared_up_to(original);
+                    assert!(is_backup || shared == copy.head().unwrap(), "{name}: {epochs:?}");
+                }
+                Err(Error::TornLog { .. }) if *is_made => {
+                    let copy = Store::open(path).unwrap();
+                    promised.check(&copy, MayBeGone::Buffered);
+                }
                 Err(error) if *is_made => panic!("{name} was made: {error}"),
                 Err(Error::NotAStore { .. }) => {}
                 // The last that is written before a copy gets its name.

@@ -3,7 +3,7 @@
 
 use super::events::time;
 use crate::allocation::within;
-use crate::format::{Evidence, Identity, Manifest, SLOT_LEN, STORE_FILE_LEN, Slot, Watermark};
+use crate::format::{Evidence, Identity, Manifest, SLOT_LEN, STORE_FILE_LEN_MAX, Slot, Watermark};
 use crate::input::Input;
 use crate::model::Position;
 
@@ -86,11 +86,16 @@ fn writes(input: &mut Input<'_>) {
 fn store_file(input: &mut Input<'_>) {
     let mut store_id = [0; 16];
     store_id[15] = input.byte();
-    let identity = Identity { store_id, created_at: time(input) };
+    let mut identity = Identity::new(store_id, time(input));
+    for _ in 0..input.below(4) {
+        identity = identity.in_new_epoch(Position::new(input.byte().into()));
+    }
+    identity.is_backup = input.byte().is_multiple_of(2);
     let bytes = identity.encode();
+    assert!(bytes.len() <= STORE_FILE_LEN_MAX);
     assert_eq!(Identity::decode(&bytes), Some(Ok(identity)));
-    let at = input.below(STORE_FILE_LEN);
-    let mut damaged = bytes;
+    let at = input.below(bytes.len());
+    let mut damaged = bytes.clone();
     damaged[at] ^= 1 << (input.byte() % 8);
     assert!(!matches!(Identity::decode(&damaged), Some(Ok(_))), "byte {at}");
     // Any content behind the magic and before a right checksum.

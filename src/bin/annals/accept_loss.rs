@@ -12,8 +12,8 @@ use super::shell::{Failure, Shell, count, open_patiently};
 ///
 /// A store whose log ends before a position that is known to have been durable is refused by every other command. Look
 /// for a backup first. Where there is none, this accepts the loss: the log must end exactly at the position named by
-/// --after, which the refusal says. The store itself is not changed: keep it. With --json: one object with head and
-/// lost_from, and lost_to_at_least.
+/// --after, which the refusal says. The store itself is not changed: keep it. The copy is in a new epoch. With --json:
+/// one object with head and lost_from, and lost_to_at_least.
 #[derive(clap::Args)]
 #[expect(clippy::doc_markdown, reason = "this is the help text, which has no markup")]
 #[command(after_help = "Example:\n  annals accept-loss bank.annals bank-again.annals --after 4711")]
@@ -47,7 +47,7 @@ pub(crate) fn run(args: &Args, shell: &Shell) -> Result<(), Failure> {
     }
     let accepting = shell.options().read_only(true).accept_lost_history_after(left);
     let store = open_patiently(&accepting, &args.dir)?;
-    store.backup(&args.to)?;
+    store.restore_to(&args.to)?;
     let mut out = io::stdout().lock();
     if shell.json {
         let lost = json!({

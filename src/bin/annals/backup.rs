@@ -1,4 +1,4 @@
-//! `annals backup`: a copy of a store that is a store.
+//! `annals backup` and `annals restore`: a copy of a store that is a store, to keep or to go on with.
 
 use std::fs;
 use std::io::{self, Write};
@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use annals::{BackedUp, Position, Store, VerifyReport};
+use annals::{CopyReport, Position, Store, VerifyReport};
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
@@ -19,19 +19,40 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Copy a store, with its snapshots and read models, to a directory that is not there yet: the copy is a store
 ///
-/// It is made as TO.partial, synced, and renamed: it is there whole or not at all. To restore, copy it back the same
-/// way, to where the store was. A program that has the store open for writing makes its backups itself, with
+/// It is made as TO.partial, synced, and renamed: it is there whole or not at all. To go on with it, use `annals
+/// restore`. A program that has the store open for writing makes its backups itself, with
 /// Store::backup. On the file system of the store, table files are shared with it, not copied: such a copy does not
 /// outlive the disk. With --json: one object with head, files, bytes, shared_bytes, seconds, and sound where the copy
 /// was verified.
 #[derive(clap::Args)]
 #[expect(clippy::doc_markdown, reason = "this is the help text, which has no markup")]
 #[command(after_help = "Examples:\n  \
-    annals backup bank.annals /mnt/backups/bank-$(date +%F) --verify\n  \
-    annals backup /mnt/backups/bank-2026-11-17 bank.annals")]
+    annals backup bank.annals /mnt/backups/bank-$(date +%F) --verify")]
 pub(crate) struct Args {
     /// The store's directory
     dir: PathBuf,
+    #[command(flatten)]
+    copy: Copy,
+}
+
+/// Copy a backup, with its snapshots and read models, to a directory that does not exist yet, where it goes on
+///
+/// The copy is in a new epoch, which `annals stat` shows: a subscriber that kept a position together with the epoch is
+/// refused if this log no longer has that position. The backup stays as it is. A copy that another tool made is
+/// restored in the same way. With --json: as `annals backup`.
+#[derive(clap::Args)]
+#[command(
+    after_help = "Example:\n  annals restore /mnt/backups/bank-2026-11-17 bank.annals --verify"
+)]
+pub(crate) struct RestoreArgs {
+    /// The backup's directory
+    backup: PathBuf,
+    #[command(flatten)]
+    copy: Copy,
+}
+
+#[derive(clap::Args)]
+struct Copy {
     /// Where the copy comes: nothing may be there, and the directory above must be
     to: PathBuf,
     /// Prove of the copy what `annals verify` proves
@@ -39,12 +60,22 @@ pub(crate) struct Args {
     verify: bool,
 }
 
+/// `Store::backup` or `Store::restore_to`.
+type Make = fn(&Store, &Path) -> annals::Result<CopyReport>;
+
 pub(crate) fn run(args: &Args, shell: &Shell) -> Result<(), Failure> {
+    copy_and_report(&args.dir, &args.copy, shell, |store, to| store.backup(to))
+}
+
+pub(crate) fn restore(args: &RestoreArgs, shell: &Shell) -> Result<(), Failure> {
+    copy_and_report(&args.backup, &args.copy, shell, |store, to| store.restore_to(to))
+}
+
+fn copy_and_report(from: &Path, args: &Copy, shell: &Shell, make: Make) -> Result<(), Failure> {
     let begun = Instant::now();
-    let store = shell.open_to_read(&args.dir)?;
-    let bar =
-        progress(Some(size(&args.dir)), "{bar:30} {bytes} of {total_bytes} (about {eta} left)");
-    let copied = copy(&store, &args.to, &bar)?;
+    let store = shell.open_to_read(from)?;
+    let bar = progress(Some(size(from)), "{bar:30} {bytes} of {total_bytes} (about {eta} left)");
+    let copied = copy(&store, &args.to, &bar, make)?;
     drop(store);
     let seconds = begun.elapsed().as_secs_f64();
     let report = args.verify.then(|| verify(&args.to, shell)).transpose()?;
@@ -59,7 +90,7 @@ pub(crate) fn run(args: &Args, shell: &Shell) -> Result<(), Failure> {
 }
 
 /// Makes the copy, and shows how large it has grown meanwhile.
-fn copy(store: &Store, to: &Path, bar: &ProgressBar) -> Result<BackedUp, Failure> {
+fn copy(store: &Store, to: &Path, bar: &ProgressBar, make: Make) -> Result<CopyReport, Failure> {
     let mut partial = to.as_os_str().to_owned();
     partial.push(".partial");
     let partial = PathBuf::from(partial);
@@ -72,7 +103,7 @@ fn copy(store: &Store, to: &Path, bar: &ProgressBar) -> Result<BackedUp, Failure
             }
         };
         let watcher = (!bar.is_hidden()).then(|| scope.spawn(watch));
-        let copied = store.backup(to);
+        let copied = make(store, to);
         is_done.store(true, Ordering::SeqCst);
         if let Some(watcher) = watcher {
             watcher.thread().unpark();
@@ -95,7 +126,7 @@ fn size(directory: &Path) -> u64 {
     sizes.sum()
 }
 
-fn object(copied: &BackedUp, seconds: f64, report: Option<&VerifyReport>) -> Value {
+fn object(copied: &CopyReport, seconds: f64, report: Option<&VerifyReport>) -> Value {
     let mut object = json!({
         "head": copied.head.map(Position::get),
         "files": copied.files,
@@ -112,7 +143,7 @@ fn object(copied: &BackedUp, seconds: f64, report: Option<&VerifyReport>) -> Val
 fn for_people(
     out: &mut impl Write,
     to: &Path,
-    copied: &BackedUp,
+    copied: &CopyReport,
     seconds: f64,
     report: Option<&VerifyReport>,
 ) -> io::Result<()> {

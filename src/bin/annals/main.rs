@@ -50,6 +50,7 @@ use shell::{Failure, Shell};
         annals stat bank.annals --json\n  \
         annals verify bank.annals\n  \
         annals backup bank.annals /mnt/backups/bank --verify\n  \
+        annals restore /mnt/backups/bank bank.annals\n  \
         annals export bank.annals bank.jsonl.gz\n  \
         annals bench --report bench.html"
 )]
@@ -72,6 +73,7 @@ enum Command {
     Stat(stat::Args),
     Verify(verify::Args),
     Backup(backup::Args),
+    Restore(backup::RestoreArgs),
     AcceptLoss(accept_loss::Args),
     Append(append::Args),
     Bench(bench::Args),
@@ -89,6 +91,7 @@ pub(crate) fn run(cli: &Cli) -> Result<(), Failure> {
         Command::Stat(args) => stat::run(args, &cli.shell),
         Command::Verify(args) => verify::run(args, &cli.shell),
         Command::Backup(args) => backup::run(args, &cli.shell),
+        Command::Restore(args) => backup::restore(args, &cli.shell),
         Command::AcceptLoss(args) => accept_loss::run(args, &cli.shell),
         Command::Append(args) => append::run(args, &cli.shell),
         Command::Bench(args) => bench::run(args, &cli.shell),

@@ -3,8 +3,7 @@
 use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 use std::process::ExitCode;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use annals::{Error, Store, StoreOptions};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -12,7 +11,6 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 /// How long a command waits for a store that is held elsewhere, so that commands one after the other, or beside one
 /// that follows, do not fail for a moment's overlap.
 const OPEN_WAIT: Duration = Duration::from_secs(2);
-const OPEN_PAUSE: Duration = Duration::from_millis(25);
 
 /// Options of every command.
 #[derive(clap::Args)]
@@ -53,15 +51,7 @@ impl Shell {
 }
 
 pub(crate) fn open_patiently(options: &StoreOptions, path: &Path) -> Result<Store, Failure> {
-    let begun = Instant::now();
-    loop {
-        match options.clone().open(path) {
-            Err(Error::AlreadyOpen { .. }) if begun.elapsed() < OPEN_WAIT => {
-                thread::sleep(OPEN_PAUSE);
-            }
-            opened => return Ok(opened?),
-        }
-    }
+    Ok(options.clone().open_within(path, OPEN_WAIT)?)
 }
 
 /// Why a command failed.

@@ -13,9 +13,9 @@ use super::shell::{Failure, Shell, grouped, long, progress};
 
 /// Say what is in a store: events, streams, types, head, times, size
 ///
-/// Reads the whole log to count its types. With --json: one object with store_id, created_at, format_version, events,
-/// streams, types, head (null in an empty store), first_time, last_time, table_bytes, event_types (how many events of
-/// each), and clock_behind_us where this machine's clock lies before the last event.
+/// Reads the whole log to count its types. With --json: one object with store_id, created_at, format_version, epoch,
+/// is_backup, events, streams, types, head (null in an empty store), first_time, last_time, table_bytes, event_types
+/// (how many events of each), and clock_behind_us where this machine's clock lies before the last event.
 #[derive(clap::Args)]
 #[expect(clippy::doc_markdown, reason = "this is the help text, which has no markup")]
 #[command(after_help = "Example:\n  annals stat bank.annals --json | jq .events")]
@@ -70,6 +70,8 @@ fn object(info: &StoreInfo, census: &Census) -> Value {
         "store_id": info.store_id.to_string(),
         "created_at": info.created_at.to_string(),
         "format_version": info.format_version,
+        "epoch": info.epoch.to_string(),
+        "is_backup": info.is_backup,
         "events": info.head.map_or(0, Position::get),
         "streams": info.streams,
         "types": census.types.len(),
@@ -92,6 +94,9 @@ fn for_people(out: &mut impl Write, info: &StoreInfo, census: &Census) -> io::Re
     writeln!(out, "id           {}", info.store_id)?;
     writeln!(out, "created      {}", info.created_at)?;
     writeln!(out, "format       {}", info.format_version)?;
+    let backup =
+        if info.is_backup { ", a backup: opening it for writing begins another" } else { "" };
+    writeln!(out, "epoch        {}{backup}", info.epoch)?;
     writeln!(out, "events       {}", grouped(info.head.map_or(0, Position::get)))?;
     writeln!(out, "streams      {}", grouped(info.streams))?;
     writeln!(out, "types        {}", census.types.len())?;

@@ -72,7 +72,9 @@ impl Named {
             Self::In(stream, version) => {
                 if let Some(tip) = store.tip(stream)?.filter(|tip| tip < version) {
                     let (stream, version) = (stream.clone(), *version);
-                    return Err(Error::VersionBeyondTip { stream, version, tip }.into());
+                    return Err(
+                        Error::VersionAhead { stream, asked: version, actual: Some(tip) }.into()
+                    );
                 }
                 let missing = format!("stream {} has no events", clean(stream.as_str()));
                 (store.read_stream(stream).from(*version).first()?, missing)

@@ -10,6 +10,7 @@ use super::{event, events, log, position, stream, version};
 use crate::error::Error;
 use crate::event_store::EventStore;
 use crate::extension::EventStoreExt;
+use crate::memory::MemoryStore;
 use crate::model::{EventId, ExpectedVersion, Position, RecordedEvent};
 use crate::subscription::{Delivery, Subscription};
 
@@ -71,7 +72,7 @@ pub fn a_subscription_of_one_stream_counts_in_versions(store: &Arc<dyn EventStor
     for name in STREAMS {
         let events: Vec<_> =
             log.iter().filter(|event| event.stream().as_str() == name).cloned().collect();
-        for after in 0..=events.len() + 1 {
+        for after in 0..=events.len() {
             let after_version = (after > 0).then(|| version(after as u64));
             let mut following =
                 store.subscribe().stream(name).after_version(after_version).start().unwrap();
@@ -84,23 +85,62 @@ pub fn a_subscription_of_one_stream_counts_in_versions(store: &Arc<dyn EventStor
     }
     let tip = stream(store, "a").len() as u64;
     let beyond = version(tip + 2);
-    let mut ahead = store.subscribe().stream("a").after_version(beyond).start().unwrap();
+    let ahead = store.subscribe().stream("a").after_version(beyond);
+    let refused = ahead.clone().start().unwrap_err();
+    assert!(
+        matches!(refused, Error::VersionAhead { asked, actual, .. } if (asked, actual) == (beyond, Some(version(tip))))
+    );
+    let mut ahead = ahead.wait_if_ahead().start().unwrap();
     until_caught_up(&mut ahead);
     store.append("a-1", ExpectedVersion::Any, events(3)).unwrap();
     store.append("a", ExpectedVersion::Any, events(3)).unwrap();
     assert_eq!(next_event(&mut ahead).version(), version(tip + 3));
 }
 
-/// It is neither an error nor a start at the head.
-pub fn a_start_beyond_the_head_waits_until_the_log_gets_there(store: &Arc<dyn EventStore>) {
+/// Whoever noted such a position followed a log that lost its end since, and would miss what comes up to there.
+pub fn a_start_past_the_head_is_refused_unless_it_waits(store: &Arc<dyn EventStore>) {
+    let refused = store.subscribe().after(Position::FIRST).start().unwrap_err();
+    assert!(matches!(refused, Error::PositionAhead { asked: Position::FIRST, head: None }));
     store.append("a", ExpectedVersion::Any, events(2)).unwrap();
-    let mut following = store.subscribe().after(position(5)).start().unwrap();
+    let ahead = store.subscribe().after(position(5));
+    let refused = ahead.clone().start().unwrap_err();
+    assert!(
+        matches!(refused, Error::PositionAhead { asked, head } if (asked, head) == (position(5), Some(position(2))))
+    );
+    assert!(refused.is_invalid());
+    let stream = store.subscribe().stream("a").after(position(5)).start();
+    assert!(matches!(stream, Err(Error::PositionAhead { .. })));
+    let mut following = ahead.wait_if_ahead().start().unwrap();
     assert_eq!(following.next().unwrap(), Delivery::CaughtUp(Some(position(2))));
     store.append("a", ExpectedVersion::Any, events(2)).unwrap();
     assert_eq!(following.next_timeout(Duration::ZERO).unwrap(), Delivery::Idle);
     store.append("a", ExpectedVersion::Any, events(3)).unwrap();
     assert_eq!(next_event(&mut following).position(), position(6));
     assert_eq!(next_event(&mut following).position(), position(7));
+}
+
+/// A place that was noted in another epoch is refused, whether the log has it or not; one of this epoch is not.
+pub fn a_place_of_another_epoch_is_refused(store: &Arc<dyn EventStore>) {
+    store.append("a", ExpectedVersion::Any, events(3)).unwrap();
+    let own = store.epochs().unwrap().current();
+    assert_eq!(store.subscribe().start().unwrap().epoch(), own);
+    let other = MemoryStore::new().epochs().unwrap().current();
+    let starts = [
+        store.subscribe().after(position(2)),
+        store.subscribe().stream("a").after(position(2)),
+        store.subscribe().stream("a").after_version(version(2)),
+    ];
+    for start in starts {
+        let mut following = start.clone().in_epoch(own).start().unwrap();
+        assert_eq!(next_event(&mut following).position(), position(3));
+        match start.in_epoch(other).start().unwrap_err() {
+            Error::OtherEpoch { noted, current, shared, .. } => {
+                assert_eq!((noted, current, shared), (other, own, None));
+            }
+            refused => panic!("{refused}"),
+        }
+    }
+    store.subscribe().in_epoch(other).start().unwrap();
 }
 
 /// By category, by type, by prefix: the matching events, and word of how far the others were passed over.

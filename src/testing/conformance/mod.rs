@@ -126,7 +126,8 @@ cases! { $ EventStore
     following: [
         a_subscription_begins_where_it_was_told,
         a_subscription_of_one_stream_counts_in_versions,
-        a_start_beyond_the_head_waits_until_the_log_gets_there,
+        a_start_past_the_head_is_refused_unless_it_waits,
+        a_place_of_another_epoch_is_refused,
         a_filtered_subscription_tells_its_progress,
         a_history_of_more_than_ten_thousand_events_comes_whole,
         catching_up_runs_into_live_without_a_gap,

@@ -19,7 +19,7 @@ mod event_store;
 mod snapshot_store;
 #[path = "../../../src/view_store.rs"]
 mod view_store;
-#[path = "../../../src/subscription.rs"]
+#[path = "../../../src/subscription/mod.rs"]
 mod subscription;
 #[path = "../../../src/extension.rs"]
 mod extension;

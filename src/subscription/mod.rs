@@ -4,180 +4,25 @@
 //! Between writer and consumer there is no queue, so there is none that could overflow, and no hand-over from history
 //! to live at which an event could be lost, doubled or reordered (G7). A slow consumer is merely behind.
 
+mod builder;
+mod receiver;
+
 use std::collections::VecDeque;
 use std::fmt;
-use std::ops::{ControlFlow, Deref};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, SendTimeoutError, Sender, bounded};
+pub use builder::Subscribe;
+pub use receiver::Following;
 
 use crate::error::{Error, Result};
-use crate::event_store::{Direction, EventStore, Filter, PageQuery, Range, ReadStream};
-use crate::model::{
-    Copier, EventType, InvalidArgument, Position, RecordedEvent, StreamId, Version,
-};
+use crate::event_store::{Direction, EventStore, Filter, PageQuery, Range};
+use crate::model::{Copier, Epoch, Position, RecordedEvent, StreamId, Version};
 
 /// How many events a subscription holds at most between two calls: a bound on its memory.
 const PAGE_EVENTS_MAX: usize = 1_024;
-
-/// Most places of a channel that is fed.
-const CHANNEL_CAPACITY_MAX: usize = 65_536;
-
-/// How often a thread that waits in a full channel looks whether it is still wanted.
-const OFFER_PAUSE: Duration = Duration::from_millis(50);
-
-/// What to follow and from where. [`EventStoreExt::subscribe`](crate::EventStoreExt::subscribe) makes one; without more
-/// it follows the whole log from its beginning.
-#[must_use = "a subscription begins with `start`"]
-#[derive(Clone)]
-pub struct Subscribe {
-    store: Arc<dyn EventStore>,
-    stream: Option<StreamId>,
-    filter: Filter,
-    start: Start,
-    /// The first argument that could not be taken: `start` returns it.
-    refused: Option<Error>,
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Start {
-    Beginning,
-    After(Position),
-    AfterVersion(Version),
-    Now,
-}
-
-impl Subscribe {
-    pub(crate) fn new(store: Arc<dyn EventStore>) -> Self {
-        Self { store, stream: None, filter: Filter::new(), start: Start::Beginning, refused: None }
-    }
-
-    /// Follows one stream instead of the log.
-    pub fn stream<S>(mut self, stream: S) -> Self
-    where
-        S: TryInto<StreamId, Error: Into<Error>>,
-    {
-        match stream.try_into() {
-            Ok(stream) => self.stream = Some(stream),
-            Err(error) => {
-                self.refused.get_or_insert(error.into());
-            }
-        }
-        self
-    }
-
-    /// Only events of streams of this category. Given several times: of any of them.
-    pub fn category(mut self, category: impl Into<String>) -> Self {
-        self.filter = self.filter.category(category);
-        self
-    }
-
-    /// Only events of streams whose id begins with this. Given several times: with any of them.
-    pub fn stream_prefix(mut self, prefix: impl Into<String>) -> Self {
-        self.filter = self.filter.stream_prefix(prefix);
-        self
-    }
-
-    /// Only events of these types. Given several times: of any of them. No types at all leave all events.
-    pub fn types<T>(mut self, types: impl IntoIterator<Item = T>) -> Self
-    where
-        T: TryInto<EventType, Error: Into<Error>>,
-    {
-        match self.filter.clone().types(types) {
-            Ok(filter) => self.filter = filter,
-            Err(error) => {
-                self.refused.get_or_insert(error);
-            }
-        }
-        self
-    }
-
-    /// Only events that match; replaces what was set before.
-    pub fn filter(mut self, filter: Filter) -> Self {
-        self.filter = filter;
-        self
-    }
-
-    /// Begins behind this position; `None` begins at the beginning. Beyond the head it waits until the log gets there.
-    pub fn after(mut self, position: impl Into<Option<Position>>) -> Self {
-        self.start = position.into().map_or(Start::Beginning, Start::After);
-        self
-    }
-
-    /// Begins behind this version of the stream that is followed. Beyond its tip it waits until the stream gets there.
-    pub fn after_version(mut self, version: impl Into<Option<Version>>) -> Self {
-        self.start = version.into().map_or(Start::Beginning, Start::AfterVersion);
-        self
-    }
-
-    /// Begins with what is appended from now on.
-    pub fn from_now(mut self) -> Self {
-        self.start = Start::Now;
-        self
-    }
-
-    /// Begins.
-    ///
-    /// # Errors
-    /// An argument that could not be taken, such as a version without a stream to count it in; or a closed store.
-    pub fn start(self) -> Result<Subscription> {
-        if let Some(error) = self.refused {
-            return Err(error);
-        }
-        self.filter.check()?;
-        let head = self.store.head()?;
-        let (after, version) = match self.start {
-            Start::Beginning => (None, None),
-            Start::After(position) => (Some(position), None),
-            Start::AfterVersion(version) => (None, Some(version)),
-            Start::Now => (head, None),
-        };
-        let version = match (&self.stream, after) {
-            // What the stream had then need not be read only to be passed over.
-            (Some(stream), Some(after)) => {
-                let then = ReadStream::stream(self.store.clone(), stream).as_of_position(after);
-                then.last()?.map(|event| event.version())
-            }
-            _ => version,
-        };
-        let scope = match (self.stream, version) {
-            (Some(stream), version) => Scope::Stream { stream, next: Version::after(version) },
-            (None, None) => Scope::Log,
-            (None, Some(_)) => {
-                return Err(InvalidArgument::VersionWithoutStream.into());
-            }
-        };
-        Ok(Subscription {
-            cancel: CancelHandle {
-                cancelled: Arc::new(AtomicBool::new(false)),
-                store: self.store.clone(),
-            },
-            store: self.store,
-            scope,
-            filter: self.filter,
-            after,
-            seen: after,
-            reported: after,
-            view: None,
-            page: VecDeque::new(),
-            caught_up: false,
-            ended: false,
-        })
-    }
-}
-
-impl fmt::Debug for Subscribe {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.debug_struct("Subscribe")
-            .field("stream", &self.stream)
-            .field("filter", &self.filter)
-            .field("start", &self.start)
-            .finish_non_exhaustive()
-    }
-}
 
 /// What a subscription delivers.
 #[expect(
@@ -228,6 +73,7 @@ pub struct Subscription {
     /// The head up to which the current pages are read; `None` when they are read to their end.
     view: Option<Position>,
     page: VecDeque<RecordedEvent>,
+    epoch: Epoch,
     caught_up: bool,
     ended: bool,
     cancel: CancelHandle,
@@ -263,6 +109,11 @@ impl Subscription {
         self.reported
     }
 
+    /// The epoch of the log. Keep it with the position, and give both back: see [`Subscribe::in_epoch`].
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
     /// A handle that ends this subscription from any thread, even while it waits.
     pub fn cancel_handle(&self) -> CancelHandle {
         self.cancel.clone()
@@ -273,25 +124,8 @@ impl Subscription {
     ///
     /// # Errors
     /// The system has no thread to give.
-    pub fn into_receiver(mut self, capacity: usize) -> Result<Following> {
-        let cancel = self.cancel_handle();
-        // The channel takes the memory for all of its places at once.
-        let (sender, receiver) = bounded(capacity.min(CHANNEL_CAPACITY_MAX));
-        let feed = move || {
-            loop {
-                let delivery = self.next();
-                let is_last = delivery.is_err();
-                let is_end = matches!(delivery, Ok(Delivery::Ended));
-                if is_end || !offer(&sender, delivery, &self.cancel) || is_last {
-                    return;
-                }
-            }
-        };
-        let thread = thread::Builder::new()
-            .name("annals-following".to_owned())
-            .spawn(feed)
-            .map_err(|error| Error::storage("starting a thread to feed a channel", error))?;
-        Ok(Following { receiver, cancel, thread: Some(thread) })
+    pub fn into_receiver(self, capacity: usize) -> Result<Following> {
+        Following::feed(self, capacity)
     }
 
     fn next_until(&mut self, until: Option<Instant>) -> Result<Delivery> {
@@ -470,60 +304,5 @@ impl CancelHandle {
 impl fmt::Debug for CancelHandle {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.debug_struct("CancelHandle").field("cancelled", &self.is_cancelled()).finish()
-    }
-}
-
-/// Sends as soon as there is room; gives up when nobody receives any more or the subscription is cancelled.
-fn offer(
-    sender: &Sender<Result<Delivery>>,
-    mut delivery: Result<Delivery>,
-    cancel: &CancelHandle,
-) -> bool {
-    loop {
-        // A full channel does not say when it is cancelled: look now and then.
-        match sender.send_timeout(delivery, OFFER_PAUSE) {
-            Ok(()) => return true,
-            Err(SendTimeoutError::Timeout(unsent)) if !cancel.is_cancelled() => delivery = unsent,
-            Err(_) => return false,
-        }
-    }
-}
-
-/// The receiving end of a subscription that feeds a channel: a [`Receiver`] by `Deref`. Dropping it ends the
-/// subscription.
-#[derive(Debug)]
-pub struct Following {
-    receiver: Receiver<Result<Delivery>>,
-    cancel: CancelHandle,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Following {
-    /// The channel, for `select!`.
-    pub fn receiver(&self) -> &Receiver<Result<Delivery>> {
-        &self.receiver
-    }
-
-    /// A handle that ends the subscription from any thread.
-    pub fn cancel_handle(&self) -> CancelHandle {
-        self.cancel.clone()
-    }
-}
-
-impl Deref for Following {
-    type Target = Receiver<Result<Delivery>>;
-
-    fn deref(&self) -> &Self::Target {
-        &self.receiver
-    }
-}
-
-impl Drop for Following {
-    fn drop(&mut self) {
-        self.cancel.cancel();
-        if let Some(thread) = self.thread.take() {
-            // It ends by itself; what it panicked with, if it did, was printed by its panic hook.
-            let _ = thread.join();
-        }
     }
 }

@@ -5,6 +5,8 @@
 //! under way are finished, everything is moved into table files, the lock is let go. What survives gets
 //! [`Error::Closed`].
 
+mod open;
+
 use std::fmt;
 use std::io::{BufRead, Write};
 use std::num::NonZeroUsize;
@@ -22,15 +24,15 @@ use crate::event_store::{
     forward_event_store,
 };
 use crate::head::Head;
-use crate::maintenance::backup::{BackedUp, Source, backup};
+use crate::maintenance::backup::{CopyReport, Purpose, Source, copy_store};
 use crate::maintenance::export::{Exported, export};
 use crate::maintenance::floor::Below;
 use crate::maintenance::import::{ImportOptions, Imported, Target, import};
 use crate::maintenance::verify::{VerifyProgress, VerifyReport, verify};
-use crate::model::{Limits, Position, StreamId, Timestamp, Version};
+use crate::model::{Epoch, Epochs, Limits, Position, StreamId, Timestamp, Version};
 use crate::options::{Clock, Durability, StoreOptions, now};
 use crate::read::{Reader, beside};
-use crate::recovery::{self, LogEnd};
+use crate::recovery::LogEnd;
 use crate::snapshot_store::{
     PassedOver, Snapshot, SnapshotStore, check_kind, forward_snapshot_store,
 };
@@ -87,6 +89,8 @@ pub(crate) struct Engine {
     path: PathBuf,
     store_id: Uuid,
     created_at: Timestamp,
+    epochs: Epochs,
+    is_backup: bool,
     /// Held while an import runs: two of the same input would not see what the other adds.
     importing: Mutex<()>,
     /// Holds the directory until the store is closed.
@@ -103,6 +107,10 @@ pub struct StoreInfo {
     pub store_id: Uuid,
     /// When it was created.
     pub created_at: Timestamp,
+    /// The epoch that its log is in.
+    pub epoch: Epoch,
+    /// Whether it is a backup that was never opened for writing. That would begin a new epoch.
+    pub is_backup: bool,
     /// The version of the bytes on disk.
     pub format_version: u32,
     /// The last position; also the number of events.
@@ -178,7 +186,8 @@ impl Store {
 
     /// Copies the store to a directory that is not there yet, while it is in use. The copy is a store: with the same
     /// id, everything that was acknowledged before this call, whatever its durability, and of what is committed
-    /// meanwhile a beginning (G14); snapshots and read models too. To restore it, open it where it is, or copy it.
+    /// meanwhile a beginning (G14); snapshots and read models too. To restore it, use [`Store::restore_to`]. The copy
+    /// is marked as a backup: the first time that it is opened for writing it begins a new [`Epoch`].
     ///
     /// It is made beside its destination, in `DIRECTORY.partial`, synced, and renamed: it is there whole or not at all.
     /// On the file system of the store, table files are shared with it (hard links), so such a copy does not outlive
@@ -207,8 +216,41 @@ impl Store {
     /// On the file system of the store: a link for each table file, and a copy of the write-ahead log, which
     /// [`StoreOptions::memtable_bytes`] bounds. On another one, all bytes are copied. Appends go on meanwhile; closing
     /// waits for it.
-    pub fn backup(&self, directory: impl AsRef<Path>) -> Result<BackedUp> {
-        self.engine().backup(directory.as_ref())
+    pub fn backup(&self, directory: impl AsRef<Path>) -> Result<CopyReport> {
+        self.engine().copy(directory.as_ref(), Purpose::Backup)
+    }
+
+    /// Copies this store to a directory that does not exist yet, where it goes on in a new [`Epoch`]: restores a backup
+    /// (G14). The backup stays as it is.
+    ///
+    /// Use it for copies that another tool made, too: nothing marks those, so opening one for writing does not begin an
+    /// epoch (G11).
+    ///
+    /// ```
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let path = directory.path().join("bank.annals");
+    /// # let backup = directory.path().join("bank-2026-11-17.annals");
+    /// # let restored = directory.path().join("bank-restored.annals");
+    /// use annals::prelude::*;
+    /// # let store = Store::open(&path)?;
+    /// # store.append("account-1", ExpectedVersion::NoStream, [NewEvent::json("Opened", &"Ada")?])?;
+    /// # store.backup(&backup)?;
+    /// # let noted = store.epochs()?.current();
+    /// Store::options().read_only(true).open(&backup)?.restore_to(&restored)?;
+    ///
+    /// let restored = Store::open(&restored)?;
+    /// assert_ne!(restored.epochs()?.current(), noted);
+    /// assert_eq!(restored.epochs()?.shared_up_to(noted), restored.head()?);
+    /// # Ok::<(), annals::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`Store::backup`].
+    ///
+    /// # Cost
+    /// That of [`Store::backup`].
+    pub fn restore_to(&self, directory: impl AsRef<Path>) -> Result<CopyReport> {
+        self.engine().copy(directory.as_ref(), Purpose::Restore)
     }
 
     /// What the store knows of itself.
@@ -224,6 +266,8 @@ impl Store {
             path: engine.path.clone(),
             store_id: engine.store_id,
             created_at: engine.created_at,
+            epoch: engine.epochs.current(),
+            is_backup: engine.is_backup,
             format_version: crate::format::FORMAT_VERSION,
             head: engine.head.get()?,
             streams: end.streams,
@@ -312,48 +356,6 @@ impl Store {
     }
 }
 
-impl StoreOptions {
-    /// Opens the store in this directory. See [`Store::open`].
-    ///
-    /// # Errors
-    /// Those of [`Store::open`]; [`Error::LimitExceeded`] for limits above the hard maxima.
-    pub fn open(self, path: impl AsRef<Path>) -> Result<Store> {
-        self.limits.check()?;
-        let recovered = recovery::open(path.as_ref(), &self)?;
-        let storage = Arc::new(recovered.storage);
-        let head = Arc::new(Head::new(recovered.end.head));
-        let committer = recovered.watermark.map(|watermark| {
-            let (storage, head) = (storage.clone(), head.clone());
-            Committer::new(
-                storage,
-                head,
-                watermark,
-                recovered.end,
-                self.clock.clone(),
-                self.tip_cache_streams,
-            )
-        });
-        let identity = recovered.claim.identity;
-        let engine = Arc::new_cyclic(|me| Engine {
-            me: me.clone(),
-            reader: Reader::new(storage.clone(), head.clone()),
-            storage,
-            head,
-            committer,
-            limits: self.limits,
-            durability: self.durability,
-            end: recovered.end,
-            clock: self.clock,
-            path: path.as_ref().to_owned(),
-            store_id: Uuid::from_bytes(identity.store_id),
-            created_at: identity.created_at,
-            importing: Mutex::new(()),
-            claim: Mutex::new(Some(recovered.claim)),
-        });
-        Ok(Store { owner: Arc::new(Owner { engine }) })
-    }
-}
-
 impl Engine {
     pub(crate) fn committer(&self) -> Result<&Committer> {
         self.head.get()?;
@@ -373,17 +375,18 @@ impl Engine {
         }
     }
 
-    fn backup(&self, directory: &Path) -> Result<BackedUp> {
+    fn copy(&self, directory: &Path, purpose: Purpose) -> Result<CopyReport> {
         if let Some(poisoned) = self.committer.as_ref().and_then(Committer::poisoned) {
             return Err(poisoned);
         }
         let claimed = {
             let claim = self.claim.lock().unwrap_or_else(PoisonError::into_inner);
-            claim.as_ref().map(|claim| (claim.paths.clone(), claim.identity))
+            claim.as_ref().map(|claim| (claim.paths.clone(), claim.identity.clone()))
         };
         let (paths, identity) = claimed.ok_or(Error::Closed)?;
         let (storage, head, is_writing) = (&self.storage, &self.head, self.committer.is_some());
-        backup(&Source { storage, head, paths: &paths, identity, is_writing }, directory)
+        let source = Source { storage, head, paths: &paths, identity: &identity, is_writing };
+        copy_store(&source, directory, purpose)
     }
 
     /// Validates and encodes an append on the caller's thread.
@@ -445,6 +448,11 @@ impl EventStore for Engine {
 
     fn wake(&self) {
         self.head.wake();
+    }
+
+    fn epochs(&self) -> Result<Epochs> {
+        self.head.get()?;
+        Ok(self.epochs.clone())
     }
 
     fn now(&self) -> Timestamp {

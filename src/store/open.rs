@@ -1,0 +1,93 @@
+//! Opening a [`Store`]: what is recovered becomes an engine.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use uuid::Uuid;
+
+use super::{Engine, Owner, Store};
+use crate::commit::Committer;
+use crate::error::{Error, Result};
+use crate::head::Head;
+use crate::options::StoreOptions;
+use crate::read::Reader;
+use crate::recovery;
+
+/// How often a store that is open elsewhere is tried again.
+const OPEN_PAUSE: Duration = Duration::from_millis(10);
+
+impl StoreOptions {
+    /// Opens the store in this directory. See [`Store::open`].
+    ///
+    /// # Errors
+    /// Those of [`Store::open`]; [`Error::LimitExceeded`] for limits above the hard maxima.
+    pub fn open(self, path: impl AsRef<Path>) -> Result<Store> {
+        self.limits.check()?;
+        let recovered = recovery::open(path.as_ref(), &self)?;
+        let storage = Arc::new(recovered.storage);
+        let head = Arc::new(Head::new(recovered.end.head));
+        let committer = recovered.watermark.map(|watermark| {
+            let (storage, head) = (storage.clone(), head.clone());
+            Committer::new(
+                storage,
+                head,
+                watermark,
+                recovered.end,
+                self.clock.clone(),
+                self.tip_cache_streams,
+            )
+        });
+        let identity = recovered.claim.identity.clone();
+        let engine = Arc::new_cyclic(|me| Engine {
+            me: me.clone(),
+            reader: Reader::new(storage.clone(), head.clone()),
+            storage,
+            head,
+            committer,
+            limits: self.limits,
+            durability: self.durability,
+            end: recovered.end,
+            clock: self.clock,
+            path: path.as_ref().to_owned(),
+            store_id: Uuid::from_bytes(identity.store_id),
+            created_at: identity.created_at,
+            epochs: identity.epochs,
+            is_backup: identity.is_backup,
+            importing: Mutex::new(()),
+            claim: Mutex::new(Some(recovered.claim)),
+        });
+        Ok(Store { owner: Arc::new(Owner { engine }) })
+    }
+
+    /// Opens the store as [`StoreOptions::open`] does, and waits up to `timeout` while it is open elsewhere: for a
+    /// process that is restarted before the one before it has ended.
+    ///
+    /// ```
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let path = directory.path().join("bank.annals");
+    /// use annals::prelude::*;
+    /// use std::time::Duration;
+    /// let open = Store::open(&path)?;
+    /// let refused = Store::options().open_within(&path, Duration::from_millis(20));
+    /// assert!(matches!(refused, Err(Error::AlreadyOpen { .. })));
+    /// drop(open);
+    /// Store::options().open_within(&path, Duration::from_secs(5))?;
+    /// # Ok::<(), annals::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`StoreOptions::open`]; [`Error::AlreadyOpen`] only after `timeout`.
+    pub fn open_within(self, path: impl AsRef<Path>, timeout: Duration) -> Result<Store> {
+        let begun = Instant::now();
+        loop {
+            match self.clone().open(path.as_ref()) {
+                Err(Error::AlreadyOpen { .. }) if begun.elapsed() < timeout => {
+                    thread::sleep(OPEN_PAUSE.min(timeout));
+                }
+                opened => return opened,
+            }
+        }
+    }
+}

@@ -1,0 +1,253 @@
+//! [`Subscribe`]: what to follow, and from where.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use super::{CancelHandle, Scope, Subscription};
+use crate::error::{Error, Result};
+use crate::event_store::{EventStore, Filter, ReadStream};
+use crate::model::{Epoch, Epochs, EventType, InvalidArgument, Position, StreamId, Version};
+
+/// What to follow and from where. [`EventStoreExt::subscribe`](crate::EventStoreExt::subscribe) makes one; without more
+/// it follows the whole log from its beginning.
+#[must_use = "a subscription begins with `start`"]
+#[derive(Clone)]
+pub struct Subscribe {
+    store: Arc<dyn EventStore>,
+    stream: Option<StreamId>,
+    filter: Filter,
+    start: Start,
+    waits_if_ahead: bool,
+    /// The epoch that the place to begin after was noted in.
+    noted_in: Option<Epoch>,
+    /// The first argument that could not be taken: `start` returns it.
+    refused: Option<Error>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Start {
+    Beginning,
+    After(Position),
+    AfterVersion(Version),
+    Now,
+}
+
+impl Subscribe {
+    pub(crate) fn new(store: Arc<dyn EventStore>) -> Self {
+        Self {
+            store,
+            stream: None,
+            filter: Filter::new(),
+            start: Start::Beginning,
+            waits_if_ahead: false,
+            noted_in: None,
+            refused: None,
+        }
+    }
+
+    /// Follows one stream instead of the log.
+    pub fn stream<S>(mut self, stream: S) -> Self
+    where
+        S: TryInto<StreamId, Error: Into<Error>>,
+    {
+        match stream.try_into() {
+            Ok(stream) => self.stream = Some(stream),
+            Err(error) => {
+                self.refused.get_or_insert(error.into());
+            }
+        }
+        self
+    }
+
+    /// Only events of streams of this category. Given several times: of any of them.
+    pub fn category(mut self, category: impl Into<String>) -> Self {
+        self.filter = self.filter.category(category);
+        self
+    }
+
+    /// Only events of streams whose id begins with this. Given several times: with any of them.
+    pub fn stream_prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.filter = self.filter.stream_prefix(prefix);
+        self
+    }
+
+    /// Only events of these types. Given several times: of any of them. No types at all leave all events.
+    pub fn types<T>(mut self, types: impl IntoIterator<Item = T>) -> Self
+    where
+        T: TryInto<EventType, Error: Into<Error>>,
+    {
+        match self.filter.clone().types(types) {
+            Ok(filter) => self.filter = filter,
+            Err(error) => {
+                self.refused.get_or_insert(error);
+            }
+        }
+        self
+    }
+
+    /// Only events that match; replaces what was set before.
+    pub fn filter(mut self, filter: Filter) -> Self {
+        self.filter = filter;
+        self
+    }
+
+    /// Begins after this position; `None` begins at the beginning. A position past the head is refused: see
+    /// [`Subscribe::wait_if_ahead`].
+    pub fn after(mut self, position: impl Into<Option<Position>>) -> Self {
+        self.start = position.into().map_or(Start::Beginning, Start::After);
+        self
+    }
+
+    /// Begins after this version of the stream that is followed. A version past the last one of the stream is refused:
+    /// see [`Subscribe::wait_if_ahead`].
+    pub fn after_version(mut self, version: impl Into<Option<Version>>) -> Self {
+        self.start = version.into().map_or(Start::Beginning, Start::AfterVersion);
+        self
+    }
+
+    /// Waits until the log or the stream gets to the place to begin after, instead of refusing one that is ahead.
+    ///
+    /// A place that was noted earlier can be ahead only if the log lost its end. The events that come then up to that
+    /// place are new, and such a subscription never delivers them.
+    pub fn wait_if_ahead(mut self) -> Self {
+        self.waits_if_ahead = true;
+        self
+    }
+
+    /// Says in which epoch the place to begin after was noted: [`Subscription::epoch`] at that time. A place that is
+    /// not part of this log's history is then refused, even if the log has grown past it again.
+    ///
+    /// ```
+    /// use annals::prelude::*;
+    /// let store = MemoryStore::new();
+    /// store.append("account-1", ExpectedVersion::Any, [NewEvent::json("Opened", &())?])?;
+    /// let subscription = store.subscribe().start()?;
+    /// let noted = (subscription.epoch(), store.head()?);
+    ///
+    /// assert!(store.subscribe().after(noted.1).in_epoch(noted.0).start().is_ok());
+    /// let other = MemoryStore::new();
+    /// other.append("account-1", ExpectedVersion::Any, [NewEvent::json("Opened", &())?])?;
+    /// let refused = other.subscribe().after(noted.1).in_epoch(noted.0).start();
+    /// assert!(matches!(refused, Err(Error::OtherEpoch { .. })));
+    /// # Ok::<(), annals::Error>(())
+    /// ```
+    pub fn in_epoch(mut self, epoch: Epoch) -> Self {
+        self.noted_in = Some(epoch);
+        self
+    }
+
+    /// Begins with what is appended from now on.
+    pub fn from_now(mut self) -> Self {
+        self.start = Start::Now;
+        self
+    }
+
+    /// Begins.
+    ///
+    /// # Errors
+    /// An invalid argument, such as a version without a stream. [`Error::PositionAhead`], [`Error::VersionAhead`]: the
+    /// place to begin after does not exist. [`Error::OtherEpoch`]: it was noted in another history.
+    /// [`Error::Closed`], or what the store finds.
+    ///
+    /// # Cost
+    /// Reads at most one event, to find a place within a stream.
+    pub fn start(self) -> Result<Subscription> {
+        if let Some(error) = self.refused {
+            return Err(error);
+        }
+        self.filter.check()?;
+        let head = self.store.head()?;
+        let epochs = self.store.epochs()?;
+        self.check_place(head, &epochs)?;
+        let (after, version) = match self.start {
+            Start::Beginning => (None, None),
+            Start::After(position) => (Some(position), None),
+            Start::AfterVersion(version) => (None, Some(version)),
+            Start::Now => (head, None),
+        };
+        let version = match (&self.stream, after) {
+            // What the stream had then need not be read only to be passed over.
+            (Some(stream), Some(after)) => {
+                let then = ReadStream::stream(self.store.clone(), stream).as_of_position(after);
+                then.last()?.map(|event| event.version())
+            }
+            _ => version,
+        };
+        let scope = match (self.stream, version) {
+            (Some(stream), version) => Scope::Stream { stream, next: Version::after(version) },
+            (None, None) => Scope::Log,
+            (None, Some(_)) => {
+                return Err(InvalidArgument::VersionWithoutStream.into());
+            }
+        };
+        Ok(Subscription {
+            cancel: CancelHandle {
+                cancelled: Arc::new(AtomicBool::new(false)),
+                store: self.store.clone(),
+            },
+            store: self.store,
+            scope,
+            filter: self.filter,
+            after,
+            seen: after,
+            reported: after,
+            view: None,
+            page: VecDeque::new(),
+            epoch: epochs.current(),
+            caught_up: false,
+            ended: false,
+        })
+    }
+
+    /// Checks that the place to begin after exists, in the history that it was noted in.
+    fn check_place(&self, head: Option<Position>, epochs: &Epochs) -> Result<()> {
+        let position = match (self.start, &self.stream) {
+            (Start::After(position), _) => Some(position),
+            (Start::AfterVersion(version), Some(stream)) => self.position_of(stream, version)?,
+            _ => None,
+        };
+        let (Some(noted), Some(position)) = (self.noted_in, position) else {
+            return self.check_ahead(position, head);
+        };
+        let shared = epochs.shared_up_to(noted);
+        if Some(position) > shared {
+            return Err(Error::OtherEpoch { position, noted, current: epochs.current(), shared });
+        }
+        self.check_ahead(Some(position), head)
+    }
+
+    fn check_ahead(&self, position: Option<Position>, head: Option<Position>) -> Result<()> {
+        match position {
+            Some(asked) if position > head && !self.waits_if_ahead => {
+                Err(Error::PositionAhead { asked, head })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The position of a version of a stream; `None` if it is to be waited for.
+    fn position_of(&self, stream: &StreamId, version: Version) -> Result<Option<Position>> {
+        let read = ReadStream::stream(self.store.clone(), stream).as_of_version(version);
+        match read.last()? {
+            Some(event) if event.version() == version => Ok(Some(event.position())),
+            _ if self.waits_if_ahead => Ok(None),
+            last => Err(Error::VersionAhead {
+                stream: stream.clone(),
+                asked: version,
+                actual: last.map(|event| event.version()),
+            }),
+        }
+    }
+}
+
+impl fmt::Debug for Subscribe {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Subscribe")
+            .field("stream", &self.stream)
+            .field("filter", &self.filter)
+            .field("start", &self.start)
+            .finish_non_exhaustive()
+    }
+}
