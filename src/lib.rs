@@ -104,7 +104,7 @@ pub use aggregate::{
     SnapshotStats,
 };
 pub use codec::{Bincode, Codec, DomainEvent, EventKind, Json, Recorded, StoredEvent, Undecodable};
-pub use error::{Cause, Error, Result};
+pub use error::{Cause, Error, Location, Result};
 pub use event_store::{
     Append, Appended, Direction, EventStore, Events, Filter, PageEnd, PageQuery, Place, Range,
     Read, ReadLog, ReadStream, StreamInfo, StreamInfos, Streams, StreamsQuery, Visitor,

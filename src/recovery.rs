@@ -4,38 +4,21 @@
 //! cut would delete the evidence, and one of any other damage would rewrite files of a store that is then refused. The
 //! head is the last frame's; no history is scanned.
 
-use std::ops::ControlFlow;
 use std::path::Path;
 
 use uuid::Uuid;
 
-use crate::error::{Error, Result};
-use crate::event_store::Direction;
-use crate::format::{
-    Evidence, Identity, Watermark, checksum_of, decode_record, encode_record, log_key,
-    parse_log_key, stream_key,
-};
-use crate::model::{Position, StreamId, Timestamp};
+use crate::error::{Error, Location, Result};
+use crate::format::{Evidence, Identity, Watermark, decode_record, encode_record};
+use crate::model::Position;
 use crate::options::{AcceptedEnd, Durability, StoreOptions, now};
-use crate::read::{Spot, bad_key};
+use crate::read::lookup::{LogEnd, checksum_at, log_end};
 use crate::storage::{
     Access, Claim, Cut, Disk, Family, Paths, Storage, WatermarkFile, copy_database,
 };
 
 /// Key in `meta` of the store's identity, so that a database of another store is noticed.
 const IDENTITY_KEY: &[u8] = b"identity";
-
-/// The end of the log, as its last frame says it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct LogEnd {
-    pub(crate) head: Option<Position>,
-    /// When the last event was recorded.
-    pub(crate) recorded_at: Option<Timestamp>,
-    /// How many streams there are.
-    pub(crate) streams: u64,
-    /// The checksum of the last frame; 0 if there is none.
-    pub(crate) checksum: u32,
-}
 
 /// A store that is open.
 pub(crate) struct Recovered {
@@ -154,23 +137,19 @@ fn check(
     let owner = Uuid::from_bytes(watermark.store_id);
     if owner != expected {
         let (found, expected) = (format!("that of store {owner}"), format!("that of {expected}"));
-        return Err(Error::corruption("watermark", found, expected));
+        return Err(Error::corruption(Location::file("watermark"), found, expected));
     }
-    let end = find_end(disk)?;
+    let end = log_end(disk)?;
+    let location = || Location::Key { family: Family::Meta.name(), key: IDENTITY_KEY.to_vec() };
     if let Some(record) = disk.get(Family::Meta, IDENTITY_KEY)? {
-        let place = "family meta, key identity";
         let found =
-            decode_record(IDENTITY_KEY, &record).map_err(|malformed| malformed.at(place))?;
+            decode_record(IDENTITY_KEY, &record).map_err(|malformed| malformed.at(location()))?;
         if found != identity.store_id {
             let expected = format!("that of {expected}, as STORE says");
-            return Err(Error::corruption(place, "the identity of another store", expected));
+            return Err(Error::corruption(location(), "the identity of another store", expected));
         }
     } else if end.head.is_some() {
-        return Err(Error::corruption(
-            "family meta, key identity",
-            "nothing",
-            "the store's identity",
-        ));
+        return Err(Error::corruption(location(), "nothing", "the store's identity"));
     }
     if let Some(expected_at_least) = watermark.durable
         && end.head < Some(expected_at_least)
@@ -194,63 +173,12 @@ fn check_frame(disk: &Disk, end: &LogEnd, durable: Position, expected: u32) -> R
     if found == Some(expected) {
         return Ok(());
     }
-    let spot = Spot { family: Family::Events, stream: None, place: durable.get() };
     let found = match found {
         Some(found) => format!("the end of a frame with the checksum {found:08x}"),
         None => "no end of a frame".to_owned(),
     };
     let expected = format!("the end of that with {expected:08x}, as the watermark says");
-    Err(spot.corruption(found, expected))
-}
-
-/// The checksum of the frame that ends at a position, if one does.
-fn checksum_at(disk: &Disk, end: &LogEnd, position: Position) -> Result<Option<u32>> {
-    if end.head == Some(position) {
-        return Ok(Some(end.checksum));
-    }
-    let mut found = Ok(None);
-    disk.scan(Family::Events, &log_key(position), Direction::Backward, |key, value| {
-        let place = parse_log_key(key).map_or(0, Position::get);
-        let spot = Spot { family: Family::Events, stream: None, place };
-        found = spot
-            .decode(value)
-            .map(|frame| (frame.header.last_position() == position).then(|| checksum_of(value)));
-        ControlFlow::Break(())
-    })?;
-    found
-}
-
-/// The end of the log: its last frame, which must stand in `streams` too.
-fn find_end(disk: &Disk) -> Result<LogEnd> {
-    let mut last = None;
-    disk.scan(Family::Events, &[0xff; 9], Direction::Backward, |key, value| {
-        last = Some((key.to_vec(), value.to_vec()));
-        ControlFlow::Break(())
-    })?;
-    let Some((key, value)) = last else { return Ok(LogEnd::default()) };
-    let first = parse_log_key(&key).ok_or_else(|| bad_key(Family::Events, &key))?;
-    let spot = Spot { family: Family::Events, stream: None, place: first.get() };
-    let frame = spot.decode(&value)?;
-    let header = frame.header;
-    spot.agree(first, header.first_position)?;
-    let mut recorded_at = header.recorded_at;
-    for event in frame.events() {
-        recorded_at = event.map_err(|malformed| malformed.at(spot.to_string()))?.recorded_at;
-    }
-    let copy = disk.get(Family::Streams, &stream_key(header.stream, header.first_version))?;
-    if copy.as_deref() != Some(&value) {
-        let stream = StreamId::trusted(header.stream);
-        let place = header.first_version.get();
-        let spot = Spot { family: Family::Streams, stream: Some(&stream), place };
-        let found = if copy.is_some() { "other bytes" } else { "nothing" };
-        return Err(spot.corruption(found, format!("the frame of position {first}")));
-    }
-    Ok(LogEnd {
-        head: Some(header.last_position()),
-        recorded_at: Some(recorded_at),
-        streams: header.streams_after,
-        checksum: checksum_of(&value),
-    })
+    Err(Error::corruption(Location::log(durable), found, expected))
 }
 
 /// From here on a crash is an unclean close.

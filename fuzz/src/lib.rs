@@ -12,7 +12,7 @@
 mod sync;
 #[path = "../../src/model/mod.rs"]
 mod model;
-#[path = "../../src/error.rs"]
+#[path = "../../src/error/mod.rs"]
 mod error;
 #[path = "../../src/options.rs"]
 mod options;

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
-use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::gate::Gate;
@@ -129,9 +128,9 @@ fn delete_prefix(batch: &mut Batch<'_>, family: Family, prefix: &[u8]) {
 fn versions(disk: &Disk, prefix: &[u8]) -> Result<BTreeSet<Version>> {
     let mut versions = BTreeSet::new();
     let end = prefix_end(prefix).unwrap_or_default();
-    disk.scan_range(Family::Snapshots, prefix..&end, Direction::Forward, |key, _| {
+    let mut cursor = disk.range_cursor(Family::Snapshots, prefix..&end, Direction::Forward);
+    while let Some((key, _)) = cursor.next()? {
         versions.extend(snapshot_of(key).map(|(_, _, version)| version));
-        ControlFlow::Continue(())
-    })?;
+    }
     Ok(versions)
 }

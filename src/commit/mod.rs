@@ -27,7 +27,7 @@ use crate::error::{Error, Result};
 use crate::event_store::Appended;
 use crate::head::Head;
 use crate::options::{Clock, Durability};
-use crate::recovery::LogEnd;
+use crate::read::lookup::LogEnd;
 use crate::storage::{Storage, WatermarkFile};
 use crate::sync::Mutex;
 use beside::Beside;

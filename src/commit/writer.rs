@@ -1,7 +1,7 @@
 //! The writer: takes a group through validate, stage, write, publish. Held by one leader at a time.
 
 use std::collections::{HashMap, HashSet};
-use std::ops::{ControlFlow, RangeInclusive};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use super::gate::Gate;
@@ -11,15 +11,12 @@ use super::strictest;
 use super::tips::Tips;
 use super::validate::{Commit, Committed, Shape, Tip, Verdict, validate};
 use crate::error::{Cause, Error, Result};
-use crate::event_store::{Appended, Direction};
-use crate::format::{
-    Evidence, FrameHeader, Watermark, checksum_of, log_key, parse_log_key, stream_key, stream_of,
-};
+use crate::event_store::Appended;
+use crate::format::{Evidence, FrameHeader, Watermark, checksum_of, log_key, stream_key};
 use crate::head::Head;
 use crate::model::{EventId, Position, StreamId, Timestamp, Version};
 use crate::options::{Clock, Durability, now};
-use crate::read::Spot;
-use crate::recovery::LogEnd;
+use crate::read::lookup::{self, LogEnd};
 use crate::storage::{Batch, Disk, Family, Storage, WatermarkFile};
 
 /// A batch is written once it holds this many bytes, even if more are waiting.
@@ -345,7 +342,8 @@ impl Committed for OnDisk<'_> {
         if let Some(known) = self.tips.get(stream) {
             return Ok(known);
         }
-        let tip = last_event(self.disk, stream)?;
+        let last = lookup::last_event(self.disk, stream)?;
+        let tip = last.map(|(version, id)| Tip { version, id });
         self.tips.set(stream.clone(), tip);
         Ok(tip)
     }
@@ -356,105 +354,11 @@ impl Committed for OnDisk<'_> {
         from: Version,
         count: usize,
     ) -> Result<Vec<(EventId, Position)>> {
-        places(self.disk, stream, from, count)
+        lookup::events_from(self.disk, stream, from, count)
     }
 
     fn commit(&mut self, position: Position) -> Result<Commit> {
-        commit_at(self.disk, position)
+        let (first, last) = lookup::commit_range(self.disk, position)?;
+        Ok(Commit { first, events: lookup::events_between(self.disk, (first, last))? })
     }
-}
-
-/// The commit in the log that the event at this position was part of.
-fn commit_at(disk: &Disk, position: Position) -> Result<Commit> {
-    let (first, last) = commit_span(disk, position)?;
-    let mut events = Ok(Vec::new());
-    disk.scan(Family::Events, &log_key(first), Direction::Forward, |key, value| {
-        let Some(at) = parse_log_key(key).filter(|at| *at <= last) else {
-            return ControlFlow::Break(());
-        };
-        let spot = Spot { family: Family::Events, stream: None, place: at.get() };
-        let Ok(list) = &mut events else { return ControlFlow::Break(()) };
-        let read = spot.decode(value).and_then(|frame| {
-            for event in frame.events() {
-                let event = event.map_err(|malformed| malformed.at(spot.to_string()))?;
-                list.push((StreamId::trusted(event.stream), event.version, event.id));
-            }
-            Ok(())
-        });
-        match read {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(error) => {
-                events = Err(error);
-                ControlFlow::Break(())
-            }
-        }
-    })?;
-    Ok(Commit { first, events: events? })
-}
-
-/// The first and last position of the commit that the event at this position was part of.
-fn commit_span(disk: &Disk, position: Position) -> Result<(Position, Position)> {
-    let spot = Spot { family: Family::Events, stream: None, place: position.get() };
-    let mut span = Err(spot.corruption("nothing", "the frame that holds it"));
-    disk.scan(Family::Events, &log_key(position), Direction::Backward, |_, value| {
-        let frame = spot.decode(value);
-        span = frame.map(|frame| (frame.header.commit_first(), frame.header.commit_last()));
-        ControlFlow::Break(())
-    })?;
-    span
-}
-
-/// The tip of a stream on disk.
-fn last_event(disk: &Disk, stream: &StreamId) -> Result<Option<Tip>> {
-    let mut tip = Ok(None);
-    let start = stream_key(stream.as_str(), Version::MAX);
-    disk.scan_stream(&start, Direction::Backward, |key, value| {
-        if let Some((_, first)) = stream_of(key).filter(|(id, _)| *id == stream.as_str()) {
-            let spot = Spot { family: Family::Streams, stream: Some(stream), place: first.get() };
-            tip = spot.decode(value).and_then(|frame| {
-                let header = frame.header;
-                spot.agree((stream.as_str(), first), (header.stream, header.first_version))?;
-                let last = frame.events().last().transpose();
-                let last = last.map_err(|malformed| malformed.at(spot.to_string()))?;
-                Ok(last.map(|event| Tip { version: event.version, id: event.id }))
-            });
-        }
-        ControlFlow::Break(())
-    })?;
-    tip
-}
-
-/// The ids and positions of the events of a stream from a version on.
-fn places(
-    disk: &Disk,
-    stream: &StreamId,
-    from: Version,
-    count: usize,
-) -> Result<Vec<(EventId, Position)>> {
-    let mut found = Ok(Vec::new());
-    let start = stream_key(stream.as_str(), from);
-    disk.scan_stream(&start, Direction::Forward, |key, value| {
-        let Some((id, first)) = stream_of(key) else { return ControlFlow::Break(()) };
-        if id != stream.as_str() {
-            let is_before = key < start.as_slice();
-            return if is_before { ControlFlow::Continue(()) } else { ControlFlow::Break(()) };
-        }
-        let spot = Spot { family: Family::Streams, stream: Some(stream), place: first.get() };
-        let Ok(list) = &mut found else { return ControlFlow::Break(()) };
-        let read = spot.decode(value).and_then(|frame| {
-            for event in frame.events() {
-                let event = event.map_err(|malformed| malformed.at(spot.to_string()))?;
-                if event.version >= from && list.len() < count {
-                    list.push((event.id, event.position));
-                }
-            }
-            Ok(())
-        });
-        if let Err(error) = read {
-            found = Err(error);
-            return ControlFlow::Break(());
-        }
-        if list.len() < count { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-    })?;
-    found
 }

@@ -27,10 +27,9 @@ pub(crate) use value::{decode_value, encode_value};
 pub(crate) use watermark::{Evidence, Manifest, SLOT_LEN, Slot, Watermark};
 pub(crate) use wire::Known;
 
-use std::fmt::Write;
 use std::sync::LazyLock;
 
-use crate::error::Error;
+use crate::error::{Error, Location};
 
 /// The version of the directory layout and of everything in it, as `STORE` carries it.
 pub const FORMAT_VERSION: u32 = 1;
@@ -57,12 +56,12 @@ impl Malformed {
     }
 
     /// The error for a caller who knows where the bytes were.
-    pub(crate) fn at(self, place: impl Into<String>) -> Error {
-        let place = place.into();
+    #[cold]
+    pub(crate) fn at(self, location: Location) -> Error {
         match self {
-            Self::Damaged { found, expected } => Error::Corruption { place, found, expected },
+            Self::Damaged { found, expected } => Error::Corruption { location, found, expected },
             Self::Unsupported { what, found, supported } => {
-                Error::UnsupportedFormat { what: format!("{what} in {place}"), found, supported }
+                Error::UnsupportedFormat { what: format!("{what} in {location}"), found, supported }
             }
         }
     }
@@ -112,10 +111,11 @@ fn seal_envelope(version: u8, bytes: &mut [u8]) {
 }
 
 /// Bytes for people.
-pub(crate) fn hex(bytes: &[u8]) -> String {
+#[cfg(test)]
+fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut hex, byte| {
         // Writing to a string cannot fail.
-        let _ = write!(hex, "{byte:02x}");
+        let _ = std::fmt::Write::write_fmt(&mut hex, format_args!("{byte:02x}"));
         hex
     })
 }

@@ -5,18 +5,17 @@
 //! expected version, queue, publishing or watermark. It lies here because `storage` is the one user of RocksDB, and
 //! because only the crate knows the keys. It is no part of the stable interface.
 
-use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 use std::{fmt, fs};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Location, Result};
 use crate::event_store::Direction;
 use crate::format::{log_key, parse_log_key, stream_key};
 use crate::model::{InvalidArgument, Position, StreamId, Version};
 use crate::options::{Durability, StoreOptions};
-use crate::read::Spot;
-use crate::storage::{Disk, Family, Paths, Storage};
+use crate::read::lookup::{bad_key, decode_in_log};
+use crate::storage::{Cursor, Disk, Family, Paths, Storage};
 
 /// What the engine writes before each record of its log, as long as none crosses a block.
 const LOG_RECORD_HEADER_LEN: usize = 7;
@@ -79,42 +78,37 @@ impl Below {
     ) -> Result<(Vec<Batch>, Option<Position>)> {
         let start = Position::after(after);
         let mut batches: Vec<Batch> = Vec::new();
-        let (mut last, mut bytes, mut damage) = (after, 0, None);
-        let mut take = |key: &[u8], value: &[u8]| -> Result<ControlFlow<()>> {
-            let place = parse_log_key(key).map_or(0, Position::get);
-            if place < start.get() {
-                return Ok(ControlFlow::Continue(()));
-            }
-            let spot = Spot { family: Family::Events, stream: None, place };
-            let header = spot.decode(value)?.header;
-            if header.commit_before == 0 {
-                if bytes >= bytes_max {
-                    return Ok(ControlFlow::Break(()));
-                }
-                batches.push(Batch { puts: Vec::new(), events: 0 });
-            }
-            let Some(batch) = batches.last_mut() else {
-                let found = format!("an append that begins before {place}");
-                return Err(spot.corruption(found, "the beginning of an append"));
-            };
-            bytes += value.len();
-            last = Some(header.last_position());
-            let value: Arc<[u8]> = value.into();
-            let by_stream = stream_key(header.stream, header.first_version);
-            batch.puts.push((Family::Events, key.to_vec(), value.clone()));
-            batch.puts.push((Family::Streams, by_stream, value));
-            batch.events += u64::from(header.count);
-            Ok(ControlFlow::Continue(()))
-        };
+        let (mut last, mut bytes) = (after, 0);
         self.storage.with(|disk| {
-            disk.scan(Family::Events, &log_key(start), Direction::Forward, |key, value| {
-                take(key, value).unwrap_or_else(|error| {
-                    damage = Some(error);
-                    ControlFlow::Break(())
-                })
-            })
+            let mut cursor = disk.cursor(Family::Events, &log_key(start), Direction::Forward)?;
+            while let Some((key, value)) = cursor.next()? {
+                let at = parse_log_key(key).ok_or_else(|| bad_key(Family::Events, key))?;
+                if at < start {
+                    continue;
+                }
+                let header = decode_in_log(at, value)?.header;
+                if header.commit_before == 0 {
+                    if bytes >= bytes_max {
+                        break;
+                    }
+                    batches.push(Batch { puts: Vec::new(), events: 0 });
+                }
+                let Some(batch) = batches.last_mut() else {
+                    let found = format!("an append that begins before {at}");
+                    let expected = "the beginning of an append";
+                    return Err(Error::corruption(Location::log(at), found, expected));
+                };
+                bytes += value.len();
+                last = Some(header.last_position());
+                let value: Arc<[u8]> = value.into();
+                let by_stream = stream_key(header.stream, header.first_version);
+                batch.puts.push((Family::Events, key.to_vec(), value.clone()));
+                batch.puts.push((Family::Streams, by_stream, value));
+                batch.events += u64::from(header.count);
+            }
+            Ok(())
         })?;
-        damage.map_or(Ok((batches, last)), Err)
+        Ok((batches, last))
     }
 
     /// The next entries of the read models behind a key, in one batch of at most this many; `None` behind the last.
@@ -124,16 +118,14 @@ impl Below {
     pub fn view_entries(&self, after: &[u8], entries: usize) -> Result<Option<Batch>> {
         let mut puts = Vec::new();
         self.storage.with(|disk| {
-            disk.scan(Family::Views, after, Direction::Forward, |key, value| {
+            let mut cursor = disk.cursor(Family::Views, after, Direction::Forward)?;
+            while puts.len() < entries {
+                let Some((key, value)) = cursor.next()? else { break };
                 if key > after {
                     puts.push((Family::Views, key.to_vec(), value.into()));
                 }
-                if puts.len() < entries {
-                    ControlFlow::Continue(())
-                } else {
-                    ControlFlow::Break(())
-                }
-            })
+            }
+            Ok(())
         })?;
         let events = u64::try_from(puts.len()).unwrap_or(u64::MAX);
         Ok((events > 0).then_some(Batch { puts, events }))
@@ -161,19 +153,11 @@ impl Below {
     /// A failing disk, or a closed store.
     pub fn scan_stream(&self, stream: &StreamId) -> Result<Scanned> {
         let begin = stream_key(stream.as_str(), Version::FIRST);
-        let mut scanned = Scanned::default();
-        self.storage.with(|disk| {
-            disk.scan_stream(&begin, Direction::Forward, |key, value| scanned.count(key, value))
-        })?;
-        Ok(scanned)
+        self.storage.with(|disk| Scanned::of(disk.stream_cursor(&begin, Direction::Forward)?))
     }
 
     fn scan(&self, family: Family) -> Result<Scanned> {
-        let mut scanned = Scanned::default();
-        self.storage.with(|disk| {
-            disk.scan(family, &[], Direction::Forward, |key, value| scanned.count(key, value))
-        })?;
-        Ok(scanned)
+        self.storage.with(|disk| Scanned::of(disk.cursor(family, &[], Direction::Forward)?))
     }
 }
 
@@ -190,12 +174,15 @@ impl fmt::Debug for Database {
 }
 
 impl Scanned {
-    fn count(&mut self, key: &[u8], value: &[u8]) -> ControlFlow<()> {
-        self.rows += 1;
-        self.bytes += u64::try_from(key.len() + value.len()).unwrap_or(u64::MAX);
-        self.last.clear();
-        self.last.extend_from_slice(value);
-        ControlFlow::Continue(())
+    fn of(mut cursor: Cursor<'_>) -> Result<Self> {
+        let mut scanned = Self::default();
+        while let Some((key, value)) = cursor.next()? {
+            scanned.rows += 1;
+            scanned.bytes += u64::try_from(key.len() + value.len()).unwrap_or(u64::MAX);
+            scanned.last.clear();
+            scanned.last.extend_from_slice(value);
+        }
+        Ok(scanned)
     }
 }
 

@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::lines::{CommitMark, Line, LineFault, line_len_max, parse};
 use crate::commit::{Committer, Prepared, Submission};
-use crate::error::{Cause, Error, Result};
+use crate::error::{Cause, Error, Location, Result};
 use crate::event_store::{Append, Direction, EventStore, Filter, PageQuery, Range};
 use crate::format::{decode_record, encode_record};
 use crate::model::limits::APPEND_STREAMS_MAX;
@@ -465,17 +465,15 @@ fn encode_mark(key: &[u8], mark: Mark) -> Vec<u8> {
 }
 
 fn decode_mark(key: &[u8], record: &[u8]) -> Result<Mark> {
-    let place = || {
-        let input = key.strip_prefix(RECORD_PREFIX).and_then(|id| Uuid::from_slice(id).ok());
-        format!("family meta, key import/{}", input.unwrap_or_default().as_simple())
-    };
-    let body = decode_record(key, record).map_err(|malformed| malformed.at(place()))?;
+    let location = || Location::Key { family: Family::Meta.name(), key: key.to_vec() };
+    let body = decode_record(key, record).map_err(|malformed| malformed.at(location()))?;
     let mark = body.split_first_chunk::<8>().and_then(|(lines, chain)| {
         let chain = Uuid::from_slice(chain).ok()?;
         Some(Mark { lines: u64::from_be_bytes(*lines), chain })
     });
     mark.ok_or_else(|| {
-        Error::corruption(place(), format!("{} bytes", body.len()), "24 bytes: lines and chain")
+        let found = format!("{} bytes", body.len());
+        Error::corruption(location(), found, "24 bytes: lines and chain")
     })
 }
 

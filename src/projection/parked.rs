@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::names::{parked_key, parked_prefix, skipped_key, skipped_prefix};
 use super::stage::Stage;
-use crate::error::{Error, Result};
+use crate::error::{Error, Location, Result};
 use crate::event_store::Direction;
 use crate::model::{EventId, EventType, Position, RecordedEvent, StreamId, Timestamp};
 use crate::view_store::{ViewScan, ViewStore};
@@ -211,8 +211,8 @@ fn each(
         for (key, value) in &page.entries {
             let note = serde_json::from_slice(value).ok();
             note.and_then(&mut take).ok_or_else(|| {
-                let key = super::ViewKey::from_bytes(key.clone());
-                Error::corruption(format!("view {view}, key {key}"), "no such note", "a note")
+                let location = Location::View { view: view.to_owned(), key: key.clone() };
+                Error::corruption(location, "no such note", "a note")
             })?;
         }
         left = left.saturating_sub(page.entries.len());

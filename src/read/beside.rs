@@ -1,9 +1,7 @@
 //! Reading what lies beside the log: snapshots, checkpoints, views. Every record is checked before it is used.
 
-use std::fmt;
-use std::ops::ControlFlow;
-
-use crate::error::{Error, Result};
+use super::lookup::bad_key;
+use crate::error::{Error, Location, Result};
 use crate::event_store::Direction;
 use crate::format::{
     decode_checkpoint, decode_record, decode_snapshot, snapshot_key, snapshot_of, snapshot_prefix,
@@ -23,7 +21,7 @@ pub(crate) fn checkpoint(disk: &Disk, view: &str) -> Result<Option<Checkpoint>> 
 
 fn read_checkpoint(key: &[u8], record: &[u8]) -> Result<Checkpoint> {
     decode_checkpoint(key, record)
-        .map_err(|malformed| malformed.at(Under(Family::Checkpoints, key).to_string()))
+        .map_err(|malformed| malformed.at(location_of(Family::Checkpoints, key)))
 }
 
 /// The value of a key of a view.
@@ -34,8 +32,7 @@ pub(crate) fn view_value(disk: &Disk, view: &str, key: &[u8]) -> Result<Option<V
 }
 
 fn read_value<'r>(key: &[u8], record: &'r [u8]) -> Result<&'r [u8]> {
-    decode_record(key, record)
-        .map_err(|malformed| malformed.at(Under(Family::Views, key).to_string()))
+    decode_record(key, record).map_err(|malformed| malformed.at(location_of(Family::Views, key)))
 }
 
 /// A page of a view.
@@ -48,53 +45,33 @@ pub(crate) fn scan_view(disk: &Disk, scan: &ViewScan) -> Result<ViewPage> {
         None => prefix_end(&view_prefix(&scan.view)).unwrap_or_default(),
     };
     let mut page = PageFiller::new(scan.entries_max);
-    let mut damage = None;
-    disk.scan_range(Family::Views, &from..&to, scan.direction, |key, record| {
+    let mut cursor = disk.range_cursor(Family::Views, &from..&to, scan.direction);
+    while let Some((key, record)) = cursor.next()? {
         if page.is_full() {
-            return ControlFlow::Break(());
+            break;
         }
-        let entry = read_value(key, record).and_then(|value| match view_of(key) {
-            Some((_, key)) => Ok((key, value)),
-            None => Err(bad_key(Family::Views, key)),
-        });
-        match entry {
-            Ok((key, value)) => page.push(key, value),
-            Err(error) => {
-                damage = Some(error);
-                return ControlFlow::Break(());
-            }
-        }
-        ControlFlow::Continue(())
-    })?;
-    match damage {
-        Some(error) => Err(error),
-        None => Ok(page.finish()),
+        let value = read_value(key, record)?;
+        let (_, key) = view_of(key).ok_or_else(|| bad_key(Family::Views, key))?;
+        page.push(key, value);
     }
+    Ok(page.finish())
 }
 
 /// The names of all views that have a checkpoint, sound or damaged.
 pub(crate) fn list_views(disk: &Disk) -> Result<Vec<String>> {
-    let mut views = Ok(Vec::new());
-    disk.scan(Family::Checkpoints, &[], Direction::Forward, |key, _| {
-        let Ok(list) = &mut views else { return ControlFlow::Break(()) };
-        match str::from_utf8(key).map_err(|_| bad_key(Family::Checkpoints, key)) {
-            Ok(name) => {
-                list.push(name.to_owned());
-                ControlFlow::Continue(())
-            }
-            Err(error) => {
-                views = Err(error);
-                ControlFlow::Break(())
-            }
-        }
-    })?;
-    views
+    let mut views = Vec::new();
+    let mut cursor = disk.cursor(Family::Checkpoints, &[], Direction::Forward)?;
+    while let Some((key, _)) = cursor.next()? {
+        let name = str::from_utf8(key).map_err(|_| bad_key(Family::Checkpoints, key))?;
+        views.push(name.to_owned());
+    }
+    Ok(views)
 }
 
 /// Versions of snapshots that cannot be read, where that can be told, and why.
 type Unreadable = Vec<(Option<Version>, Error)>;
 
-/// The newest snapshot at or below a version that can be read, and what was passed over on the way to it.
+/// The newest snapshot at or below a version that can be read, and those that were skipped on the way to it.
 pub(crate) fn load_snapshot(
     disk: &Disk,
     (kind, stream, up_to): (&str, &StreamId, Version),
@@ -102,49 +79,37 @@ pub(crate) fn load_snapshot(
     let from = snapshot_prefix(kind, stream.as_str());
     let mut to = snapshot_key(kind, stream.as_str(), up_to);
     to.push(0);
-    let (mut newest, mut passed_over) = (None, Vec::new());
-    let scanned =
-        disk.scan_range(Family::Snapshots, &from..&to, Direction::Backward, |key, record| {
-            let Some(parts) = snapshot_of(key) else {
-                passed_over.push((None, bad_key(Family::Snapshots, key)));
-                return ControlFlow::Continue(());
-            };
-            match decode_snapshot(key, parts, record) {
-                Ok(snapshot) => {
-                    newest = Some(snapshot);
-                    return ControlFlow::Break(());
-                }
-                Err(malformed) => {
-                    let place = Under(Family::Snapshots, key).to_string();
-                    passed_over.push((Some(parts.2), malformed.at(place)));
-                }
+    let mut skipped = Vec::new();
+    let mut cursor = disk.range_cursor(Family::Snapshots, &from..&to, Direction::Backward);
+    loop {
+        let (key, record) = match cursor.next() {
+            Ok(Some(entry)) => entry,
+            Ok(None) => return Ok((None, skipped)),
+            // A snapshot is a cache: where a whole range cannot be read, the history can.
+            Err(damage @ Error::Corruption { .. }) => {
+                skipped.push((None, damage));
+                return Ok((None, skipped));
             }
-            ControlFlow::Continue(())
-        });
-    match scanned {
-        // A snapshot is a cache: where a whole stretch cannot be read, the history can.
-        Err(damage @ Error::Corruption { .. }) => passed_over.push((None, damage)),
-        scanned => scanned?,
-    }
-    Ok((newest, passed_over))
-}
-
-/// The place of a record, for people.
-pub(crate) struct Under<'k>(pub(crate) Family, pub(crate) &'k [u8]);
-
-impl fmt::Display for Under<'_> {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self(family, key) = self;
-        match view_of(key).filter(|_| *family == Family::Views) {
-            Some((view, key)) => {
-                write!(out, "family views, view {view}, key {}", key.escape_ascii())
+            Err(error) => return Err(error),
+        };
+        let Some(parts) = snapshot_of(key) else {
+            skipped.push((None, bad_key(Family::Snapshots, key)));
+            continue;
+        };
+        match decode_snapshot(key, parts, record) {
+            Ok(snapshot) => return Ok((Some(snapshot), skipped)),
+            Err(malformed) => {
+                let location = location_of(Family::Snapshots, key);
+                skipped.push((Some(parts.2), malformed.at(location)));
             }
-            None => write!(out, "family {}, key {}", family.name(), key.escape_ascii()),
         }
     }
 }
 
-pub(crate) fn bad_key(family: Family, key: &[u8]) -> Error {
-    let place = Under(family, key).to_string();
-    Error::corruption(place, "a key that means nothing", "the key of a record")
+/// Where a record is.
+pub(crate) fn location_of(family: Family, key: &[u8]) -> Location {
+    match view_of(key).filter(|_| family == Family::Views) {
+        Some((view, key)) => Location::View { view: view.to_owned(), key: key.to_vec() },
+        None => Location::Key { family: family.name(), key: key.to_vec() },
+    }
 }

@@ -5,20 +5,19 @@
 //! code. What was asked for is either visited in order without a gap, or an error says where it is damaged (G8).
 
 pub(crate) mod beside;
+pub(crate) mod lookup;
 
 use std::cell::Cell;
-use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Location, Result};
 use crate::event_store::{Direction, PageEnd, PageQuery, Range, StreamInfo, StreamsQuery, Visitor};
-use crate::format::{
-    Frame, Known, Malformed, hex, log_key, parse_log_key, stream_key, stream_of, stream_prefix,
-};
+use crate::format::{Frame, Known, log_key, parse_log_key, stream_key, stream_prefix};
 use crate::head::Head;
 use crate::model::{EventRef, Position, StreamId, Version};
 use crate::storage::{Disk, Family, Storage};
+use lookup::{bad_key, check_key, next_stream, version_at};
 
 /// A page is closed once it holds this many bytes of frames: little enough to stay in a processor's cache.
 const PAGE_LEN_TARGET: usize = 256 * 1024;
@@ -107,7 +106,8 @@ impl Reader {
         }
         let span = match (shelf.stream, query.direction) {
             (Some(stream), Direction::Backward) => {
-                let last = self.storage.with(|disk| version_at(disk, stream, span.to, up_to))?;
+                let to = Version::new(span.to).unwrap_or(Version::FIRST);
+                let last = self.storage.with(|disk| version_at(disk, stream, to, up_to))?;
                 match last {
                     Some(last) if last.get() >= span.from => Span { to: last.get(), ..span },
                     _ => return nothing,
@@ -126,7 +126,7 @@ impl Reader {
 
     pub(crate) fn tip(&self, stream: &StreamId) -> Result<Option<Version>> {
         let Some(head) = self.head.get()? else { return Ok(None) };
-        self.storage.with(|disk| version_at(disk, stream, u64::MAX, head))
+        self.storage.with(|disk| version_at(disk, stream, Version::MAX, head))
     }
 
     pub(crate) fn list_streams(&self, query: &StreamsQuery) -> Result<Vec<StreamInfo>> {
@@ -141,7 +141,7 @@ impl Reader {
             };
             let info = self.storage.with(|disk| {
                 let Some(id) = next_stream(disk, start)? else { return Ok(None) };
-                let tip = version_at(disk, &id, u64::MAX, head)?;
+                let tip = version_at(disk, &id, Version::MAX, head)?;
                 Ok(Some((id, tip)))
             })?;
             match info {
@@ -163,110 +163,6 @@ fn past_stream(id: &str) -> Vec<u8> {
     key
 }
 
-/// The first stream whose keys are not below `start`.
-fn next_stream(disk: &Disk, start: &[u8]) -> Result<Option<StreamId>> {
-    let mut found = Ok(None);
-    disk.scan(Family::Streams, start, Direction::Forward, |key, _| {
-        if key < start {
-            return ControlFlow::Continue(());
-        }
-        found = match stream_of(key) {
-            Some((stream, _)) => Ok(Some(StreamId::trusted(stream))),
-            None => Err(bad_key(Family::Streams, key)),
-        };
-        ControlFlow::Break(())
-    })?;
-    found
-}
-
-/// The last version of a stream at or below `version` that was recorded at or below the position `up_to`.
-pub(crate) fn version_at(
-    disk: &Disk,
-    stream: &StreamId,
-    version: u64,
-    up_to: Position,
-) -> Result<Option<Version>> {
-    let Some(version) = Version::new(version) else { return Ok(None) };
-    let at = frame_at(disk, stream, version)?;
-    // Above the greatest version there is nothing to look for.
-    if version < Version::MAX && at.is_none_or(|(_, last, _)| last < version) {
-        check_ends_below(disk, stream, version)?;
-    }
-    let Some((first, last, position)) = at else { return Ok(None) };
-    let within = |first: Version, last: Version, position: Position| {
-        let count = up_to.get().checked_sub(position.get())?;
-        Some(first.plus(count).min(last).min(version))
-    };
-    if let Some(found) = within(first, last, position) {
-        return Ok(Some(found));
-    }
-    // The frames below are older. Everything up to `low` was recorded in time, everything from `high` on was not.
-    let (mut low, mut high) = (0, first.get());
-    let mut found = None;
-    while high - low > 1 {
-        let Some(middle) = Version::new(low + (high - low) / 2) else { break };
-        let at = frame_at(disk, stream, middle)?.filter(|(_, last, _)| *last >= middle);
-        let Some((first, last, position)) = at else {
-            let spot = Spot { family: Family::Streams, stream: Some(stream), place: middle.get() };
-            return Err(spot.corruption("nothing", "a frame: later versions are there"));
-        };
-        match within(first, last, position) {
-            Some(version) => {
-                found = Some(version);
-                low = last.get().min(high - 1);
-            }
-            None => high = first.get(),
-        }
-    }
-    Ok(found)
-}
-
-/// A version that no frame holds must lie above the stream's last: otherwise its frame is missing.
-fn check_ends_below(disk: &Disk, stream: &StreamId, version: Version) -> Result<()> {
-    let start = stream_key(stream.as_str(), version);
-    let mut above = None;
-    disk.scan_stream(&start, Direction::Forward, |key, _| {
-        if key < start.as_slice() {
-            return ControlFlow::Continue(());
-        }
-        above = stream_of(key).filter(|(id, _)| *id == stream.as_str()).map(|(_, first)| first);
-        ControlFlow::Break(())
-    })?;
-    let Some(above) = above else { return Ok(()) };
-    // An append between the two looks may have brought both: what is missing is missing still.
-    if frame_at(disk, stream, version)?.is_some_and(|(_, last, _)| last >= version) {
-        return Ok(());
-    }
-    let spot = Spot { family: Family::Streams, stream: Some(stream), place: version.get() };
-    Err(spot.corruption(
-        format!("a frame that begins at {above}"),
-        format!("the frame that holds {version}"),
-    ))
-}
-
-/// The frame of a stream that holds this version, or the last one below it: its first and last version and its
-/// position.
-fn frame_at(
-    disk: &Disk,
-    stream: &StreamId,
-    version: Version,
-) -> Result<Option<(Version, Version, Position)>> {
-    let start = stream_key(stream.as_str(), version);
-    let mut found = Ok(None);
-    disk.scan_stream(&start, Direction::Backward, |key, value| {
-        if let Some((id, first)) = stream_of(key).filter(|(id, _)| *id == stream.as_str()) {
-            let spot = Spot { family: Family::Streams, stream: Some(stream), place: first.get() };
-            found = spot.decode(value).and_then(|frame| {
-                let header = frame.header;
-                spot.agree((id, first), (header.stream, header.first_version))?;
-                Ok(Some((first, header.last_version(), header.first_position)))
-            });
-        }
-        ControlFlow::Break(())
-    })?;
-    found
-}
-
 /// Copies the frames of a span, as many as make a page.
 fn fetch(disk: &Disk, shelf: Shelf<'_>, span: Span, query: &PageQuery) -> Result<Page> {
     let mut page = SPARE.try_with(Cell::take).unwrap_or_default();
@@ -280,36 +176,31 @@ fn fetch(disk: &Disk, shelf: Shelf<'_>, span: Span, query: &PageQuery) -> Result
         Direction::Forward => span.from,
         Direction::Backward => span.to,
     };
-    let mut bad = None;
-    let take = |key: &[u8], value: &[u8]| {
-        let Some(place) = key.strip_prefix(prefix.as_slice()).and_then(parse_log_key) else {
-            bad = Some(bad_key(shelf.family(), key));
-            return ControlFlow::Break(());
-        };
-        let place = place.get();
+    let start = shelf.key(start);
+    let mut cursor = match shelf.stream {
+        None => disk.cursor(Family::Events, &start, query.direction)?,
+        Some(_) => disk.stream_cursor(&start, query.direction)?,
+    };
+    while let Some((key, value)) = cursor.next()? {
+        let place = key.strip_prefix(prefix.as_slice()).and_then(parse_log_key);
+        let place = place.ok_or_else(|| bad_key(shelf.family(), key))?.get();
         if query.direction == Direction::Forward && place > span.to {
             page.end = PageEnded::Span;
-            return ControlFlow::Break(());
+            break;
         }
         if page.frames.len() >= frames_max || page.bytes.len() >= PAGE_LEN_TARGET {
             page.end = PageEnded::Full;
-            return ControlFlow::Break(());
+            break;
         }
         let begin = page.bytes.len();
         page.bytes.extend_from_slice(value);
         page.frames.push((place, begin..page.bytes.len()));
         if query.direction == Direction::Backward && place <= span.from {
             page.end = PageEnded::Span;
-            return ControlFlow::Break(());
+            break;
         }
-        ControlFlow::Continue(())
-    };
-    let start = shelf.key(start);
-    match shelf.stream {
-        None => disk.scan(Family::Events, &start, query.direction, take)?,
-        Some(_) => disk.scan_stream(&start, query.direction, take)?,
     }
-    bad.map_or(Ok(page), Err)
+    Ok(page)
 }
 
 /// One walk over the frames of a page.
@@ -340,11 +231,11 @@ impl Walk<'_> {
         let mut next = if forward { self.span.from } else { self.span.to };
         let mut known = Known::default();
         for (index, (key_place, range)) in page.frames.iter().enumerate() {
-            let spot = Spot { place: *key_place, ..self.shelf.spot() };
             let bytes = page.bytes.get(range.clone()).unwrap_or_default();
-            let frame = Frame::decode_knowing(known, bytes).map_err(|bad| spot.malformed(bad))?;
+            let frame = Frame::decode_knowing(known, bytes);
+            let frame = frame.map_err(|bad| bad.at(self.shelf.location(*key_place)))?;
             known.stream = frame.header.stream;
-            let (first, last) = self.shelf.extent(&frame, &spot)?;
+            let (first, last) = self.shelf.extent(&frame, *key_place)?;
             let is_tip = page.frames.len() == 1 && page.end == PageEnded::Shelf;
             if last < next && is_tip && self.shelf.stream.is_some() {
                 // The stream ends below the span.
@@ -359,7 +250,7 @@ impl Walk<'_> {
             if !joins {
                 return Err(self.missing(next, Some(*key_place)));
             }
-            match self.frame(&frame, (first, last), &spot, &mut known, visit)? {
+            match self.frame(&frame, (first, last), &mut known, visit)? {
                 Step::On => {}
                 Step::EndOfView => return Ok(None),
                 Step::Stop(rest) => return Ok(rest.and_then(|rest| self.rest(rest))),
@@ -384,7 +275,6 @@ impl Walk<'_> {
         &mut self,
         frame: &Frame<'p>,
         (first, last): (u64, u64),
-        spot: &Spot<'_>,
         known: &mut Known<'p>,
         visit: &mut Visitor<'_>,
     ) -> Result<Step> {
@@ -406,7 +296,7 @@ impl Walk<'_> {
                     ControlFlow::Continue(())
                 }
             }) {
-                if flow.map_err(|bad| spot.malformed(bad))?.is_break() {
+                if flow.map_err(|bad| bad.at(self.shelf.location(first)))?.is_break() {
                     return Ok(Step::Stop(place.checked_add(1)));
                 }
                 place += 1;
@@ -415,7 +305,7 @@ impl Walk<'_> {
             return Ok(if is_end { Step::EndOfView } else { Step::On });
         }
         let events: Result<Vec<_>, _> = frame.events().collect();
-        let events = events.map_err(|bad| spot.malformed(bad))?;
+        let events = events.map_err(|bad| bad.at(self.shelf.location(first)))?;
         let places = (first..=last).rev();
         for (place, event) in places.zip(events.into_iter().rev()).filter(|_| matches_stream) {
             if self.event(place, event, visit).is_break() {
@@ -458,12 +348,12 @@ impl Walk<'_> {
             None => "no frame".to_owned(),
             Some(found) => format!("a frame that begins at {found}"),
         };
-        let spot = Spot { place: next, ..self.shelf.spot() };
-        spot.corruption(found, format!("the frame that holds {next}"))
+        let expected = format!("the frame that holds {next}");
+        Error::corruption(self.shelf.location(next), found, expected)
     }
 }
 
-impl<'q> Shelf<'q> {
+impl Shelf<'_> {
     fn family(self) -> Family {
         if self.stream.is_some() { Family::Streams } else { Family::Events }
     }
@@ -477,21 +367,27 @@ impl<'q> Shelf<'q> {
         }
     }
 
-    fn spot(self) -> Spot<'q> {
-        Spot { family: self.family(), stream: self.stream, place: 0 }
+    /// The location of a place, for an error. Places count from 1.
+    #[cold]
+    fn location(self, place: u64) -> Location {
+        match self.stream {
+            None => Location::log(Position::new(place).unwrap_or(Position::FIRST)),
+            Some(stream) => Location::stream(stream, Version::new(place).unwrap_or(Version::FIRST)),
+        }
     }
 
     /// The first and last place of a frame on this shelf, after checking that its key says the same.
-    fn extent(self, frame: &Frame<'_>, spot: &Spot<'_>) -> Result<(u64, u64)> {
+    fn extent(self, frame: &Frame<'_>, place: u64) -> Result<(u64, u64)> {
         let header = &frame.header;
+        let location = || self.location(place);
         match self.stream {
             None => {
-                spot.agree(spot.place, header.first_position.get())?;
+                check_key(location, place, header.first_position.get())?;
                 Ok((header.first_position.get(), header.last_position().get()))
             }
             Some(stream) => {
                 let found = (header.stream, header.first_version.get());
-                spot.agree((stream.as_str(), spot.place), found)?;
+                check_key(location, (stream.as_str(), place), found)?;
                 Ok((header.first_version.get(), header.last_version().get()))
             }
         }
@@ -512,55 +408,4 @@ impl<'q> Shelf<'q> {
             },
         }
     }
-}
-
-/// Where a frame is: said in errors.
-#[derive(Clone, Copy)]
-pub(crate) struct Spot<'a> {
-    pub(crate) family: Family,
-    pub(crate) stream: Option<&'a StreamId>,
-    /// A position in `events`, a version in `streams`.
-    pub(crate) place: u64,
-}
-
-impl Spot<'_> {
-    pub(crate) fn decode<'a>(&self, bytes: &'a [u8]) -> Result<Frame<'a>> {
-        Frame::decode(bytes).map_err(|bad| self.malformed(bad))
-    }
-
-    #[cold]
-    fn malformed(&self, malformed: Malformed) -> Error {
-        malformed.at(self.to_string())
-    }
-
-    /// Key and frame must say the same.
-    pub(crate) fn agree<T: PartialEq + fmt::Debug + Copy>(&self, key: T, frame: T) -> Result<()> {
-        if key == frame {
-            return Ok(());
-        }
-        Err(self.corruption(format!("the frame of {frame:?}"), format!("that of {key:?}")))
-    }
-
-    pub(crate) fn corruption(
-        &self,
-        found: impl Into<String>,
-        expected: impl Into<String>,
-    ) -> Error {
-        Error::corruption(self.to_string(), found, expected)
-    }
-}
-
-impl fmt::Display for Spot<'_> {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (family, place) = (self.family.name(), self.place);
-        match self.stream {
-            None => write!(out, "family {family}, position {place}"),
-            Some(stream) => write!(out, "family {family}, stream {stream}, version {place}"),
-        }
-    }
-}
-
-pub(crate) fn bad_key(family: Family, key: &[u8]) -> Error {
-    let place = format!("family {}, key {}", family.name(), hex(key));
-    Error::corruption(place, "a key that means nothing", "the key of a frame")
 }

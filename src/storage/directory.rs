@@ -21,7 +21,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
 use super::{Disk, WatermarkFile};
-use crate::error::{Cause, Error, Result};
+use crate::error::{Cause, Error, Location, Result};
 use crate::format::{Identity, STORE_FILE_LEN_MAX, Watermark};
 use crate::model::{InvalidArgument, Position};
 use crate::options::StoreOptions;
@@ -184,7 +184,7 @@ fn judge(paths: &Paths, access: Access) -> Result<Found> {
     if let Some(bytes) = read_if_there(&paths.store)? {
         let identity = Identity::decode(&bytes)
             .ok_or_else(|| Error::not_a_store(root, "its file STORE is not one of annals"))?
-            .map_err(|malformed| malformed.at(paths.store.display().to_string()))?;
+            .map_err(|malformed| malformed.at(Location::file(&paths.store)))?;
         judge_database(paths)?;
         return Ok(Found::Store(identity));
     }
@@ -218,8 +218,8 @@ fn judge(paths: &Paths, access: Access) -> Result<Found> {
             Ok(Found::Nothing)
         }
         (None, ..) => Err(Error::corruption(
-            paths.store.display().to_string(),
-            "no file, beside a database",
+            Location::file(&paths.store),
+            "no file, next to a database",
             "the identity of the store",
         )),
     }
@@ -233,7 +233,7 @@ fn judge_database(paths: &Paths) -> Result<()> {
         found => {
             let found =
                 found.map_or("no file".to_owned(), |bytes| format!("{} bytes", bytes.len()));
-            Err(Error::corruption(current.display().to_string(), found, "the name of a manifest"))
+            Err(Error::corruption(Location::file(current), found, "the name of a manifest"))
         }
     }
 }

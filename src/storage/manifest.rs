@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::engine_log::{self, Extent};
-use crate::error::{Error, Result};
+use crate::error::{Error, Location, Result};
 use crate::format::Manifest;
 
 /// Which manifest counts, and how long it is. `None` where that cannot be told: then the engine cannot either.
@@ -30,12 +30,12 @@ pub(super) fn judge(db: &Path, known: Manifest) -> Result<()> {
     if found.number < known.number {
         let expected = format!("number {} or a later one", known.number);
         let found = format!("number {}", found.number);
-        return Err(Error::corruption(path.display().to_string(), found, expected));
+        return Err(Error::corruption(Location::file(path), found, expected));
     }
     if found.number == known.number && found.len < known.len {
         let expected = format!("at least {}", known.len);
         let found = format!("{} bytes", found.len);
-        return Err(Error::corruption(path.display().to_string(), found, expected));
+        return Err(Error::corruption(Location::file(path), found, expected));
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 //! What is above sees bytes and [`Error`]s, never a type of the engine. What a key or a value means is not known here.
 
 mod copy;
+mod cursor;
 mod directory;
 mod engine_log;
 mod manifest;
@@ -11,23 +12,23 @@ mod tuning;
 mod wal;
 mod watermark;
 
-use std::ops::{ControlFlow, Range};
+use std::ops::Range;
 use std::path::Path;
 use std::sync::{PoisonError, RwLock};
 
 use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{
-    ColumnFamily, ColumnFamilyDescriptor, DB, DBRawIterator, DBRecoveryMode, ErrorKind,
-    FlushOptions, Options, ReadOptions, WriteBatch, WriteOptions,
+    ColumnFamily, ColumnFamilyDescriptor, DB, DBRecoveryMode, ErrorKind, FlushOptions, Options,
+    WriteBatch, WriteOptions,
 };
 
 pub(crate) use copy::{PartialCopy, copy_database};
+pub(crate) use cursor::Cursor;
 pub(crate) use directory::{Access, Claim, Paths};
 pub(crate) use tail::Cut;
 pub(crate) use watermark::WatermarkFile;
 
-use crate::error::{Error, Result};
-use crate::event_store::Direction;
+use crate::error::{Error, Location, Result};
 use crate::format::Manifest;
 use crate::options::{Durability, StoreOptions};
 
@@ -251,102 +252,6 @@ impl Disk {
         Ok(found.map(|value| value.to_vec()))
     }
 
-    /// Visits keys and values in order.
-    ///
-    /// Backward, it begins at the last key that is not above `start`. Forward, it begins there too, for a frame is
-    /// found by any place within it; where there is no such key, at the first one.
-    ///
-    /// Ends when `visit` breaks or nothing is left. Damage is an error where it is met: a scan that ends well has seen
-    /// everything.
-    pub(crate) fn scan(
-        &self,
-        family: Family,
-        start: &[u8],
-        direction: Direction,
-        visit: impl FnMut(&[u8], &[u8]) -> ControlFlow<()>,
-    ) -> Result<()> {
-        self.scan_with(tuning::read(), family, start, direction, visit)
-    }
-
-    /// Visits the frames of one stream as [`Disk::scan`] does, the stream of the key `start`. Those of others are not
-    /// even looked at, nor the table files that hold none of it.
-    pub(crate) fn scan_stream(
-        &self,
-        start: &[u8],
-        direction: Direction,
-        visit: impl FnMut(&[u8], &[u8]) -> ControlFlow<()>,
-    ) -> Result<()> {
-        self.scan_with(tuning::read_stream(), Family::Streams, start, direction, visit)
-    }
-
-    fn scan_with(
-        &self,
-        options: ReadOptions,
-        family: Family,
-        start: &[u8],
-        direction: Direction,
-        visit: impl FnMut(&[u8], &[u8]) -> ControlFlow<()>,
-    ) -> Result<()> {
-        let mut iterator = self.db.raw_iterator_cf_opt(self.handle(family), options);
-        // Most scans forward begin at a key that is there. Only where it is not, the one before is looked for: that
-        // turns the iterator round, and round again.
-        if direction == Direction::Forward {
-            iterator.seek(start);
-        }
-        if direction == Direction::Backward || iterator.key() != Some(start) {
-            iterator.seek_for_prev(start);
-            if !iterator.valid() {
-                iterator.status().map_err(|error| read_error(family, &error))?;
-                if direction == Direction::Forward {
-                    iterator.seek(start);
-                }
-            }
-        }
-        Self::walk(family, iterator, direction, visit)
-    }
-
-    /// Visits the keys of a range with their values, from its first forward or from its last backward, all of one
-    /// moment. What lies outside is not even read. Ends as [`Disk::scan`] does.
-    pub(crate) fn scan_range(
-        &self,
-        family: Family,
-        keys: Range<&[u8]>,
-        direction: Direction,
-        visit: impl FnMut(&[u8], &[u8]) -> ControlFlow<()>,
-    ) -> Result<()> {
-        if keys.start >= keys.end {
-            return Ok(());
-        }
-        let mut options = tuning::read();
-        options.set_iterate_lower_bound(keys.start);
-        options.set_iterate_upper_bound(keys.end);
-        let mut iterator = self.db.raw_iterator_cf_opt(self.handle(family), options);
-        match direction {
-            Direction::Forward => iterator.seek_to_first(),
-            Direction::Backward => iterator.seek_to_last(),
-        }
-        Self::walk(family, iterator, direction, visit)
-    }
-
-    fn walk(
-        family: Family,
-        mut iterator: DBRawIterator<'_>,
-        direction: Direction,
-        mut visit: impl FnMut(&[u8], &[u8]) -> ControlFlow<()>,
-    ) -> Result<()> {
-        while let Some((key, value)) = iterator.item() {
-            if visit(key, value).is_break() {
-                return Ok(());
-            }
-            match direction {
-                Direction::Forward => iterator.next(),
-                Direction::Backward => iterator.prev(),
-            }
-        }
-        // Not `valid` alone: an iterator that met damage is not valid either.
-        iterator.status().map_err(|error| read_error(family, &error))
-    }
-
     /// Bytes on disk in table files, all families together.
     pub(crate) fn table_bytes(&self) -> Result<u64> {
         let mut sum = 0;
@@ -392,7 +297,7 @@ fn engine_error(doing: impl Into<String>, error: &rocksdb::Error) -> Error {
     let is_missing_file =
         error.kind() == ErrorKind::IOError && text.contains("No such file or directory");
     if error.kind() == ErrorKind::Corruption || is_missing_file {
-        return Error::corruption(format!("db, while {doing}"), text, "what was written");
+        return Error::corruption(Location::Database { doing }, text, "what was written");
     }
     Error::storage(doing, EngineFailure(text))
 }

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use super::directory::sync_directory;
 use super::engine_log::{self, Ending, Extent};
 use super::{manifest, wal};
-use crate::error::{Error, Result};
+use crate::error::{Error, Location, Result};
 
 /// Where one of the engine's logs is to be cut off.
 #[derive(Debug, PartialEq, Eq)]
@@ -89,8 +89,8 @@ fn is_torn(path: &Path, Extent { len, ending }: Extent) -> Result<bool> {
         Ending::Whole | Ending::Unknown => Ok(false),
         Ending::Torn | Ending::Gap => Ok(true),
         Ending::Damaged => {
-            let place = format!("{} behind byte {len}", path.display());
-            Err(Error::corruption(place, "something else", "an entry of the engine's log"))
+            let location = Location::byte_of_file(path, len);
+            Err(Error::corruption(location, "something else", "an entry of RocksDB's log"))
         }
     }
 }
@@ -102,8 +102,9 @@ pub(super) fn judge(db: &Path) -> Result<()> {
     for path in manifest::find(db).map(|(path, _)| path).into_iter().chain(logs) {
         let found = File::open(&path).and_then(engine_log::find_recycled);
         if let Some(at) = found.map_err(|error| failed("reading", &path, error))? {
-            let place = format!("{}, byte {at}", path.display());
-            return Err(Error::corruption(place, "a record of a recycled log", "one of a new log"));
+            let location = Location::byte_of_file(path, at);
+            let found = "a record of a recycled log";
+            return Err(Error::corruption(location, found, "one of a new log"));
         }
     }
     Ok(())

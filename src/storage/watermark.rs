@@ -4,7 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Location, Result};
 use crate::format::{SLOT_LEN, Slot, Watermark};
 
 /// The open watermark file of a store that is open for writing.
@@ -65,12 +65,10 @@ fn read_newest(path: &Path) -> Result<Slot> {
     File::open(path)
         .and_then(|file| file.take(2 * SLOT_LEN as u64).read_to_end(&mut bytes))
         .map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => Error::corruption(
-                path.display().to_string(),
-                "no file",
-                "the watermark of the store",
-            ),
+            std::io::ErrorKind::NotFound => {
+                Error::corruption(Location::file(path), "no file", "the watermark of the store")
+            }
             _ => Error::storage(format!("reading {}", path.display()), error),
         })?;
-    Slot::newest(&bytes).map_err(|malformed| malformed.at(path.display().to_string()))
+    Slot::newest(&bytes).map_err(|malformed| malformed.at(Location::file(path)))
 }

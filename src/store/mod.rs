@@ -31,8 +31,8 @@ use crate::maintenance::import::{ImportOptions, Imported, Target, import};
 use crate::maintenance::verify::{VerifyProgress, VerifyReport, verify};
 use crate::model::{Epoch, Epochs, Limits, Position, StreamId, Timestamp, Version};
 use crate::options::{Clock, Durability, StoreOptions, now};
+use crate::read::lookup::LogEnd;
 use crate::read::{Reader, beside};
-use crate::recovery::LogEnd;
 use crate::snapshot_store::{
     PassedOver, Snapshot, SnapshotStore, check_kind, forward_snapshot_store,
 };

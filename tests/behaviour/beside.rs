@@ -363,7 +363,9 @@ fn damage(family: &str, key: &[u8], other: &[u8], mut judge: impl FnMut(&Store, 
 
 fn assert_damage(error: Option<Error>, place: &str, told: &str) {
     match error {
-        Some(Error::Corruption { place: said, .. }) => assert_eq!(said, place, "{told}"),
+        Some(Error::Corruption { location, .. }) => {
+            assert_eq!(location.to_string(), place, "{told}");
+        }
         other => panic!("{told}: {other:?}"),
     }
 }

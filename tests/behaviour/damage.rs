@@ -90,7 +90,8 @@ fn judge(
 ) {
     match error {
         None => assert_eq!(read, expected, "{told}"),
-        Some(Error::Corruption { place: said, .. }) => {
+        Some(Error::Corruption { location, .. }) => {
+            let said = location.to_string();
             assert!(said.contains(place), "{told}: damage in {place} was said to be in {said}");
             assert!(expected.starts_with(&read), "{told}");
         }

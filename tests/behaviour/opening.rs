@@ -313,8 +313,9 @@ fn a_record_that_the_engine_would_never_get_past_is_refused() {
             let (told, ended) = std::sync::mpsc::channel();
             std::thread::spawn(move || {
                 refuses(&damaged, "a record of a recycled log", |error| {
-                    matches!(error, Error::Corruption { place, .. }
-                        if place.contains("/MANIFEST-") || place.contains(".log"))
+                    let Error::Corruption { location, .. } = error else { return false };
+                    let location = location.to_string();
+                    location.contains("/MANIFEST-") || location.contains(".log")
                 });
                 told.send(()).unwrap();
             });
@@ -353,7 +354,7 @@ fn an_empty_store_is_not_given_the_database_of_another() {
     refuses(
         &path,
         "db of another store",
-        |error| matches!(error, Error::Corruption { place, .. } if place == "family meta, key identity"),
+        |error| matches!(error, Error::Corruption { location, .. } if location.to_string() == "family meta, key identity"),
     );
 }
 
@@ -368,7 +369,7 @@ fn the_watermark_of_an_empty_store_is_not_taken_for_that_of_another() {
     refuses(
         &path,
         "watermark of another store",
-        |error| matches!(error, Error::Corruption { place, .. } if place == "watermark"),
+        |error| matches!(error, Error::Corruption { location, .. } if location.to_string() == "watermark"),
     );
 }
 

@@ -86,7 +86,7 @@ fn a_changed_byte_is_found_in_either_family_alone_and_its_place_is_named() {
         });
         let damage = damage_of(directory.path());
         assert_eq!(damage.len(), 1, "{damage:?}");
-        assert_eq!(damage[0].place, place);
+        assert_eq!(damage[0].location.to_string(), place);
     }
 }
 
@@ -105,7 +105,10 @@ fn a_missing_frame_is_found_in_either_family_alone_wherever_it_was() {
             let damage = damage_of(directory.path());
             assert!(!damage.is_empty(), "{family} {n}: {removed:?}");
             assert!(
-                damage.iter().any(|damage| damage.place.starts_with(&format!("family {family},"))),
+                damage.iter().any(|damage| damage
+                    .location
+                    .to_string()
+                    .starts_with(&format!("family {family},"))),
                 "{damage:?}"
             );
         }
@@ -127,7 +130,9 @@ fn the_last_frame_of_a_stream_missing_from_streams_is_found_though_versions_have
     });
     let damage = damage_of(directory.path());
     assert_eq!(damage.len(), 1, "{damage:?}");
-    assert!(damage[0].place.starts_with("family streams, stream stream-3, version "));
+    assert!(
+        damage[0].location.to_string().starts_with("family streams, stream stream-3, version ")
+    );
     assert_eq!(damage[0].found, "nothing");
     assert_eq!(damage[0].position, Some(*tip.commit().start()));
 }

@@ -286,7 +286,8 @@ impl Promises {
                 Err(error) if *is_made => panic!("{name} was made: {error}"),
                 Err(Error::NotAStore { .. }) => {}
                 // The last that is written before a copy gets its name.
-                Err(Error::Corruption { place, .. }) if place.ends_with("STORE") => {}
+                Err(Error::Corruption { location, .. })
+                    if location.to_string().ends_with("STORE") => {}
                 Err(error) => panic!("{name}: {error}"),
             };
             let (whole, partial) =

@@ -3,7 +3,7 @@
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use annals::{Position, VerifyReport};
+use annals::{Location, Position, VerifyReport};
 use serde_json::{Value, json};
 
 use super::print::clean;
@@ -55,7 +55,7 @@ pub(crate) fn verify(dir: &Path, shell: &Shell) -> Result<VerifyReport, Failure>
 fn object(report: &VerifyReport) -> Value {
     let damage = report.damage.iter().map(|damage| {
         json!({
-            "place": damage.place,
+            "location": damage.location.to_string(),
             "position": damage.position.map(Position::get),
             "found": damage.found,
             "expected": damage.expected,
@@ -78,11 +78,15 @@ fn object(report: &VerifyReport) -> Value {
 pub(crate) fn print_damage(out: &mut impl Write, report: &VerifyReport) -> io::Result<()> {
     for damage in &report.damage {
         let position = damage.position.map(|position| format!("position {position}"));
-        // The place of a frame in the log says it already.
-        let position = position.filter(|position| !damage.place.ends_with(position.as_str()));
+        // The location of a frame in the log says it already.
+        let position = position.filter(|_| !matches!(damage.location, Location::Log { .. }));
         let at = position.map_or(String::new(), |position| format!(" ({position})"));
         let (found, expected) = (clean(&damage.found), clean(&damage.expected));
-        writeln!(out, "{}{at}: found {found}, expected {expected}", clean(&damage.place))?;
+        writeln!(
+            out,
+            "{}{at}: found {found}, expected {expected}",
+            clean(&damage.location.to_string())
+        )?;
     }
     let untold = report.damage_count.saturating_sub(report.damage.len() as u64);
     if untold > 0 {

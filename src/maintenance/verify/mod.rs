@@ -10,14 +10,14 @@ mod records;
 
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::ops::{ControlFlow, RangeInclusive};
+use std::ops::RangeInclusive;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Location, Result};
 use crate::event_store::Direction;
 use crate::format::{Frame, FrameHeader, log_key, parse_log_key, stream_key, stream_of};
 use crate::head::Head;
 use crate::model::{Position, StreamId, Timestamp, Version};
-use crate::read::{Spot, bad_key};
+use crate::read::lookup::{bad_key, check_key, decode_in_log};
 use crate::storage::{Family, Storage};
 
 /// How many bytes of frames are looked at before the disk is let go for a moment.
@@ -59,8 +59,8 @@ impl VerifyReport {
 /// One thing that is not what it should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Damage {
-    /// Which family and key.
-    pub place: String,
+    /// Where it is.
+    pub location: Location,
     /// Which position of the log is concerned, where it is known.
     pub position: Option<Position>,
     /// What stands there.
@@ -106,7 +106,7 @@ struct Verifier<'v> {
     progress: &'v mut dyn FnMut(VerifyProgress),
     done: u64,
     /// Places already described, so that nothing is told twice.
-    seen: HashSet<String>,
+    seen: HashSet<Location>,
     /// Stretches of the log already described as missing.
     gaps: Vec<RangeInclusive<Position>>,
     report: VerifyReport,
@@ -164,10 +164,9 @@ impl Verifier<'_> {
             self.compare_families()?;
             // The sums differ for a reason: one that looking up did not find must not pass for soundness.
             if self.report.is_sound() {
-                let place = "families events and streams";
                 let found =
                     format!("frames: {} in events, {} in streams", log.frames, streams.frames);
-                self.note(place, None, found, "the same frames in both");
+                self.note(Location::Families, None, found, "the same frames in both");
             }
         }
         Ok(())
@@ -175,37 +174,39 @@ impl Verifier<'_> {
 
     fn note(
         &mut self,
-        place: impl Into<String>,
+        location: Location,
         position: Option<Position>,
         found: impl Into<String>,
         expected: impl Into<String>,
     ) {
-        let (place, found, expected) = (place.into(), found.into(), expected.into());
-        let is_new = self.seen.len() >= DAMAGE_DESCRIBED_MAX || self.seen.insert(place.clone());
+        let (found, expected) = (found.into(), expected.into());
+        let is_new = self.seen.len() >= DAMAGE_DESCRIBED_MAX || self.seen.insert(location.clone());
         self.report.damage_count += u64::from(is_new);
         if is_new && self.report.damage.len() < DAMAGE_DESCRIBED_MAX {
-            self.report.damage.push(Damage { place, position, found, expected });
+            self.report.damage.push(Damage { location, position, found, expected });
         }
     }
 
     /// Notes damage that was met as an error; passes on every other error.
     fn note_error(&mut self, error: Error, position: Option<Position>) -> Result<()> {
-        match error {
-            Error::Corruption { place, found, expected } => {
-                self.note(place, position, found, expected);
-                Ok(())
-            }
-            Error::UnsupportedFormat { what, found, supported } => {
-                self.note(
-                    what,
-                    position,
-                    format!("format {found}"),
-                    format!("at most {supported}"),
-                );
-                Ok(())
-            }
-            other => Err(other),
-        }
+        let Error::Corruption { location, found, expected } = error else { return Err(error) };
+        self.note(location, position, found, expected);
+        Ok(())
+    }
+
+    /// Notes a frame or record that does not decode, as [`Verifier::note_error`] does.
+    fn note_undecodable(
+        &mut self,
+        error: Error,
+        location: Location,
+        position: Option<Position>,
+    ) -> Result<()> {
+        let Error::UnsupportedFormat { found, supported, .. } = error else {
+            return self.note_error(error, position);
+        };
+        let (found, expected) = (format!("format {found}"), format!("at most {supported}"));
+        self.note(location, position, found, expected);
+        Ok(())
     }
 
     fn advance(&mut self, events: u64) {
@@ -218,21 +219,22 @@ impl Verifier<'_> {
     fn page(&self, family: Family, from: &[u8]) -> Result<Page> {
         let mut page = Page { entries: Vec::new(), unreadable: None, is_last: true };
         let mut len = 0;
-        let scanned = self.storage.with(|disk| {
-            disk.scan(family, from, Direction::Forward, |key, value| {
+        let filled = self.storage.with(|disk| {
+            let mut cursor = disk.cursor(family, from, Direction::Forward)?;
+            while let Some((key, value)) = cursor.next()? {
                 if key < from {
-                    return ControlFlow::Continue(());
+                    continue;
                 }
                 if len >= PAGE_LEN_TARGET {
                     page.is_last = false;
-                    return ControlFlow::Break(());
+                    break;
                 }
                 len += value.len();
                 page.entries.push((key.to_vec(), value.to_vec()));
-                ControlFlow::Continue(())
-            })
+            }
+            Ok(())
         });
-        match scanned {
+        match filled {
             Ok(()) => {}
             Err(error @ Error::Corruption { .. }) => page.unreadable = Some(error),
             Err(error) => return Err(error),
@@ -289,10 +291,10 @@ impl Verifier<'_> {
 
     /// Notes that nothing right was found from the next position up to `found`.
     fn missing(&mut self, state: &mut LogState, found: Position) {
-        let spot = Spot { family: Family::Events, stream: None, place: state.next.get() };
+        let location = Location::log(state.next);
         let last = found.get() - 1;
         let expected = format!("the frames of positions {} to {last}", state.next);
-        self.note(spot.to_string(), Some(state.next), "nothing readable", expected);
+        self.note(location, Some(state.next), "nothing readable", expected);
         if let Some(last) = found.previous() {
             self.gaps.push(state.next..=last);
         }
@@ -336,40 +338,30 @@ impl Verifier<'_> {
         state: &mut LogState,
         sum: &mut Sum,
     ) -> Result<()> {
-        let spot = Spot { family: Family::Events, stream: None, place: first.get() };
         let after_damage = std::mem::take(&mut state.after_damage);
         if first > state.next && !after_damage {
             self.missing(state, first);
         } else if first < state.next {
             let expected = format!("a frame that begins at {}", state.next);
-            self.note(
-                spot.to_string(),
-                Some(first),
-                "a frame that overlaps the one before",
-                expected,
-            );
+            let found = "a frame that overlaps the one before";
+            self.note(Location::log(first), Some(first), found, expected);
         }
-        let frame = match spot.decode(bytes) {
+        let frame = match decode_in_log(first, bytes) {
             Ok(frame) => frame,
             Err(error) => {
                 state.next = first.next();
                 (state.commit, state.after_damage) = (None, true);
-                return self.note_error(error, Some(first));
+                return self.note_undecodable(error, Location::log(first), Some(first));
             }
         };
         let header = frame.header;
-        if let Err(error) = spot.agree(first, header.first_position) {
-            state.next = first.next();
-            (state.commit, state.after_damage) = (None, true);
-            return self.note_error(error, Some(first));
-        }
-        self.commit_of(&header, &spot, state);
-        self.times_of(&frame, &spot, state)?;
+        self.commit_of(&header, state);
+        self.times_of(&frame, state)?;
         let is_new = header.first_version == Version::FIRST;
         let streams = state.streams + u64::from(is_new);
         if header.streams_after != streams && self.report.is_sound() {
             let found = format!("a count of streams after it of {}", header.streams_after);
-            self.note(spot.to_string(), Some(first), found, streams.to_string());
+            self.note(Location::log(first), Some(first), found, streams.to_string());
         }
         state.streams = header.streams_after;
         state.next = header.last_position().next();
@@ -379,7 +371,7 @@ impl Verifier<'_> {
         Ok(())
     }
 
-    fn commit_of(&mut self, header: &FrameHeader<'_>, spot: &Spot<'_>, state: &mut LogState) {
+    fn commit_of(&mut self, header: &FrameHeader<'_>, state: &mut LogState) {
         let first = header.first_position;
         let claimed = (header.commit_first(), header.commit_len);
         let expected = state.commit.take().unwrap_or((first, header.commit_len));
@@ -387,17 +379,18 @@ impl Verifier<'_> {
         if claimed != expected && self.report.is_sound() {
             let found = format!("part of a commit of {} events from {}", claimed.1, claimed.0);
             let expected = format!("part of a commit of {} events from {}", expected.1, expected.0);
-            self.note(spot.to_string(), Some(first), found, expected);
+            self.note(Location::log(first), Some(first), found, expected);
         }
         let is_whole = header.last_position() >= header.commit_last();
         state.commit = if is_whole { None } else { Some(claimed) };
         if header.last_position() == self.head && !is_whole {
             let found = "the end of the log within a commit";
-            self.note(spot.to_string(), Some(first), found, "whole commits");
+            self.note(Location::log(first), Some(first), found, "whole commits");
         }
     }
 
-    fn times_of(&mut self, frame: &Frame<'_>, spot: &Spot<'_>, state: &mut LogState) -> Result<()> {
+    fn times_of(&mut self, frame: &Frame<'_>, state: &mut LogState) -> Result<()> {
+        let first = frame.header.first_position;
         for event in frame.events() {
             match event {
                 Ok(event) if event.recorded_at >= state.recorded_at => {
@@ -406,11 +399,10 @@ impl Verifier<'_> {
                 Ok(event) => {
                     let found = format!("recorded at {}", event.recorded_at);
                     let expected = format!("not before {}", state.recorded_at);
-                    self.note(spot.to_string(), Some(event.position), found, expected);
+                    self.note(Location::log(first), Some(event.position), found, expected);
                 }
                 Err(malformed) => {
-                    let error = malformed.at(spot.to_string());
-                    self.note_error(error, Some(frame.header.first_position))?;
+                    self.note_error(malformed.at(Location::log(first)), Some(first))?;
                 }
             }
         }
@@ -456,14 +448,15 @@ impl Verifier<'_> {
             return Ok(0);
         };
         let stream = StreamId::trusted(id);
-        let spot = Spot { family: Family::Streams, stream: Some(&stream), place: first.get() };
+        let location = Location::stream(&stream, first);
         let before = current.take().filter(|before| before.stream == stream);
-        let frame = match spot.decode(bytes) {
+        let frame = match Frame::decode(bytes) {
             Ok(frame) => frame,
-            Err(error) => {
+            Err(malformed) => {
+                let error = malformed.at(location.clone());
                 let last_position = before.and_then(|before| before.last_position);
                 *current = Some(StreamState { stream: stream.clone(), next: None, last_position });
-                self.note_error(error, None)?;
+                self.note_undecodable(error, location, None)?;
                 return Ok(0);
             }
         };
@@ -477,14 +470,15 @@ impl Verifier<'_> {
             Some(before) => (before.next, before.last_position),
         };
         let position = Some(header.first_position);
-        if let Err(error) = spot.agree((id, first), (header.stream, header.first_version)) {
+        let found_under = (header.stream, header.first_version);
+        if let Err(error) = check_key(|| location.clone(), (id, first), found_under) {
             self.note_error(error, position)?;
         } else if let Some(expected) = expected.filter(|expected| *expected != first) {
             let found = format!("a frame that begins at version {first}");
-            self.note(spot.to_string(), position, found, format!("one that begins at {expected}"));
+            self.note(location, position, found, format!("one that begins at {expected}"));
         } else if last_position >= position {
             let found = format!("position {}", header.first_position);
-            self.note(spot.to_string(), position, found, "a later one than the version before");
+            self.note(location, position, found, "a later one than the version before");
         }
         *current = Some(StreamState {
             next: Some(header.last_version().next()),
@@ -528,28 +522,25 @@ impl Verifier<'_> {
         let stream = StreamId::trusted(header.stream);
         let in_log = log_key(header.first_position).to_vec();
         let in_stream = stream_key(header.stream, header.first_version);
-        let (position, version) = (header.first_position.get(), header.first_version.get());
-        let (other, key, spot) = if family == Family::Events {
-            let spot = Spot { family: Family::Streams, stream: Some(&stream), place: version };
-            (Family::Streams, in_stream, spot)
+        let (other, key, location) = if family == Family::Events {
+            (Family::Streams, in_stream, Location::stream(&stream, header.first_version))
         } else {
-            let spot = Spot { family: Family::Events, stream: None, place: position };
-            (Family::Events, in_log, spot)
+            (Family::Events, in_log, Location::log(first))
         };
         let position = Some(header.first_position);
         let expected = format!("the frame that stands in {}", family.name());
         match self.storage.with(|disk| disk.get(other, &key)) {
             Ok(Some(copy)) if copy == bytes => Ok(()),
             Ok(Some(_)) => {
-                self.note(spot.to_string(), position, "other bytes", expected);
+                self.note(location, position, "other bytes", expected);
                 Ok(())
             }
             Ok(None) => {
-                self.note(spot.to_string(), position, "nothing", expected);
+                self.note(location, position, "nothing", expected);
                 Ok(())
             }
             Err(Error::Corruption { found, .. }) => {
-                self.note(spot.to_string(), position, found, expected);
+                self.note(location, position, found, expected);
                 Ok(())
             }
             Err(error) => Err(error),

@@ -5,7 +5,8 @@ use crate::error::Result;
 use crate::format::{
     Malformed, decode_checkpoint, decode_record, decode_snapshot, snapshot_of, view_of,
 };
-use crate::read::bad_key;
+use crate::read::beside::location_of;
+use crate::read::lookup::bad_key;
 use crate::storage::Family;
 
 impl Verifier<'_> {
@@ -45,8 +46,8 @@ impl Verifier<'_> {
                     Judged::Right => right += 1,
                     Judged::BadKey => self.note_error(bad_key(family, key), None)?,
                     Judged::Malformed(malformed) => {
-                        let place = format!("family {}, key {}", family.name(), key.escape_ascii());
-                        self.note_error(malformed.at(place), None)?;
+                        let location = location_of(family, key);
+                        self.note_undecodable(malformed.at(location.clone()), location, None)?;
                     }
                 }
             }

@@ -9,7 +9,7 @@
 // As in src/lib.rs, without the modules that need RocksDB.
 #[path = "../../../src/model/mod.rs"]
 mod model;
-#[path = "../../../src/error.rs"]
+#[path = "../../../src/error/mod.rs"]
 mod error;
 #[path = "../../../src/options.rs"]
 mod options;

@@ -1,11 +1,15 @@
 //! One [`Error`], sorted by what the caller should do. It can be cloned, because one failed write answers every caller
 //! of its group; it keeps its cause in `source()`; its text says what, where, and what to do.
 
+mod location;
+
 use std::convert::Infallible;
 use std::fmt;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+pub use location::Location;
 
 use crate::model::{
     CheckError, Epoch, EventId, EventType, ExpectedVersion, InvalidArgument, LimitExceeded,
@@ -290,10 +294,10 @@ pub enum Error {
     },
     /// Bytes on disk are not what they were when they were written (G8). Run verify for the whole extent; restore a
     /// backup, or, where they belong to a read model, rebuild its projection: the log can make it again.
-    #[error("damaged data in {place}: found {found}, expected {expected}; {}", remedy(place))]
+    #[error("damaged data in {location}: found {found}, expected {expected}; {}", location.remedy())]
     Corruption {
-        /// Which file, or which family and key.
-        place: String,
+        /// Where they are.
+        location: Location,
         /// What stands there.
         found: String,
         /// What should.
@@ -452,19 +456,12 @@ impl Error {
     }
 
     pub(crate) fn corruption(
-        place: impl Into<String>,
+        location: Location,
         found: impl Into<String>,
         expected: impl Into<String>,
     ) -> Self {
-        Self::Corruption { place: place.into(), found: found.into(), expected: expected.into() }
+        Self::Corruption { location, found: found.into(), expected: expected.into() }
     }
-}
-
-/// What helps against damage in this place.
-fn remedy(place: &str) -> &'static str {
-    let is_of_a_view =
-        ["family views,", "family checkpoints,"].iter().any(|family| place.starts_with(family));
-    if is_of_a_view { "rebuild the projection" } else { "restore a backup" }
 }
 
 impl From<CheckError> for Error {

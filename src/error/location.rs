@@ -1,0 +1,100 @@
+//! [`Location`]: where damaged bytes are.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use crate::model::{Position, StreamId, Version};
+
+/// Where bytes are damaged or missing: in [`Error::Corruption`](crate::Error::Corruption), and in the report of
+/// [`Store::verify`](crate::Store::verify). docs/FORMAT.md explains families, frames and records.
+#[non_exhaustive]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Location {
+    /// In the family `events`: the frame that holds the event at this position.
+    Log {
+        /// The position.
+        position: Position,
+    },
+    /// In the family `streams`: the frame that holds the event at this version.
+    Stream {
+        /// The stream.
+        stream: StreamId,
+        /// The version.
+        version: Version,
+    },
+    /// A value of a view, in the family `views`.
+    View {
+        /// The view.
+        view: String,
+        /// The key within the view.
+        key: Vec<u8>,
+    },
+    /// Another record, or a key that means nothing.
+    Key {
+        /// The family.
+        family: &'static str,
+        /// The key.
+        key: Vec<u8>,
+    },
+    /// The families `events` and `streams`, which hold different frames.
+    Families,
+    /// A file of the store.
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The byte from which on it is damaged, where that is known.
+        byte: Option<u64>,
+    },
+    /// Somewhere in the database: RocksDB says where.
+    Database {
+        /// What was being done.
+        doing: String,
+    },
+}
+
+impl Location {
+    pub(crate) fn file(path: impl Into<PathBuf>) -> Self {
+        Self::File { path: path.into(), byte: None }
+    }
+
+    pub(crate) fn byte_of_file(path: impl Into<PathBuf>, byte: u64) -> Self {
+        Self::File { path: path.into(), byte: Some(byte) }
+    }
+
+    pub(crate) fn log(position: Position) -> Self {
+        Self::Log { position }
+    }
+
+    pub(crate) fn stream(stream: &StreamId, version: Version) -> Self {
+        Self::Stream { stream: stream.clone(), version }
+    }
+
+    /// What helps against damage here.
+    pub(super) fn remedy(&self) -> &'static str {
+        match self {
+            Self::View { .. } | Self::Key { family: "checkpoints" | "views", .. } => {
+                "rebuild the projection"
+            }
+            _ => "restore a backup",
+        }
+    }
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Log { position } => write!(out, "family events, position {position}"),
+            Self::Stream { stream, version } => {
+                write!(out, "family streams, stream {stream}, version {version}")
+            }
+            Self::View { view, key } => {
+                write!(out, "family views, view {view}, key {}", key.escape_ascii())
+            }
+            Self::Key { family, key } => write!(out, "family {family}, key {}", key.escape_ascii()),
+            Self::Families => out.write_str("families events and streams"),
+            Self::File { path, byte: None } => path.display().fmt(out),
+            Self::File { path, byte: Some(byte) } => write!(out, "{}, byte {byte}", path.display()),
+            Self::Database { doing } => write!(out, "db, while {doing}"),
+        }
+    }
+}

@@ -1,0 +1,313 @@
+//! Finding frames: by position, by version, the last of a stream, the last of the log.
+//!
+//! Every frame is checked before it is used: its checksum, and that it stands under its own key (G8).
+
+use std::fmt;
+
+use crate::error::{Error, Location, Result};
+use crate::event_store::Direction;
+use crate::format::{Frame, checksum_of, log_key, parse_log_key, stream_key, stream_of};
+use crate::model::{EventId, EventRef, Position, StreamId, Timestamp, Version};
+use crate::storage::{Cursor, Disk, Family};
+
+/// The end of the log, as its last frame says it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct LogEnd {
+    pub(crate) head: Option<Position>,
+    /// When the last event was recorded.
+    pub(crate) recorded_at: Option<Timestamp>,
+    /// How many streams there are.
+    pub(crate) streams: u64,
+    /// The checksum of the last frame; 0 if there is none.
+    pub(crate) checksum: u32,
+}
+
+/// The error for a key that is not one of a frame or record.
+pub(crate) fn bad_key(family: Family, key: &[u8]) -> Error {
+    let location = Location::Key { family: family.name(), key: key.to_vec() };
+    Error::corruption(location, "a key that means nothing", "the key of a frame or record")
+}
+
+/// Checks that a key and its frame name the same place.
+#[inline]
+pub(crate) fn check_key<T: PartialEq + fmt::Debug + Copy>(
+    location: impl FnOnce() -> Location,
+    key: T,
+    frame: T,
+) -> Result<()> {
+    if key == frame {
+        return Ok(());
+    }
+    let (found, expected) = (format!("the frame of {frame:?}"), format!("that of {key:?}"));
+    Err(Error::corruption(location(), found, expected))
+}
+
+/// Decodes a frame that was found under its first position.
+pub(crate) fn decode_in_log(first: Position, bytes: &[u8]) -> Result<Frame<'_>> {
+    let location = || Location::log(first);
+    let frame = Frame::decode(bytes).map_err(|malformed| malformed.at(location()))?;
+    check_key(location, first, frame.header.first_position)?;
+    Ok(frame)
+}
+
+/// Decodes a frame that was found under its stream and first version.
+pub(crate) fn decode_in_stream<'b>(
+    stream: &StreamId,
+    first: Version,
+    bytes: &'b [u8],
+) -> Result<Frame<'b>> {
+    let location = || Location::stream(stream, first);
+    let frame = Frame::decode(bytes).map_err(|malformed| malformed.at(location()))?;
+    let header = &frame.header;
+    check_key(location, (stream.as_str(), first), (header.stream, header.first_version))?;
+    Ok(frame)
+}
+
+/// Visits the events of a frame.
+fn each_event<'f>(
+    frame: &Frame<'f>,
+    location: impl Fn() -> Location,
+    mut visit: impl FnMut(EventRef<'f>),
+) -> Result<()> {
+    for event in frame.events() {
+        visit(event.map_err(|malformed| malformed.at(location()))?);
+    }
+    Ok(())
+}
+
+/// A frame and its first place.
+type Found<'c, P> = Option<(P, Frame<'c>)>;
+
+/// The next frame of the log.
+fn next_in_log<'c>(cursor: &'c mut Cursor<'_>) -> Result<Found<'c, Position>> {
+    let Some((key, value)) = cursor.next()? else { return Ok(None) };
+    let first = parse_log_key(key).ok_or_else(|| bad_key(Family::Events, key))?;
+    Ok(Some((first, decode_in_log(first, value)?)))
+}
+
+/// The next frame of a stream; `None` if the next key is not one of it.
+fn next_in_stream<'c>(cursor: &'c mut Cursor<'_>, stream: &StreamId) -> Result<Found<'c, Version>> {
+    let Some((key, value)) = cursor.next()? else { return Ok(None) };
+    match stream_of(key) {
+        Some((id, first)) if id == stream.as_str() => {
+            Ok(Some((first, decode_in_stream(stream, first, value)?)))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// The end of the log: its last frame, which must stand in `streams` too.
+pub(crate) fn log_end(disk: &Disk) -> Result<LogEnd> {
+    let mut cursor = disk.cursor(Family::Events, &[u8::MAX; 9], Direction::Backward)?;
+    let Some((key, value)) = cursor.next()? else { return Ok(LogEnd::default()) };
+    let first = parse_log_key(key).ok_or_else(|| bad_key(Family::Events, key))?;
+    let frame = decode_in_log(first, value)?;
+    let header = frame.header;
+    let mut recorded_at = header.recorded_at;
+    each_event(&frame, || Location::log(first), |event| recorded_at = event.recorded_at)?;
+    let copy = disk.get(Family::Streams, &stream_key(header.stream, header.first_version))?;
+    if copy.as_deref() != Some(value) {
+        let location = Location::stream(&StreamId::trusted(header.stream), header.first_version);
+        let found = if copy.is_some() { "other bytes" } else { "nothing" };
+        return Err(Error::corruption(location, found, format!("the frame of position {first}")));
+    }
+    Ok(LogEnd {
+        head: Some(header.last_position()),
+        recorded_at: Some(recorded_at),
+        streams: header.streams_after,
+        checksum: checksum_of(value),
+    })
+}
+
+/// The checksum of the frame of the log that ends at a position, if one does.
+pub(crate) fn checksum_at(disk: &Disk, end: &LogEnd, position: Position) -> Result<Option<u32>> {
+    if end.head == Some(position) {
+        return Ok(Some(end.checksum));
+    }
+    let mut cursor = disk.cursor(Family::Events, &log_key(position), Direction::Backward)?;
+    let Some((key, value)) = cursor.next()? else { return Ok(None) };
+    let first = parse_log_key(key).ok_or_else(|| bad_key(Family::Events, key))?;
+    let frame = Frame::decode(value).map_err(|malformed| malformed.at(Location::log(first)))?;
+    Ok((frame.header.last_position() == position).then(|| checksum_of(value)))
+}
+
+/// The first and last position of the commit that the event at this position was part of.
+pub(crate) fn commit_range(disk: &Disk, position: Position) -> Result<(Position, Position)> {
+    let mut cursor = disk.cursor(Family::Events, &log_key(position), Direction::Backward)?;
+    let Some((_, frame)) = next_in_log(&mut cursor)? else {
+        let location = Location::log(position);
+        return Err(Error::corruption(location, "nothing", "the frame that holds it"));
+    };
+    Ok((frame.header.commit_first(), frame.header.commit_last()))
+}
+
+/// The streams, versions and ids of the events from a position to another, each the end of a frame.
+pub(crate) fn events_between(
+    disk: &Disk,
+    (first, last): (Position, Position),
+) -> Result<Vec<(StreamId, Version, EventId)>> {
+    let mut events = Vec::new();
+    let mut cursor = disk.cursor(Family::Events, &log_key(first), Direction::Forward)?;
+    while let Some((key, value)) = cursor.next()? {
+        let at = parse_log_key(key).ok_or_else(|| bad_key(Family::Events, key))?;
+        if at > last {
+            break;
+        }
+        let frame = decode_in_log(at, value)?;
+        each_event(
+            &frame,
+            || Location::log(at),
+            |event| {
+                events.push((StreamId::trusted(event.stream), event.version, event.id));
+            },
+        )?;
+    }
+    Ok(events)
+}
+
+/// The version and id of the last event of a stream.
+pub(crate) fn last_event(disk: &Disk, stream: &StreamId) -> Result<Option<(Version, EventId)>> {
+    let start = stream_key(stream.as_str(), Version::MAX);
+    let mut cursor = disk.stream_cursor(&start, Direction::Backward)?;
+    let Some((first, frame)) = next_in_stream(&mut cursor, stream)? else { return Ok(None) };
+    let mut last = None;
+    each_event(
+        &frame,
+        || Location::stream(stream, first),
+        |event| {
+            last = Some((event.version, event.id));
+        },
+    )?;
+    Ok(last)
+}
+
+/// The ids and positions of at most `count` events of a stream, from a version on.
+pub(crate) fn events_from(
+    disk: &Disk,
+    stream: &StreamId,
+    from: Version,
+    count: usize,
+) -> Result<Vec<(EventId, Position)>> {
+    let mut found = Vec::new();
+    let start = stream_key(stream.as_str(), from);
+    let mut cursor = disk.stream_cursor(&start, Direction::Forward)?;
+    while found.len() < count {
+        let Some((key, value)) = cursor.next()? else { break };
+        let Some((id, first)) = stream_of(key) else { break };
+        if id != stream.as_str() {
+            if key < start.as_slice() {
+                continue;
+            }
+            break;
+        }
+        let frame = decode_in_stream(stream, first, value)?;
+        each_event(
+            &frame,
+            || Location::stream(stream, first),
+            |event| {
+                if event.version >= from && found.len() < count {
+                    found.push((event.id, event.position));
+                }
+            },
+        )?;
+    }
+    Ok(found)
+}
+
+/// The first stream whose keys are not below `start`.
+pub(crate) fn next_stream(disk: &Disk, start: &[u8]) -> Result<Option<StreamId>> {
+    let mut cursor = disk.cursor(Family::Streams, start, Direction::Forward)?;
+    while let Some((key, _)) = cursor.next()? {
+        if key >= start {
+            let (stream, _) = stream_of(key).ok_or_else(|| bad_key(Family::Streams, key))?;
+            return Ok(Some(StreamId::trusted(stream)));
+        }
+    }
+    Ok(None)
+}
+
+/// Where a frame lies in its stream and in the log.
+#[derive(Clone, Copy)]
+struct Extent {
+    first: Version,
+    last: Version,
+    position: Position,
+}
+
+impl Extent {
+    /// The last version, at most this one, that was recorded at or below a position; `None` if the frame is later.
+    fn version_at(self, up_to: Position, at_most: Version) -> Option<Version> {
+        let count = up_to.get().checked_sub(self.position.get())?;
+        Some(self.first.plus(count).min(self.last).min(at_most))
+    }
+}
+
+/// The last version of a stream at or below `version` that was recorded at or below the position `up_to`.
+pub(crate) fn version_at(
+    disk: &Disk,
+    stream: &StreamId,
+    version: Version,
+    up_to: Position,
+) -> Result<Option<Version>> {
+    let at = extent_at(disk, stream, version)?;
+    // Above the greatest version there is nothing to look for.
+    if version < Version::MAX && at.is_none_or(|at| at.last < version) {
+        check_ends_below(disk, stream, version)?;
+    }
+    let Some(at) = at else { return Ok(None) };
+    if let Some(found) = at.version_at(up_to, version) {
+        return Ok(Some(found));
+    }
+    // The frames below are older. Everything up to `low` was recorded in time, everything from `high` on was not.
+    let (mut low, mut high) = (0, at.first.get());
+    let mut found = None;
+    while high - low > 1 {
+        let Some(middle) = Version::new(low + (high - low) / 2) else { break };
+        let at = extent_at(disk, stream, middle)?.filter(|at| at.last >= middle);
+        let Some(at) = at else {
+            let location = Location::stream(stream, middle);
+            let expected = "a frame: later versions are there";
+            return Err(Error::corruption(location, "nothing", expected));
+        };
+        match at.version_at(up_to, version) {
+            Some(version) => {
+                found = Some(version);
+                low = at.last.get().min(high - 1);
+            }
+            None => high = at.first.get(),
+        }
+    }
+    Ok(found)
+}
+
+/// A version that no frame holds must lie above the stream's last: otherwise its frame is missing.
+fn check_ends_below(disk: &Disk, stream: &StreamId, version: Version) -> Result<()> {
+    let start = stream_key(stream.as_str(), version);
+    let mut cursor = disk.stream_cursor(&start, Direction::Forward)?;
+    let mut above = None;
+    while let Some((key, _)) = cursor.next()? {
+        if key >= start.as_slice() {
+            above = stream_of(key).filter(|(id, _)| *id == stream.as_str()).map(|(_, first)| first);
+            break;
+        }
+    }
+    let Some(above) = above else { return Ok(()) };
+    // An append between the two looks may have brought both: what is missing is missing still.
+    if extent_at(disk, stream, version)?.is_some_and(|at| at.last >= version) {
+        return Ok(());
+    }
+    let found = format!("a frame that begins at {above}");
+    let expected = format!("the frame that holds {version}");
+    Err(Error::corruption(Location::stream(stream, version), found, expected))
+}
+
+/// The frame of a stream that holds this version, or the last one below it.
+fn extent_at(disk: &Disk, stream: &StreamId, version: Version) -> Result<Option<Extent>> {
+    let start = stream_key(stream.as_str(), version);
+    let mut cursor = disk.stream_cursor(&start, Direction::Backward)?;
+    let found = next_in_stream(&mut cursor, stream)?;
+    Ok(found.map(|(first, frame)| {
+        let header = frame.header;
+        Extent { first, last: header.last_version(), position: header.first_position }
+    }))
+}
