@@ -1,0 +1,151 @@
+#!/usr/bin/env bash
+# Puts each mutant of tests/mutants into a copy of the tree, one at a time, and expects the tests that it names to fail.
+#
+#   scripts/mutants.sh                      all of them; half an hour of two cores, once RocksDB is compiled
+#   scripts/mutants.sh skip-sync stale-tip  only these
+#
+# tests/mutants/main.rs describes the files. A mutant that no longer applies is an error, in the normal tests too.
+#
+# The copy is in target/mutants and has a target directory of its own, with a quick profile and incremental builds. So
+# RocksDB is compiled once more the first time, unless ROCKSDB_LIB_DIR says where it is. The tests of a mutant may take
+# LIMIT=300 seconds; tests that hang count as having noticed.
+set -uo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+root=$PWD
+target=${CARGO_TARGET_DIR:-$root/target}
+place=$target/mutants
+tree=$place/tree
+logs=$place/logs
+limit=${LIMIT:-300}
+mkdir -p "$tree" "$logs"
+
+export CARGO_TARGET_DIR=$place/target CARGO_INCREMENTAL=1
+# Quick to build, and with the checks that a release test has.
+export CARGO_PROFILE_DEV_OPT_LEVEL=1 CARGO_PROFILE_DEV_DEBUG=0 CARGO_PROFILE_DEV_DEBUG_ASSERTIONS=false
+
+fail() {
+    printf 'mutants: %s\n' "$*" >&2
+    exit 2
+}
+
+# Two runs would put their faults into one copy.
+exec 9>"$place/lock"
+flock -n 9 || fail 'another run is under way'
+
+# A file is written only where it differs: what cargo has built stays good.
+refresh() {
+    local file
+    (cd "$tree" && find . -type f -printf '%P\0') | while IFS= read -r -d '' file; do
+        [ -f "$root/$file" ] || rm "$tree/$file"
+    done
+    git ls-files -z | while IFS= read -r -d '' file; do
+        if [ -f "$file" ] && ! cmp -s "$file" "$tree/$file"; then
+            mkdir -p "$tree/$(dirname "$file")"
+            cp "$file" "$tree/$file"
+        fi
+    done
+}
+
+# header MUTANT KEY: the line of this key.
+header() {
+    sed -n "/^in: /q; s/^$2: //p" "$root/tests/mutants/$1.mutant"
+}
+
+# check ARGS LOG: builds and runs the tests, up to the first that fails. 0 they pass, 1 one fails, 3 they do not build,
+# 124 they hang.
+check() {
+    local arguments settings=()
+    read -ra arguments <<<"$1"
+    while [[ ${arguments[0]} == *=* ]]; do
+        settings+=("${arguments[0]}")
+        arguments=("${arguments[@]:1}")
+    done
+    (cd "$tree" && cargo test --quiet --no-run "${arguments[@]}") >"$2" 2>&1 || return 3
+    cd "$tree" || return 3
+    timeout -k 10 "$limit" env "${settings[@]}" cargo test "${arguments[@]}" >"$2" 2>&1 &
+    local running=$!
+    cd "$root" || return 3
+    while kill -0 $running 2>/dev/null; do
+        if grep -q '^test .* FAILED$' "$2"; then
+            kill $running 2>/dev/null
+            wait $running
+            return 1
+        fi
+        sleep 0.2
+    done
+    wait $running
+    local status=$?
+    case $status in
+    0 | 124) return $status ;;
+    137) return 124 ;;
+    *) return 1 ;;
+    esac
+}
+
+# The first test that failed, by its name; or what ended the tests.
+first_failure() {
+    local name
+    name=$(sed -nE 's/^test (.*) \.\.\. FAILED$/\1/p; s/^---- (.*) stdout ----$/\1/p' "$1" | head -n 1)
+    [ -n "$name" ] || name=$(grep -m 1 -oE 'signal: .*' "$1")
+    printf '%s' "${name:-see $1}"
+}
+
+mutants=("$@")
+if [ ${#mutants[@]} -eq 0 ]; then
+    for file in tests/mutants/*.mutant; do
+        mutants+=("$(basename "$file" .mutant)")
+    done
+fi
+for mutant in "${mutants[@]}"; do
+    [ -f "tests/mutants/$mutant.mutant" ] || fail "there is no tests/mutants/$mutant.mutant"
+done
+
+# Everything is checked before anything else is built.
+refresh
+(cd "$tree" && cargo test --quiet --test mutants) >"$logs/apply.log" 2>&1 || fail "not all apply: $logs/apply.log"
+applier=$(find "$CARGO_TARGET_DIR/debug/deps" -name 'mutants-*' -executable -printf '%T@ %p\n' | sort -n | tail -n 1)
+applier=${applier#* }
+
+# Tests that fail by themselves notice nothing.
+mapfile -t suites < <(for mutant in "${mutants[@]}"; do header "$mutant" tests; done | sort -u)
+for suite in "${suites[@]}"; do
+    check "$suite" "$logs/unchanged.log" || fail "without a mutant, 'cargo test $suite' fails: $logs/unchanged.log"
+done
+
+trap refresh EXIT
+
+caught=0
+survived=0
+bad=0
+for mutant in "${mutants[@]}"; do
+    log=$logs/$mutant.log
+    began=$SECONDS
+    "$applier" --apply "$mutant" "$tree" || fail "$mutant does not apply"
+    check "$(header "$mutant" tests)" "$log"
+    status=$?
+    reason=$(header "$mutant" survives)
+    case $status in
+    0)
+        if [ -n "$reason" ]; then
+            survived=$((survived + 1))
+            outcome="survives: $reason"
+        else
+            bad=$((bad + 1))
+            outcome=SURVIVED
+        fi
+        ;;
+    1) outcome="caught by $(first_failure "$log")" ;;
+    3) bad=$((bad + 1)) outcome='DOES NOT BUILD' ;;
+    124) outcome='caught: hangs' ;;
+    esac
+    if [ $status -eq 1 ] || [ $status -eq 124 ]; then
+        caught=$((caught + 1))
+        [ -z "$reason" ] || outcome+=' (and was said to survive)'
+    fi
+    printf '%-28s %4s s  %s\n' "$mutant" "$((SECONDS - began))" "$outcome"
+    refresh
+done
+
+printf '%s mutants: %s caught, %s survive for a reason, %s wrong\n' "${#mutants[@]}" "$caught" "$survived" "$bad"
+[ "$bad" -eq 0 ]
