@@ -76,7 +76,7 @@ pub struct Imported {
     pub already_there: u64,
     /// Of those added, how many were recorded at the time of the event before, because their own lay before it.
     pub clamped: u64,
-    /// Of those added, how many had a time with digits beyond the microsecond, which were cut off.
+    /// Of those added, how many had a time whose digits beyond the microsecond, or whose leap second, were cut off.
     pub times_cut: u64,
 }
 

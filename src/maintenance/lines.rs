@@ -158,7 +158,7 @@ pub(crate) struct Line {
     /// Whether the id is the line's own.
     pub(crate) has_id: bool,
     pub(crate) time: Timestamp,
-    /// Whether the time had digits beyond the microsecond, which are gone.
+    /// Whether the time had digits beyond the microsecond or a leap second, which were cut off.
     pub(crate) is_time_cut: bool,
     pub(crate) commit: Option<CommitMark>,
 }

@@ -22,6 +22,7 @@ mod scenarios;
 mod snapshots;
 mod stores;
 mod support;
+mod times;
 mod torn;
 mod typed_events;
 mod verify;

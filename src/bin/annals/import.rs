@@ -96,7 +96,10 @@ pub(crate) fn run(args: &Args, shell: &Shell) -> Result<(), Failure> {
     for (number, what) in [
         (imported.already_there, "there already, from an earlier import of this input"),
         (imported.clamped, "with a time before that of the event before, recorded at that one"),
-        (imported.times_cut, "with a time finer than a microsecond, cut there"),
+        (
+            imported.times_cut,
+            "with a time finer than a microsecond, or in a leap second, cut to the microsecond before",
+        ),
     ] {
         if number > 0 {
             writeln!(out, "{} {what}", grouped(number))?;
