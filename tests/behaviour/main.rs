@@ -16,6 +16,7 @@ mod fixture;
 mod following;
 mod frames;
 mod lifecycle;
+mod numbers;
 mod opening;
 mod projections;
 mod scenarios;

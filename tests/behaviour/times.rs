@@ -63,7 +63,10 @@ fn shown() -> impl Strategy<Value = Shown> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(4_000) })]
+    #![proptest_config(ProptestConfig {
+        failure_persistence: None,
+        ..ProptestConfig::with_cases(4_000)
+    })]
 
     #[test]
     fn parsing_times_keeps_their_order(one in shown(), other in shown()) {
