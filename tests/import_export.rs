@@ -166,7 +166,10 @@ fn an_input_that_cannot_be_read_names_the_line_before() {
     let text = lines(3).join("\n") + "\n{\"str";
     let input = BufReader::new(text.as_bytes().chain(Broken));
     let error = store.import(input, ImportOptions::default(), |_| {}).unwrap_err();
-    assert_eq!(error.to_string(), "reading the input after line 3: no more");
+    let kept = "lines 1 to 3 are in the store, and importing the complete input goes on after them";
+    let expected = format!("reading the input failed after line 3: no more; {kept}");
+    assert_eq!(error.to_string(), expected);
+    assert!(matches!(error, Error::ImportInput { line: 3, lines_kept: 3, .. }));
     assert_eq!(store.head().unwrap(), Position::new(3));
 }
 

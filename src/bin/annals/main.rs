@@ -6,6 +6,7 @@ mod backup;
 mod bench;
 mod export;
 mod import;
+mod input;
 mod log;
 mod print;
 mod read;
