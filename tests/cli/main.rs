@@ -6,6 +6,7 @@ mod benching;
 mod copying;
 mod desk;
 mod looking;
+mod piping;
 mod inputs;
 
 use std::fs;
