@@ -166,7 +166,10 @@ fn an_input_that_cannot_be_read_names_the_line_before() {
     let text = lines(3).join("\n") + "\n{\"str";
     let input = BufReader::new(text.as_bytes().chain(Broken));
     let error = store.import(input, ImportOptions::default(), |_| {}).unwrap_err();
-    assert_eq!(error.to_string(), "reading the input after line 3: no more");
+    let kept = "lines 1 to 3 are in the store, and importing the complete input goes on after them";
+    let expected = format!("reading the input failed after line 3: no more; {kept}");
+    assert_eq!(error.to_string(), expected);
+    assert!(matches!(error, Error::ImportInput { line: 3, lines_kept: 3, .. }));
     assert_eq!(store.head().unwrap(), Position::new(3));
 }
 
@@ -358,5 +361,31 @@ proptest! {
         import(&twice, all[..middle].join("\n")).unwrap();
         import(&twice, &exported).unwrap();
         prop_assert_eq!(log(&twice), log(&original));
+    }
+
+    #[test]
+    fn numbers_of_any_length_survive_import_and_export(
+        numbers in proptest::collection::vec(
+            "-?[1-9][0-9]{0,50}(\\.[0-9]{1,50})?([eE][+-]?[0-9]{1,4})?",
+            1..20,
+        )
+    ) {
+        let line = |(at, number): (usize, &String)| {
+            let data = format!(r#"{{ "n" :[{number}, {{"n":{number} }}]}}"#);
+            let commit = "7".repeat(40);
+            let event = r#""stream":"s","type":"T","time":"2020-01-01T00:00:00Z""#;
+            format!(r#"{{{event},"commit":{commit}{at},"position":{number},"data":{data}}}"#)
+        };
+        let input = numbers.iter().enumerate().map(line).collect::<Vec<_>>().join("\n");
+        let (_a, one) = new_store();
+        prop_assert_eq!(import(&one, &input).unwrap().added, numbers.len() as u64);
+        for (event, number) in log(&one).iter().zip(&numbers) {
+            let data = format!(r#"{{ "n" :[{number}, {{"n":{number} }}]}}"#);
+            prop_assert_eq!(std::str::from_utf8(event.payload()).unwrap(), data);
+            prop_assert_eq!(*event.commit().start(), event.position());
+        }
+        let (_b, other) = new_store();
+        import(&other, export(&one)).unwrap();
+        prop_assert_eq!(export(&other), export(&one));
     }
 }

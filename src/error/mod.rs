@@ -356,6 +356,18 @@ pub enum Error {
         #[source]
         cause: Cause,
     },
+    /// The input of an import could not be read to its end. The lines before that point are in the store, except for
+    /// the beginning of a commit: repair the input and import it again, which goes on after the lines that are kept.
+    #[error("reading the input failed after line {line}: {cause}{}", kept_of_input(*lines_kept))]
+    ImportInput {
+        /// The number of the last line that was read whole; 0 if none was.
+        line: u64,
+        /// Up to this line everything is in the store; 0 if nothing is.
+        lines_kept: u64,
+        /// What the reader failed with.
+        #[source]
+        cause: Cause,
+    },
     /// An import begins like one that was begun before, but differs from it: nothing was added. Import the input as it
     /// was, with nothing changed in those lines, or into a new store.
     #[error(
@@ -493,6 +505,15 @@ fn as_of_time(time: Option<Timestamp>) -> String {
 
 fn place_of(position: Option<Position>) -> String {
     position.map_or_else(|| "its beginning".to_owned(), |position| format!("position {position}"))
+}
+
+fn kept_of_input(lines: u64) -> String {
+    if lines == 0 {
+        return "; nothing was added".to_owned();
+    }
+    format!(
+        "; lines 1 to {lines} are in the store, and importing the complete input goes on after them"
+    )
 }
 
 fn kept(lines: u64) -> String {

@@ -29,6 +29,8 @@ use crate::storage::{Family, Storage};
 /// A batch is written once it holds this many events or bytes, at the next end of a commit.
 const BATCH_EVENTS_MAX: usize = 1_000;
 const BATCH_LEN_MAX: usize = 4 << 20;
+/// What some programs put at the beginning of a text in UTF-8. It is no part of the first line.
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 /// After how many lines progress is told.
 const PROGRESS_LINES: u64 = 1_000;
 /// Where the chain of every input begins.
@@ -76,7 +78,7 @@ pub struct Imported {
     pub already_there: u64,
     /// Of those added, how many were recorded at the time of the event before, because their own lay before it.
     pub clamped: u64,
-    /// Of those added, how many had a time with digits beyond the microsecond, which were cut off.
+    /// Of those added, how many had a time whose digits beyond the microsecond, or whose leap second, were cut off.
     pub times_cut: u64,
 }
 
@@ -223,6 +225,9 @@ impl<'s> Import<'s> {
                 }
                 ReadLine::TooLong => return refuse(number, LineFault::TooLong { len_max }),
                 ReadLine::Line { len } => self.report.bytes += len,
+            }
+            if number == 1 && line.starts_with(BYTE_ORDER_MARK) {
+                line.drain(..BYTE_ORDER_MARK.len());
             }
             self.report.lines = number;
             let chain = Uuid::new_v5(&self.at.chain, &line);
@@ -411,8 +416,8 @@ impl<'s> Import<'s> {
             }
             Err(Stop::Differs(lines)) => Err(Error::ImportDiffers { lines }),
             Err(Stop::Input(error)) => {
-                let doing = format!("reading the input after line {}", self.at.lines);
-                Err(Error::storage(doing, error))
+                let (line, lines_kept) = (self.at.lines, self.lines_kept);
+                Err(Error::ImportInput { line, lines_kept, cause: Cause::new(error) })
             }
             Err(Stop::Store(error)) => Err(error),
         }

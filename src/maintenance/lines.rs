@@ -158,7 +158,7 @@ pub(crate) struct Line {
     /// Whether the id is the line's own.
     pub(crate) has_id: bool,
     pub(crate) time: Timestamp,
-    /// Whether the time had digits beyond the microsecond, which are gone.
+    /// Whether the time had digits beyond the microsecond or a leap second, which were cut off.
     pub(crate) is_time_cut: bool,
     pub(crate) commit: Option<CommitMark>,
 }
@@ -166,7 +166,8 @@ pub(crate) struct Line {
 /// What consecutive lines of one commit have in common.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum CommitMark {
-    Number(i128),
+    /// Its digits: a number of any size is told apart from every other.
+    Number(String),
     Text(String),
 }
 
@@ -359,29 +360,18 @@ impl<'de> Deserialize<'de> for TagsIn {
 
 impl<'de> Deserialize<'de> for CommitMark {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Mark;
-
-        impl Visitor<'_> for Mark {
-            type Value = CommitMark;
-
-            fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-                out.write_str("a whole number or a string")
-            }
-
-            fn visit_u64<E>(self, number: u64) -> Result<CommitMark, E> {
-                Ok(CommitMark::Number(number.into()))
-            }
-
-            fn visit_i64<E>(self, number: i64) -> Result<CommitMark, E> {
-                Ok(CommitMark::Number(number.into()))
-            }
-
-            fn visit_str<E>(self, text: &str) -> Result<CommitMark, E> {
-                Ok(CommitMark::Text(text.to_owned()))
-            }
+        let text = <&RawValue>::deserialize(deserializer)?.get();
+        if text.starts_with('"') {
+            return serde_json::from_str(text).map(Self::Text).map_err(serde::de::Error::custom);
         }
-
-        deserializer.deserialize_any(Mark)
+        let digits = text.strip_prefix('-').unwrap_or(text);
+        if digits.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Ok(Self::Number(text.to_owned()));
+        }
+        let found = quoted(text);
+        Err(serde::de::Error::custom(format!(
+            "commit {found}: expected a whole number or a string"
+        )))
     }
 }
 

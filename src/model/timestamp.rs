@@ -5,7 +5,7 @@ use std::ops::{Add, Sub};
 use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
-use jiff::civil::{DateTime, datetime};
+use jiff::civil::{DateTime, Time, datetime, time};
 use jiff::fmt::temporal::Pieces;
 use jiff::{SignedDuration, Timestamp as Instant};
 
@@ -13,10 +13,17 @@ use super::InvalidArgument;
 
 /// 1970 without a time zone, as which UTC is written.
 const EPOCH: DateTime = datetime(1970, 1, 1, 0, 0, 0, 0);
+/// The second of a day after which a leap second is inserted.
+const LAST_SECOND: Time = time(23, 59, 59, 0);
+const MICROS_PER_SECOND: i64 = 1_000_000;
 
 /// A moment in UTC, in whole microseconds since 1970. Written and read as RFC 3339, which has the years 0 to 9999 of
 /// UTC, from `0000-01-01T00:00:00Z` to `9999-12-31T23:59:59.999999Z`. Only these can be recorded; others can be asked
 /// for, and are written as a number of microseconds, which is not read again.
+///
+/// UTC has leap seconds, this type has none: 23:59:60 UTC, with or without a fraction, is read as the last microsecond
+/// before it, 23:59:59.999999. It is read on the last day of any month, because only there can a leap second be
+/// inserted; a second 60 at any other minute is refused. So reading never reverses the order of two times.
 ///
 /// ```
 /// use annals::Timestamp;
@@ -39,20 +46,39 @@ impl Timestamp {
         self.0
     }
 
-    /// Reads a time as [`FromStr`] does, and says whether digits beyond the microsecond were cut off.
+    /// Reads a time as [`FromStr`] does, and reports whether part of it was cut off: digits beyond the microsecond, or
+    /// a leap second.
     pub(crate) fn parse(text: &str) -> Result<(Self, bool), InvalidArgument> {
         let nanos = text.parse().map(Instant::as_nanosecond).ok().or_else(|| last_days(text));
         let time = nanos.and_then(|nanos| {
             let time = Self(nanos.div_euclid(1000).try_into().ok()?);
             Some((time, nanos.rem_euclid(1000) != 0))
         });
-        time.filter(|(time, _)| time.is_recordable()).ok_or_else(|| {
+        let read = time.filter(|(time, _)| time.is_recordable()).ok_or_else(|| {
             InvalidArgument::unreadable(
                 "a time in the form of RFC 3339, in the years 0 to 9999 of UTC, \
                  such as 2011-10-01T00:38:44.546+02:00",
                 text,
             )
+        })?;
+        if !has_second_60(text) {
+            return Ok(read);
+        }
+        // The date library reads second 60 as second 59.
+        read.0.end_of_second_before_leap().map(|time| (time, true)).ok_or_else(|| {
+            InvalidArgument::unreadable(
+                "a time: second 60 exists only as a leap second, at 23:59:60 UTC on the last day of a month",
+                text,
+            )
         })
+    }
+
+    /// The last microsecond of this second; `None` if no leap second can follow it.
+    fn end_of_second_before_leap(self) -> Option<Self> {
+        let second = self.0.div_euclid(MICROS_PER_SECOND);
+        let utc = EPOCH.checked_add(SignedDuration::from_secs(second)).ok()?;
+        let can_follow = utc.date() == utc.date().last_of_month() && utc.time() == LAST_SECOND;
+        can_follow.then_some(Self(second * MICROS_PER_SECOND + MICROS_PER_SECOND - 1))
     }
 
     /// The first moment that is recorded: the beginning of the year 0.
@@ -101,7 +127,14 @@ impl Sub<Duration> for Timestamp {
     }
 }
 
-/// Nanoseconds since 1970 of a moment behind the last that is one in every time zone, where the date library's instants
+/// Whether the second of a time that was read is 60. Its text is a date, a separator, then `HH:MM:SS` or `HHMMSS`.
+fn has_second_60(text: &str) -> bool {
+    let Some((_, time)) = text.split_once(['T', 't', ' ']) else { return false };
+    let digits: Vec<u8> = time.bytes().filter(|byte| *byte != b':').take(6).collect();
+    digits.iter().all(u8::is_ascii_digit) && digits.ends_with(b"60") && digits.len() == 6
+}
+
+/// Nanoseconds since 1970 of a moment after the last that is one in every time zone, where the date library's instants
 /// end. Its dates go on to the end of the year.
 fn last_days(text: &str) -> Option<i128> {
     let pieces = Pieces::parse(text).ok()?;
@@ -142,7 +175,7 @@ impl FromStr for Timestamp {
     type Err = InvalidArgument;
 
     /// Reads RFC 3339 in the years 0 to 9999 of UTC, such as `2011-10-01T00:38:44.546+02:00`. Digits beyond the
-    /// microsecond are cut off.
+    /// microsecond are cut off; a leap second is read as the last microsecond before it.
     fn from_str(text: &str) -> Result<Self, InvalidArgument> {
         Self::parse(text).map(|(time, _)| time)
     }

@@ -69,7 +69,8 @@ impl UpcastersBuilder {
     }
 
     /// Changes a JSON payload; the result is the next schema version. The closure takes what the old payload is read
-    /// as, a [`serde_json::Value`] or a type of its own, and gives what the new one is written from.
+    /// as, a [`serde_json::Value`] or a type of its own, and gives what the new one is written from. Numbers that it
+    /// leaves alone keep their digits, however many: see [`Upcasters`](crate::Upcasters).
     pub fn json<T: DeserializeOwned, U: Serialize>(
         self,
         event_type: &str,

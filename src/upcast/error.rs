@@ -146,6 +146,19 @@ pub enum UpcastFailed {
         #[source]
         cause: Cause,
     },
+    /// A step read a number that [`serde_json::Value`] does not hold, so that its digits would be lost.
+    #[error(
+        "the upcaster of {kind} would lose digits of the number {number} in the field `{field}`: let it read that \
+         field into a type that holds them, such as u128 or serde_json::value::RawValue"
+    )]
+    Number {
+        /// What the step is for.
+        kind: StoredKind,
+        /// The path to the field in the payload, such as `items[2].price`; empty if the payload is the number.
+        field: String,
+        /// The number, as far as it is known.
+        number: String,
+    },
     /// A step yielded what it had not declared, so that nobody knows whether it can be read.
     #[error(
         "the upcaster of {kind} yielded {found}, which is not among its targets: name it there, or correct the step"

@@ -5,6 +5,7 @@ mod builder;
 mod decode_iter;
 mod decoder;
 mod error;
+mod numbers;
 
 pub use builder::{StepError, UpcastersBuilder};
 pub use decode_iter::DecodedEvents;
@@ -17,8 +18,10 @@ use std::sync::Arc;
 
 use crate::codec::{EventKind, StoredEvent};
 use crate::error::Cause;
+use crate::model::ContentType;
 
 use builder::Run;
+use numbers::{Digits, LostNumber};
 
 /// What makes old events look like today's: steps, each for one type in one schema version, checked as a whole before
 /// anything is read. Clones share them.
@@ -83,6 +86,15 @@ use builder::Run;
 /// # Ok::<(), annals::Error>(())
 /// ```
 ///
+/// # Numbers
+/// A [`serde_json::Value`] holds integers in 64 bits and every other number as an `f64`. A step may
+/// still read JSON as a `Value`: each number that it keeps, moves or renames gets its original digits
+/// back, however many. So does a number that the step writes itself, if it equals such a number as an
+/// `f64`. Two cases are refused with [`UpcastFailed::Number`], which names the field: a number beyond
+/// the range of `f64`, and numbers of one payload that are equal as `f64`s but differ in their digits.
+/// Let the step read such a field into a type that holds it: `u128`,
+/// [`RawValue`](serde_json::value::RawValue), or a decimal type.
+///
 /// # Cost
 /// An event that no step concerns costs one look into a hash table; without any steps, nothing.
 #[derive(Clone, Default)]
@@ -121,7 +133,7 @@ impl Upcasters {
     /// What a stored event is today: one event, several in their order, or none.
     ///
     /// # Errors
-    /// A step failed, or yielded what it does not declare.
+    /// A step failed, yielded what it does not declare, or cannot keep the digits of a number.
     pub fn apply<'a>(&self, stored: StoredEvent<'a>) -> Result<Vec<StoredEvent<'a>>, UpcastFailed> {
         let mut done = Vec::with_capacity(1);
         // A stack, the next on top. Steps lead to what they declare, and never back, so it becomes empty.
@@ -197,16 +209,40 @@ impl Step {
         // Only an error needs the name, but by then the event is gone.
         let (name, schema_version) = (event.event_type.clone(), event.schema_version);
         let kind = || StoredKind { event_type: name.clone().into_owned(), schema_version };
-        let yielded = (self.run)(event)
-            .map_err(|error| UpcastFailed::Step { kind: kind(), cause: Cause::from(error) })?;
+        let lost =
+            |LostNumber { field, number }| UpcastFailed::Number { kind: kind(), field, number };
+        let digits = if is_json(&event) { Digits::of(&event.payload) } else { None };
+        let mut yielded = (self.run)(event).map_err(|error| {
+            let unreadable = digits.as_ref().and_then(Digits::unreadable);
+            match unreadable.filter(|_| is_syntax(&error)) {
+                Some(number) => lost(number.clone()),
+                None => UpcastFailed::Step { kind: kind(), cause: Cause::from(error) },
+            }
+        })?;
         let is_declared = |event: &&StoredEvent<'_>| self.targets.iter().any(|it| it.is_of(event));
-        match yielded.iter().find(|event| !is_declared(event)) {
-            None => Ok(yielded),
-            Some(event) => {
-                Err(UpcastFailed::Undeclared { kind: kind(), found: StoredKind::of(event) })
+        if let Some(event) = yielded.iter().find(|event| !is_declared(event)) {
+            return Err(UpcastFailed::Undeclared { kind: kind(), found: StoredKind::of(event) });
+        }
+        if let Some(digits) = digits {
+            for event in yielded.iter_mut().filter(|event| is_json(event)) {
+                if let Some(payload) = digits.restore(&event.payload).map_err(lost)? {
+                    event.payload = payload.into();
+                }
             }
         }
+        Ok(yielded)
     }
+}
+
+fn is_json(event: &StoredEvent<'_>) -> bool {
+    event.content_type == ContentType::JSON.as_str()
+}
+
+/// Whether a step failed because `serde_json` found something that it cannot read.
+fn is_syntax(error: &StepError) -> bool {
+    let first: &(dyn std::error::Error + 'static) = &**error;
+    let mut chain = std::iter::successors(Some(first), |error| error.source());
+    chain.any(|error| error.downcast_ref().is_some_and(serde_json::Error::is_syntax))
 }
 
 impl fmt::Debug for Upcasters {

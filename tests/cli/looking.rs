@@ -85,7 +85,7 @@ fn what_a_projection_put_aside_is_shown_and_what_else_is_kept_there_hides_nothin
         shown.contains("3  counted  v1, 1 event of 1 stream parked, 1 event skipped\n"),
         "{shown}"
     );
-    assert!(shown.contains("?  mine  view mine was not made by a projection"), "{shown}");
+    assert!(shown.contains("0  mine  not made by a projection\n"), "{shown}");
     let shown = desk.ok(&["views", "s", "--json"]);
     let counted: serde_json::Value = serde_json::from_str(shown.lines().next().unwrap()).unwrap();
     assert_eq!(counted["parked_events"], 1);
@@ -198,4 +198,49 @@ impl annals::Projection for Counted {
     ) -> Result<(), annals::HandlerError> {
         Ok(view.put((event.stream(), event.version()), &true)?)
     }
+}
+
+/// A view that a program keeps without a projection is shown as it is kept.
+#[test]
+fn entries_of_a_view_without_projection_are_shown() {
+    use annals::{Checkpoint, Position, Store, ViewChange, ViewCommit, ViewStore};
+    let desk = Desk::new();
+    desk.ok(&["append", "s", "a", "T"]);
+    let store = Store::open(desk.path("s")).unwrap();
+    let put = |key: &[u8], value: &[u8]| ViewChange::Put { key: key.into(), value: value.into() };
+    let view = ViewCommit {
+        view: "kept".into(),
+        expected: None,
+        changes: vec![
+            put(b"a", b"{\"n\":\n 123456789012345678901234567890}"),
+            put(b"b", b"plain \x1b"),
+            put(b"b\0c", b""),
+            put(b"\xff\0", b"\x00\xff"),
+        ],
+        checkpoint: Some(Checkpoint { position: Position::new(1), state: b"mine".to_vec() }),
+    };
+    store.commit_view(&view).unwrap();
+    store.close().unwrap();
+    assert_eq!(desk.ok(&["views", "s"]), "       1  kept  not made by a projection\n");
+    let shown = desk.json(&["views", "s", "--json"]);
+    let expected = serde_json::json!({ "view": "kept", "position": 1, "is_projection": false });
+    assert_eq!(shown, expected);
+
+    let a = "a  {\"n\":  123456789012345678901234567890}\n";
+    let b = "b  \"plain \\u{1b}\"\n";
+    let below = "b\\u0000c  \"\"\n";
+    let bytes = "ff00 (2 bytes)  00ff (2 bytes)\n";
+    assert_eq!(desk.ok(&["views", "s", "kept"]), [a, b, below, bytes].concat());
+    assert_eq!(desk.ok(&["views", "s", "kept", "--prefix", "b"]), [b, below].concat());
+    assert_eq!(desk.ok(&["views", "s", "kept", "--under", "b"]), below);
+    let last = ["views", "s", "kept", "--backward", "--limit", "2"];
+    assert_eq!(desk.ok(&last), [bytes, below].concat());
+    let shown = desk.ok(&["views", "s", "kept", "--json"]);
+    let shown: Vec<_> = shown.lines().collect();
+    assert!(shown[0].ends_with("\"value\":{\"n\":  123456789012345678901234567890}}"));
+    assert_eq!(shown[1], r#"{"key":"b","key_hex":"62","value_base64":"cGxhaW4gGw=="}"#);
+    assert_eq!(shown[3], r#"{"key":null,"key_hex":"ff00","value_base64":"AP8="}"#);
+    assert!(
+        desk.fails(1, &["views", "s", "kept", "--parked"]).contains("not made by a projection")
+    );
 }

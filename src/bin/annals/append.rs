@@ -109,6 +109,14 @@ fn event(args: &Args) -> Result<NewEvent, Failure> {
             let most = u64::try_from(annals::limits::PAYLOAD_LEN_MAX + 1).unwrap_or(u64::MAX);
             let read = io::stdin().lock().take(most).read_to_end(&mut input);
             read.map_err(|error| Failure::file("reading standard input", error))?;
+            let is_json = !args.bytes && !args.text;
+            if input.is_empty() || (is_json && input.trim_ascii().is_empty()) {
+                return Err(Failure::Usage(
+                    "standard input is empty, but DATA is -, which reads the payload from it; pipe the payload in, or \
+                     leave DATA out for null (with --text or --bytes: for an empty payload)"
+                        .to_owned(),
+                ));
+            }
             Some(input)
         }
         data => data.map(|data| data.as_bytes().to_vec()),
@@ -140,7 +148,7 @@ fn event(args: &Args) -> Result<NewEvent, Failure> {
     Ok(event)
 }
 
-/// The text without the space around it, such as the line end that a shell adds.
+/// The text without a byte order mark, and without the space around it, such as the line end that a shell adds.
 fn json_text(text: Vec<u8>) -> Result<Vec<u8>, Failure> {
     let refused = |error: &dyn std::fmt::Display| {
         Failure::Usage(format!(
@@ -148,6 +156,7 @@ fn json_text(text: Vec<u8>) -> Result<Vec<u8>, Failure> {
         ))
     };
     let text = String::from_utf8(text).map_err(|error| refused(&error))?;
-    let value: &RawValue = serde_json::from_str(&text).map_err(|error| refused(&error))?;
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    let value: &RawValue = serde_json::from_str(text).map_err(|error| refused(&error))?;
     Ok(value.get().as_bytes().to_vec())
 }

@@ -2,16 +2,22 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io::{self, BufWriter, IsTerminal, Write};
+use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use annals::{EventStore, Exported, Position, Store};
+use annals::{EventStoreExt, JsonLine, Position, ReadLog, Store};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use indicatif::{ProgressBar, ProgressDrawTarget};
 use serde_json::json;
 
+use super::output::{Output, Pace};
+use super::reading::Reading;
 use super::shell::{Failure, Shell, count, progress};
+
+/// After how many events progress is shown.
+const PROGRESS_EVENTS: u64 = 1_000;
 
 /// Write the whole log, one JSON object a line, in the form that import reads
 ///
@@ -31,23 +37,22 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args, shell: &Shell) -> Result<(), Failure> {
-    let store = shell.open_to_read(&args.dir)?;
-    let total = store.head()?.map_or(0, Position::get);
+    let reading = Reading::open(shell, &args.dir)?;
+    let total = reading.head().map_or(0, Position::get);
     let bar = progress(Some(total), "{bar:30} {pos} of {len} events (about {eta} left)");
     if args.file.as_os_str() == "-" {
         if io::stdout().is_terminal() {
             // The events themselves are the progress.
             bar.set_draw_target(ProgressDrawTarget::hidden());
         }
-        let out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
-        write(&store, out, &bar)?;
+        export(reading, io::stdout(), &bar)?;
         return Ok(());
     }
     if is_within(&args.file, &args.dir) {
         let file = args.file.display();
         return Err(Failure::Usage(format!("{file} lies within the store: it would damage it")));
     }
-    let exported = to_file(&store, &args.file, &bar)?;
+    let exported = to_file(reading, &args.file, &bar)?;
     let mut out = io::stdout().lock();
     if shell.json {
         writeln!(out, "{}", json!({ "events": exported.events, "bytes": exported.bytes }))?;
@@ -55,6 +60,13 @@ pub(crate) fn run(args: &Args, shell: &Shell) -> Result<(), Failure> {
         writeln!(out, "wrote {} to {}", count(exported.events, "event"), args.file.display())?;
     }
     Ok(())
+}
+
+/// What an export wrote.
+struct Exported {
+    events: u64,
+    /// Before they are compressed.
+    bytes: u64,
 }
 
 /// Whether a file that may not be there yet lies within a directory, whatever way its path takes.
@@ -65,52 +77,98 @@ fn is_within(file: &Path, dir: &Path) -> bool {
     dir.is_ok_and(|dir| places.iter().flatten().any(|place| place.starts_with(&dir)))
 }
 
-fn write(store: &Store, out: impl Write, bar: &ProgressBar) -> Result<Exported, Failure> {
-    let exported = store.export(out, |so_far| bar.set_position(so_far.events));
+/// Writes the log up to the head that it had first, and gives back what it was written to.
+fn export<W: Write + Send + 'static>(
+    mut reading: Reading<'_>,
+    out: W,
+    bar: &ProgressBar,
+) -> Result<(W, Exported), Failure> {
+    let mut out = Output::new(out)?;
+    let mut events = 0;
+    let mut pace = Pace::Slow;
+    while pace == Pace::Slow {
+        let head = reading.head();
+        let printed =
+            reading.store().and_then(|store| print(store, head, &mut out, &mut events, bar));
+        // Before anything waits for the reader, after an error too.
+        reading.let_go()?;
+        pace = printed?;
+        if pace == Pace::Slow {
+            out.wait()?;
+        }
+    }
+    let bytes = out.len();
+    let out = out.finish()?;
     bar.finish_and_clear();
-    Ok(exported?)
+    Ok((out, Exported { events, bytes }))
 }
 
-fn to_file(store: &Store, path: &Path, bar: &ProgressBar) -> Result<Exported, Failure> {
+/// Writes the events after the first `events` of them, as many as the reader of the output takes.
+fn print<W: Write + Send + 'static>(
+    store: &Store,
+    head: Option<Position>,
+    out: &mut Output<W>,
+    events: &mut u64,
+    bar: &ProgressBar,
+) -> Result<Pace, Failure> {
+    let read = store.read_log().after(Position::new(*events));
+    let read = head.into_iter().fold(read, ReadLog::as_of_position);
+    let mut pace = Ok(Pace::Steady);
+    read.for_each(|event| {
+        *events += 1;
+        let written = JsonLine::new(event).write_to(out).and_then(|()| out.write_all(b"\n"));
+        pace = written.and_then(|()| out.offer());
+        if events.is_multiple_of(PROGRESS_EVENTS) {
+            bar.set_position(*events);
+        }
+        match pace {
+            Ok(Pace::Steady) => ControlFlow::Continue(()),
+            _ => ControlFlow::Break(()),
+        }
+    })?;
+    Ok(pace?)
+}
+
+fn to_file(reading: Reading<'_>, path: &Path, bar: &ProgressBar) -> Result<Exported, Failure> {
     let failed = |doing: &str| {
         let doing = format!("{doing} {}", path.display());
         move |error| Failure::file(doing, error)
     };
     // A device or a pipe is written to, not replaced.
     let is_special = fs::metadata(path).is_ok_and(|about| !about.is_file());
+    let reading = reading.for_file(is_special);
     let target = if is_special { path.to_owned() } else { partial(path) };
     let file = File::create(&target).map_err(failed("creating"))?;
-    let written = to_stream(store, path, &file, bar);
+    let written = to_stream(reading, path, file, bar).map_err(|failure| match failure {
+        Failure::Output(error) if error.kind() != ErrorKind::BrokenPipe => failed("writing")(error),
+        failure => failure,
+    });
     if is_special {
-        return written;
+        return written.map(|(_, exported)| exported);
     }
-    let placed = written.and_then(|exported| {
+    let placed = written.and_then(|(file, exported)| {
         file.sync_all().map_err(failed("syncing"))?;
         fs::rename(&target, path).map_err(failed("renaming"))?;
         Ok(exported)
     });
     if placed.is_err() {
-        // What is left of a failed export is of no use; the failure itself is what must be told.
+        // The rest of a failed export is of no use; the failure itself is what is reported.
         let _ = fs::remove_file(&target);
     }
     placed
 }
 
 fn to_stream(
-    store: &Store,
+    reading: Reading<'_>,
     path: &Path,
-    file: &File,
+    file: File,
     bar: &ProgressBar,
-) -> Result<Exported, Failure> {
-    let out = BufWriter::with_capacity(1 << 16, file);
+) -> Result<(File, Exported), Failure> {
     if path.extension().is_none_or(|extension| extension != "gz") {
-        return write(store, out, bar);
+        return export(reading, file, bar);
     }
-    let mut out = GzEncoder::new(out, Compression::default());
-    let exported = write(store, &mut out, bar)?;
-    let finished = out.finish().and_then(|mut out| out.flush());
-    finished.map_err(|error| Failure::file(format!("writing {}", path.display()), error))?;
-    Ok(exported)
+    let (out, exported) = export(reading, GzEncoder::new(file, Compression::default()), bar)?;
+    Ok((out.finish()?, exported))
 }
 
 fn partial(path: &Path) -> PathBuf {

@@ -1,14 +1,14 @@
 //! `annals import`: events in the line form, from a file or a pipe, compressed or not.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Cursor, Read, Write};
+use std::io::{self, Read, Write};
 use std::path::PathBuf;
 use std::time::Instant;
 
-use annals::ImportOptions;
-use flate2::bufread::MultiGzDecoder;
+use annals::{ImportOptions, Imported};
 use serde_json::json;
 
+use super::input::decompressed;
 use super::shell::{Failure, Shell, count, grouped, long, note, progress};
 
 /// Add the events of a file: each line once, however often it is imported
@@ -53,7 +53,17 @@ pub(crate) fn run(args: &Args, shell: &Shell) -> Result<(), Failure> {
         bar = progress(len, "{bar:30} {percent}% {msg} (about {eta} left)");
         Box::new(bar.wrap_read(file))
     };
-    let input = decompressed(raw).map_err(|error| Failure::file("reading the input", error))?;
+    let shown = bar.clone();
+    let on_trailing = move || {
+        shown.suspend(|| {
+            note(
+                "the input has bytes after its gzip data, which are ignored: if they are not padding, the file is \
+                 damaged",
+            );
+        });
+    };
+    let input = decompressed(raw, on_trailing)
+        .map_err(|error| Failure::file("reading the input", error))?;
     let store = shell.open(&args.dir)?;
     let begun = Instant::now();
     let options = ImportOptions::default().clamp_times(args.clamp_times);
@@ -74,7 +84,11 @@ pub(crate) fn run(args: &Args, shell: &Shell) -> Result<(), Failure> {
         ));
     }
     store.close()?;
-    let seconds = begun.elapsed().as_secs_f64();
+    report(&imported, begun.elapsed().as_secs_f64(), shell)
+}
+
+/// Prints what an import did.
+fn report(imported: &Imported, seconds: f64, shell: &Shell) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     if shell.json {
         let report = json!({
@@ -96,23 +110,14 @@ pub(crate) fn run(args: &Args, shell: &Shell) -> Result<(), Failure> {
     for (number, what) in [
         (imported.already_there, "there already, from an earlier import of this input"),
         (imported.clamped, "with a time before that of the event before, recorded at that one"),
-        (imported.times_cut, "with a time finer than a microsecond, cut there"),
+        (
+            imported.times_cut,
+            "with a time finer than a microsecond, or in a leap second, cut to the microsecond before",
+        ),
     ] {
         if number > 0 {
             writeln!(out, "{} {what}", grouped(number))?;
         }
     }
     Ok(())
-}
-
-/// The input, decompressed if its first bytes say that it is gzip.
-pub(crate) fn decompressed(mut raw: Box<dyn Read>) -> io::Result<Box<dyn BufRead>> {
-    let mut magic = Vec::new();
-    raw.by_ref().take(2).read_to_end(&mut magic)?;
-    let is_gzip = magic == [0x1f, 0x8b];
-    let whole = BufReader::with_capacity(1 << 16, Cursor::new(magic).chain(raw));
-    if is_gzip {
-        return Ok(Box::new(BufReader::with_capacity(1 << 16, MultiGzDecoder::new(whole))));
-    }
-    Ok(Box::new(whole))
 }

@@ -2,12 +2,13 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::thread;
 use std::time::{Duration, SystemTime};
 
 use annals::{Error, EventStore, EventStoreExt, EventType, Position, ReadLog, Store, Timestamp};
 
+use super::output::{Pace, reader_leaves_within, reader_left};
 use super::print::{Leading, Printer};
+use super::reading::{Reading, check_same};
 use super::shell::{Failure, Shell, note};
 
 /// How often a follower looks whether files changed.
@@ -18,10 +19,10 @@ const LOOK_PAUSE: Duration = Duration::from_millis(500);
 /// For people: position, time, stream@version, type, data, then #tags and metadata. With --json: the line form that
 /// import reads, led by position and version.
 ///
-/// With --follow it goes on as events arrive, until it is stopped. One process at a time holds a store for writing, so
-/// a follower holds it only while it prints: it looks every half second whether the store's files changed, reads what
-/// is new, and lets go. While another process holds the store for writing, it waits: the events come when that one
-/// closes the store. To follow within the writing program, subscribe there.
+/// With --follow it goes on as events arrive, until it is stopped or the reader of its output goes away. One process
+/// at a time holds a store for writing, so a follower holds it only while it reads: it looks every half second whether
+/// the store's files changed, reads what is new, and lets go. While another process holds the store for writing, it
+/// waits: the events come when that one closes the store. To follow within the writing program, subscribe there.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  \
     annals log bank.annals --after 262000 --json\n  \
@@ -67,23 +68,41 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args, shell: &Shell) -> Result<(), Failure> {
-    let mut printer = Printer::new(shell.json, Leading::Log).with_ids(args.ids);
+    let mut printer = Printer::new(shell.json, Leading::Log)?.with_ids(args.ids);
     if args.follow {
-        return follow(args, shell, &mut printer);
+        return follow(args, shell, printer);
     }
-    let store = shell.open_to_read(&args.dir)?;
-    let mut read = filtered(args, &store);
+    let mut reading = Reading::open(shell, &args.dir)?;
+    reading.print(&mut printer, |store, printer| wanted(args, store, printer))?;
+    reading.let_go()?;
+    let is_empty = printer.printed() == 0;
+    printer.finish()?;
+    match (reading.head(), args.as_of_position) {
+        // An older state than the one that was asked for must not look like it.
+        (Some(head), Some(position)) if position > head => {
+            note(&format!("the log has not got to position {position}: it is at {head}"));
+        }
+        (Some(_), _) if is_empty && !shell.json => note("the log has no such events"),
+        (None, _) if !shell.json => note("the log has no events"),
+        _ => {}
+    }
+    Ok(())
+}
+
+/// The events that were asked for and are not printed yet.
+fn wanted(args: &Args, store: &Store, printer: &Printer) -> ReadLog {
+    let mut read = filtered(args, store);
     if let Some(from) = args.from {
         read = read.from(from);
     }
-    if let Some(after) = args.after {
+    if let Some(after) = printer.last().map(|(position, _)| position).or(args.after) {
         read = read.after(after);
     }
     if args.backward {
         read = read.backward();
     }
     if let Some(limit) = args.limit {
-        read = read.limit(limit);
+        read = read.limit(limit.saturating_sub(printer.printed()));
     }
     if let Some(position) = args.as_of_position {
         read = read.as_of_position(position);
@@ -91,19 +110,7 @@ pub(crate) fn run(args: &Args, shell: &Shell) -> Result<(), Failure> {
     if let Some(time) = args.as_of_time {
         read = read.as_of_time(time);
     }
-    printer.print(read)?;
-    match (store.head()?, args.as_of_position) {
-        // Who asks for what it was then must not take this for an answer.
-        (Some(head), Some(position)) if position > head => {
-            note(&format!("the log has not got to position {position}: it is at {head}"));
-        }
-        (Some(_), _) if printer.printed() == 0 && !shell.json => {
-            note("the log has no such events");
-        }
-        (None, _) if !shell.json => note("the log has no events"),
-        _ => {}
-    }
-    Ok(())
+    read
 }
 
 fn filtered(args: &Args, store: &Store) -> ReadLog {
@@ -117,11 +124,11 @@ fn filtered(args: &Args, store: &Store) -> ReadLog {
     read
 }
 
-fn follow(args: &Args, shell: &Shell, printer: &mut Printer) -> Result<(), Failure> {
+fn follow(args: &Args, shell: &Shell, mut printer: Printer) -> Result<(), Failure> {
     let mut next = args.from.or(args.after.map(Position::next)).unwrap_or(Position::FIRST);
     let options = shell.options().read_only(true);
     let mut seen = None;
-    let mut store_id = None;
+    let mut first = None;
     let mut has_said = false;
     loop {
         // Before the store is opened: what changes after that is looked at next time.
@@ -129,16 +136,15 @@ fn follow(args: &Args, shell: &Shell, printer: &mut Printer) -> Result<(), Failu
         if seen.as_ref() != Some(&files) {
             match options.clone().open(&args.dir) {
                 Ok(store) => {
-                    let id = store.info()?.store_id;
-                    if *store_id.get_or_insert(id) != id {
-                        let text = format!("{} is another store now", args.dir.display());
-                        return Err(Failure::Store(Error::NotAStore {
-                            path: args.dir.clone(),
-                            reason: text,
-                        }));
-                    }
-                    next = look(args, &store, next, printer)?;
+                    let info = store.info()?;
+                    check_same(&args.dir, first.get_or_insert_with(|| info.clone()), &info)?;
+                    let pace;
+                    (next, pace) = look(args, &store, next, &mut printer)?;
                     store.close()?;
+                    printer.wait()?;
+                    if pace == Pace::Slow {
+                        continue;
+                    }
                     seen = Some(files);
                 }
                 Err(Error::AlreadyOpen { .. }) if has_said => {}
@@ -152,7 +158,9 @@ fn follow(args: &Args, shell: &Shell, printer: &mut Printer) -> Result<(), Failu
         if args.limit.is_some_and(|limit| printer.printed() >= limit) {
             return Ok(());
         }
-        thread::sleep(LOOK_PAUSE);
+        if reader_leaves_within(LOOK_PAUSE) {
+            return Err(reader_left().into());
+        }
     }
 }
 
@@ -162,14 +170,20 @@ fn look(
     store: &Store,
     next: Position,
     printer: &mut Printer,
-) -> Result<Position, Failure> {
-    let Some(head) = store.head()?.filter(|head| *head >= next) else { return Ok(next) };
+) -> Result<(Position, Pace), Failure> {
+    let Some(head) = store.head()?.filter(|head| *head >= next) else {
+        return Ok((next, Pace::Steady));
+    };
     let mut read = filtered(args, store).from(next);
     if let Some(limit) = args.limit {
         read = read.limit(limit.saturating_sub(printer.printed()));
     }
-    printer.print(read)?;
-    Ok(head.next())
+    let pace = printer.print(read)?;
+    let end = match (pace, printer.last()) {
+        (Pace::Slow, Some((last, _))) => last,
+        _ => head,
+    };
+    Ok((end.next(), pace))
 }
 
 /// What shows that someone has written: names, lengths and times of the store's files.

@@ -6,9 +6,12 @@ mod backup;
 mod bench;
 mod export;
 mod import;
+mod input;
 mod log;
+mod output;
 mod print;
 mod read;
+mod reading;
 mod shell;
 mod stat;
 mod streams;
@@ -33,14 +36,16 @@ use shell::{Failure, Shell};
         0  all went well; also where the reader of a pipe went away early (| head)\n  \
         1  the operation failed, or verify found damage\n  \
         2  wrong usage\n\n\
-        One process at a time holds a store for writing; readers share it, but not beside a writer. A command that \
-        finds the store held waits up to two seconds for it.",
+        One process at a time holds a store for writing; readers share it, but not with a writer. A command that \
+        finds the store held waits up to two seconds for it. While its output waits for a reader (| less), a \
+        command that reads lets go of the store.",
     after_long_help = "Exit codes:\n  \
         0  all went well; also where the reader of a pipe went away early (| head)\n  \
         1  the operation failed, or verify found damage\n  \
         2  wrong usage\n\n\
-        One process at a time holds a store for writing; readers share it, but not beside a writer. A command that \
-        finds the store held waits up to two seconds for it.\n\n\
+        One process at a time holds a store for writing; readers share it, but not with a writer. A command that \
+        finds the store held waits up to two seconds for it. While its output waits for a reader (| less), a \
+        command that reads lets go of the store.\n\n\
         Examples:\n  \
         annals import bank.annals history.jsonl.gz\n  \
         annals append bank.annals account-123 MoneyDeposited '{\"amount\":1000}' --expected 1\n  \

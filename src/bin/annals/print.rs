@@ -4,11 +4,14 @@
 //! it.
 
 use std::fmt::Write as _;
-use std::io::{self, BufWriter, StdoutLock, Write};
+use std::io::{self, Stdout, Write};
 use std::ops::ControlFlow;
 
-use annals::{CAUSATION_ID, CORRELATION_ID, ContentType, EventRef, JsonLine, Place, Read};
+use annals::{
+    CAUSATION_ID, CORRELATION_ID, ContentType, EventRef, JsonLine, Place, Position, Read, Version,
+};
 
+use super::output::{Output, Pace};
 use super::shell::Failure;
 
 /// Of longer payloads, people see this many characters and how long they are.
@@ -27,7 +30,7 @@ pub(crate) enum Leading {
 
 /// Prints events to standard output.
 pub(crate) struct Printer {
-    out: BufWriter<StdoutLock<'static>>,
+    out: Output<Stdout>,
     json: bool,
     leading: Leading,
     /// Whether people see the ids too. Programs always do.
@@ -35,12 +38,14 @@ pub(crate) struct Printer {
     /// How wide each column has become.
     widths: [usize; 5],
     printed: u64,
+    /// The places of the last event that was printed.
+    last: Option<(Position, Version)>,
 }
 
 impl Printer {
-    pub(crate) fn new(json: bool, leading: Leading) -> Self {
-        let out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
-        Self { out, json, leading, with_ids: false, widths: [0; 5], printed: 0 }
+    pub(crate) fn new(json: bool, leading: Leading) -> io::Result<Self> {
+        let out = Output::new(io::stdout())?;
+        Ok(Self { out, json, leading, with_ids: false, widths: [0; 5], printed: 0, last: None })
     }
 
     pub(crate) fn with_ids(mut self, with_ids: bool) -> Self {
@@ -48,8 +53,9 @@ impl Printer {
         self
     }
 
-    pub(crate) fn event(&mut self, event: EventRef<'_>) -> io::Result<()> {
+    fn event(&mut self, event: EventRef<'_>) -> io::Result<()> {
         self.printed += 1;
+        self.last = Some((event.position(), event.version()));
         if self.json {
             JsonLine::new(event).with_places().write_to(&mut self.out)?;
             return self.out.write_all(b"\n");
@@ -75,22 +81,35 @@ impl Printer {
         writeln!(self.out, "{}{}", payload(&event), extras(&event))
     }
 
-    /// Prints all events of a read.
-    pub(crate) fn print<P: Place>(&mut self, read: Read<P>) -> Result<(), Failure> {
-        let mut failure = None;
-        read.for_each(|event| match self.event(event) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(error) => {
-                failure = Some(error);
-                ControlFlow::Break(())
+    /// Prints the events of a read: all of them, or some if the reader of the output is slow.
+    pub(crate) fn print<P: Place>(&mut self, read: Read<P>) -> Result<Pace, Failure> {
+        let mut pace = Ok(Pace::Steady);
+        read.for_each(|event| {
+            pace = self.event(event).and_then(|()| self.out.offer());
+            match pace {
+                Ok(Pace::Steady) => ControlFlow::Continue(()),
+                _ => ControlFlow::Break(()),
             }
         })?;
-        failure.map_or_else(|| self.out.flush(), Err)?;
-        Ok(())
+        Ok(pace?)
+    }
+
+    /// Waits until the reader has what was printed. The store must not be held.
+    pub(crate) fn wait(&mut self) -> io::Result<()> {
+        self.out.wait()
+    }
+
+    /// [`Printer::wait`], at the end.
+    pub(crate) fn finish(self) -> io::Result<()> {
+        self.out.finish().map(drop)
     }
 
     pub(crate) fn printed(&self) -> u64 {
         self.printed
+    }
+
+    pub(crate) fn last(&self) -> Option<(Position, Version)> {
+        self.last
     }
 }
 
@@ -117,22 +136,33 @@ fn payload(event: &EventRef<'_>) -> String {
     let content_type = clean(event.content_type());
     match std::str::from_utf8(bytes) {
         Ok(text) if event.content_type() == ContentType::JSON.as_str() => {
-            // Between JSON tokens a line end is as good as a space; within them there is none.
-            shortened(&clean(&text.replace(['\n', '\r', '\t'], " ")), bytes.len())
+            shortened(&clean(&one_line(text)), bytes.len())
         }
-        Ok(text) => {
-            let escaped: String = text.chars().take(PAYLOAD_CHARS_MAX + 1).collect();
-            format!("{content_type} {}", shortened(&format!("{escaped:?}"), bytes.len()))
-        }
-        Err(_) => {
-            let mut hex = String::new();
-            for byte in bytes.iter().take(PAYLOAD_BYTES_MAX) {
-                let _ = write!(hex, "{byte:02x}");
-            }
-            let more = if bytes.len() > PAYLOAD_BYTES_MAX { "…" } else { "" };
-            format!("{content_type} {hex}{more} ({} bytes)", bytes.len())
-        }
+        _ => format!("{content_type} {}", plain(bytes)),
     }
+}
+
+/// Bytes of no known form: as quoted text if they are text, else as hexadecimal digits.
+pub(crate) fn plain(bytes: &[u8]) -> String {
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        let escaped: String = text.chars().take(PAYLOAD_CHARS_MAX + 1).collect();
+        return shortened(&format!("{escaped:?}"), bytes.len());
+    }
+    let more = if bytes.len() > PAYLOAD_BYTES_MAX { "…" } else { "" };
+    let start = bytes.get(..PAYLOAD_BYTES_MAX).unwrap_or(bytes);
+    format!("{}{more} ({} bytes)", hex(start), bytes.len())
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut hex, byte| {
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
+}
+
+/// JSON text on one line: a line end between JSON tokens is as good as a space, and within them there is none.
+pub(crate) fn one_line(json: &str) -> String {
+    json.replace(['\n', '\r', '\t'], " ")
 }
 
 fn shortened(text: &str, bytes: usize) -> String {

@@ -2,9 +2,12 @@
 
 use std::path::PathBuf;
 
-use annals::{EventStore, EventStoreExt, EventType, StreamId, Timestamp, Version};
+use annals::{
+    EventStore, EventStoreExt, EventType, ReadStream, Store, StreamId, Timestamp, Version,
+};
 
 use super::print::{Leading, Printer, clean};
+use super::reading::Reading;
 use super::shell::{Failure, Shell, note};
 
 /// Print the events of one stream
@@ -51,19 +54,42 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args, shell: &Shell) -> Result<(), Failure> {
-    let store = shell.open_to_read(&args.dir)?;
+    let mut printer = Printer::new(shell.json, Leading::Stream)?.with_ids(args.ids);
+    let mut reading = Reading::open(shell, &args.dir)?;
+    let tip = reading.store()?.tip(&args.stream)?;
+    reading.print(&mut printer, |store, printer| wanted(args, store, printer))?;
+    reading.let_go()?;
+    let is_empty = printer.printed() == 0;
+    printer.finish()?;
+    let stream = clean(args.stream.as_str());
+    match (tip, args.as_of_version) {
+        // An older state than the one that was asked for must not look like it.
+        (Some(tip), Some(version)) if version > tip => {
+            note(&format!("stream {stream} has not got to version {version}: it is at {tip}"));
+        }
+        (Some(_), _) if is_empty && !shell.json => {
+            note(&format!("stream {stream} has no such events"));
+        }
+        (None, _) if !shell.json => note(&format!("stream {stream} has no events")),
+        _ => {}
+    }
+    Ok(())
+}
+
+/// The events that were asked for and are not printed yet.
+fn wanted(args: &Args, store: &Store, printer: &Printer) -> ReadStream {
     let mut read = store.read_stream(&args.stream).types(&args.types);
     if let Some(from) = args.from {
         read = read.from(from);
     }
-    if let Some(after) = args.after {
+    if let Some(after) = printer.last().map(|(_, version)| version).or(args.after) {
         read = read.after(after);
     }
     if args.backward {
         read = read.backward();
     }
     if let Some(limit) = args.limit {
-        read = read.limit(limit);
+        read = read.limit(limit.saturating_sub(printer.printed()));
     }
     if let Some(version) = args.as_of_version {
         read = read.as_of_version(version);
@@ -74,19 +100,5 @@ pub(crate) fn run(args: &Args, shell: &Shell) -> Result<(), Failure> {
     if let Some(time) = args.as_of_time {
         read = read.as_of_time(time);
     }
-    let mut printer = Printer::new(shell.json, Leading::Stream).with_ids(args.ids);
-    printer.print(read)?;
-    let (tip, stream) = (store.tip(&args.stream)?, clean(args.stream.as_str()));
-    match (tip, args.as_of_version) {
-        // Who asks for what it was then must not take this for an answer.
-        (Some(tip), Some(version)) if version > tip => {
-            note(&format!("stream {stream} has not got to version {version}: it is at {tip}"));
-        }
-        (Some(_), _) if printer.printed() == 0 && !shell.json => {
-            note(&format!("stream {stream} has no such events"));
-        }
-        (None, _) if !shell.json => note(&format!("stream {stream} has no events")),
-        _ => {}
-    }
-    Ok(())
+    read
 }

@@ -71,6 +71,9 @@ pub(crate) enum Failure {
     /// What was asked for is not there.
     #[error("{0}")]
     Missing(String),
+    /// While its output waited, the store that a command reads became another one.
+    #[error("{0}")]
+    Changed(String),
     /// Verify did its work, and the store is not sound. What it found is printed.
     #[error("{}", damage_found(*.0))]
     Damaged(u64),

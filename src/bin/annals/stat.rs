@@ -53,6 +53,8 @@ pub(crate) fn run(args: &Args, shell: &Shell) -> Result<(), Failure> {
         ControlFlow::Continue(())
     })?;
     bar.finish_and_clear();
+    // A pager must not keep it.
+    store.close()?;
     let mut out = BufWriter::new(io::stdout().lock());
     if shell.json {
         writeln!(out, "{}", object(&info, &census))?;

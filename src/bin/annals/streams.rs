@@ -1,12 +1,14 @@
 //! `annals streams`: which streams there are.
 
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::path::PathBuf;
 
-use annals::{EventStore, EventStoreExt, StreamId};
+use annals::{EventStoreExt, StreamId, StreamInfo};
 use serde_json::json;
 
+use super::output::{Output, Pace};
 use super::print::clean;
+use super::reading::Reading;
 use super::shell::{Failure, Shell, note};
 
 /// List streams in the order of their ids, each with the version of its last event
@@ -29,23 +31,35 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args, shell: &Shell) -> Result<(), Failure> {
-    let store = shell.open_to_read(&args.dir)?;
-    let mut out = BufWriter::new(io::stdout().lock());
-    let streams = store.streams().prefix(&args.prefix).after(args.after.clone()).iter();
+    let mut out = Output::new(io::stdout())?;
+    let mut reading = Reading::open(shell, &args.dir)?;
+    let mut last = args.after.clone();
+    let mut left = args.limit.unwrap_or(usize::MAX);
     let mut is_empty = true;
-    for stream in streams.take(args.limit.unwrap_or(usize::MAX)) {
-        let stream = stream?;
-        is_empty = false;
-        if shell.json {
-            let line = json!({ "stream": stream.id.as_str(), "tip": stream.tip.get() });
-            writeln!(out, "{line}")?;
-        } else {
-            writeln!(out, "{:>8}  {}", stream.tip.get(), clean(stream.id.as_str()))?;
+    let mut pace = Pace::Slow;
+    while pace == Pace::Slow {
+        pace = Pace::Steady;
+        let streams = reading.store()?.streams().prefix(&args.prefix).after(last.clone()).iter();
+        for stream in streams.take(left) {
+            let StreamInfo { id, tip, .. } = stream?;
+            if shell.json {
+                writeln!(out, "{}", json!({ "stream": id.as_str(), "tip": tip.get() }))?;
+            } else {
+                writeln!(out, "{:>8}  {}", tip.get(), clean(id.as_str()))?;
+            }
+            (is_empty, last, left) = (false, Some(id), left - 1);
+            pace = out.offer()?;
+            if pace == Pace::Slow {
+                reading.let_go()?;
+                out.wait()?;
+                break;
+            }
         }
     }
-    out.flush()?;
+    reading.let_go()?;
+    out.finish()?;
     if is_empty && !shell.json {
-        let such = if store.head()?.is_some() { "such " } else { "" };
+        let such = if reading.head().is_some() { "such " } else { "" };
         note(&format!("the store has no {such}streams"));
     }
     Ok(())

@@ -93,6 +93,8 @@ pub(crate) fn run(args: &Args, shell: &Shell) -> Result<(), Failure> {
             format!("{id} is no event of this store, and none of it names that as its cause");
         return Err(Failure::Missing(missing));
     }
+    // A pager must not keep it.
+    store.close()?;
     let mut out = io::BufWriter::new(io::stdout().lock());
     if shell.json {
         let effects = effects.iter().map(|effect| &**effect);

@@ -8,7 +8,7 @@ use std::time::Duration;
 use annals::floor::Database;
 use annals::{Durability, ImportOptions, Store};
 
-use super::super::import::decompressed;
+use super::super::input::decompressed;
 use super::super::shell::{Failure, count, grouped};
 use super::measure::{Figure, Measured, Shown, timed};
 use super::race::{Below, Pace, Until, race};
@@ -136,7 +136,7 @@ pub(super) fn open_input(file: &Path) -> Result<Box<dyn BufRead>, Failure> {
     if input.metadata().map_err(failed)?.is_dir() {
         return Err(Failure::Usage(format!("{} is a directory", file.display())));
     }
-    decompressed(Box::new(input)).map_err(|error| Failure::file("reading the input", error))
+    decompressed(Box::new(input), || {}).map_err(|error| Failure::file("reading the input", error))
 }
 
 /// Writes the rows of a store in such batches as an import makes, with a sync at the end, and says how long that took.

@@ -1,14 +1,19 @@
 //! `annals views`: which read models there are, how far they are, what they hold.
 
+mod entries;
+
 use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 
-use annals::{Error, EventStore, Position, Store, ViewStatus, ViewStore, ViewStoreExt};
-use serde_json::value::RawValue;
+use annals::{
+    Error, EventStore, ParkedEvent, Position, SkippedEvent, Store, ViewStatus, ViewStore,
+    ViewStoreExt,
+};
 use serde_json::{Value, json};
 
 use super::print::clean;
-use super::shell::{Failure, Shell, count, note};
+use super::reading::Reading;
+use super::shell::{Failure, Shell, count};
 
 /// List the read models that projections keep in the store, or print what one of them holds
 ///
@@ -16,6 +21,10 @@ use super::shell::{Failure, Shell, count, note};
 /// them, and values. With --json: one object a line, with view, version, position, behind, parked_events,
 /// parked_streams, skipped_events, rebuild (version and position, or null); or with key, key_hex (its bytes), value; or
 /// with position, stream, id, type, reason, at.
+///
+/// A view that a program keeps without a projection is listed with its position (is_projection is false), and its
+/// entries are printed with their keys and values as they are kept: a key that is no text has only its key_hex, and a
+/// value that is no JSON is in value_base64.
 #[derive(clap::Args)]
 #[expect(clippy::doc_markdown, reason = "this is the help text, which has no markup")]
 #[command(after_help = "Examples:\n  \
@@ -49,54 +58,73 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args, shell: &Shell) -> Result<(), Failure> {
-    let store = shell.open_to_read(&args.dir)?;
-    let Some(name) = &args.name else { return list(&store, shell) };
-    if ViewStore::checkpoint(&store, name)?.is_none() {
+    let Some(name) = &args.name else { return list(shell.open_to_read(&args.dir)?, shell) };
+    let mut reading = Reading::open(shell, &args.dir)?;
+    let store = reading.store()?;
+    if ViewStore::checkpoint(store, name)?.is_none() {
         let name = clean(name);
         return Err(Failure::Missing(format!(
             "there is no read model {name}; `annals views` lists them"
         )));
     }
-    match (args.parked, args.skipped) {
-        (true, _) => print_parked(&store, name, args, shell),
-        (_, true) => print_skipped(&store, name, args, shell),
-        _ => print(&store, name, args, shell),
+    let limit = args.limit.unwrap_or(usize::MAX);
+    if args.parked {
+        let parked = store.view(name).parked(limit)?;
+        reading.let_go()?;
+        return print_aside(parked.iter().map(Aside::parked), shell);
     }
+    if args.skipped {
+        let skipped = store.view(name).skipped(limit)?;
+        reading.let_go()?;
+        return print_aside(skipped.iter().map(Aside::skipped), shell);
+    }
+    entries::print(reading, name, args, shell)
 }
 
-fn list(store: &Store, shell: &Shell) -> Result<(), Failure> {
-    let mut out = BufWriter::new(io::stdout().lock());
+fn list(store: Store, shell: &Shell) -> Result<(), Failure> {
+    let mut lines = Vec::new();
     let head = store.head()?;
     let mut damaged = None;
     // Those that begin with `$` are builds of the others.
     for name in store.list_views()?.into_iter().filter(|name| !name.starts_with('$')) {
         match store.view(&name).status() {
-            Ok(Some(status)) if shell.json => writeln!(out, "{}", object(&name, &status, head))?,
+            Ok(Some(status)) if shell.json => writeln!(lines, "{}", object(&name, &status, head))?,
             Ok(Some(status)) => {
                 let at = place(status.position);
-                writeln!(out, "{at:>8}  {}  {}", clean(&name), for_people(&status, head))?;
+                writeln!(lines, "{at:>8}  {}  {}", clean(&name), for_people(&status, head))?;
             }
             // It went meanwhile.
             Ok(None) => {}
-            Err(error) => {
-                let told = error.to_string();
+            // Another program keeps it, in a form of its own.
+            Err(Error::NotAProjection { .. }) => {
+                let checkpoint = ViewStore::checkpoint(&store, &name)?;
+                let position = checkpoint.and_then(|checkpoint| checkpoint.position);
                 if shell.json {
-                    writeln!(out, "{}", json!({ "view": name, "error": told }))?;
+                    let position = position.map(Position::get);
+                    let object =
+                        json!({ "view": name, "position": position, "is_projection": false });
+                    writeln!(lines, "{object}")?;
                 } else {
-                    writeln!(out, "{:>8}  {}  {}", "?", clean(&name), clean(&told))?;
+                    let (at, name) = (place(position), clean(&name));
+                    writeln!(lines, "{at:>8}  {name}  not made by a projection")?;
                 }
-                // What others keep there is no damage.
-                damaged = damaged.or(Some(error).filter(|error| !is_foreign(error)));
+            }
+            Err(error) => {
+                let reason = error.to_string();
+                if shell.json {
+                    writeln!(lines, "{}", json!({ "view": name, "error": reason }))?;
+                } else {
+                    writeln!(lines, "{:>8}  {}  {}", "?", clean(&name), clean(&reason))?;
+                }
+                damaged = damaged.or(Some(error));
             }
         }
     }
-    let printed = out.flush();
+    // A pager must not keep it.
+    store.close()?;
+    let printed = io::stdout().lock().write_all(&lines);
     damaged.map_or(Ok(()), |error| Err(Failure::from(error)))?;
     Ok(printed?)
-}
-
-fn is_foreign(error: &Error) -> bool {
-    matches!(error, Error::NotAProjection { .. })
 }
 
 fn place(position: Option<Position>) -> u64 {
@@ -150,32 +178,6 @@ fn for_people(status: &ViewStatus, head: Option<Position>) -> String {
     text
 }
 
-fn print_parked(store: &Store, name: &str, args: &Args, shell: &Shell) -> Result<(), Failure> {
-    let parked = store.view(name).parked(args.limit.unwrap_or(usize::MAX))?;
-    let notes = parked.iter().map(|event| Aside {
-        position: event.position,
-        stream: event.stream.to_string(),
-        id: event.id.to_string(),
-        event_type: event.event_type.to_string(),
-        reason: event.reason.clone(),
-        at: event.parked_at.to_string(),
-    });
-    print_aside(notes, shell)
-}
-
-fn print_skipped(store: &Store, name: &str, args: &Args, shell: &Shell) -> Result<(), Failure> {
-    let skipped = store.view(name).skipped(args.limit.unwrap_or(usize::MAX))?;
-    let notes = skipped.iter().map(|event| Aside {
-        position: event.position,
-        stream: event.stream.to_string(),
-        id: event.id.to_string(),
-        event_type: event.event_type.to_string(),
-        reason: Some(event.reason.clone()),
-        at: event.skipped_at.to_string(),
-    });
-    print_aside(notes, shell)
-}
-
 /// An event that a projection put aside.
 struct Aside {
     position: Position,
@@ -185,6 +187,30 @@ struct Aside {
     /// `None`: it waits behind another of its stream.
     reason: Option<String>,
     at: String,
+}
+
+impl Aside {
+    fn parked(event: &ParkedEvent) -> Self {
+        Self {
+            position: event.position,
+            stream: event.stream.to_string(),
+            id: event.id.to_string(),
+            event_type: event.event_type.to_string(),
+            reason: event.reason.clone(),
+            at: event.parked_at.to_string(),
+        }
+    }
+
+    fn skipped(event: &SkippedEvent) -> Self {
+        Self {
+            position: event.position,
+            stream: event.stream.to_string(),
+            id: event.id.to_string(),
+            event_type: event.event_type.to_string(),
+            reason: Some(event.reason.clone()),
+            at: event.skipped_at.to_string(),
+        }
+    }
 }
 
 fn print_aside(events: impl Iterator<Item = Aside>, shell: &Shell) -> Result<(), Failure> {
@@ -208,42 +234,4 @@ fn print_aside(events: impl Iterator<Item = Aside>, shell: &Shell) -> Result<(),
         }
     }
     Ok(out.flush()?)
-}
-
-fn print(store: &Store, name: &str, args: &Args, shell: &Shell) -> Result<(), Failure> {
-    let mut read = store.view(name).entries();
-    if let Some(prefix) = &args.prefix {
-        read = read.prefix(prefix);
-    }
-    if let Some(under) = &args.under {
-        read = read.under(under);
-    }
-    if args.backward {
-        read = read.backward();
-    }
-    if let Some(limit) = args.limit {
-        read = read.limit(limit);
-    }
-    let mut out = BufWriter::new(io::stdout().lock());
-    let mut is_empty = true;
-    // Values as they are kept: a number of any size stays what it is.
-    for entry in read.iter::<Box<RawValue>>() {
-        let (key, value) = entry?;
-        is_empty = false;
-        if shell.json {
-            // Keys of other parts may look the same: their bytes do not.
-            write!(out, "{{\"key\":{},\"key_hex\":\"", json!(key.to_string()))?;
-            for byte in key.as_bytes() {
-                write!(out, "{byte:02x}")?;
-            }
-            writeln!(out, "\",\"value\":{value}}}")?;
-        } else {
-            writeln!(out, "{}  {}", clean(&key.to_string()), clean(value.get()))?;
-        }
-    }
-    out.flush()?;
-    if is_empty && !shell.json {
-        note(&format!("read model {} holds no such entries", clean(name)));
-    }
-    Ok(())
 }

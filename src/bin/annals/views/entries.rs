@@ -1,0 +1,154 @@
+//! The entries of a view, as a projection made them or as another program keeps them.
+
+use std::io::{self, Stdout, Write};
+
+use annals::{
+    Checkpoint, Direction, Error, ReadView, Store, ViewKey, ViewScan, ViewStore, ViewStoreExt,
+};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde_json::json;
+use serde_json::value::RawValue;
+
+use super::super::output::{Output, Pace};
+use super::super::print::{clean, hex, one_line, plain};
+use super::super::reading::Reading;
+use super::super::shell::{Failure, Shell, note};
+use super::Args;
+
+/// How many entries of a view that no projection made are read at once.
+const PAGE_ENTRIES_MAX: usize = 256;
+
+/// Prints entries, and remembers how far that is.
+struct Printer<'a> {
+    name: &'a str,
+    args: &'a Args,
+    json: bool,
+    out: Output<Stdout>,
+    /// How many may still be printed.
+    left: usize,
+    /// The key of the last entry.
+    last: Option<Vec<u8>>,
+}
+
+/// Prints the entries of a view that is there.
+pub(super) fn print(
+    mut reading: Reading<'_>,
+    name: &str,
+    args: &Args,
+    shell: &Shell,
+) -> Result<(), Failure> {
+    let left = args.limit.unwrap_or(usize::MAX);
+    let out = Output::new(io::stdout())?;
+    let mut printer = Printer { name, args, json: shell.json, out, left, last: None };
+    let mut directory = None;
+    let mut pace = Pace::Slow;
+    while pace == Pace::Slow {
+        let printed = reading.store().and_then(|store| printer.page(store, &mut directory));
+        // Before anything waits for the reader, after an error too.
+        reading.let_go()?;
+        pace = printed?;
+        if pace == Pace::Slow {
+            printer.out.wait()?;
+        }
+    }
+    printer.out.finish()?;
+    if printer.last.is_none() && !shell.json {
+        note(&format!("read model {} holds no such entries", clean(name)));
+    }
+    Ok(())
+}
+
+impl Printer<'_> {
+    /// Prints what is left, as much as the reader of the output takes. `directory` is the checkpoint
+    /// of the name when the first entry was read: for a projection it says which build is read.
+    fn page(&mut self, store: &Store, directory: &mut Option<Checkpoint>) -> Result<Pace, Failure> {
+        match store.view(self.name).position() {
+            Err(Error::NotAProjection { .. }) => return self.kept(store),
+            position => position?,
+        };
+        let now = ViewStore::checkpoint(store, self.name)?;
+        if directory.is_none() {
+            *directory = now;
+        } else if *directory != now {
+            return Err(Error::ViewReplaced { projection: self.name.to_owned() }.into());
+        }
+        // Values as they are kept: a number of any size stays what it is.
+        for entry in self.read(store).iter::<Box<RawValue>>() {
+            let (key, value) = entry?;
+            let pace =
+                self.entry(Some(&key.to_string()), key.as_bytes(), value.get().as_bytes())?;
+            if pace == Pace::Slow {
+                return Ok(pace);
+            }
+        }
+        Ok(Pace::Steady)
+    }
+
+    fn read(&self, store: &Store) -> ReadView {
+        let mut read = store.view(self.name).entries().limit(self.left);
+        if let Some(prefix) = &self.args.prefix {
+            read = read.prefix(prefix);
+        }
+        if let Some(under) = &self.args.under {
+            read = read.under(under);
+        }
+        if self.args.backward {
+            read = read.backward();
+        }
+        if let Some(last) = &self.last {
+            read = read.after(ViewKey::from_bytes(last.clone()));
+        }
+        read
+    }
+
+    /// Prints the entries of a view that no projection made, page by page.
+    fn kept(&mut self, store: &Store) -> Result<Pace, Failure> {
+        let under = self.args.under.as_ref().map(|under| ViewKey::from(under.as_str()).then(""));
+        let prefix = match (&self.args.prefix, &under) {
+            (Some(prefix), _) => prefix.as_bytes(),
+            (_, Some(under)) => under.as_bytes(),
+            _ => &[],
+        };
+        let direction = if self.args.backward { Direction::Backward } else { Direction::Forward };
+        while self.left > 0 {
+            let page = store.scan_view(&ViewScan {
+                view: self.name.to_owned(),
+                prefix: prefix.to_vec(),
+                after: self.last.clone(),
+                direction,
+                entries_max: self.left.min(PAGE_ENTRIES_MAX),
+            })?;
+            for (key, value) in page.entries {
+                let pace = self.entry(std::str::from_utf8(&key).ok(), &key, &value)?;
+                if pace == Pace::Slow {
+                    return Ok(pace);
+                }
+            }
+            if !page.has_more {
+                break;
+            }
+        }
+        Ok(Pace::Steady)
+    }
+
+    fn entry(&mut self, text: Option<&str>, key: &[u8], value: &[u8]) -> io::Result<Pace> {
+        let json = serde_json::from_slice::<&RawValue>(value).ok();
+        let json = json.map(|json| one_line(json.get()));
+        if self.json {
+            // Keys of other parts may look the same: their bytes do not.
+            write!(self.out, "{{\"key\":{},\"key_hex\":\"{}\",", json!(text), hex(key))?;
+            match json {
+                Some(json) => writeln!(self.out, "\"value\":{json}}}")?,
+                None => writeln!(self.out, "\"value_base64\":\"{}\"}}", BASE64.encode(value))?,
+            }
+        } else {
+            let key = text.map_or_else(|| plain(key), clean);
+            let value = json.map_or_else(|| plain(value), |json| clean(&json));
+            writeln!(self.out, "{key}  {value}")?;
+        }
+        self.left -= 1;
+        self.last = Some(key.to_vec());
+        self.out.offer()
+    }
+}
