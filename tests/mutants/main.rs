@@ -96,8 +96,8 @@ struct Change {
     new: String,
 }
 
-/// The replacements of a mutant, and its lines before them.
-fn parse(text: &str) -> Result<(Vec<(&str, &str)>, Vec<Change>), String> {
+/// The replacements of a mutant.
+fn parse(text: &str) -> Result<Vec<Change>, String> {
     let (mut heads, mut changes) = (Vec::new(), Vec::<Change>::new());
     let mut is_new = false;
     for line in text.lines() {
@@ -113,19 +113,19 @@ fn parse(text: &str) -> Result<(Vec<(&str, &str)>, Vec<Change>), String> {
                 ("in", name) => {
                     changes.push(Change { within: name.to_owned(), ..Change::default() });
                 }
-                head => heads.push(head),
+                (key, _) => heads.push(key),
             }
         }
     }
     for key in ["what", "guarantee", "tests"] {
-        if !heads.iter().any(|(name, _)| *name == key) {
+        if !heads.contains(&key) {
             return Err(format!("no line `{key}:`"));
         }
     }
     if changes.is_empty() || changes.iter().any(|change| change.old.trim().is_empty()) {
         return Err("it replaces nothing".to_owned());
     }
-    Ok((heads, changes))
+    Ok(changes)
 }
 
 /// Where a text occurs in another, if white space and comments do not count.
@@ -198,8 +198,7 @@ fn main() -> ExitCode {
         && option == "--apply"
     {
         let text = fs::read_to_string(directory.join(format!("{name}.mutant"))).unwrap();
-        let applied =
-            parse(&text).and_then(|(_, changes)| apply(&changes, &mut read(Path::new(tree))));
+        let applied = parse(&text).and_then(|changes| apply(&changes, &mut read(Path::new(tree))));
         return match applied {
             Ok(()) => ExitCode::SUCCESS,
             Err(why) => {
@@ -217,7 +216,7 @@ fn main() -> ExitCode {
         }
         count += 1;
         let text = fs::read_to_string(&path).unwrap();
-        if let Err(why) = parse(&text).and_then(|(_, changes)| locate(&changes, &sources)) {
+        if let Err(why) = parse(&text).and_then(|changes| locate(&changes, &sources)) {
             failed += 1;
             println!("{} does not apply: {why}", path.file_name().unwrap().display());
         }
