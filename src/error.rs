@@ -184,15 +184,16 @@ pub enum Error {
         /// Where it is.
         found: Option<Position>,
     },
-    /// A value of a read model has another shape than it is read as: raise the version of the projection, so that it is
-    /// built anew, or read it as what it is.
+    /// A value of a read model has another shape than it is read as, or cannot be stored: raise the
+    /// version of the projection, so that it is rebuilt, read the value as what it is, or store a
+    /// smaller one.
     #[error("view {view}, key {key}: {cause}")]
     ViewValue {
         /// The view.
         view: String,
         /// The key, readable.
         key: String,
-        /// What the codec said.
+        /// The error of the codec, or the limit.
         #[source]
         cause: Cause,
     },

@@ -28,6 +28,6 @@ pub use recorded::{EventRef, RecordedAs, RecordedEvent};
 pub use stream::StreamId;
 pub use timestamp::Timestamp;
 
-pub(crate) use invalid::quoted;
+pub(crate) use invalid::{quoted, shortened};
 pub(crate) use metadata::CheckError;
 pub(crate) use recorded::Copier;

@@ -466,7 +466,7 @@ fn a_limit_that_is_met_is_named_and_what_to_do_about_it() {
         ),
         (
             vec![put(b"k", &large)],
-            "view_value_len_max allows 16777216, but got 16777217: share it out",
+            "view_value_len_max allows 16777216, but got 16777217: split it over several keys",
         ),
         (
             vec![put(b"k", &large[1..]); 5],
