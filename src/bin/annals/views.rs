@@ -8,21 +8,23 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::print::clean;
-use super::shell::{Failure, Shell, count, note};
+use super::shell::{Failure, Shell, count, note, open_patiently};
 
-/// List the read models that projections keep in the store, or print what one of them holds
+/// List the read models that projections keep in the store, print one of them, or remove one
 ///
-/// For people: how far each is, how far behind the log, and what was put aside; or the keys, their parts with / between
-/// them, and values. With --json: one object a line, with view, version, position, behind, parked_events,
-/// parked_streams, skipped_events, rebuild (version and position, or null); or with key, key_hex (its bytes), value; or
-/// with position, stream, id, type, reason, at.
+/// For people: how far each is, how far behind the log, and which events are not in it; or the keys, their parts with /
+/// between them, and values. With --json: one object a line, with view, version, position, behind, parked_events,
+/// parked_streams, skipped_events, discarded_events, rebuild (version and position, or null); or with key, key_hex (its
+/// bytes), value; or with position, stream, id, type, reason, at.
 #[derive(clap::Args)]
 #[expect(clippy::doc_markdown, reason = "this is the help text, which has no markup")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 #[command(after_help = "Examples:\n  \
     annals views bank.annals\n  \
     annals views bank.annals account_balances --limit 20\n  \
     annals views bank.annals transaction_history --under account-123 --backward --json\n  \
-    annals views bank.annals account_balances --parked")]
+    annals views bank.annals account_balances --parked\n  \
+    annals views bank.annals old_balances --remove")]
 pub(crate) struct Args {
     /// The store's directory
     dir: PathBuf,
@@ -43,25 +45,49 @@ pub(crate) struct Args {
     /// Instead of entries, the events that wait to be handled again, and why
     #[arg(long, requires = "name", conflicts_with_all = ["prefix", "under", "backward", "skipped"])]
     parked: bool,
-    /// Instead of entries, the events that were passed over, and why
+    /// Instead of entries, the events that were skipped, and why
     #[arg(long, requires = "name", conflicts_with_all = ["prefix", "under", "backward"])]
+    #[arg(conflicts_with = "discarded")]
     skipped: bool,
+    /// Instead of entries, the events that are never to be handled, and the error they had
+    #[arg(long, requires = "name", conflicts_with_all = ["prefix", "under", "backward", "parked"])]
+    discarded: bool,
+    /// Remove all that the projection keeps: entries, checkpoint, parked, skipped, discarded events
+    #[arg(long, requires = "name", conflicts_with_all = ["prefix", "under", "backward", "limit"])]
+    #[arg(conflicts_with_all = ["parked", "skipped", "discarded"])]
+    remove: bool,
 }
 
 pub(crate) fn run(args: &Args, shell: &Shell) -> Result<(), Failure> {
+    if let Some(name) = args.name.as_ref().filter(|_| args.remove) {
+        return remove(name, args, shell);
+    }
     let store = shell.open_to_read(&args.dir)?;
     let Some(name) = &args.name else { return list(&store, shell) };
     if ViewStore::checkpoint(&store, name)?.is_none() {
-        let name = clean(name);
-        return Err(Failure::Missing(format!(
-            "there is no read model {name}; `annals views` lists them"
-        )));
+        return Err(missing(name));
     }
-    match (args.parked, args.skipped) {
-        (true, _) => print_parked(&store, name, args, shell),
-        (_, true) => print_skipped(&store, name, args, shell),
+    match (args.parked, args.skipped, args.discarded) {
+        (true, ..) => print_parked(&store, name, args, shell),
+        (_, true, _) => print_skipped(&store, name, args, shell),
+        (_, _, true) => print_discarded(&store, name, args, shell),
         _ => print(&store, name, args, shell),
     }
+}
+
+fn remove(name: &str, args: &Args, shell: &Shell) -> Result<(), Failure> {
+    let store = open_patiently(&shell.options().create(false), &args.dir)?;
+    if !store.remove_projection(name)? {
+        return Err(missing(name));
+    }
+    store.close()?;
+    note(&format!("read model {} is removed", clean(name)));
+    Ok(())
+}
+
+fn missing(name: &str) -> Failure {
+    let name = clean(name);
+    Failure::Missing(format!("there is no read model {name}; `annals views` lists them"))
 }
 
 fn list(store: &Store, shell: &Shell) -> Result<(), Failure> {
@@ -119,6 +145,7 @@ fn object(name: &str, status: &ViewStatus, head: Option<Position>) -> Value {
         "parked_events": status.parked_events,
         "parked_streams": status.parked_streams,
         "skipped_events": status.skipped_events,
+        "discarded_events": status.discarded_events,
         "rebuild": rebuild,
     })
 }
@@ -143,6 +170,9 @@ fn for_people(status: &ViewStatus, head: Option<Position>) -> String {
     }
     if status.skipped_events > 0 {
         tell(format!("{} skipped", count(status.skipped_events, "event")));
+    }
+    if status.discarded_events > 0 {
+        tell(format!("{} discarded", count(status.discarded_events, "event")));
     }
     if let Some((version, at)) = status.rebuild {
         tell(format!("v{version} is made aside, at {}", place(at)));
@@ -176,13 +206,26 @@ fn print_skipped(store: &Store, name: &str, args: &Args, shell: &Shell) -> Resul
     print_aside(notes, shell)
 }
 
-/// An event that a projection put aside.
+fn print_discarded(store: &Store, name: &str, args: &Args, shell: &Shell) -> Result<(), Failure> {
+    let discarded = store.view(name).discarded(args.limit.unwrap_or(usize::MAX))?;
+    let notes = discarded.iter().map(|event| Aside {
+        position: event.position,
+        stream: event.stream.to_string(),
+        id: event.id.to_string(),
+        event_type: event.event_type.to_string(),
+        reason: event.reason.clone(),
+        at: event.discarded_at.to_string(),
+    });
+    print_aside(notes, shell)
+}
+
+/// An event that is not in a read model.
 struct Aside {
     position: Position,
     stream: String,
     id: String,
     event_type: String,
-    /// `None`: it waits behind another of its stream.
+    /// `None`: it waits, or waited, for another of its stream.
     reason: Option<String>,
     at: String,
 }
