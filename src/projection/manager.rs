@@ -183,7 +183,7 @@ impl ProjectionManager {
     /// there.
     ///
     /// A registered projection stays registered: if it is started again, it begins as if it had
-    /// never run.
+    /// never run. What a projection keeps outside the store is not touched.
     ///
     /// # Errors
     /// [`ProjectionError::Running`]; [`ProjectionError::Store`]: an invalid name, or a view that no

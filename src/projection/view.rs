@@ -33,9 +33,11 @@ pub trait ViewStoreExt: ViewStore {
     }
 
     /// Removes everything that a projection keeps in the store: its read model, its checkpoint,
-    /// and what it parked, skipped or discarded. Returns whether anything was there. Stop the
-    /// projection first; [`ProjectionManager::remove`](crate::ProjectionManager::remove) checks
-    /// this. If the projection is started again, it begins as if it had never run.
+    /// and what it parked, skipped or discarded. Returns whether anything was there. What it keeps
+    /// outside the store is not touched. If it is started again, it begins as if it had never run.
+    ///
+    /// Stop the projection first;
+    /// [`ProjectionManager::remove`](crate::ProjectionManager::remove) checks this.
     ///
     /// # Errors
     /// An invalid name; [`Error::NotAProjection`]: nothing was changed. An I/O error: what is left
