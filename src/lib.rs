@@ -126,10 +126,10 @@ pub use model::{
 };
 pub use options::{Clock, Durability, StoreOptions};
 pub use projection::{
-    FailureOutcome, HandlerError, OnFailure, ParkedEvent, Projection, ProjectionError,
-    ProjectionFailure, ProjectionHandle, ProjectionManager, ProjectionNotice, ProjectionOptions,
-    ProjectionState, ProjectionStatus, ReadView, RebuildStatus, SkippedEvent, StartFrom, Target,
-    View, ViewEntries, ViewKey, ViewStatus, ViewStoreExt, ViewWriter,
+    DiscardedEvent, FailureOutcome, HandlerError, OnFailure, ParkedEvent, Projection,
+    ProjectionError, ProjectionFailure, ProjectionHandle, ProjectionManager, ProjectionNotice,
+    ProjectionOptions, ProjectionState, ProjectionStatus, ReadView, RebuildStatus, SkippedEvent,
+    StartFrom, Target, View, ViewEntries, ViewKey, ViewStatus, ViewStoreExt, ViewWriter,
 };
 pub use snapshot_store::{PassedOver, Snapshot, SnapshotStore};
 pub use store::{Store, StoreInfo};

@@ -48,6 +48,9 @@ pub enum ViewChange {
 }
 
 /// The one write of a [`ViewStore`].
+///
+/// Move the checkpoint with every commit. The comparison with `expected` is all that keeps two writers apart: if both
+/// leave the checkpoint as it is, neither notices the other, and one overwrites what the other wrote.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ViewCommit {
     /// The name of the view.
@@ -58,6 +61,9 @@ pub struct ViewCommit {
     pub changes: Vec<ViewChange>,
     /// The checkpoint after it; `None` takes it away.
     pub checkpoint: Option<Checkpoint>,
+    /// Whether the position of the checkpoint is one of the log of another store. A position of this store's own log
+    /// must not be past its head.
+    pub follows_other_log: bool,
 }
 
 impl ViewCommit {
@@ -86,6 +92,21 @@ impl ViewCommit {
         let state = self.checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.state.len());
         LimitExceeded::check("checkpoint_state_len_max", CHECKPOINT_STATE_LEN_MAX, state)?;
         Ok(())
+    }
+
+    /// Checks that the checkpoint is not past the head of the log that the view follows. Every store calls this before
+    /// its write.
+    ///
+    /// # Errors
+    /// [`Error::CheckpointAhead`].
+    pub fn check_head(&self, head: Option<Position>) -> Result<()> {
+        let position = self.checkpoint.as_ref().and_then(|checkpoint| checkpoint.position);
+        match position.filter(|_| position > head && !self.follows_other_log) {
+            Some(position) => {
+                Err(Error::CheckpointAhead { view: self.view.clone(), position, head })
+            }
+            None => Ok(()),
+        }
     }
 
     /// Checks that the view is where the caller takes it to be. Every store calls this within its write.

@@ -89,7 +89,7 @@ impl Projection for Stages {
     ) -> Result<(), HandlerError> {
         let Some(stage) = Stage::after(&event.event) else { return Ok(()) };
         let now = event.recorded_at().as_micros();
-        let at = ViewKey::from(("at", event.stream()));
+        let at = ViewKey::new(("at", event.stream()))?;
         let before: Whereabouts = view.get(&at)?.unwrap_or_default();
         if before.stage != Stage::Unknown {
             let took = u64::try_from(now - before.since_micros)?;

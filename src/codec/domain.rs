@@ -124,7 +124,8 @@ pub enum Undecodable {
         if found < known {
             "an upcaster is missing"
         } else {
-            "it was written by later code, so read it with that"
+            "this program is older than the one that wrote it, \
+             or domain_events! still names an older version"
         }
     )]
     OtherSchemaVersion {

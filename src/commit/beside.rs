@@ -1,7 +1,7 @@
 //! Writes beside the log: snapshots and views. One at a time, so that nothing comes between a look at what is there and
 //! the write that rests on it; and without a sync, for the log can make them again.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -25,11 +25,17 @@ pub(crate) struct Beside {
     gate: Arc<Gate>,
     /// Held from the look at what is there to the end of the write.
     alone: Mutex<()>,
+    /// Versions below which a kind and stream have no snapshots, by the prefix of their keys. A scan
+    /// begins there, for it would be slow over the keys of all snapshots that were ever deleted.
+    oldest: Mutex<HashMap<Vec<u8>, Version>>,
 }
+
+/// How many kinds and streams are remembered in [`Beside::oldest`]: a bound on memory.
+const OLDEST_MAX: usize = 1_024;
 
 impl Beside {
     pub(super) fn new(storage: Arc<Storage>, gate: Arc<Gate>) -> Self {
-        Self { storage, gate, alone: Mutex::new(()) }
+        Self { storage, gate, alone: Mutex::new(()), oldest: Mutex::new(HashMap::new()) }
     }
 
     /// Commits a checked change of a view.
@@ -79,13 +85,22 @@ impl Beside {
     pub(crate) fn save_snapshot(&self, snapshot: &Snapshot, keep: NonZeroUsize) -> Result<()> {
         let (kind, stream) = (snapshot.kind.as_str(), snapshot.stream.as_str());
         self.write(|disk, batch| {
-            let mut versions = versions(disk, &snapshot_prefix(kind, stream))?;
+            let prefix = snapshot_prefix(kind, stream);
+            let mut oldest = self.oldest.lock().unwrap_or_else(PoisonError::into_inner);
+            let from = oldest.get(&prefix).map_or(Version::FIRST, |version| *version);
+            let mut versions = versions(disk, &snapshot_key(kind, stream, from), &prefix)?;
             let key = snapshot_key(kind, stream, snapshot.version);
             batch.put(Family::Snapshots, &key, &encode_snapshot(&key, snapshot));
             versions.insert(snapshot.version);
             for old in versions.iter().rev().skip(keep.get()) {
                 batch.delete(Family::Snapshots, &snapshot_key(kind, stream, *old));
             }
+            if oldest.len() >= OLDEST_MAX {
+                oldest.clear();
+            }
+            // If the write fails, the store takes no more.
+            let kept = versions.iter().rev().take(keep.get()).min();
+            oldest.extend(kept.map(|version| (prefix, *version)));
             Ok(())
         })
     }
@@ -124,11 +139,11 @@ fn delete_prefix(batch: &mut Batch<'_>, family: Family, prefix: &[u8]) {
     }
 }
 
-/// The versions of all snapshots under a prefix.
-fn versions(disk: &Disk, prefix: &[u8]) -> Result<BTreeSet<Version>> {
+/// The versions of all snapshots under a prefix, from a key on.
+fn versions(disk: &Disk, from: &[u8], prefix: &[u8]) -> Result<BTreeSet<Version>> {
     let mut versions = BTreeSet::new();
     let end = prefix_end(prefix).unwrap_or_default();
-    let mut cursor = disk.range_cursor(Family::Snapshots, prefix..&end, Direction::Forward);
+    let mut cursor = disk.range_cursor(Family::Snapshots, from..&end, Direction::Forward);
     while let Some((key, _)) = cursor.next()? {
         versions.extend(snapshot_of(key).map(|(_, _, version)| version));
     }

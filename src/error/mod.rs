@@ -177,7 +177,7 @@ pub enum Error {
     #[error(
         "position {asked} is past the head of the log, {}; begin after a position that this log has, or wait for it \
          with wait_if_ahead",
-        head.map_or("which is empty".to_owned(), |head| format!("position {head}"))
+        head_of(*head)
     )]
     PositionAhead {
         /// The position that was asked for.
@@ -218,15 +218,31 @@ pub enum Error {
         /// Where it is.
         found: Option<Position>,
     },
-    /// A value of a read model has another shape than it is read as: raise the version of the projection, so that it is
-    /// built anew, or read it as what it is.
+    /// The checkpoint of a view was to be past the head of the log that it follows: nothing was changed. Set it to the
+    /// position of the last event that is in the view, or say that the view follows the log of another store.
+    #[error(
+        "view {view}: position {position} is past the head of the log, {}; set the checkpoint to the position of the \
+         last event that is in the view",
+        head_of(*head)
+    )]
+    CheckpointAhead {
+        /// The view.
+        view: String,
+        /// The position of the checkpoint.
+        position: Position,
+        /// The last position of the log; `None` if it is empty.
+        head: Option<Position>,
+    },
+    /// A value of a read model has another shape than it is read as, or cannot be stored: raise the
+    /// version of the projection, so that it is rebuilt, read the value as what it is, or store a
+    /// smaller one.
     #[error("view {view}, key {key}: {cause}")]
     ViewValue {
         /// The view.
         view: String,
         /// The key, readable.
         key: String,
-        /// What the codec said.
+        /// The error of the codec, or the limit.
         #[source]
         cause: Cause,
     },
@@ -432,6 +448,7 @@ impl Error {
                 | Self::RecordedAtBeforeHead { .. }
                 | Self::Payload { position: None, .. }
                 | Self::PositionAhead { .. }
+                | Self::CheckpointAhead { .. }
                 | Self::OtherEpoch { .. }
         )
     }
@@ -493,6 +510,10 @@ impl From<Infallible> for Error {
 
 fn found_version(actual: Option<Version>) -> String {
     actual.map_or_else(|| "it has no events".to_owned(), |tip| format!("it is at version {tip}"))
+}
+
+fn head_of(head: Option<Position>) -> String {
+    head.map_or("which is empty".to_owned(), |head| format!("position {head}"))
 }
 
 fn at_position(position: Option<Position>) -> String {

@@ -90,6 +90,21 @@ impl Filter {
         (self.categories.is_empty() && self.stream_prefixes.is_empty()) || self.selects(stream)
     }
 
+    /// The event types that were added.
+    pub(crate) fn type_names(&self) -> impl Iterator<Item = &str> {
+        self.types.iter().map(EventType::as_str)
+    }
+
+    /// The categories that were added.
+    pub(crate) fn categories(&self) -> impl Iterator<Item = &str> {
+        self.categories.iter().map(String::as_str)
+    }
+
+    /// The prefixes of stream ids that were added.
+    pub(crate) fn stream_prefixes(&self) -> impl Iterator<Item = &str> {
+        self.stream_prefixes.iter().map(String::as_str)
+    }
+
     fn selects(&self, stream: &str) -> bool {
         let in_category = |category: &String| {
             let rest = stream.strip_prefix(category.as_str());

@@ -87,6 +87,7 @@ impl SnapshotStore for MemoryStore {
 impl ViewStore for MemoryStore {
     fn commit_view(&self, commit: &ViewCommit) -> Result<()> {
         commit.check()?;
+        commit.check_head(self.inner.head.get()?)?;
         let mut state = self.beside()?;
         let present = state.views.get(&commit.view);
         commit.check_expected(present.and_then(|view| view.checkpoint.as_ref()))?;

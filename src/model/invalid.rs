@@ -74,6 +74,19 @@ pub enum InvalidArgument {
         /// The time, in microseconds since 1970.
         micros: i64,
     },
+    /// A key of a read model is too long: use an id, a number, or a shortened text instead.
+    #[error(
+        "view key {key:?} has {len} bytes, but at most {len_max} are allowed: \
+         use an id, a number, or a shortened text as the key"
+    )]
+    ViewKeyTooLong {
+        /// How the key begins.
+        key: String,
+        /// Its length in bytes.
+        len: usize,
+        /// The most that is allowed.
+        len_max: usize,
+    },
     /// Schema versions count from 1.
     #[error("schema version 0: schema versions count from 1")]
     SchemaVersionZero,
@@ -107,7 +120,12 @@ const QUOTED_CHARS_MAX: usize = 200;
 
 /// How a text that an error quotes begins; all of it, unless it is long.
 pub(crate) fn quoted(text: &str) -> String {
-    match text.char_indices().nth(QUOTED_CHARS_MAX) {
+    shortened(text, QUOTED_CHARS_MAX)
+}
+
+/// The first characters of a text; all of it, unless there are more.
+pub(crate) fn shortened(text: &str, chars_max: usize) -> String {
+    match text.char_indices().nth(chars_max) {
         None => text.to_owned(),
         Some((end, _)) => text.get(..end).unwrap_or_default().to_owned() + "…",
     }
@@ -116,6 +134,10 @@ pub(crate) fn quoted(text: &str) -> String {
 impl InvalidArgument {
     pub(crate) fn unreadable(what: &'static str, text: &str) -> Self {
         Self::Unreadable { what, text: quoted(text) }
+    }
+
+    pub(crate) fn view_key_too_long(key: &str, len: usize, len_max: usize) -> Self {
+        Self::ViewKeyTooLong { key: quoted(key), len, len_max }
     }
 }
 
@@ -156,7 +178,10 @@ fn remedy(limit: &str) -> &'static str {
             "keep less in the state of the aggregate, or do without snapshots of it"
         }
         "view_key_len_max" => "take a shorter key, such as a digest of this one",
-        "view_value_len_max" => "share it out over several keys",
+        "view_value_len_max" => "split it over several keys",
+        "event_changes_len_max" => {
+            "change less of the view for one event, or record the change as several events"
+        }
         "view_commit_len_max" => {
             "change less at once: of a projection, what one event changes is one commit"
         }

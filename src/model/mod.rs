@@ -31,6 +31,6 @@ pub use stream::StreamId;
 pub use timestamp::Timestamp;
 
 pub(crate) use epoch::{Begun, EPOCHS_MAX};
-pub(crate) use invalid::quoted;
+pub(crate) use invalid::{quoted, shortened};
 pub(crate) use metadata::CheckError;
 pub(crate) use recorded::Copier;

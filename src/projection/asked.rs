@@ -1,100 +1,216 @@
-//! What a worker does when it is asked to, between two batches: tries parked events again, or gives one up.
+//! What a worker does on request, between two batches: it retries parked events, discards one, or
+//! restores one that was discarded.
 
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
-use super::names::parked_key;
-use super::parked::{self, ParkedEvent, parked_events};
+use super::discarded::{Discarded, DiscardedEvent, decision};
+use super::names::{Directory, discarded_key, parked_key, parked_prefix, skipped_prefix};
+use super::parked::{self, PAGE_ENTRIES, ParkedEvent, parked_event, was_skipped};
 use super::shared::Ask;
 use super::status::ProjectionFailure;
-use super::worker::{Worker, count};
+use super::worker::Worker;
 use super::writer::ViewWriter;
 use crate::error::Result;
+use crate::event_store::Filter;
 use crate::extension::EventStoreExt;
-use crate::model::StreamId;
+use crate::model::{Position, StreamId};
 use crate::options::now;
+use crate::view_store::ViewChange;
+
+/// The record of an event that is no longer wanted when it is retried.
+const NO_LONGER_MATCHES: &str = "the projection's filter and event types no longer select it";
 
 impl Worker {
     pub(super) fn answer(&mut self, asked: Vec<Ask>) -> Result<(), ProjectionFailure> {
-        asked.into_iter().try_for_each(|ask| match ask {
-            Ask::Retry(reply) => self.retry_parked(&reply),
-            Ask::Discard { parked, reply } => {
-                let was_there = self.discard(&parked)?;
-                let _ = reply.send(was_there);
-                Ok(())
+        asked.into_iter().try_for_each(|ask| {
+            // Whoever asked may have gone.
+            match ask {
+                Ask::Retry(reply) => return self.retry_parked(&reply),
+                Ask::Discard { parked, reply } => _ = reply.send(self.discard(&parked)?),
+                Ask::Restore { discarded, reply } => _ = reply.send(self.restore(&discarded)?),
             }
+            Ok(())
         })
     }
 
-    /// Takes up what was parked, stream by stream, each in order, until one fails again.
+    /// Retries what is parked, stream by stream, each in order, until one event fails again.
     fn retry_parked(&mut self, reply: &Sender<u64>) -> Result<(), ProjectionFailure> {
-        for stream in self.parked.clone() {
-            if self.retry_stream(&stream)? {
-                self.parked.remove(&stream);
-            }
+        self.reconcile()?;
+        let filter = self.job.handler.filter()?;
+        let streams: Vec<StreamId> = self.parked.keys().cloned().collect();
+        for stream in streams {
+            self.retry_stream(&stream, &filter)?;
         }
-        let streams = count(self.parked.len());
         let mut left = None;
-        self.tell(|run| {
-            run.parked_streams = streams;
-            left = Some(run.parked_events);
-        });
-        // Of a build that was replaced meanwhile nothing can be said: no answer is one too.
-        let Some(left) = left else { return Ok(()) };
-        // Whoever asked may have gone.
-        let _ = reply.send(left);
+        self.tell(|run| left = Some(run.parked_events));
+        // If the build was replaced meanwhile, there is no answer.
+        if let Some(left) = left {
+            let _ = reply.send(left);
+        }
         Ok(())
     }
 
-    /// Says whether nothing of the stream is parked any more.
-    fn retry_stream(&mut self, stream: &StreamId) -> Result<bool, ProjectionFailure> {
+    fn retry_stream(
+        &mut self,
+        stream: &StreamId,
+        filter: &Filter,
+    ) -> Result<(), ProjectionFailure> {
+        let prefix = parked_prefix(Some(stream));
+        let mut after = None;
         loop {
-            // Of a build that was replaced nothing is written any more: its notes would be taken up for ever.
-            if !self.job.shared.is_to_go_on(self.generation()) {
-                return Ok(false);
+            let (views, view) = (&*self.job.views, &self.view);
+            let page = parked::page(views, view, &prefix, after, PAGE_ENTRIES)?;
+            for (key, note) in page.notes {
+                let parked = note.parked().ok_or_else(|| parked::no_note(&self.view, &key))?;
+                if !self.retry(&parked, filter)? {
+                    return Ok(());
+                }
             }
-            let parked = parked_events(&*self.job.views, &self.view, Some(stream), 1)?;
-            let Some(parked) = parked.first() else { return Ok(true) };
-            let read = self.job.events.read_log().from(parked.position).limit(1);
-            let event = read.first()?.map(Arc::new);
-            let Some(event) = event.filter(|event| event.position() == parked.position) else {
-                return Ok(false);
-            };
-            let mut view = ViewWriter::new(self.stage());
-            let refused = match self.setup().handle_one(&event, &mut view) {
-                Ok(()) => self.job.handler.flush().err(),
-                Err(refusal) => Some(refusal.into_cause()),
-            };
-            if let Some(cause) = refused {
-                let mut stage = self.stage();
-                parked::park(&mut stage, &event, Some(cause.to_string()), now(&self.job.clock));
-                self.write(stage.into_changes().collect(), self.seen)?;
-                // Its note was written again, not added.
-                self.tell(|run| run.parked_events = run.parked_events.saturating_sub(1));
-                return Ok(false);
+            after = page.next;
+            if after.is_none() {
+                return Ok(());
             }
-            view.stage.set(parked_key(stream, event.position()), None);
-            view.stage.keep_event();
-            self.write(view.stage.into_changes().collect(), self.seen)?;
         }
     }
 
-    /// Gives a parked event up; says whether it was there.
-    fn discard(&mut self, given_up: &ParkedEvent) -> Result<bool> {
-        let (views, stream) = (&*self.job.views, &given_up.stream);
-        let key = parked_key(stream, given_up.position);
-        if views.view_value(&self.view, &key)?.is_none() {
+    /// Retries one event; returns whether the next of its stream may follow.
+    fn retry(&mut self, parked: &ParkedEvent, filter: &Filter) -> Result<bool, ProjectionFailure> {
+        // A build that was replaced is no longer written.
+        if !self.job.shared.is_to_go_on(self.generation()) {
             return Ok(false);
         }
-        let mut stage = self.stage();
-        stage.set(key, None);
-        parked::give_up(&mut stage, given_up, now(&self.job.clock));
-        self.write(stage.into_changes().collect(), self.seen)?;
-        if parked_events(&*self.job.views, &self.view, Some(stream), 1)?.is_empty() {
-            self.parked.remove(stream);
+        let read = self.job.events.read_log().from(parked.position).limit(1);
+        let event = read.first()?.map(Arc::new);
+        let is_parked = |position: Position, id| (position, id) == (parked.position, parked.id);
+        let Some(event) = event.filter(|event| is_parked(event.position(), event.id())) else {
+            return Ok(false);
+        };
+        let time = now(&self.job.clock);
+        if !filter.matches(&(*event).as_ref()) {
+            let reason = match &parked.reason {
+                None => NO_LONGER_MATCHES.to_owned(),
+                Some(reason) => format!("{NO_LONGER_MATCHES}; it was parked for: {reason}"),
+            };
+            self.write(parked::unpark(parked, &reason, time), self.seen)?;
+            return Ok(true);
         }
-        let streams = count(self.parked.len());
-        self.tell(|run| run.parked_streams = streams);
+        let mut view = ViewWriter::new(self.stage());
+        let refused = match self.setup().handle_one(&event, &mut view) {
+            Ok(()) => self.job.handler.flush().err(),
+            Err(refusal) => Some(refusal.into_cause()),
+        };
+        if let Some(cause) = refused {
+            self.write(parked::park_still(parked, &cause.to_string(), time), self.seen)?;
+            return Ok(false);
+        }
+        view.stage.set(parked_key(&parked.stream, parked.position), None);
+        view.stage.keep_event();
+        self.write(view.stage.into_changes().collect(), self.seen)?;
         Ok(true)
+    }
+
+    /// Discards a parked event; returns whether it was parked.
+    fn discard(&mut self, asked: &ParkedEvent) -> Result<bool> {
+        let place = (&asked.stream, asked.position);
+        let parked = parked_event(&*self.job.views, &self.view, place)?;
+        let Some(parked) = parked.filter(|parked| parked.id == asked.id) else {
+            return Ok(false);
+        };
+        let time = now(&self.job.clock);
+        let event = DiscardedEvent::new(parked.clone(), time);
+        // The decision first: after a crash between the two writes it is carried out.
+        self.decide(decision(&event), |discarded| discarded.insert(event))?;
+        self.write(parked::give_up(&parked, time), self.seen)?;
+        Ok(true)
+    }
+
+    /// Parks a discarded event again; returns whether it was discarded.
+    fn restore(&mut self, asked: &DiscardedEvent) -> Result<bool> {
+        let find = |discarded: &Discarded| discarded.find(asked.position, asked.id).cloned();
+        let Some(event) = self.job.shared.look(|state| find(&state.discarded)) else {
+            return Ok(false);
+        };
+        // A build that handled the event before it was discarded must not handle it twice.
+        if was_skipped(&*self.job.views, &self.view, &event)? {
+            let parked = event.clone().into_parked();
+            // The decision last: after a crash between the two writes it still holds.
+            self.write(parked::park_again(&parked, now(&self.job.clock)), self.seen)?;
+        }
+        let key = discarded_key(event.position);
+        self.decide(ViewChange::Delete { key }, |discarded| discarded.remove(event.position))?;
+        Ok(true)
+    }
+
+    /// Stores a decision, and then shows it to the other builds.
+    fn decide(&mut self, change: ViewChange, show: impl FnOnce(&mut Discarded)) -> Result<()> {
+        let shared = self.job.shared.clone();
+        let _alone = shared.directory();
+        let was_reconciled = self.is_reconciled();
+        let directory = Directory::read(&*self.job.views, &self.job.name)?;
+        directory.change(&*self.job.views, &self.job.name, vec![change])?;
+        let changed = shared.change(|state| {
+            show(&mut state.discarded);
+            state.discarded.changed()
+        });
+        if was_reconciled {
+            // This build carries the decision out by itself.
+            self.reconciled = Some(changed);
+        }
+        Ok(())
+    }
+
+    /// Whether the build agrees with all decisions.
+    pub(super) fn is_reconciled(&self) -> bool {
+        self.reconciled == Some(self.job.shared.look(|state| state.discarded.changed()))
+    }
+
+    /// Makes the build agree with decisions that were made while it was not looking: by another
+    /// build, or before a crash.
+    pub(super) fn reconcile(&mut self) -> Result<()> {
+        if self.is_reconciled() {
+            return Ok(());
+        }
+        let discarded = self.job.shared.look(|state| state.discarded.clone());
+        let time = now(&self.job.clock);
+        if discarded.len() > 0 && !self.parked.is_empty() {
+            self.change_notes(&parked_prefix(None), |_, event| {
+                let is_discarded = discarded.find(event.position, event.id).is_some();
+                is_discarded.then(|| parked::give_up(event, time))
+            })?;
+        }
+        self.change_notes(&skipped_prefix(), |was_discarded, event| {
+            let is_restored = was_discarded && discarded.find(event.position, event.id).is_none();
+            is_restored.then(|| parked::park_again(event, time))
+        })?;
+        self.reconciled = Some(discarded.changed());
+        Ok(())
+    }
+
+    /// Makes the changes that `change` wants for each note, a page at a time. It is also given
+    /// whether the event was skipped because it is discarded.
+    fn change_notes(
+        &mut self,
+        prefix: &[u8],
+        change: impl Fn(bool, &ParkedEvent) -> Option<Vec<ViewChange>>,
+    ) -> Result<()> {
+        let mut after = None;
+        loop {
+            let (views, view) = (&*self.job.views, &self.view);
+            let page = parked::page(views, view, prefix, after, PAGE_ENTRIES)?;
+            let mut changes = Vec::new();
+            for (key, note) in page.notes {
+                let was_discarded = note.is_discarded();
+                let event = note.parked().ok_or_else(|| parked::no_note(&self.view, &key))?;
+                changes.extend(change(was_discarded, &event).into_iter().flatten());
+            }
+            if !changes.is_empty() {
+                self.write(changes, self.seen)?;
+            }
+            after = page.next;
+            if after.is_none() {
+                return Ok(());
+            }
+        }
     }
 }

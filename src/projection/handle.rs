@@ -5,13 +5,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use super::names::{Build, Directory, build_view, drop_others};
+use super::discarded::{DiscardedEvent, discarded_events};
+use super::names::{Build, Directory, build_view};
 use super::parked::{ParkedEvent, SkippedEvent, count_parked, count_skipped};
 use super::shared::{Ask, Run, State, Wanted};
 use super::status::{ProjectionError, ProjectionState, ProjectionStatus, RebuildStatus};
 use super::view::ViewStoreExt;
 use super::worker::{Job, Worker};
-use super::{StartFrom, Target};
+use super::{Target, remove};
 use crate::error::{Error, Result};
 use crate::extension::EventStoreExt;
 use crate::model::Position;
@@ -23,7 +24,7 @@ const PROGRESS_PAUSE: Duration = Duration::from_millis(100);
 /// One projection of a manager.
 pub struct ProjectionHandle {
     pub(super) job: Job,
-    version: u32,
+    pub(super) version: u32,
     /// Locked by whoever starts, stops, or rebuilds: one at a time.
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -42,8 +43,10 @@ impl ProjectionHandle {
     /// model that is there, the new one is built aside, while readers still see the old one, which no longer changes.
     ///
     /// # Errors
-    /// [`ProjectionError::StartAhead`]; [`ProjectionError::Store`]: what the store finds, or the system has no thread
-    /// to give.
+    /// [`ProjectionError::DefinitionChanged`], [`ProjectionError::Upcasters`],
+    /// [`ProjectionError::StartAhead`]; [`ProjectionError::Failed`]: its filter names an invalid
+    /// type; [`ProjectionError::Store`]: what the store finds, or no thread can be started. Nothing
+    /// was changed, except that with the last some of its builds may run.
     pub fn start(&self) -> Result<(), ProjectionError> {
         let mut threads = self.threads();
         if self.job.shared.look(|state| state.is_driven(self.version)) {
@@ -54,43 +57,6 @@ impl ProjectionHandle {
         self.halt(&mut threads);
         let planned = self.redirect(|found| self.plan(found))?;
         self.launch(&planned, &mut threads)
-    }
-
-    /// Changes the directory, and drops the builds that it names no more.
-    fn redirect(
-        &self,
-        plan: impl FnOnce(&Directory) -> Directory,
-    ) -> Result<Directory, ProjectionError> {
-        let _alone = self.job.shared.directory();
-        let views = &*self.job.views;
-        let found = Directory::read(views, self.name())?;
-        let planned = if found == Directory::default() {
-            plan(&Directory { after: self.after()?, ..Directory::default() })
-        } else {
-            plan(&found)
-        };
-        if planned != found {
-            // Where a directory was lost, builds may have outlived it that are named as the next ones will be.
-            for build in planned.builds().filter(|build| build.generation > found.newest) {
-                views.drop_view(&build_view(self.name(), build.generation))?;
-            }
-            found.replace(views, self.name(), &planned)?;
-        }
-        drop_others(views, self.name(), &planned)?;
-        Ok(planned)
-    }
-
-    /// What a projection that never ran before is to pass over: everything up to here.
-    fn after(&self) -> Result<Option<u64>, ProjectionError> {
-        let head = self.job.events.head()?;
-        match self.job.options.start_from {
-            StartFrom::Beginning => Ok(None),
-            StartFrom::Now => Ok(head.map(Position::get)),
-            StartFrom::After(after) if Some(after) <= head => Ok(Some(after.get())),
-            StartFrom::After(after) => {
-                Err(ProjectionError::StartAhead { name: self.name().to_owned(), after, head })
-            }
-        }
     }
 
     /// Stops it, and waits until it has stopped. What was handled is kept. Its own handler may call it too; then it
@@ -120,11 +86,12 @@ impl ProjectionHandle {
     /// It returns at once: see [`ProjectionHandle::wait_for_rebuild`]. If the projection is not running, the rebuild
     /// begins when it is started.
     ///
-    /// It is also the way out where a record of the read model is damaged (G8). If that is the one that names the build
-    /// that serves, the read model is empty until the new one has taken over.
+    /// A rebuild also repairs damaged records of the read model (G8). If the record that names the
+    /// serving build is damaged, the read model is empty until the new one takes over. If the record
+    /// of a discarded event is damaged, this one and those after it are no longer discarded.
     ///
     /// # Errors
-    /// [`ProjectionError::NotRebuilt`]; [`ProjectionError::StartAhead`]; [`ProjectionError::Store`].
+    /// [`ProjectionError::NotRebuilt`], and those of [`ProjectionHandle::start`].
     ///
     /// [`Projection::reset`]: crate::Projection::reset
     /// [`ProjectionOptions::start_from`]: crate::ProjectionOptions::start_from
@@ -133,10 +100,7 @@ impl ProjectionHandle {
             return Err(ProjectionError::NotRebuilt { name: self.name().to_owned() });
         }
         let mut threads = self.threads();
-        let views = &*self.job.views;
-        if let Err(Error::Corruption { .. }) = Directory::read(views, self.name()) {
-            views.drop_view(self.name())?;
-        }
+        self.mend()?;
         // So that what serves is known beside what is built. What is damaged there, the rebuild is the way out of.
         let _ = self.look_at_rest();
         let is_started = self.job.shared.look(|state| state.wanted != Wanted::Stop);
@@ -294,6 +258,7 @@ impl ProjectionHandle {
             parked_events: count(|run| run.parked_events),
             parked_streams: count(|run| run.parked_streams),
             skipped_events: count(|run| run.skipped_events),
+            discarded_events: u64::try_from(state.discarded.len()).unwrap_or(u64::MAX),
             failure: moving.and_then(|run| run.failure.clone()),
             rebuild: building.map(|run| RebuildStatus {
                 version: run.build.version,
@@ -305,15 +270,33 @@ impl ProjectionHandle {
         }
     }
 
-    /// What is parked in the read model that serves: at most `limit` events, by stream, then in order.
+    /// What is parked in the serving read model: at most `limit` events, by stream, then in order.
     ///
     /// # Errors
     /// [`ProjectionError::Store`].
+    ///
+    /// # Cost
+    /// Events that were parked before these and are not any more are slow to pass. To work through
+    /// many, go on with [`ProjectionHandle::parked_after`].
     pub fn parked(&self, limit: usize) -> Result<Vec<ParkedEvent>, ProjectionError> {
         Ok(self.job.views.view(self.name()).parked(limit)?)
     }
 
-    /// What was passed over because it could not be read, or was given up: at most `limit` events, in order.
+    /// What is parked after this event, in the order of [`ProjectionHandle::parked`]: the next page,
+    /// also if the event is no longer parked.
+    ///
+    /// # Errors
+    /// [`ProjectionError::Store`].
+    pub fn parked_after(
+        &self,
+        event: &ParkedEvent,
+        limit: usize,
+    ) -> Result<Vec<ParkedEvent>, ProjectionError> {
+        Ok(self.job.views.view(self.name()).parked_after(event, limit)?)
+    }
+
+    /// The events that the read model does not contain, although they match: at most `limit`, in
+    /// order. They could not be read, are discarded, or no longer matched when they were retried.
     ///
     /// # Errors
     /// [`ProjectionError::Store`].
@@ -321,30 +304,114 @@ impl ProjectionHandle {
         Ok(self.job.views.view(self.name()).skipped(limit)?)
     }
 
-    /// Tries all parked events again, each stream in order, up to the first of it that fails again. Returns how many
-    /// are still parked.
+    /// The events that are discarded: at most `limit`, in order.
     ///
     /// # Errors
-    /// [`ProjectionError::NotRunning`]: it must be running, or paused; or it ended, or was replaced by a rebuild,
-    /// before it was done.
+    /// [`ProjectionError::Store`].
+    pub fn discarded(&self, limit: usize) -> Result<Vec<DiscardedEvent>, ProjectionError> {
+        Ok(self.job.views.view(self.name()).discarded(limit)?)
+    }
+
+    /// Retries all parked events, each stream in order, up to the first of it that fails again. An
+    /// event that the projection's filter and event types no longer select is skipped, and
+    /// [recorded](ProjectionHandle::skipped). Returns how many events are still parked.
+    ///
+    /// # Errors
+    /// [`ProjectionError::NotRunning`]: it must be running or paused; or it stopped, or was replaced
+    /// by a rebuild, before it was done.
     ///
     /// # Cost
-    /// Waits until it is done. Other events wait meanwhile.
+    /// Waits until it is done. Other events wait meanwhile. Each parked event is read once.
     pub fn retry_parked(&self) -> Result<u64, ProjectionError> {
         self.ask(Ask::Retry)
     }
 
-    /// Gives up a parked event: it is never handled, and noted among the [skipped](ProjectionHandle::skipped) instead.
-    /// Later events of its stream stay parked until [`ProjectionHandle::retry_parked`]. Says whether it was still
-    /// parked.
+    /// Discards a parked event: it is not handled by this read model, nor by any that is built
+    /// later, of whatever version. Later events of its stream stay parked until
+    /// [`ProjectionHandle::retry_parked`]. Returns whether it was still parked.
+    ///
+    /// The decision is kept with the projection, listed by [`ProjectionHandle::discarded`], and
+    /// revoked by [`ProjectionHandle::restore_discarded`]. A shadow build that handled the event
+    /// before keeps what it made of it.
     ///
     /// # Errors
-    /// Those of [`ProjectionHandle::retry_parked`].
+    /// Those of [`ProjectionHandle::retry_parked`]. If the projection stopped by itself, the
+    /// decision may be stored already; then it is carried out at the next start.
     ///
     /// # Cost
     /// Waits until it is done.
     pub fn discard_parked(&self, parked: &ParkedEvent) -> Result<bool, ProjectionError> {
         self.ask(|reply| Ask::Discard { parked: parked.clone(), reply })
+    }
+
+    /// Revokes a decision: the event is parked again, with all later events of its stream, and
+    /// handled by the next [`ProjectionHandle::retry_parked`]; later builds handle it as any other.
+    /// Returns whether it was discarded.
+    ///
+    /// The retry handles it after events of its stream that were handled meanwhile. Where their
+    /// order matters, [rebuild](ProjectionHandle::rebuild) as well.
+    ///
+    /// ```
+    /// use annals::prelude::*;
+    /// # use std::sync::atomic::{AtomicBool, Ordering};
+    /// # use std::time::Duration;
+    /// # #[derive(serde::Serialize, serde::Deserialize)]
+    /// # struct Placed {}
+    /// # annals::domain_events! { Placed => "Placed" }
+    /// # static IS_BROKEN: AtomicBool = AtomicBool::new(true);
+    /// # struct Count;
+    /// # impl Projection for Count {
+    /// #     type Event = Placed;
+    /// #     fn name(&self) -> &str { "count" }
+    /// #     fn handle(&self, _: &Recorded<Placed>, view: &mut ViewWriter) -> Result<(), HandlerError> {
+    /// #         if IS_BROKEN.load(Ordering::SeqCst) { return Err("broken".into()); }
+    /// #         Ok(view.update("orders", |orders: &mut u64| *orders += 1)?)
+    /// #     }
+    /// # }
+    /// let store = MemoryStore::new();
+    /// let options = ProjectionOptions::new().retries(0).on_failure(OnFailure::Park);
+    /// let projections = ProjectionManager::new(&store).register_with(Count, options)?;
+    /// projections.start()?;
+    /// store.append("order-1", ExpectedVersion::NoStream, [Placed {}.encode()?])?;
+    /// projections.wait_for_head(Duration::from_secs(60))?;
+    ///
+    /// let count = projections.projection("count")?;
+    /// assert!(count.discard_parked(&count.parked(1)?[0])?);
+    /// // It was a mistake: the handler was to blame, and is repaired now.
+    /// # IS_BROKEN.store(false, Ordering::SeqCst);
+    /// let discarded = count.discarded(1)?;
+    /// assert!(count.restore_discarded(&discarded[0])?);
+    /// assert_eq!(count.retry_parked()?, 0);
+    /// assert_eq!(store.view("count").get("orders")?, Some(1));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`ProjectionHandle::retry_parked`]. If the projection stopped by itself, the event
+    /// may still be discarded.
+    ///
+    /// # Cost
+    /// Waits until it is done.
+    pub fn restore_discarded(&self, event: &DiscardedEvent) -> Result<bool, ProjectionError> {
+        self.ask(|reply| Ask::Restore { discarded: event.clone(), reply })
+    }
+
+    /// Removes everything that is kept of it, unless it is running.
+    pub(super) fn remove(&self) -> Result<bool, ProjectionError> {
+        let running = || ProjectionError::Running { name: self.name().to_owned() };
+        // Its own handler must not wait for the lock: whoever stops it has it, and waits for the
+        // handler.
+        if self.job.shared.is_driven_here() {
+            return Err(running());
+        }
+        let _threads = self.threads();
+        if self.job.shared.look(State::is_running) {
+            return Err(running());
+        }
+        let _alone = self.job.shared.directory();
+        let removed = remove::remove(&*self.job.views, self.name())?;
+        self.job.shared.change(State::forget);
+        Ok(removed)
     }
 
     /// Has the worker of the build that serves do something, and waits for its answer.
@@ -353,34 +420,6 @@ impl ProjectionHandle {
         let is_asked = self.job.shared.ask(ask(reply));
         let answer = if is_asked { answer.recv().ok() } else { None };
         answer.ok_or_else(|| ProjectionError::NotRunning { name: self.name().to_owned() })
-    }
-
-    /// What the directory should say, so that a build of our version is made or kept up.
-    fn plan(&self, found: &Directory) -> Directory {
-        let is_ours = |build: &Build| build.version == self.version;
-        let building = found.building.filter(is_ours);
-        match (found.serving, building) {
-            (Some(serving), building) if is_ours(&serving) => {
-                Directory { building, ..found.clone() }
-            }
-            (Some(_), Some(building)) => Directory { building: Some(building), ..found.clone() },
-            (Some(_), None) if self.job.target == Target::View => {
-                let build = found.next_build(self.version);
-                let newest = build.generation;
-                Directory { building: Some(build), newest, ..found.clone() }
-            }
-            // What was done stays done: the new version goes on where the old one was.
-            (Some(serving), _) if self.job.target == Target::SideEffects => {
-                let serving = Build { version: self.version, ..serving };
-                Directory { serving: Some(serving), building: None, ..found.clone() }
-            }
-            // Nothing serves yet, or what is elsewhere cannot be made aside.
-            _ => {
-                let build = found.next_build(self.version);
-                let newest = build.generation;
-                Directory { serving: Some(build), building: None, newest, ..found.clone() }
-            }
-        }
     }
 
     /// Starts a worker for each build of our version. Nothing runs when it is called.
@@ -435,9 +474,11 @@ impl ProjectionHandle {
         };
         let serving = directory.serving.map(run_of).transpose()?;
         let building = directory.building.map(run_of).transpose()?;
+        let discarded = discarded_events(views, self.name(), usize::MAX)?;
         self.job.shared.change(|state| {
             if is_unknown(state) {
                 (state.serving, state.building) = (serving, building);
+                state.discarded.refresh(discarded);
             }
         });
         Ok(())

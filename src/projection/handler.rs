@@ -5,12 +5,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::Projection;
+use super::definition::Definition;
 use super::partitions::EVENT_CHANGES_LEN_MAX;
 use super::writer::ViewWriter;
 use crate::error::{Cause, Error, Result};
 use crate::event_store::Filter;
 use crate::model::{LimitExceeded, RecordedEvent};
-use crate::upcast::{Decoder, Upcasters};
+use crate::upcast::{Decoder, UpcastError, Upcasters};
 
 /// Why an event was not handled.
 pub(super) enum Refusal {
@@ -24,6 +25,12 @@ pub(super) enum Refusal {
 pub(super) trait Handler: Send + Sync {
     /// Which events it is given.
     fn filter(&self) -> Result<Filter>;
+
+    /// Which events it is made of.
+    fn definition(&self) -> Result<Definition, Cause>;
+
+    /// Checks that its events are what the upcasters lead to.
+    fn check(&self) -> Result<(), UpcastError>;
 
     /// Handles one event: all of it, or nothing of it is in the view.
     fn handle(&self, event: &Arc<RecordedEvent>, view: &mut ViewWriter) -> Result<(), Refusal>;
@@ -50,6 +57,15 @@ impl<P: Projection> Typed<P> {
 impl<P: Projection> Handler for Typed<P> {
     fn filter(&self) -> Result<Filter> {
         self.projection.filter().types(self.decoder.stored_types())
+    }
+
+    fn definition(&self) -> Result<Definition, Cause> {
+        let filter = guarded(|| self.filter())?.map_err(Cause::new)?;
+        Ok(Definition::of(&self.decoder, &filter))
+    }
+
+    fn check(&self) -> Result<(), UpcastError> {
+        self.decoder.check()
     }
 
     fn handle(&self, event: &Arc<RecordedEvent>, view: &mut ViewWriter) -> Result<(), Refusal> {

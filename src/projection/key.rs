@@ -2,35 +2,76 @@
 
 use std::fmt;
 
-use crate::model::{EventId, Position, StreamId, Version};
+use crate::error::{Error, Result};
+use crate::model::limits::VIEW_KEY_LEN_MAX;
+use crate::model::{EventId, InvalidArgument, Position, StreamId, Version};
 
 /// Ends a part of a key that is followed by another.
-const END_OF_PART: u8 = 0;
+pub(super) const END_OF_PART: u8 = 0;
 /// Stands behind a 0 that belongs to a text, so that it does not end the part.
 const ESCAPED: u8 = 0xff;
 
-/// A key of a read model: a text, a number, or several of them one below the other.
+/// A key of a read model: a text, a number, or several parts of these.
 ///
-/// Texts sort as their bytes, numbers by size, and of keys with several parts the first part decides, then the second.
-/// So everything below one part lies together, and can be scanned in order:
+/// Texts sort by their bytes and numbers by size. In a key with several parts, the first part
+/// decides the order, then the second. So everything under one part can be scanned in order:
 ///
 /// ```
 /// use annals::ViewKey;
-/// let of_two = ViewKey::from(("account-1", 2_u64));
-/// assert!(of_two < ViewKey::from(("account-1", 10_u64)));
-/// assert!(ViewKey::from(("account-1", u64::MAX)) < ViewKey::from(("account-10", 0_u64)));
-/// assert_eq!(ViewKey::from("account-1").to_string(), "account-1");
+/// let second = ViewKey::new(("account-1", 2_u64))?;
+/// assert!(second < ViewKey::new(("account-1", 10_u64))?);
+/// assert!(ViewKey::new(("account-1", u64::MAX))? < ViewKey::new(("account-10", 0_u64))?);
+/// assert_eq!(ViewKey::new("account-1")?.to_string(), "account-1");
+/// # Ok::<(), annals::Error>(())
 /// ```
 ///
-/// Keep the parts of one view to one form: a number in one key and a text in the same place of another are told apart
-/// by nothing.
+/// Use the same form for all keys of a view: a key does not record whether a part is a number or a
+/// text.
+///
+/// # Length
+/// A key holds at most [`ViewKey::LEN_MAX`] bytes. Ids, positions, versions and numbers always fit:
+/// they convert with [`From`]. A text may be too long: it converts with [`TryFrom`], and so does a
+/// key of several parts. Every method that takes a key accepts both, and returns the error of a
+/// key that is too long. A text that a user typed makes a poor key: use the id of what it belongs
+/// to, and keep the text in the value.
+///
+/// ```
+/// use annals::{InvalidArgument, ViewKey};
+/// let typed = "x".repeat(1_100);
+/// let refused = ViewKey::try_from(&typed).unwrap_err();
+/// assert!(matches!(refused, InvalidArgument::ViewKeyTooLong { len: 1_100, .. }), "{refused}");
+///
+/// // If it has to be the key, shorten it: 100 characters are at most 400 bytes.
+/// let begin: String = typed.chars().take(100).collect();
+/// assert!(ViewKey::new(("title", begin)).is_ok());
+/// ```
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ViewKey(Vec<u8>);
 
 impl ViewKey {
+    /// Longest key, in bytes: a text takes its length in UTF-8, a number 8, and each further part
+    /// 1 more.
+    pub const LEN_MAX: usize = VIEW_KEY_LEN_MAX - 1;
+
+    /// The key of a text, a number, an id, or a tuple of these.
+    ///
+    /// # Errors
+    /// [`InvalidArgument::ViewKeyTooLong`].
+    pub fn new(key: impl TryInto<Self, Error: Into<Error>>) -> Result<Self> {
+        key.try_into().map_err(Into::into)
+    }
+
     /// The key of these bytes.
-    pub fn from_bytes(bytes: impl Into<Vec<u8>>) -> Self {
-        Self(bytes.into())
+    ///
+    /// # Errors
+    /// [`InvalidArgument::ViewKeyTooLong`].
+    pub fn from_bytes(bytes: impl Into<Vec<u8>>) -> Result<Self, InvalidArgument> {
+        Self(bytes.into()).checked()
+    }
+
+    /// A key that a store holds.
+    pub(super) fn stored(bytes: &[u8]) -> Self {
+        Self(bytes.to_vec())
     }
 
     /// Its bytes.
@@ -38,16 +79,29 @@ impl ViewKey {
         &self.0
     }
 
-    /// The key with one more part below it.
-    pub fn then(mut self, part: impl Into<ViewKey>) -> Self {
+    /// The key with one more part.
+    ///
+    /// # Errors
+    /// [`InvalidArgument::ViewKeyTooLong`].
+    pub fn then(mut self, part: impl TryInto<Self, Error: Into<Error>>) -> Result<Self> {
         self.0.push(END_OF_PART);
-        self.0.extend(part.into().0);
-        self
+        self.0.extend(Self::new(part)?.0);
+        Ok(self.checked()?)
+    }
+
+    fn checked(self) -> Result<Self, InvalidArgument> {
+        let len = self.0.len();
+        if len <= Self::LEN_MAX {
+            return Ok(self);
+        }
+        Err(InvalidArgument::view_key_too_long(&self.to_string(), len, Self::LEN_MAX))
     }
 }
 
-impl From<&str> for ViewKey {
-    fn from(text: &str) -> Self {
+impl TryFrom<&str> for ViewKey {
+    type Error = InvalidArgument;
+
+    fn try_from(text: &str) -> Result<Self, InvalidArgument> {
         let mut bytes = Vec::with_capacity(text.len());
         for byte in text.bytes() {
             bytes.push(byte);
@@ -55,25 +109,30 @@ impl From<&str> for ViewKey {
                 bytes.push(ESCAPED);
             }
         }
-        Self(bytes)
+        Self(bytes).checked()
     }
 }
 
-impl From<String> for ViewKey {
-    fn from(text: String) -> Self {
-        text.as_str().into()
+impl TryFrom<String> for ViewKey {
+    type Error = InvalidArgument;
+
+    fn try_from(text: String) -> Result<Self, InvalidArgument> {
+        text.as_str().try_into()
     }
 }
 
-impl From<&String> for ViewKey {
-    fn from(text: &String) -> Self {
-        text.as_str().into()
+impl TryFrom<&String> for ViewKey {
+    type Error = InvalidArgument;
+
+    fn try_from(text: &String) -> Result<Self, InvalidArgument> {
+        text.as_str().try_into()
     }
 }
 
 impl From<&StreamId> for ViewKey {
     fn from(stream: &StreamId) -> Self {
-        stream.as_str().into()
+        // An id holds no 0 byte.
+        Self(stream.as_str().as_bytes().to_vec())
     }
 }
 
@@ -86,7 +145,7 @@ impl From<u64> for ViewKey {
 /// As text.
 impl From<EventId> for ViewKey {
     fn from(id: EventId) -> Self {
-        id.to_string().into()
+        Self(id.to_string().into_bytes())
     }
 }
 
@@ -108,15 +167,28 @@ impl From<&ViewKey> for ViewKey {
     }
 }
 
-impl<A: Into<ViewKey>, B: Into<ViewKey>> From<(A, B)> for ViewKey {
-    fn from((first, second): (A, B)) -> Self {
-        first.into().then(second)
+impl<A, B> TryFrom<(A, B)> for ViewKey
+where
+    A: TryInto<ViewKey, Error: Into<Error>>,
+    B: TryInto<ViewKey, Error: Into<Error>>,
+{
+    type Error = Error;
+
+    fn try_from((first, second): (A, B)) -> Result<Self> {
+        Self::new(first)?.then(second)
     }
 }
 
-impl<A: Into<ViewKey>, B: Into<ViewKey>, C: Into<ViewKey>> From<(A, B, C)> for ViewKey {
-    fn from((first, second, third): (A, B, C)) -> Self {
-        first.into().then(second).then(third)
+impl<A, B, C> TryFrom<(A, B, C)> for ViewKey
+where
+    A: TryInto<ViewKey, Error: Into<Error>>,
+    B: TryInto<ViewKey, Error: Into<Error>>,
+    C: TryInto<ViewKey, Error: Into<Error>>,
+{
+    type Error = Error;
+
+    fn try_from((first, second, third): (A, B, C)) -> Result<Self> {
+        Self::new(first)?.then(second)?.then(third)
     }
 }
 
@@ -195,22 +267,25 @@ mod tests {
 
     use super::*;
 
+    fn key(key: impl TryInto<ViewKey, Error: Into<Error>>) -> ViewKey {
+        ViewKey::new(key).unwrap()
+    }
+
     #[test]
     fn a_key_is_shown_as_its_parts() {
-        let shown = |key: ViewKey| key.to_string();
-        assert_eq!(shown("account-1".into()), "account-1");
-        assert_eq!(shown(("account-1", 300_u64).into()), "account-1/300");
-        assert_eq!(shown(("stage", 0_u64, "a").into()), "stage/0/a");
-        assert_eq!(shown(("", 5_u64).into()), "/5");
-        assert_eq!(shown(("a\0b", "c\n").into()), "a\\x00b/c\\x0a");
-        assert_eq!(shown(ViewKey::from_bytes([0xff, b'a'])), "\\xffa");
-        assert_eq!(shown(ViewKey::from_bytes([])), "");
+        assert_eq!(key("account-1").to_string(), "account-1");
+        assert_eq!(key(("account-1", 300_u64)).to_string(), "account-1/300");
+        assert_eq!(key(("stage", 0_u64, "a")).to_string(), "stage/0/a");
+        assert_eq!(key(("", 5_u64)).to_string(), "/5");
+        assert_eq!(key(("a\0b", "c\n")).to_string(), "a\\x00b/c\\x0a");
+        assert_eq!(ViewKey::stored(&[0xff, b'a']).to_string(), "\\xffa");
+        assert_eq!(ViewKey::stored(&[]).to_string(), "");
     }
 
     proptest! {
         #[test]
         fn any_key_can_be_shown(bytes: Vec<u8>) {
-            prop_assert!(!ViewKey::from_bytes(bytes).to_string().contains('\0'));
+            prop_assert!(!ViewKey::stored(&bytes).to_string().contains('\0'));
         }
 
         #[test]
@@ -218,8 +293,19 @@ mod tests {
             a in "[a\0b]{0,4}", b in "[a\0b]{0,4}", m: u32, n: u32
         ) {
             let (m, n) = (u64::from(m), u64::from(n));
-            let (left, right) = (ViewKey::from((a.as_str(), m)), ViewKey::from((b.as_str(), n)));
+            let (left, right) = (key((a.as_str(), m)), key((b.as_str(), n)));
             prop_assert_eq!(left.cmp(&right), (a.as_str(), m).cmp(&(b.as_str(), n)));
+        }
+
+        #[test]
+        fn a_key_is_made_exactly_if_it_fits(text in "[a\0]{500,530}", other in "[b]{480,510}") {
+            let escaped = text.len() + text.matches('\0').count();
+            let fits = escaped + 1 + other.len() <= ViewKey::LEN_MAX;
+            let made = ViewKey::new((text.as_str(), other.as_str()));
+            prop_assert_eq!(made.is_ok(), fits);
+            if let Err(refused) = made {
+                prop_assert!(refused.to_string().len() < 1_024, "the key is shown shortened");
+            }
         }
     }
 }

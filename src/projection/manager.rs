@@ -4,11 +4,13 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::discarded::DiscardedEvent;
 use super::handle::ProjectionHandle;
-use super::handler::Typed;
+use super::handler::{Handler, Typed};
 use super::names;
 use super::shared::{Shared, Wanted};
 use super::status::{ProjectionError, ProjectionNotice, ProjectionStatus};
+use super::view::ViewStoreExt;
 use super::worker::{Job, Listener};
 use super::{Projection, ProjectionOptions};
 use crate::event_store::EventStore;
@@ -24,6 +26,8 @@ use crate::view_store::ViewStore;
 pub struct ProjectionManager {
     events: Arc<dyn EventStore>,
     views: Arc<dyn ViewStore>,
+    /// Whether events and views are in two stores.
+    follows_other_log: bool,
     upcasters: Upcasters,
     clock: Clock,
     listener: Option<Listener>,
@@ -33,7 +37,9 @@ pub struct ProjectionManager {
 impl ProjectionManager {
     /// A manager of projections that follow this store and keep what they make in it.
     pub fn new<S: EventStore + ViewStore + ?Sized>(store: &S) -> Self {
-        Self::over(store, store)
+        let mut manager = Self::over(store, store);
+        manager.follows_other_log = false;
+        manager
     }
 
     /// A manager of projections that follow one store and keep what they make in another. Then a power loss of one of
@@ -44,6 +50,7 @@ impl ProjectionManager {
         Self {
             events,
             views: views.view_handle(),
+            follows_other_log: true,
             upcasters: Upcasters::none(),
             clock: Arc::new(move || clock_of.now()),
             listener: None,
@@ -120,7 +127,7 @@ impl ProjectionManager {
     /// Adds a projection, with the default options.
     ///
     /// # Errors
-    /// [`ProjectionError::Doubled`], or a name that is none.
+    /// Those of [`ProjectionManager::register_with`].
     pub fn register(self, projection: impl Projection) -> Result<Self, ProjectionError> {
         self.register_with(projection, ProjectionOptions::new())
     }
@@ -128,7 +135,9 @@ impl ProjectionManager {
     /// Adds a projection.
     ///
     /// # Errors
-    /// [`ProjectionError::Doubled`], or a name that is none.
+    /// [`ProjectionError::Doubled`]; an invalid name; [`ProjectionError::Upcasters`]: its events are
+    /// not what the upcasters that were given before lead to. Those that are given later are checked
+    /// by [`ProjectionManager::start`].
     pub fn register_with(
         mut self,
         projection: impl Projection,
@@ -140,13 +149,18 @@ impl ProjectionManager {
             return Err(ProjectionError::Doubled { name });
         }
         let (version, target) = (projection.version(), projection.target());
+        let handler = Typed::new(Arc::new(projection), self.upcasters.clone());
+        if let Err(cause) = handler.check() {
+            return Err(ProjectionError::Upcasters { name, cause });
+        }
         let job = Job {
             name,
             target,
-            handler: Arc::new(Typed::new(Arc::new(projection), self.upcasters.clone())),
+            handler: Arc::new(handler),
             options,
             events: self.events.clone(),
             views: self.views.clone(),
+            follows_other_log: self.follows_other_log,
             clock: self.clock.clone(),
             listener: self.listener.clone(),
             shared: Arc::new(Shared::new()),
@@ -168,6 +182,40 @@ impl ProjectionManager {
         // All are told before the first is waited for.
         self.projections.iter().for_each(|projection| projection.job.shared.want(Wanted::Stop));
         self.projections.iter().for_each(ProjectionHandle::stop);
+    }
+
+    /// Removes everything that a projection keeps in the store: its read model, its checkpoint, and
+    /// what it parked, skipped or discarded. It need not be registered. Returns whether anything was
+    /// there.
+    ///
+    /// A registered projection stays registered: if it is started again, it begins as if it had
+    /// never run. What a projection keeps outside the store is not touched.
+    ///
+    /// # Errors
+    /// [`ProjectionError::Running`]; [`ProjectionError::Store`]: an invalid name, or a view that no
+    /// projection made: nothing was changed. After an I/O error, what is left is no longer used, and
+    /// a second call removes it.
+    ///
+    /// # Cost
+    /// Reads the names of all views, and deletes each of those that belong to the projection with
+    /// one write.
+    pub fn remove(&self, name: &str) -> Result<bool, ProjectionError> {
+        match self.projection(name) {
+            Ok(projection) => projection.remove(),
+            Err(_) => Ok(self.views.remove_projection(name)?),
+        }
+    }
+
+    /// [`ProjectionHandle::restore_discarded`] of the projection of this name.
+    ///
+    /// # Errors
+    /// Those of [`ProjectionHandle::restore_discarded`]; [`ProjectionError::Unknown`].
+    pub fn restore_discarded(
+        &self,
+        name: &str,
+        event: &DiscardedEvent,
+    ) -> Result<bool, ProjectionError> {
+        self.projection(name)?.restore_discarded(event)
     }
 
     /// One projection.

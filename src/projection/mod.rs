@@ -1,23 +1,28 @@
 //! Projections: read models that follow the log, and whoever else wants every event once.
 
 mod key;
+mod definition;
 mod names;
+mod remove;
 mod stage;
 mod writer;
+mod parked;
+mod discarded;
 mod view;
 mod handler;
-mod parked;
 mod partitions;
 mod status;
 mod shared;
 mod worker;
 mod asked;
 mod handle;
+mod plan;
 mod manager;
 
 use std::fmt;
 use std::time::Duration;
 
+pub use discarded::DiscardedEvent;
 pub use handle::ProjectionHandle;
 pub use key::ViewKey;
 pub use manager::ProjectionManager;
@@ -127,11 +132,17 @@ pub trait Projection: Send + Sync + 'static {
     /// Its name, under which its read model and its checkpoint are kept.
     fn name(&self) -> &str;
 
-    /// The version of what it makes: raise it when `handle`, the filter, an upcaster or the form of the values changes,
-    /// and the read model is built anew.
+    /// The version of what it makes: raise it when `handle`, the events, the filter, an upcaster or
+    /// the form of the values changes, and the read model is rebuilt.
     ///
-    /// One version at a time drives a read model: the older of two programs that run at once would, at its next start,
-    /// build its own version again.
+    /// The event types with their schema versions, the targets of upcasters, and the filter are
+    /// recorded with each build. If they changed and the version did not,
+    /// [`ProjectionHandle::start`] fails with [`ProjectionError::DefinitionChanged`]. What `handle`
+    /// and an upcaster do is not recorded: such a change goes unnoticed. A missing upcaster for a
+    /// type that is read already may be added without raising the version.
+    ///
+    /// One version at a time drives a read model: if two programs with different versions run by
+    /// turns, each rebuilds its own version.
     fn version(&self) -> u32 {
         1
     }
@@ -185,8 +196,9 @@ pub enum OnFailure {
     /// Stop before it, until the projection is started again.
     #[default]
     Stop,
-    /// Put it aside, *and all later events of its stream*, and go on with the other streams.
-    /// [`ProjectionHandle::retry_parked`] takes them up again, in order.
+    /// Park it *and all later events of its stream*, and go on with the other streams.
+    /// [`ProjectionHandle::retry_parked`] retries them in order, and
+    /// [`ProjectionHandle::discard_parked`] discards one that can never be handled.
     Park,
 }
 
@@ -264,7 +276,7 @@ impl ProjectionOptions {
     }
 
     /// What to do with an event that cannot be read: by default it is a failure like another, but without retries.
-    /// [`OnUnreadable::Skip`] passes over it and notes it: see [`ProjectionHandle::skipped`].
+    /// [`OnUnreadable::Skip`] skips it and records it: see [`ProjectionHandle::skipped`].
     pub fn on_unreadable(mut self, on_unreadable: OnUnreadable) -> Self {
         self.on_unreadable = on_unreadable;
         self

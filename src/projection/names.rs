@@ -1,23 +1,31 @@
-//! Where a projection keeps its things in a [`ViewStore`].
+//! Where a projection keeps its data in a [`ViewStore`].
 //!
-//! Under its own name it keeps a directory: which build of the read model serves, and which is being made aside. Each
-//! build is a view of its own, `$name@generation`, with the values, and with what was parked or skipped.
+//! Under its own name it keeps a directory, which names the build of the read model that serves and
+//! the shadow build, and the events that were discarded. Each build is a view of its own,
+//! `$name@generation`, with the values and with the events that it parked or skipped.
+
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::key::ViewKey;
+use super::definition::Definition;
+use super::key::{END_OF_PART, ViewKey};
 use crate::error::{Cause, Error, Result};
 use crate::model::limits::check_name;
 use crate::model::{InvalidArgument, Position, StreamId};
-use crate::view_store::{Checkpoint, ViewCommit, ViewStore};
+use crate::view_store::{Checkpoint, ViewChange, ViewCommit, ViewStore};
 
 /// Longest name of a projection, in bytes of UTF-8: a build's name must fit the name of a view.
 const NAME_LEN_MAX: usize = 200;
 
-/// What a key of a build is about, as its first byte.
+/// What a key is about, as its first byte.
 const VALUE: u8 = b'v';
 const PARKED: u8 = b'p';
 const SKIPPED: u8 = b's';
+const DISCARDED: u8 = b'd';
+
+/// Length of a position in a key.
+const POSITION_LEN: usize = size_of::<u64>();
 
 /// One making of a read model, from the first event on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,6 +47,9 @@ pub(super) struct Directory {
     /// What the projection was never to handle: everything up to here. Kept, so that each build begins there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) after: Option<u64>,
+    /// The events that each build is made of, by generation.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) definitions: BTreeMap<u64, Definition>,
 }
 
 impl Directory {
@@ -53,13 +64,46 @@ impl Directory {
 
     /// Changes the directory, if it is still as it was read.
     pub(super) fn replace(&self, views: &dyn ViewStore, name: &str, new: &Self) -> Result<()> {
-        let known = if *self == Self::default() { None } else { Some(self.checkpoint()?) };
+        self.commit(views, name, Some(new.checkpoint()?), Vec::new())
+    }
+
+    /// Changes what is kept next to the directory, if the directory is still as it was read.
+    pub(super) fn change(
+        &self,
+        views: &dyn ViewStore,
+        name: &str,
+        changes: Vec<ViewChange>,
+    ) -> Result<()> {
+        self.commit(views, name, self.known()?, changes)
+    }
+
+    fn commit(
+        &self,
+        views: &dyn ViewStore,
+        name: &str,
+        checkpoint: Option<Checkpoint>,
+        changes: Vec<ViewChange>,
+    ) -> Result<()> {
+        let (view, expected) = (name.to_owned(), self.known()?);
         views.commit_view(&ViewCommit {
-            view: name.to_owned(),
-            expected: known,
-            changes: Vec::new(),
-            checkpoint: Some(new.checkpoint()?),
+            view,
+            expected,
+            changes,
+            checkpoint,
+            follows_other_log: false,
         })
+    }
+
+    /// The checkpoint that this directory was read from.
+    fn known(&self) -> Result<Option<Checkpoint>> {
+        if *self == Self::default() { Ok(None) } else { self.checkpoint().map(Some) }
+    }
+
+    /// Drops the definitions of builds that it no longer names.
+    pub(super) fn with_definitions_of_builds(mut self) -> Self {
+        let named = [self.serving, self.building].map(|build| build.map(|build| build.generation));
+        self.definitions.retain(|generation, _| named.contains(&Some(*generation)));
+        self
     }
 
     /// All builds that it names.
@@ -123,7 +167,17 @@ pub(super) fn value_key(key: &ViewKey) -> Vec<u8> {
 
 /// What [`value_key`] wrote.
 pub(super) fn parse_value_key(key: &[u8]) -> Option<ViewKey> {
-    key.strip_prefix(&[VALUE]).map(ViewKey::from_bytes)
+    key.strip_prefix(&[VALUE]).map(ViewKey::stored)
+}
+
+/// All values.
+pub(super) fn value_prefix() -> Vec<u8> {
+    vec![VALUE]
+}
+
+/// The values whose keys have further parts after this key.
+pub(super) fn prefix_under(key: &ViewKey) -> Vec<u8> {
+    [&[VALUE], key.as_bytes(), &[END_OF_PART]].concat()
 }
 
 /// All parked events of a stream, or of all streams.
@@ -138,9 +192,14 @@ pub(super) fn parked_prefix(stream: Option<&StreamId>) -> Vec<u8> {
 }
 
 pub(super) fn parked_key(stream: &StreamId, position: Position) -> Vec<u8> {
-    let mut key = parked_prefix(Some(stream));
-    key.extend_from_slice(&position.get().to_be_bytes());
-    key
+    with_position(parked_prefix(Some(stream)), position)
+}
+
+/// The stream of a key that [`parked_key`] wrote.
+pub(super) fn parked_stream(key: &[u8]) -> Option<&str> {
+    let rest = key.strip_prefix(&[PARKED])?;
+    let (stream, _) = rest.split_at_checked(rest.len().checked_sub(1 + POSITION_LEN)?)?;
+    str::from_utf8(stream).ok()
 }
 
 pub(super) fn skipped_prefix() -> Vec<u8> {
@@ -148,7 +207,18 @@ pub(super) fn skipped_prefix() -> Vec<u8> {
 }
 
 pub(super) fn skipped_key(position: Position) -> Vec<u8> {
-    let mut key = skipped_prefix();
-    key.extend_from_slice(&position.get().to_be_bytes());
-    key
+    with_position(skipped_prefix(), position)
+}
+
+pub(super) fn discarded_prefix() -> Vec<u8> {
+    vec![DISCARDED]
+}
+
+pub(super) fn discarded_key(position: Position) -> Vec<u8> {
+    with_position(discarded_prefix(), position)
+}
+
+fn with_position(mut prefix: Vec<u8>, position: Position) -> Vec<u8> {
+    prefix.extend_from_slice(&position.get().to_be_bytes());
+    prefix
 }

@@ -1,18 +1,22 @@
-//! What a projection put aside: parked events, which wait to be tried again, and skipped ones, which could not be read.
+//! Events that a build did not handle: parked ones, which wait for a retry, and skipped ones.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::discarded::DiscardedEvent;
 use super::names::{parked_key, parked_prefix, skipped_key, skipped_prefix};
 use super::stage::Stage;
 use crate::error::{Error, Location, Result};
 use crate::event_store::Direction;
-use crate::model::{EventId, EventType, Position, RecordedEvent, StreamId, Timestamp};
-use crate::view_store::{ViewScan, ViewStore};
+use crate::model::{EventId, EventType, Position, RecordedEvent, StreamId, Timestamp, shortened};
+use crate::view_store::{ViewChange, ViewScan, ViewStore};
 
 /// How many notes are read at once.
-const PAGE_ENTRIES: usize = 1_024;
+pub(super) const PAGE_ENTRIES: usize = 1_024;
+
+/// Longest reason that is kept, in characters.
+const REASON_CHARS_MAX: usize = 4_096;
 
 /// An event that a projection failed to handle, or a later one of its stream, which waits behind it.
 #[non_exhaustive]
@@ -32,8 +36,8 @@ pub struct ParkedEvent {
     pub parked_at: Timestamp,
 }
 
-/// An event that a projection passed over, since it could not be read, or was given up by
-/// [`ProjectionHandle::discard_parked`](crate::ProjectionHandle::discard_parked).
+/// An event that matches, but is not in a read model: it could not be read, is
+/// [discarded](crate::DiscardedEvent), or no longer matched when it was retried.
 #[non_exhaustive]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SkippedEvent {
@@ -45,41 +49,68 @@ pub struct SkippedEvent {
     pub id: EventId,
     /// Its type as it is stored.
     pub event_type: EventType,
-    /// Why it could not be read; or what its handler had said.
+    /// Why it was skipped: why it could not be read or no longer matches; for a discarded event,
+    /// the error that it was parked for.
     pub reason: String,
     /// When it was skipped.
     pub skipped_at: Timestamp,
 }
 
-/// Either of them, as it is kept beside the values of a build.
+/// A parked, skipped or discarded event, as it is stored.
 #[derive(Serialize, Deserialize)]
-struct Note {
+pub(super) struct Note {
     position: u64,
     stream: String,
     id: String,
     event_type: String,
     reason: Option<String>,
     at_micros: i64,
+    /// Whether it was skipped because it is discarded.
+    #[serde(default, skip_serializing_if = "is_false")]
+    discarded: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 impl Note {
-    fn of(event: &RecordedEvent, reason: Option<String>, at: Timestamp) -> Self {
+    fn of(event: &RecordedEvent, reason: Option<&str>, at: Timestamp) -> Self {
         Self {
             position: event.position().get(),
             stream: event.stream().to_string(),
             id: event.id().to_string(),
             event_type: event.event_type().to_string(),
-            reason,
+            reason: reason.map(shortened_reason),
             at_micros: at.as_micros(),
+            discarded: false,
         }
     }
 
-    fn encode(&self) -> Vec<u8> {
+    pub(super) fn of_parked(parked: &ParkedEvent, at: Timestamp) -> Self {
+        Self {
+            position: parked.position.get(),
+            stream: parked.stream.to_string(),
+            id: parked.id.to_string(),
+            event_type: parked.event_type.to_string(),
+            reason: parked.reason.clone(),
+            at_micros: at.as_micros(),
+            discarded: false,
+        }
+    }
+
+    /// Whether the event was skipped because it is discarded.
+    pub(super) fn is_discarded(&self) -> bool {
+        self.discarded
+    }
+
+    pub(super) fn encode(&self) -> Vec<u8> {
         // Texts and numbers always have a JSON form.
         serde_json::to_vec(self).unwrap_or_default()
     }
 
-    fn parked(self) -> Option<ParkedEvent> {
+    pub(super) fn parked(self) -> Option<ParkedEvent> {
         Some(ParkedEvent {
             position: Position::new(self.position)?,
             stream: StreamId::new(&self.stream).ok()?,
@@ -103,54 +134,104 @@ impl Note {
     }
 }
 
+/// A handler may quote anything in its error, but a note must fit into a view.
+fn shortened_reason(reason: &str) -> String {
+    shortened(reason, REASON_CHARS_MAX)
+}
+
 /// Notes that an event is parked.
-pub(super) fn park(
-    stage: &mut Stage,
-    event: &RecordedEvent,
-    reason: Option<String>,
-    at: Timestamp,
-) {
+pub(super) fn park(stage: &mut Stage, event: &RecordedEvent, reason: Option<&str>, at: Timestamp) {
     let key = parked_key(event.stream(), event.position());
     stage.set(key, Some(Note::of(event, reason, at).encode()));
     stage.keep_event();
 }
 
 /// Notes that an event was passed over.
-pub(super) fn skip(stage: &mut Stage, event: &RecordedEvent, reason: String, at: Timestamp) {
+pub(super) fn skip(stage: &mut Stage, event: &RecordedEvent, reason: &str, at: Timestamp) {
     let note = Note::of(event, Some(reason), at);
     stage.set(skipped_key(event.position()), Some(note.encode()));
     stage.keep_event();
 }
 
-/// Notes that a parked event is passed over from now on.
-pub(super) fn give_up(stage: &mut Stage, parked: &ParkedEvent, at: Timestamp) {
-    let note = Note {
-        position: parked.position.get(),
-        stream: parked.stream.to_string(),
-        id: parked.id.to_string(),
-        event_type: parked.event_type.to_string(),
-        reason: parked.reason.clone(),
-        at_micros: at.as_micros(),
-    };
-    stage.set(skipped_key(parked.position), Some(note.encode()));
+/// Notes that a discarded event was skipped.
+pub(super) fn skip_discarded(stage: &mut Stage, event: &DiscardedEvent, at: Timestamp) {
+    let note = Note { discarded: true, ..Note::of_parked(&event.clone().into_parked(), at) };
+    stage.set(skipped_key(event.position), Some(note.encode()));
     stage.keep_event();
 }
 
+/// Turns the note of a parked event into that of a skipped one.
+pub(super) fn unpark(parked: &ParkedEvent, reason: &str, at: Timestamp) -> Vec<ViewChange> {
+    let reason = Some(shortened_reason(reason));
+    let note = Note { reason, ..Note::of_parked(parked, at) };
+    replace(parked_key(&parked.stream, parked.position), skipped_key(parked.position), &note)
+}
+
+/// Turns the note of a parked event into that of one that was skipped because it is discarded.
+pub(super) fn give_up(parked: &ParkedEvent, at: Timestamp) -> Vec<ViewChange> {
+    let note = Note { discarded: true, ..Note::of_parked(parked, at) };
+    replace(parked_key(&parked.stream, parked.position), skipped_key(parked.position), &note)
+}
+
+/// Turns the note of a skipped event into that of a parked one.
+pub(super) fn park_again(event: &ParkedEvent, at: Timestamp) -> Vec<ViewChange> {
+    let note = Note::of_parked(event, at);
+    replace(skipped_key(event.position), parked_key(&event.stream, event.position), &note)
+}
+
+/// Writes the note of a parked event again, after it failed once more.
+pub(super) fn park_still(parked: &ParkedEvent, reason: &str, at: Timestamp) -> Vec<ViewChange> {
+    let key = parked_key(&parked.stream, parked.position);
+    let reason = Some(shortened_reason(reason));
+    let note = Note { reason, ..Note::of_parked(parked, at) };
+    // Deleted first, so that whoever counts the changes finds none added.
+    replace(key.clone(), key, &note)
+}
+
+fn replace(old: Vec<u8>, new: Vec<u8>, note: &Note) -> Vec<ViewChange> {
+    vec![ViewChange::Delete { key: old }, ViewChange::Put { key: new, value: note.encode() }]
+}
+
+/// How many events are parked in a build, by stream.
+pub(super) type ParkedStreams = HashMap<StreamId, u64>;
+
 /// How many events are parked in a build, and of which streams.
-pub(super) fn count_parked(views: &dyn ViewStore, view: &str) -> Result<(u64, HashSet<StreamId>)> {
-    let (mut count, mut streams) = (0, HashSet::new());
+pub(super) fn count_parked(views: &dyn ViewStore, view: &str) -> Result<(u64, ParkedStreams)> {
+    let (mut count, mut streams) = (0, ParkedStreams::new());
     each(views, view, &parked_prefix(None), usize::MAX, |note| {
         let parked = note.parked()?;
         count += 1;
-        if !streams.contains(&parked.stream) {
-            streams.insert(parked.stream);
-        }
+        *streams.entry(parked.stream).or_default() += 1;
         Some(())
     })?;
     Ok((count, streams))
 }
 
-/// How many events were passed over in a build.
+/// The note of a parked event, if it is parked.
+pub(super) fn parked_event(
+    views: &dyn ViewStore,
+    view: &str,
+    (stream, position): (&StreamId, Position),
+) -> Result<Option<ParkedEvent>> {
+    let key = parked_key(stream, position);
+    let Some(value) = views.view_value(view, &key)? else { return Ok(None) };
+    let parked = parse(&value).and_then(Note::parked);
+    parked.map(Some).ok_or_else(|| no_note(view, &key))
+}
+
+/// Whether an event was skipped in a build because it is discarded.
+pub(super) fn was_skipped(
+    views: &dyn ViewStore,
+    view: &str,
+    event: &DiscardedEvent,
+) -> Result<bool> {
+    let key = skipped_key(event.position);
+    let Some(value) = views.view_value(view, &key)? else { return Ok(false) };
+    let note = parse(&value).ok_or_else(|| no_note(view, &key))?;
+    Ok(note.discarded && note.id == event.id.to_string())
+}
+
+/// How many events were skipped in a build.
 pub(super) fn count_skipped(views: &dyn ViewStore, view: &str) -> Result<u64> {
     let mut count = 0;
     each(views, view, &skipped_prefix(), usize::MAX, |_| {
@@ -160,22 +241,23 @@ pub(super) fn count_skipped(views: &dyn ViewStore, view: &str) -> Result<u64> {
     Ok(count)
 }
 
-/// What is parked in a build, of one stream or of all; at most `limit` events, by stream, then in order.
+/// What is parked in a build after an event: at most `limit` events, by stream, then in order.
 pub(super) fn parked_events(
     views: &dyn ViewStore,
     view: &str,
-    stream: Option<&StreamId>,
+    after: Option<&ParkedEvent>,
     limit: usize,
 ) -> Result<Vec<ParkedEvent>> {
     let mut found = Vec::new();
-    each(views, view, &parked_prefix(stream), limit, |note| {
+    let after = after.map(|event| parked_key(&event.stream, event.position));
+    each_after(views, view, &parked_prefix(None), after, limit, |note| {
         found.push(note.parked()?);
         Some(())
     })?;
     Ok(found)
 }
 
-/// What was passed over in a build, in order.
+/// What was skipped in a build, in order.
 pub(super) fn skipped_events(
     views: &dyn ViewStore,
     view: &str,
@@ -189,36 +271,77 @@ pub(super) fn skipped_events(
     Ok(found)
 }
 
-/// Takes at most `limit` notes, in order; `take` says `None` of one that is none.
-fn each(
+/// Takes at most `limit` notes, in order; `take` returns `None` for one that is not valid.
+pub(super) fn each(
     views: &dyn ViewStore,
     view: &str,
     prefix: &[u8],
     limit: usize,
+    take: impl FnMut(Note) -> Option<()>,
+) -> Result<()> {
+    each_after(views, view, prefix, None, limit, take)
+}
+
+/// The same for the notes after a key.
+fn each_after(
+    views: &dyn ViewStore,
+    view: &str,
+    prefix: &[u8],
+    mut after: Option<Vec<u8>>,
+    limit: usize,
     mut take: impl FnMut(Note) -> Option<()>,
 ) -> Result<()> {
     let mut left = limit;
-    let mut scan = ViewScan {
-        view: view.to_owned(),
-        prefix: prefix.to_vec(),
-        after: None,
-        direction: Direction::Forward,
-        entries_max: 0,
-    };
     loop {
-        scan.entries_max = left.min(PAGE_ENTRIES);
-        let page = views.scan_view(&scan)?;
-        for (key, value) in &page.entries {
-            let note = serde_json::from_slice(value).ok();
-            note.and_then(&mut take).ok_or_else(|| {
-                let location = Location::View { view: view.to_owned(), key: key.clone() };
-                Error::corruption(location, "no such note", "a note")
-            })?;
+        let page = page(views, view, prefix, after, left.min(PAGE_ENTRIES))?;
+        left = left.saturating_sub(page.notes.len());
+        for (key, note) in page.notes {
+            take(note).ok_or_else(|| no_note(view, &key))?;
         }
-        left = left.saturating_sub(page.entries.len());
-        scan.after = page.entries.last().map(|(key, _)| key.clone());
-        if !page.has_more || left == 0 {
+        after = page.next;
+        if after.is_none() || left == 0 {
             return Ok(());
         }
     }
+}
+
+/// Some notes with their keys.
+pub(super) struct NotePage {
+    pub(super) notes: Vec<(Vec<u8>, Note)>,
+    /// The key after which the next page begins; `None` after the last.
+    pub(super) next: Option<Vec<u8>>,
+}
+
+/// Reads the notes after a key. Deleted keys are slow to scan, so readers go on where they are and
+/// never begin again from the front.
+pub(super) fn page(
+    views: &dyn ViewStore,
+    view: &str,
+    prefix: &[u8],
+    after: Option<Vec<u8>>,
+    entries_max: usize,
+) -> Result<NotePage> {
+    let page = views.scan_view(&ViewScan {
+        view: view.to_owned(),
+        prefix: prefix.to_vec(),
+        after,
+        direction: Direction::Forward,
+        entries_max,
+    })?;
+    let last = page.entries.last().map(|(key, _)| key.clone());
+    let next = last.filter(|_| page.has_more);
+    let notes = page.entries.into_iter().map(|(key, value)| match parse(&value) {
+        Some(note) => Ok((key, note)),
+        None => Err(no_note(view, &key)),
+    });
+    Ok(NotePage { notes: notes.collect::<Result<_>>()?, next })
+}
+
+fn parse(value: &[u8]) -> Option<Note> {
+    serde_json::from_slice(value).ok()
+}
+
+pub(super) fn no_note(view: &str, key: &[u8]) -> Error {
+    let location = Location::View { view: view.to_owned(), key: key.to_vec() };
+    Error::corruption(location, "an invalid note", "a note")
 }

@@ -10,14 +10,15 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::thread;
 
+use super::discarded::Discarded;
 use super::handler::{Handler, Refusal};
-use super::parked;
+use super::parked::{self, ParkedStreams};
 use super::shared::Shared;
 use super::stage::Stage;
 use super::writer::ViewWriter;
 use crate::error::Cause;
 use crate::model::limits::VIEW_COMMIT_LEN_MAX;
-use crate::model::{Position, RecordedEvent, StreamId, Timestamp};
+use crate::model::{Position, RecordedEvent, Timestamp};
 use crate::upcast::OnUnreadable;
 use crate::view_store::{ViewChange, ViewStore};
 
@@ -39,7 +40,9 @@ pub(super) struct Setup<'a> {
     /// What was handled already, before an event that was not.
     pub(super) ahead: &'a HashSet<Position>,
     /// Streams of which an event is parked.
-    pub(super) parked: &'a HashSet<StreamId>,
+    pub(super) parked: &'a ParkedStreams,
+    /// The discarded events of the batch.
+    pub(super) discarded: &'a Discarded,
     pub(super) on_unreadable: OnUnreadable,
     pub(super) partitions: usize,
     pub(super) now: Timestamp,
@@ -117,7 +120,8 @@ impl Setup<'_> {
         Handled { count, changes, refused, had_conflict: false, ahead: Vec::new() }
     }
 
-    /// Handles one event, or parks it behind those of its stream that are parked.
+    /// Handles one event, skips it if it is discarded, or parks it after those of its stream that
+    /// are parked.
     fn handle_next(
         &self,
         event: &Arc<RecordedEvent>,
@@ -126,7 +130,11 @@ impl Setup<'_> {
         if self.ahead.contains(&event.position()) {
             return Ok(());
         }
-        if self.parked.contains(event.stream()) {
+        if let Some(discarded) = self.discarded.get(event) {
+            parked::skip_discarded(&mut view.stage, discarded, self.now);
+            return Ok(());
+        }
+        if self.parked.contains_key(event.stream()) {
             parked::park(&mut view.stage, event, None, self.now);
             return Ok(());
         }
@@ -141,7 +149,7 @@ impl Setup<'_> {
     ) -> Result<(), Refusal> {
         match self.handler.handle(event, view) {
             Err(Refusal::Unreadable(error)) if self.on_unreadable == OnUnreadable::Skip => {
-                parked::skip(&mut view.stage, event, error.to_string(), self.now);
+                parked::skip(&mut view.stage, event, &error.to_string(), self.now);
                 Ok(())
             }
             handled => handled,

@@ -6,6 +6,7 @@ use std::sync::mpsc::Sender;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::discarded::{Discarded, DiscardedEvent};
 use super::names::Build;
 use super::parked::ParkedEvent;
 use super::status::{ProjectionFailure, ProjectionState};
@@ -34,8 +35,10 @@ pub(super) enum Turn {
 pub(super) enum Ask {
     /// Try the parked events again, and tell how many are left.
     Retry(Sender<u64>),
-    /// Give a parked event up, and tell whether it was there.
+    /// Discard a parked event, and report whether it was parked.
     Discard { parked: ParkedEvent, reply: Sender<bool> },
+    /// Park a discarded event again, and report whether it was discarded.
+    Restore { discarded: DiscardedEvent, reply: Sender<bool> },
 }
 
 /// One build, and the worker that drives it if there is one.
@@ -91,6 +94,8 @@ pub(super) struct State {
     pub(super) building: Option<Run>,
     /// Builds that no longer serve, whose workers have not ended yet.
     retiring: Vec<Run>,
+    /// The events that are discarded, as they are stored.
+    pub(super) discarded: Discarded,
 }
 
 impl State {
@@ -99,6 +104,18 @@ impl State {
         let builds = [&self.serving, &self.building].into_iter().flatten();
         let mut ours = builds.filter(|run| run.build.version == version).peekable();
         self.wanted != Wanted::Stop && ours.peek().is_some() && ours.all(|run| run.is_running)
+    }
+
+    /// Whether a worker drives any build.
+    pub(super) fn is_running(&self) -> bool {
+        let builds = [&self.serving, &self.building].into_iter().flatten();
+        builds.chain(&self.retiring).any(|run| run.is_running)
+    }
+
+    /// Forgets all builds: nothing of the projection is stored any more.
+    pub(super) fn forget(&mut self) {
+        (self.wanted, self.serving, self.building) = (Wanted::Stop, None, None);
+        self.discarded.refresh(Vec::new());
     }
 
     /// How far the build is that readers see.
@@ -151,7 +168,8 @@ pub(super) struct Shared {
 impl Shared {
     pub(super) fn new() -> Self {
         let (serving, building, retiring) = (None, None, Vec::new());
-        let state = State { wanted: Wanted::Stop, serving, building, retiring };
+        let discarded = Discarded::default();
+        let state = State { wanted: Wanted::Stop, serving, building, retiring, discarded };
         Self { state: Mutex::new(state), changed: Condvar::new(), directory: Mutex::new(()) }
     }
 

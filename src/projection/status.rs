@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::error::{Cause, Error};
 use crate::model::{EventId, InvalidArgument, Position, StreamId};
+use crate::upcast::UpcastError;
 
 /// What a projection is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -68,8 +69,10 @@ pub struct ProjectionStatus {
     pub parked_events: u64,
     /// Of how many streams.
     pub parked_streams: u64,
-    /// How many events were passed over because they could not be read.
+    /// How many events were skipped: see [`SkippedEvent`](crate::SkippedEvent).
     pub skipped_events: u64,
+    /// How many events are discarded: see [`DiscardedEvent`](crate::DiscardedEvent).
+    pub discarded_events: u64,
     /// The last failure, if it is retrying or has failed.
     pub failure: Option<ProjectionFailure>,
     /// The read model that is made aside, if there is one.
@@ -92,6 +95,9 @@ impl fmt::Display for ProjectionStatus {
         }
         if self.skipped_events > 0 {
             write!(out, ", {} skipped", self.skipped_events)?;
+        }
+        if self.discarded_events > 0 {
+            write!(out, ", {} discarded", self.discarded_events)?;
         }
         if let Some(rebuild) = &self.rebuild {
             let at = rebuild.position.map_or(0, Position::get);
@@ -176,8 +182,14 @@ impl fmt::Display for ProjectionNotice {
 
 impl From<Error> for ProjectionFailure {
     fn from(error: Error) -> Self {
+        Cause::new(error).into()
+    }
+}
+
+impl From<Cause> for ProjectionFailure {
+    fn from(cause: Cause) -> Self {
         let (position, event_id, stream) = (None, None, None);
-        Self { position, event_id, stream, tries: 1, cause: Cause::new(error) }
+        Self { position, event_id, stream, tries: 1, cause }
     }
 }
 
@@ -274,6 +286,35 @@ pub enum ProjectionError {
         "projection {name} has side effects, and is not built anew: to have them again, register it under another name"
     )]
     NotRebuilt {
+        /// The projection.
+        name: String,
+    },
+    /// The events that it reads are not what the upcasters lead to. Nothing was changed.
+    #[error("projection {name}: {cause}")]
+    Upcasters {
+        /// The projection.
+        name: String,
+        /// What does not fit.
+        #[source]
+        cause: UpcastError,
+    },
+    /// Its events or its filter changed, but not its version: what was handled before and what
+    /// comes now would not fit together. Nothing was changed.
+    #[error(
+        "projection {name} changed since its version {version} was started: {}; raise version()",
+        changes.join(", ")
+    )]
+    DefinitionChanged {
+        /// The projection.
+        name: String,
+        /// Its version.
+        version: u32,
+        /// What changed, such as "event type Withdrawn was added".
+        changes: Vec<String>,
+    },
+    /// The projection is running, so it cannot be removed. Nothing was changed.
+    #[error("projection {name} is running: stop it before it is removed")]
+    Running {
         /// The projection.
         name: String,
     },

@@ -7,11 +7,15 @@ use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 
+use super::discarded::{DiscardedEvent, count_discarded, discarded_events};
 use super::key::ViewKey;
-use super::names::{Build, Directory, build_view, parse_value_key, value_key};
+use super::names::{
+    Build, Directory, build_view, parse_value_key, prefix_under, value_key, value_prefix,
+};
 use super::parked::{
     ParkedEvent, SkippedEvent, count_parked, count_skipped, parked_events, skipped_events,
 };
+use super::remove;
 use super::writer::decode;
 use crate::error::{Error, Result};
 use crate::event_store::Direction;
@@ -26,6 +30,24 @@ pub trait ViewStoreExt: ViewStore {
     /// The read model that the projection of this name keeps in the store. One that is not there yet reads as empty.
     fn view(&self, projection: impl Into<String>) -> View {
         View { views: self.view_handle(), projection: projection.into() }
+    }
+
+    /// Removes everything that a projection keeps in the store: its read model, its checkpoint,
+    /// and what it parked, skipped or discarded. Returns whether anything was there. What it keeps
+    /// outside the store is not touched. If it is started again, it begins as if it had never run.
+    ///
+    /// Stop the projection first;
+    /// [`ProjectionManager::remove`](crate::ProjectionManager::remove) checks this.
+    ///
+    /// # Errors
+    /// An invalid name; [`Error::NotAProjection`]: nothing was changed. An I/O error: what is left
+    /// is no longer used, and a second call removes it.
+    ///
+    /// # Cost
+    /// Reads the names of all views, and deletes each of those that belong to the projection with
+    /// one write.
+    fn remove_projection(&self, name: &str) -> Result<bool> {
+        remove::remove(&*self.view_handle(), name)
     }
 }
 
@@ -70,9 +92,12 @@ impl View {
     /// The value of a key.
     ///
     /// # Errors
-    /// [`Error::ViewValue`] if it is not a `V`; damage (G8), a failing disk.
-    pub fn get<V: DeserializeOwned>(&self, key: impl Into<ViewKey>) -> Result<Option<V>> {
-        let key = key.into();
+    /// [`Error::ViewValue`] if it is not a `V`; a key that is too long; damage (G8), an I/O error.
+    pub fn get<V: DeserializeOwned>(
+        &self,
+        key: impl TryInto<ViewKey, Error: Into<Error>>,
+    ) -> Result<Option<V>> {
+        let key = ViewKey::new(key)?;
         let mut serving = self.serving()?;
         loop {
             let Some(build) = serving else { return Ok(None) };
@@ -93,11 +118,12 @@ impl View {
     pub fn entries(&self) -> ReadView {
         ReadView {
             view: self.clone(),
-            prefix: value_key(&ViewKey::from("")),
+            prefix: value_prefix(),
             after: None,
             up_to: None,
             direction: Direction::Forward,
             limit: None,
+            invalid: None,
         }
     }
 
@@ -149,6 +175,7 @@ impl View {
                 parked_events,
                 parked_streams: u64::try_from(streams.len()).unwrap_or(u64::MAX),
                 skipped_events: count_skipped(views, &view)?,
+                discarded_events: count_discarded(views, &self.projection)?,
                 rebuild: building.transpose()?,
             };
             // All of it is of one moment, if nothing took over meanwhile.
@@ -166,12 +193,33 @@ impl View {
         self.of_serving(|view| parked_events(&*self.views, view, None, limit))
     }
 
-    /// What was passed over because it could not be read, or was given up: at most `limit` events, in order.
+    /// What is parked in it after this event, in the order of [`View::parked`]: the next page, also
+    /// if the event is no longer parked.
     ///
     /// # Errors
-    /// Damage (G8), a failing disk.
+    /// Damage (G8), an I/O error.
+    pub fn parked_after(&self, event: &ParkedEvent, limit: usize) -> Result<Vec<ParkedEvent>> {
+        self.of_serving(|view| parked_events(&*self.views, view, Some(event), limit))
+    }
+
+    /// The events that this read model does not contain, although they match: at most `limit`, in
+    /// order. They could not be read, are discarded, or no longer matched when they were retried.
+    ///
+    /// # Errors
+    /// Damage (G8), an I/O error.
     pub fn skipped(&self, limit: usize) -> Result<Vec<SkippedEvent>> {
         self.of_serving(|view| skipped_events(&*self.views, view, limit))
+    }
+
+    /// The events that somebody decided not to handle, in this read model and in every later one:
+    /// at most `limit`, in order. See [`ProjectionHandle::discard_parked`].
+    ///
+    /// # Errors
+    /// Damage (G8), an I/O error.
+    ///
+    /// [`ProjectionHandle::discard_parked`]: crate::ProjectionHandle::discard_parked
+    pub fn discarded(&self, limit: usize) -> Result<Vec<DiscardedEvent>> {
+        discarded_events(&*self.views, &self.projection, limit)
     }
 
     /// What is noted in the build that serves, and still does once it is read.
@@ -212,8 +260,10 @@ pub struct ViewStatus {
     pub parked_events: u64,
     /// Of how many streams.
     pub parked_streams: u64,
-    /// How many events were passed over.
+    /// How many events were skipped.
     pub skipped_events: u64,
+    /// How many events are discarded: see [`View::discarded`].
+    pub discarded_events: u64,
     /// The version that is made aside, if there is one, and how far that is.
     pub rebuild: Option<(u32, Option<Position>)>,
 }
@@ -228,33 +278,44 @@ pub struct ReadView {
     up_to: Option<Vec<u8>>,
     direction: Direction,
     limit: Option<usize>,
+    /// The error of a key that was given.
+    invalid: Option<Error>,
 }
 
 impl ReadView {
-    /// Only entries below this key: those whose keys have further parts after it. Of a part that holds a 0 byte, the
-    /// text before that byte counts as such a key too.
-    pub fn under(mut self, key: impl Into<ViewKey>) -> Self {
-        self.prefix = value_key(&key.into().then(""));
+    /// Only entries under this key: those whose keys have further parts after it. If a part holds
+    /// a 0 byte, the text before that byte counts as such a key too.
+    pub fn under(mut self, key: impl TryInto<ViewKey, Error: Into<Error>>) -> Self {
+        if let Some(key) = self.take(key) {
+            self.prefix = prefix_under(&key);
+        }
         self
     }
 
     /// Only entries whose keys begin with this text.
-    pub fn prefix(mut self, text: impl Into<ViewKey>) -> Self {
-        self.prefix = value_key(&text.into());
+    pub fn prefix(mut self, text: impl TryInto<ViewKey, Error: Into<Error>>) -> Self {
+        if let Some(text) = self.take(text) {
+            self.prefix = value_key(&text);
+        }
         self
     }
 
-    /// Only entries behind this key, in the direction of reading: to go on where a page ended.
-    pub fn after(mut self, key: impl Into<ViewKey>) -> Self {
-        self.after = Some(value_key(&key.into()));
+    /// Only entries after this key, in the direction of reading: to go on where a page ended.
+    pub fn after(mut self, key: impl TryInto<ViewKey, Error: Into<Error>>) -> Self {
+        self.after = self.take(key).map(|key| value_key(&key));
         self
     }
 
-    /// Only entries up to this key, in the direction of reading: it and, of a key with parts, what lies below it come
-    /// last.
-    pub fn up_to(mut self, key: impl Into<ViewKey>) -> Self {
-        self.up_to = Some(value_key(&key.into()));
+    /// Only entries up to this key, in the direction of reading. The key itself and, if it has
+    /// further parts, the entries under it come last.
+    pub fn up_to(mut self, key: impl TryInto<ViewKey, Error: Into<Error>>) -> Self {
+        self.up_to = self.take(key).map(|key| value_key(&key));
         self
+    }
+
+    /// The key, unless it is too long: then reading fails with its error.
+    fn take(&mut self, key: impl TryInto<ViewKey, Error: Into<Error>>) -> Option<ViewKey> {
+        ViewKey::new(key).map_err(|error| self.invalid = Some(error)).ok()
     }
 
     /// From the last key to the first.
@@ -283,7 +344,8 @@ impl ReadView {
     /// The entries. The iterator reads a page at a time, each of one moment, and ends after the first error.
     ///
     /// # Errors
-    /// An item is [`Error::ViewReplaced`] if another build took over between two pages, and those of [`View::get`].
+    /// An item is [`Error::ViewReplaced`] if another build took over between two pages, the error
+    /// of a key that is too long, or one of those of [`View::get`].
     pub fn iter<V: DeserializeOwned>(self) -> ViewEntries<V> {
         ViewEntries {
             left: self.limit.unwrap_or(usize::MAX),
@@ -311,6 +373,9 @@ pub struct ViewEntries<V> {
 impl<V> ViewEntries<V> {
     /// Reads the next page, all of it of the same build.
     fn fill(&mut self) -> Result<()> {
+        if let Some(invalid) = self.read.invalid.take() {
+            return Err(invalid);
+        }
         let view = self.read.view.clone();
         loop {
             let serving = view.serving()?;

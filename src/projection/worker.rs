@@ -1,13 +1,14 @@
 //! A worker drives one build of one projection: checkpoint, subscription, handle, and then the changes and the
 //! checkpoint in one write.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::discarded::Discarded;
 use super::handler::{Handler, Refusal, guarded};
-use super::names::{Build, Directory, build_view, drop_others, parked_prefix, skipped_prefix};
-use super::parked::{self, count_parked, count_skipped};
+use super::names::{Build, Directory, build_view, drop_others, parked_stream, skipped_prefix};
+use super::parked::{self, ParkedStreams, count_parked, count_skipped};
 use super::partitions::{Handled, Setup};
 use super::shared::{Run, Shared, Turn};
 use super::stage::Stage;
@@ -45,6 +46,7 @@ pub(super) struct Job {
     pub(super) options: ProjectionOptions,
     pub(super) events: Arc<dyn EventStore>,
     pub(super) views: Arc<dyn ViewStore>,
+    pub(super) follows_other_log: bool,
     pub(super) clock: Clock,
     pub(super) listener: Option<Listener>,
     pub(super) shared: Arc<Shared>,
@@ -60,7 +62,11 @@ pub(super) struct Worker {
     checkpoint: Option<Checkpoint>,
     /// Everything up to here was handled, or does not match.
     pub(super) seen: Option<Position>,
-    pub(super) parked: HashSet<StreamId>,
+    pub(super) parked: ParkedStreams,
+    /// The discarded events of the batch.
+    discarded: Discarded,
+    /// Up to which change of the decisions the build agrees with them.
+    pub(super) reconciled: Option<u64>,
     /// Events behind that which were handled as well, outside of the view.
     ahead: HashSet<Position>,
     /// At some moment since it follows there was nothing left to handle.
@@ -90,9 +96,19 @@ enum Next {
 impl Worker {
     pub(super) fn new(job: Job, build: Build, start: Option<Position>) -> Self {
         let view = build_view(&job.name, build.generation).into();
-        let (parked, has_caught_up) = (HashSet::new(), false);
-        let (checkpoint, seen, ahead) = (None, None, HashSet::new());
-        Self { job, build, start, view, checkpoint, seen, parked, ahead, has_caught_up }
+        Self {
+            job,
+            build,
+            start,
+            view,
+            checkpoint: None,
+            seen: None,
+            parked: ParkedStreams::new(),
+            discarded: Discarded::default(),
+            reconciled: None,
+            ahead: HashSet::new(),
+            has_caught_up: false,
+        }
     }
 
     /// Works until it is told to stop, or fails.
@@ -146,7 +162,7 @@ impl Worker {
             run.parked_streams = count(streams);
             run.skipped_events = skipped_events;
         });
-        Ok(())
+        Ok(self.reconcile()?)
     }
 
     /// Follows the log until there is something else to do.
@@ -215,6 +231,10 @@ impl Worker {
     fn handle(&mut self, batch: &Batch) -> Result<bool, ProjectionFailure> {
         let mut rest = batch.events.as_slice();
         let mut tries = 0;
+        if let (Some(first), Some(last)) = (rest.first(), rest.last()) {
+            let (first, last) = (first.position(), last.position());
+            self.discarded = self.job.shared.look(|state| state.discarded.between(first, last));
+        }
         while let Some(first) = rest.first() {
             let handled = self.setup().handle(rest);
             let step = rest.get(handled.count);
@@ -260,6 +280,7 @@ impl Worker {
             is_outside: self.job.target != Target::View,
             ahead: &self.ahead,
             parked: &self.parked,
+            discarded: &self.discarded,
             on_unreadable: self.job.options.on_unreadable,
             partitions: self.job.options.partitions,
             now: now(&self.job.clock),
@@ -308,14 +329,9 @@ impl Worker {
         match self.job.options.on_failure {
             OnFailure::Stop => Err(failure(Some(event), tries, cause)),
             OnFailure::Park => {
-                self.parked.insert(event.stream().clone());
-                let streams = count(self.parked.len());
-                self.tell(|run| {
-                    run.parked_streams = streams;
-                    run.failure = None;
-                });
+                self.tell(|run| run.failure = None);
                 let mut stage = self.stage();
-                parked::park(&mut stage, event, Some(cause.to_string()), now(&self.job.clock));
+                parked::park(&mut stage, event, Some(&cause.to_string()), now(&self.job.clock));
                 self.write(stage.into_changes().collect(), Some(event.position()))?;
                 self.notify(FailureOutcome::Parked, &failure(Some(event), tries, cause));
                 Ok(Next::PassOver)
@@ -377,20 +393,31 @@ impl Worker {
             // Another build serves in its place: nobody will read what this one writes.
             return Ok(());
         }
-        let [parked, skipped] =
-            [parked_prefix(None), skipped_prefix()].map(|prefix| added(&changes, &prefix));
+        let parked = parked_changes(&changes);
+        let skipped = added(&changes, &skipped_prefix());
         let checkpoint = Checkpoint { position: up_to, state: Vec::new() };
         self.job.views.commit_view(&ViewCommit {
             view: self.view.to_string(),
             expected: self.checkpoint.clone(),
             changes,
             checkpoint: Some(checkpoint.clone()),
+            follows_other_log: self.job.follows_other_log,
         })?;
         self.checkpoint = Some(checkpoint);
         self.seen = up_to;
+        for (stream, change) in &parked {
+            let events = self.parked.entry(stream.clone()).or_default();
+            *events = events.saturating_add_signed(*change);
+            if *events == 0 {
+                self.parked.remove(stream);
+            }
+        }
+        let parked: i64 = parked.values().sum();
+        let streams = count(self.parked.len());
         self.tell(|run| {
             run.position = up_to;
             run.parked_events = run.parked_events.saturating_add_signed(parked);
+            run.parked_streams = streams;
             run.skipped_events = run.skipped_events.saturating_add_signed(skipped);
         });
         Ok(())
@@ -401,11 +428,13 @@ impl Worker {
         if !self.job.shared.is_building(self.build.generation) {
             return Ok(());
         }
+        self.reconcile()?;
         self.write(Vec::new(), self.seen)?;
         let (views, shared) = (&*self.job.views, &*self.job.shared);
         let switching = shared.directory();
-        if shared.serving_position() > self.seen {
-            // The one that serves got further meanwhile, and readers must not see less than they did: once more soon.
+        if shared.serving_position() > self.seen || !self.is_reconciled() {
+            // Meanwhile the serving build got further, and readers must not see less than before;
+            // or a decision was made. This build tries again soon.
             return Ok(());
         }
         let directory = Directory::read(views, &self.job.name)?;
@@ -415,6 +444,7 @@ impl Worker {
             return Err(Error::CheckpointMoved { view, expected, found: None });
         }
         let serving = Directory { serving: Some(self.build), building: None, ..directory.clone() };
+        let serving = serving.with_definitions_of_builds();
         directory.replace(views, &self.job.name, &serving)?;
         let retired = shared.take_over(self.build.generation);
         drop(switching);
@@ -447,6 +477,22 @@ impl Worker {
     pub(super) fn tell(&self, tell: impl FnOnce(&mut Run)) {
         self.job.shared.tell(self.build.generation, tell);
     }
+}
+
+/// How many more events of each stream are parked after these changes.
+fn parked_changes(changes: &[ViewChange]) -> HashMap<StreamId, i64> {
+    let mut parked = HashMap::new();
+    for change in changes {
+        let (key, by) = match change {
+            ViewChange::Put { key, .. } => (key, 1),
+            ViewChange::Delete { key } => (key, -1),
+            ViewChange::Clear => continue,
+        };
+        if let Some(stream) = parked_stream(key) {
+            *parked.entry(StreamId::trusted(stream)).or_default() += by;
+        }
+    }
+    parked
 }
 
 /// How many of the changes add a key of this beginning; taken away ones count against it.

@@ -4,12 +4,12 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::key::ViewKey;
-use super::names::{parse_value_key, value_key};
+use super::names::{parse_value_key, prefix_under, value_key};
 use super::stage::Stage;
 use crate::codec::{Json, encode_readable};
 use crate::error::{Cause, Error, Result};
-use crate::model::LimitExceeded;
-use crate::model::limits::{VIEW_KEY_LEN_MAX, VIEW_VALUE_LEN_MAX};
+use crate::model::limits::VIEW_VALUE_LEN_MAX;
+use crate::model::{LimitExceeded, quoted};
 
 /// A read model while events are handled. What is put or deleted is seen by later reads at once, and written together
 /// with the checkpoint when the batch ends: all of it or nothing (G12). If the handler fails, nothing of the event
@@ -28,9 +28,12 @@ impl ViewWriter {
     /// The value of a key.
     ///
     /// # Errors
-    /// [`Error::ViewValue`] if it is not a `V`; what the store finds.
-    pub fn get<V: DeserializeOwned>(&mut self, key: impl Into<ViewKey>) -> Result<Option<V>> {
-        let key = key.into();
+    /// [`Error::ViewValue`] if it is not a `V`; a key that is too long; what the store finds.
+    pub fn get<V: DeserializeOwned>(
+        &mut self,
+        key: impl TryInto<ViewKey, Error: Into<Error>>,
+    ) -> Result<Option<V>> {
+        let key = ViewKey::new(key)?;
         let value = self.stage.get(&value_key(&key))?;
         value.map(|value| decode(self.stage.view(), &key, &value)).transpose()
     }
@@ -38,23 +41,24 @@ impl ViewWriter {
     /// Sets the value of a key.
     ///
     /// # Errors
-    /// [`Error::ViewValue`] if it has no JSON form that decodes, [`Error::LimitExceeded`] if key or value are too large
-    /// for a [`ViewStore`](crate::ViewStore).
+    /// [`Error::ViewValue`] names view and key: the value has no JSON form that decodes, or is longer than
+    /// [`VIEW_VALUE_LEN_MAX`]. [`InvalidArgument::ViewKeyTooLong`](crate::InvalidArgument). The
+    /// view is not changed.
     pub fn put<V: Serialize + DeserializeOwned>(
         &mut self,
-        key: impl Into<ViewKey>,
+        key: impl TryInto<ViewKey, Error: Into<Error>>,
         value: &V,
     ) -> Result<()> {
-        let key = key.into();
-        let encoded = encode_readable::<Json, V>(value).map_err(|cause| Error::ViewValue {
+        let key = ViewKey::new(key)?;
+        let refused = |cause: Cause| Error::ViewValue {
             view: self.stage.view().to_string(),
-            key: key.to_string(),
+            key: quoted(&key.to_string()),
             cause,
-        })?;
-        let key = value_key(&key);
-        LimitExceeded::check("view_key_len_max", VIEW_KEY_LEN_MAX, key.len())?;
-        LimitExceeded::check("view_value_len_max", VIEW_VALUE_LEN_MAX, encoded.len())?;
-        self.stage.set(key, Some(encoded));
+        };
+        let encoded = encode_readable::<Json, V>(value).map_err(refused)?;
+        LimitExceeded::check("view_value_len_max", VIEW_VALUE_LEN_MAX, encoded.len())
+            .map_err(|cause| refused(Cause::new(cause)))?;
+        self.stage.set(value_key(&key), Some(encoded));
         Ok(())
     }
 
@@ -64,21 +68,20 @@ impl ViewWriter {
     /// Those of [`ViewWriter::get`] and [`ViewWriter::put`].
     pub fn update<V: Serialize + DeserializeOwned + Default>(
         &mut self,
-        key: impl Into<ViewKey>,
+        key: impl TryInto<ViewKey, Error: Into<Error>>,
         change: impl FnOnce(&mut V),
     ) -> Result<()> {
-        let key = key.into();
+        let key = ViewKey::new(key)?;
         let mut value = self.get::<V>(&key)?.unwrap_or_default();
         change(&mut value);
         self.put(&key, &value)
     }
 
-    /// Takes a key away, if it is there.
-    pub fn delete(&mut self, key: impl Into<ViewKey>) {
-        let key = value_key(&key.into());
-        // No longer one can have been put.
-        if key.len() <= VIEW_KEY_LEN_MAX {
-            self.stage.set(key, None);
+    /// Deletes a key, if it is there. No entry has a key that is too long, so nothing is deleted
+    /// then.
+    pub fn delete(&mut self, key: impl TryInto<ViewKey>) {
+        if let Ok(key) = key.try_into() {
+            self.stage.set(value_key(&key), None);
         }
     }
 
@@ -91,9 +94,9 @@ impl ViewWriter {
     /// Reads them all into memory: meant for few.
     pub fn entries_under<V: DeserializeOwned>(
         &mut self,
-        key: impl Into<ViewKey>,
+        key: impl TryInto<ViewKey, Error: Into<Error>>,
     ) -> Result<Vec<(ViewKey, V)>> {
-        let prefix = value_key(&key.into().then(""));
+        let prefix = prefix_under(&ViewKey::new(key)?);
         let view = self.stage.view().clone();
         let entries = self.stage.scan(&prefix)?.into_iter();
         let entries = entries.filter_map(|(key, value)| Some((parse_value_key(&key)?, value)));

@@ -509,6 +509,7 @@ impl SnapshotStore for Engine {
 impl ViewStore for Engine {
     fn commit_view(&self, commit: &ViewCommit) -> Result<()> {
         commit.check()?;
+        commit.check_head(self.head.get()?)?;
         self.committer()?.beside().commit_view(commit)
     }
 

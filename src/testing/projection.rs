@@ -140,12 +140,13 @@ impl<P: Projection> ProjectionScenario<P> {
     /// The read model holds these entries and no others.
     ///
     /// # Panics
-    /// It does not: the message shows the difference. Or a handler failed.
+    /// It does not: the message shows the difference. Or a handler failed, or a key is too long.
     #[track_caller]
-    pub fn then<K: Into<ViewKey>, V: DeserializeOwned + PartialEq + Debug>(
-        self,
-        entries: impl IntoIterator<Item = (K, V)>,
-    ) {
+    pub fn then<K, V>(self, entries: impl IntoIterator<Item = (K, V)>)
+    where
+        K: TryInto<ViewKey, Error: Into<crate::Error>>,
+        V: DeserializeOwned + PartialEq + Debug,
+    {
         let (name, store) = (self.projection.name().to_owned(), self.store.clone());
         if let Err(error) = self.run() {
             panic!("{error}");
@@ -155,8 +156,14 @@ impl<P: Projection> ProjectionScenario<P> {
             Ok(found) => found,
             Err(error) => panic!("{error}"),
         };
-        let expected: BTreeMap<ViewKey, V> =
-            entries.into_iter().map(|(key, value)| (key.into(), value)).collect();
+        let expected: Result<BTreeMap<ViewKey, V>, _> = entries
+            .into_iter()
+            .map(|(key, value)| ViewKey::new(key).map(|key| (key, value)))
+            .collect();
+        let expected = match expected {
+            Ok(expected) => expected,
+            Err(error) => panic!("{error}"),
+        };
         if found.iter().map(|(key, value)| (key, value)).eq(&expected) {
             return;
         }

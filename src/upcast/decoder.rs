@@ -4,7 +4,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use super::{DecodedEvents, StoredKind, UpcastFailed, Upcasters};
+use super::{DecodedEvents, StoredKind, UpcastError, UpcastFailed, Upcasters};
 use crate::codec::{DomainEvent, Recorded, StoredEvent, Undecodable};
 use crate::error::{Cause, Error, Result};
 use crate::model::{EventRef, EventType, RecordedEvent, StreamId};
@@ -79,6 +79,19 @@ impl<E: DomainEvent> Decoder<E> {
     pub fn stored_types(&self) -> Vec<&str> {
         let old = self.old_types.iter().flat_map(|types| types.iter());
         E::KINDS.iter().map(|kind| kind.event_type).chain(old.map(String::as_str)).collect()
+    }
+
+    /// Checks that `E` reads what the upcasters lead to.
+    ///
+    /// # Errors
+    /// [`UpcastError`] names the first kind that it reads otherwise.
+    pub(crate) fn check(&self) -> Result<(), UpcastError> {
+        self.upcasters.check_reads(E::KINDS)
+    }
+
+    /// The steps that lead to `E`: the old kind of each, and its targets.
+    pub(crate) fn steps(&self) -> Vec<(StoredKind, Vec<StoredKind>)> {
+        self.upcasters.steps_to(E::KINDS)
     }
 
     /// Gives the values of a recorded event to `take`: one, unless upcasters split or drop it. All of them, or none if

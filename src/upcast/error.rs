@@ -111,6 +111,38 @@ pub enum UpcastError {
         /// What has no step.
         kind: StoredKind,
     },
+    /// A set of events reads a kind that the steps change before it is read.
+    #[error(
+        "{kind} is read, but the upcasters {}",
+        match targets.as_slice() {
+            [] => "drop it: remove it from domain_events!, or remove the step".to_owned(),
+            targets => format!(
+                "turn it into {}: name that in domain_events! instead",
+                targets.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ")
+            ),
+        }
+    )]
+    ReadsOld {
+        /// What is read.
+        kind: StoredKind,
+        /// What it is turned into.
+        targets: Vec<StoredKind>,
+    },
+    /// A set of events reads a type in another schema version than the steps lead to.
+    #[error(
+        "{kind} is read, but the upcasters lead to schema version {newest}: {}",
+        if kind.schema_version < *newest {
+            format!("name version {newest} in domain_events!")
+        } else {
+            format!("add a step for schema version {newest}")
+        }
+    )]
+    ReadsOther {
+        /// What is read.
+        kind: StoredKind,
+        /// The schema version that the steps lead to.
+        newest: u32,
+    },
     /// Steps lead back to where they began, so that events would be upcast for ever.
     #[error("the steps lead in a circle: {}; take one of them away", circle(kinds))]
     Cycle {

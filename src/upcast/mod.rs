@@ -159,6 +159,41 @@ impl Upcasters {
         current.chain(old.into_iter().map(str::to_owned)).collect()
     }
 
+    /// The steps that lead to one of these kinds: the old kind of each, and its targets.
+    pub(crate) fn steps_to(&self, kinds: &[EventKind]) -> Vec<(StoredKind, Vec<StoredKind>)> {
+        let is_wanted = |name: &str| kinds.iter().any(|kind| kind.event_type == name);
+        let leading = self.leading_to(is_wanted);
+        let steps = self.steps().filter(|(name, version, _)| leading.contains(&(*name, *version)));
+        steps
+            .map(|(name, version, step)| (StoredKind::from((name, version)), step.targets.clone()))
+            .collect()
+    }
+
+    /// Checks that these kinds are what events are upcast to.
+    ///
+    /// # Errors
+    /// [`UpcastError::ReadsOld`] or [`UpcastError::ReadsOther`] names the first that is not.
+    pub(crate) fn check_reads(&self, kinds: &[EventKind]) -> Result<(), UpcastError> {
+        let Some(checked) = &self.0 else { return Ok(()) };
+        for EventKind { event_type, schema_version } in kinds {
+            let kind = || StoredKind::from((*event_type, *schema_version));
+            let steps = checked.steps.get(*event_type);
+            if let Some(step) = steps.and_then(|steps| steps.get(schema_version)) {
+                return Err(UpcastError::ReadsOld { kind: kind(), targets: step.targets.clone() });
+            }
+            // What steps lead to, and no step leads away from.
+            let targets = self.steps().flat_map(|(_, _, step)| &step.targets);
+            let targets = targets.filter(|target| target.event_type == *event_type);
+            let versions = targets.map(|target| target.schema_version);
+            let ends = versions.filter(|version| steps.is_none_or(|it| !it.contains_key(version)));
+            let current = checked.current.get(*event_type).copied();
+            if let Some(newest) = current.into_iter().chain(ends).find(|it| it != schema_version) {
+                return Err(UpcastError::ReadsOther { kind: kind(), newest });
+            }
+        }
+        Ok(())
+    }
+
     /// The old kinds from which steps lead to a type that is wanted: from those back to all that leads there.
     fn leading_to(&self, is_wanted: impl Fn(&str) -> bool) -> BTreeSet<(&str, u32)> {
         let mut leading = BTreeSet::new();

@@ -29,7 +29,13 @@ fn checkpoint(number: u64) -> Checkpoint {
 /// A commit from one place to another.
 fn commit(view: &str, from: Option<u64>, to: u64, changes: Vec<ViewChange>) -> ViewCommit {
     let expected = from.map(checkpoint);
-    ViewCommit { view: view.to_owned(), expected, changes, checkpoint: Some(checkpoint(to)) }
+    ViewCommit {
+        view: view.to_owned(),
+        expected,
+        changes,
+        checkpoint: Some(checkpoint(to)),
+        follows_other_log: true,
+    }
 }
 
 fn scan(view: &str, entries_max: usize) -> ViewScan {
@@ -188,6 +194,7 @@ fn check_step(stores: [&dyn ViewStore; 2], models: &mut [Model; 3], step: &Step,
                 expected,
                 changes: changes.iter().map(change).collect(),
                 checkpoint: Some(checkpoint(number)).filter(|_| *keeps_checkpoint),
+                follows_other_log: true,
             };
             for store in stores {
                 let committed = store.commit_view(&commit);
@@ -468,7 +475,7 @@ fn a_limit_that_is_met_is_named_and_what_to_do_about_it() {
         ),
         (
             vec![put(b"k", &large)],
-            "view_value_len_max allows 16777216, but got 16777217: share it out",
+            "view_value_len_max allows 16777216, but got 16777217: split it over several keys",
         ),
         (
             vec![put(b"k", &large[1..]); 5],
@@ -521,4 +528,29 @@ fn crc32(bytes: &[u8]) -> u32 {
             (crc >> 1) ^ (0xedb8_8320 & (crc & 1).wrapping_neg())
         })
     })
+}
+
+/// A view that claims events which the log does not have would skip those that come (G12).
+#[test]
+fn a_checkpoint_past_the_head_is_refused_unless_it_is_of_another_log() {
+    let (_directory, path) = place();
+    let (disk, memory) = (quick().open(&path).unwrap(), MemoryStore::new());
+    let stores: [(&dyn EventStore, &dyn ViewStore); 2] = [(&disk, &disk), (&memory, &memory)];
+    for (log, views) in stores {
+        let own =
+            |from, to| ViewCommit { follows_other_log: false, ..commit("v", from, to, vec![]) };
+        let refused = views.commit_view(&own(None, 1)).unwrap_err();
+        assert!(refused.is_invalid());
+        assert_eq!(
+            refused.to_string(),
+            "view v: position 1 is past the head of the log, which is empty; set the checkpoint to the position of the \
+             last event that is in the view"
+        );
+        log.append("a", ExpectedVersion::Any, events(3)).unwrap();
+        views.commit_view(&own(None, 3)).unwrap();
+        let refused = views.commit_view(&own(Some(3), 4)).unwrap_err();
+        assert!(matches!(refused, Error::CheckpointAhead { .. }), "{refused}");
+        assert_eq!(views.checkpoint("v").unwrap(), Some(checkpoint(3)));
+        views.commit_view(&commit("v", Some(3), 9, vec![])).unwrap();
+    }
 }

@@ -158,6 +158,7 @@ fn a_store_dropped_in_the_middle_of_everything_ends_all_of_it_and_opens_again_at
                         expected,
                         changes: Vec::new(),
                         checkpoint: Some(checkpoint),
+                        follows_other_log: true,
                     };
                     match views.commit_view(&commit) {
                         Ok(()) => {}

@@ -326,3 +326,37 @@ fn another_codec_may_be_taken_at_any_time() {
     assert_eq!(json.load("1").unwrap().state().balance, 3);
     assert_eq!(json.snapshot_stats().ignored, 1);
 }
+
+proptest::proptest! {
+    #![proptest_config(proptest::test_runner::Config::with_cases(16))]
+
+    /// The newest are kept, whatever is saved in which order: the store remembers below which
+    /// version it has nothing to delete.
+    #[test]
+    fn both_stores_keep_the_same_snapshots(
+        ops in proptest::collection::vec((1_u64..12, 0_usize..4), 1..60)
+    ) {
+        let (_directory, path) = place();
+        let (disk, memory) = (quick().open(path).unwrap(), MemoryStore::new());
+        let stream = StreamId::new("account-1").unwrap();
+        for (at, keep) in ops {
+            for store in [&disk as &dyn SnapshotStore, &memory] {
+                let Some(keep) = NonZeroUsize::new(keep) else {
+                    store.delete_snapshots("account", &stream).unwrap();
+                    continue;
+                };
+                let snapshot = Snapshot {
+                    kind: "account".into(),
+                    stream: stream.clone(),
+                    version: version(at),
+                    event_id: EventId::from_bytes([1; 16]),
+                    schema_version: 1,
+                    taken_at: Timestamp::from_micros(0),
+                    state: Vec::new(),
+                };
+                store.save_snapshot(&snapshot, keep).unwrap();
+            }
+            proptest::prop_assert_eq!(versions(&disk), versions(&memory));
+        }
+    }
+}

@@ -280,7 +280,7 @@ fn what_cannot_be_read_says_which_event_it_is_and_why() {
     let cases = [
         (stored("Unheard", &json!(1)), "no event of this type: name it in domain_events!, or have"),
         (stored("Named", &named), "reads schema version 7 of it: an upcaster is missing"),
-        (stored("Named", &named).with_schema_version(8), "7 of it: it was written by later code"),
+        (stored("Named", &named).with_schema_version(8), "7 of it: this program is older"),
         (stored("Wrapping", &json!({})), "its payload does not decode: missing field `street`"),
         (stored("Several", &json!([1, "x", "Unsaid", 4])), "its payload does not decode: trailing"),
         (stored("Nothing", &json!("text")), "its payload does not decode: invalid type: string"),

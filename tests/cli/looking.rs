@@ -76,13 +76,16 @@ fn what_a_projection_put_aside_is_shown_and_what_else_is_kept_there_hides_nothin
         expected: None,
         changes: Vec::new(),
         checkpoint: Some(annals::Checkpoint { position: None, state: b"?".to_vec() }),
+        follows_other_log: true,
     };
     store.commit_view(&own).unwrap();
     drop((projections, store));
 
     let shown = desk.ok(&["views", "s"]);
     assert!(
-        shown.contains("3  counted  v1, 1 event of 1 stream parked, 1 event skipped\n"),
+        shown.contains(
+            "3  counted  v1, 1 event of 1 stream parked, 1 event skipped, 1 event discarded\n"
+        ),
         "{shown}"
     );
     assert!(shown.contains("0  mine  not made by a projection\n"), "{shown}");
@@ -90,9 +93,12 @@ fn what_a_projection_put_aside_is_shown_and_what_else_is_kept_there_hides_nothin
     let counted: serde_json::Value = serde_json::from_str(shown.lines().next().unwrap()).unwrap();
     assert_eq!(counted["parked_events"], 1);
     assert_eq!(counted["skipped_events"], 1);
+    assert_eq!(counted["discarded_events"], 1);
     let shown = desk.ok(&["views", "s", "counted", "--parked"]);
     assert!(shown.contains("a-1  T  waits behind another of its stream\n"), "{shown}");
     let shown = desk.json(&["views", "s", "counted", "--skipped", "--json"]);
+    assert_eq!((&shown["position"], &shown["reason"]), (&1.into(), &"not a".into()));
+    let shown = desk.json(&["views", "s", "counted", "--discarded", "--json"]);
     assert_eq!((&shown["position"], &shown["reason"]), (&1.into(), &"not a".into()));
     // A number of any size is shown as it is kept.
     assert_eq!(
@@ -101,6 +107,20 @@ fn what_a_projection_put_aside_is_shown_and_what_else_is_kept_there_hides_nothin
     );
     assert!(desk.fails(1, &["views", "s", "count"]).contains("there is no read model count"));
     desk.fails(2, &["views", "s", "--parked"]);
+
+    desk.fails(2, &["views", "s", "--remove"]);
+    desk.fails(2, &["views", "s", "counted", "--remove", "--parked"]);
+    assert!(
+        desk.fails(1, &["views", "s", "mine", "--remove"]).contains("not made by a projection")
+    );
+    desk.ok(&["views", "s", "counted", "--remove"]);
+    assert!(!desk.ok(&["views", "s"]).contains("counted"));
+    assert!(
+        desk.fails(1, &["views", "s", "counted", "--remove"])
+            .contains("there is no read model counted")
+    );
+    desk.fails(1, &["views", "nowhere", "counted", "--remove"]);
+    assert!(!desk.path("nowhere").exists(), "no store is created");
 }
 
 /// Refuses what happens to `a`.
@@ -218,6 +238,7 @@ fn entries_of_a_view_without_projection_are_shown() {
             put(b"\xff\0", b"\x00\xff"),
         ],
         checkpoint: Some(Checkpoint { position: Position::new(1), state: b"mine".to_vec() }),
+        follows_other_log: true,
     };
     store.commit_view(&view).unwrap();
     store.close().unwrap();

@@ -37,6 +37,7 @@ fn large(desk: &Desk, store: &str) {
         expected: None,
         changes: (0..MANY).map(put).collect(),
         checkpoint: Some(Checkpoint::default()),
+        follows_other_log: true,
     };
     let store = Store::open(desk.path(store)).unwrap();
     store.commit_view(&view).unwrap();

@@ -265,6 +265,7 @@ fn write_round(
             expected,
             changes,
             checkpoint: Some(checkpoint_at(n)),
+            follows_other_log: true,
         };
         store.commit_view(&commit).unwrap();
     }

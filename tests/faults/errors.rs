@@ -120,7 +120,13 @@ fn write_view(store: &Store) {
         let state = expected.as_ref().map_or(0, |found| found.state.len()) + 1;
         let checkpoint = Some(Checkpoint { position: None, state: vec![7; state] });
         let (view, changes) = ("beside".into(), Vec::new());
-        store.commit_view(&ViewCommit { view, expected, changes, checkpoint })
+        store.commit_view(&ViewCommit {
+            view,
+            expected,
+            changes,
+            checkpoint,
+            follows_other_log: true,
+        })
     });
     if let Err(error) = written {
         assert_is_of_the_disk(&error);
@@ -160,8 +166,13 @@ fn assert_is_poisoned(store: &Store) {
     poisoned("append", appended.map(drop));
     poisoned("sync", store.sync());
     let checkpoint = Some(Checkpoint { position: None, state: Vec::new() });
-    let commit =
-        ViewCommit { view: "late".into(), expected: None, changes: Vec::new(), checkpoint };
+    let commit = ViewCommit {
+        view: "late".into(),
+        expected: None,
+        changes: Vec::new(),
+        checkpoint,
+        follows_other_log: true,
+    };
     poisoned("view", store.commit_view(&commit));
     let snapshot = Snapshot {
         kind: "late".into(),

@@ -127,7 +127,13 @@ impl Kept {
         }
         let checkpoint = Some(checkpoint(number));
         store
-            .commit_view(&ViewCommit { view: VIEW.to_owned(), expected, changes, checkpoint })
+            .commit_view(&ViewCommit {
+                view: VIEW.to_owned(),
+                expected,
+                changes,
+                checkpoint,
+                follows_other_log: true,
+            })
             .unwrap();
     }
 

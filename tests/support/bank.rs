@@ -31,7 +31,7 @@ fn fold(store: &Store, up_to: Option<Position>) -> (Balances, Histories) {
             };
             *balances.entry(account.clone()).or_default() += amount.unwrap_or_default();
             if let Some(amount) = amount {
-                let key = annals::ViewKey::from((account, event.version()));
+                let key = annals::ViewKey::new((account, event.version())).unwrap();
                 lines.insert(key.to_string(), amount);
             }
         }

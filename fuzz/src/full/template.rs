@@ -81,7 +81,7 @@ fn commit(
 ) {
     let checkpoint = Some(Checkpoint { position, state: state.to_vec() });
     let view = view.to_owned();
-    store.commit_view(&ViewCommit { view, expected: None, changes, checkpoint }).unwrap();
+    store.commit_view(&ViewCommit { view, expected: None, changes, checkpoint, follows_other_log: true }).unwrap();
 }
 
 fn copy(from: &Path, to: &Path) {

@@ -21,8 +21,10 @@ const NAME: &str = "p";
 pub fn views(data: &[u8]) {
     let mut input = Input::new(data);
     let store = MemoryStore::new();
-    commit(&store, NAME, directory(&mut input), Vec::new());
-    let changes = changes(&mut input);
+    let state = directory(&mut input);
+    let discarded = changes(&mut input, b"d");
+    commit(&store, NAME, state, discarded);
+    let changes = changes(&mut input, b"vvvpps");
     for generation in 0..2 {
         commit(&store, &format!("$p@{generation}"), input.piece().to_vec(), changes.clone());
     }
@@ -30,6 +32,7 @@ pub fn views(data: &[u8]) {
     let view = store.view(NAME);
     let _ = view.position();
     let (key, text) = (ViewKey::from_bytes(input.piece()), input.text());
+    let Ok(key) = key else { return };
     let _ = view.get::<Value>(&key);
     let _ = view.get::<BankEvent>(text.as_str());
     let mut read = view.entries();
@@ -58,15 +61,26 @@ fn directory(input: &mut Input<'_>) -> Vec<u8> {
         _ => json!({ "generation": input.number(), "version": input.number() }),
     };
     let (serving, building) = (build(), build());
-    json!({ "serving": serving, "building": building, "newest": input.number() >> 1 })
-        .to_string()
-        .into_bytes()
+    let definitions = match input.byte() {
+        0..100 => json!({}),
+        100..200 => json!({ "1": { "types": { input.text(): 1 }, "stored_types": [input.text()] } }),
+        _ => json!({ input.text(): input.number() }),
+    };
+    json!({
+        "serving": serving,
+        "building": building,
+        "newest": input.number() >> 1,
+        "definitions": definitions,
+    })
+    .to_string()
+    .into_bytes()
 }
 
-fn changes(input: &mut Input<'_>) -> Vec<ViewChange> {
+/// Changes of keys of these kinds.
+fn changes(input: &mut Input<'_>, kinds: &[u8]) -> Vec<ViewChange> {
     let mut changes = Vec::new();
     for _ in 0..input.below(6) {
-        let mut key = vec![input.of(b"vvvpps")];
+        let mut key = vec![input.of(kinds)];
         key.extend_from_slice(input.piece());
         let value = match input.byte() {
             0..128 => input.piece().to_vec(),
@@ -86,6 +100,7 @@ fn note(input: &mut Input<'_>) -> Value {
         "event_type": if input.flag() { "Opened".to_owned() } else { input.text() },
         "reason": if input.flag() { Value::Null } else { json!(input.text()) },
         "at_micros": input.number().cast_signed(),
+        "discarded": input.flag(),
     })
 }
 
@@ -93,7 +108,7 @@ fn commit(store: &MemoryStore, view: &str, state: Vec<u8>, changes: Vec<ViewChan
     let checkpoint = Some(Checkpoint { position: Position::new(1), state });
     let view = view.to_owned();
     // Two changes of one key are one.
-    store.commit_view(&ViewCommit { view, expected: None, changes, checkpoint }).unwrap();
+    store.commit_view(&ViewCommit { view, expected: None, changes, checkpoint, follows_other_log: true }).unwrap();
 }
 
 /// Any scan is that of a filter over all entries.
@@ -144,7 +159,8 @@ fn notes(store: &MemoryStore) {
 
     let manager = ProjectionManager::new(store).register(Nothing).unwrap();
     let projection = manager.projection(NAME).unwrap();
-    let _ = (projection.parked(3), projection.skipped(3), projection.status());
+    let _ = (projection.parked(3), projection.skipped(3), projection.discarded(3));
+    let _ = projection.status();
     if manager.start().is_ok() {
         let _ = projection.wait_for(Position::FIRST, Duration::ZERO);
         let _ = projection.rebuild();

@@ -53,7 +53,13 @@ fn delete(key: &[u8]) -> ViewChange {
 /// A commit from the checkpoint that the view has.
 fn next(store: &Arc<dyn ViewStore>, view: &str, changes: Vec<ViewChange>, to: u64) -> ViewCommit {
     let expected = store.checkpoint(view).unwrap();
-    ViewCommit { view: view.to_owned(), expected, changes, checkpoint: Some(checkpoint(to)) }
+    ViewCommit {
+        view: view.to_owned(),
+        expected,
+        changes,
+        checkpoint: Some(checkpoint(to)),
+        follows_other_log: true,
+    }
 }
 
 fn scan(view: &str) -> ViewScan {
@@ -122,6 +128,7 @@ pub fn a_commit_that_expects_another_checkpoint_changes_nothing(store: &Arc<dyn 
         expected,
         changes: vec![ViewChange::Clear, put(b"other", b"2")],
         checkpoint: Some(checkpoint(6)),
+        follows_other_log: true,
     };
     let refused = store.commit_view(&commit(Some(checkpoint(5)))).unwrap_err();
     let told = matches!(&refused, Error::CheckpointMoved { view, expected: Some(_), found: None } if view == "v");

@@ -254,7 +254,7 @@ fn keys_lie_below_each_other_and_are_read_in_pages_both_ways() {
         let history = Custom {
             name: "history",
             ..Custom::new(|event, view| {
-                let key = ViewKey::from((event.stream(), event.version()));
+                let key = ViewKey::new((event.stream(), event.version()))?;
                 Ok(view.put(key, &event.event)?)
             })
         };
@@ -274,7 +274,7 @@ fn keys_lie_below_each_other_and_are_read_in_pages_both_ways() {
         let of_one = || history.entries().under("account-1");
         assert_eq!(amounts(of_one()), (1..=300).collect::<Vec<_>>());
         assert_eq!(amounts(of_one().backward().limit(3)), [300, 299, 298]);
-        let third = ViewKey::from(("account-1", 3_u64));
+        let third = ViewKey::new(("account-1", 3_u64)).unwrap();
         assert_eq!(amounts(of_one().after(&third).limit(2)), [4, 5]);
         assert_eq!(amounts(of_one().after(&third).backward()), [2, 1]);
         assert_eq!(amounts(of_one().up_to(&third)), [1, 2, 3]);

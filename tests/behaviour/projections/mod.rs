@@ -1,10 +1,16 @@
 //! Projections, over both stores: what a read model holds, what happens when a handler fails, how one is built anew.
 
 mod acting;
-mod following;
+mod definitions;
+mod discarding;
 mod failing;
-mod rebuilding;
+mod following;
+mod keys;
 mod managing;
+mod parking;
+mod rebuilding;
+mod removing;
+mod watched;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -95,6 +101,7 @@ pub(crate) struct Custom {
     pub(crate) name: &'static str,
     pub(crate) version: u32,
     pub(crate) target: Target,
+    pub(crate) filter: Filter,
     pub(crate) handle: Handle,
     pub(crate) flush: Box<dyn Fn() -> Result<(), HandlerError> + Send + Sync>,
     pub(crate) reset: Box<dyn Fn() -> Result<(), HandlerError> + Send + Sync>,
@@ -111,6 +118,7 @@ impl Custom {
             name: "balances",
             version: 1,
             target: Target::View,
+            filter: Filter::new(),
             handle: Box::new(handle),
             flush: Box::new(|| Ok(())),
             reset: Box::new(|| Ok(())),
@@ -140,6 +148,10 @@ impl Projection for Custom {
 
     fn target(&self) -> Target {
         self.target
+    }
+
+    fn filter(&self) -> Filter {
+        self.filter.clone()
     }
 
     fn handle(&self, event: &Recorded<Money>, view: &mut ViewWriter) -> Result<(), HandlerError> {

@@ -184,6 +184,7 @@ fn a_view_of_another_maker_is_not_taken_for_a_projection() {
         expected: None,
         changes: Vec::new(),
         checkpoint: Some(annals::Checkpoint { position: None, state: b"mine".to_vec() }),
+        follows_other_log: true,
     };
     store.commit_view(&foreign).unwrap();
     let projections = ProjectionManager::new(&store).register(Custom::balances()).unwrap();

@@ -74,7 +74,7 @@ impl Printer<'_> {
             return Err(Error::ViewReplaced { projection: self.name.to_owned() }.into());
         }
         // Values as they are kept: a number of any size stays what it is.
-        for entry in self.read(store).iter::<Box<RawValue>>() {
+        for entry in self.read(store)?.iter::<Box<RawValue>>() {
             let (key, value) = entry?;
             let pace =
                 self.entry(Some(&key.to_string()), key.as_bytes(), value.get().as_bytes())?;
@@ -85,7 +85,7 @@ impl Printer<'_> {
         Ok(Pace::Steady)
     }
 
-    fn read(&self, store: &Store) -> ReadView {
+    fn read(&self, store: &Store) -> annals::Result<ReadView> {
         let mut read = store.view(self.name).entries().limit(self.left);
         if let Some(prefix) = &self.args.prefix {
             read = read.prefix(prefix);
@@ -97,14 +97,15 @@ impl Printer<'_> {
             read = read.backward();
         }
         if let Some(last) = &self.last {
-            read = read.after(ViewKey::from_bytes(last.clone()));
+            read = read.after(ViewKey::from_bytes(last.clone())?);
         }
-        read
+        Ok(read)
     }
 
     /// Prints the entries of a view that no projection made, page by page.
     fn kept(&mut self, store: &Store) -> Result<Pace, Failure> {
-        let under = self.args.under.as_ref().map(|under| ViewKey::from(under.as_str()).then(""));
+        let under = self.args.under.as_ref();
+        let under = under.map(|under| ViewKey::new(under)?.then("")).transpose()?;
         let prefix = match (&self.args.prefix, &under) {
             (Some(prefix), _) => prefix.as_bytes(),
             (_, Some(under)) => under.as_bytes(),

@@ -6,32 +6,34 @@ use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 
 use annals::{
-    Error, EventStore, ParkedEvent, Position, SkippedEvent, Store, ViewStatus, ViewStore,
-    ViewStoreExt,
+    DiscardedEvent, Error, EventStore, ParkedEvent, Position, SkippedEvent, Store, ViewStatus,
+    ViewStore, ViewStoreExt,
 };
 use serde_json::{Value, json};
 
 use super::print::clean;
 use super::reading::Reading;
-use super::shell::{Failure, Shell, count};
+use super::shell::{Failure, Shell, count, note, open_patiently};
 
-/// List the read models that projections keep in the store, or print what one of them holds
+/// List the read models that projections keep in the store, print one of them, or remove one
 ///
-/// For people: how far each is, how far behind the log, and what was put aside; or the keys, their parts with / between
-/// them, and values. With --json: one object a line, with view, version, position, behind, parked_events,
-/// parked_streams, skipped_events, rebuild (version and position, or null); or with key, key_hex (its bytes), value; or
-/// with position, stream, id, type, reason, at.
+/// For people: how far each is, how far behind the log, and which events are not in it; or the keys, their parts with /
+/// between them, and values. With --json: one object a line, with view, version, position, behind, parked_events,
+/// parked_streams, skipped_events, discarded_events, rebuild (version and position, or null); or with key, key_hex (its
+/// bytes), value; or with position, stream, id, type, reason, at.
 ///
 /// A view that a program keeps without a projection is listed with its position (is_projection is false), and its
 /// entries are printed with their keys and values as they are kept: a key that is no text has only its key_hex, and a
 /// value that is no JSON is in value_base64.
 #[derive(clap::Args)]
 #[expect(clippy::doc_markdown, reason = "this is the help text, which has no markup")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 #[command(after_help = "Examples:\n  \
     annals views bank.annals\n  \
     annals views bank.annals account_balances --limit 20\n  \
     annals views bank.annals transaction_history --under account-123 --backward --json\n  \
-    annals views bank.annals account_balances --parked")]
+    annals views bank.annals account_balances --parked\n  \
+    annals views bank.annals old_balances --remove")]
 pub(crate) struct Args {
     /// The store's directory
     dir: PathBuf,
@@ -52,20 +54,28 @@ pub(crate) struct Args {
     /// Instead of entries, the events that wait to be handled again, and why
     #[arg(long, requires = "name", conflicts_with_all = ["prefix", "under", "backward", "skipped"])]
     parked: bool,
-    /// Instead of entries, the events that were passed over, and why
+    /// Instead of entries, the events that were skipped, and why
     #[arg(long, requires = "name", conflicts_with_all = ["prefix", "under", "backward"])]
+    #[arg(conflicts_with = "discarded")]
     skipped: bool,
+    /// Instead of entries, the events that are never to be handled, and the error they had
+    #[arg(long, requires = "name", conflicts_with_all = ["prefix", "under", "backward", "parked"])]
+    discarded: bool,
+    /// Remove all that the projection keeps: entries, checkpoint, parked, skipped, discarded events
+    #[arg(long, requires = "name", conflicts_with_all = ["prefix", "under", "backward", "limit"])]
+    #[arg(conflicts_with_all = ["parked", "skipped", "discarded"])]
+    remove: bool,
 }
 
 pub(crate) fn run(args: &Args, shell: &Shell) -> Result<(), Failure> {
     let Some(name) = &args.name else { return list(shell.open_to_read(&args.dir)?, shell) };
+    if args.remove {
+        return remove(name, args, shell);
+    }
     let mut reading = Reading::open(shell, &args.dir)?;
     let store = reading.store()?;
     if ViewStore::checkpoint(store, name)?.is_none() {
-        let name = clean(name);
-        return Err(Failure::Missing(format!(
-            "there is no read model {name}; `annals views` lists them"
-        )));
+        return Err(missing(name));
     }
     let limit = args.limit.unwrap_or(usize::MAX);
     if args.parked {
@@ -78,7 +88,27 @@ pub(crate) fn run(args: &Args, shell: &Shell) -> Result<(), Failure> {
         reading.let_go()?;
         return print_aside(skipped.iter().map(Aside::skipped), shell);
     }
+    if args.discarded {
+        let discarded = store.view(name).discarded(limit)?;
+        reading.let_go()?;
+        return print_aside(discarded.iter().map(Aside::discarded), shell);
+    }
     entries::print(reading, name, args, shell)
+}
+
+fn remove(name: &str, args: &Args, shell: &Shell) -> Result<(), Failure> {
+    let store = open_patiently(&shell.options().create(false), &args.dir)?;
+    if !store.remove_projection(name)? {
+        return Err(missing(name));
+    }
+    store.close()?;
+    note(&format!("read model {} is removed", clean(name)));
+    Ok(())
+}
+
+fn missing(name: &str) -> Failure {
+    let name = clean(name);
+    Failure::Missing(format!("there is no read model {name}; `annals views` lists them"))
 }
 
 fn list(store: Store, shell: &Shell) -> Result<(), Failure> {
@@ -147,6 +177,7 @@ fn object(name: &str, status: &ViewStatus, head: Option<Position>) -> Value {
         "parked_events": status.parked_events,
         "parked_streams": status.parked_streams,
         "skipped_events": status.skipped_events,
+        "discarded_events": status.discarded_events,
         "rebuild": rebuild,
     })
 }
@@ -172,19 +203,22 @@ fn for_people(status: &ViewStatus, head: Option<Position>) -> String {
     if status.skipped_events > 0 {
         tell(format!("{} skipped", count(status.skipped_events, "event")));
     }
+    if status.discarded_events > 0 {
+        tell(format!("{} discarded", count(status.discarded_events, "event")));
+    }
     if let Some((version, at)) = status.rebuild {
         tell(format!("v{version} is made aside, at {}", place(at)));
     }
     text
 }
 
-/// An event that a projection put aside.
+/// An event that is not in a read model.
 struct Aside {
     position: Position,
     stream: String,
     id: String,
     event_type: String,
-    /// `None`: it waits behind another of its stream.
+    /// `None`: it waits, or waited, for another of its stream.
     reason: Option<String>,
     at: String,
 }
@@ -209,6 +243,17 @@ impl Aside {
             event_type: event.event_type.to_string(),
             reason: Some(event.reason.clone()),
             at: event.skipped_at.to_string(),
+        }
+    }
+
+    fn discarded(event: &DiscardedEvent) -> Self {
+        Self {
+            position: event.position,
+            stream: event.stream.to_string(),
+            id: event.id.to_string(),
+            event_type: event.event_type.to_string(),
+            reason: event.reason.clone(),
+            at: event.discarded_at.to_string(),
         }
     }
 }

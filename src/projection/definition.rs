@@ -1,0 +1,83 @@
+//! [`Definition`]: the events that a build is made of, recorded so that a change of the code under
+//! a checkpoint is noticed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::codec::DomainEvent;
+use crate::event_store::Filter;
+use crate::upcast::{Decoder, StoredKind};
+
+/// A type with its schema version.
+type Kind = (String, u32);
+
+/// What a projection reads: its event types, how upcasters lead to them, and its filter.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Definition {
+    /// The types of its events, in the schema version that the code reads.
+    types: BTreeMap<String, u32>,
+    /// The types under which these events are stored.
+    stored_types: BTreeSet<String>,
+    /// Old kinds that upcasters lead to these types, and the targets of each.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    upcasts: BTreeSet<(Kind, Vec<Kind>)>,
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    categories: BTreeSet<String>,
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    stream_prefixes: BTreeSet<String>,
+}
+
+impl Definition {
+    pub(super) fn of<E: DomainEvent>(decoder: &Decoder<E>, filter: &Filter) -> Self {
+        let types = E::KINDS.iter().map(|kind| (kind.event_type.to_owned(), kind.schema_version));
+        let kind = |kind: StoredKind| (kind.event_type, kind.schema_version);
+        let upcasts = decoder.steps().into_iter().map(|(from, targets)| {
+            let targets = targets.into_iter().map(kind).collect();
+            (kind(from), targets)
+        });
+        Self {
+            types: types.collect(),
+            stored_types: filter.type_names().map(str::to_owned).collect(),
+            upcasts: upcasts.collect(),
+            categories: filter.categories().map(str::to_owned).collect(),
+            stream_prefixes: filter.stream_prefixes().map(str::to_owned).collect(),
+        }
+    }
+
+    /// What differs in the code of today, so that what was handled before and what comes now would
+    /// not fit together. An upcaster that was added for a stored type that was already read is no
+    /// such change: without it, its events could not be passed in silence.
+    pub(super) fn changes(&self, now: &Self) -> Vec<String> {
+        let mut changes = Vec::new();
+        for (name, version) in &self.types {
+            match now.types.get(name) {
+                None => changes.push(format!("event type {name} was removed")),
+                Some(new) if new == version => {}
+                Some(new) => changes.push(format!(
+                    "event type {name} changed from schema version {version} to {new}"
+                )),
+            }
+        }
+        let added = now.types.keys().filter(|name| !self.types.contains_key(*name));
+        changes.extend(added.map(|name| format!("event type {name} was added")));
+        let is_reported =
+            |name: &str| self.types.contains_key(name) != now.types.contains_key(name);
+        let differences = |what: &str, before: &BTreeSet<String>, now: &BTreeSet<String>| {
+            let removed = before.difference(now).map(|name| format!("{what} {name} was removed"));
+            let added = now.difference(before).map(|name| format!("{what} {name} was added"));
+            removed.chain(added).collect::<Vec<_>>()
+        };
+        let others = |stored: &BTreeSet<String>| -> BTreeSet<String> {
+            stored.iter().filter(|name| !is_reported(name)).cloned().collect()
+        };
+        let (before, today) = (others(&self.stored_types), others(&now.stored_types));
+        changes.extend(differences("stored event type", &before, &today));
+        for ((name, version), _) in self.upcasts.difference(&now.upcasts) {
+            changes.push(format!("the upcaster of {name} in schema version {version} changed"));
+        }
+        changes.extend(differences("category", &self.categories, &now.categories));
+        changes.extend(differences("prefix", &self.stream_prefixes, &now.stream_prefixes));
+        changes
+    }
+}

@@ -1,0 +1,65 @@
+//! A [`ViewStore`] that counts reads, and fails writes after some.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use annals::{Checkpoint, Error, MemoryStore, Result, ViewCommit, ViewPage, ViewScan, ViewStore};
+
+#[derive(Clone)]
+pub(crate) struct Watched {
+    views: MemoryStore,
+    /// How many pages were read.
+    pub(crate) pages: Arc<AtomicUsize>,
+    /// How many more commits and drops succeed.
+    pub(crate) writes_left: Arc<AtomicUsize>,
+}
+
+impl Watched {
+    pub(crate) fn new(views: &MemoryStore) -> Self {
+        let writes_left = Arc::new(AtomicUsize::new(usize::MAX));
+        Self { views: views.clone(), pages: Arc::default(), writes_left }
+    }
+
+    pub(crate) fn fail_after(&self, writes: usize) {
+        self.writes_left.store(writes, Ordering::SeqCst);
+    }
+
+    fn write(&self) -> Result<()> {
+        let one = |left: usize| left.checked_sub(1);
+        let written = self.writes_left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one);
+        written.map(drop).map_err(|_| Error::ReadOnly)
+    }
+}
+
+impl ViewStore for Watched {
+    fn commit_view(&self, commit: &ViewCommit) -> Result<()> {
+        self.write()?;
+        self.views.commit_view(commit)
+    }
+
+    fn checkpoint(&self, view: &str) -> Result<Option<Checkpoint>> {
+        self.views.checkpoint(view)
+    }
+
+    fn view_value(&self, view: &str, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        self.views.view_value(view, key)
+    }
+
+    fn scan_view(&self, scan: &ViewScan) -> Result<ViewPage> {
+        self.pages.fetch_add(1, Ordering::SeqCst);
+        self.views.scan_view(scan)
+    }
+
+    fn list_views(&self) -> Result<Vec<String>> {
+        self.views.list_views()
+    }
+
+    fn drop_view(&self, view: &str) -> Result<()> {
+        self.write()?;
+        self.views.drop_view(view)
+    }
+
+    fn view_handle(&self) -> Arc<dyn ViewStore> {
+        Arc::new(self.clone())
+    }
+}
