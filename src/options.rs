@@ -48,7 +48,7 @@ pub struct StoreOptions {
     pub(crate) durability: Durability,
     pub(crate) block_cache_bytes: usize,
     pub(crate) memtable_bytes: usize,
-    pub(crate) tip_cache_streams: usize,
+    pub(crate) version_cache_streams: usize,
     pub(crate) limits: Limits,
     pub(crate) create: bool,
     pub(crate) read_only: bool,
@@ -67,7 +67,7 @@ impl Default for StoreOptions {
             durability: Durability::Sync,
             block_cache_bytes: 64 << 20,
             memtable_bytes: 64 << 20,
-            tip_cache_streams: 100_000,
+            version_cache_streams: 100_000,
             limits: Limits::default(),
             create: true,
             read_only: false,
@@ -97,10 +97,10 @@ impl StoreOptions {
         self
     }
 
-    /// How many streams' tips are remembered, so that an append need not look them up; 100,000 by default, about
+    /// How many streams' versions are cached, so that an append need not look them up; 100,000 by default, about
     /// 100 bytes each.
-    pub fn tip_cache_streams(mut self, streams: usize) -> Self {
-        self.tip_cache_streams = streams;
+    pub fn version_cache_streams(mut self, streams: usize) -> Self {
+        self.version_cache_streams = streams;
         self
     }
 
@@ -162,7 +162,7 @@ impl fmt::Debug for StoreOptions {
             .field("durability", &self.durability)
             .field("block_cache_bytes", &self.block_cache_bytes)
             .field("memtable_bytes", &self.memtable_bytes)
-            .field("tip_cache_streams", &self.tip_cache_streams)
+            .field("version_cache_streams", &self.version_cache_streams)
             .field("limits", &self.limits)
             .field("create", &self.create)
             .field("read_only", &self.read_only)

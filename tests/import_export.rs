@@ -337,7 +337,7 @@ proptest! {
                 time += wait;
                 let event = event.recorded_at(Timestamp::from_micros(time));
                 // Exact: an id that the stream holds already is appended all the same.
-                let tip = original.tip(&StreamId::new(&stream).unwrap()).unwrap();
+                let tip = original.stream_version(&StreamId::new(&stream).unwrap()).unwrap();
                 submitted = submitted.to(stream, tip.into(), [event]);
             }
             match original.submit(submitted) {

@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use super::root::{Root, Tip};
+use super::root::{LastEvent, Root};
 use super::snapshots::{SnapshotFault, Snapshots};
 use super::{Aggregate, Repository};
 use crate::error::{Cause, Error, Result};
@@ -157,7 +157,7 @@ impl<A: Aggregate> Repository<A> {
                     }
                 }
             }
-            root.standing.tip = Some(Tip::from(event));
+            root.standing.tip = Some(LastEvent::from(event));
             ControlFlow::Continue(())
         })?;
         match failure {

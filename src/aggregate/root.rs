@@ -10,13 +10,13 @@ use crate::model::{EventId, EventRef, NewEvent, Position, StreamId, Timestamp, V
 
 /// The last stored event that is in a state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Tip {
+pub(super) struct LastEvent {
     pub(super) version: Version,
     pub(super) id: EventId,
     pub(super) position: Position,
 }
 
-impl From<EventRef<'_>> for Tip {
+impl From<EventRef<'_>> for LastEvent {
     fn from(event: EventRef<'_>) -> Self {
         Self { version: event.version(), id: event.id(), position: event.position() }
     }
@@ -25,7 +25,7 @@ impl From<EventRef<'_>> for Tip {
 /// Where a stored state stands: in its stream, and towards its snapshots.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Standing {
-    pub(super) tip: Option<Tip>,
+    pub(super) tip: Option<LastEvent>,
     /// The newest snapshot of this history that is known, and when it was taken.
     pub(super) snapshot: Option<(Version, Timestamp)>,
     /// The highest version of a snapshot that was found but not used.
@@ -208,7 +208,7 @@ impl<A: Aggregate> Root<A> {
         let position = appended.positions().nth(before);
         if let (Some(last), Some(position)) = (self.encoded.last(), position) {
             let (version, id) = (appended.last_version(), last.id());
-            self.standing.tip = Some(Tip { version, id, position });
+            self.standing.tip = Some(LastEvent { version, id, position });
         }
         self.encoded.clear();
         std::mem::take(&mut self.uncommitted)

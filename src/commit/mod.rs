@@ -15,7 +15,7 @@ mod beside;
 mod gate;
 mod prepare;
 mod queue;
-mod tips;
+mod last_events;
 pub(crate) mod validate;
 mod writer;
 
@@ -50,12 +50,12 @@ impl Committer {
         watermark: WatermarkFile,
         end: LogEnd,
         clock: Clock,
-        tip_cache_streams: usize,
+        version_cache_streams: usize,
     ) -> Self {
         let gate = Arc::new(Gate::new());
         let beside = Beside::new(storage.clone(), gate.clone());
         let writer =
-            Writer::new(storage, head, watermark, end, clock, tip_cache_streams, gate.clone());
+            Writer::new(storage, head, watermark, end, clock, version_cache_streams, gate.clone());
         Self { queue: Queue::new(), writer: Mutex::new(writer), beside, gate }
     }
 

@@ -12,14 +12,14 @@ use crate::model::{EventId, ExpectedVersion, Position, StreamId, Version};
 
 /// The last event of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Tip {
+pub(crate) struct LastEvent {
     pub(crate) version: Version,
     pub(crate) id: EventId,
 }
 
 /// What the rule asks of a store. Only committed events count.
 pub(crate) trait Committed {
-    fn tip(&mut self, stream: &StreamId) -> Result<Option<Tip>>;
+    fn stream_version(&mut self, stream: &StreamId) -> Result<Option<LastEvent>>;
 
     /// The ids and positions of at most `count` events of a stream from this version on.
     fn places(
@@ -99,7 +99,7 @@ pub(crate) fn validate(shape: &Shape, committed: &mut impl Committed) -> Result<
     let mut replayed: Vec<Option<(Version, Vec<Position>)>> = Vec::new();
     let mut written = 0;
     for ((stream, expected), ids) in shape.expectations.iter().zip(&shape.ids) {
-        let tip = committed.tip(stream)?;
+        let tip = committed.stream_version(stream)?;
         let version = tip.map(|tip| tip.version);
         tips.push(version);
         written += usize::from(!ids.is_empty());
@@ -146,7 +146,7 @@ fn standing(
     stream: &StreamId,
     expected: ExpectedVersion,
     ids: &[EventId],
-    tip: Option<Tip>,
+    tip: Option<LastEvent>,
     committed: &mut impl Committed,
 ) -> Result<Standing> {
     let met = expected.is_met_by(tip.map(|tip| tip.version));

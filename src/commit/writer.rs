@@ -5,11 +5,11 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use super::gate::Gate;
+use super::last_events::LastEvents;
 use super::prepare::{Prepared, PreparedFrame, Submission};
 use super::queue::{Outcome, Ticket};
 use super::strictest;
-use super::tips::Tips;
-use super::validate::{Commit, Committed, Shape, Tip, Verdict, validate};
+use super::validate::{Commit, Committed, LastEvent, Shape, Verdict, validate};
 use crate::error::{Cause, Error, Result};
 use crate::event_store::Appended;
 use crate::format::{Evidence, FrameHeader, Watermark, checksum_of, log_key, stream_key};
@@ -28,7 +28,7 @@ pub(super) struct Writer {
     head: Arc<Head>,
     watermark: WatermarkFile,
     clock: Clock,
-    tips: Tips,
+    tips: LastEvents,
     end: LogEnd,
     gate: Arc<Gate>,
     /// Empty between batches; kept for its room.
@@ -59,10 +59,10 @@ impl Writer {
         watermark: WatermarkFile,
         end: LogEnd,
         clock: Clock,
-        tip_cache_streams: usize,
+        version_cache_streams: usize,
         gate: Arc<Gate>,
     ) -> Self {
-        let tips = Tips::new(tip_cache_streams);
+        let tips = LastEvents::new(version_cache_streams);
         let touched = HashSet::new();
         Self { storage, head, watermark, clock, tips, end, gate, touched }
     }
@@ -199,7 +199,7 @@ impl Writer {
             let first_version = versions.as_ref().map_or(header.first_version, |v| *v.start());
             *versions = Some(first_version..=last);
             *tip = Some(last);
-            self.tips.set(stream.clone(), Some(Tip { version: last, id: frame.last_id }));
+            self.tips.set(stream.clone(), Some(LastEvent { version: last, id: frame.last_id }));
             before += frame.count;
         }
         if let Some((_, last)) = *recorded_at {
@@ -298,7 +298,7 @@ impl Staged<'_> {
 
 /// What the earlier appends of a submission will have done, while its later ones are validated.
 struct Pending {
-    tips: HashMap<StreamId, Tip>,
+    tips: HashMap<StreamId, LastEvent>,
     recorded_at: Option<Timestamp>,
 }
 
@@ -321,7 +321,7 @@ impl Pending {
         for (((stream, _), ids), tip) in expectations.iter().zip(ids).zip(tips) {
             let Some(id) = ids.last() else { continue };
             let more = u64::try_from(ids.len() - 1).unwrap_or(u64::MAX);
-            let tip = Tip { version: Version::after(*tip).plus(more), id: *id };
+            let tip = LastEvent { version: Version::after(*tip).plus(more), id: *id };
             self.tips.insert(stream.clone(), tip);
         }
     }
@@ -330,12 +330,12 @@ impl Pending {
 /// What is committed, as validation asks for it; then what the same submission is about to add.
 struct OnDisk<'w> {
     disk: &'w Disk,
-    tips: &'w mut Tips,
+    tips: &'w mut LastEvents,
     pending: &'w Pending,
 }
 
 impl Committed for OnDisk<'_> {
-    fn tip(&mut self, stream: &StreamId) -> Result<Option<Tip>> {
+    fn stream_version(&mut self, stream: &StreamId) -> Result<Option<LastEvent>> {
         if let Some(tip) = self.pending.tips.get(stream) {
             return Ok(Some(*tip));
         }
@@ -343,7 +343,7 @@ impl Committed for OnDisk<'_> {
             return Ok(known);
         }
         let last = lookup::last_event(self.disk, stream)?;
-        let tip = last.map(|(version, id)| Tip { version, id });
+        let tip = last.map(|(version, id)| LastEvent { version, id });
         self.tips.set(stream.clone(), tip);
         Ok(tip)
     }

@@ -68,7 +68,7 @@ pub trait EventStore: Send + Sync {
     ///
     /// # Errors
     /// Damage, or a failing disk.
-    fn tip(&self, stream: &StreamId) -> Result<Option<Version>>;
+    fn stream_version(&self, stream: &StreamId) -> Result<Option<Version>>;
 
     /// Some streams in the order of their ids.
     ///
@@ -134,12 +134,12 @@ macro_rules! forward_event_store {
                 $target.head()
             }
 
-            fn tip(
+            fn stream_version(
                 &self,
                 stream: &$crate::model::StreamId,
             ) -> $crate::error::Result<Option<$crate::model::Version>> {
                 let $this = self;
-                $target.tip(stream)
+                $target.stream_version(stream)
             }
 
             fn list_streams(

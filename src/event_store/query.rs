@@ -192,11 +192,11 @@ pub struct StreamsQuery {
     pub streams_max: usize,
 }
 
-/// A stream and its tip.
+/// A stream and the version of its last event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StreamInfo {
     /// The stream.
     pub id: StreamId,
     /// The version of its last event.
-    pub tip: Version,
+    pub version: Version,
 }

@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, PoisonError};
 use std::time::{Instant, SystemTime};
 
-use crate::commit::validate::{Commit, Committed, Shape, Tip, Verdict, validate};
+use crate::commit::validate::{Commit, Committed, LastEvent, Shape, Verdict, validate};
 use crate::error::{Error, Result};
 use crate::event_store::{
     Append, Appended, Direction, EventStore, PageEnd, PageQuery, Range, StreamInfo, StreamsQuery,
@@ -125,7 +125,7 @@ impl EventStore for MemoryStore {
         self.inner.head.get()
     }
 
-    fn tip(&self, stream: &StreamId) -> Result<Option<Version>> {
+    fn stream_version(&self, stream: &StreamId) -> Result<Option<Version>> {
         self.inner.head.get()?;
         let history = self.inner.history.read().unwrap_or_else(PoisonError::into_inner);
         Ok(history.streams.get(stream).and_then(|events| version(events.len())))
@@ -138,7 +138,7 @@ impl EventStore for MemoryStore {
         let streams = history.streams.range::<StreamId, _>((after, Bound::Unbounded));
         let streams = streams.filter(|(id, _)| id.as_str().starts_with(&query.prefix));
         let infos = streams.filter_map(|(id, events)| {
-            Some(StreamInfo { id: id.clone(), tip: version(events.len())? })
+            Some(StreamInfo { id: id.clone(), version: version(events.len())? })
         });
         Ok(infos.take(query.streams_max).collect())
     }
@@ -286,9 +286,9 @@ impl History {
 }
 
 impl Committed for History {
-    fn tip(&mut self, stream: &StreamId) -> Result<Option<Tip>> {
+    fn stream_version(&mut self, stream: &StreamId) -> Result<Option<LastEvent>> {
         let last = self.streams.get(stream).and_then(|events| self.log.get(*events.last()?));
-        Ok(last.map(|event| Tip { version: event.version(), id: event.id() }))
+        Ok(last.map(|event| LastEvent { version: event.version(), id: event.id() }))
     }
 
     fn places(

@@ -124,7 +124,7 @@ impl Reader {
         Ok(PageEnd { rest: rest?.map(|span| shelf.range(span, up_to)) })
     }
 
-    pub(crate) fn tip(&self, stream: &StreamId) -> Result<Option<Version>> {
+    pub(crate) fn stream_version(&self, stream: &StreamId) -> Result<Option<Version>> {
         let Some(head) = self.head.get()? else { return Ok(None) };
         self.storage.with(|disk| version_at(disk, stream, Version::MAX, head))
     }
@@ -148,7 +148,7 @@ impl Reader {
                 Some((id, tip)) if id.as_str().starts_with(&query.prefix) => {
                     behind = Some(past_stream(id.as_str()));
                     // A stream whose first append is not yet published is not there yet.
-                    streams.extend(tip.map(|tip| StreamInfo { id, tip }));
+                    streams.extend(tip.map(|tip| StreamInfo { id, version: tip }));
                 }
                 _ => break,
             }

@@ -429,8 +429,8 @@ impl EventStore for Engine {
         self.head.get()
     }
 
-    fn tip(&self, stream: &StreamId) -> Result<Option<Version>> {
-        self.reader.tip(stream)
+    fn stream_version(&self, stream: &StreamId) -> Result<Option<Version>> {
+        self.reader.stream_version(stream)
     }
 
     fn list_streams(&self, query: &StreamsQuery) -> Result<Vec<StreamInfo>> {

@@ -36,7 +36,7 @@ impl StoreOptions {
                 watermark,
                 recovered.end,
                 self.clock.clone(),
-                self.tip_cache_streams,
+                self.version_cache_streams,
             )
         });
         let identity = recovered.claim.identity.clone();

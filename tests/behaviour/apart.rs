@@ -37,7 +37,7 @@ fn check(store: &Store, expected: &Expected, what: &str) {
     for (stream, expected) in expected {
         let tip = u64::try_from(expected.len()).unwrap();
         assert_eq!(
-            store.tip(&id(stream)).unwrap().map(Version::get),
+            store.stream_version(&id(stream)).unwrap().map(Version::get),
             Some(tip),
             "{what}: {stream}"
         );
@@ -57,7 +57,7 @@ fn check(store: &Store, expected: &Expected, what: &str) {
         assert!(matches!(refused, Error::WrongExpectedVersion { .. }), "{what}: {refused}");
     }
     for stream in NEVER {
-        assert_eq!(store.tip(&id(stream)).unwrap(), None, "{what}: {stream}");
+        assert_eq!(store.stream_version(&id(stream)).unwrap(), None, "{what}: {stream}");
         assert!(ids(store.read_stream(stream)).is_empty(), "{what}: {stream}");
         assert!(ids(store.read_stream(stream).backward()).is_empty(), "{what}: {stream}");
     }
@@ -92,6 +92,7 @@ fn a_stream_is_all_of_itself_and_nothing_of_another_wherever_its_frames_lie() {
 /// Every few appends a table, and tables that are compacted.
 #[test]
 fn a_stream_is_all_of_itself_with_the_smallest_memtables_and_no_tip_remembered() {
-    let small = Store::options().memtable_bytes(1).tip_cache_streams(1).block_cache_bytes(1 << 16);
+    let small =
+        Store::options().memtable_bytes(1).version_cache_streams(1).block_cache_bytes(1 << 16);
     apart(&small.durability(Durability::Buffered));
 }

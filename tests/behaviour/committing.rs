@@ -137,7 +137,7 @@ fn a_sync_append_is_durable_whoever_shares_its_write() {
 #[test]
 fn a_store_that_remembers_hardly_a_tip_is_as_right() {
     let (_directory, path) = place();
-    let store = quick().tip_cache_streams(1).open(&path).unwrap();
+    let store = quick().version_cache_streams(1).open(&path).unwrap();
     let streams = 50;
     for round in 0..20_u64 {
         for stream in 0..streams {

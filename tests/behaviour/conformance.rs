@@ -27,7 +27,7 @@ mod small_disk {
     fn fresh() -> (Store, tempfile::TempDir) {
         let directory = tempfile::tempdir().unwrap();
         let options = Store::options().durability(Durability::Buffered);
-        let options = options.memtable_bytes(1).block_cache_bytes(1).tip_cache_streams(1);
+        let options = options.memtable_bytes(1).block_cache_bytes(1).version_cache_streams(1);
         (options.open(directory.path().join("store")).unwrap(), directory)
     }
 

@@ -182,7 +182,7 @@ fn a_damaged_frame_of_a_stream_is_met_by_whoever_reads_its_range_and_by_nobody_e
             ask_everything(&store, &whole, first..=first + FRAME - 1, true, &told);
             ask_for_the_past(&store, &whole, &told);
             assert_eq!(log(&store), all, "{told}: the log itself is whole");
-            let tip = store.tip(&StreamId::new(STREAM).unwrap());
+            let tip = store.stream_version(&StreamId::new(STREAM).unwrap());
             if frame == FRAMES - 1 {
                 assert!(matches!(tip, Err(Error::Corruption { .. })), "{told}: {tip:?}");
                 let append = store.append(STREAM, ExpectedVersion::Any, events(1));

@@ -32,8 +32,8 @@ impl EventStore for Counting {
         self.store.head()
     }
 
-    fn tip(&self, stream: &StreamId) -> annals::Result<Option<Version>> {
-        self.store.tip(stream)
+    fn stream_version(&self, stream: &StreamId) -> annals::Result<Option<Version>> {
+        self.store.stream_version(stream)
     }
 
     fn list_streams(&self, query: &StreamsQuery) -> annals::Result<Vec<StreamInfo>> {

@@ -67,7 +67,7 @@ fn closing_ends_subscriptions_and_refuses_every_later_call() {
     let closed = |error: Option<Error>| assert!(matches!(error, Some(Error::Closed)), "{error:?}");
     closed(other.append("a", ExpectedVersion::Any, events(1)).err());
     closed(other.head().err());
-    closed(other.tip(&stream).err());
+    closed(other.stream_version(&stream).err());
     closed(other.sync().err());
     closed(other.info().err());
     closed(other.list_streams(&annals::StreamsQuery::default()).err());

@@ -100,8 +100,8 @@ impl EventStore for Unlucky {
         self.store.head()
     }
 
-    fn tip(&self, stream: &StreamId) -> Result<Option<Version>> {
-        self.store.tip(stream)
+    fn stream_version(&self, stream: &StreamId) -> Result<Option<Version>> {
+        self.store.stream_version(stream)
     }
 
     fn list_streams(&self, query: &StreamsQuery) -> Result<Vec<StreamInfo>> {

@@ -247,7 +247,7 @@ fn reading_is_bounded_and_filtered() {
     assert_eq!(positions(&["read", "s", "none"]), [0; 0]);
     assert_eq!(desk.ok(&["streams", "s", "--prefix", "a-"]), "       2  a-1\n       1  a-2\n");
     let first = desk.json(&["streams", "s", "--limit", "1", "--json"]);
-    assert_eq!((&first["stream"], &first["tip"]), (&"a-1".into(), &2.into()));
+    assert_eq!((&first["stream"], &first["version"]), (&"a-1".into(), &2.into()));
 }
 
 #[test]

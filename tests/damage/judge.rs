@@ -254,7 +254,7 @@ impl Asked<'_> {
             self.list(&what, store.read_stream(stream).iter(), of_stream());
             let backward = store.read_stream(stream).backward().iter();
             self.list(&what, backward, of_stream().collect::<Vec<_>>().into_iter().rev());
-            match store.tip(stream) {
+            match store.stream_version(stream) {
                 Ok(found) => self.check(what, found == Some(*tip), || format!("tip {found:?}")),
                 Err(error) => self.error(&what, &error),
             }
@@ -262,7 +262,7 @@ impl Asked<'_> {
         let query = StreamsQuery { streams_max: usize::MAX, ..StreamsQuery::default() };
         match store.list_streams(&query) {
             Ok(found) => {
-                let found: Vec<_> = found.into_iter().map(|info| (info.id, info.tip)).collect();
+                let found: Vec<_> = found.into_iter().map(|info| (info.id, info.version)).collect();
                 let is_right = found == tips.into_iter().collect::<Vec<_>>();
                 self.check("streams", is_right, || format!("{found:?}"));
             }

@@ -86,7 +86,7 @@ fn work(plan: &Plan, store: &Store, heard: &Heard, indeterminate: &mut Vec<Appen
 /// Writes until it is told to reopen. A call that failed otherwise has changed nothing, and is made again.
 fn write(plan: &Plan, heard: &Heard, writer: usize, failed: &Mutex<Vec<Append>>) {
     for round in 0..plan.rounds {
-        let tip = match heard.tip(&own(writer)) {
+        let tip = match heard.stream_version(&own(writer)) {
             Ok(tip) => tip,
             Err(error) => {
                 assert_is_of_the_disk(&error);
@@ -101,7 +101,7 @@ fn write(plan: &Plan, heard: &Heard, writer: usize, failed: &Mutex<Vec<Append>>)
                     failed.lock().unwrap().push(append);
                 }
                 // Nothing of it is published, however far it came (G6).
-                match heard.tip(&own(writer)) {
+                match heard.stream_version(&own(writer)) {
                     Ok(after) => assert_eq!(after, tip, "after {error}"),
                     Err(error) => assert_is_of_the_disk(&error),
                 }

@@ -140,7 +140,7 @@ impl Plan {
             for writer in 0..self.writers {
                 scope.spawn(move || {
                     for round in 0..self.rounds {
-                        let tip = heard.tip(&own(writer)).unwrap();
+                        let tip = heard.stream_version(&own(writer)).unwrap();
                         let append = self.append(writer, round, tip);
                         heard.submit(append.clone()).unwrap();
                         if round % 4 == 3 {

@@ -28,10 +28,10 @@ proptest! {
     #[test]
     fn every_answer_is_that_of_a_plain_list_of_events(
         memtable_bytes in select(vec![1_usize, 64 << 20]),
-        tip_cache_streams in select(vec![1_usize, 1_000]),
+        version_cache_streams in select(vec![1_usize, 1_000]),
         ops in prop::collection::vec(ops(), 1..60),
     ) {
-        let mut world = World::new(memtable_bytes, tip_cache_streams);
+        let mut world = World::new(memtable_bytes, version_cache_streams);
         for op in &ops {
             world.run(op);
         }

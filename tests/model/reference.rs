@@ -71,7 +71,7 @@ impl Reference {
         self.log.iter().filter(move |fact| fact.stream == stream)
     }
 
-    pub(crate) fn tip(&self, stream: &str) -> Option<u64> {
+    pub(crate) fn stream_version(&self, stream: &str) -> Option<u64> {
         self.of(stream).next_back().map(|fact| fact.version)
     }
 
@@ -139,7 +139,7 @@ impl Reference {
             return Outcome::Partial;
         }
         for (stream, expected) in &call.expected {
-            let tip = self.tip(stream);
+            let tip = self.stream_version(stream);
             let is_met = match expected {
                 ExpectedVersion::Any => true,
                 ExpectedVersion::NoStream => tip.is_none(),
@@ -162,7 +162,7 @@ impl Reference {
         }
         let end = first + call.events.len() as u64 - 1;
         for (position, (stream, event)) in (first..).zip(&call.events) {
-            let version = self.tip(stream).map_or(1, |tip| tip + 1);
+            let version = self.stream_version(stream).map_or(1, |tip| tip + 1);
             let given = event.get_recorded_at().map(Timestamp::as_micros);
             self.log.push(Fact {
                 id: event.id(),

@@ -172,8 +172,9 @@ impl Subject {
         let head = self.store.head().unwrap().map_or(0, u64::from);
         assert_eq!(head, reference.log.len() as u64);
         for stream in STREAMS {
-            let tip = self.store.tip(&StreamId::new(stream).unwrap()).unwrap().map(u64::from);
-            assert_eq!(tip, reference.tip(stream), "{stream}");
+            let tip =
+                self.store.stream_version(&StreamId::new(stream).unwrap()).unwrap().map(u64::from);
+            assert_eq!(tip, reference.stream_version(stream), "{stream}");
         }
     }
 }
@@ -195,7 +196,7 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(crate) fn new(memtable_bytes: usize, tip_cache_streams: usize) -> Self {
+    pub(crate) fn new(memtable_bytes: usize, version_cache_streams: usize) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("store");
         faults::copy(new_store(), &path);
@@ -203,7 +204,7 @@ impl World {
         let options = Store::options()
             .durability(Durability::Buffered)
             .memtable_bytes(memtable_bytes)
-            .tip_cache_streams(tip_cache_streams)
+            .version_cache_streams(version_cache_streams)
             .clock(reader_of(&clock));
         let disk = options.clone().open(&path).unwrap();
         let memory = MemoryStore::with(Limits::default(), reader_of(&clock));
@@ -246,7 +247,7 @@ impl World {
                     Kind::Any => ExpectedVersion::Any,
                     Kind::NoStream => ExpectedVersion::NoStream,
                     Kind::Exists => ExpectedVersion::StreamExists,
-                    Kind::Tip => self.reference.tip(stream).map(version).into(),
+                    Kind::Tip => self.reference.stream_version(stream).map(version).into(),
                     Kind::At(at) => ExpectedVersion::Exact(version(at)),
                 };
                 call.expected.push((stream, expected));
@@ -292,7 +293,7 @@ impl World {
             let after = after.map(|after| StreamId::new(after).unwrap());
             let listed: Vec<_> = store.streams().prefix(prefix).after(after).iter().collect();
             let listed = listed.iter().map(|info| info.as_ref().unwrap());
-            let listed = listed.map(|info| (info.id.as_str(), info.tip.get()));
+            let listed = listed.map(|info| (info.id.as_str(), info.version.get()));
             assert!(listed.eq(expected.iter().map(|(id, tip)| (*id, *tip))));
         }
     }
@@ -464,7 +465,8 @@ impl World {
         for subject in &self.subjects {
             subject.check_summary(&self.reference);
         }
-        let streams = STREAMS.iter().filter(|stream| self.reference.tip(stream).is_some());
+        let streams =
+            STREAMS.iter().filter(|stream| self.reference.stream_version(stream).is_some());
         assert_eq!(self.store().info().unwrap().streams, streams.count() as u64);
     }
 }

@@ -145,8 +145,8 @@ impl EventStore for Heard {
         self.store.head()
     }
 
-    fn tip(&self, stream: &StreamId) -> annals::Result<Option<Version>> {
-        self.store.tip(stream)
+    fn stream_version(&self, stream: &StreamId) -> annals::Result<Option<Version>> {
+        self.store.stream_version(stream)
     }
 
     fn list_streams(&self, query: &StreamsQuery) -> annals::Result<Vec<StreamInfo>> {

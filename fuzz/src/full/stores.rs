@@ -114,7 +114,7 @@ fn ask(store: &Store) {
     let streams: Vec<_> = store.streams().iter().flatten().map(|stream| stream.id).collect();
     for stream in streams.iter().map(StreamId::as_str).chain(STREAMS) {
         let Ok(id) = StreamId::new(stream) else { continue };
-        let _ = store.tip(&id);
+        let _ = store.stream_version(&id);
         let _ = store.read_stream(&id).iter().count();
         let _ = store.read_stream(&id).backward().limit(3).iter().count();
         let _ = store.read_stream(&id).as_of_time(Timestamp::from_micros(0)).last();

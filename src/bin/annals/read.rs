@@ -56,7 +56,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args, shell: &Shell) -> Result<(), Failure> {
     let mut printer = Printer::new(shell.json, Leading::Stream)?.with_ids(args.ids);
     let mut reading = Reading::open(shell, &args.dir)?;
-    let tip = reading.store()?.tip(&args.stream)?;
+    let tip = reading.store()?.stream_version(&args.stream)?;
     reading.print(&mut printer, |store, printer| wanted(args, store, printer))?;
     reading.let_go()?;
     let is_empty = printer.printed() == 0;

@@ -41,11 +41,11 @@ pub(crate) fn run(args: &Args, shell: &Shell) -> Result<(), Failure> {
         pace = Pace::Steady;
         let streams = reading.store()?.streams().prefix(&args.prefix).after(last.clone()).iter();
         for stream in streams.take(left) {
-            let StreamInfo { id, tip, .. } = stream?;
+            let StreamInfo { id, version, .. } = stream?;
             if shell.json {
-                writeln!(out, "{}", json!({ "stream": id.as_str(), "tip": tip.get() }))?;
+                writeln!(out, "{}", json!({ "stream": id.as_str(), "version": version.get() }))?;
             } else {
-                writeln!(out, "{:>8}  {}", tip.get(), clean(id.as_str()))?;
+                writeln!(out, "{:>8}  {}", version.get(), clean(id.as_str()))?;
             }
             (is_empty, last, left) = (false, Some(id), left - 1);
             pace = out.offer()?;

@@ -70,7 +70,7 @@ impl Named {
                 (store.read_log().from(*position).first()?, missing)
             }
             Self::In(stream, version) => {
-                if let Some(tip) = store.tip(stream)?.filter(|tip| tip < version) {
+                if let Some(tip) = store.stream_version(stream)?.filter(|tip| tip < version) {
                     let (stream, version) = (stream.clone(), *version);
                     return Err(
                         Error::VersionAhead { stream, asked: version, actual: Some(tip) }.into()

@@ -29,7 +29,7 @@ pub fn the_four_expectations_decide_as_the_table_says(store: &Arc<dyn EventStore
             if count > 0 {
                 store.append(&id, Any, events(count)).unwrap();
             }
-            let tip = store.tip(&id).unwrap();
+            let tip = store.stream_version(&id).unwrap();
             assert_eq!(tip.map_or(0, u64::from), count as u64);
             let before = contents(store);
             let outcome = store.append(&id, expected, [event("Asked", row)]);
@@ -41,7 +41,7 @@ pub fn the_four_expectations_decide_as_the_table_says(store: &Arc<dyn EventStore
                     "{expected} at {tip:?}"
                 );
                 assert!(!appended.is_replay());
-                assert_eq!(store.tip(&id).unwrap(), Some(appended.last_version()));
+                assert_eq!(store.stream_version(&id).unwrap(), Some(appended.last_version()));
             } else {
                 let refused = outcome.unwrap_err();
                 assert!(refused.is_conflict(), "{expected} at {tip:?}: {refused}");
@@ -72,7 +72,7 @@ pub fn places_are_gapless_in_the_order_of_acknowledgement(store: &Arc<dyn EventS
         assert_eq!(appended.versions(), [(id.clone(), versions)]);
         (head, tips[which]) = (head + count, tips[which] + count);
         assert_eq!(store.head().unwrap(), Some(position(head)));
-        assert_eq!(store.tip(&id).unwrap(), Some(version(tips[which])));
+        assert_eq!(store.stream_version(&id).unwrap(), Some(version(tips[which])));
         let newest = store.read_stream(&id).backward().first().unwrap().unwrap();
         assert_eq!(newest.position(), appended.last_position());
     }
@@ -120,7 +120,7 @@ pub fn an_append_to_several_streams_keeps_its_order_and_is_one_commit(store: &Ar
     assert_eq!(order, expected);
     assert_eq!(log[0].commit(), position(1)..=position(1));
     assert!(log[1..].iter().all(|event| event.commit() == (position(2)..=position(7))));
-    assert_eq!(store.tip(&StreamId::new("rate").unwrap()).unwrap(), None);
+    assert_eq!(store.stream_version(&StreamId::new("rate").unwrap()).unwrap(), None);
 }
 
 /// An event comes back as it was given, through every way of reading it.

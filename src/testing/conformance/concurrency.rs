@@ -159,7 +159,7 @@ pub fn the_same_append_from_many_threads_is_written_once(store: &Arc<dyn EventSt
 }
 
 fn submit_from_many_threads(store: &Arc<dyn EventStore>, is_exact: bool) {
-    let tip = store.tip(&StreamId::new("a").unwrap()).unwrap();
+    let tip = store.stream_version(&StreamId::new("a").unwrap()).unwrap();
     let expected = if is_exact { ExpectedVersion::from(tip) } else { ExpectedVersion::Any };
     let append = Append::new().to("a", expected, [event("Once", 1), event("Once", 2)]).to(
         "b",

@@ -118,7 +118,7 @@ fn collect(events: impl Iterator<Item = Result<RecordedEvent, Error>>) -> Vec<Re
 /// Nothing anywhere, whatever is asked.
 pub fn an_empty_store_reads_as_empty(store: &Arc<dyn EventStore>) {
     assert_eq!(store.head().unwrap(), None);
-    assert_eq!(store.tip(&StreamId::new("a").unwrap()).unwrap(), None);
+    assert_eq!(store.stream_version(&StreamId::new("a").unwrap()).unwrap(), None);
     assert_eq!(store.streams().iter().count(), 0);
     assert_eq!(store.position_at(Timestamp::from_micros(i64::MAX)).unwrap(), None);
     for backward in [false, true] {
@@ -199,7 +199,7 @@ pub fn a_stream_reads_as_its_options_say_and_never_sees_another(store: &Arc<dyn 
         let events: Vec<_> =
             log.iter().filter(|event| event.stream().as_str() == name).cloned().collect();
         let id = StreamId::new(name).unwrap();
-        assert_eq!(store.tip(&id).unwrap(), events.last().map(RecordedEvent::version));
+        assert_eq!(store.stream_version(&id).unwrap(), events.last().map(RecordedEvent::version));
         let place = |event: &RecordedEvent| event.version().get();
         for backward in [false, true] {
             for start in starts(expected_len(&events)) {
@@ -325,7 +325,7 @@ pub fn streams_are_listed_by_prefix_in_the_order_of_their_ids(store: &Arc<dyn Ev
     let mut all: Vec<StreamInfo> = Vec::new();
     for name in STREAMS {
         let tip = log.iter().rfind(|event| event.stream().as_str() == name).unwrap().version();
-        all.push(StreamInfo { id: StreamId::new(name).unwrap(), tip });
+        all.push(StreamInfo { id: StreamId::new(name).unwrap(), version: tip });
     }
     all.sort_by(|a, b| a.id.as_str().as_bytes().cmp(b.id.as_str().as_bytes()));
     let afters =

@@ -91,7 +91,7 @@ fn number(key: &[u8]) -> Result<u64> {
 }
 
 impl Fjall {
-    fn tip(&self, stream: &str) -> Result<u64> {
+    fn stream_version(&self, stream: &str) -> Result<u64> {
         match self.streams.prefix(prefix(stream)).next_back() {
             Some(last) => number(&last.key()?),
             None => Ok(0),
@@ -107,7 +107,7 @@ impl Fjall {
         let (mut position, time) = (writer.head, now()?);
         let mut value = Vec::new();
         for part in &append.parts {
-            let mut version = writer.tips.get(part.stream, || self.tip(part.stream))?;
+            let mut version = writer.tips.get(part.stream, || self.stream_version(part.stream))?;
             if version != part.expected {
                 return Err(Failure::Conflict);
             }

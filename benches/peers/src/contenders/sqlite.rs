@@ -110,7 +110,7 @@ impl Writer {
         Ok(())
     }
 
-    fn tip(&mut self, stream: &str) -> Result<Tip> {
+    fn stream_version(&mut self, stream: &str) -> Result<Tip> {
         let connection = &self.connection;
         self.tips.get(stream, || {
             let mut find = connection.prepare_cached(TIP)?;
@@ -124,7 +124,7 @@ impl Writer {
         let time = now()?;
         let mut tips = Vec::with_capacity(append.parts.len());
         for part in &append.parts {
-            let (stream, mut version) = self.tip(part.stream)?;
+            let (stream, mut version) = self.stream_version(part.stream)?;
             if version != part.expected {
                 return Err(Failure::Conflict);
             }

@@ -2,21 +2,21 @@
 
 use std::collections::HashMap;
 
-use super::validate::Tip;
+use super::validate::LastEvent;
 use crate::model::StreamId;
 
 /// What is known of a stream: its tip, or that it has no events.
-pub(super) type Known = Option<Tip>;
+pub(super) type Known = Option<LastEvent>;
 
 /// A cache in two generations: what is used moves to the young one; when that is full, the old one is dropped. Each
 /// operation takes constant time, and what was used within the last `capacity / 2` others is there.
-pub(super) struct Tips {
+pub(super) struct LastEvents {
     young: HashMap<StreamId, Known>,
     old: HashMap<StreamId, Known>,
     generation_len_max: usize,
 }
 
-impl Tips {
+impl LastEvents {
     pub(super) fn new(capacity: usize) -> Self {
         let generation_len_max = (capacity / 2).max(1);
         Self { young: HashMap::new(), old: HashMap::new(), generation_len_max }
@@ -47,11 +47,11 @@ mod tests {
 
     #[test]
     fn it_stays_within_its_bound_and_never_gives_an_old_tip() {
-        let mut tips = Tips::new(10);
+        let mut tips = LastEvents::new(10);
         for round in 1..100_u64 {
             for stream in 0..20 {
                 let id = StreamId::new(format!("s-{stream}")).unwrap();
-                let tip = Tip {
+                let tip = LastEvent {
                     version: Version::new(round).unwrap(),
                     id: EventId::from_bytes([u8::try_from(stream).unwrap(); 16]),
                 };
