@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use annals::prelude::*;
 use annals::{
-    HandlerError, Projection, ProjectionManager, ProjectionOptions, Recorded, ViewWriter,
+    HandlerError, Projection, ProjectionManager, ProjectionOptions, TypedEvent, ViewWriter,
 };
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use serde::{Deserialize, Serialize};
@@ -44,7 +44,7 @@ impl Projection for Balances {
         &self.name
     }
 
-    fn handle(&self, event: &Recorded<Money>, view: &mut ViewWriter) -> Result<(), HandlerError> {
+    fn handle(&self, event: &TypedEvent<Money>, view: &mut ViewWriter) -> Result<(), HandlerError> {
         let Money::Deposited { amount, .. } = &event.event;
         Ok(view.update(event.stream(), |balance: &mut i64| *balance += amount)?)
     }
@@ -60,7 +60,7 @@ impl Projection for History {
         "history"
     }
 
-    fn handle(&self, event: &Recorded<Money>, view: &mut ViewWriter) -> Result<(), HandlerError> {
+    fn handle(&self, event: &TypedEvent<Money>, view: &mut ViewWriter) -> Result<(), HandlerError> {
         Ok(view.put((event.stream(), event.version()), &event.event)?)
     }
 }

@@ -99,11 +99,13 @@ mod projection;
 pub mod testing;
 
 pub use aggregate::{
-    Aggregate, CheckedSnapshot, ExecuteError, Executed, FailedSnapshot, IgnoredSnapshot,
-    Repository, Root, SnapshotContext, SnapshotFault, SnapshotPolicy, SnapshotReport,
+    Aggregate, AggregateRoot, CheckedSnapshot, ExecuteError, Executed, FailedSnapshot,
+    IgnoredSnapshot, Repository, SnapshotContext, SnapshotFault, SnapshotPolicy, SnapshotReport,
     SnapshotStats,
 };
-pub use codec::{Bincode, Codec, DomainEvent, EventKind, Json, Recorded, StoredEvent, Undecodable};
+pub use codec::{
+    Bincode, Codec, DomainEvent, EncodedEvent, EventKind, Json, TypedEvent, Undecodable,
+};
 pub use error::{Cause, Error, Location, Result};
 pub use event_store::{
     Append, Appended, Direction, EventStore, Events, Filter, PageEnd, PageQuery, Place, Range,
@@ -150,8 +152,8 @@ pub mod prelude {
         Aggregate, Append, Appended, Delivery, DomainEvent, Durability, Error, EventId, EventRef,
         EventStore, EventStoreExt, EventType, ExecuteError, Executed, ExpectedVersion, Filter,
         HandlerError, MemoryStore, Metadata, NewEvent, OnFailure, Position, Projection,
-        ProjectionManager, ProjectionOptions, Recorded, RecordedEvent, Repository, SnapshotPolicy,
-        StartFrom, Store, StreamId, Target, Timestamp, Upcasters, Version, View, ViewKey,
+        ProjectionManager, ProjectionOptions, RecordedEvent, Repository, SnapshotPolicy, StartFrom,
+        Store, StreamId, Target, Timestamp, TypedEvent, Upcasters, Version, View, ViewKey,
         ViewStoreExt, ViewWriter, domain_events,
     };
 }

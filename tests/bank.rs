@@ -24,8 +24,8 @@ use account::{Account, AccountCommand, AccountError, AccountEvent};
 use annals::prelude::*;
 use annals::testing::{ProjectionScenario, Scenario};
 use annals::{
-    Checkpoint, HandlerError, Projection, ProjectionManager, ProjectionOptions, Recorded,
-    Repository, SnapshotPolicy, ViewCommit, ViewPage, ViewScan, ViewStore, ViewWriter,
+    Checkpoint, HandlerError, Projection, ProjectionManager, ProjectionOptions, Repository,
+    SnapshotPolicy, TypedEvent, ViewCommit, ViewPage, ViewScan, ViewStore, ViewWriter,
 };
 use read_models::{AccountBalances, Transaction, TransactionHistory, statement};
 use support::{SOON, check_read_models};
@@ -174,7 +174,7 @@ impl<P: Projection> Projection for Mortal<P> {
 
     fn handle(
         &self,
-        event: &Recorded<P::Event>,
+        event: &TypedEvent<P::Event>,
         view: &mut ViewWriter,
     ) -> Result<(), HandlerError> {
         self.projection.handle(event, view)?;

@@ -60,7 +60,7 @@ impl Written {
 /// Of each stream: how many events, how many letters, and the version of the last.
 type Counts = (u64, usize, u64);
 
-fn count(counts: &mut Counts, event: &Recorded<Written>) {
+fn count(counts: &mut Counts, event: &TypedEvent<Written>) {
     let (Written::Own { text, .. } | Written::Shared { text, .. }) = &event.event;
     *counts = (counts.0 + 1, counts.1 + text.len(), event.version().get());
 }
@@ -75,7 +75,11 @@ impl Projection for Counting {
         self.0
     }
 
-    fn handle(&self, event: &Recorded<Written>, view: &mut ViewWriter) -> Result<(), HandlerError> {
+    fn handle(
+        &self,
+        event: &TypedEvent<Written>,
+        view: &mut ViewWriter,
+    ) -> Result<(), HandlerError> {
         Ok(view.update(event.stream(), |counts| count(counts, event))?)
     }
 }
@@ -229,7 +233,7 @@ fn check_followers(store: &Store, directory: &Path) -> u64 {
 }
 
 /// The whole log. What is of the checks themselves is none of the child's.
-fn read_log(store: &Store) -> Vec<Option<Recorded<Written>>> {
+fn read_log(store: &Store) -> Vec<Option<TypedEvent<Written>>> {
     let decoder = annals::Decoder::<Written>::new();
     let decode = |event: annals::Result<annals::RecordedEvent>| {
         let event = event.unwrap();
@@ -244,7 +248,7 @@ fn read_log(store: &Store) -> Vec<Option<Recorded<Written>>> {
 }
 
 /// What a read model must hold that is at this position.
-fn fold(log: &[Option<Recorded<Written>>], at: u64) -> BTreeMap<String, Counts> {
+fn fold(log: &[Option<TypedEvent<Written>>], at: u64) -> BTreeMap<String, Counts> {
     let mut folded: BTreeMap<String, Counts> = BTreeMap::new();
     let upto = usize::try_from(at).unwrap();
     for event in log.iter().take(upto).flatten() {

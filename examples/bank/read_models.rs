@@ -21,7 +21,7 @@ impl Projection for AccountBalances {
 
     fn handle(
         &self,
-        event: &Recorded<AccountEvent>,
+        event: &TypedEvent<AccountEvent>,
         view: &mut ViewWriter,
     ) -> Result<(), HandlerError> {
         let change = match &event.event {
@@ -59,7 +59,7 @@ impl Projection for TransactionHistory {
 
     fn handle(
         &self,
-        event: &Recorded<AccountEvent>,
+        event: &TypedEvent<AccountEvent>,
         view: &mut ViewWriter,
     ) -> Result<(), HandlerError> {
         let (amount, description) = match &event.event {

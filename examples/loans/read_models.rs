@@ -2,7 +2,7 @@
 //! where is each of them now.
 
 use annals::prelude::*;
-use annals::{HandlerError, Projection, Recorded, View, ViewKey, ViewWriter};
+use annals::{HandlerError, Projection, TypedEvent, View, ViewKey, ViewWriter};
 use serde::{Deserialize, Serialize};
 
 use crate::application::{ApplicationEvent, Stage};
@@ -35,7 +35,7 @@ impl Projection for Weeks {
 
     fn handle(
         &self,
-        event: &Recorded<ApplicationEvent>,
+        event: &TypedEvent<ApplicationEvent>,
         view: &mut ViewWriter,
     ) -> Result<(), HandlerError> {
         let Some(stage) = Stage::after(&event.event) else { return Ok(()) };
@@ -84,7 +84,7 @@ impl Projection for Stages {
 
     fn handle(
         &self,
-        event: &Recorded<ApplicationEvent>,
+        event: &TypedEvent<ApplicationEvent>,
         view: &mut ViewWriter,
     ) -> Result<(), HandlerError> {
         let Some(stage) = Stage::after(&event.event) else { return Ok(()) };

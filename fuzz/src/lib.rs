@@ -54,7 +54,7 @@ mod aggregate;
 mod projection;
 
 // What `domain_events!` names at the root.
-use codec::{Bincode, DomainEvent, EventKind, Json, StoredEvent, Undecodable};
+use codec::{Bincode, DomainEvent, EventKind, Json, EncodedEvent, Undecodable};
 use error::Result;
 use model::NewEvent;
 

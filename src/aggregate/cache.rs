@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Aggregate;
-use super::root::{Root, Standing};
+use super::root::{AggregateRoot, Standing};
 use crate::model::StreamId;
 
 /// A bounded cache in two generations, like that of tips in the commit path: what is used moves to the young one; when
@@ -48,7 +48,7 @@ impl<A: Aggregate> Cache<A> {
         self.generations.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn get(&self, stream: &StreamId) -> Option<Root<A>> {
+    pub(super) fn get(&self, stream: &StreamId) -> Option<AggregateRoot<A>> {
         let mut generations = self.lock();
         let kept = if let Some(kept) = generations.young.get(stream) {
             kept.clone()
@@ -59,11 +59,11 @@ impl<A: Aggregate> Cache<A> {
         };
         // The state is copied while nothing is locked: it may be large.
         drop(generations);
-        Some(Root::at(stream.clone(), (self.clone)(&kept.0), kept.1))
+        Some(AggregateRoot::at(stream.clone(), (self.clone)(&kept.0), kept.1))
     }
 
     /// Keeps a stored state. One from which something was skipped is not kept: every load shall say so again.
-    pub(super) fn put(&self, root: &Root<A>) {
+    pub(super) fn put(&self, root: &AggregateRoot<A>) {
         if root.skipped.is_empty() && root.encoded().is_empty() {
             let kept = Arc::new(((self.clone)(&root.state), root.standing));
             self.keep(&mut self.lock(), &root.stream, kept);

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::root::Root;
+use super::root::AggregateRoot;
 use super::snapshots::{SnapshotFault, Snapshots};
 use super::{Aggregate, Repository};
 use crate::error::Result;
@@ -80,7 +80,7 @@ impl<A: Aggregate + PartialEq> Repository<A> {
             up_to = snapshot.version.min(at).previous();
             found.push(snapshot);
         }
-        let mut root = Root::new(stream.clone());
+        let mut root = AggregateRoot::new(stream.clone());
         let mut snapshots = Vec::with_capacity(found.len());
         for snapshot in found.into_iter().rev() {
             self.catch_up(&mut root, snapshot.version)?;
@@ -96,7 +96,7 @@ impl<A: Aggregate + PartialEq> Repository<A> {
 fn fault_of<A: Aggregate + PartialEq>(
     snapshots: &Snapshots<A>,
     snapshot: &Snapshot,
-    root: &Root<A>,
+    root: &AggregateRoot<A>,
 ) -> Option<SnapshotFault> {
     let state = match snapshots.restore(snapshot) {
         Ok(state) => state,

@@ -2,20 +2,24 @@
 
 use std::fmt;
 
-use super::{Aggregate, Root};
+use super::{Aggregate, AggregateRoot};
 use crate::error::Error;
 use crate::event_store::Appended;
 use crate::model::{Position, StreamId, Version};
 
 /// A command that was carried out: what happened, and the aggregate after it.
 pub struct Executed<A: Aggregate> {
-    root: Root<A>,
+    root: AggregateRoot<A>,
     events: Vec<A::Event>,
     appended: Option<Appended>,
 }
 
 impl<A: Aggregate> Executed<A> {
-    pub(super) fn new(root: Root<A>, events: Vec<A::Event>, appended: Option<Appended>) -> Self {
+    pub(super) fn new(
+        root: AggregateRoot<A>,
+        events: Vec<A::Event>,
+        appended: Option<Appended>,
+    ) -> Self {
         Self { root, events, appended }
     }
 
@@ -55,7 +59,7 @@ impl<A: Aggregate> Executed<A> {
     }
 
     /// The aggregate after it, to go on with.
-    pub fn into_root(self) -> Root<A> {
+    pub fn into_root(self) -> AggregateRoot<A> {
         self.root
     }
 }

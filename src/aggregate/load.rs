@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use super::root::{LastEvent, Root};
+use super::root::{AggregateRoot, LastEvent};
 use super::snapshots::{SnapshotFault, Snapshots};
 use super::{Aggregate, Repository};
 use crate::error::{Cause, Error, Result};
@@ -14,9 +14,9 @@ use crate::upcast::OnUnreadable;
 
 impl<A: Aggregate> Repository<A> {
     /// The aggregate as it is now; one to which nothing has happened, if there is none.
-    pub(super) fn newest(&self, stream: &StreamId) -> Result<Root<A>> {
+    pub(super) fn newest(&self, stream: &StreamId) -> Result<AggregateRoot<A>> {
         let cached = self.cache.as_ref().and_then(|cache| cache.get(stream));
-        let cached_at = cached.as_ref().and_then(Root::version);
+        let cached_at = cached.as_ref().and_then(AggregateRoot::version);
         let root = match cached {
             Some(mut root) => {
                 self.catch_up(&mut root, Version::MAX)?;
@@ -35,7 +35,7 @@ impl<A: Aggregate> Repository<A> {
         &self,
         stream: &StreamId,
         version: Version,
-    ) -> Result<Option<Root<A>>> {
+    ) -> Result<Option<AggregateRoot<A>>> {
         let root = self.restore(stream, version)?;
         match root.version() {
             None => Ok(None),
@@ -49,7 +49,11 @@ impl<A: Aggregate> Repository<A> {
     }
 
     /// Reads an aggregate again, as it is stored up to its version, and returns its last `count` events.
-    pub(super) fn reload(&self, root: &mut Root<A>, count: usize) -> Result<Vec<A::Event>> {
+    pub(super) fn reload(
+        &self,
+        root: &mut AggregateRoot<A>,
+        count: usize,
+    ) -> Result<Vec<A::Event>> {
         let Some(last) = root.version() else { return Ok(Vec::new()) };
         if let Some(stored) = self.at_version(&root.stream, last)? {
             *root = stored;
@@ -79,8 +83,8 @@ impl<A: Aggregate> Repository<A> {
     }
 
     /// From the newest snapshot that fits, or else from the beginning.
-    fn restore(&self, stream: &StreamId, to: Version) -> Result<Root<A>> {
-        let mut root = Root::new(stream.clone());
+    fn restore(&self, stream: &StreamId, to: Version) -> Result<AggregateRoot<A>> {
+        let mut root = AggregateRoot::new(stream.clone());
         let mut up_to = Some(to);
         while let (Some(snapshots), Some(at)) = (&self.snapshots, up_to) {
             let snapshot = match snapshots.newest_noting(stream, at, &mut root.standing.ignored) {
@@ -113,12 +117,12 @@ impl<A: Aggregate> Repository<A> {
         snapshots: &Snapshots<A>,
         snapshot: &Snapshot,
         to: Version,
-    ) -> Result<Result<Root<A>, SnapshotFault>> {
+    ) -> Result<Result<AggregateRoot<A>, SnapshotFault>> {
         let state = match snapshots.restore(snapshot) {
             Ok(state) => state,
             Err(fault) => return Ok(Err(fault)),
         };
-        let mut root = Root::new(snapshot.stream.clone());
+        let mut root = AggregateRoot::new(snapshot.stream.clone());
         root.state = state;
         root.standing.snapshot = Some((snapshot.version, snapshot.taken_at));
         // One event more than is new: it proves that the snapshot is of this history, and not ahead of it.
@@ -129,7 +133,7 @@ impl<A: Aggregate> Repository<A> {
     }
 
     /// Applies what the stream holds behind a state, up to a version.
-    pub(super) fn catch_up(&self, root: &mut Root<A>, to: Version) -> Result<()> {
+    pub(super) fn catch_up(&self, root: &mut AggregateRoot<A>, to: Version) -> Result<()> {
         let read = self.store.read_stream(&root.stream).after(root.version()).as_of_version(to);
         self.fold(root, read, None)?;
         Ok(())
@@ -139,7 +143,7 @@ impl<A: Aggregate> Repository<A> {
     /// it was.
     fn fold(
         &self,
-        root: &mut Root<A>,
+        root: &mut AggregateRoot<A>,
         read: ReadStream,
         mut anchor: Option<(Version, EventId)>,
     ) -> Result<bool> {
@@ -166,7 +170,7 @@ impl<A: Aggregate> Repository<A> {
         }
     }
 
-    fn apply(&self, root: &mut Root<A>, event: EventRef<'_>) -> Result<()> {
+    fn apply(&self, root: &mut AggregateRoot<A>, event: EventRef<'_>) -> Result<()> {
         match self.decoder.each(event, |value| root.state.apply(value)) {
             Err(error @ Error::Unreadable { .. }) if self.on_unreadable == OnUnreadable::Skip => {
                 root.skipped.push(error);

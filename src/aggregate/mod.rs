@@ -14,7 +14,7 @@ pub use check::{CheckedSnapshot, SnapshotReport};
 pub use execute::{ExecuteError, Executed};
 pub use policy::{SnapshotContext, SnapshotPolicy};
 pub use repository::Repository;
-pub use root::Root;
+pub use root::AggregateRoot;
 pub use snapshots::{FailedSnapshot, IgnoredSnapshot, SnapshotFault, SnapshotStats};
 
 use crate::codec::DomainEvent;

@@ -9,7 +9,9 @@ use serde::de::DeserializeOwned;
 use super::cache::Cache;
 use super::snapshots::Snapshots;
 use super::turns::Turn;
-use super::{Aggregate, ExecuteError, Executed, Root, SnapshotPolicy, SnapshotStats, check_names};
+use super::{
+    Aggregate, AggregateRoot, ExecuteError, Executed, SnapshotPolicy, SnapshotStats, check_names,
+};
 use crate::codec::{Codec, Json};
 use crate::error::{Error, Result};
 use crate::event_store::{Append, Appended, EventStore};
@@ -61,7 +63,7 @@ impl<A: Aggregate> Repository<A> {
     }
 
     /// What to do with a stored event that cannot be read: by default loading fails. Where it is skipped instead,
-    /// [`Root::skipped`] says so, and neither a snapshot nor the cache keeps such a state.
+    /// [`AggregateRoot::skipped`] says so, and neither a snapshot nor the cache keeps such a state.
     pub fn on_unreadable(mut self, on_unreadable: OnUnreadable) -> Self {
         self.on_unreadable = on_unreadable;
         self
@@ -190,7 +192,7 @@ impl<A: Aggregate> Repository<A> {
     /// Does as [`Repository::execute`], and lets `also` add events of other streams to the append, which is stored
     /// whole or not at all: a claim of a name that must be unique, a mark that a message was handled. It is given the
     /// append and the aggregate as it will be, and is called again where the command is decided again; not at all,
-    /// where the command leads to no event. Who wants metadata too uses [`Root::decide_with`] and
+    /// where the command leads to no event. Who wants metadata too uses [`AggregateRoot::decide_with`] and
     /// [`Repository::save_along`].
     ///
     /// ```
@@ -235,7 +237,7 @@ impl<A: Aggregate> Repository<A> {
         &self,
         id: impl fmt::Display,
         command: &A::Command,
-        mut also: impl FnMut(Append, &Root<A>) -> Append,
+        mut also: impl FnMut(Append, &AggregateRoot<A>) -> Append,
     ) -> Result<Executed<A>, ExecuteError<A::Error>> {
         self.decide_and_store(id, command, &mut |event| event, &mut also)
     }
@@ -245,7 +247,7 @@ impl<A: Aggregate> Repository<A> {
         id: impl fmt::Display,
         command: &A::Command,
         with: &mut dyn FnMut(NewEvent) -> NewEvent,
-        also: &mut dyn FnMut(Append, &Root<A>) -> Append,
+        also: &mut dyn FnMut(Append, &AggregateRoot<A>) -> Append,
     ) -> Result<Executed<A>, ExecuteError<A::Error>> {
         let stream = self.stream_id(id)?;
         let mut turn = Turn::behind_others(&stream);
@@ -277,7 +279,7 @@ impl<A: Aggregate> Repository<A> {
     ///
     /// # Cost
     /// Reads the events since the cached state, since the newest snapshot that fits, or else all.
-    pub fn load(&self, id: impl fmt::Display) -> Result<Root<A>> {
+    pub fn load(&self, id: impl fmt::Display) -> Result<AggregateRoot<A>> {
         let root = self.load_or_new(id)?;
         if root.version().is_some() {
             return Ok(root);
@@ -289,7 +291,7 @@ impl<A: Aggregate> Repository<A> {
     ///
     /// # Errors
     /// [`Error::Unreadable`], or what the store finds.
-    pub fn find(&self, id: impl fmt::Display) -> Result<Option<Root<A>>> {
+    pub fn find(&self, id: impl fmt::Display) -> Result<Option<AggregateRoot<A>>> {
         let root = self.load_or_new(id)?;
         Ok(Some(root).filter(|root| root.version().is_some()))
     }
@@ -298,7 +300,7 @@ impl<A: Aggregate> Repository<A> {
     ///
     /// # Errors
     /// [`Error::Unreadable`], or what the store finds.
-    pub fn load_or_new(&self, id: impl fmt::Display) -> Result<Root<A>> {
+    pub fn load_or_new(&self, id: impl fmt::Display) -> Result<AggregateRoot<A>> {
         self.newest(&self.stream_id(id)?)
     }
 
@@ -307,7 +309,11 @@ impl<A: Aggregate> Repository<A> {
     /// # Errors
     /// [`Error::VersionAhead`] if it has not got there, [`Error::AggregateNotFound`] if nothing has ever happened
     /// to it, or those of [`Repository::load`].
-    pub fn load_as_of_version(&self, id: impl fmt::Display, version: Version) -> Result<Root<A>> {
+    pub fn load_as_of_version(
+        &self,
+        id: impl fmt::Display,
+        version: Version,
+    ) -> Result<AggregateRoot<A>> {
         let stream = self.stream_id(id)?;
         let root = self.at_version(&stream, version)?;
         root.ok_or(Error::AggregateNotFound { stream, as_of: None })
@@ -321,7 +327,7 @@ impl<A: Aggregate> Repository<A> {
     ///
     /// # Cost
     /// That of [`Repository::load`], and a binary search over the log for the time.
-    pub fn load_as_of(&self, id: impl fmt::Display, time: Timestamp) -> Result<Root<A>> {
+    pub fn load_as_of(&self, id: impl fmt::Display, time: Timestamp) -> Result<AggregateRoot<A>> {
         let stream = self.stream_id(id)?;
         let root = match self.version_at(&stream, time)? {
             Some(version) => self.at_version(&stream, version)?,
@@ -343,7 +349,7 @@ impl<A: Aggregate> Repository<A> {
     ///
     /// # Cost
     /// One append: it blocks until acknowledged. Where the policy wants a snapshot, one more write, without a sync.
-    pub fn save(&self, root: &mut Root<A>) -> Result<Option<Appended>> {
+    pub fn save(&self, root: &mut AggregateRoot<A>) -> Result<Option<Appended>> {
         self.save_along(root, |append, _| append)
     }
 
@@ -355,8 +361,8 @@ impl<A: Aggregate> Repository<A> {
     /// it was given.
     pub fn save_along(
         &self,
-        root: &mut Root<A>,
-        mut also: impl FnMut(Append, &Root<A>) -> Append,
+        root: &mut AggregateRoot<A>,
+        mut also: impl FnMut(Append, &AggregateRoot<A>) -> Append,
     ) -> Result<Option<Appended>> {
         Ok(self.commit(root, &mut also)?.map(|(appended, _)| appended))
     }
@@ -364,8 +370,8 @@ impl<A: Aggregate> Repository<A> {
     /// Stores what is uncommitted, and returns it.
     fn commit(
         &self,
-        root: &mut Root<A>,
-        also: &mut dyn FnMut(Append, &Root<A>) -> Append,
+        root: &mut AggregateRoot<A>,
+        also: &mut dyn FnMut(Append, &AggregateRoot<A>) -> Append,
     ) -> Result<Option<(Appended, Vec<A::Event>)>> {
         let count = root.encoded().len();
         if count == 0 {
@@ -404,7 +410,7 @@ impl<A: Aggregate> Repository<A> {
 }
 
 /// Whether the events of the aggregate stand first.
-fn begins_with<A: Aggregate>(append: &Append, root: &Root<A>) -> bool {
+fn begins_with<A: Aggregate>(append: &Append, root: &AggregateRoot<A>) -> bool {
     let mut events = append.events();
     root.encoded().iter().all(|own| {
         events

@@ -1,4 +1,4 @@
-//! [`Root`]: an aggregate with its place in the store, and with what has happened to it but is not stored yet.
+//! [`AggregateRoot`]: an aggregate with its place in the store, and with what has happened to it but is not stored yet.
 
 use std::fmt;
 
@@ -70,7 +70,7 @@ pub(super) struct Standing {
 /// assert_eq!((account.version(), account.uncommitted().len()), (Version::new(2), 0));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub struct Root<A: Aggregate> {
+pub struct AggregateRoot<A: Aggregate> {
     pub(super) stream: StreamId,
     /// With what is uncommitted.
     pub(super) state: A,
@@ -82,7 +82,7 @@ pub struct Root<A: Aggregate> {
     encoded: Vec<NewEvent>,
 }
 
-impl<A: Aggregate> Root<A> {
+impl<A: Aggregate> AggregateRoot<A> {
     /// One to which nothing has happened.
     pub(super) fn new(stream: StreamId) -> Self {
         Self::at(stream, A::default(), Standing::default())
@@ -147,10 +147,10 @@ impl<A: Aggregate> Root<A> {
         self.raise_with(event, |event| event)
     }
 
-    /// Does as [`Root::raise`], and lets `with` add metadata or tags to the event that is to be stored.
+    /// Does as [`AggregateRoot::raise`], and lets `with` add metadata or tags to the event that is to be stored.
     ///
     /// # Errors
-    /// Those of [`Root::raise`].
+    /// Those of [`AggregateRoot::raise`].
     pub fn raise_with(
         &mut self,
         event: A::Event,
@@ -162,15 +162,15 @@ impl<A: Aggregate> Root<A> {
     /// Decides a command in the state as it is, and raises what it leads to: all of it or nothing.
     ///
     /// # Errors
-    /// The refusal of [`Aggregate::handle`], or those of [`Root::raise`]. Nothing has happened.
+    /// The refusal of [`Aggregate::handle`], or those of [`AggregateRoot::raise`]. Nothing has happened.
     pub fn decide(&mut self, command: &A::Command) -> Result<(), ExecuteError<A::Error>> {
         self.decide_with(command, |event| event)
     }
 
-    /// Does as [`Root::decide`], and lets `with` add metadata or tags to each event that is to be stored.
+    /// Does as [`AggregateRoot::decide`], and lets `with` add metadata or tags to each event that is to be stored.
     ///
     /// # Errors
-    /// Those of [`Root::decide`].
+    /// Those of [`AggregateRoot::decide`].
     pub fn decide_with(
         &mut self,
         command: &A::Command,
@@ -215,9 +215,9 @@ impl<A: Aggregate> Root<A> {
     }
 }
 
-impl<A: Aggregate> fmt::Debug for Root<A> {
+impl<A: Aggregate> fmt::Debug for AggregateRoot<A> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.debug_struct("Root")
+        out.debug_struct("AggregateRoot")
             .field("stream", &self.stream)
             .field("version", &self.version())
             .field("uncommitted", &self.uncommitted.len())

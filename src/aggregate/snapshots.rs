@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::root::{Root, Standing};
+use super::root::{AggregateRoot, Standing};
 use super::{Aggregate, SnapshotContext, SnapshotPolicy};
 use crate::codec::{Codec, encode_readable};
 use crate::error::{Cause, Result};
@@ -228,7 +228,7 @@ impl<A: Aggregate> Snapshots<A> {
     /// Takes a snapshot of a stored state, if the policy wants one. Where that fails, the next save asks again.
     ///
     /// None is taken of a state from which events were skipped: it would hide them once the code can read them.
-    pub(super) fn take_if_due(&self, root: &mut Root<A>, events: &dyn EventStore) {
+    pub(super) fn take_if_due(&self, root: &mut AggregateRoot<A>, events: &dyn EventStore) {
         let (Standing { tip: Some(tip), snapshot: last, .. }, true) =
             (root.standing, root.skipped.is_empty())
         else {
@@ -261,7 +261,7 @@ impl<A: Aggregate> Snapshots<A> {
         }
     }
 
-    fn take(&self, root: &Root<A>, context: SnapshotContext) -> Result<(), Cause> {
+    fn take(&self, root: &AggregateRoot<A>, context: SnapshotContext) -> Result<(), Cause> {
         let Some(tip) = root.standing.tip else { return Ok(()) };
         let mut state = self.content_type.as_str().as_bytes().to_vec();
         state.push(END_OF_CONTENT_TYPE);

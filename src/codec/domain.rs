@@ -25,7 +25,7 @@ pub struct EventKind {
 
 /// What of a stored event says what happened: what an upcaster takes and gives, and what becomes a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StoredEvent<'a> {
+pub struct EncodedEvent<'a> {
     /// Its type.
     pub event_type: Cow<'a, str>,
     /// The shape of its payload.
@@ -36,7 +36,7 @@ pub struct StoredEvent<'a> {
     pub payload: Cow<'a, [u8]>,
 }
 
-impl<'a> StoredEvent<'a> {
+impl<'a> EncodedEvent<'a> {
     /// An event whose payload is a value as JSON: what an upcaster yields.
     ///
     /// # Errors
@@ -98,7 +98,7 @@ impl<'a> StoredEvent<'a> {
     }
 }
 
-impl<'a> From<EventRef<'a>> for StoredEvent<'a> {
+impl<'a> From<EventRef<'a>> for EncodedEvent<'a> {
     fn from(event: EventRef<'a>) -> Self {
         Self {
             event_type: Cow::Borrowed(event.event_type()),
@@ -169,7 +169,7 @@ pub enum Undecodable {
 ///
 /// ```
 /// use annals::prelude::*;
-/// use annals::{DomainEvent, EventKind, StoredEvent, Undecodable};
+/// use annals::{DomainEvent, EventKind, EncodedEvent, Undecodable};
 ///
 /// struct ImageScanned(Vec<u8>);
 ///
@@ -179,7 +179,7 @@ pub enum Undecodable {
 ///     fn encode(&self) -> annals::Result<NewEvent> {
 ///         NewEvent::bytes("ImageScanned", self.0.clone())
 ///     }
-///     fn decode(stored: &StoredEvent<'_>) -> Result<Self, Undecodable> {
+///     fn decode(stored: &EncodedEvent<'_>) -> Result<Self, Undecodable> {
 ///         Ok(Self(stored.payload.to_vec()))
 ///     }
 /// }
@@ -207,13 +207,13 @@ pub trait DomainEvent: Sized {
     ///
     /// # Errors
     /// [`Undecodable`] says why it is not.
-    fn decode(stored: &StoredEvent<'_>) -> Result<Self, Undecodable>;
+    fn decode(stored: &EncodedEvent<'_>) -> Result<Self, Undecodable>;
 
     /// Checks that a stored event is of a kind that is known here, in the schema version of today.
     ///
     /// # Errors
     /// [`Undecodable`] says why it is not.
-    fn check_kind(stored: &StoredEvent<'_>) -> Result<(), Undecodable> {
+    fn check_kind(stored: &EncodedEvent<'_>) -> Result<(), Undecodable> {
         let kind = Self::KINDS.iter().find(|kind| kind.event_type == stored.event_type);
         let known = kind.ok_or(Undecodable::UnknownType)?.schema_version;
         let found = stored.schema_version;
@@ -223,20 +223,20 @@ pub trait DomainEvent: Sized {
 
 /// A domain event with its place: what happened, and through [`Deref`] the [`RecordedEvent`] it was read from.
 #[derive(Debug, Clone)]
-pub struct Recorded<E> {
+pub struct TypedEvent<E> {
     /// What happened.
     pub event: E,
     recorded: Arc<RecordedEvent>,
 }
 
-impl<E> Recorded<E> {
+impl<E> TypedEvent<E> {
     /// Joins a value with the event it was read from.
     pub fn new(event: E, recorded: Arc<RecordedEvent>) -> Self {
         Self { event, recorded }
     }
 }
 
-impl<E> Deref for Recorded<E> {
+impl<E> Deref for TypedEvent<E> {
     type Target = RecordedEvent;
 
     fn deref(&self) -> &RecordedEvent {
@@ -350,7 +350,7 @@ macro_rules! domain_events {
             }
 
             fn decode(
-                stored: &$crate::StoredEvent<'_>,
+                stored: &$crate::EncodedEvent<'_>,
             ) -> ::core::result::Result<Self, $crate::Undecodable> {
                 <Self as $crate::DomainEvent>::check_kind(stored)?;
                 match &*stored.event_type {
@@ -382,7 +382,7 @@ macro_rules! domain_events {
             }
 
             fn decode(
-                stored: &$crate::StoredEvent<'_>,
+                stored: &$crate::EncodedEvent<'_>,
             ) -> ::core::result::Result<Self, $crate::Undecodable> {
                 <Self as $crate::DomainEvent>::check_kind(stored)?;
                 $crate::codec::decode_value::<$codec, Self>(stored)
@@ -459,7 +459,7 @@ fn encode_fields<C: Codec, E: DomainEvent>(
 
 /// The value that an event will be read as. An error means that nothing could read it once it is stored.
 pub(crate) fn reread<E: DomainEvent>(event: &NewEvent) -> Result<E> {
-    let stored = StoredEvent {
+    let stored = EncodedEvent {
         event_type: Cow::Borrowed(event.event_type().as_str()),
         schema_version: event.schema_version(),
         content_type: Cow::Borrowed(event.content_type().as_str()),
@@ -491,7 +491,7 @@ pub(super) fn encode_payload<C: Codec>(
 
 #[doc(hidden)]
 pub fn decode_variant<C: Codec, E: DeserializeOwned, N: VariantName>(
-    stored: &StoredEvent<'_>,
+    stored: &EncodedEvent<'_>,
 ) -> Result<E, Undecodable> {
     decode_value::<C, OfVariant<E, N>>(stored).map(|decoded| decoded.value)
 }
@@ -499,7 +499,7 @@ pub fn decode_variant<C: Codec, E: DeserializeOwned, N: VariantName>(
 /// Reads a payload with the codec that its content type names, which need not be the one that is written with today.
 #[doc(hidden)]
 pub fn decode_value<C: Codec, T: DeserializeOwned>(
-    stored: &StoredEvent<'_>,
+    stored: &EncodedEvent<'_>,
 ) -> Result<T, Undecodable> {
     let content_type = &*stored.content_type;
     let decoded = if content_type == C::content_type().as_str() {

@@ -9,7 +9,7 @@ pub(crate) use codecs::encode_readable;
 pub use codecs::{Bincode, Codec, Json};
 pub(crate) use domain::reread;
 pub use domain::{
-    DomainEvent, EventKind, Recorded, StoredEvent, Undecodable, check_kinds, decode_value,
+    DomainEvent, EncodedEvent, EventKind, TypedEvent, Undecodable, check_kinds, decode_value,
     decode_variant, encode_value, encode_variant,
 };
 pub use variant::VariantName;

@@ -363,7 +363,7 @@ impl ProjectionHandle {
     /// # impl Projection for Count {
     /// #     type Event = Placed;
     /// #     fn name(&self) -> &str { "count" }
-    /// #     fn handle(&self, _: &Recorded<Placed>, view: &mut ViewWriter) -> Result<(), HandlerError> {
+    /// #     fn handle(&self, _: &TypedEvent<Placed>, view: &mut ViewWriter) -> Result<(), HandlerError> {
     /// #         if IS_BROKEN.load(Ordering::SeqCst) { return Err("broken".into()); }
     /// #         Ok(view.update("orders", |orders: &mut u64| *orders += 1)?)
     /// #     }

@@ -95,7 +95,7 @@ impl ProjectionManager {
     /// #     type Event = Placed;
     /// #     fn name(&self) -> &str { "mail" }
     /// #     fn target(&self) -> Target { Target::SideEffects }
-    /// #     fn handle(&self, _: &Recorded<Placed>, _: &mut ViewWriter) -> Result<(), HandlerError> {
+    /// #     fn handle(&self, _: &TypedEvent<Placed>, _: &mut ViewWriter) -> Result<(), HandlerError> {
     /// #         Err("no route to host".into())
     /// #     }
     /// # }

@@ -34,7 +34,7 @@ pub use status::{
 pub use view::{ReadView, View, ViewEntries, ViewStatus, ViewStoreExt};
 pub use writer::ViewWriter;
 
-use crate::codec::{DomainEvent, Recorded};
+use crate::codec::{DomainEvent, TypedEvent};
 use crate::event_store::Filter;
 use crate::model::Position;
 use crate::upcast::OnUnreadable;
@@ -81,7 +81,7 @@ pub enum StartFrom {
 ///
 /// ```
 /// use annals::prelude::*;
-/// use annals::{HandlerError, Projection, ProjectionManager, Recorded, ViewWriter};
+/// use annals::{HandlerError, Projection, ProjectionManager, TypedEvent, ViewWriter};
 /// use std::time::Duration;
 ///
 /// #[derive(serde::Serialize, serde::Deserialize)]
@@ -102,7 +102,7 @@ pub enum StartFrom {
 ///     fn name(&self) -> &str {
 ///         "account_balances"
 ///     }
-///     fn handle(&self, event: &Recorded<AccountEvent>, view: &mut ViewWriter) -> Result<(), HandlerError> {
+///     fn handle(&self, event: &TypedEvent<AccountEvent>, view: &mut ViewWriter) -> Result<(), HandlerError> {
 ///         let change = match event.event {
 ///             AccountEvent::MoneyDeposited { amount } => amount,
 ///             AccountEvent::MoneyWithdrawn { amount } => -amount,
@@ -169,7 +169,7 @@ pub trait Projection: Send + Sync + 'static {
     /// passes over the event in silence.
     fn handle(
         &self,
-        event: &Recorded<Self::Event>,
+        event: &TypedEvent<Self::Event>,
         view: &mut ViewWriter,
     ) -> Result<(), HandlerError>;
 
@@ -250,7 +250,7 @@ impl ProjectionOptions {
     /// # impl Projection for Count {
     /// #     type Event = Placed;
     /// #     fn name(&self) -> &str { "count" }
-    /// #     fn handle(&self, _: &Recorded<Placed>, view: &mut ViewWriter) -> Result<(), HandlerError> {
+    /// #     fn handle(&self, _: &TypedEvent<Placed>, view: &mut ViewWriter) -> Result<(), HandlerError> {
     /// #         Ok(view.update("orders", |orders: &mut u64| *orders += 1)?)
     /// #     }
     /// # }

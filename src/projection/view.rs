@@ -58,7 +58,7 @@ impl<S: ViewStore + ?Sized> ViewStoreExt for S {}
 ///
 /// ```
 /// use annals::prelude::*;
-/// # use annals::{HandlerError, Projection, ProjectionManager, Recorded, ViewWriter};
+/// # use annals::{HandlerError, Projection, ProjectionManager, TypedEvent, ViewWriter};
 /// # use std::time::Duration;
 /// # #[derive(serde::Serialize, serde::Deserialize)]
 /// # struct Deposited { amount: i64 }
@@ -67,7 +67,7 @@ impl<S: ViewStore + ?Sized> ViewStoreExt for S {}
 /// # impl Projection for Balances {
 /// #     type Event = Deposited;
 /// #     fn name(&self) -> &str { "balances" }
-/// #     fn handle(&self, event: &Recorded<Deposited>, view: &mut ViewWriter) -> Result<(), HandlerError> {
+/// #     fn handle(&self, event: &TypedEvent<Deposited>, view: &mut ViewWriter) -> Result<(), HandlerError> {
 /// #         Ok(view.update(event.stream(), |balance: &mut i64| *balance += event.event.amount)?)
 /// #     }
 /// # }

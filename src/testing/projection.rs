@@ -26,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// earnest. A handler that fails is not tried again.
 ///
 /// ```
-/// # use annals::{HandlerError, Projection, Recorded, ViewWriter};
+/// # use annals::{HandlerError, Projection, TypedEvent, ViewWriter};
 /// # use serde::{Deserialize, Serialize};
 /// use annals::testing::ProjectionScenario;
 /// # #[derive(Serialize, Deserialize)]
@@ -37,7 +37,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// # impl Projection for Balances {
 /// #     type Event = Money;
 /// #     fn name(&self) -> &str { "balances" }
-/// #     fn handle(&self, event: &Recorded<Money>, view: &mut ViewWriter) -> Result<(), HandlerError> {
+/// #     fn handle(&self, event: &TypedEvent<Money>, view: &mut ViewWriter) -> Result<(), HandlerError> {
 /// #         let change = match event.event { Deposited { amount } => amount, Withdrawn { amount } => -amount };
 /// #         if change == 0 { return Err("nothing happened".into()); }
 /// #         Ok(view.update(event.stream(), |balance: &mut i64| *balance += change)?)
@@ -96,7 +96,7 @@ impl<P: Projection> ProjectionScenario<P> {
     /// These events happened, as they are stored: with metadata, or in the form that older code wrote.
     ///
     /// ```
-    /// # use annals::{HandlerError, Projection, Recorded, ViewWriter};
+    /// # use annals::{HandlerError, Projection, TypedEvent, ViewWriter};
     /// # use serde::{Deserialize, Serialize};
     /// use annals::testing::ProjectionScenario;
     /// use annals::{NewEvent, Upcasters};
@@ -107,7 +107,7 @@ impl<P: Projection> ProjectionScenario<P> {
     /// # impl Projection for Balances {
     /// #     type Event = Deposited;
     /// #     fn name(&self) -> &str { "balances" }
-    /// #     fn handle(&self, event: &Recorded<Deposited>, view: &mut ViewWriter) -> Result<(), HandlerError> {
+    /// #     fn handle(&self, event: &TypedEvent<Deposited>, view: &mut ViewWriter) -> Result<(), HandlerError> {
     /// #         let amount = event.event.amount;
     /// #         let day = event.recorded_at().to_string()[..10].to_owned();
     /// #         Ok(view.update(day, |sum: &mut i64| *sum += amount)?)

@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 
 use super::error::{StoredKind, UpcastError};
 use super::{Checked, Step, Upcasters};
-use crate::codec::{Bincode, Codec, DomainEvent, EventKind, Json, StoredEvent};
+use crate::codec::{Bincode, Codec, DomainEvent, EncodedEvent, EventKind, Json};
 use crate::model::EventType;
 
 /// What a step fails with: any error, also a text (`Err("no amount")?`).
@@ -18,7 +18,7 @@ pub type StepError = Box<dyn std::error::Error + Send + Sync>;
 
 /// What a step does.
 pub(super) type Run =
-    Box<dyn for<'a> Fn(StoredEvent<'a>) -> Result<Vec<StoredEvent<'a>>, StepError> + Send + Sync>;
+    Box<dyn for<'a> Fn(EncodedEvent<'a>) -> Result<Vec<EncodedEvent<'a>>, StepError> + Send + Sync>;
 
 /// Names the steps of [`Upcasters`]: each for one type in one schema version, as it was stored. Their order is of no
 /// importance: an event goes from step to step until it is one of today.
@@ -84,7 +84,7 @@ impl UpcastersBuilder {
     /// a type that has the fields of the old payload in their order.
     ///
     /// ```
-    /// use annals::{StoredEvent, Upcasters};
+    /// use annals::{EncodedEvent, Upcasters};
     /// use serde::{Deserialize, Serialize};
     ///
     /// #[derive(Serialize, Deserialize)]
@@ -101,7 +101,7 @@ impl UpcastersBuilder {
     ///         Ok(MoneyDeposited { cents: old.euros * 100, by: None })
     ///     })
     ///     .build()?;
-    /// let old = StoredEvent::new_bincode("MoneyDeposited", 1, &MoneyDepositedV1 { euros: 7 })?;
+    /// let old = EncodedEvent::new_bincode("MoneyDeposited", 1, &MoneyDepositedV1 { euros: 7 })?;
     /// let new: MoneyDeposited = upcasters.apply(old)?.remove(0).bincode()?;
     /// assert_eq!(new.cents, 700);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -120,7 +120,7 @@ impl UpcastersBuilder {
     pub fn unchanged(self, event_type: &str, schema_version: u32) -> Self {
         let next = schema_version.saturating_add(1);
         self.split(event_type, schema_version, [(event_type, next)], move |stored| {
-            Ok(vec![StoredEvent { schema_version: next, ..stored }])
+            Ok(vec![EncodedEvent { schema_version: next, ..stored }])
         })
     }
 
@@ -131,7 +131,7 @@ impl UpcastersBuilder {
         self.split(event_type, schema_version, [to], move |stored| {
             let StoredKind { event_type, schema_version } = new.clone();
             let event_type = Cow::Owned(event_type);
-            Ok(vec![StoredEvent { event_type, schema_version, ..stored }])
+            Ok(vec![EncodedEvent { event_type, schema_version, ..stored }])
         })
     }
 
@@ -144,7 +144,7 @@ impl UpcastersBuilder {
         event_type: &str,
         schema_version: u32,
         targets: impl IntoIterator<Item = (&'t str, u32)>,
-        split: impl for<'a> Fn(StoredEvent<'a>) -> Result<Vec<StoredEvent<'a>>, StepError>
+        split: impl for<'a> Fn(EncodedEvent<'a>) -> Result<Vec<EncodedEvent<'a>>, StepError>
         + Send
         + Sync
         + 'static,
@@ -181,7 +181,7 @@ impl UpcastersBuilder {
         let next = schema_version.saturating_add(1);
         self.split(event_type, schema_version, [(event_type, next)], move |stored| {
             let new = change(stored.read::<C, T>()?)?;
-            Ok(vec![StoredEvent::write::<C>(stored.event_type, next, &new)?])
+            Ok(vec![EncodedEvent::write::<C>(stored.event_type, next, &new)?])
         })
     }
 

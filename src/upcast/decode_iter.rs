@@ -4,7 +4,7 @@ use std::fmt;
 use std::vec;
 
 use super::{Decoder, OnUnreadable};
-use crate::codec::{DomainEvent, Recorded};
+use crate::codec::{DomainEvent, TypedEvent};
 use crate::error::{Error, Result};
 use crate::model::RecordedEvent;
 
@@ -16,7 +16,7 @@ pub struct DecodedEvents<E, I> {
     decoder: Decoder<E>,
     events: I,
     /// What is left of the event that was decoded last.
-    values: vec::IntoIter<Recorded<E>>,
+    values: vec::IntoIter<TypedEvent<E>>,
     on_unreadable: OnUnreadable,
     skipped: Vec<Error>,
     skipped_count: u64,
@@ -93,7 +93,7 @@ impl<E, I> DecodedEvents<E, I> {
 }
 
 impl<E: DomainEvent, I: Iterator<Item = Result<RecordedEvent>>> Iterator for DecodedEvents<E, I> {
-    type Item = Result<Recorded<E>>;
+    type Item = Result<TypedEvent<E>>;
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {

@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use super::{DecodedEvents, StoredKind, UpcastError, UpcastFailed, Upcasters};
-use crate::codec::{DomainEvent, Recorded, StoredEvent, Undecodable};
+use crate::codec::{DomainEvent, EncodedEvent, TypedEvent, Undecodable};
 use crate::error::{Cause, Error, Result};
 use crate::model::{EventRef, EventType, RecordedEvent, StreamId};
 
@@ -100,7 +100,7 @@ impl<E: DomainEvent> Decoder<E> {
     /// # Errors
     /// [`Error::Unreadable`] names event, position and type, and says why.
     pub fn each(&self, recorded: EventRef<'_>, mut take: impl FnMut(E)) -> Result<()> {
-        let stored = StoredEvent::from(recorded);
+        let stored = EncodedEvent::from(recorded);
         if self.upcasters.concern(&stored) {
             let values =
                 self.upcast(stored).map_err(|why| unreadable(recorded, Cause::new(why)))?;
@@ -119,11 +119,11 @@ impl<E: DomainEvent> Decoder<E> {
     ///
     /// # Errors
     /// Those of [`Decoder::each`].
-    pub fn decode(&self, recorded: impl Into<Arc<RecordedEvent>>) -> Result<Vec<Recorded<E>>> {
+    pub fn decode(&self, recorded: impl Into<Arc<RecordedEvent>>) -> Result<Vec<TypedEvent<E>>> {
         let recorded = recorded.into();
         let mut values = Vec::with_capacity(1);
         self.each((*recorded).as_ref(), |event| {
-            values.push(Recorded::new(event, recorded.clone()));
+            values.push(TypedEvent::new(event, recorded.clone()));
         })?;
         Ok(values)
     }
@@ -163,7 +163,7 @@ impl<E: DomainEvent> Decoder<E> {
     }
 
     /// The values that steps make of a stored event: all that are for `E`.
-    fn upcast(&self, stored: StoredEvent<'_>) -> Result<Vec<E>, UpcastFailed> {
+    fn upcast(&self, stored: EncodedEvent<'_>) -> Result<Vec<E>, UpcastFailed> {
         let stored_type = stored.event_type.clone();
         let parts = self.upcasters.apply(stored)?;
         let mut values = Vec::with_capacity(parts.len());
@@ -181,14 +181,14 @@ impl<E: DomainEvent> Decoder<E> {
 
     /// Whether an event, or a part of one, is to be left out: another set reads it, and it is only here because events
     /// of `E` are stored under the same type.
-    fn is_for_others(&self, stored_type: &str, part: &StoredEvent<'_>, why: &Undecodable) -> bool {
+    fn is_for_others(&self, stored_type: &str, part: &EncodedEvent<'_>, why: &Undecodable) -> bool {
         matches!(why, Undecodable::UnknownType)
             && self.upcasters.is_current(part)
             && self.stored_types().contains(&stored_type)
     }
 }
 
-fn read<E: DomainEvent>(stored: &StoredEvent<'_>) -> Result<E, Undecodable> {
+fn read<E: DomainEvent>(stored: &EncodedEvent<'_>) -> Result<E, Undecodable> {
     E::check_kind(stored).and_then(|()| E::decode(stored))
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::codec::{StoredEvent, Undecodable};
+use crate::codec::{EncodedEvent, Undecodable};
 use crate::error::{Cause, Error};
 use crate::model::InvalidArgument;
 
@@ -16,11 +16,11 @@ pub struct StoredKind {
 }
 
 impl StoredKind {
-    pub(super) fn of(event: &StoredEvent<'_>) -> Self {
+    pub(super) fn of(event: &EncodedEvent<'_>) -> Self {
         Self::from((&*event.event_type, event.schema_version))
     }
 
-    pub(super) fn is_of(&self, event: &StoredEvent<'_>) -> bool {
+    pub(super) fn is_of(&self, event: &EncodedEvent<'_>) -> bool {
         self.schema_version == event.schema_version && self.event_type == event.event_type
     }
 }

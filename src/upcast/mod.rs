@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::sync::Arc;
 
-use crate::codec::{EventKind, StoredEvent};
+use crate::codec::{EncodedEvent, EventKind};
 use crate::error::Cause;
 use crate::model::ContentType;
 
@@ -28,7 +28,7 @@ use numbers::{Digits, LostNumber};
 ///
 /// ```
 /// use annals::prelude::*;
-/// use annals::{Decoder, StoredEvent, Upcasters};
+/// use annals::{Decoder, EncodedEvent, Upcasters};
 /// use serde::{Deserialize, Serialize};
 /// use serde_json::{Value, json};
 ///
@@ -58,8 +58,8 @@ use numbers::{Digits, LostNumber};
 ///     .split("CustomerMoved", 1, [("AddressChanged", 1), ("PhoneChanged", 1)], |moved| {
 ///         let old: Value = moved.json()?;
 ///         Ok(vec![
-///             StoredEvent::new_json("AddressChanged", 1, &json!({ "address": old["address"] }))?,
-///             StoredEvent::new_json("PhoneChanged", 1, &json!({ "phone": old["phone"] }))?,
+///             EncodedEvent::new_json("AddressChanged", 1, &json!({ "address": old["address"] }))?,
+///             EncodedEvent::new_json("PhoneChanged", 1, &json!({ "phone": old["phone"] }))?,
 ///         ])
 ///     })
 ///     // It says nothing to anybody any more.
@@ -126,7 +126,7 @@ impl Upcasters {
     }
 
     /// Whether an event is changed at all.
-    pub fn concern(&self, stored: &StoredEvent<'_>) -> bool {
+    pub fn concern(&self, stored: &EncodedEvent<'_>) -> bool {
         self.step(stored).is_some()
     }
 
@@ -134,7 +134,10 @@ impl Upcasters {
     ///
     /// # Errors
     /// A step failed, yielded what it does not declare, or cannot keep the digits of a number.
-    pub fn apply<'a>(&self, stored: StoredEvent<'a>) -> Result<Vec<StoredEvent<'a>>, UpcastFailed> {
+    pub fn apply<'a>(
+        &self,
+        stored: EncodedEvent<'a>,
+    ) -> Result<Vec<EncodedEvent<'a>>, UpcastFailed> {
         let mut done = Vec::with_capacity(1);
         // A stack, the next on top. Steps lead to what they declare, and never back, so it becomes empty.
         let mut pending = vec![stored];
@@ -229,18 +232,18 @@ impl Upcasters {
     }
 
     /// Whether this is a kind of today, of any of the sets that these upcasters were made for.
-    fn is_current(&self, stored: &StoredEvent<'_>) -> bool {
+    fn is_current(&self, stored: &EncodedEvent<'_>) -> bool {
         let version = self.0.as_ref().and_then(|checked| checked.current.get(&*stored.event_type));
         version == Some(&stored.schema_version)
     }
 
-    fn step(&self, stored: &StoredEvent<'_>) -> Option<&Step> {
+    fn step(&self, stored: &EncodedEvent<'_>) -> Option<&Step> {
         self.0.as_ref()?.steps.get(&*stored.event_type)?.get(&stored.schema_version)
     }
 }
 
 impl Step {
-    fn apply<'a>(&self, event: StoredEvent<'a>) -> Result<Vec<StoredEvent<'a>>, UpcastFailed> {
+    fn apply<'a>(&self, event: EncodedEvent<'a>) -> Result<Vec<EncodedEvent<'a>>, UpcastFailed> {
         // Only an error needs the name, but by then the event is gone.
         let (name, schema_version) = (event.event_type.clone(), event.schema_version);
         let kind = || StoredKind { event_type: name.clone().into_owned(), schema_version };
@@ -254,7 +257,7 @@ impl Step {
                 None => UpcastFailed::Step { kind: kind(), cause: Cause::from(error) },
             }
         })?;
-        let is_declared = |event: &&StoredEvent<'_>| self.targets.iter().any(|it| it.is_of(event));
+        let is_declared = |event: &&EncodedEvent<'_>| self.targets.iter().any(|it| it.is_of(event));
         if let Some(event) = yielded.iter().find(|event| !is_declared(event)) {
             return Err(UpcastFailed::Undeclared { kind: kind(), found: StoredKind::of(event) });
         }
@@ -269,7 +272,7 @@ impl Step {
     }
 }
 
-fn is_json(event: &StoredEvent<'_>) -> bool {
+fn is_json(event: &EncodedEvent<'_>) -> bool {
     event.content_type == ContentType::JSON.as_str()
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use annals::prelude::*;
 use annals::testing::{FixedClock, SequentialIds};
 use annals::{
-    Aggregate, Bincode, EventKind, Limits, OnUnreadable, Repository, SnapshotPolicy, StoredEvent,
+    Aggregate, Bincode, EncodedEvent, EventKind, Limits, OnUnreadable, Repository, SnapshotPolicy,
     Undecodable,
 };
 use proptest::prelude::*;
@@ -112,7 +112,7 @@ fn what_is_stored_along_with_an_aggregate_is_stored_with_it_or_not_at_all() {
         let mut root = accounts.load("1").unwrap();
         root.decide(&deposit(1)).unwrap();
         let more = deposited(100).encode().unwrap();
-        let twice = |append: Append, root: &annals::Root<Account>| {
+        let twice = |append: Append, root: &annals::AggregateRoot<Account>| {
             let expected = ExpectedVersion::from(root.version());
             append.to(root.stream().clone(), expected, [more.clone()])
         };
@@ -474,7 +474,7 @@ fn an_event_that_cannot_be_read_back_is_never_stored() {
         fn encode(&self) -> annals::Result<NewEvent> {
             NewEvent::bytes("OtherWay", [])
         }
-        fn decode(_: &StoredEvent<'_>) -> Result<Self, Undecodable> {
+        fn decode(_: &EncodedEvent<'_>) -> Result<Self, Undecodable> {
             Ok(Self)
         }
     }

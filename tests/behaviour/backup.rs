@@ -55,7 +55,7 @@ fn write(store: &Store, writer: usize, acknowledged: &AtomicU64, stop: &AtomicBo
 fn fold(log: &[RecordedEvent], up_to: Option<Position>) -> BTreeMap<String, i64> {
     let mut balances = BTreeMap::new();
     for event in log.iter().filter(|event| Some(event.position()) <= up_to) {
-        let stored = annals::StoredEvent::from(event.as_ref());
+        let stored = annals::EncodedEvent::from(event.as_ref());
         let change = Money::decode(&stored).unwrap().change();
         *balances.entry(event.stream().to_string()).or_default() += change;
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use annals::prelude::*;
 use annals::{
-    Bincode, Codec, Decoder, EventKind, OnUnreadable, Recorded, StoredEvent, Undecodable,
+    Bincode, Codec, Decoder, EncodedEvent, EventKind, OnUnreadable, TypedEvent, Undecodable,
     UpcastError, UpcastFailed, Upcasters, UpcastersBuilder, domain_events,
 };
 use proptest::prelude::*;
@@ -61,8 +61,8 @@ fn steps() -> UpcastersBuilder {
         .split("CustomerMoved", 1, [("AddressChanged", 1), ("PhoneChanged", 1)], |moved| {
             let gone: Gone = moved.bincode()?;
             Ok(vec![
-                StoredEvent::new_json("AddressChanged", 1, &json!({ "address": gone.address }))?,
-                StoredEvent::new_json("PhoneChanged", 1, &json!({ "phone": gone.phone }))?,
+                EncodedEvent::new_json("AddressChanged", 1, &json!({ "address": gone.address }))?,
+                EncodedEvent::new_json("PhoneChanged", 1, &json!({ "phone": gone.phone }))?,
             ])
         })
         .dropped("Ping", 1)
@@ -87,7 +87,7 @@ fn stores() -> (tempfile::TempDir, [Arc<dyn EventStore>; 2]) {
     (directory, [Arc::new(MemoryStore::new()), Arc::new(quick().open(path).unwrap())])
 }
 
-fn values<E>(events: impl Iterator<Item = annals::Result<Recorded<E>>>) -> Vec<(u64, E)> {
+fn values<E>(events: impl Iterator<Item = annals::Result<TypedEvent<E>>>) -> Vec<(u64, E)> {
     events.map(|event| event.map(|event| (event.position().get(), event.event)).unwrap()).collect()
 }
 
@@ -175,7 +175,7 @@ fn a_set_that_reads_one_part_of_what_was_split_is_given_that_part_alone() {
 fn a_step_that_fails_or_yields_what_it_did_not_declare_names_the_event() {
     let yields = |event_type: &'static str, schema_version| {
         steps().split("Odd", 1, [("AddressChanged", 1)], move |odd| {
-            Ok(vec![StoredEvent { event_type: event_type.into(), schema_version, ..odd }])
+            Ok(vec![EncodedEvent { event_type: event_type.into(), schema_version, ..odd }])
         })
     };
     let failing = || steps().json("Odd", 1, |_: Value| Err::<Value, _>("no idea".into()));
@@ -351,7 +351,7 @@ impl DomainEvent for AddressLater {
     fn encode(&self) -> annals::Result<NewEvent> {
         NewEvent::bytes("AddressChanged", [])
     }
-    fn decode(_: &StoredEvent<'_>) -> Result<Self, Undecodable> {
+    fn decode(_: &EncodedEvent<'_>) -> Result<Self, Undecodable> {
         Ok(Self)
     }
 }
@@ -390,7 +390,7 @@ macro_rules! traced {
             fn encode(&self) -> annals::Result<NewEvent> {
                 NewEvent::json(self.0.as_str(), &self.1)
             }
-            fn decode(stored: &StoredEvent<'_>) -> Result<Self, Undecodable> {
+            fn decode(stored: &EncodedEvent<'_>) -> Result<Self, Undecodable> {
                 Ok(Self(stored.event_type.to_string(), stored.json()?))
             }
         }
@@ -507,7 +507,7 @@ fn upcasters(plan: &Plan) -> Upcasters {
                     let parts = parts.map(|(to, mark)| {
                         let trail: Vec<_> = trail.iter().chain([mark]).collect();
                         let (event_type, version) = name(*to);
-                        Ok(StoredEvent::new_json(event_type, version, &trail)?)
+                        Ok(EncodedEvent::new_json(event_type, version, &trail)?)
                     });
                     parts.collect()
                 })

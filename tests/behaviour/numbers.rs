@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use annals::prelude::*;
-use annals::{Decoder, StoredEvent, UpcastFailed, Upcasters, UpcastersBuilder, domain_events};
+use annals::{Decoder, EncodedEvent, UpcastFailed, Upcasters, UpcastersBuilder, domain_events};
 use proptest::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -32,8 +32,8 @@ fn adding() -> Upcasters {
     steps().json("Paid", 1, add).build().unwrap()
 }
 
-fn paid(payload: &str) -> StoredEvent<'_> {
-    StoredEvent {
+fn paid(payload: &str) -> EncodedEvent<'_> {
+    EncodedEvent {
         event_type: "Paid".into(),
         schema_version: 1,
         content_type: "application/json".into(),
@@ -83,7 +83,7 @@ fn moved_renamed_and_split_numbers_keep_their_digits() {
 
     let splitting = steps().split("Paid", 1, [("Paid", 2)], |old| {
         let value: Value = old.json()?;
-        let part = |name: &str| StoredEvent::new_json("Paid", 2, &json!({ "only": value[name] }));
+        let part = |name: &str| EncodedEvent::new_json("Paid", 2, &json!({ "only": value[name] }));
         Ok(vec![part("a")?, part("b")?])
     });
     let splitting = splitting.build().unwrap();
@@ -154,7 +154,7 @@ fn domain_event_keeps_digits_in_types_that_hold_them() {
         ("Noted", DECIMAL.to_owned()),
         ("Paired", format!("[{INTEGER},{DECIMAL}]")),
     ] {
-        let stored = StoredEvent { event_type: event_type.into(), ..paid(&payload) };
+        let stored = EncodedEvent { event_type: event_type.into(), ..paid(&payload) };
         let event = Event::decode(&stored).unwrap();
         assert_eq!(event.encode().unwrap().payload(), payload.as_bytes(), "{event:?}");
     }

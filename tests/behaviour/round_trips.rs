@@ -145,7 +145,7 @@ impl Projection for Last {
     fn name(&self) -> &'static str {
         "last"
     }
-    fn handle(&self, made: &Recorded<Made>, view: &mut ViewWriter) -> Result<(), HandlerError> {
+    fn handle(&self, made: &TypedEvent<Made>, view: &mut ViewWriter) -> Result<(), HandlerError> {
         Ok(view.put(made.stream(), &made.event.value())?)
     }
 }

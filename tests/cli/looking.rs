@@ -135,7 +135,7 @@ impl annals::Projection for Refusing {
 
     fn handle(
         &self,
-        event: &annals::Recorded<Anything>,
+        event: &annals::TypedEvent<Anything>,
         view: &mut annals::ViewWriter,
     ) -> Result<(), annals::HandlerError> {
         if event.stream().category() == "a" {
@@ -213,7 +213,7 @@ impl annals::Projection for Counted {
 
     fn handle(
         &self,
-        event: &annals::Recorded<Anything>,
+        event: &annals::TypedEvent<Anything>,
         view: &mut annals::ViewWriter,
     ) -> Result<(), annals::HandlerError> {
         Ok(view.put((event.stream(), event.version()), &true)?)

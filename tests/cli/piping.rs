@@ -202,7 +202,7 @@ impl annals::Projection for Named {
 
     fn handle(
         &self,
-        event: &annals::Recorded<Number>,
+        event: &annals::TypedEvent<Number>,
         view: &mut annals::ViewWriter,
     ) -> Result<(), annals::HandlerError> {
         Ok(view.put(event.stream(), &event.event.0)?)

@@ -3,7 +3,7 @@
 
 use super::bank::BankEvent;
 use crate::allocation::within;
-use crate::codec::{DomainEvent, StoredEvent};
+use crate::codec::{DomainEvent, EncodedEvent};
 use crate::input::Input;
 use crate::upcast::{StepError, Upcasters};
 use serde_json::{Value, json};
@@ -21,7 +21,7 @@ pub fn payloads(data: &[u8]) {
     let kinds = BankEvent::KINDS;
     let kind = kinds[input.below(kinds.len())];
     let content_type = input.of(&["application/x-bincode", "application/json", "text/plain"]);
-    let stored = StoredEvent {
+    let stored = EncodedEvent {
         event_type: kind.event_type.into(),
         schema_version: if input.byte() == 255 { 9 } else { kind.schema_version },
         content_type: content_type.into(),
@@ -30,7 +30,7 @@ pub fn payloads(data: &[u8]) {
     let bound = bound(&stored.payload);
     if let Ok(event) = within(bound, "decoding a payload", || BankEvent::decode(&stored)) {
         let again = event.encode().expect("what was decoded is encoded");
-        let recoded = StoredEvent {
+        let recoded = EncodedEvent {
             content_type: again.content_type().as_str().into(),
             payload: again.payload().into(),
             ..stored.clone()
@@ -38,7 +38,7 @@ pub fn payloads(data: &[u8]) {
         assert_eq!(BankEvent::decode(&recoded).expect("and decoded again"), event);
     }
     // An upcaster meets the same bytes first.
-    let old = StoredEvent { event_type: "Deposited".into(), schema_version: 1, ..stored };
+    let old = EncodedEvent { event_type: "Deposited".into(), schema_version: 1, ..stored };
     let upcast = within(bound + (64 << 10), "upcasting", || upcasters().apply(old.clone()));
     if let Ok(events) = upcast {
         assert!(old.json::<Value>().is_ok() && events.len() == 1);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::bank::BankEvent;
-use crate::codec::Recorded;
+use crate::codec::TypedEvent;
 use crate::event_store::Direction;
 use crate::input::Input;
 use crate::memory::MemoryStore;
@@ -152,7 +152,7 @@ fn notes(store: &MemoryStore) {
             NAME
         }
 
-        fn handle(&self, _: &Recorded<BankEvent>, _: &mut ViewWriter) -> Result<(), HandlerError> {
+        fn handle(&self, _: &TypedEvent<BankEvent>, _: &mut ViewWriter) -> Result<(), HandlerError> {
             Ok(())
         }
     }

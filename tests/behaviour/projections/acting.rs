@@ -14,7 +14,7 @@ type Sent = Arc<Mutex<Vec<u64>>>;
 /// Notes the position of each event that it was given.
 fn mailer(sent: &Sent, version: u32) -> Custom {
     let sent = sent.clone();
-    let send = move |event: &Recorded<Money>, _: &mut ViewWriter| {
+    let send = move |event: &TypedEvent<Money>, _: &mut ViewWriter| {
         sent.lock().unwrap().push(event.position().get());
         Ok(())
     };

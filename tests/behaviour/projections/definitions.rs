@@ -59,7 +59,7 @@ impl<E: DomainEvent + 'static> Projection for Count<E> {
         self.filter.clone()
     }
 
-    fn handle(&self, _: &Recorded<E>, view: &mut ViewWriter) -> Result<(), HandlerError> {
+    fn handle(&self, _: &TypedEvent<E>, view: &mut ViewWriter) -> Result<(), HandlerError> {
         Ok(view.update("events", |events: &mut u64| *events += 1)?)
     }
 }

@@ -24,7 +24,7 @@ impl Thirteen {
 
     fn version(&self, version: u32) -> Custom {
         let thirteen = self.clone();
-        let handle = move |event: &Recorded<super::Money>, view: &mut ViewWriter| {
+        let handle = move |event: &TypedEvent<super::Money>, view: &mut ViewWriter| {
             if event.event.change() == 13 {
                 thirteen.met.fetch_add(1, Ordering::SeqCst);
                 if thirteen.is_broken.load(Ordering::SeqCst) {
@@ -180,7 +180,7 @@ fn decision_during_a_rebuild_holds_in_the_new_build() {
             gate.1.notify_all();
         };
         let held = gate.clone();
-        let handle = move |event: &Recorded<super::Money>, view: &mut ViewWriter| {
+        let handle = move |event: &TypedEvent<super::Money>, view: &mut ViewWriter| {
             if event.event.change() == 99 {
                 drop(held.1.wait_while(held.0.lock().unwrap(), |is_held| *is_held).unwrap());
             }

@@ -201,7 +201,7 @@ fn threads_change_nothing_but_the_time_it_takes() {
 }
 
 type Handle = fn(
-    &annals::Recorded<super::Money>,
+    &annals::TypedEvent<super::Money>,
     &mut annals::ViewWriter,
 ) -> Result<(), annals::HandlerError>;
 

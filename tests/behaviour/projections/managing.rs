@@ -187,7 +187,7 @@ fn a_handler_may_change_more_than_one_commit_holds_only_over_several_events() {
     let store = MemoryStore::new();
     let last = (0..40).fold(Position::FIRST, |_, n| pay(&store, &format!("account-{n}"), n + 1));
     let large = |len: usize| "x".repeat(len);
-    let writes = move |event: &annals::Recorded<super::Money>, view: &mut annals::ViewWriter| {
+    let writes = move |event: &annals::TypedEvent<super::Money>, view: &mut annals::ViewWriter| {
         let key = event.stream();
         match event.event.change() {
             // Too much for any commit.

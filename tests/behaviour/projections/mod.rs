@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use annals::prelude::*;
 use annals::{
-    HandlerError, Projection, ProjectionHandle, ProjectionState, Recorded, Target, ViewEntry,
+    HandlerError, Projection, ProjectionHandle, ProjectionState, Target, TypedEvent, ViewEntry,
     ViewStore, ViewWriter,
 };
 use serde::{Deserialize, Serialize};
@@ -79,7 +79,7 @@ pub(crate) fn fold(store: &(impl EventStore + ?Sized)) -> BTreeMap<String, i64> 
     let mut balances = BTreeMap::new();
     for event in store.read_log().iter() {
         let event = event.unwrap();
-        let stored = annals::StoredEvent::from(event.as_ref());
+        let stored = annals::EncodedEvent::from(event.as_ref());
         if let Ok(money) = Money::decode(&stored) {
             *balances.entry(event.stream().to_string()).or_default() += money.change();
         }
@@ -94,7 +94,7 @@ pub(crate) fn balances(store: &(impl ViewStore + ?Sized)) -> BTreeMap<String, i6
 }
 
 type Handle =
-    Box<dyn Fn(&Recorded<Money>, &mut ViewWriter) -> Result<(), HandlerError> + Send + Sync>;
+    Box<dyn Fn(&TypedEvent<Money>, &mut ViewWriter) -> Result<(), HandlerError> + Send + Sync>;
 
 /// A projection whose parts a test can set.
 pub(crate) struct Custom {
@@ -109,7 +109,7 @@ pub(crate) struct Custom {
 
 impl Custom {
     pub(crate) fn new(
-        handle: impl Fn(&Recorded<Money>, &mut ViewWriter) -> Result<(), HandlerError>
+        handle: impl Fn(&TypedEvent<Money>, &mut ViewWriter) -> Result<(), HandlerError>
         + Send
         + Sync
         + 'static,
@@ -131,7 +131,7 @@ impl Custom {
     }
 }
 
-pub(crate) fn add_up(event: &Recorded<Money>, view: &mut ViewWriter) -> Result<(), HandlerError> {
+pub(crate) fn add_up(event: &TypedEvent<Money>, view: &mut ViewWriter) -> Result<(), HandlerError> {
     Ok(view.update(event.stream(), |balance: &mut i64| *balance += event.event.change())?)
 }
 
@@ -154,7 +154,7 @@ impl Projection for Custom {
         self.filter.clone()
     }
 
-    fn handle(&self, event: &Recorded<Money>, view: &mut ViewWriter) -> Result<(), HandlerError> {
+    fn handle(&self, event: &TypedEvent<Money>, view: &mut ViewWriter) -> Result<(), HandlerError> {
         (self.handle)(event, view)
     }
 

@@ -15,7 +15,7 @@ fn parking() -> ProjectionOptions {
 
 /// A projection with values, and with parked, skipped and discarded events.
 fn with_everything(manager: ProjectionManager, name: &'static str) -> ProjectionManager {
-    let handle = |event: &Recorded<super::Money>, view: &mut ViewWriter| {
+    let handle = |event: &TypedEvent<super::Money>, view: &mut ViewWriter| {
         if event.event.change() == 13 { Err("thirteen".into()) } else { add_up(event, view) }
     };
     let manager = manager.register_with(Custom { name, ..Custom::new(handle) }, parking()).unwrap();

@@ -6,9 +6,9 @@ use std::ops::ControlFlow;
 use std::time::Duration;
 
 use annals::{
-    Aggregate, DomainEvent, Durability, EventKind, EventStore, EventStoreExt, HandlerError,
-    NewEvent, Position, Projection, ProjectionError, ProjectionManager, Recorded, Repository,
-    SnapshotPolicy, Store, StoredEvent, StreamId, Undecodable, Upcasters, ViewWriter,
+    Aggregate, DomainEvent, Durability, EncodedEvent, EventKind, EventStore, EventStoreExt,
+    HandlerError, NewEvent, Position, Projection, ProjectionError, ProjectionManager, Repository,
+    SnapshotPolicy, Store, StreamId, TypedEvent, Undecodable, Upcasters, ViewWriter,
 };
 use serde::{Deserialize, Serialize};
 
@@ -43,7 +43,7 @@ impl DomainEvent for Any {
         NewEvent::json(EVENT_TYPE, &self.payload_len)
     }
 
-    fn decode(stored: &StoredEvent<'_>) -> Result<Self, Undecodable> {
+    fn decode(stored: &EncodedEvent<'_>) -> Result<Self, Undecodable> {
         Ok(Self { payload_len: u64::try_from(stored.payload.len()).unwrap_or(u64::MAX) })
     }
 }
@@ -58,7 +58,7 @@ impl Projection for Lengths {
         "lengths"
     }
 
-    fn handle(&self, event: &Recorded<Any>, view: &mut ViewWriter) -> Result<(), HandlerError> {
+    fn handle(&self, event: &TypedEvent<Any>, view: &mut ViewWriter) -> Result<(), HandlerError> {
         Ok(view.put(event.position(), &event.event.payload_len)?)
     }
 }
