@@ -30,7 +30,7 @@ fn catch_up(criterion: &mut Criterion) {
             let mut following = store.subscribe().start().unwrap();
             let mut seen = 0;
             loop {
-                match following.next().unwrap() {
+                match following.recv().unwrap() {
                     Delivery::Event(event) => {
                         seen += u64::from(!black_box(event).payload().is_empty());
                     }
@@ -87,7 +87,7 @@ fn one_by_one(store: &Store, source: &mut Events, events: u64) -> Vec<Duration> 
     thread::scope(|scope| {
         scope.spawn(move || {
             loop {
-                match following.next().unwrap() {
+                match following.recv().unwrap() {
                     Delivery::Event(_) => arrived.send(Instant::now()).unwrap(),
                     Delivery::Ended => return,
                     _ => {}

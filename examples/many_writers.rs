@@ -100,7 +100,7 @@ fn follow(store: &Store, stop: &AtomicBool) -> Result<u64, Error> {
     let mut following = store.subscribe().start()?;
     let mut seen = 0;
     loop {
-        match following.next_timeout(Duration::from_millis(300))? {
+        match following.recv_timeout(Duration::from_millis(300))? {
             Delivery::Event(event) => {
                 seen += 1;
                 assert_eq!(event.position().get(), seen, "every event once and in order");

@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::event_store::{Append, Appended, EventStore, ReadLog, ReadStream, Streams, position_at};
 use crate::model::{ExpectedVersion, NewEvent, Position, StreamId, Timestamp};
-use crate::subscription::Subscribe;
+use crate::subscription::SubscriptionBuilder;
 
 /// The comfortable doors to every store: appending to one stream, reading, listing, following.
 ///
@@ -62,8 +62,8 @@ pub trait EventStoreExt: EventStore {
     }
 
     /// Follows the log, a stream or a category: catches up, then goes on live.
-    fn subscribe(&self) -> Subscribe {
-        Subscribe::new(self.handle())
+    fn subscribe(&self) -> SubscriptionBuilder {
+        SubscriptionBuilder::new(self.handle())
     }
 
     /// The last position that was recorded at this time or before; `None` if there is none.

@@ -26,7 +26,7 @@
 //!
 //! // Everything of a category, from the beginning, then live.
 //! let mut following = store.subscribe().category("account").start()?;
-//! assert!(matches!(following.next()?, Delivery::Event(event) if event.position() == Position::FIRST));
+//! assert!(matches!(following.recv()?, Delivery::Event(event) if event.position() == Position::FIRST));
 //!
 //! // What was decided on an older version is refused.
 //! let late = [NewEvent::json("MoneyWithdrawn", &200)?];
@@ -135,7 +135,9 @@ pub use projection::{
 };
 pub use snapshot_store::{PassedOver, Snapshot, SnapshotStore};
 pub use store::{Store, StoreInfo};
-pub use subscription::{CancelHandle, Delivery, Following, Subscribe, Subscription};
+pub use subscription::{
+    CancelHandle, Delivery, Subscription, SubscriptionBuilder, SubscriptionReceiver,
+};
 pub use upcast::{
     DecodedEvents, Decoder, OnUnreadable, StepError, StoredKind, UpcastError, UpcastFailed,
     Upcasters, UpcastersBuilder,

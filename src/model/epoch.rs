@@ -15,7 +15,7 @@ pub(crate) const EPOCHS_MAX: usize = 64;
 /// from there on it is in another epoch. That happens when a backup is restored, or when a loss is accepted.
 ///
 /// Whoever keeps a position outside the store keeps the epoch with it, and gives both back with
-/// [`Subscribe::in_epoch`](crate::Subscribe::in_epoch).
+/// [`SubscriptionBuilder::in_epoch`](crate::SubscriptionBuilder::in_epoch).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Epoch([u8; 16]);
 

@@ -199,9 +199,9 @@ impl Worker {
         let waits_to_take_over = self.job.shared.is_building(self.build.generation);
         while batch.events.len() < self.job.options.batch_events && len < BATCH_LEN_MAX {
             let delivery = match (batch.events.is_empty(), waits_to_take_over) {
-                (false, _) => following.next_timeout(Duration::ZERO),
-                (true, true) => following.next_timeout(TAKE_OVER_PAUSE),
-                (true, false) => following.next(),
+                (false, _) => following.recv_timeout(Duration::ZERO),
+                (true, true) => following.recv_timeout(TAKE_OVER_PAUSE),
+                (true, false) => following.recv(),
             };
             match delivery {
                 Ok(Delivery::Event(event)) => {
@@ -223,7 +223,7 @@ impl Worker {
                 }
             }
         }
-        batch.up_to = Subscription::position(following).max(batch.up_to);
+        batch.up_to = Subscription::checkpoint(following).max(batch.up_to);
         batch
     }
 

@@ -1,4 +1,4 @@
-//! [`Subscribe`]: what to follow, and from where.
+//! [`SubscriptionBuilder`]: what to follow, and from where.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -14,7 +14,7 @@ use crate::model::{Epoch, Epochs, EventType, InvalidArgument, Position, StreamId
 /// it follows the whole log from its beginning.
 #[must_use = "a subscription begins with `start`"]
 #[derive(Clone)]
-pub struct Subscribe {
+pub struct SubscriptionBuilder {
     store: Arc<dyn EventStore>,
     stream: Option<StreamId>,
     filter: Filter,
@@ -34,7 +34,7 @@ enum Start {
     Now,
 }
 
-impl Subscribe {
+impl SubscriptionBuilder {
     pub(crate) fn new(store: Arc<dyn EventStore>) -> Self {
         Self {
             store,
@@ -94,14 +94,14 @@ impl Subscribe {
     }
 
     /// Begins after this position; `None` begins at the beginning. A position past the head is refused: see
-    /// [`Subscribe::wait_if_ahead`].
+    /// [`SubscriptionBuilder::wait_if_ahead`].
     pub fn after(mut self, position: impl Into<Option<Position>>) -> Self {
         self.start = position.into().map_or(Start::Beginning, Start::After);
         self
     }
 
     /// Begins after this version of the stream that is followed. A version past the last one of the stream is refused:
-    /// see [`Subscribe::wait_if_ahead`].
+    /// see [`SubscriptionBuilder::wait_if_ahead`].
     pub fn after_version(mut self, version: impl Into<Option<Version>>) -> Self {
         self.start = version.into().map_or(Start::Beginning, Start::AfterVersion);
         self
@@ -242,9 +242,9 @@ impl Subscribe {
     }
 }
 
-impl fmt::Debug for Subscribe {
+impl fmt::Debug for SubscriptionBuilder {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.debug_struct("Subscribe")
+        out.debug_struct("SubscriptionBuilder")
             .field("stream", &self.stream)
             .field("filter", &self.filter)
             .field("start", &self.start)

@@ -14,8 +14,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-pub use builder::Subscribe;
-pub use receiver::Following;
+pub use builder::SubscriptionBuilder;
+pub use receiver::SubscriptionReceiver;
 
 use crate::error::{Error, Result};
 use crate::event_store::{Direction, EventStore, Filter, PageQuery, Range};
@@ -52,10 +52,10 @@ pub enum Delivery {
 /// store.append("account-1", ExpectedVersion::Any, [NewEvent::json("Opened", &())?])?;
 ///
 /// let mut following = store.subscribe().category("account").start()?;
-/// assert!(matches!(following.next()?, Delivery::Event(event) if event.event_type() == &"Opened"));
-/// assert_eq!(following.next()?, Delivery::CaughtUp(Position::new(1)));
+/// assert!(matches!(following.recv()?, Delivery::Event(event) if event.event_type() == &"Opened"));
+/// assert_eq!(following.recv()?, Delivery::CaughtUp(Position::new(1)));
 /// store.append("account-1", ExpectedVersion::Any, [NewEvent::json("Closed", &())?])?;
-/// assert!(matches!(following.next()?, Delivery::Event(event) if event.event_type() == &"Closed"));
+/// assert!(matches!(following.recv()?, Delivery::Event(event) if event.event_type() == &"Closed"));
 /// # Ok::<(), annals::Error>(())
 /// ```
 ///
@@ -90,26 +90,25 @@ impl Subscription {
     ///
     /// # Errors
     /// What the store finds, such as damage. The subscription has then ended.
-    #[expect(clippy::should_implement_trait, reason = "the iterator yields events alone")]
-    pub fn next(&mut self) -> Result<Delivery> {
-        self.next_until(None)
+    pub fn recv(&mut self) -> Result<Delivery> {
+        self.recv_until(None)
     }
 
     /// The next delivery, or [`Delivery::Idle`] if none comes in this time.
     ///
     /// # Errors
     /// What the store finds, such as damage. The subscription has then ended.
-    pub fn next_timeout(&mut self, timeout: Duration) -> Result<Delivery> {
+    pub fn recv_timeout(&mut self, timeout: Duration) -> Result<Delivery> {
         // A time too far away to be told is one that never comes.
-        self.next_until(Instant::now().checked_add(timeout))
+        self.recv_until(Instant::now().checked_add(timeout))
     }
 
     /// The position up to which everything has been delivered or does not match: where to go on after a restart.
-    pub fn position(&self) -> Option<Position> {
+    pub fn checkpoint(&self) -> Option<Position> {
         self.reported
     }
 
-    /// The epoch of the log. Keep it with the position, and give both back: see [`Subscribe::in_epoch`].
+    /// The epoch of the log. Keep it with the position, and give both back: see [`SubscriptionBuilder::in_epoch`].
     pub fn epoch(&self) -> Epoch {
         self.epoch
     }
@@ -124,11 +123,11 @@ impl Subscription {
     ///
     /// # Errors
     /// The system has no thread to give.
-    pub fn into_receiver(self, capacity: usize) -> Result<Following> {
-        Following::feed(self, capacity)
+    pub fn into_receiver(self, capacity: usize) -> Result<SubscriptionReceiver> {
+        SubscriptionReceiver::feed(self, capacity)
     }
 
-    fn next_until(&mut self, until: Option<Instant>) -> Result<Delivery> {
+    fn recv_until(&mut self, until: Option<Instant>) -> Result<Delivery> {
         let delivery = match self.advance(until) {
             Err(Error::Closed) => Ok(Delivery::Ended),
             delivery => delivery,
@@ -260,7 +259,7 @@ impl Iterator for Subscription {
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            match Self::next(self) {
+            match self.recv() {
                 Ok(Delivery::Event(event)) => return Some(Ok(event)),
                 Ok(Delivery::Ended) => return None,
                 Ok(_) => {}

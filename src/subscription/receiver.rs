@@ -1,4 +1,4 @@
-//! [`Following`]: a subscription that feeds a channel.
+//! [`SubscriptionReceiver`]: a subscription that feeds a channel.
 
 use std::ops::Deref;
 use std::thread::{self, JoinHandle};
@@ -34,20 +34,20 @@ fn offer(
 /// The receiving end of a subscription that feeds a channel: a [`Receiver`] by `Deref`. Dropping it ends the
 /// subscription.
 #[derive(Debug)]
-pub struct Following {
+pub struct SubscriptionReceiver {
     receiver: Receiver<Result<Delivery>>,
     cancel: CancelHandle,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Following {
+impl SubscriptionReceiver {
     pub(super) fn feed(mut subscription: Subscription, capacity: usize) -> Result<Self> {
         let cancel = subscription.cancel_handle();
         // The channel takes the memory for all of its places at once.
         let (sender, receiver) = bounded(capacity.min(CHANNEL_CAPACITY_MAX));
         let feed = move || {
             loop {
-                let delivery = subscription.next();
+                let delivery = subscription.recv();
                 let is_last = delivery.is_err();
                 let is_end = matches!(delivery, Ok(Delivery::Ended));
                 if is_end || !offer(&sender, delivery, &subscription.cancel) || is_last {
@@ -73,7 +73,7 @@ impl Following {
     }
 }
 
-impl Deref for Following {
+impl Deref for SubscriptionReceiver {
     type Target = Receiver<Result<Delivery>>;
 
     fn deref(&self) -> &Self::Target {
@@ -81,7 +81,7 @@ impl Deref for Following {
     }
 }
 
-impl Drop for Following {
+impl Drop for SubscriptionReceiver {
     fn drop(&mut self) {
         self.cancel.cancel();
         if let Some(thread) = self.thread.take() {

@@ -216,11 +216,11 @@ fn a_damaged_frame_of_the_log_is_met_by_whoever_reads_its_range_and_by_nobody_el
 
             let mut following = store.subscribe().start().unwrap();
             for number in 1..first {
-                let delivery = following.next().unwrap();
+                let delivery = following.recv().unwrap();
                 assert!(matches!(delivery, Delivery::Event(e) if e.position().get() == number));
             }
-            assert!(following.next().unwrap_err().is_corruption(), "{told}");
-            assert_eq!(following.next().unwrap(), Delivery::Ended);
+            assert!(following.recv().unwrap_err().is_corruption(), "{told}");
+            assert_eq!(following.recv().unwrap(), Delivery::Ended);
         }
     }
 }

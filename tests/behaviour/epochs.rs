@@ -23,7 +23,7 @@ fn read_only() -> StoreOptions {
 /// Where a subscriber that noted this place may go on, or why it may not.
 fn resume(store: &Store, noted: Epoch, after: u64) -> Result<Option<u64>, Error> {
     let mut following = store.subscribe().after(position(after)).in_epoch(noted).start()?;
-    match following.next()? {
+    match following.recv()? {
         Delivery::Event(event) => Ok(Some(event.position().get())),
         _ => Ok(None),
     }

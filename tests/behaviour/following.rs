@@ -66,7 +66,7 @@ impl EventStore for Counting {
 fn drain(following: &mut annals::Subscription) -> usize {
     let mut taken = 0;
     loop {
-        match following.next_timeout(Duration::ZERO).unwrap() {
+        match following.recv_timeout(Duration::ZERO).unwrap() {
             Delivery::Event(_) => taken += 1,
             Delivery::Idle => return taken,
             _ => {}
@@ -86,7 +86,7 @@ fn a_stream_of_which_nothing_matches_is_looked_at_once_however_often_the_head_mo
         assert_eq!(drain(&mut following), 0);
     }
     assert_eq!(store.handed_out.load(Ordering::SeqCst), 5_000);
-    assert_eq!(following.position(), store.head().unwrap());
+    assert_eq!(following.checkpoint(), store.head().unwrap());
 }
 
 #[test]

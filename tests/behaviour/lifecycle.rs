@@ -39,7 +39,7 @@ fn closing_ends_subscriptions_and_refuses_every_later_call() {
     let store = quick().open(&path).unwrap();
     store.append("a", ExpectedVersion::Any, events(3)).unwrap();
     let mut waiting = store.subscribe().from_now().start().unwrap();
-    assert!(matches!(waiting.next().unwrap(), Delivery::CaughtUp(_)));
+    assert!(matches!(waiting.recv().unwrap(), Delivery::CaughtUp(_)));
     let mut reading = store.subscribe().start().unwrap();
     let following = store.subscribe().start().unwrap().into_receiver(1).unwrap();
     let subscribe = store.subscribe();
@@ -50,7 +50,7 @@ fn closing_ends_subscriptions_and_refuses_every_later_call() {
     thread::scope(|scope| {
         let waiter = scope.spawn(|| {
             is_waiting.store(true, Ordering::SeqCst);
-            waiting.next()
+            waiting.recv()
         });
         while !is_waiting.load(Ordering::SeqCst) {
             thread::yield_now();
@@ -58,8 +58,8 @@ fn closing_ends_subscriptions_and_refuses_every_later_call() {
         store.close().unwrap();
         assert_eq!(waiter.join().unwrap().unwrap(), Delivery::Ended);
     });
-    assert_eq!(waiting.next_timeout(Duration::ZERO).unwrap(), Delivery::Ended);
-    assert_eq!(reading.next().unwrap(), Delivery::Ended);
+    assert_eq!(waiting.recv_timeout(Duration::ZERO).unwrap(), Delivery::Ended);
+    assert_eq!(reading.recv().unwrap(), Delivery::Ended);
     while following.recv().is_ok() {}
 
     let stream = StreamId::new("a").unwrap();
@@ -89,7 +89,7 @@ fn dropping_the_last_store_releases_the_directory_whatever_still_reads() {
     let mut iterator = store.read_log().iter();
     assert_eq!(iterator.next().unwrap().unwrap().position(), position(1));
     let mut following = store.subscribe().start().unwrap();
-    assert!(matches!(following.next().unwrap(), Delivery::Event(_)));
+    assert!(matches!(following.recv().unwrap(), Delivery::Event(_)));
     let channel = store.subscribe().start().unwrap().into_receiver(1).unwrap();
     let shared: Arc<dyn EventStore> = Arc::new(store.clone());
     drop(store);
@@ -191,7 +191,7 @@ fn clones_are_one_store() {
     let mut following = other.subscribe().start().unwrap();
     let appended = store.append("a", ExpectedVersion::NoStream, events(1)).unwrap();
     assert_eq!(other.head().unwrap(), Some(appended.last_position()));
-    assert!(matches!(following.next().unwrap(), Delivery::Event(_)));
+    assert!(matches!(following.recv().unwrap(), Delivery::Event(_)));
     drop(store);
     other.append("a", ExpectedVersion::Exact(version(1)), events(1)).unwrap();
     assert_eq!(log(&other).len(), 2);
@@ -257,8 +257,8 @@ fn lower_limits_refuse_appends_and_never_reads() {
     assert!(!path.with_extension("other").exists());
 }
 
-/// A `Following` is a receiver that can be cloned: a clone that nobody drains must not keep its feeding thread, nor
-/// whoever drops the `Following`.
+/// A `SubscriptionReceiver` is a receiver that can be cloned: a clone that nobody drains must not keep its feeding thread, nor
+/// whoever drops the `SubscriptionReceiver`.
 #[test]
 fn a_following_is_dropped_although_a_clone_of_its_full_channel_lives_on() {
     let (_directory, path) = place();

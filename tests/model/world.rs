@@ -145,17 +145,17 @@ impl Subject {
         let mut following = subscribe(&self.store, which, after);
         let mut delivered = Vec::new();
         for _ in 0..deliveries {
-            match following.next_timeout(Duration::ZERO).unwrap() {
+            match following.recv_timeout(Duration::ZERO).unwrap() {
                 Delivery::Event(event) => delivered.push(Fact::from(event)),
                 Delivery::CaughtUp(head) => {
                     assert_eq!(head.map_or(0, u64::from), reference.log.len() as u64);
                 }
-                Delivery::Progress(position) => assert_eq!(following.position(), Some(position)),
+                Delivery::Progress(position) => assert_eq!(following.checkpoint(), Some(position)),
                 Delivery::Idle => break,
                 Delivery::Ended => panic!("it ended by itself"),
             }
         }
-        let now = following.position().map(u64::from);
+        let now = following.checkpoint().map(u64::from);
         assert!(now >= after, "it went back from {after:?} to {now:?}");
         let expected: Vec<_> = reference
             .log

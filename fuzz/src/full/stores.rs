@@ -124,7 +124,7 @@ fn ask(store: &Store) {
     }
     if let Ok(mut following) = store.subscribe().start() {
         for _ in 0..40 {
-            if following.next_timeout(Duration::ZERO).is_err() {
+            if following.recv_timeout(Duration::ZERO).is_err() {
                 break;
             }
         }

@@ -21,7 +21,7 @@ const LONG: Duration = Duration::from_secs(120);
 fn until_caught_up(following: &mut Subscription) -> (Vec<RecordedEvent>, Option<Position>) {
     let mut events = Vec::new();
     loop {
-        match following.next_timeout(LONG).unwrap() {
+        match following.recv_timeout(LONG).unwrap() {
             Delivery::Event(event) => events.push(event),
             Delivery::CaughtUp(head) => return (events, head),
             Delivery::Progress(_) => {}
@@ -32,7 +32,7 @@ fn until_caught_up(following: &mut Subscription) -> (Vec<RecordedEvent>, Option<
 
 fn next_event(following: &mut Subscription) -> RecordedEvent {
     loop {
-        match following.next_timeout(LONG).unwrap() {
+        match following.recv_timeout(LONG).unwrap() {
             Delivery::Event(event) => return event,
             Delivery::Progress(_) => {}
             other => panic!("{other:?} instead of an event"),
@@ -43,24 +43,24 @@ fn next_event(following: &mut Subscription) -> RecordedEvent {
 /// From the beginning, behind any position, or with what comes from now on; then live.
 pub fn a_subscription_begins_where_it_was_told(store: &Arc<dyn EventStore>) {
     let mut from_nothing = store.subscribe().start().unwrap();
-    assert_eq!(from_nothing.next().unwrap(), Delivery::CaughtUp(None));
+    assert_eq!(from_nothing.recv().unwrap(), Delivery::CaughtUp(None));
     let log = history(store);
     let head = store.head().unwrap();
     let mut all: Vec<Subscription> = Vec::new();
     for after in 0..=log.len() {
         let mut following = store.subscribe().after(Position::new(after as u64)).start().unwrap();
         assert_eq!(until_caught_up(&mut following), (log[after..].to_vec(), head));
-        assert_eq!(following.position(), head);
+        assert_eq!(following.checkpoint(), head);
         all.push(following);
     }
     let mut from_now = store.subscribe().from_now().start().unwrap();
-    assert_eq!(from_now.next().unwrap(), Delivery::CaughtUp(head));
+    assert_eq!(from_now.recv().unwrap(), Delivery::CaughtUp(head));
     store.append("a", ExpectedVersion::Any, [event("Live", 1), event("Live", 2)]).unwrap();
     for following in all.iter_mut().chain([&mut from_now]) {
         for _ in 0..2 {
             assert_eq!(next_event(following).event_type(), &"Live");
         }
-        assert_eq!(following.next_timeout(Duration::ZERO).unwrap(), Delivery::Idle);
+        assert_eq!(following.recv_timeout(Duration::ZERO).unwrap(), Delivery::Idle);
     }
     let caught_up = log.iter().map(|_| next_event(&mut from_nothing)).collect::<Vec<_>>();
     assert_eq!(caught_up, log);
@@ -111,9 +111,9 @@ pub fn a_start_past_the_head_is_refused_unless_it_waits(store: &Arc<dyn EventSto
     let stream = store.subscribe().stream("a").after(position(5)).start();
     assert!(matches!(stream, Err(Error::PositionAhead { .. })));
     let mut following = ahead.wait_if_ahead().start().unwrap();
-    assert_eq!(following.next().unwrap(), Delivery::CaughtUp(Some(position(2))));
+    assert_eq!(following.recv().unwrap(), Delivery::CaughtUp(Some(position(2))));
     store.append("a", ExpectedVersion::Any, events(2)).unwrap();
-    assert_eq!(following.next_timeout(Duration::ZERO).unwrap(), Delivery::Idle);
+    assert_eq!(following.recv_timeout(Duration::ZERO).unwrap(), Delivery::Idle);
     store.append("a", ExpectedVersion::Any, events(3)).unwrap();
     assert_eq!(next_event(&mut following).position(), position(6));
     assert_eq!(next_event(&mut following).position(), position(7));
@@ -154,16 +154,16 @@ pub fn a_filtered_subscription_tells_its_progress(store: &Arc<dyn EventStore>) {
     let mut following = start().start().unwrap();
     let (events, caught_up) = until_caught_up(&mut following);
     assert!(events.iter().eq(log.iter().filter(matches)));
-    assert_eq!((caught_up, following.position()), (head, head), "it knows that it has seen all");
+    assert_eq!((caught_up, following.checkpoint()), (head, head), "it knows that it has seen all");
 
     store.append("b-1", ExpectedVersion::Any, [event("Closed", 1)]).unwrap();
     let passed = store.head().unwrap().unwrap();
-    assert_eq!(following.next().unwrap(), Delivery::Progress(passed));
-    assert_eq!(following.position(), Some(passed));
+    assert_eq!(following.recv().unwrap(), Delivery::Progress(passed));
+    assert_eq!(following.checkpoint(), Some(passed));
     store.append("a-1", ExpectedVersion::Any, [event("Closed", 2), event("Opened", 3)]).unwrap();
     let wanted = next_event(&mut following);
     assert_eq!(wanted.position(), passed.next());
-    assert_eq!(following.next().unwrap(), Delivery::Progress(passed.next().next()));
+    assert_eq!(following.recv().unwrap(), Delivery::Progress(passed.next().next()));
     // Positions told on the way are places to go on from.
     for after in 1..=head.unwrap().get() {
         let mut resumed = start().after(position(after)).start().unwrap();
@@ -250,12 +250,12 @@ pub fn a_subscription_resumes_after_the_last_delivery(store: &Arc<dyn EventStore
             // Three deliveries of each, then as if the program had been started again.
             let mut following = start(after);
             for _ in 0..3 {
-                if let Delivery::Event(event) = following.next_timeout(Duration::ZERO).unwrap() {
+                if let Delivery::Event(event) = following.recv_timeout(Duration::ZERO).unwrap() {
                     seen.push(event.id());
                 }
             }
-            assert!(following.position() >= after);
-            after = following.position();
+            assert!(following.checkpoint() >= after);
+            after = following.checkpoint();
         }
         assert_eq!(seen, expected);
     }
@@ -271,8 +271,8 @@ pub fn a_cancelled_subscription_ends_even_while_it_waits(store: &Arc<dyn EventSt
         let consumer = scope.spawn(|| {
             until_caught_up(&mut following);
             waiting.store(true, Ordering::SeqCst);
-            let last = following.next().unwrap();
-            (last, following.next().unwrap(), following.next_timeout(LONG).unwrap())
+            let last = following.recv().unwrap();
+            (last, following.recv().unwrap(), following.recv_timeout(LONG).unwrap())
         });
         while !waiting.load(Ordering::SeqCst) {
             thread::yield_now();
@@ -285,17 +285,17 @@ pub fn a_cancelled_subscription_ends_even_while_it_waits(store: &Arc<dyn EventSt
     assert!(cancel.is_cancelled());
     let mut unread = store.subscribe().start().unwrap();
     unread.cancel_handle().cancel();
-    assert_eq!(unread.next().unwrap(), Delivery::Ended, "what was not delivered yet does not come");
+    assert_eq!(unread.recv().unwrap(), Delivery::Ended, "what was not delivered yet does not come");
     assert_eq!(unread.count(), 0);
 }
 
 /// And what comes afterwards is delivered.
 pub fn nothing_in_time_is_idle_and_not_the_end(store: &Arc<dyn EventStore>) {
     let mut following = store.subscribe().start().unwrap();
-    assert_eq!(following.next().unwrap(), Delivery::CaughtUp(None));
+    assert_eq!(following.recv().unwrap(), Delivery::CaughtUp(None));
     for timeout in [Duration::ZERO, Duration::from_millis(5)] {
         let begun = Instant::now();
-        assert_eq!(following.next_timeout(timeout).unwrap(), Delivery::Idle);
+        assert_eq!(following.recv_timeout(timeout).unwrap(), Delivery::Idle);
         assert!(begun.elapsed() >= timeout, "it gave up before the time was over");
     }
     store.append("a", ExpectedVersion::Any, events(1)).unwrap();
@@ -303,7 +303,7 @@ pub fn nothing_in_time_is_idle_and_not_the_end(store: &Arc<dyn EventStore>) {
     // A time too far away to be told is no time at all: cancelling still ends it.
     let cancel = following.cancel_handle();
     let last = thread::scope(|scope| {
-        let consumer = scope.spawn(|| following.next_timeout(Duration::MAX).unwrap());
+        let consumer = scope.spawn(|| following.recv_timeout(Duration::MAX).unwrap());
         cancel.cancel();
         consumer.join().unwrap()
     });

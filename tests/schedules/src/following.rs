@@ -35,7 +35,7 @@ pub fn a_subscription_delivers_each_event_once_in_order_wherever_it_begins() {
                 };
                 let mut found = Vec::new();
                 while found.len() < wanted {
-                    match following.next().unwrap() {
+                    match following.recv().unwrap() {
                         Delivery::Event(event) => found.push(event.position().get()),
                         Delivery::CaughtUp(_) | Delivery::Progress(_) => {}
                         other => panic!("{other:?}"),
@@ -99,7 +99,7 @@ pub fn a_cancelled_subscription_ends_and_so_does_one_of_a_closed_store() {
         let cancel = cancelled.cancel_handle();
         let mut closed = store.subscribe().start().unwrap();
         let until_end = |following: &mut crate::Subscription| {
-            while following.next().unwrap() != Delivery::Ended {}
+            while following.recv().unwrap() != Delivery::Ended {}
         };
         let one = thread::spawn(move || until_end(&mut cancelled));
         cancel.cancel();

@@ -115,7 +115,7 @@ fn live_slice(store: &Store, appends: Vec<Ready>, recorder: &mut Recorder) -> Re
 
 fn receive(mut following: Subscription, sent: &Sent, arrived: &SyncSender<Duration>) {
     loop {
-        match following.next() {
+        match following.recv() {
             Ok(Delivery::Event(_)) => {
                 if arrived.send(sent.took()).is_err() {
                     return;

@@ -209,7 +209,7 @@ pub(super) fn caught_up(store: &Store) -> Result<Duration, Failure> {
     let (took, seen) = timed(|| {
         let mut seen = 0;
         loop {
-            match following.next()? {
+            match following.recv()? {
                 annals::Delivery::Event(event) => {
                     black_box(event);
                     seen += 1;
