@@ -133,7 +133,7 @@ pub use projection::{
     ProjectionOptions, ProjectionState, ProjectionStatus, ReadView, RebuildStatus, SkippedEvent,
     StartFrom, Target, View, ViewEntries, ViewKey, ViewStatus, ViewStoreExt, ViewWriter,
 };
-pub use snapshot_store::{PassedOver, Snapshot, SnapshotStore};
+pub use snapshot_store::{OnDamaged, Snapshot, SnapshotStore};
 pub use store::{Store, StoreInfo};
 pub use subscription::{
     CancelHandle, Delivery, Subscription, SubscriptionBuilder, SubscriptionReceiver,

@@ -33,7 +33,7 @@ impl Snapshot {
     /// Checks what can be checked without looking into a store. Every store calls this first.
     ///
     /// # Errors
-    /// The kind is no name, or the state is larger than
+    /// The kind is not a valid name, or the state is larger than
     /// [`SNAPSHOT_STATE_LEN_MAX`](crate::limits::SNAPSHOT_STATE_LEN_MAX).
     pub fn check(&self) -> Result<()> {
         check_kind(&self.kind)?;
@@ -47,8 +47,8 @@ pub(crate) fn check_kind(kind: &str) -> Result<()> {
     Ok(check_name("snapshot kind", kind, SNAPSHOT_KIND_LEN_MAX)?)
 }
 
-/// Is told of a damaged snapshot that is passed over: its version, where that can be told, and what is wrong with it.
-pub type PassedOver<'f> = dyn FnMut(Option<Version>, Error) + 'f;
+/// Called for each damaged snapshot that is skipped, with its version, if that is known, and what is wrong with it.
+pub type OnDamaged<'f> = dyn FnMut(Option<Version>, Error) + 'f;
 
 /// A store of snapshots. Implemented by [`Store`](crate::Store) and [`MemoryStore`](crate::MemoryStore), and for
 /// references and `Arc`s of stores.
@@ -64,10 +64,10 @@ pub trait SnapshotStore: Send + Sync {
     /// One write, without a sync: after a power loss it may be gone.
     fn save_snapshot(&self, snapshot: &Snapshot, keep: NonZeroUsize) -> Result<()>;
 
-    /// The newest whole snapshot whose version is at or below `up_to`. Damaged ones are passed over.
+    /// The newest whole snapshot whose version is at or below `up_to`. Damaged ones are skipped.
     ///
     /// # Errors
-    /// The kind is no name, or the disk fails.
+    /// The kind is not a valid name, or the disk fails.
     fn load_snapshot(
         &self,
         kind: &str,
@@ -75,26 +75,26 @@ pub trait SnapshotStore: Send + Sync {
         up_to: Version,
     ) -> Result<Option<Snapshot>>;
 
-    /// Does as [`SnapshotStore::load_snapshot`], and tells `damaged` of each that is passed over: its version, where
-    /// that can be told, and what is wrong. A store whose snapshots cannot be damaged need not implement it.
+    /// Loads a snapshot as [`SnapshotStore::load_snapshot`] does, and reports each one that is skipped. A store whose
+    /// snapshots cannot be damaged need not implement it.
     ///
     /// # Errors
     /// Those of [`SnapshotStore::load_snapshot`].
-    fn load_snapshot_noting(
+    fn load_snapshot_with(
         &self,
         kind: &str,
         stream: &StreamId,
         up_to: Version,
-        damaged: &mut PassedOver<'_>,
+        on_damaged: &mut OnDamaged<'_>,
     ) -> Result<Option<Snapshot>> {
-        let _ = damaged;
+        let _ = on_damaged;
         self.load_snapshot(kind, stream, up_to)
     }
 
     /// Forgets all snapshots of this kind and stream.
     ///
     /// # Errors
-    /// The kind is no name, or those of a write.
+    /// The kind is not a valid name, or those of a write.
     fn delete_snapshots(&self, kind: &str, stream: &StreamId) -> Result<()>;
 
     /// A handle to own; like [`EventStore::handle`](crate::EventStore::handle), it does not keep the store open.
@@ -124,15 +124,15 @@ macro_rules! forward_snapshot_store {
                 $target.load_snapshot(kind, stream, up_to)
             }
 
-            fn load_snapshot_noting(
+            fn load_snapshot_with(
                 &self,
                 kind: &str,
                 stream: &$crate::model::StreamId,
                 up_to: $crate::model::Version,
-                damaged: &mut $crate::snapshot_store::PassedOver<'_>,
+                on_damaged: &mut $crate::snapshot_store::OnDamaged<'_>,
             ) -> $crate::error::Result<Option<$crate::snapshot_store::Snapshot>> {
                 let $this = self;
-                $target.load_snapshot_noting(kind, stream, up_to, damaged)
+                $target.load_snapshot_with(kind, stream, up_to, on_damaged)
             }
 
             fn delete_snapshots(

@@ -87,7 +87,7 @@ impl<A: Aggregate> Repository<A> {
         let mut root = AggregateRoot::new(stream.clone());
         let mut up_to = Some(to);
         while let (Some(snapshots), Some(at)) = (&self.snapshots, up_to) {
-            let snapshot = match snapshots.newest_noting(stream, at, &mut root.standing.ignored) {
+            let snapshot = match snapshots.newest_with(stream, at, &mut root.standing.ignored) {
                 Ok(Some(snapshot)) => snapshot,
                 Ok(None) => break,
                 Err(error) => {

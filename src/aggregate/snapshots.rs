@@ -169,7 +169,7 @@ impl<A: Aggregate> Snapshots<A> {
     }
 
     /// Does as [`Snapshots::newest`], and notes what is damaged; the highest version of that into `ignored` too.
-    pub(super) fn newest_noting(
+    pub(super) fn newest_with(
         &self,
         stream: &StreamId,
         up_to: Version,
@@ -180,7 +180,7 @@ impl<A: Aggregate> Snapshots<A> {
             let cause = Cause::new(error);
             self.note_ignored(stream, version, SnapshotFault::Unloadable { cause });
         };
-        self.store.load_snapshot_noting(A::SNAPSHOT_KIND, stream, up_to, &mut note)
+        self.store.load_snapshot_with(A::SNAPSHOT_KIND, stream, up_to, &mut note)
     }
 
     /// The state of a snapshot, as far as it can be judged without the stream.

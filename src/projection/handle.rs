@@ -79,8 +79,8 @@ impl ProjectionHandle {
     /// Builds the read model anew from the first event, or from where it began: [`ProjectionOptions::start_from`].
     ///
     /// With [`Target::View`] it is made aside, while the present one serves and goes on; when it has caught up, it
-    /// takes over. Where a rebuild is under way already, that one goes on. With [`Target::Elsewhere`] the projection
-    /// stops, empties its target by [`Projection::reset`], and begins again. With [`Target::SideEffects`] it is
+    /// takes over. Where a rebuild is under way already, that one goes on. With [`Target::External`] the projection
+    /// stops, empties its target by [`Projection::reset`], and begins again. With [`Target::Reactor`] it is
     /// refused.
     ///
     /// It returns at once: see [`ProjectionHandle::wait_for_rebuild`]. If the projection is not running, the rebuild
@@ -91,20 +91,20 @@ impl ProjectionHandle {
     /// of a discarded event is damaged, this one and those after it are no longer discarded.
     ///
     /// # Errors
-    /// [`ProjectionError::NotRebuilt`], and those of [`ProjectionHandle::start`].
+    /// [`ProjectionError::NotRebuildable`], and those of [`ProjectionHandle::start`].
     ///
     /// [`Projection::reset`]: crate::Projection::reset
     /// [`ProjectionOptions::start_from`]: crate::ProjectionOptions::start_from
     pub fn rebuild(&self) -> Result<(), ProjectionError> {
-        if self.job.target == Target::SideEffects {
-            return Err(ProjectionError::NotRebuilt { name: self.name().to_owned() });
+        if self.job.target == Target::Reactor {
+            return Err(ProjectionError::NotRebuildable { name: self.name().to_owned() });
         }
         let mut threads = self.threads();
         self.mend()?;
         // So that what serves is known beside what is built. What is damaged there, the rebuild is the way out of.
         let _ = self.look_at_rest();
         let is_started = self.job.shared.look(|state| state.wanted != Wanted::Stop);
-        if self.job.target == Target::Elsewhere {
+        if self.job.target == Target::External {
             self.halt(&mut threads);
             let planned = self.redirect(|found| {
                 let build = found.next_build(self.version);

@@ -94,7 +94,7 @@ impl ProjectionManager {
     /// # impl Projection for Mail {
     /// #     type Event = Placed;
     /// #     fn name(&self) -> &str { "mail" }
-    /// #     fn target(&self) -> Target { Target::SideEffects }
+    /// #     fn target(&self) -> Target { Target::Reactor }
     /// #     fn handle(&self, _: &TypedEvent<Placed>, _: &mut ViewWriter) -> Result<(), HandlerError> {
     /// #         Err("no route to host".into())
     /// #     }
@@ -135,7 +135,7 @@ impl ProjectionManager {
     /// Adds a projection.
     ///
     /// # Errors
-    /// [`ProjectionError::Doubled`]; an invalid name; [`ProjectionError::Upcasters`]: its events are
+    /// [`ProjectionError::Duplicate`]; an invalid name; [`ProjectionError::Upcasters`]: its events are
     /// not what the upcasters that were given before lead to. Those that are given later are checked
     /// by [`ProjectionManager::start`].
     pub fn register_with(
@@ -146,7 +146,7 @@ impl ProjectionManager {
         let name = projection.name().to_owned();
         names::check(&name)?;
         if self.projections.iter().any(|registered| registered.job.name == name) {
-            return Err(ProjectionError::Doubled { name });
+            return Err(ProjectionError::Duplicate { name });
         }
         let (version, target) = (projection.version(), projection.target());
         let handler = Typed::new(Arc::new(projection), self.upcasters.clone());

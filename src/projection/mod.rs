@@ -48,18 +48,17 @@ pub enum Target {
     /// In the store, through its [`ViewWriter`]: every event counts exactly once, through any crash (G12).
     #[default]
     View,
-    /// Elsewhere: in another database, in memory. After a crash the events since the last checkpoint come again: **at
-    /// least once**. Position and id of the event tell a repeat (where upcasters split an event, its parts have both in
-    /// common); they have to be remembered there as well, for a rebuild
-    /// also empties what the [`ViewWriter`] holds. A rebuild, and a raised version, call [`Projection::reset`] and
-    /// begin again.
-    Elsewhere,
-    /// In the world: mail that it sends, commands that it gives. At least once too, but nothing is ever done anew:
-    /// [`ProjectionHandle::rebuild`] is refused, and a raised version goes on where the one before was.
+    /// Outside the store: in another database, in memory. After a crash the events since the last checkpoint come again:
+    /// **at least once**. To recognise a repeat, keep the position or the id of the event there as well (the parts of an
+    /// event that an upcaster splits have both in common). A rebuild, and a raised version, empty what the
+    /// [`ViewWriter`] holds, call [`Projection::reset`], and begin again.
+    External,
+    /// Effects on the world: mail that it sends, commands that it gives (a process manager, or saga). Each event comes at
+    /// least once, and effects are never repeated on purpose: [`ProjectionHandle::rebuild`] is refused, and a raised
+    /// version continues where the one before was.
     ///
-    /// On a store that has a history, think of [`ProjectionOptions::start_from`]: by default it begins with the first
-    /// event.
-    SideEffects,
+    /// It begins with the first event of the log. To begin later, use [`ProjectionOptions::start_from`].
+    Reactor,
 }
 
 /// Where a projection begins that has never run before.
@@ -68,9 +67,9 @@ pub enum StartFrom {
     /// With the first event.
     #[default]
     Beginning,
-    /// Behind the last event that is there when it is started for the first time.
+    /// After the current head, at first start.
     Now,
-    /// Behind this position.
+    /// After this position.
     After(Position),
 }
 
@@ -181,7 +180,7 @@ pub trait Projection: Send + Sync + 'static {
         Ok(())
     }
 
-    /// For [`Target::Elsewhere`]: called before the first event of a build, to empty the target.
+    /// For [`Target::External`]: called before the first event of a build, to empty the target.
     ///
     /// # Errors
     /// Any: the build does not begin.
@@ -296,7 +295,7 @@ impl ProjectionOptions {
 
     /// How many events are handled at most before the checkpoint moves; 1,000 by default. A batch ends earlier where
     /// nothing more is there, so a projection that has caught up writes each event at once. 1 gives a projection with
-    /// [`Target::Elsewhere`] the fewest repeats after a crash; 0 counts as 1.
+    /// [`Target::External`] the fewest repeats after a crash; 0 counts as 1.
     pub fn batch_events(mut self, events: usize) -> Self {
         self.batch_events = events.max(1);
         self
@@ -326,8 +325,8 @@ impl fmt::Display for Target {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(match self {
             Self::View => "in the store",
-            Self::Elsewhere => "elsewhere",
-            Self::SideEffects => "side effects",
+            Self::External => "external",
+            Self::Reactor => "reactor",
         })
     }
 }

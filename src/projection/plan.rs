@@ -92,7 +92,7 @@ impl ProjectionHandle {
                 Directory { building: Some(build), newest, ..found.clone() }
             }
             // Side effects are not repeated: the new version continues where the old one was.
-            (Some(serving), _) if self.job.target == Target::SideEffects => {
+            (Some(serving), _) if self.job.target == Target::Reactor => {
                 let serving = Build { version: self.version, ..serving };
                 Directory { serving: Some(serving), building: None, ..found.clone() }
             }

@@ -224,8 +224,8 @@ pub enum ProjectionError {
         registered: Vec<String>,
     },
     /// Two projections of this name.
-    #[error("a projection {name} is registered already: each needs a name of its own")]
-    Doubled {
+    #[error("a projection {name} is already registered; give each a name of its own")]
+    Duplicate {
         /// The name.
         name: String,
     },
@@ -281,11 +281,11 @@ pub enum ProjectionError {
         /// The end of the log.
         head: Option<Position>,
     },
-    /// What it did cannot be undone: [`Target::SideEffects`](crate::Target::SideEffects). Nothing was changed.
+    /// The projection is a [reactor](crate::Target::Reactor), whose effects cannot be undone. Nothing was changed.
     #[error(
-        "projection {name} has side effects, and is not built anew: to have them again, register it under another name"
+        "projection {name} is a reactor, which cannot be rebuilt; to repeat its effects, register it under another name"
     )]
-    NotRebuilt {
+    NotRebuildable {
         /// The projection.
         name: String,
     },

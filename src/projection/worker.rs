@@ -149,7 +149,7 @@ impl Worker {
         }
         // Of a log that was restored from an older copy, what is added comes after what was passed over.
         self.seen = self.seen.max(self.start.min(head));
-        if self.checkpoint.is_none() && self.job.target == Target::Elsewhere {
+        if self.checkpoint.is_none() && self.job.target == Target::External {
             self.job.handler.reset().map_err(|cause| failure(None, 1, cause))?;
         }
         let (parked_events, parked) = count_parked(views, &self.view)?;

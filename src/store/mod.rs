@@ -34,7 +34,7 @@ use crate::options::{Clock, Durability, StoreOptions, now};
 use crate::read::lookup::LogEnd;
 use crate::read::{Reader, beside};
 use crate::snapshot_store::{
-    PassedOver, Snapshot, SnapshotStore, check_kind, forward_snapshot_store,
+    OnDamaged, Snapshot, SnapshotStore, check_kind, forward_snapshot_store,
 };
 use crate::storage::{Claim, Disk, Storage};
 use crate::view_store::{
@@ -476,22 +476,22 @@ impl SnapshotStore for Engine {
         stream: &StreamId,
         up_to: Version,
     ) -> Result<Option<Snapshot>> {
-        self.load_snapshot_noting(kind, stream, up_to, &mut |_, _| {})
+        self.load_snapshot_with(kind, stream, up_to, &mut |_, _| {})
     }
 
-    fn load_snapshot_noting(
+    fn load_snapshot_with(
         &self,
         kind: &str,
         stream: &StreamId,
         up_to: Version,
-        damaged: &mut PassedOver<'_>,
+        on_damaged: &mut OnDamaged<'_>,
     ) -> Result<Option<Snapshot>> {
         check_kind(kind)?;
         let range = (kind, stream, up_to);
         let (newest, passed_over) = self.read(|disk| beside::load_snapshot(disk, range))?;
         // While nothing is held of the engine: who is told may call it again.
         for (version, error) in passed_over {
-            damaged(version, error);
+            on_damaged(version, error);
         }
         Ok(newest)
     }

@@ -280,7 +280,7 @@ impl Asked<'_> {
         while let Some(version) = up_to {
             let mut damaged = Vec::new();
             let mut note = |_, error| damaged.push(error);
-            let loaded = self.store.load_snapshot_noting(KIND, &stream, version, &mut note);
+            let loaded = self.store.load_snapshot_with(KIND, &stream, version, &mut note);
             for error in damaged {
                 self.error("snapshots", &error);
             }

@@ -18,7 +18,7 @@ fn mailer(sent: &Sent, version: u32) -> Custom {
         sent.lock().unwrap().push(event.position().get());
         Ok(())
     };
-    Custom { target: Target::SideEffects, version, ..Custom::new(send) }
+    Custom { target: Target::Reactor, version, ..Custom::new(send) }
 }
 
 fn follow(
@@ -88,7 +88,7 @@ fn side_effects_are_never_had_again_by_a_rebuild_or_a_new_version() {
         first.wait_for_head(SOON).unwrap();
         let before = all_views(&*store);
         let refused = first.projection("balances").unwrap().rebuild().unwrap_err();
-        assert!(matches!(refused, ProjectionError::NotRebuilt { .. }), "{refused}");
+        assert!(matches!(refused, ProjectionError::NotRebuildable { .. }), "{refused}");
         assert_eq!(all_views(&*store), before);
         drop(first);
 
@@ -113,7 +113,7 @@ fn whoever_waits_for_the_head_also_waits_for_what_projections_append() {
         let target = store.handle();
         let echo = Custom {
             name: "echo",
-            target: Target::SideEffects,
+            target: Target::Reactor,
             ..Custom::new(move |event, _| {
                 let amount = event.event.change();
                 if amount > 1 {
@@ -242,7 +242,7 @@ fn with_several_threads_a_failure_has_nothing_done_twice_outside_and_nothing_out
         let fails = Arc::new(std::sync::atomic::AtomicU32::new(3));
         let note = done.clone();
         let shaky = Custom {
-            target: Target::Elsewhere,
+            target: Target::External,
             ..Custom::new(move |event, view| {
                 use std::sync::atomic::Ordering::SeqCst;
                 let one = |left: u32| left.checked_sub(1);

@@ -184,9 +184,9 @@ fn upcaster_that_was_missing_may_be_added() {
 fn raised_version_of_side_effects_goes_on_with_a_changed_definition() {
     for (store, _kept) in stores() {
         append_some(&*store);
-        let effects = |version| Count { target: Target::SideEffects, ..count::<One>(version) };
+        let effects = |version| Count { target: Target::Reactor, ..count::<One>(version) };
         run(&*store, effects(1), Upcasters::none()).unwrap();
-        let both = |version| Count { target: Target::SideEffects, ..count::<Both>(version) };
+        let both = |version| Count { target: Target::Reactor, ..count::<Both>(version) };
         run(&*store, both(1), Upcasters::none()).unwrap_err();
         append_some(&*store);
         run(&*store, both(2), Upcasters::none()).unwrap();

@@ -156,7 +156,7 @@ fn a_target_elsewhere_meets_again_what_it_could_not_make_last() {
             let target = pending.clone();
             let emptied = kept.clone();
             Custom {
-                target: Target::Elsewhere,
+                target: Target::External,
                 flush: Box::new(move || {
                     let mut pending = pending.lock().unwrap();
                     let events = std::mem::take(&mut *pending);

@@ -334,5 +334,5 @@ fn names_that_are_none_or_there_already_are_refused() {
     }
     let one = ProjectionManager::new(&store).register(Custom::balances()).unwrap();
     let doubled = one.register(Custom::balances()).unwrap_err();
-    assert!(matches!(doubled, ProjectionError::Doubled { .. }));
+    assert!(matches!(doubled, ProjectionError::Duplicate { .. }));
 }

@@ -120,7 +120,7 @@ fn retry_skips_events_that_the_filter_no_longer_selects() {
     for (store, _kept) in stores() {
         let is_broken = Arc::new(AtomicBool::new(true));
         let manager = |version, filter| {
-            let target = Target::SideEffects;
+            let target = Target::Reactor;
             let projection = Custom { version, target, filter, ..broken(&is_broken) };
             let manager = ProjectionManager::new(&*store);
             let manager = manager.register_with(projection, parking()).unwrap();
