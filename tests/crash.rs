@@ -129,7 +129,7 @@ fn append(store: &Heard, writer: u8, round: usize) {
     let request = Append::new()
         .to(format!("own-{writer}"), ExpectedVersion::Any, [own])
         .to(format!("shared-{}", round % 5), ExpectedVersion::Any, [shared])
-        .durability(durability);
+        .with_durability(durability);
     store.submit(request).unwrap();
 }
 

@@ -176,7 +176,7 @@ fn an_input_that_cannot_be_read_names_the_line_before() {
 #[test]
 fn a_line_longer_than_any_event_is_refused_before_it_is_held() {
     let directory = tempfile::tempdir().unwrap();
-    let limits = Limits::default().payload_len_max(100);
+    let limits = Limits::default().with_payload_len_max(100);
     let store = Store::options().limits(limits).open(directory.path()).unwrap();
     let endless = BufReader::new(std::io::repeat(b' '));
     let error = store.import(endless, ImportOptions::default(), |_| {}).unwrap_err();
@@ -297,10 +297,10 @@ fn event() -> impl Strategy<Value = (NewEvent, i64)> {
             let mut event = NewEvent::new(EventType::new(name).unwrap(), payload)
                 .with_content_type(content_type)
                 .with_schema_version(schema)
-                .with_metadata(metadata.collect())
-                .metadata(annals::CORRELATION_ID, "c");
+                .with_all_metadata(metadata.collect())
+                .with_metadata(annals::CORRELATION_ID, "c");
             for tag in tags {
-                event = event.tag(tag);
+                event = event.with_tag(tag);
             }
             // Ids that come again: a log may hold them, in one stream too.
             if let Some(id) = id {
@@ -335,7 +335,7 @@ proptest! {
             let mut submitted = Append::new();
             for (stream, (event, wait)) in append {
                 time += wait;
-                let event = event.recorded_at(Timestamp::from_micros(time));
+                let event = event.with_recorded_at(Timestamp::from_micros(time));
                 // Exact: an id that the stream holds already is appended all the same.
                 let tip = original.stream_version(&StreamId::new(&stream).unwrap()).unwrap();
                 submitted = submitted.to(stream, tip.into(), [event]);

@@ -380,7 +380,7 @@ impl<A: Aggregate> Repository<A> {
         let expected = ExpectedVersion::from(root.version());
         let mut append = Append::new().to(&root.stream, expected, root.encoded().iter().cloned());
         if let Some(durability) = self.durability {
-            append = append.durability(durability);
+            append = append.with_durability(durability);
         }
         let append = also(append, root);
         if !begins_with(&append, root) {

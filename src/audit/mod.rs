@@ -57,7 +57,7 @@ use entry::Layout;
 ///
 /// let store = MemoryStore::new();
 /// let events = [
-///     NewEvent::json("AccountOpened", &serde_json::json!({ "owner": "Ada" }))?.metadata("user", "bob"),
+///     NewEvent::json("AccountOpened", &serde_json::json!({ "owner": "Ada" }))?.with_metadata("user", "bob"),
 ///     NewEvent::bytes("PhotoAdded", [0xff, 0xd8, 0xff])?,
 /// ];
 /// store.append("account-1", ExpectedVersion::NoStream, events)?;

@@ -61,7 +61,7 @@ impl Prepared {
                 starts_frame = false;
             }
         }
-        let mut times = append.events().map(|(_, event)| event.get_recorded_at());
+        let mut times = append.events().map(|(_, event)| event.recorded_at());
         let first = times.next().flatten();
         let recorded_at = first.map(|first| (first, times.last().flatten().unwrap_or(first)));
         let count = frames.iter().map(|frame| frame.count).sum();
@@ -85,7 +85,7 @@ impl Submission {
 impl PreparedFrame {
     fn new(stream: usize, mut draft: FrameDraft, first: &NewEvent) -> Self {
         draft.push(first, 0);
-        Self { stream, count: 1, draft, recorded_at: first.get_recorded_at(), last_id: first.id() }
+        Self { stream, count: 1, draft, recorded_at: first.recorded_at(), last_id: first.id() }
     }
 
     fn has_room(&self, next: &NewEvent) -> bool {
@@ -95,7 +95,7 @@ impl PreparedFrame {
 
     fn push(&mut self, event: &NewEvent) {
         // Validation saw to it that times within an append do not go back.
-        let times = event.get_recorded_at().zip(self.recorded_at);
+        let times = event.recorded_at().zip(self.recorded_at);
         let after = times.and_then(|(time, first)| time.since(first)).unwrap_or_default();
         let after = u64::try_from(after.as_micros()).unwrap_or(u64::MAX);
         self.draft.push(event, after);

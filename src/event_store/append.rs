@@ -87,7 +87,7 @@ impl Append {
     }
 
     /// Says what this append survives once acknowledged, instead of the store's own setting.
-    pub fn durability(mut self, durability: Durability) -> Self {
+    pub fn with_durability(mut self, durability: Durability) -> Self {
         self.durability = Some(durability);
         self
     }
@@ -138,7 +138,7 @@ impl Append {
     }
 
     /// The setting of [`Append::durability`].
-    pub fn get_durability(&self) -> Option<Durability> {
+    pub fn durability(&self) -> Option<Durability> {
         self.durability
     }
 
@@ -163,19 +163,19 @@ impl Append {
         if count == 0 {
             return Err(InvalidArgument::Empty { what: "append" }.into());
         }
-        LimitExceeded::check("append_events_max", limits.get_append_events_max(), count)?;
+        LimitExceeded::check("append_events_max", limits.append_events_max(), count)?;
         let mut len: usize = 0;
         for (_, event) in self.events() {
             event.check(limits)?;
             len = len.saturating_add(event.text_len());
         }
-        LimitExceeded::check("append_len_max", limits.get_append_len_max(), len)?;
+        LimitExceeded::check("append_len_max", limits.append_len_max(), len)?;
         self.validate_times()?;
         self.validate_ids(count)
     }
 
     fn validate_times(&self) -> Result<()> {
-        let mut events = self.events().map(|(_, event)| event.get_recorded_at());
+        let mut events = self.events().map(|(_, event)| event.recorded_at());
         let mut before = events.next().flatten();
         for time in events {
             match (before, time) {

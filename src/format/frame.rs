@@ -115,7 +115,7 @@ impl FrameDraft {
 /// Appends the bytes of one event.
 fn encode_event(event: &NewEvent, recorded_after: u64, out: &mut Vec<u8>) {
     let (mut metadata, mut tags) = (Vec::new(), Vec::new());
-    for pair in event.get_metadata().iter() {
+    for pair in event.metadata().iter() {
         put(pair, &mut metadata);
     }
     for tag in event.tags() {
@@ -350,8 +350,8 @@ mod tests {
         let json = NewEvent::new(EventType::new("Opened").unwrap(), *b"{}")
             .with_id(EventId::from_bytes([7; 16]))
             .with_content_type(ContentType::JSON)
-            .metadata("user", "ada")
-            .tag("eur");
+            .with_metadata("user", "ada")
+            .with_tag("eur");
         let other = NewEvent::new(EventType::new("Ünlü").unwrap(), [0xff, 0])
             .with_id(EventId::from_bytes([9; 16]))
             .with_schema_version(300)

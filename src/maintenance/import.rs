@@ -307,7 +307,7 @@ impl<'s> Import<'s> {
             self.refuse_known(number, &line)?;
         }
         let (time, counts) = self.time(number, &line)?;
-        let event = line.event.recorded_at(time);
+        let event = line.event.with_recorded_at(time);
         event.check(self.target.limits).or_else(|error| refuse_check(number, error))?;
         let open = self.open.get_or_insert_with(|| OpenCommit::new(line.commit, number, self.at));
         open.push(line.stream, event, self.at, counts);
@@ -448,8 +448,8 @@ impl OpenCommit {
 
     /// Before more is collected than one append may hold.
     fn check(&self, limits: &Limits) -> Result<(), LimitExceeded> {
-        LimitExceeded::check("append_events_max", limits.get_append_events_max(), self.count)?;
-        LimitExceeded::check("append_len_max", limits.get_append_len_max(), self.len)?;
+        LimitExceeded::check("append_events_max", limits.append_events_max(), self.count)?;
+        LimitExceeded::check("append_len_max", limits.append_len_max(), self.len)?;
         let streams = self.append.expectations().len();
         LimitExceeded::check("append_streams_max", APPEND_STREAMS_MAX, streams)
     }

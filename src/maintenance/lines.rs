@@ -25,7 +25,7 @@ const LINE_LEN_BESIDES_PAYLOAD: usize = 1 << 20;
 
 /// Longest line that an event within these limits can need.
 pub(crate) fn line_len_max(limits: &Limits) -> usize {
-    limits.get_payload_len_max().div_ceil(3).saturating_mul(4) + LINE_LEN_BESIDES_PAYLOAD
+    limits.payload_len_max().div_ceil(3).saturating_mul(4) + LINE_LEN_BESIDES_PAYLOAD
 }
 
 /// An event in the line form: one JSON object, without the line end.
@@ -267,9 +267,9 @@ pub(crate) fn parse(line: &[u8], id: EventId) -> Result<Line, LineFault> {
     let mut event = NewEvent::known_as(id, EventType::new(line.event_type)?, payload)
         .with_content_type(content_type)
         .with_schema_version(line.schema_version.unwrap_or(1))
-        .with_metadata(line.metadata.map(|metadata| metadata.0).unwrap_or_default());
+        .with_all_metadata(line.metadata.map(|metadata| metadata.0).unwrap_or_default());
     for tag in line.tags.0 {
-        event = event.tag(tag);
+        event = event.with_tag(tag);
     }
     Ok(Line {
         stream: StreamId::new(line.stream)?,

@@ -192,7 +192,7 @@ impl History {
         now: Timestamp,
     ) -> Result<Appended> {
         let last = self.log.last().map(|event| event.recorded_at());
-        let given = append.events().next().and_then(|(_, event)| event.get_recorded_at());
+        let given = append.events().next().and_then(|(_, event)| event.recorded_at());
         if let Some((given, last)) = given.zip(last).filter(|(given, last)| given < last) {
             return Err(Error::RecordedAtBeforeHead { given, last });
         }
@@ -210,7 +210,7 @@ impl History {
                     stream: stream.clone(),
                     version: Version::after(version(events.len())),
                     position,
-                    recorded_at: event.get_recorded_at().unwrap_or(now),
+                    recorded_at: event.recorded_at().unwrap_or(now),
                     commit: commit.clone(),
                 };
                 events.push(self.log.len());

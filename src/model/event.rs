@@ -249,8 +249,8 @@ impl fmt::Display for ContentType {
 /// ```
 /// use annals::NewEvent;
 /// let event = NewEvent::json("MoneyDeposited", &serde_json::json!({ "amount": 1000 }))?
-///     .tag("eur")
-///     .metadata("user", "ada");
+///     .with_tag("eur")
+///     .with_metadata("user", "ada");
 /// assert_eq!(event.payload(), br#"{"amount":1000}"#);
 /// assert_eq!(event.clone().id(), event.id());
 /// # Ok::<(), annals::Error>(())
@@ -307,32 +307,32 @@ impl NewEvent {
     }
 
     /// Adds a metadata pair; a key that is there already gets the new value.
-    pub fn metadata(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+    pub fn with_metadata(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.metadata.set(key, value);
         self
     }
 
     /// Replaces all metadata.
-    pub fn with_metadata(mut self, metadata: Metadata) -> Self {
+    pub fn with_all_metadata(mut self, metadata: Metadata) -> Self {
         self.metadata = metadata;
         self
     }
 
     /// Adds a tag: 1 to [`TAG_LEN_MAX`] bytes without control characters. Tags come with the event; no filter chooses
     /// by them.
-    pub fn tag(mut self, tag: impl Into<String>) -> Self {
+    pub fn with_tag(mut self, tag: impl Into<String>) -> Self {
         self.tags.push(tag.into());
         self
     }
 
     /// Sets the correlation id: the piece of work that this event belongs to.
     pub fn correlated_by(self, id: impl fmt::Display) -> Self {
-        self.metadata(CORRELATION_ID, id.to_string())
+        self.with_metadata(CORRELATION_ID, id.to_string())
     }
 
     /// Sets the causation id: the command or event that this event follows from.
     pub fn caused_by(self, id: impl fmt::Display) -> Self {
-        self.metadata(CAUSATION_ID, id.to_string())
+        self.with_metadata(CAUSATION_ID, id.to_string())
     }
 
     /// Says that it follows from another event: that one is its cause, and it belongs to the same piece of work. Where
@@ -346,8 +346,8 @@ impl NewEvent {
     /// let placed = store.read_stream("order-1").first()?.unwrap();
     ///
     /// let asked = NewEvent::json("PaymentRequested", &30)?.following(&placed);
-    /// assert_eq!(asked.get_metadata().get(annals::CORRELATION_ID), Some("basket-7"));
-    /// assert_eq!(asked.get_metadata().get(annals::CAUSATION_ID), Some(&*placed.id().to_string()));
+    /// assert_eq!(asked.metadata().get(annals::CORRELATION_ID), Some("basket-7"));
+    /// assert_eq!(asked.metadata().get(annals::CAUSATION_ID), Some(&*placed.id().to_string()));
     /// # Ok::<(), annals::Error>(())
     /// ```
     pub fn following(self, event: &RecordedEvent) -> Self {
@@ -359,7 +359,7 @@ impl NewEvent {
     /// before the last event of the log; of one append, all events carry such a time or none does.
     ///
     /// A time in the future holds everything that is recorded after it at that time, until the clock gets there.
-    pub fn recorded_at(mut self, time: Timestamp) -> Self {
+    pub fn with_recorded_at(mut self, time: Timestamp) -> Self {
         self.recorded_at = Some(time);
         self
     }
@@ -385,7 +385,7 @@ impl NewEvent {
     }
 
     /// All metadata.
-    pub fn get_metadata(&self) -> &Metadata {
+    pub fn metadata(&self) -> &Metadata {
         &self.metadata
     }
 
@@ -400,7 +400,7 @@ impl NewEvent {
     }
 
     /// The time given by [`NewEvent::recorded_at`].
-    pub fn get_recorded_at(&self) -> Option<Timestamp> {
+    pub fn recorded_at(&self) -> Option<Timestamp> {
         self.recorded_at
     }
 
@@ -415,7 +415,7 @@ impl NewEvent {
     }
 
     pub(crate) fn check(&self, limits: &Limits) -> Result<(), CheckError> {
-        LimitExceeded::check("payload_len_max", limits.get_payload_len_max(), self.payload.len())?;
+        LimitExceeded::check("payload_len_max", limits.payload_len_max(), self.payload.len())?;
         if self.schema_version == 0 {
             return Err(InvalidArgument::SchemaVersionZero.into());
         }

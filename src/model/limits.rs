@@ -77,9 +77,9 @@ const _: () = {
 ///
 /// ```
 /// use annals::Limits;
-/// let limits = Limits::default().payload_len_max(1024);
-/// assert_eq!(limits.get_payload_len_max(), 1024);
-/// assert!(Limits::default().payload_len_max(usize::MAX).check().is_err());
+/// let limits = Limits::default().with_payload_len_max(1024);
+/// assert_eq!(limits.payload_len_max(), 1024);
+/// assert!(Limits::default().with_payload_len_max(usize::MAX).check().is_err());
 /// ```
 #[expect(clippy::struct_field_names, reason = "each is named as the constant that bounds it")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,35 +101,35 @@ impl Default for Limits {
 
 impl Limits {
     /// Longest payload of one event, in bytes; at most [`PAYLOAD_LEN_MAX`], the default.
-    pub fn payload_len_max(mut self, bytes: usize) -> Self {
+    pub fn with_payload_len_max(mut self, bytes: usize) -> Self {
         self.payload_len_max = bytes;
         self
     }
 
     /// Most events of one append; at most [`APPEND_EVENTS_MAX`], the default.
-    pub fn append_events_max(mut self, events: usize) -> Self {
+    pub fn with_append_events_max(mut self, events: usize) -> Self {
         self.append_events_max = events;
         self
     }
 
     /// Longest append in bytes; at most [`APPEND_LEN_MAX`], the default.
-    pub fn append_len_max(mut self, bytes: usize) -> Self {
+    pub fn with_append_len_max(mut self, bytes: usize) -> Self {
         self.append_len_max = bytes;
         self
     }
 
     /// The bound set by [`Limits::payload_len_max`].
-    pub fn get_payload_len_max(&self) -> usize {
+    pub fn payload_len_max(&self) -> usize {
         self.payload_len_max
     }
 
     /// The bound set by [`Limits::append_events_max`].
-    pub fn get_append_events_max(&self) -> usize {
+    pub fn append_events_max(&self) -> usize {
         self.append_events_max
     }
 
     /// The bound set by [`Limits::append_len_max`].
-    pub fn get_append_len_max(&self) -> usize {
+    pub fn append_len_max(&self) -> usize {
         self.append_len_max
     }
 

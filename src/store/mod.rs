@@ -415,7 +415,7 @@ impl EventStore for Engine {
     fn submit(&self, append: Append) -> Result<Appended> {
         let committer = self.committer()?;
         let prepared = self.prepare(&append)?;
-        let durability = append.get_durability().unwrap_or(self.durability);
+        let durability = append.durability().unwrap_or(self.durability);
         let submission = Submission { appends: vec![prepared], durability, record: None };
         let appended = committer.submit(submission)?;
         appended.into_iter().next().ok_or(Error::Closed)

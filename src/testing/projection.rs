@@ -89,7 +89,7 @@ impl<P: Projection> ProjectionScenario<P> {
         stream: &str,
         events: impl IntoIterator<Item = E>,
     ) -> Self {
-        let events = encoded(stream, events).into_iter().map(|event| event.recorded_at(time));
+        let events = encoded(stream, events).into_iter().map(|event| event.with_recorded_at(time));
         self.given_stored(stream, events)
     }
 
@@ -118,7 +118,7 @@ impl<P: Projection> ProjectionScenario<P> {
     /// let old = NewEvent::json("Paid", &serde_json::json!({ "amount": 7 }))?;
     /// ProjectionScenario::new(Balances)
     ///     .upcasters(upcasters)
-    ///     .given_stored("account-1", [old.recorded_at("2026-11-01T00:00:00Z".parse()?)])
+    ///     .given_stored("account-1", [old.with_recorded_at("2026-11-01T00:00:00Z".parse()?)])
     ///     .given_at("2026-11-02T00:00:00Z".parse()?, "account-1", [Deposited { amount: 5 }])
     ///     .then([("2026-11-01", 7), ("2026-11-02", 5)]);
     /// # Ok::<(), Box<dyn std::error::Error>>(())

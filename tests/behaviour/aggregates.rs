@@ -359,7 +359,8 @@ fn metadata_goes_with_the_events() {
     let store = MemoryStore::new();
     let ids = SequentialIds::new();
     let accounts = accounts(&store);
-    let tell = |event| ids.give(event).caused_by("command-7").metadata("user", "ada").tag("vip");
+    let tell =
+        |event| ids.give(event).caused_by("command-7").with_metadata("user", "ada").with_tag("vip");
     let done = accounts.execute_with("1", &create(), tell).unwrap();
     let mut account = done.into_root();
     account.decide_with(&deposit(5), tell).unwrap();

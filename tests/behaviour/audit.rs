@@ -41,17 +41,17 @@ fn a_history_is_one_aligned_line_for_each_event() {
             .correlated_by("w"),
         of_type(ContentType::JSON, spaced)
             .with_schema_version(2)
-            .metadata("user", "a\nb")
-            .tag("eur"),
+            .with_metadata("user", "a\nb")
+            .with_tag("eur"),
         of_type(ContentType::JSON, b"{ \"cut"),
         of_type(ContentType::TEXT, "zwei\nZeilen".as_bytes()),
         of_type(ContentType::BYTES, &[0xfe; 20]),
         of_type(ContentType::BINCODE, b"text?"),
         of_type(ContentType::BYTES, b""),
-        NewEvent::json("Noted", &"x".repeat(500)).unwrap().metadata("long", "y".repeat(500)),
+        NewEvent::json("Noted", &"x".repeat(500)).unwrap().with_metadata("long", "y".repeat(500)),
     ];
     let time = Timestamp::from_micros(1_500_000);
-    let written = written.map(|event| event.recorded_at(time));
+    let written = written.map(|event| event.with_recorded_at(time));
     let expected = [
         r#"Opened                    {"owner":"Ada"}  caused_by=c-1  correlated_by=w"#.to_owned(),
         r#"Added (schema 2)          {"a b":[1,2],"q\\\" ":"\u202e x","\\":3}  user=a\u000ab  #eur"#
@@ -71,7 +71,9 @@ fn a_history_is_one_aligned_line_for_each_event() {
         ),
     ];
     for store in stores {
-        store.append("other", ExpectedVersion::NoStream, [event(1).recorded_at(time)]).unwrap();
+        store
+            .append("other", ExpectedVersion::NoStream, [event(1).with_recorded_at(time)])
+            .unwrap();
         store.append("a", ExpectedVersion::NoStream, written.clone()).unwrap();
         for (at, (line, expected)) in lines(&store, "a").iter().zip(&expected).enumerate() {
             assert_eq!(line, &format!("     {}  1970-01-01T00:00:01.5Z       {expected}", at + 1));

@@ -34,7 +34,7 @@ fn write(store: &Store, writer: usize, acknowledged: &AtomicU64, stop: &AtomicBo
         let event_id = event.id();
         let durability = if round % 3 == 0 { Durability::Sync } else { Durability::Buffered };
         let append = Append::new().to(account.clone(), ExpectedVersion::Any, [event]);
-        let appended = store.submit(append.durability(durability)).unwrap();
+        let appended = store.submit(append.with_durability(durability)).unwrap();
         acknowledged.fetch_max(appended.last_position().get(), Ordering::SeqCst);
         if round % 10 == 0 {
             let snapshot = Snapshot {

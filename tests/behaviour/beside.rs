@@ -485,7 +485,7 @@ fn a_limit_that_is_met_is_named_and_what_to_do_about_it() {
         let text = refuse(changes);
         assert!(text.contains(remedy) && !text.contains("raise"), "{text}");
     }
-    let small = Limits::default().payload_len_max(2).append_events_max(1);
+    let small = Limits::default().with_payload_len_max(2).with_append_events_max(1);
     let store = MemoryStore::with(small, || Timestamp::from_micros(0));
     let event = |payload: &[u8]| NewEvent::bytes("T", payload).unwrap();
     for (events, limit) in [

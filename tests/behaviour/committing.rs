@@ -123,7 +123,7 @@ fn a_sync_append_is_durable_whoever_shares_its_write() {
                     barrier.wait();
                     let to = format!("own-{caller}");
                     let append = Append::new().to(to, ExpectedVersion::Any, events(1));
-                    let appended = store.submit(append.durability(durability)).unwrap();
+                    let appended = store.submit(append.with_durability(durability)).unwrap();
                     let is_early = is_sync && durable() < appended.last_position().get();
                     too_early.fetch_add(usize::from(is_early), Ordering::SeqCst);
                 }

@@ -245,13 +245,13 @@ fn a_clock_that_was_set_back_is_clamped_and_reported() {
 fn lower_limits_refuse_appends_and_never_reads() {
     let (_directory, path) = place();
     quick().open(&path).unwrap().append("a", ExpectedVersion::Any, events(50)).unwrap();
-    let limits = annals::Limits::default().append_events_max(10).payload_len_max(1);
+    let limits = annals::Limits::default().with_append_events_max(10).with_payload_len_max(1);
     let store = quick().limits(limits).open(&path).unwrap();
     assert_eq!(log(&store).len(), 50);
     let refused = store.append("a", ExpectedVersion::Any, events(11)).unwrap_err();
     assert!(matches!(refused, Error::LimitExceeded(_)));
     store.append("a", ExpectedVersion::Any, events(9)).unwrap();
-    let beyond = annals::Limits::default().payload_len_max(usize::MAX);
+    let beyond = annals::Limits::default().with_payload_len_max(usize::MAX);
     let refused = quick().limits(beyond).open(path.with_extension("other"));
     assert!(matches!(refused, Err(Error::LimitExceeded(_))));
     assert!(!path.with_extension("other").exists());
@@ -276,10 +276,10 @@ fn a_sync_retry_of_a_buffered_append_makes_it_durable() {
     let (_directory, path) = place();
     let store = quick().open(&path).unwrap();
     let buffered = Append::new().to("a", ExpectedVersion::NoStream, events(1));
-    store.submit(buffered.clone().durability(Durability::Buffered)).unwrap();
+    store.submit(buffered.clone().with_durability(Durability::Buffered)).unwrap();
     let watermark = || std::fs::read(path.join("watermark")).unwrap();
     let before = watermark();
-    assert!(store.submit(buffered.durability(Durability::Sync)).unwrap().is_replay());
+    assert!(store.submit(buffered.with_durability(Durability::Sync)).unwrap().is_replay());
     assert_ne!(watermark(), before, "the watermark moves with what is durable");
 }
 
@@ -399,7 +399,7 @@ fn a_thread_that_ends_may_still_read() {
 
 #[test]
 fn the_store_in_memory_allows_no_more_than_one_on_disk() {
-    let limits = annals::Limits::default().payload_len_max(usize::MAX);
+    let limits = annals::Limits::default().with_payload_len_max(usize::MAX);
     let store = MemoryStore::with(limits, || Timestamp::from_micros(0));
     let long = vec![0; annals::limits::PAYLOAD_LEN_MAX + 1];
     let event = NewEvent::new(EventType::new("Happened").unwrap(), long);

@@ -195,7 +195,7 @@ fn a_write_ahead_log_that_lost_acknowledged_events_is_refused_unchanged() {
     let store = quick().open(&path).unwrap();
     for _ in 0..10 {
         let append = Append::new().to("a", ExpectedVersion::Any, events(2));
-        store.submit(append.durability(Durability::Sync)).unwrap();
+        store.submit(append.with_durability(Durability::Sync)).unwrap();
     }
     let newest_log = |path: &Path| {
         let entries = fs::read_dir(path.join("db")).unwrap().map(|entry| entry.unwrap().path());

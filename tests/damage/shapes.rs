@@ -281,9 +281,9 @@ fn write_round(
         NewEvent::bytes("Happened", payload)
             .unwrap()
             .with_id(event_id(salt, n, at))
-            .metadata("round", n.to_string())
-            .tag("small")
-            .recorded_at(Timestamp::from_micros(
+            .with_metadata("round", n.to_string())
+            .with_tag("small")
+            .with_recorded_at(Timestamp::from_micros(
                 1_700_000_000_000_000 + i64::try_from(n * 100 + at).unwrap(),
             ))
     };
@@ -294,7 +294,7 @@ fn write_round(
         [event(4)],
     );
     for append in [one, two] {
-        store.submit(append.durability(durability)).unwrap();
+        store.submit(append.with_durability(durability)).unwrap();
     }
 }
 

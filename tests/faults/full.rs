@@ -23,7 +23,7 @@ fn fill(store: &Store, book: &Path, durability: Durability) -> u64 {
     let append = || {
         let event = event("Happened", 5_000);
         let append = Append::new().to("a", ExpectedVersion::Any, [event]);
-        heard.submit(append.durability(durability))
+        heard.submit(append.with_durability(durability))
     };
     let mut done = 0;
     let failed = loop {

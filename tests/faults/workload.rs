@@ -145,7 +145,7 @@ impl Plan {
                         heard.submit(append.clone()).unwrap();
                         if round % 4 == 3 {
                             // A retry that is acknowledged as `Sync` is synced, though nothing is written.
-                            heard.submit(append.durability(Durability::Sync)).unwrap();
+                            heard.submit(append.with_durability(Durability::Sync)).unwrap();
                         }
                         if writer == 0 && round == self.rounds / 2 {
                             heard.sync(store).unwrap();
@@ -189,8 +189,8 @@ impl Plan {
         };
         match (self.is_mixed, (writer + round).is_multiple_of(3)) {
             (false, _) => append,
-            (true, true) => append.durability(Durability::Sync),
-            (true, false) => append.durability(Durability::Buffered),
+            (true, true) => append.with_durability(Durability::Sync),
+            (true, false) => append.with_durability(Durability::Buffered),
         }
     }
 }

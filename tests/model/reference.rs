@@ -156,14 +156,14 @@ impl Reference {
     fn add(&mut self, call: &Call, clock: i64) -> Outcome {
         let last = self.log.last().map_or(i64::MIN, |fact| fact.time);
         let first = self.log.len() as u64 + 1;
-        let given = call.events[0].1.get_recorded_at();
+        let given = call.events[0].1.recorded_at();
         if given.is_some_and(|given| given.as_micros() < last) {
             return Outcome::TooEarly;
         }
         let end = first + call.events.len() as u64 - 1;
         for (position, (stream, event)) in (first..).zip(&call.events) {
             let version = self.stream_version(stream).map_or(1, |tip| tip + 1);
-            let given = event.get_recorded_at().map(Timestamp::as_micros);
+            let given = event.recorded_at().map(Timestamp::as_micros);
             self.log.push(Fact {
                 id: event.id(),
                 event_type: event.event_type().to_string(),

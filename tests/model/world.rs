@@ -232,7 +232,7 @@ impl World {
         let event_type = TYPES[usize::try_from(self.numbers % 3).unwrap()];
         let event = NewEvent::new(EventType::new(event_type).unwrap(), payload);
         match time {
-            Some(time) => event.recorded_at(Timestamp::from_micros(time)),
+            Some(time) => event.with_recorded_at(Timestamp::from_micros(time)),
             None => event,
         }
     }
@@ -272,7 +272,7 @@ impl World {
         let mut call = self.calls[at].clone();
         match (change, call.events.last().cloned()) {
             (1, Some((stream, last))) => {
-                let time = last.get_recorded_at().map(Timestamp::as_micros);
+                let time = last.recorded_at().map(Timestamp::as_micros);
                 call.events.push((stream, self.event(Size::Small, time)));
             }
             (-1, Some(_)) => drop(call.events.pop()),
@@ -361,7 +361,7 @@ impl World {
             let append = commit.iter().fold(Append::new(), |append, fact| {
                 let event_type = EventType::new(&fact.event_type).unwrap();
                 let event = NewEvent::new(event_type, fact.payload.clone()).with_id(fact.id);
-                let event = event.recorded_at(Timestamp::from_micros(fact.time));
+                let event = event.with_recorded_at(Timestamp::from_micros(fact.time));
                 append.to(fact.stream.as_str(), ExpectedVersion::Any, [event])
             });
             memory.submit(append).unwrap();

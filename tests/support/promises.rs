@@ -39,7 +39,7 @@ pub(crate) const CHECKS: &str = "checks-1";
 pub(crate) fn event(name: &str, len: usize) -> NewEvent {
     let id = EventId::random();
     let event = NewEvent::bytes(name, payload(id, len)).unwrap().with_id(id);
-    event.metadata("len", len.to_string())
+    event.with_metadata("len", len.to_string())
 }
 
 /// Bytes that do not repeat, so that nothing compresses them.
@@ -112,7 +112,7 @@ impl EventStore for Heard {
                 |lines: String, (_, id): &(StreamId, EventId)| lines + &format!("{mark} {id}\n");
             events.iter().fold(String::new(), line)
         };
-        let durability = append.get_durability().unwrap_or(self.durability);
+        let durability = append.durability().unwrap_or(self.durability);
         self.write(&lines('?'));
         let answer = self.store.submit(append);
         match &answer {

@@ -132,7 +132,7 @@ pub fn arguments(data: &[u8]) {
             assert!(store.verify(|_| {}).unwrap().is_sound());
             let one_more = NewEvent::json("Changed", &1).unwrap();
             let at_end = store.read_log().last().unwrap().map(|last| last.recorded_at());
-            let one_more = at_end.map_or(one_more.clone(), |time| one_more.recorded_at(time));
+            let one_more = at_end.map_or(one_more.clone(), |time| one_more.with_recorded_at(time));
             store.append("checked", ExpectedVersion::Any, [one_more]).unwrap();
         }
     }

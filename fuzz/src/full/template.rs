@@ -49,7 +49,7 @@ fn fill(path: &Path) {
     let store = options().open(path).unwrap();
     for round in 0..3 {
         for stream in STREAMS {
-            let opened = NewEvent::json("Opened", &round).unwrap().tag("t").metadata("k", "v");
+            let opened = NewEvent::json("Opened", &round).unwrap().with_tag("t").with_metadata("k", "v");
             let noted = NewEvent::bytes("Noted", [0xff, round]).unwrap().caused_by(opened.id());
             store.append(stream, ExpectedVersion::Any, [opened, noted]).unwrap();
         }

@@ -54,10 +54,10 @@ pub(crate) fn event(input: &mut Input<'_>) -> NewEvent {
         .with_content_type(content_type)
         .with_schema_version(u32::from_be_bytes([0, 0, input.byte(), input.byte()]));
     for _ in 0..input.below(4) {
-        event = event.metadata(input.text(), input.text());
+        event = event.with_metadata(input.text(), input.text());
     }
     for _ in 0..input.below(4) {
-        event = event.tag(input.text());
+        event = event.with_tag(input.text());
     }
     event
 }
@@ -68,6 +68,6 @@ pub(crate) fn unplaced(recorded: &RecordedEvent) -> NewEvent {
     let event = NewEvent::known_as(recorded.id(), event_type, recorded.payload().to_vec())
         .with_content_type(recorded.content_type().clone())
         .with_schema_version(recorded.schema_version())
-        .with_metadata(recorded.metadata().clone());
+        .with_all_metadata(recorded.metadata().clone());
     recorded.tags().iter().fold(event, NewEvent::tag)
 }

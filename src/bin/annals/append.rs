@@ -137,13 +137,13 @@ fn event(args: &Args) -> Result<NewEvent, Failure> {
         event = event.with_id(id);
     }
     for (key, value) in &args.metadata {
-        if event.get_metadata().get(key).is_some() {
+        if event.metadata().get(key).is_some() {
             return Err(Failure::Usage(format!("metadata key {key:?} is given twice")));
         }
-        event = event.metadata(key, value);
+        event = event.with_metadata(key, value);
     }
     for tag in &args.tags {
-        event = event.tag(tag);
+        event = event.with_tag(tag);
     }
     Ok(event)
 }

@@ -130,18 +130,18 @@ pub fn events_keep_every_field(store: &Arc<dyn EventStore>) {
         .with_id(EventId::from_bytes([0; 16]))
         .with_schema_version(u32::MAX)
         .with_content_type(ContentType::new("application/cbor").unwrap())
-        .metadata("z", "last key first")
-        .metadata("a", "")
-        .metadata("名", "value\nwith a control character")
+        .with_metadata("z", "last key first")
+        .with_metadata("a", "")
+        .with_metadata("名", "value\nwith a control character")
         .caused_by("command-7")
         .correlated_by("order-9")
-        .tag("blue")
-        .tag("青")
-        .tag("blue")
-        .recorded_at(Timestamp::from_micros(-7));
+        .with_tag("blue")
+        .with_tag("青")
+        .with_tag("blue")
+        .with_recorded_at(Timestamp::from_micros(-7));
     let bare = NewEvent::new(EventType::new("x").unwrap(), [])
         .with_id(EventId::from_bytes([255; 16]))
-        .recorded_at(Timestamp::from_micros(1_317_422_324_546_123));
+        .with_recorded_at(Timestamp::from_micros(1_317_422_324_546_123));
     let given = [full, bare];
     store.append("stream with space", ExpectedVersion::NoStream, given.clone()).unwrap();
     let check = |read: Vec<RecordedEvent>| {
@@ -151,10 +151,10 @@ pub fn events_keep_every_field(store: &Arc<dyn EventStore>) {
             assert_eq!(event.event_type(), given.event_type());
             assert_eq!(event.schema_version(), given.schema_version());
             assert_eq!(event.content_type(), given.content_type());
-            assert!(event.metadata().iter().eq(given.get_metadata().iter()), "metadata in order");
+            assert!(event.metadata().iter().eq(given.metadata().iter()), "metadata in order");
             assert_eq!(event.tags(), given.tags());
             assert_eq!(event.payload(), given.payload());
-            assert_eq!(Some(event.recorded_at()), given.get_recorded_at());
+            assert_eq!(Some(event.recorded_at()), given.recorded_at());
             assert_eq!((event.position(), event.version()), (position(place), version(place)));
             assert_eq!(event.commit(), position(1)..=position(2));
             assert_eq!(event.stream().as_str(), "stream with space");
@@ -173,11 +173,11 @@ pub fn events_keep_every_field(store: &Arc<dyn EventStore>) {
 /// Neither with times of the caller's nor with the store's own, nor when the store's clock is behind the log.
 pub fn recorded_at_never_goes_back_along_the_log(store: &Arc<dyn EventStore>) {
     let past = Timestamp::from_micros(1_000);
-    store.append("a", ExpectedVersion::Any, [event("Old", 1).recorded_at(past)]).unwrap();
+    store.append("a", ExpectedVersion::Any, [event("Old", 1).with_recorded_at(past)]).unwrap();
     store.append("b", ExpectedVersion::Any, [event("Now", 2), event("Now", 3)]).unwrap();
     let future: Timestamp = "2200-01-01T00:00:00Z".parse().unwrap();
-    store.append("a", ExpectedVersion::Any, [event("Ahead", 4).recorded_at(future)]).unwrap();
-    store.append("a", ExpectedVersion::Any, [event("Ahead", 5).recorded_at(future)]).unwrap();
+    store.append("a", ExpectedVersion::Any, [event("Ahead", 4).with_recorded_at(future)]).unwrap();
+    store.append("a", ExpectedVersion::Any, [event("Ahead", 5).with_recorded_at(future)]).unwrap();
     store.append("b", ExpectedVersion::Any, [event("Clamped", 6)]).unwrap();
     let times: Vec<_> = log(store).iter().map(RecordedEvent::recorded_at).collect();
     assert_eq!(times[0], past);
@@ -190,10 +190,10 @@ pub fn the_longest_names_are_taken(store: &Arc<dyn EventStore>) {
     let long = |len: usize| "é".repeat(len / 2) + &"x".repeat(len % 2);
     let tags: Vec<String> = (0..limits::TAGS_COUNT_MAX).map(|number| number.to_string()).collect();
     let mut event = NewEvent::new(EventType::new(long(limits::EVENT_TYPE_LEN_MAX)).unwrap(), [1])
-        .tag(long(limits::TAG_LEN_MAX))
-        .metadata("key", long(limits::METADATA_LEN_MAX - 3));
+        .with_tag(long(limits::TAG_LEN_MAX))
+        .with_metadata("key", long(limits::METADATA_LEN_MAX - 3));
     for tag in &tags[1..] {
-        event = event.tag(tag);
+        event = event.with_tag(tag);
     }
     let name = long(limits::STREAM_ID_LEN_MAX);
     store.append(name.as_str(), ExpectedVersion::NoStream, [event.clone()]).unwrap();
@@ -201,5 +201,5 @@ pub fn the_longest_names_are_taken(store: &Arc<dyn EventStore>) {
     assert_eq!(read[0].stream().as_str(), name);
     assert_eq!(read[0].event_type(), event.event_type());
     assert_eq!(read[0].tags(), event.tags());
-    assert_eq!(read[0].metadata(), event.get_metadata());
+    assert_eq!(read[0].metadata(), event.metadata());
 }

@@ -29,7 +29,7 @@ pub(super) fn history(store: &Arc<dyn EventStore>) -> Vec<RecordedEvent> {
                 .map(|_| {
                     number += 1;
                     let time = i64::try_from(number / 3).unwrap() * 10;
-                    event(TYPES[number % 3], number).recorded_at(Timestamp::from_micros(time))
+                    event(TYPES[number % 3], number).with_recorded_at(Timestamp::from_micros(time))
                 })
                 .collect();
             for event in &run {

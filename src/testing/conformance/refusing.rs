@@ -85,26 +85,32 @@ pub fn a_bad_call_changes_nothing_and_says_why(store: &Arc<dyn EventStore>) {
         (to("a").check("$mine", Any), reserved),
         (Append::new().to("a", Any, [twice.clone(), twice.clone()]), duplicate),
         (Append::new().to("a", Any, [twice.clone()]).to("b", Any, [twice]), duplicate),
-        (Append::new().to("a", Any, [one().recorded_at(at(0)), one()]), mixed),
-        (to("a").to("b", Any, [one().recorded_at(at(0))]), mixed),
+        (Append::new().to("a", Any, [one().with_recorded_at(at(0)), one()]), mixed),
+        (to("a").to("b", Any, [one().with_recorded_at(at(0))]), mixed),
         (
-            Append::new().to("a", Any, [one().recorded_at(at(2))]).to(
+            Append::new().to("a", Any, [one().with_recorded_at(at(2))]).to(
                 "b",
                 Any,
-                [one().recorded_at(at(1))],
+                [one().with_recorded_at(at(1))],
             ),
             back,
         ),
-        (Append::new().to("a", Any, [one().recorded_at(Timestamp::from_micros(i64::MAX))]), range),
-        (Append::new().to("a", Any, [one().recorded_at(Timestamp::from_micros(i64::MIN))]), range),
+        (
+            Append::new().to("a", Any, [one().with_recorded_at(Timestamp::from_micros(i64::MAX))]),
+            range,
+        ),
+        (
+            Append::new().to("a", Any, [one().with_recorded_at(Timestamp::from_micros(i64::MIN))]),
+            range,
+        ),
         (to("a").to("a", NoStream, [one()]), two),
         (to("a").check("a", NoStream), two),
         (Append::new().to("a", Any, [one().with_schema_version(0)]), zero),
-        (Append::new().to("a", Any, [one().tag("")]), empty),
-        (Append::new().to("a", Any, [one().tag("tab\t")]), control),
-        (Append::new().to("a", Any, [one().tag("x".repeat(256))]), long),
-        (Append::new().to("a", Any, [one().metadata("$mine", "1")]), reserved),
-        (Append::new().to("a", Any, [one().metadata("", "1")]), empty),
+        (Append::new().to("a", Any, [one().with_tag("")]), empty),
+        (Append::new().to("a", Any, [one().with_tag("tab\t")]), control),
+        (Append::new().to("a", Any, [one().with_tag("x".repeat(256))]), long),
+        (Append::new().to("a", Any, [one().with_metadata("$mine", "1")]), reserved),
+        (Append::new().to("a", Any, [one().with_metadata("", "1")]), empty),
     ];
     for (row, (append, is_it)) in table.into_iter().enumerate() {
         let refused = store.submit(append).unwrap_err();
@@ -119,7 +125,7 @@ pub fn what_is_too_large_is_refused_with_the_limit_it_exceeds(store: &Arc<dyn Ev
     let one = || event("Happened", 1);
     let metadata = |count: usize| (0..count).map(|key| (key.to_string(), "")).collect::<Metadata>();
     let many_tags =
-        (0..=limits::TAGS_COUNT_MAX).fold(one(), |event, tag| event.tag(tag.to_string()));
+        (0..=limits::TAGS_COUNT_MAX).fold(one(), |event, tag| event.with_tag(tag.to_string()));
     let large = |len| NewEvent::new(EventType::new("Large").unwrap(), vec![7; len]);
     let many_streams = (0..=limits::APPEND_STREAMS_MAX)
         .fold(Append::new().to("a", Any, [one()]), |append, number| {
@@ -132,11 +138,11 @@ pub fn what_is_too_large_is_refused_with_the_limit_it_exceeds(store: &Arc<dyn Ev
         ("tags_count_max", to(vec![many_tags])),
         (
             "metadata_count_max",
-            to(vec![one().with_metadata(metadata(limits::METADATA_COUNT_MAX + 1))]),
+            to(vec![one().with_all_metadata(metadata(limits::METADATA_COUNT_MAX + 1))]),
         ),
         (
             "metadata_len_max",
-            to(vec![one().metadata("key", "x".repeat(limits::METADATA_LEN_MAX - 2))]),
+            to(vec![one().with_metadata("key", "x".repeat(limits::METADATA_LEN_MAX - 2))]),
         ),
         ("append_len_max", to((0..4).map(|_| large(quarter)).collect())),
         ("append_events_max", to(vec![one(); limits::APPEND_EVENTS_MAX + 1])),
@@ -157,7 +163,7 @@ pub fn what_is_too_large_is_refused_with_the_limit_it_exceeds(store: &Arc<dyn Ev
 /// Also where the last time of the log stands in the middle of an append, and in another stream.
 pub fn a_time_before_the_head_is_refused_in_every_position(store: &Arc<dyn EventStore>) {
     let at = Timestamp::from_micros;
-    let timed = |micros| event("Timed", 0).recorded_at(at(micros));
+    let timed = |micros| event("Timed", 0).with_recorded_at(at(micros));
     store.append("a", ExpectedVersion::Any, [timed(10), timed(30)]).unwrap();
     let before = contents(store);
     for given in [-60_000_000_000_000_000, 9, 10, 29] {
