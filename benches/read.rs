@@ -44,7 +44,8 @@ fn replay(criterion: &mut Criterion) {
             });
         });
         group.bench_function("owned", |bencher| {
-            bencher.iter(|| assert_eq!(store.read_log().iter().flatten().count() as u64, events));
+            bencher
+                .iter(|| assert_eq!(store.read_log().into_iter().flatten().count() as u64, events));
         });
         group.bench_function("typed JSON", |bencher| {
             bencher.iter(|| {

@@ -21,7 +21,7 @@ fn run(path: &std::path::Path) -> annals::Result<u64> {
 
     let store = Store::open(path)?; // a restart
     let mut balance = 0;
-    for event in store.read_stream("account-123").types(["MoneyDeposited"]).iter() {
+    for event in store.read_stream("account-123").types(["MoneyDeposited"]) {
         balance += event?.json::<Deposited>()?.amount;
     }
     Ok(balance)

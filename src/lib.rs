@@ -19,7 +19,7 @@
 //! let balance: u64 = store
 //!     .read_stream("account-123")
 //!     .types(["MoneyDeposited"])
-//!     .iter()
+//!     .into_iter()
 //!     .map(|event| event?.json::<u64>())
 //!     .sum::<annals::Result<_>>()?;
 //! assert_eq!(balance, 1_000);

@@ -244,7 +244,7 @@ fn read_log(store: &Store) -> Vec<Option<TypedEvent<Written>>> {
         assert!(event.iter().all(|event| event.event.is_whole()), "{event:?}");
         event
     };
-    store.read_log().iter().map(decode).collect()
+    store.read_log().into_iter().map(decode).collect()
 }
 
 /// What a read model must hold that is at this position.
@@ -291,7 +291,7 @@ fn child_with_a_full_disk() {
     assert!(store.info().unwrap().poisoned.is_some());
     // What was acknowledged can still be read; the failed append is not seen.
     assert_eq!(store.head().unwrap().map(Position::get), Some(acknowledged));
-    assert_eq!(store.read_log().iter().flatten().count() as u64, acknowledged);
+    assert_eq!(store.read_log().into_iter().flatten().count() as u64, acknowledged);
     assert!(matches!(store.close(), Err(Error::Poisoned { .. })));
     fs::write(Path::new(&directory).join("acknowledged"), acknowledged.to_string()).unwrap();
 }

@@ -24,7 +24,7 @@ fn export(store: &Store) -> String {
 }
 
 fn log(store: &Store) -> Vec<RecordedEvent> {
-    store.read_log().iter().collect::<Result<_, _>>().unwrap()
+    store.read_log().into_iter().collect::<Result<_, _>>().unwrap()
 }
 
 fn line(stream: &str, second: usize, rest: &str) -> String {

@@ -20,7 +20,7 @@ pub const PAYLOAD_CHARS: usize = 120;
 /// let store = MemoryStore::new();
 /// let event = NewEvent::json("Noted", &"a long text").unwrap();
 /// store.append("notes", ExpectedVersion::NoStream, [event])?;
-/// for event in store.read_log().types(["Noted"]).backward().iter() {
+/// for event in store.read_log().types(["Noted"]).backward() {
 ///     let line = Entry::new(event?).payload_chars(5).to_string();
 ///     assert!(line.ends_with(r#""a lo… (13 bytes)"#), "{line}");
 /// }

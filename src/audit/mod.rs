@@ -75,7 +75,7 @@ pub fn history<S>(store: &(impl EventStore + ?Sized), stream: S) -> History
 where
     S: TryInto<StreamId, Error: Into<Error>>,
 {
-    History { events: store.read_stream(stream).iter(), payload_chars: PAYLOAD_CHARS }
+    History { events: store.read_stream(stream).into_iter(), payload_chars: PAYLOAD_CHARS }
 }
 
 /// The entries of a stream. It ends after the first error.

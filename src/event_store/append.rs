@@ -137,7 +137,7 @@ impl Append {
         })
     }
 
-    /// The setting of [`Append::durability`].
+    /// The setting of [`Append::with_durability`].
     pub fn durability(&self) -> Option<Durability> {
         self.durability
     }

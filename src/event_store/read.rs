@@ -90,7 +90,7 @@ pub type ReadStream = Read<Version>;
 ///     .read_stream("account-1")
 ///     .backward()
 ///     .limit(2)
-///     .iter()
+///     .into_iter()
 ///     .map(|event| event?.json())
 ///     .collect::<Result<_, _>>()?;
 /// assert_eq!(newest, [300, 200]);
@@ -234,7 +234,7 @@ impl<P: Place> Read<P> {
     /// # Errors
     /// An argument of this read, or what the store finds.
     pub fn first(self) -> Result<Option<RecordedEvent>> {
-        self.limit(1).iter().next().transpose()
+        self.limit(1).into_iter().next().transpose()
     }
 
     /// The last event, in the direction of reading, whatever the limit.
@@ -250,19 +250,6 @@ impl<P: Place> Read<P> {
                     Direction::Backward => Direction::Forward,
                 };
                 Events::new(self.store, Some(range), direction, self.filter, 1).next().transpose()
-            }
-        }
-    }
-
-    /// The events, owned. The iterator ends after the first error.
-    pub fn iter(mut self) -> Events {
-        let limit = self.limit.unwrap_or(u64::MAX);
-        match self.resolve() {
-            Ok(range) => Events::new(self.store, range, self.direction, self.filter, limit),
-            Err(error) => {
-                let mut events = Events::new(self.store, None, self.direction, self.filter, limit);
-                events.error = Some(error);
-                events
             }
         }
     }
@@ -336,6 +323,24 @@ impl<P: Place> Read<P> {
         };
         let range = P::range(self.stream.as_ref(), from, to, up_to);
         Ok(Some(range).filter(|range| !range.is_empty()))
+    }
+}
+
+/// The events, owned. The iterator ends after the first error.
+impl<P: Place> IntoIterator for Read<P> {
+    type Item = Result<RecordedEvent>;
+    type IntoIter = Events;
+
+    fn into_iter(mut self) -> Events {
+        let limit = self.limit.unwrap_or(u64::MAX);
+        match self.resolve() {
+            Ok(range) => Events::new(self.store, range, self.direction, self.filter, limit),
+            Err(error) => {
+                let mut events = Events::new(self.store, None, self.direction, self.filter, limit);
+                events.error = Some(error);
+                events
+            }
+        }
     }
 }
 
@@ -490,9 +495,14 @@ impl Streams {
         self.after = stream.into();
         self
     }
+}
 
-    /// The streams, with their tips. Streams that appear while it runs may or may not be listed.
-    pub fn iter(self) -> StreamInfos {
+/// The streams, with their versions. Streams that appear while it runs may or may not be listed.
+impl IntoIterator for Streams {
+    type Item = Result<StreamInfo>;
+    type IntoIter = StreamInfos;
+
+    fn into_iter(self) -> StreamInfos {
         StreamInfos { listing: self, page: VecDeque::new(), done: false }
     }
 }

@@ -399,7 +399,7 @@ impl NewEvent {
         &self.payload
     }
 
-    /// The time given by [`NewEvent::recorded_at`].
+    /// The time given by [`NewEvent::with_recorded_at`].
     pub fn recorded_at(&self) -> Option<Timestamp> {
         self.recorded_at
     }

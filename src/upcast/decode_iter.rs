@@ -53,7 +53,7 @@ impl<E, I> DecodedEvents<E, I> {
     /// store.append("account-1", ExpectedVersion::NoStream, events)?;
     ///
     /// let decoder = Decoder::<Deposited>::new();
-    /// let events = store.read_stream("account-1").iter();
+    /// let events = store.read_stream("account-1");
     /// let mut deposits = decoder.iter(events).on_unreadable(OnUnreadable::Skip);
     /// let mut sum = 0;
     /// for deposited in &mut deposits {

@@ -37,10 +37,10 @@ pub enum OnUnreadable {
 /// store.append("account-1", ExpectedVersion::NoStream, events)?;
 ///
 /// let decoder = Decoder::<Deposited>::new();
-/// let unknown = decoder.iter(store.read_log().iter()).next().unwrap().unwrap_err();
+/// let unknown = decoder.iter(store.read_log()).next().unwrap().unwrap_err();
 /// assert!(unknown.to_string().contains("the code knows no event of this type"), "{unknown}");
 ///
-/// let known = store.read_log().types(decoder.stored_types()).iter();
+/// let known = store.read_log().types(decoder.stored_types()).into_iter();
 /// let deposits: Vec<_> = decoder.iter(known).collect::<Result<_, _>>()?;
 /// assert_eq!((deposits[0].event.0, deposits[0].position()), (7, Position::new(2).unwrap()));
 /// # Ok::<(), annals::Error>(())
@@ -128,7 +128,7 @@ impl<E: DomainEvent> Decoder<E> {
         Ok(values)
     }
 
-    /// The values of many recorded events: those of a read (`store.read_log().iter()`) or of a
+    /// The values of many recorded events: those of a read (`store.read_log()`) or of a
     /// [`Subscription`](crate::Subscription).
     ///
     /// ```

@@ -75,7 +75,7 @@ use numbers::{Digits, LostNumber};
 /// ])?;
 ///
 /// let decoder = Decoder::<CustomerEvent>::with(upcasters);
-/// let events = decoder.iter(store.read_stream("customer-1").iter());
+/// let events = decoder.iter(store.read_stream("customer-1"));
 /// let events: Vec<_> = events.map(|event| event.map(|it| it.event)).collect::<Result<_, _>>()?;
 /// assert_eq!(events, [
 ///     MoneyDeposited { cents: 700 },

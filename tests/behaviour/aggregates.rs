@@ -366,7 +366,7 @@ fn metadata_goes_with_the_events() {
     account.decide_with(&deposit(5), tell).unwrap();
     account.raise_with(deposited(6), tell).unwrap();
     accounts.save(&mut account).unwrap();
-    let events: Vec<_> = store.read_log().iter().collect::<Result<_, _>>().unwrap();
+    let events: Vec<_> = store.read_log().into_iter().collect::<Result<_, _>>().unwrap();
     for (number, event) in events.iter().enumerate() {
         assert_eq!(event.metadata().get("user"), Some("ada"));
         assert_eq!(event.metadata().get(annals::CAUSATION_ID), Some("command-7"));

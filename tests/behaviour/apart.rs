@@ -32,7 +32,7 @@ fn append(store: &Store, expected: &mut Expected, number: usize) {
 
 fn check(store: &Store, expected: &Expected, what: &str) {
     let ids = |read: annals::ReadStream| -> Vec<EventId> {
-        read.iter().map(|event| event.unwrap().id()).collect()
+        read.into_iter().map(|event| event.unwrap().id()).collect()
     };
     for (stream, expected) in expected {
         let tip = u64::try_from(expected.len()).unwrap();
@@ -61,7 +61,8 @@ fn check(store: &Store, expected: &Expected, what: &str) {
         assert!(ids(store.read_stream(stream)).is_empty(), "{what}: {stream}");
         assert!(ids(store.read_stream(stream).backward()).is_empty(), "{what}: {stream}");
     }
-    let listed: Vec<_> = store.streams().iter().map(|info| info.unwrap().id.to_string()).collect();
+    let listed: Vec<_> =
+        store.streams().into_iter().map(|info| info.unwrap().id.to_string()).collect();
     assert!(listed.iter().eq(expected.keys()), "{what}: {listed:?}");
     let all: usize = expected.values().map(Vec::len).sum();
     assert_eq!(log(store).len(), all, "{what}");

@@ -81,7 +81,7 @@ fn sixty_four_threads_share_their_writes_and_none_harms_another() {
                     let newest: Vec<_> = store
                         .read_stream(own.as_str())
                         .from(version(round * 2 + 1))
-                        .iter()
+                        .into_iter()
                         .collect::<Result<_, _>>()
                         .unwrap();
                     assert!(
@@ -97,7 +97,7 @@ fn sixty_four_threads_share_their_writes_and_none_harms_another() {
     let count = threads * rounds * 2;
     assert!(log(&store).iter().map(|event| event.position().get()).eq(1..=count));
     assert_eq!(store.info().unwrap().streams, threads);
-    assert_eq!(store.streams().prefix("shared").iter().count(), 0);
+    assert_eq!(store.streams().prefix("shared").into_iter().count(), 0);
 }
 
 /// In a group each append is as durable as it asked to be, whatever the others asked for (G5): the watermark, which says

@@ -121,10 +121,10 @@ fn ask_everything(
                 let limit = limit as u64;
                 let outcome = if by_stream {
                     let events = store.read_stream(STREAM).from(version(at)).limit(limit);
-                    read(if backward { events.backward().iter() } else { events.iter() })
+                    read(if backward { events.backward().into_iter() } else { events.into_iter() })
                 } else {
                     let events = store.read_log().from(position(at)).limit(limit);
-                    read(if backward { events.backward().iter() } else { events.iter() })
+                    read(if backward { events.backward().into_iter() } else { events.into_iter() })
                 };
                 let place_of = |event: &RecordedEvent| {
                     if by_stream { event.version().get() } else { event.position().get() }
@@ -147,16 +147,16 @@ fn ask_for_the_past(store: &Store, whole: &[RecordedEvent], told: &str) {
             whole.iter().filter(|event| event.position().get() <= up_to).cloned().collect();
         let then = || store.read_stream(STREAM).as_of_position(position(up_to));
         let told = format!("{told}: as of {up_to}");
-        judge(read(then().iter()), &expected, "family streams", &told);
+        judge(read(then().into_iter()), &expected, "family streams", &told);
         let backward: Vec<_> = expected.iter().rev().cloned().collect();
-        judge(read(then().backward().iter()), &backward, "family streams", &told);
+        judge(read(then().backward().into_iter()), &backward, "family streams", &told);
     }
     for last in 1..=whole.len() {
         let then = || store.read_stream(STREAM).as_of_version(version(last as u64));
         let expected = &whole[..last];
-        judge(read(then().iter()), expected, "family streams", told);
+        judge(read(then().into_iter()), expected, "family streams", told);
         let backward: Vec<_> = expected.iter().rev().cloned().collect();
-        judge(read(then().backward().iter()), &backward, "family streams", told);
+        judge(read(then().backward().into_iter()), &backward, "family streams", told);
     }
 }
 
@@ -187,7 +187,7 @@ fn a_damaged_frame_of_a_stream_is_met_by_whoever_reads_its_range_and_by_nobody_e
                 assert!(matches!(tip, Err(Error::Corruption { .. })), "{told}: {tip:?}");
                 let append = store.append(STREAM, ExpectedVersion::Any, events(1));
                 assert!(append.unwrap_err().is_corruption(), "{told}");
-                let streams: Result<Vec<_>, _> = store.streams().iter().collect();
+                let streams: Result<Vec<_>, _> = store.streams().into_iter().collect();
                 assert!(streams.unwrap_err().is_corruption(), "{told}");
             } else {
                 assert_eq!(tip.unwrap(), Some(version(FRAMES * FRAME)), "{told}");
@@ -211,7 +211,7 @@ fn a_damaged_frame_of_the_log_is_met_by_whoever_reads_its_range_and_by_nobody_el
             edit(&damaged, "events", &first.to_be_bytes(), damage, &other);
             let store = quick().open(&damaged).unwrap();
             ask_everything(&store, &all, first..=first + FRAME - 1, false, &told);
-            let whole: Vec<_> = store.read_stream(STREAM).iter().map(Result::unwrap).collect();
+            let whole: Vec<_> = store.read_stream(STREAM).into_iter().map(Result::unwrap).collect();
             assert_eq!(whole.len() as u64, FRAMES * FRAME, "{told}: the stream itself is whole");
 
             let mut following = store.subscribe().start().unwrap();

@@ -108,9 +108,9 @@ fn every_step_is_taken_on_every_way_of_reading_and_nothing_stored_changes() {
         let written = old_events();
         store.append("customer-1", ExpectedVersion::NoStream, written.clone()).unwrap();
 
-        assert_eq!(values(decoder.iter(store.read_stream("customer-1").iter())), expected);
-        assert_eq!(values(decoder.iter(store.read_log().iter())), expected);
-        let known = store.read_log().types(decoder.stored_types()).iter();
+        assert_eq!(values(decoder.iter(store.read_stream("customer-1"))), expected);
+        assert_eq!(values(decoder.iter(store.read_log())), expected);
+        let known = store.read_log().types(decoder.stored_types()).into_iter();
         assert_eq!(values(decoder.iter(known)), expected);
         let following = store.subscribe().types(decoder.stored_types()).start().unwrap();
         assert_eq!(values(decoder.iter(following).take(expected.len())), expected);
@@ -125,9 +125,9 @@ fn every_step_is_taken_on_every_way_of_reading_and_nothing_stored_changes() {
         backward.reverse();
         // Newest first, but the parts of one event in their own order.
         backward.swap(2, 3);
-        assert_eq!(values(decoder.iter(store.read_log().backward().iter())), backward);
+        assert_eq!(values(decoder.iter(store.read_log().backward())), backward);
 
-        let stored: Vec<_> = store.read_log().iter().map(Result::unwrap).collect();
+        let stored: Vec<_> = store.read_log().into_iter().map(Result::unwrap).collect();
         for (stored, written) in stored.iter().zip(&written) {
             assert_eq!(stored.payload(), written.payload());
             assert_eq!((stored.id(), stored.event_type()), (written.id(), written.event_type()));
@@ -142,13 +142,13 @@ fn a_set_that_reads_one_part_of_what_was_split_is_given_that_part_alone() {
     store.append("customer-1", ExpectedVersion::NoStream, old_events()).unwrap();
     let decoder = Decoder::<AddressChanged>::with(steps().build().unwrap());
     assert_eq!(decoder.stored_types(), ["AddressChanged", "CustomerMoved"]);
-    let known = store.read_log().types(decoder.stored_types()).iter();
+    let known = store.read_log().types(decoder.stored_types()).into_iter();
     assert_eq!(values(decoder.iter(known)), [(4, AddressChanged { address: "Elm".into() })]);
 
     // Read without choosing, what belongs to other sets alone is an error still, upcast or not.
     let errors: Vec<_> = store
         .read_log()
-        .iter()
+        .into_iter()
         .filter_map(|event| decoder.decode(event.unwrap()).err())
         .map(|error| error.to_string())
         .collect();
@@ -163,7 +163,7 @@ fn a_set_that_reads_one_part_of_what_was_split_is_given_that_part_alone() {
     // Nor is what nobody knows left out, though a step is there for an older version of it.
     let later = NewEvent::json("CustomerMoved", &json!({})).unwrap().with_schema_version(2);
     store.append("customer-2", ExpectedVersion::NoStream, [later]).unwrap();
-    let error = decoder.iter(store.read_stream("customer-2").iter()).next().unwrap().unwrap_err();
+    let error = decoder.iter(store.read_stream("customer-2")).next().unwrap().unwrap_err();
     assert!(error.to_string().contains("the code knows no event of this type"), "{error}");
 
     // Without the step, nobody says that an old event has anything to do with it.
@@ -192,7 +192,7 @@ fn a_step_that_fails_or_yields_what_it_did_not_declare_names_the_event() {
         // What leads to what nothing reads cannot be built: the failing step is given somewhere to lead.
         let steps = if at == 0 { steps.dropped("Odd", 3) } else { steps };
         let decoder = Decoder::<CustomerEvent>::with(steps.build().unwrap());
-        let error = decoder.iter(store.read_log().iter()).next().unwrap().unwrap_err();
+        let error = decoder.iter(store.read_log()).next().unwrap().unwrap_err();
         assert!(error.to_string().contains(why), "{error}");
         assert!(
             error.to_string().contains("at position 1 of stream customer-1, Odd in"),
@@ -205,7 +205,7 @@ fn a_step_that_fails_or_yields_what_it_did_not_declare_names_the_event() {
     let bytes = NewEvent::bytes("Deposited", "{}").unwrap();
     store.append("customer-2", ExpectedVersion::NoStream, [bytes]).unwrap();
     let decoder = Decoder::<CustomerEvent>::with(steps().build().unwrap());
-    let mut events = decoder.iter(store.read_stream("customer-2").iter());
+    let mut events = decoder.iter(store.read_stream("customer-2"));
     let error = events.next().unwrap().unwrap_err().to_string();
     assert!(
         error.contains(
@@ -222,7 +222,7 @@ fn what_is_skipped_is_counted_and_the_first_of_it_is_kept() {
     let known = AddressChanged { address: "Elm".into() }.encode().unwrap();
     store.append("a", ExpectedVersion::Any, unknown.chain([known])).unwrap();
     let decoder = Decoder::<AddressChanged>::new();
-    let mut events = decoder.iter(store.read_log().iter()).on_unreadable(OnUnreadable::Skip);
+    let mut events = decoder.iter(store.read_log()).on_unreadable(OnUnreadable::Skip);
     assert_eq!(values(events.by_ref()).len(), 1);
     assert_eq!((events.skipped_count(), events.skipped().len()), (150, 100));
     let positions = events.skipped().iter().map(|error| match error {
@@ -232,7 +232,7 @@ fn what_is_skipped_is_counted_and_the_first_of_it_is_kept() {
     assert!(positions.eq(1..=100));
 
     // What the store says is never skipped.
-    let closed = store.read_log().iter();
+    let closed = store.read_log().into_iter();
     store.close();
     let mut events = decoder.iter(closed).on_unreadable(OnUnreadable::Skip);
     assert!(events.by_ref().take(2).any(|event| event.is_err()));
@@ -368,7 +368,7 @@ fn a_chain_of_any_length_is_checked_and_followed() {
     let store = MemoryStore::new();
     let moved = NewEvent::json("Moved", &json!({ "address": "Elm" })).unwrap();
     store.append("a", ExpectedVersion::Any, [moved]).unwrap();
-    let events = decoder.iter(store.read_log().types(decoder.stored_types()).iter());
+    let events = decoder.iter(store.read_log().types(decoder.stored_types()));
     assert_eq!(values(events), [(1, AddressChanged { address: "Elm".into() })]);
 }
 
@@ -542,7 +542,7 @@ proptest! {
         }
 
         let decoder = Decoder::<Traced>::with(upcasters(&plan));
-        let all = values(decoder.iter(store.read_log().iter()));
+        let all = values(decoder.iter(store.read_log()));
         let all: Vec<_> = all.into_iter().map(|(position, Traced(name, trail))| (position, name, trail)).collect();
         prop_assert_eq!(&all, &expected);
 
@@ -553,7 +553,7 @@ proptest! {
         let stored_types: Vec<_> = decoder.stored_types();
         prop_assert_eq!(stored_types.len(), leading.len());
         prop_assert_eq!(stored_types.iter().copied().collect::<BTreeSet<_>>(), leading);
-        let only = values(decoder.iter(store.read_log().types(decoder.stored_types()).iter()));
+        let only = values(decoder.iter(store.read_log().types(decoder.stored_types())));
         let only: Vec<_> = only.into_iter().map(|(position, OnlyD(name, trail))| (position, name, trail)).collect();
         expected.retain(|(_, name, _)| name == "D");
         prop_assert_eq!(only, expected);

@@ -34,7 +34,7 @@ fn a_range_is_read_across_the_frames_of_one_append_from_any_place_both_ways() {
             let commit = appended.as_ref().map(|a| a.first_position()..=a.last_position()).unwrap();
             store.append("between", ExpectedVersion::Any, events(1)).unwrap();
             let whole: Vec<_> =
-                store.read_stream(name.as_str()).iter().map(Result::unwrap).collect();
+                store.read_stream(name.as_str()).into_iter().map(Result::unwrap).collect();
             assert!(whole[2..].iter().map(RecordedEvent::id).eq(given.iter().map(NewEvent::id)));
             assert!(
                 whole[2..].iter().zip(given).all(|(read, given)| read.payload() == given.payload())
@@ -48,12 +48,12 @@ fn a_range_is_read_across_the_frames_of_one_append_from_any_place_both_ways() {
                 for limit in [1, 2, last] {
                     let limited = limit as u64;
                     let forward: Vec<_> =
-                        read().limit(limited).iter().map(Result::unwrap).collect();
+                        read().limit(limited).into_iter().map(Result::unwrap).collect();
                     assert!(
                         forward.iter().eq(whole[from - 1..].iter().take(limit)),
                         "{from} {limit}"
                     );
-                    let backward = read().backward().limit(limited).iter().map(Result::unwrap);
+                    let backward = read().backward().limit(limited).into_iter().map(Result::unwrap);
                     let backward: Vec<_> = backward.collect();
                     assert!(
                         backward.iter().eq(whole[..from].iter().rev().take(limit)),

@@ -43,7 +43,7 @@ fn closing_ends_subscriptions_and_refuses_every_later_call() {
     let mut reading = store.subscribe().start().unwrap();
     let following = store.subscribe().start().unwrap().into_receiver(1).unwrap();
     let subscribe = store.subscribe();
-    let mut iterator = store.read_log().iter();
+    let mut iterator = store.read_log().into_iter();
     let (read, other) = (store.read_stream("a"), store.clone());
     let handle = store.handle();
     let is_waiting = AtomicBool::new(false);
@@ -86,7 +86,7 @@ fn dropping_the_last_store_releases_the_directory_whatever_still_reads() {
     let (_directory, path) = place();
     let store = quick().open(&path).unwrap();
     store.append("a", ExpectedVersion::Any, events(3_000)).unwrap();
-    let mut iterator = store.read_log().iter();
+    let mut iterator = store.read_log().into_iter();
     assert_eq!(iterator.next().unwrap().unwrap().position(), position(1));
     let mut following = store.subscribe().start().unwrap();
     assert!(matches!(following.recv().unwrap(), Delivery::Event(_)));
@@ -134,7 +134,7 @@ fn a_store_dropped_in_the_middle_of_everything_ends_all_of_it_and_opens_again_at
             });
             scope.spawn(|| {
                 loop {
-                    match log.read_log().backward().limit(100).iter().last() {
+                    match log.read_log().backward().limit(100).into_iter().last() {
                         Some(Err(Error::Closed)) => return,
                         Some(Err(other)) => panic!("{other}"),
                         Some(Ok(_)) | None => {}

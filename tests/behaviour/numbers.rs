@@ -113,7 +113,7 @@ fn number_that_a_value_cannot_keep_is_refused_with_its_field() {
         .with_content_type(annals::ContentType::JSON);
     store.append("a", ExpectedVersion::Any, [event]).unwrap();
     let decoder = Decoder::<Paid>::with(adding());
-    let unreadable = decoder.iter(store.read_log().iter()).next().unwrap().unwrap_err();
+    let unreadable = decoder.iter(store.read_log()).next().unwrap().unwrap_err();
     assert!(matches!(&unreadable, Error::Unreadable { .. }), "{unreadable}");
     let text = unreadable.to_string();
     assert!(text.contains("1e400") && text.contains("`a[1].rate`"), "{text}");

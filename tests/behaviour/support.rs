@@ -39,7 +39,7 @@ pub(crate) fn version(number: u64) -> Version {
 }
 
 pub(crate) fn log(store: &Store) -> Vec<RecordedEvent> {
-    store.read_log().iter().collect::<Result<_, _>>().unwrap()
+    store.read_log().into_iter().collect::<Result<_, _>>().unwrap()
 }
 
 /// Every file below a directory with its bytes, and every directory.

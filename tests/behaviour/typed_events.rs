@@ -151,7 +151,7 @@ fn dense() -> impl Strategy<Value = DenseEvent> {
 fn through<E: DomainEvent>(store: &dyn EventStore, stream: &str, values: &[E]) -> Vec<E> {
     let events: Vec<_> = values.iter().map(|value| value.encode().unwrap()).collect();
     store.append(stream, ExpectedVersion::NoStream, events).unwrap();
-    let events = Decoder::<E>::new().iter(store.read_stream(stream).iter());
+    let events = Decoder::<E>::new().iter(store.read_stream(stream));
     events.map(|event| event.unwrap().event).collect()
 }
 
@@ -265,10 +265,10 @@ fn events_in_several_codecs_lie_in_one_stream_and_are_read_as_what_they_are() {
     let events =
         [Everything::Wrapping(home(1)).encode().unwrap(), Moved(home(2)).encode().unwrap()];
     store.append("person-1", ExpectedVersion::Any, events).unwrap();
-    let moved = Decoder::<Moved>::new().iter(store.read_stream("person-1").iter());
+    let moved = Decoder::<Moved>::new().iter(store.read_stream("person-1"));
     let moved: Vec<_> = moved.map(|event| event.unwrap().event).collect();
     assert_eq!(moved, [Moved(home(1)), Moved(home(2))]);
-    let everything = Decoder::<Everything>::new().iter(store.read_stream("person-1").iter());
+    let everything = Decoder::<Everything>::new().iter(store.read_stream("person-1"));
     let everything: Vec<_> = everything.map(|event| event.unwrap().event).collect();
     assert_eq!(everything, [Everything::Wrapping(home(1)), Everything::Wrapping(home(2))]);
 }

@@ -24,7 +24,7 @@ fn filled(path: &Path) -> Vec<RecordedEvent> {
         store.append(format!("stream-{}", n % STREAMS), ExpectedVersion::Any, events).unwrap();
     }
     store.append("large-1", ExpectedVersion::NoStream, (0..2_500).map(event)).unwrap();
-    let events = store.read_log().iter().collect::<Result<Vec<_>, _>>().unwrap();
+    let events = store.read_log().into_iter().collect::<Result<Vec<_>, _>>().unwrap();
     store.close().unwrap();
     events
 }
@@ -172,14 +172,17 @@ fn reads_whole_or_says_why(store: &Store, events: &[RecordedEvent]) {
         Ok(read) => assert!(read.iter().eq(expected), "a shorter or different answer"),
         Err(error) => assert!(error.is_corruption(), "{error}"),
     };
-    check(store.read_log().iter().collect(), events.iter().collect());
+    check(store.read_log().into_iter().collect(), events.iter().collect());
     let streams: BTreeSet<&StreamId> = events.iter().map(RecordedEvent::stream).collect();
     for stream in &streams {
         let expected = events.iter().filter(|event| event.stream() == *stream);
-        check(store.read_stream(*stream).iter().collect(), expected.clone().collect());
-        check(store.read_stream(*stream).backward().iter().collect(), expected.rev().collect());
+        check(store.read_stream(*stream).into_iter().collect(), expected.clone().collect());
+        check(
+            store.read_stream(*stream).backward().into_iter().collect(),
+            expected.rev().collect(),
+        );
     }
-    match store.streams().iter().collect::<Result<Vec<_>, _>>() {
+    match store.streams().into_iter().collect::<Result<Vec<_>, _>>() {
         Ok(listed) => assert!(listed.iter().map(|info| &info.id).eq(streams)),
         Err(error) => assert!(error.is_corruption(), "{error}"),
     }

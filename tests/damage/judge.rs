@@ -141,7 +141,7 @@ fn goes_on(path: &Path, outcome: Outcome, log: &[RecordedEvent]) -> Result<(), S
     let appended = store.append("more", ExpectedVersion::NoStream, [event]).map_err(failed)?;
     store.close().map_err(failed)?;
     let store = options().read_only(true).open(path).map_err(failed)?;
-    let found: Vec<_> = store.read_log().iter().collect::<Result<_, _>>().map_err(failed)?;
+    let found: Vec<_> = store.read_log().into_iter().collect::<Result<_, _>>().map_err(failed)?;
     let kept = found.len() - 1;
     let next = before.map_or(1, Position::get) + u64::from(before.is_some());
     if appended.last_position().get() != next
@@ -242,8 +242,8 @@ impl Asked<'_> {
     fn events(&mut self, log: &[RecordedEvent]) {
         let store = self.store;
         let all = || log.iter().cloned();
-        self.list("the log", store.read_log().iter(), all());
-        self.list("the log backward", store.read_log().backward().iter(), all().rev());
+        self.list("the log", store.read_log().into_iter(), all());
+        self.list("the log backward", store.read_log().backward().into_iter(), all().rev());
         let mut tips = BTreeMap::new();
         for event in log {
             tips.insert(event.stream().clone(), event.version());
@@ -251,8 +251,8 @@ impl Asked<'_> {
         for (stream, tip) in &tips {
             let of_stream = || all().filter(|event| event.stream() == stream);
             let what = format!("stream {stream}");
-            self.list(&what, store.read_stream(stream).iter(), of_stream());
-            let backward = store.read_stream(stream).backward().iter();
+            self.list(&what, store.read_stream(stream).into_iter(), of_stream());
+            let backward = store.read_stream(stream).backward().into_iter();
             self.list(&what, backward, of_stream().collect::<Vec<_>>().into_iter().rev());
             match store.stream_version(stream) {
                 Ok(found) => self.check(what, found == Some(*tip), || format!("tip {found:?}")),

@@ -339,7 +339,7 @@ impl Truth {
         for n in 1..=self.rounds {
             write_round(&store, n, (self.salt, self.payload_len), Durability::Buffered);
         }
-        let log: Vec<_> = store.read_log().iter().collect::<Result<_, _>>().unwrap();
+        let log: Vec<_> = store.read_log().into_iter().collect::<Result<_, _>>().unwrap();
         assert_eq!(log.last().map(RecordedEvent::position), Position::new(self.rounds * ROUND));
         log
     }

@@ -190,7 +190,7 @@ fn assert_is_poisoned(store: &Store) {
 fn assert_reads_what_is_there(store: &Store) {
     let head = store.head().unwrap().map_or(0, Position::get);
     let mut next = 1;
-    for event in store.read_log().iter() {
+    for event in store.read_log() {
         match event {
             Ok(event) => assert_eq!(event.position().get(), next),
             Err(error) => return assert_is_of_the_disk(&error),

@@ -55,7 +55,7 @@ fn read(store: &Arc<dyn EventStore>, ask: &Ask, clock: i64) -> Vec<Fact> {
         if let AsOf::Version(last) = ask.as_of {
             read = read.as_of_version(version(last));
         }
-        read.iter()
+        read.into_iter()
     } else {
         let mut read = with!(store.read_log(), ask, clock, position);
         if let Some(category) = ask.category {
@@ -64,7 +64,7 @@ fn read(store: &Arc<dyn EventStore>, ask: &Ask, clock: i64) -> Vec<Fact> {
         if let Some(prefix) = ask.prefix {
             read = read.stream_prefix(prefix);
         }
-        read.iter()
+        read.into_iter()
     };
     events.map(|event| Fact::from(event.unwrap())).collect()
 }
@@ -291,7 +291,7 @@ impl World {
         }
         for Subject { store, .. } in &self.subjects {
             let after = after.map(|after| StreamId::new(after).unwrap());
-            let listed: Vec<_> = store.streams().prefix(prefix).after(after).iter().collect();
+            let listed: Vec<_> = store.streams().prefix(prefix).after(after).into_iter().collect();
             let listed = listed.iter().map(|info| info.as_ref().unwrap());
             let listed = listed.map(|info| (info.id.as_str(), info.version.get()));
             assert!(listed.eq(expected.iter().map(|(id, tip)| (*id, *tip))));
@@ -388,12 +388,12 @@ impl World {
             let head = store.head().unwrap().map_or(0, u64::from);
             let told = format!("byte {at} of {}", name.display());
             assert!(head >= self.synced.head, "{told}: {head} of {}", self.synced.head);
-            let log = store.read_log().iter();
+            let log = store.read_log().into_iter();
             judge(log, self.reference.log.iter().filter(|fact| fact.position <= head), &told);
             for stream in STREAMS {
                 let facts = self.reference.log.iter().filter(|fact| fact.stream == stream);
                 let facts = facts.filter(|fact| fact.position <= head);
-                judge(store.read_stream(stream).iter(), facts, &told);
+                judge(store.read_stream(stream).into_iter(), facts, &told);
             }
             let _ = store.verify(|_| {}).unwrap();
         }

@@ -20,7 +20,7 @@ fn fold(store: &Store, up_to: Option<Position>) -> (Balances, Histories) {
     let (mut balances, mut lines) = (Balances::new(), Histories::new());
     let Some(up_to) = up_to else { return (balances, lines) };
     let decoder = Decoder::<AccountEvent>::new();
-    for event in store.read_log().category("account").as_of_position(up_to).iter() {
+    for event in store.read_log().category("account").as_of_position(up_to) {
         for event in decoder.decode(event.unwrap()).unwrap() {
             let account = event.stream().to_string();
             let amount = match event.event {

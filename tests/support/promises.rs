@@ -314,7 +314,7 @@ impl Promises {
         let mut tips: HashMap<StreamId, Vec<EventId>> = HashMap::new();
         let mut ids = HashSet::new();
         let mut head = 0;
-        for event in store.read_log().iter() {
+        for event in store.read_log() {
             let event = event.unwrap();
             head += 1;
             assert_eq!(event.position().get(), head, "the log has no gap");
@@ -333,7 +333,7 @@ impl Promises {
             stream.push(event.id());
             assert_eq!(event.version().get(), stream.len() as u64, "a stream has no gap: {place}");
         }
-        for event in store.read_log().iter().map(Result::unwrap) {
+        for event in store.read_log().into_iter().map(Result::unwrap) {
             let end = event.commit().end().get();
             assert!(end <= head, "position {} ends at {end}: appends are whole", event.position());
         }
@@ -341,7 +341,7 @@ impl Promises {
         let needed = if may_be_gone == MayBeGone::Nothing { newest } else { self.durable };
         assert!(head >= needed, "acknowledged up to {needed}, found up to {head}");
         for (stream, ids) in tips {
-            let events = store.read_stream(stream).iter();
+            let events = store.read_stream(stream).into_iter();
             assert!(
                 events.map(|event| event.unwrap().id()).eq(ids),
                 "a stream is what the log says"

@@ -56,7 +56,7 @@ fn new() -> (TempDir, Store) {
 }
 
 fn log(store: &Store) -> Vec<RecordedEvent> {
-    store.read_log().iter().map(Result::unwrap).collect()
+    store.read_log().into_iter().map(Result::unwrap).collect()
 }
 
 /// Lines, most of which are right.

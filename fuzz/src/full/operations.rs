@@ -152,7 +152,7 @@ fn failing_append(world: &mut World, input: &mut Input<'_>) {
     let before = world.reference.log.len() as u64;
     let room = u64::from(word(input) % 4_096);
     let bound = Bound::set(longest_log(&world.path) + room);
-    let done = world.store().submit(request(&call).durability(durability));
+    let done = world.store().submit(request(&call).with_durability(durability));
     match done {
         Ok(appended) => {
             drop(bound);

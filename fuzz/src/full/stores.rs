@@ -103,20 +103,20 @@ fn ask(store: &Store) {
     let _ = store.info();
     let head = store.head().unwrap();
     for read in [store.read_log(), store.read_log().backward()] {
-        let _ = read.clone().iter().count();
-        let _ = read.clone().types(["T"]).limit(2).iter().count();
+        let _ = read.clone().into_iter().count();
+        let _ = read.clone().types(["T"]).limit(2).into_iter().count();
         let _ = read.as_of_time(Timestamp::from_micros(0)).for_each(|_| ControlFlow::Continue(()));
     }
     if let Some(head) = head {
-        let _ = store.read_log().from(head).iter().count();
+        let _ = store.read_log().from(head).into_iter().count();
         let _ = store.read_log().as_of_position(head).backward().limit(1).first();
     }
-    let streams: Vec<_> = store.streams().iter().flatten().map(|stream| stream.id).collect();
+    let streams: Vec<_> = store.streams().into_iter().flatten().map(|stream| stream.id).collect();
     for stream in streams.iter().map(StreamId::as_str).chain(STREAMS) {
         let Ok(id) = StreamId::new(stream) else { continue };
         let _ = store.stream_version(&id);
-        let _ = store.read_stream(&id).iter().count();
-        let _ = store.read_stream(&id).backward().limit(3).iter().count();
+        let _ = store.read_stream(&id).into_iter().count();
+        let _ = store.read_stream(&id).backward().limit(3).into_iter().count();
         let _ = store.read_stream(&id).as_of_time(Timestamp::from_micros(0)).last();
         let _ = store.load_snapshot(KIND, &id, Version::MAX);
         let _ =
@@ -142,7 +142,7 @@ fn ask(store: &Store) {
     let report = store.verify(|_| {}).map(|report| report.is_sound());
     if report.is_ok_and(|is_sound| is_sound) {
         // What was proven holds.
-        let log: Result<Vec<_>, _> = store.read_log().iter().collect();
+        let log: Result<Vec<_>, _> = store.read_log().into_iter().collect();
         assert_eq!(log.unwrap().len() as u64, head.map_or(0, Position::get));
     }
 }
@@ -156,7 +156,7 @@ fn change(store: &Store, input: &mut Input<'_>) {
         let _ = store.append(stream, ExpectedVersion::StreamExists, [event()]);
     }
     let both = Append::new().to("a-1", ExpectedVersion::Any, [event()]);
-    let both = both.to("newer", ExpectedVersion::Any, [event()]).durability(Durability::Sync);
+    let both = both.to("newer", ExpectedVersion::Any, [event()]).with_durability(Durability::Sync);
     let _ = store.submit(both);
     let line = br#"{"stream":"i","type":"T","time":"9999-01-01T00:00:00Z","data":1}"#;
     let _ = store.import(&line[..], ImportOptions::default().clamp_times(input.flag()), |_| {});

@@ -69,5 +69,5 @@ pub(crate) fn unplaced(recorded: &RecordedEvent) -> NewEvent {
         .with_content_type(recorded.content_type().clone())
         .with_schema_version(recorded.schema_version())
         .with_all_metadata(recorded.metadata().clone());
-    recorded.tags().iter().fold(event, NewEvent::tag)
+    recorded.tags().iter().fold(event, NewEvent::with_tag)
 }

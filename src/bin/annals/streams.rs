@@ -39,7 +39,8 @@ pub(crate) fn run(args: &Args, shell: &Shell) -> Result<(), Failure> {
     let mut pace = Pace::Slow;
     while pace == Pace::Slow {
         pace = Pace::Steady;
-        let streams = reading.store()?.streams().prefix(&args.prefix).after(last.clone()).iter();
+        let streams =
+            reading.store()?.streams().prefix(&args.prefix).after(last.clone()).into_iter();
         for stream in streams.take(left) {
             let StreamInfo { id, version, .. } = stream?;
             if shell.json {

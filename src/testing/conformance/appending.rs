@@ -163,7 +163,7 @@ pub fn events_keep_every_field(store: &Arc<dyn EventStore>) {
     check(log(store));
     check(stream(store, "stream with space"));
     let mut backward: Vec<_> =
-        store.read_log().backward().iter().collect::<Result<_, _>>().unwrap();
+        store.read_log().backward().into_iter().collect::<Result<_, _>>().unwrap();
     backward.reverse();
     check(backward);
     let followed = store.subscribe().start().unwrap().take(2).collect::<Result<_, _>>().unwrap();

@@ -34,7 +34,7 @@ fn write(store: &Arc<dyn EventStore>, writer: usize) -> Vec<(EventId, Position)>
             store.head().unwrap() >= Some(appended.last_position()),
             "not visible to its caller"
         );
-        let read = store.read_log().from(appended.first_position()).limit(3).iter();
+        let read = store.read_log().from(appended.first_position()).limit(3).into_iter();
         let read: Vec<_> = read.collect::<Result<_, _>>().unwrap();
         assert!(read.iter().map(RecordedEvent::id).eq(given.iter().map(NewEvent::id)));
         acknowledged.extend(given.iter().map(NewEvent::id).zip(appended.positions()));
@@ -49,7 +49,7 @@ fn watch(store: &Arc<dyn EventStore>, done: &AtomicBool) -> Vec<EventId> {
         let is_last = done.load(Ordering::SeqCst);
         let now = store.head().unwrap();
         assert!(now >= head, "the head went back from {head:?} to {now:?}");
-        let new = store.read_log().after(head).iter().map(Result::unwrap);
+        let new = store.read_log().after(head).into_iter().map(Result::unwrap);
         for event in new {
             seen.push(event.id());
             assert_eq!(event.position().get(), seen.len() as u64, "positions are gapless");

@@ -165,17 +165,17 @@ fn version(number: u64) -> Version {
 }
 
 fn log(store: &Arc<dyn EventStore>) -> Vec<RecordedEvent> {
-    store.read_log().iter().collect::<Result<_, _>>().unwrap()
+    store.read_log().into_iter().collect::<Result<_, _>>().unwrap()
 }
 
 fn stream(store: &Arc<dyn EventStore>, stream: &str) -> Vec<RecordedEvent> {
-    store.read_stream(stream).iter().collect::<Result<_, _>>().unwrap()
+    store.read_stream(stream).into_iter().collect::<Result<_, _>>().unwrap()
 }
 
 /// All that can be seen of a store: equal before and after a call that must change nothing.
 fn contents(
     store: &Arc<dyn EventStore>,
 ) -> (Option<Position>, Vec<RecordedEvent>, Vec<StreamInfo>) {
-    let streams = store.streams().iter().collect::<Result<_, _>>().unwrap();
+    let streams = store.streams().into_iter().collect::<Result<_, _>>().unwrap();
     (store.head().unwrap(), log(store), streams)
 }

@@ -119,16 +119,16 @@ fn collect(events: impl Iterator<Item = Result<RecordedEvent, Error>>) -> Vec<Re
 pub fn an_empty_store_reads_as_empty(store: &Arc<dyn EventStore>) {
     assert_eq!(store.head().unwrap(), None);
     assert_eq!(store.stream_version(&StreamId::new("a").unwrap()).unwrap(), None);
-    assert_eq!(store.streams().iter().count(), 0);
+    assert_eq!(store.streams().into_iter().count(), 0);
     assert_eq!(store.position_at(Timestamp::from_micros(i64::MAX)).unwrap(), None);
     for backward in [false, true] {
         for start in starts(2) {
             let read = with_options!(store.read_log(), Position, start, backward, None);
-            assert_eq!((read.clone().iter().count(), read.clone().last().unwrap()), (0, None));
+            assert_eq!((read.clone().into_iter().count(), read.clone().last().unwrap()), (0, None));
             let now = Timestamp::from_micros(0);
             assert_eq!(read.as_of_time(now).first().unwrap(), None);
             let read = with_options!(store.read_stream("a"), Version, start, backward, None);
-            assert_eq!((read.clone().iter().count(), read.last().unwrap()), (0, None));
+            assert_eq!((read.clone().into_iter().count(), read.last().unwrap()), (0, None));
         }
     }
 }
@@ -170,7 +170,7 @@ pub fn the_log_reads_as_its_options_say(store: &Arc<dyn EventStore>) {
                     let expected =
                         expect(&matching, |event| event.position().get(), start, backward, limit);
                     assert_eq!(
-                        collect(read.iter()),
+                        collect(read.into_iter()),
                         expected,
                         "{start:?} {backward} {limit:?} {filter:?}"
                     );
@@ -208,7 +208,7 @@ pub fn a_stream_reads_as_its_options_say_and_never_sees_another(store: &Arc<dyn 
                         with_options!(store.read_stream(&id), Version, start, backward, limit);
                     let expected = expect(&events, place, start, backward, limit);
                     assert_eq!(
-                        collect(read.iter()),
+                        collect(read.into_iter()),
                         expected,
                         "{name} {start:?} {backward} {limit:?}"
                     );
@@ -219,7 +219,7 @@ pub fn a_stream_reads_as_its_options_say_and_never_sees_another(store: &Arc<dyn 
                 expected.retain(|event| event.event_type().as_str() != "Closed");
                 assert_eq!(read.clone().first().unwrap().as_ref(), expected.first());
                 assert_eq!(read.clone().last().unwrap().as_ref(), expected.last());
-                assert_eq!(collect(read.iter()), expected);
+                assert_eq!(collect(read.into_iter()), expected);
             }
         }
     }
@@ -242,19 +242,19 @@ pub fn the_log_and_a_stream_read_as_of_a_position_a_version_or_a_time(store: &Ar
             };
             let read = store.read_log().as_of_position(position(bound));
             let read = if backward { read.backward() } else { read };
-            assert_eq!(collect(read.iter()), then(&|event| event.position().get() <= bound));
+            assert_eq!(collect(read.into_iter()), then(&|event| event.position().get() <= bound));
             for name in STREAMS {
                 let read = store.read_stream(name).as_of_position(position(bound));
                 let read = if backward { read.backward() } else { read };
                 let of = |event: &RecordedEvent| event.stream().as_str() == name;
                 let expected = then(&|event| of(event) && event.position().get() <= bound);
                 assert_eq!(read.clone().last().unwrap().as_ref(), expected.last());
-                assert_eq!(collect(read.iter()), expected, "{name} as of {bound}");
+                assert_eq!(collect(read.into_iter()), expected, "{name} as of {bound}");
                 let read = store.read_stream(name).as_of_version(version(bound));
                 let read = if backward { read.backward() } else { read };
-                let narrow = read.clone().as_of_position(position(20)).iter();
+                let narrow = read.clone().as_of_position(position(20)).into_iter();
                 let expected = then(&|event| of(event) && event.version().get() <= bound);
-                assert_eq!(collect(read.iter()), expected, "{name} as of version {bound}");
+                assert_eq!(collect(read.into_iter()), expected, "{name} as of version {bound}");
                 let narrowed = expected.into_iter().filter(|event| event.position().get() <= 20);
                 assert_eq!(collect(narrow), narrowed.collect::<Vec<_>>());
             }
@@ -266,11 +266,11 @@ pub fn the_log_and_a_stream_read_as_of_a_position_a_version_or_a_time(store: &Ar
             let expected = ordered(in_time.cloned().collect());
             let read = store.read_log().as_of_time(time);
             let read = if backward { read.backward() } else { read };
-            assert_eq!(collect(read.iter()), expected, "as of {micros}");
+            assert_eq!(collect(read.into_iter()), expected, "as of {micros}");
             let read = store.read_stream("a-1").as_of_time(time);
             let read = if backward { read.backward() } else { read };
             let expected = expected.into_iter().filter(|event| event.stream().as_str() == "a-1");
-            assert_eq!(collect(read.iter()), expected.collect::<Vec<_>>());
+            assert_eq!(collect(read.into_iter()), expected.collect::<Vec<_>>());
         }
     }
 }
@@ -290,8 +290,8 @@ pub fn a_position_is_found_by_time(store: &Arc<dyn EventStore>) {
 pub fn a_read_is_of_the_moment_it_was_taken_and_may_outlast_it(store: &Arc<dyn EventStore>) {
     store.append("a", ExpectedVersion::Any, events(2_000)).unwrap();
     let log_before = log(store);
-    let mut forward = store.read_log().iter();
-    let mut backward = store.read_stream("a").backward().iter();
+    let mut forward = store.read_log().into_iter();
+    let mut backward = store.read_stream("a").backward().into_iter();
     let (first, last) = (forward.next().unwrap().unwrap(), backward.next().unwrap().unwrap());
     assert_eq!((&first, &last), (&log_before[0], &log_before[1_999]));
     store.append("a", ExpectedVersion::Any, events(3)).unwrap();
@@ -306,10 +306,10 @@ pub fn a_read_is_of_the_moment_it_was_taken_and_may_outlast_it(store: &Arc<dyn E
 pub fn a_bad_argument_of_a_read_is_its_first_and_only_item(store: &Arc<dyn EventStore>) {
     store.append("a", ExpectedVersion::Any, events(2)).unwrap();
     let bad = [
-        store.read_stream("$mine").iter(),
-        store.read_stream("").backward().iter(),
-        store.read_stream("a").types([""]).iter(),
-        store.read_log().category("a-1").iter(),
+        store.read_stream("$mine").into_iter(),
+        store.read_stream("").backward().into_iter(),
+        store.read_stream("a").types([""]).into_iter(),
+        store.read_log().category("a-1").into_iter(),
     ];
     for mut events in bad {
         assert!(matches!(events.next(), Some(Err(Error::InvalidArgument(_)))));
@@ -341,7 +341,7 @@ pub fn streams_are_listed_by_prefix_in_the_order_of_their_ids(store: &Arc<dyn Ev
                 .filter(|info| after.as_ref().is_none_or(|after| info.id > *after))
                 .cloned()
                 .collect();
-            let listed = store.streams().prefix(prefix).after(after.clone()).iter();
+            let listed = store.streams().prefix(prefix).after(after.clone()).into_iter();
             assert_eq!(
                 listed.collect::<Result<Vec<_>, _>>().unwrap(),
                 expected,
@@ -359,6 +359,7 @@ pub fn streams_are_listed_by_prefix_in_the_order_of_their_ids(store: &Arc<dyn Ev
     for number in 0..700 {
         store.append(format!("many-{number:03}"), ExpectedVersion::NoStream, events(1)).unwrap();
     }
-    let listed = store.streams().prefix("many-").iter().map(|info| info.unwrap().id.to_string());
+    let listed =
+        store.streams().prefix("many-").into_iter().map(|info| info.unwrap().id.to_string());
     assert!(listed.eq((0..700).map(|number| format!("many-{number:03}"))));
 }

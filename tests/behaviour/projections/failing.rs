@@ -183,7 +183,7 @@ fn a_target_elsewhere_meets_again_what_it_could_not_make_last() {
         let projections = projections.register_with(elsewhere(), options()).unwrap();
         projections.start().unwrap();
         projections.wait_for("balances", last, SOON).unwrap();
-        let all: Vec<_> = store.read_log().iter().map(|event| event.unwrap()).collect();
+        let all: Vec<_> = store.read_log().into_iter().map(|event| event.unwrap()).collect();
         let all: Vec<_> = all.iter().map(|event| (event.position().get(), event.id())).collect();
         assert_eq!(*kept.lock().unwrap(), all);
         assert_eq!(resets.load(Ordering::SeqCst), 1, "once, before the first event");

@@ -77,7 +77,7 @@ pub(crate) fn pay_all(
 /// The balances as the log says them.
 pub(crate) fn fold(store: &(impl EventStore + ?Sized)) -> BTreeMap<String, i64> {
     let mut balances = BTreeMap::new();
-    for event in store.read_log().iter() {
+    for event in store.read_log() {
         let event = event.unwrap();
         let stored = annals::EncodedEvent::from(event.as_ref());
         if let Ok(money) = Money::decode(&stored) {

@@ -67,7 +67,7 @@ pub fn a_reader_sees_all_up_to_the_head_and_of_each_append_all_or_nothing() {
             thread::spawn(move || {
                 for _ in 0..3 {
                     let head = store.head().unwrap().map_or(0, Position::get);
-                    let count = store.read_log().iter().map(Result::unwrap).count() as u64;
+                    let count = store.read_log().into_iter().map(Result::unwrap).count() as u64;
                     assert!(count >= head && count.is_multiple_of(2), "{count} at {head}");
                 }
             })

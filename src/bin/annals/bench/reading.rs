@@ -48,7 +48,7 @@ impl Bench<'_> {
 
     pub(super) fn streams(&mut self, base: Base) -> Result<Base, Failure> {
         self.begin("listing the streams");
-        let streams = base.store.streams().iter().map(|info| Ok(info?.id));
+        let streams = base.store.streams().into_iter().map(|info| Ok(info?.id));
         let streams: Vec<StreamId> = streams.collect::<annals::Result<_>>()?;
         let events = base.store.head()?.map_or(0, Position::get);
         let each = float(events) / float(u64::try_from(streams.len()).unwrap_or(u64::MAX));
@@ -168,7 +168,7 @@ fn replay_references(store: &Store) -> Result<u64, Failure> {
 
 fn replay_values(store: &Store) -> Result<u64, Failure> {
     let mut seen = 0;
-    for event in store.read_log().iter() {
+    for event in store.read_log() {
         black_box(event?);
         seen += 1;
     }
