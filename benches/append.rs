@@ -11,7 +11,7 @@ use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use annals::floor::Database;
+use annals::baseline::Database;
 use annals::prelude::*;
 use common::{Events, PAYLOAD, PAYLOADS, stream};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
@@ -39,9 +39,10 @@ fn sizes(criterion: &mut Criterion) {
                         BatchSize::SmallInput,
                     );
                 });
-                let (rows, _) = store.below().appends(None, ROWS_BYTES).unwrap();
+                let (rows, _) = store.baseline().appends(None, ROWS_BYTES).unwrap();
                 store.close().unwrap();
-                let database = Database::create(directory.path().join("floor"), &options).unwrap();
+                let database =
+                    Database::create(directory.path().join("baseline"), &options).unwrap();
                 let mut rows = rows.iter().cycle();
                 group.bench_function(format!("{count} events, RocksDB alone"), |bencher| {
                     bencher.iter(|| database.write(rows.next().unwrap(), durability).unwrap());

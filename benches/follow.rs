@@ -41,7 +41,7 @@ fn catch_up(criterion: &mut Criterion) {
             assert_eq!(seen, EVENTS);
         });
     });
-    let below = store.below();
+    let below = store.baseline();
     group.bench_function("catch up, RocksDB alone", |bencher| {
         bencher.iter(|| assert!(below.scan_log().unwrap().rows > 0));
     });

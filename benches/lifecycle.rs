@@ -75,7 +75,7 @@ fn lifecycle(criterion: &mut Criterion) {
         group.bench_function(BenchmarkId::new("verify", events), |bencher| {
             bencher.iter(|| assert!(store.verify(|_| {}).unwrap().is_sound()));
         });
-        let below = store.below();
+        let below = store.baseline();
         group.bench_function(BenchmarkId::new("verify, RocksDB alone", events), |bencher| {
             bencher.iter(|| (below.scan_log().unwrap().rows, below.scan_streams().unwrap().rows));
         });

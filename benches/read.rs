@@ -58,7 +58,7 @@ fn replay(criterion: &mut Criterion) {
                 assert_eq!(seen, events);
             });
         });
-        let below = store.below();
+        let below = store.baseline();
         group.bench_function("RocksDB alone", |bencher| {
             bencher.iter(|| assert!(below.scan_log().unwrap().rows > 0));
         });
@@ -103,7 +103,7 @@ fn streams(criterion: &mut Criterion) {
         group.bench_function(BenchmarkId::new("warm", len), |bencher| {
             bencher.iter(|| assert_eq!(load(&warm, &next()), len));
         });
-        let below = warm.below();
+        let below = warm.baseline();
         group.bench_function(BenchmarkId::new("warm, RocksDB alone", len), |bencher| {
             bencher.iter(|| below.scan_stream(&StreamId::new(next()).unwrap()).unwrap().rows);
         });

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Measures annals beside its floor and its peers, and as it grows; writes the figures into docs/PERFORMANCE.md, and the
+# Measures annals beside its baseline and its peers, and as it grows; writes the figures into docs/PERFORMANCE.md, and the
 # details and pictures into docs/measured. The machine should do nothing else meanwhile.
 #
 #   scripts/measure.sh                 all of it

@@ -114,9 +114,9 @@ pub use event_store::{
 pub use extension::EventStoreExt;
 pub use format::FORMAT_VERSION;
 pub use maintenance::backup::CopyReport;
-pub use maintenance::export::Exported;
 #[doc(hidden)]
-pub use maintenance::floor;
+pub use maintenance::baseline;
+pub use maintenance::export::Exported;
 pub use maintenance::import::{ImportOptions, Imported};
 pub use maintenance::lines::JsonLine;
 pub use maintenance::verify::{Damage, VerifyProgress, VerifyReport};

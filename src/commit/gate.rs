@@ -6,7 +6,7 @@ use super::queue::CutShort;
 use crate::error::{Cause, Error, Result};
 use crate::sync::{Mutex, MutexGuard};
 
-/// Shared by the writer of the log and the writers of what lies beside it.
+/// Shared by the writer of the log and the writer of derived data.
 pub(super) struct Gate {
     state: Mutex<State>,
 }

@@ -5,13 +5,13 @@
 //! for all that are waiting. Positions and versions are given only to what is about to be written, so a refused append
 //! leaves no gap and does not touch its neighbours.
 //!
-//! Snapshots and views take a way of their own, [`Beside`], so that the log does not wait for them. They pass the same
-//! gate.
+//! Snapshots and views take a way of their own, [`DerivedWriter`], so that the log does not wait
+//! for them. They pass the same gate.
 //!
 //! Once a write was attempted and failed, it may or may not be on disk: its callers get
 //! [`Error::Indeterminate`](crate::Error::Indeterminate), and the writer is poisoned until the store is reopened (G9).
 
-mod beside;
+mod derived;
 mod gate;
 mod prepare;
 mod queue;
@@ -30,16 +30,16 @@ use crate::options::{Clock, Durability};
 use crate::read::lookup::LogEnd;
 use crate::storage::{Storage, WatermarkFile};
 use crate::sync::Mutex;
-use beside::Beside;
+use derived::DerivedWriter;
 use gate::Gate;
 use queue::Queue;
 use writer::Writer;
 
-/// Commits appends, one group at a time; and beside them, one at a time, snapshots and views.
+/// Commits appends, one group at a time, and independently of them, one at a time, snapshots and views.
 pub(crate) struct Committer {
     queue: Queue,
     writer: Mutex<Writer>,
-    beside: Beside,
+    derived: DerivedWriter,
     gate: Arc<Gate>,
 }
 
@@ -53,10 +53,10 @@ impl Committer {
         version_cache_streams: usize,
     ) -> Self {
         let gate = Arc::new(Gate::new());
-        let beside = Beside::new(storage.clone(), gate.clone());
+        let derived = DerivedWriter::new(storage.clone(), gate.clone());
         let writer =
             Writer::new(storage, head, watermark, end, clock, version_cache_streams, gate.clone());
-        Self { queue: Queue::new(), writer: Mutex::new(writer), beside, gate }
+        Self { queue: Queue::new(), writer: Mutex::new(writer), derived, gate }
     }
 
     /// Commits all appends of a submission or none, and returns what became of each.
@@ -87,9 +87,9 @@ impl Committer {
         self.gate.check_sound().err()
     }
 
-    /// Commits what lies beside the log.
-    pub(crate) fn beside(&self) -> &Beside {
-        &self.beside
+    /// Commits snapshots and views.
+    pub(crate) fn derived(&self) -> &DerivedWriter {
+        &self.derived
     }
 
     /// Says in the watermark that the store was closed in order. Nothing may be written after it.

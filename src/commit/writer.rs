@@ -230,7 +230,7 @@ impl Writer {
             Durability::Sync => self.note_durable(disk, end),
             Durability::Buffered => Ok(()),
         });
-        // A write beside the log may have failed meanwhile, and torn the write-ahead log that this one stands in.
+        // A write of derived data may have failed meanwhile, and torn the write-ahead log that this one is in.
         let written = written.and_then(|()| self.gate.check_sound());
         written.map_err(|error| Error::Indeterminate { cause: Cause::new(error) })?;
         let is_new = end.head > self.end.head;

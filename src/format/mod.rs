@@ -5,7 +5,7 @@
 //!
 //! A checksum is always over the raw bytes and checked before they are decoded.
 
-mod beside;
+mod derived;
 mod cursor;
 mod frame;
 mod identity;
@@ -15,7 +15,7 @@ mod value;
 mod watermark;
 mod wire;
 
-pub(crate) use beside::{decode_checkpoint, decode_snapshot, encode_checkpoint, encode_snapshot};
+pub(crate) use derived::{decode_checkpoint, decode_snapshot, encode_checkpoint, encode_snapshot};
 pub(crate) use frame::{Frame, FrameDraft, FrameHeader};
 pub(crate) use identity::{Identity, STORE_FILE_LEN_MAX};
 pub(crate) use key::{

@@ -1,4 +1,4 @@
-//! Small records beside the events: version, checksum, the key they belong to, a body.
+//! Small records: version, checksum, the key they belong to, a body.
 //!
 //! The key stands in the record too, so that a record under a wrong key is noticed.
 

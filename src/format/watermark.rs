@@ -1,4 +1,4 @@
-//! The file `watermark`: the last position that is known to be durable, beside the database and independent of it.
+//! The file `watermark`: the last position that is known to be durable, outside the database and independent of it.
 //!
 //! It has two slots of 512 bytes, written in turn, so that a torn write leaves the other. The right slot with the
 //! higher number counts.

@@ -1,6 +1,6 @@
 //! [`MemoryStore`]: the same contract without a disk, for tests.
 
-mod beside;
+mod derived;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -45,7 +45,7 @@ struct Inner {
     history: RwLock<History>,
     head: Head,
     epochs: Epochs,
-    beside: beside::Beside,
+    derived: derived::DerivedWriter,
     limits: Limits,
     clock: Clock,
 }
@@ -79,7 +79,7 @@ impl MemoryStore {
                 history,
                 head,
                 epochs: Epochs::new(Epoch::random()),
-                beside: beside::Beside::default(),
+                derived: derived::DerivedWriter::default(),
                 limits: limits.at_most_allowed(),
                 clock,
             }),

@@ -48,14 +48,16 @@ pub enum Target {
     /// In the store, through its [`ViewWriter`]: every event counts exactly once, through any crash (G12).
     #[default]
     View,
-    /// Outside the store: in another database, in memory. After a crash the events since the last checkpoint come again:
-    /// **at least once**. To recognise a repeat, keep the position or the id of the event there as well (the parts of an
-    /// event that an upcaster splits have both in common). A rebuild, and a raised version, empty what the
-    /// [`ViewWriter`] holds, call [`Projection::reset`], and begin again.
+    /// Outside the store: in another database, in memory. After a crash the events since the last
+    /// checkpoint come again: **at least once**. To recognise a repeat, keep the position or the id
+    /// of the event there as well (the parts of an event that an upcaster splits have both in
+    /// common). A rebuild, and a raised version, empty what the [`ViewWriter`] holds, call
+    /// [`Projection::reset`], and begin again.
     External,
-    /// Effects on the world: mail that it sends, commands that it gives (a process manager, or saga). Each event comes at
-    /// least once, and effects are never repeated on purpose: [`ProjectionHandle::rebuild`] is refused, and a raised
-    /// version continues where the one before was.
+    /// Effects on the world: mail that it sends, commands that it gives (a process manager, or
+    /// saga). Each event comes at least once, and effects are never repeated on purpose:
+    /// [`ProjectionHandle::rebuild`] is refused, and a raised version continues where the one
+    /// before was.
     ///
     /// It begins with the first event of the log. To begin later, use [`ProjectionOptions::start_from`].
     Reactor,

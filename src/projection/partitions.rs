@@ -22,7 +22,7 @@ use crate::model::{Position, RecordedEvent, Timestamp};
 use crate::upcast::OnUnreadable;
 use crate::view_store::{ViewChange, ViewStore};
 
-/// Below this many events threads would cost more than they save.
+/// Baseline this many events threads would cost more than they save.
 const PARALLEL_EVENTS_MIN: usize = 32;
 /// A batch ends once about this many bytes were read and changed.
 const STAGE_LEN_MAX: usize = 8 << 20;

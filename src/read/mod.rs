@@ -4,7 +4,7 @@
 //! reader holds no lock and no engine resource while the visitor runs, and closing a store never waits for a reader's
 //! code. What was asked for is either visited in order without a gap, or an error says where it is damaged (G8).
 
-pub(crate) mod beside;
+pub(crate) mod derived;
 pub(crate) mod lookup;
 
 use std::cell::Cell;

@@ -25,14 +25,14 @@ use crate::event_store::{
 };
 use crate::head::Head;
 use crate::maintenance::backup::{CopyReport, Purpose, Source, copy_store};
+use crate::maintenance::baseline::Baseline;
 use crate::maintenance::export::{Exported, export};
-use crate::maintenance::floor::Below;
 use crate::maintenance::import::{ImportOptions, Imported, Target, import};
 use crate::maintenance::verify::{VerifyProgress, VerifyReport, verify};
 use crate::model::{Epoch, Epochs, Limits, Position, StreamId, Timestamp, Version};
 use crate::options::{Clock, Durability, StoreOptions, now};
 use crate::read::lookup::LogEnd;
-use crate::read::{Reader, beside};
+use crate::read::{Reader, derived};
 use crate::snapshot_store::{
     OnDamaged, Snapshot, SnapshotStore, check_kind, forward_snapshot_store,
 };
@@ -189,7 +189,7 @@ impl Store {
     /// meanwhile a beginning (G14); snapshots and read models too. To restore it, use [`Store::restore_to`]. The copy
     /// is marked as a backup: the first time that it is opened for writing it begins a new [`Epoch`].
     ///
-    /// It is made beside its destination, in `DIRECTORY.partial`, synced, and renamed: it is there whole or not at all.
+    /// It is made in `DIRECTORY.partial`, synced, and renamed: it exists whole or not at all.
     /// On the file system of the store, table files are shared with it (hard links), so such a copy does not outlive
     /// the medium: take it to another one, or copy it there.
     ///
@@ -345,10 +345,10 @@ impl Store {
         self.engine().close()
     }
 
-    /// What lies below, for benchmarks that compare with it. No part of the stable interface.
+    /// RocksDB below the store, for benchmarks that compare with it. Not part of the stable interface.
     #[doc(hidden)]
-    pub fn below(&self) -> Below {
-        Below::new(self.engine().storage.clone())
+    pub fn baseline(&self) -> Baseline {
+        Baseline::new(self.engine().storage.clone())
     }
 
     pub(crate) fn engine(&self) -> &Arc<Engine> {
@@ -467,7 +467,7 @@ impl EventStore for Engine {
 impl SnapshotStore for Engine {
     fn save_snapshot(&self, snapshot: &Snapshot, keep: NonZeroUsize) -> Result<()> {
         snapshot.check()?;
-        self.committer()?.beside().save_snapshot(snapshot, keep)
+        self.committer()?.derived().save_snapshot(snapshot, keep)
     }
 
     fn load_snapshot(
@@ -488,7 +488,7 @@ impl SnapshotStore for Engine {
     ) -> Result<Option<Snapshot>> {
         check_kind(kind)?;
         let range = (kind, stream, up_to);
-        let (newest, passed_over) = self.read(|disk| beside::load_snapshot(disk, range))?;
+        let (newest, passed_over) = self.read(|disk| derived::load_snapshot(disk, range))?;
         // While nothing is held of the engine: who is told may call it again.
         for (version, error) in passed_over {
             on_damaged(version, error);
@@ -498,7 +498,7 @@ impl SnapshotStore for Engine {
 
     fn delete_snapshots(&self, kind: &str, stream: &StreamId) -> Result<()> {
         check_kind(kind)?;
-        self.committer()?.beside().delete_snapshots(kind, stream)
+        self.committer()?.derived().delete_snapshots(kind, stream)
     }
 
     fn snapshot_handle(&self) -> Arc<dyn SnapshotStore> {
@@ -510,31 +510,31 @@ impl ViewStore for Engine {
     fn commit_view(&self, commit: &ViewCommit) -> Result<()> {
         commit.check()?;
         commit.check_head(self.head.get()?)?;
-        self.committer()?.beside().commit_view(commit)
+        self.committer()?.derived().commit_view(commit)
     }
 
     fn checkpoint(&self, view: &str) -> Result<Option<Checkpoint>> {
         check_view_name(view)?;
-        self.read(|disk| beside::checkpoint(disk, view))
+        self.read(|disk| derived::checkpoint(disk, view))
     }
 
     fn view_value(&self, view: &str, key: &[u8]) -> Result<Option<Vec<u8>>> {
         check_view_name(view)?;
-        self.read(|disk| beside::view_value(disk, view, key))
+        self.read(|disk| derived::view_value(disk, view, key))
     }
 
     fn scan_view(&self, scan: &ViewScan) -> Result<ViewPage> {
         check_view_name(&scan.view)?;
-        self.read(|disk| beside::scan_view(disk, scan))
+        self.read(|disk| derived::scan_view(disk, scan))
     }
 
     fn list_views(&self) -> Result<Vec<String>> {
-        self.read(beside::list_views)
+        self.read(derived::list_views)
     }
 
     fn drop_view(&self, view: &str) -> Result<()> {
         check_view_name(view)?;
-        self.committer()?.beside().drop_view(view)
+        self.committer()?.derived().drop_view(view)
     }
 
     fn view_handle(&self) -> Arc<dyn ViewStore> {

@@ -7,7 +7,7 @@ mod apart;
 mod audit;
 mod backup;
 mod bank;
-mod beside;
+mod derived;
 mod committing;
 mod conformance;
 mod damage;

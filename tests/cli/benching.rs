@@ -79,18 +79,18 @@ fn programs_get_the_same_and_only_what_they_ask_for() {
     groups.dedup();
     assert_eq!(groups, GROUPS);
     for figure in all["figures"].as_array().unwrap() {
-        for side in ["store", "floor"] {
+        for side in ["store", "baseline"] {
             let of = |key: &str| figure[side][key].as_f64().unwrap();
             assert!(of("count") > 0.0 && of("seconds") > 0.0, "{figure}");
             assert!(of("per_second").is_finite() && of("per_second") > 0.0, "{figure}");
         }
         // Both sides did the same work, where it is counted in events.
         if figure["unit"] == "event" && figure["group"] != "follow" {
-            assert_eq!(figure["store"]["count"], figure["floor"]["count"], "{figure}");
+            assert_eq!(figure["store"]["count"], figure["baseline"]["count"], "{figure}");
         }
         let speed = |side: &str| figure[side]["per_second"].as_f64().unwrap();
         let ratio = figure["ratio"].as_f64().unwrap();
-        assert!((ratio - speed("store") / speed("floor")).abs() <= ratio * 1e-6, "{figure}");
+        assert!((ratio - speed("store") / speed("baseline")).abs() <= ratio * 1e-6, "{figure}");
     }
     let fill = all["figures"].as_array().unwrap().iter().find(|f| f["group"] == "fill").unwrap();
     assert_eq!(fill["store"]["count"], 400);

@@ -68,8 +68,8 @@ pub(crate) fn copy(store: &Path, to: &Path) {
 /// Takes away what was not synced, but for a part of it: 255 is all.
 pub(crate) fn lose(store: &Path, synced: &Synced, left: u8) {
     let Some((newest, len)) = logs(store).pop() else { return };
-    let floor = synced.logs.get(&newest).copied().unwrap_or_default();
-    let kept = floor + (len - floor) * u64::from(left) / 255;
+    let baseline = synced.logs.get(&newest).copied().unwrap_or_default();
+    let kept = baseline + (len - baseline) * u64::from(left) / 255;
     File::options().write(true).open(store.join(newest)).unwrap().set_len(kept).unwrap();
 }
 

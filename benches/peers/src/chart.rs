@@ -71,7 +71,7 @@ fn panel(one: &Asked, left: usize, top: usize, out: &mut String) {
         };
         let color = match entry.map(|entry| entry.role) {
             Some(Role::Annals) => "#0969da",
-            Some(Role::Floor) => "#afb8c1",
+            Some(Role::Baseline) => "#afb8c1",
             _ => "#d4a72c",
         };
         let opacity = if is_like { "1" } else { "0.4" };

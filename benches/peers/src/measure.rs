@@ -285,10 +285,10 @@ pub fn read(
     Ok(Reads { cold, warm, replay })
 }
 
-/// A floor hands out more than the payload, for it decodes nothing; the others must have found exactly what is there.
+/// A baseline hands out more than the payload, for it decodes nothing; the others must have found exactly what is there.
 fn check(entry: &Entry, found: Tally, expected: Tally) -> Result<()> {
-    let is_floor = entry.role == Role::Floor;
-    let agrees = match is_floor {
+    let is_baseline = entry.role == Role::Baseline;
+    let agrees = match is_baseline {
         true => found.events == expected.events && found.bytes >= expected.bytes,
         false => found == expected,
     };

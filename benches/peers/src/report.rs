@@ -208,7 +208,7 @@ fn contenders(entries: &[&Entry]) -> String {
     let mut out =
         "\n## The contenders\n\n| | it checks | how it syncs | how events lie |\n|---|---|---|---|\n".to_owned();
     for entry in entries {
-        let role = if entry.role == Role::Floor { ", a floor" } else { "" };
+        let role = if entry.role == Role::Baseline { ", a baseline" } else { "" };
         let _ = writeln!(
             out,
             "| {}{role} | {} | {} | {} |",
@@ -219,7 +219,7 @@ fn contenders(entries: &[&Entry]) -> String {
         );
     }
     out.push_str(
-        "\nA floor writes the bytes that annals writes and does none of its work. A figure with † is not like with \
+        "\nA baseline writes the bytes that annals writes and does none of its work. A figure with † is not like with \
          like: what was acknowledged there does not survive the end of the process, or was synced where others were \
          not.\n",
     );

@@ -1,10 +1,11 @@
 //! Proving on disk what annals promises, while the store is in use.
 //!
-//! Below the head nothing ever changes, so the head at the start is the view. Both families are walked once, in bounded
-//! pages: every frame's checksum, that it stands under its own key, gapless positions (G2) and versions (G3), whole
-//! commits (G1), times that never go back, the count of streams. That `streams` holds the same frames as `events` is
-//! proven by a sum over the frames of each. Only where something is wrong are frames looked up one by one, to say
-//! precisely what. Then every record beside the events is judged by itself.
+//! Baseline the head nothing ever changes, so the head at the start is the view. Both families are
+//! walked once, in bounded pages: every frame's checksum, that it stands under its own key, gapless
+//! positions (G2) and versions (G3), whole commits (G1), times that never go back, the count of
+//! streams. That `streams` holds the same frames as `events` is proven by a sum over the frames of
+//! each. Only where something is wrong are frames looked up one by one, to say precisely what. Then
+//! every record beside the events is judged by itself.
 
 mod records;
 

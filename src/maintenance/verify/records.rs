@@ -5,7 +5,7 @@ use crate::error::Result;
 use crate::format::{
     Malformed, decode_checkpoint, decode_record, decode_snapshot, snapshot_of, view_of,
 };
-use crate::read::beside::location_of;
+use crate::read::derived::location_of;
 use crate::read::lookup::bad_key;
 use crate::storage::Family;
 

@@ -1,4 +1,4 @@
-//! The frames of docs/FORMAT.md, written by hand, so that the floors write what annals writes. A test holds them to it
+//! The frames of docs/FORMAT.md, written by hand, so that the baselines write what annals writes. A test holds them to it
 //! byte by byte.
 
 use crate::contender::{Append, EVENT_TYPE, Event, Result};

@@ -2,7 +2,7 @@
 
 mod annals;
 mod fjall;
-mod floor;
+mod baseline;
 mod frame;
 mod redb;
 mod row;
@@ -23,7 +23,7 @@ pub enum Role {
     /// What one would pick instead.
     Peer,
     /// What can be had at all: it writes the same bytes, and checks nothing.
-    Floor,
+    Baseline,
 }
 
 /// What `Durability::Buffered` means where it is asked for.
@@ -83,8 +83,8 @@ pub const ALL: [Entry; 7] = [
     fjall::ENTRY,
     redb::ENTRY,
     umadb::ENTRY,
-    floor::ROCKSDB,
-    floor::FILE,
+    baseline::ROCKSDB,
+    baseline::FILE,
 ];
 
 impl Entry {

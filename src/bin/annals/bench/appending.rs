@@ -5,13 +5,13 @@ use std::io::BufRead;
 use std::path::Path;
 use std::time::Duration;
 
-use annals::floor::Database;
+use annals::baseline::Database;
 use annals::{Durability, ImportOptions, Store};
 
 use super::super::input::decompressed;
 use super::super::shell::{Failure, count, grouped};
 use super::measure::{Figure, Measured, Shown, timed};
-use super::race::{Below, Pace, Until, race};
+use super::race::{Baseline, Pace, Until, race};
 use super::{Base, Bench, Group};
 
 /// As many callers at once as a busy server has.
@@ -38,27 +38,28 @@ impl Bench<'_> {
             let place = format!("append-{how}-{events}-{threads}");
             let Base { store, database } = self.pair(&place, durability)?;
             let below = if (durability, threads) == (sync, 1) {
-                Below::file(&self.workplace.place("a-file"), database)?
+                Baseline::file(&self.workplace.place("a-file"), database)?
             } else {
-                Below::Engine(database)
+                Baseline::Engine(database)
             };
             let events = u32::try_from(events).unwrap_or(u32::MAX);
             let (pace, until) =
                 (Pace { durability, events, threads }, Until::Time(self.args.seconds));
-            let (of_store, of_floor) = race(&store, &below, &mut self.source, pace, until, |_| {})?;
+            let (of_store, of_baseline) =
+                race(&store, &below, &mut self.source, pace, until, |_| {})?;
             self.add(Figure {
                 group: Group::Append,
                 name,
                 unit: "event",
                 shown: Shown::Rate,
                 store: of_store,
-                floor: of_floor,
-                floor_is: below.is(),
+                baseline: of_baseline,
+                baseline_is: below.is(),
             });
             // What is measured next should find the disk as this did.
             store.close()?;
             drop(below);
-            for name in [place.clone(), format!("{place}-floor")] {
+            for name in [place.clone(), format!("{place}-baseline")] {
                 let removed = fs::remove_dir_all(self.workplace.place(&name));
                 removed.map_err(|error| Failure::file(format!("removing {name}"), error))?;
             }
@@ -74,15 +75,16 @@ impl Bench<'_> {
         let per_append = u64::from(self.args.per_append);
         self.begin("filling the log");
         let Base { store, database } = self.pair("log", Durability::Buffered)?;
-        let below = Below::Engine(database);
+        let below = Baseline::Engine(database);
         let pace =
             Pace { durability: Durability::Buffered, events: self.args.per_append, threads: 1 };
         let until = Until::Events(self.args.events);
         let bar = self.bar.clone();
-        let (of_store, of_floor) = race(&store, &below, &mut self.source, pace, until, |done| {
-            bar.set_message(format!("filling the log: {}", count(done, "event")));
-        })?;
-        let Below::Engine(database) = below else { unreachable!("it was given as the engine") };
+        let (of_store, of_baseline) =
+            race(&store, &below, &mut self.source, pace, until, |done| {
+                bar.set_message(format!("filling the log: {}", count(done, "event")));
+            })?;
+        let Baseline::Engine(database) = below else { unreachable!("it was given as the engine") };
         if self.wants(Group::Fill) {
             self.add(Figure {
                 group: Group::Fill,
@@ -90,8 +92,8 @@ impl Bench<'_> {
                 unit: "event",
                 shown: Shown::Rate,
                 store: of_store,
-                floor: of_floor,
-                floor_is: "RocksDB writing the same rows",
+                baseline: of_baseline,
+                baseline_is: "RocksDB writing the same rows",
             });
         }
         Ok(Base { store, database })
@@ -121,8 +123,8 @@ impl Bench<'_> {
                 unit: "event",
                 shown: Shown::Rate,
                 store: Measured { count: imported.added, elapsed, latency: None },
-                floor: Measured { count: imported.added, elapsed: written, latency: None },
-                floor_is: "RocksDB writing the same rows, in batches as large",
+                baseline: Measured { count: imported.added, elapsed: written, latency: None },
+                baseline_is: "RocksDB writing the same rows, in batches as large",
             });
         }
         Ok(Base { store, database })
@@ -141,7 +143,7 @@ pub(super) fn open_input(file: &Path) -> Result<Box<dyn BufRead>, Failure> {
 
 /// Writes the rows of a store in such batches as an import makes, with a sync at the end, and says how long that took.
 fn write_as_imported(store: &Store, database: &Database) -> Result<Duration, Failure> {
-    let (below, mut after, mut elapsed) = (store.below(), None, Duration::ZERO);
+    let (below, mut after, mut elapsed) = (store.baseline(), None, Duration::ZERO);
     loop {
         let (rows, last) = below.appends(after, IMPORT_BATCH_LEN)?;
         if rows.is_empty() {

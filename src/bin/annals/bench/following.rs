@@ -5,7 +5,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use annals::floor::{Batch, Database};
+use annals::baseline::{Batch, Database};
 use annals::{
     Delivery, Durability, EventStore, EventStoreExt, ExpectedVersion, Position, Store, Subscription,
 };
@@ -16,16 +16,16 @@ use super::reading::caught_up;
 use super::source::Ready;
 use super::{Base, Bench, Group};
 
-/// So many events go to the subscriber, one after the other, before the floor has its turn.
+/// So many events go to the subscriber, one after the other, before the baseline has its turn.
 const SLICE: usize = 500;
 
 impl Bench<'_> {
     pub(super) fn follow(&mut self, base: &Base) -> Result<(), Failure> {
         let name = "catch up with the log".to_owned();
         self.begin(&name);
-        let (store, below) = (&base.store, base.store.below());
+        let (store, below) = (&base.store, base.store.baseline());
         let events = store.head()?.map_or(0, Position::get);
-        let (of_store, of_floor) = in_turn(
+        let (of_store, of_baseline) = in_turn(
             events,
             self.args.seconds,
             || caught_up(store),
@@ -37,8 +37,8 @@ impl Bench<'_> {
             unit: "event",
             shown: Shown::Rate,
             store: of_store,
-            floor: of_floor,
-            floor_is: "RocksDB scanning the same rows",
+            baseline: of_baseline,
+            baseline_is: "RocksDB scanning the same rows",
         });
         self.live()
     }
@@ -47,14 +47,14 @@ impl Bench<'_> {
         let name = "append, buffered, until a live subscriber has it".to_owned();
         self.begin(&name);
         let Base { store, database } = self.pair("live", Durability::Buffered)?;
-        let (mut of_store, mut of_floor) = (Recorder::new(), Recorder::new());
+        let (mut of_store, mut of_baseline) = (Recorder::new(), Recorder::new());
         let began = Instant::now();
         while began.elapsed() < 2 * self.args.seconds || of_store.elapsed.is_zero() {
             let head = store.head()?;
             let appends = self.source.appends(SLICE, 1)?;
             live_slice(&store, appends, &mut of_store)?;
-            let (rows, _) = store.below().appends(head, usize::MAX)?;
-            floor_slice(&database, rows, &mut of_floor)?;
+            let (rows, _) = store.baseline().appends(head, usize::MAX)?;
+            baseline_slice(&database, rows, &mut of_baseline)?;
         }
         self.add(Figure {
             group: Group::Follow,
@@ -62,8 +62,8 @@ impl Bench<'_> {
             unit: "event",
             shown: Shown::Median,
             store: of_store.measured(),
-            floor: of_floor.measured(),
-            floor_is: "RocksDB writing the row, and a channel to the thread",
+            baseline: of_baseline.measured(),
+            baseline_is: "RocksDB writing the row, and a channel to the thread",
         });
         Ok(())
     }
@@ -127,7 +127,7 @@ fn receive(mut following: Subscription, sent: &Sent, arrived: &SyncSender<Durati
     }
 }
 
-fn floor_slice(
+fn baseline_slice(
     database: &Database,
     rows: Vec<Batch>,
     recorder: &mut Recorder,

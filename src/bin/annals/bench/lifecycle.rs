@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use annals::floor::Database;
+use annals::baseline::Database;
 use annals::{Durability, EventStore, EventStoreExt, ExpectedVersion, Position, Store};
 
 use super::super::shell::Failure;
@@ -19,7 +19,8 @@ impl Bench<'_> {
         let name = "back up the store".to_owned();
         self.begin(&name);
         let events = base.store.head()?.map_or(0, Position::get);
-        let (copy, floor_copy) = (self.workplace.place("copy"), self.workplace.place("copy-floor"));
+        let (copy, baseline_copy) =
+            (self.workplace.place("copy"), self.workplace.place("copy-baseline"));
         let backup = || {
             let (took, backed_up) = timed(|| Ok(base.store.backup(&copy)?))?;
             remove(&copy)?;
@@ -27,19 +28,19 @@ impl Bench<'_> {
             Ok(took)
         };
         let checkpoint = || {
-            let (took, ()) = timed(|| Ok(base.database.copy(&floor_copy)?))?;
-            remove(&floor_copy)?;
+            let (took, ()) = timed(|| Ok(base.database.copy(&baseline_copy)?))?;
+            remove(&baseline_copy)?;
             Ok(took)
         };
-        let (of_store, of_floor) = in_turn(1, self.args.seconds, backup, checkpoint)?;
+        let (of_store, of_baseline) = in_turn(1, self.args.seconds, backup, checkpoint)?;
         self.add(Figure {
             group: Group::Backup,
             name,
             unit: "backup",
             shown: Shown::Time,
             store: of_store,
-            floor: of_floor,
-            floor_is: "RocksDB's checkpoint of the same rows",
+            baseline: of_baseline,
+            baseline_is: "RocksDB's checkpoint of the same rows",
         });
         Ok(())
     }
@@ -48,11 +49,11 @@ impl Bench<'_> {
         let name = "open, after closing".to_owned();
         self.begin(&name);
         let path = base.store.info()?.path;
-        let floor_path = self.workplace.place("log-floor");
+        let baseline_path = self.workplace.place("log-baseline");
         let options = self.options.clone().durability(Durability::Buffered);
         let mut base = Some(base);
         let (mut store, mut database) = base.take().map(|base| (base.store, base.database)).unzip();
-        let (of_store, of_floor) = in_turn(
+        let (of_store, of_baseline) = in_turn(
             1,
             self.args.seconds,
             || {
@@ -63,7 +64,7 @@ impl Bench<'_> {
             },
             || {
                 database.take().map_or(Ok(()), Database::close)?;
-                let (took, opened) = timed(|| Ok(Database::open(&floor_path, &options)?))?;
+                let (took, opened) = timed(|| Ok(Database::open(&baseline_path, &options)?))?;
                 database = Some(opened);
                 Ok(took)
             },
@@ -71,7 +72,7 @@ impl Bench<'_> {
         let Some((store, database)) = store.zip(database) else {
             unreachable!("each was opened at least once")
         };
-        self.add(Self::opened(name, of_store, of_floor));
+        self.add(Self::opened(name, of_store, of_baseline));
         self.open_after_a_crash()?;
         Ok(Base { store, database })
     }
@@ -86,12 +87,12 @@ impl Bench<'_> {
         for Ready { stream, events } in self.source.appends(bytes.div_ceil(10 * payload), 10)? {
             store.append(stream, ExpectedVersion::Any, events)?;
         }
-        for batch in store.below().appends(None, usize::MAX)?.0 {
+        for batch in store.baseline().appends(None, usize::MAX)?.0 {
             database.write(&batch, Durability::Buffered)?;
         }
-        let (copy, floor_copy) =
-            (self.workplace.place("crashed"), self.workplace.place("crashed-floor"));
-        let (of_store, of_floor) = in_turn(
+        let (copy, baseline_copy) =
+            (self.workplace.place("crashed"), self.workplace.place("crashed-baseline"));
+        let (of_store, of_baseline) = in_turn(
             1,
             self.args.seconds,
             || {
@@ -102,31 +103,31 @@ impl Bench<'_> {
                 Ok(took)
             },
             || {
-                database.copy(&floor_copy)?;
-                let (took, opened) = timed(|| Ok(Database::open(&floor_copy, &self.options)?))?;
+                database.copy(&baseline_copy)?;
+                let (took, opened) = timed(|| Ok(Database::open(&baseline_copy, &self.options)?))?;
                 opened.close()?;
-                remove(&floor_copy)?;
+                remove(&baseline_copy)?;
                 Ok(took)
             },
         )?;
-        self.add(Self::opened(name, of_store, of_floor));
+        self.add(Self::opened(name, of_store, of_baseline));
         Ok(())
     }
 
     fn opened(
         name: String,
         store: super::measure::Measured,
-        floor: super::measure::Measured,
+        baseline: super::measure::Measured,
     ) -> Figure {
-        let floor_is = "RocksDB opened for writing alone, the same rows";
+        let baseline_is = "RocksDB opened for writing alone, the same rows";
         Figure {
             group: Group::Open,
             name,
             unit: "open",
             shown: Shown::Time,
             store,
-            floor,
-            floor_is,
+            baseline,
+            baseline_is,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What is measured, and how: two sides in turn, the store and the floor below it, within one run.
+//! What is measured, and how: two sides in turn, the store and the baseline below it, within one run.
 
 use std::time::{Duration, Instant};
 
@@ -15,9 +15,9 @@ pub(crate) struct Figure {
     pub(crate) unit: &'static str,
     pub(crate) shown: Shown,
     pub(crate) store: Measured,
-    pub(crate) floor: Measured,
-    /// What the floor does.
-    pub(crate) floor_is: &'static str,
+    pub(crate) baseline: Measured,
+    /// What the baseline does.
+    pub(crate) baseline_is: &'static str,
 }
 
 /// Which number stands for a measurement.
@@ -61,9 +61,9 @@ impl Measured {
 }
 
 impl Figure {
-    /// Which part of the floor's speed the store reaches: 1 is as fast, above is faster.
+    /// Which part of the baseline's speed the store reaches: 1 is as fast, above is faster.
     pub(crate) fn ratio(&self) -> f64 {
-        self.floor.seconds(self.shown) / self.store.seconds(self.shown).max(f64::MIN_POSITIVE)
+        self.baseline.seconds(self.shown) / self.store.seconds(self.shown).max(f64::MIN_POSITIVE)
     }
 }
 
@@ -139,16 +139,16 @@ pub(crate) fn in_turn(
     count: u64,
     least: Duration,
     mut store: impl FnMut() -> Result<Duration, Failure>,
-    mut floor: impl FnMut() -> Result<Duration, Failure>,
+    mut baseline: impl FnMut() -> Result<Duration, Failure>,
 ) -> Result<(Measured, Measured), Failure> {
-    let (mut of_store, mut of_floor) = (Vec::new(), Vec::new());
+    let (mut of_store, mut of_baseline) = (Vec::new(), Vec::new());
     let began = Instant::now();
     loop {
-        of_floor.push(floor()?);
+        of_baseline.push(baseline()?);
         of_store.push(store()?);
         let ran: Duration = of_store.iter().sum();
         if ran >= least || began.elapsed() >= 4 * least {
-            return Ok((middle(count, of_store), middle(count, of_floor)));
+            return Ok((middle(count, of_store), middle(count, of_baseline)));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `annals bench`: how fast a store is on this machine and this disk, each figure beside the floor below it.
+//! `annals bench`: how fast a store is on this machine and this disk, each figure beside the baseline below it.
 
 mod appending;
 mod following;
@@ -17,7 +17,7 @@ use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use annals::floor::Database;
+use annals::baseline::Database;
 use annals::{Durability, Store, StoreOptions};
 use clap::value_parser;
 use indicatif::ProgressBar;
@@ -32,18 +32,19 @@ const EVENTS_MAX: u64 = 1_000_000_000;
 /// How often a figure that takes its time shows that it is alive.
 const TICK: Duration = Duration::from_millis(200);
 
-/// Measure how fast a store is here: on this machine, on this disk, beside the floor below it
+/// Measure how fast a store is here: on this machine, on this disk, beside the baseline below it
 ///
-/// Each figure comes with that of its floor, measured in turn with it: what RocksDB alone, or a plain file, needs for
-/// the same bytes. The ratio is the part of the floor's speed that the store reaches; it can be compared between
-/// machines, the figures cannot. docs/PERFORMANCE.md says what each row means.
+/// Each figure comes with that of its baseline, measured in turn with it: what RocksDB alone, or a
+/// plain file, needs for the same bytes. The ratio is the part of the baseline's speed that the
+/// store reaches; it can be compared between machines, the figures cannot. docs/PERFORMANCE.md says
+/// what each row means.
 ///
 /// It works in a directory of its own, annals-bench-NUMBER, below --dir, and removes it at the end, also when it is
 /// interrupted. No store of yours is touched. With --input the events are your own: they are imported, replayed, loaded
 /// stream by stream and made into a read model.
 ///
-/// With --json: one object with annals, machine, options, and figures (a list of group, name, unit, store, floor,
-/// floor_is and ratio; store and floor with count, seconds, per_second, and p50_us, p99_us and max_us where each
+/// With --json: one object with annals, machine, options, and figures (a list of group, name, unit, store, baseline,
+/// baseline_is and ratio; store and baseline with count, seconds, per_second, and p50_us, p99_us and max_us where each
 /// operation was timed).
 #[derive(clap::Args)]
 #[expect(clippy::doc_markdown, reason = "this is the help text, which has no markup")]
@@ -52,7 +53,7 @@ const TICK: Duration = Duration::from_millis(200);
     annals bench --dir /mnt/data --events 10000000 --streams 500000 --only fill,replay,streams\n  \
     annals bench --input history.jsonl.gz --json")]
 pub(crate) struct Args {
-    /// Below which directory to work: on the disk that is to be measured
+    /// Baseline which directory to work: on the disk that is to be measured
     #[arg(long, value_name = "DIR", default_value = ".")]
     dir: PathBuf,
     /// How many events the log has that is read
@@ -155,7 +156,8 @@ impl Bench<'_> {
     fn pair(&self, name: &str, durability: Durability) -> Result<Base, Failure> {
         let options = self.options.clone().durability(durability);
         let store = options.clone().open(self.workplace.place(name))?;
-        let database = Database::create(self.workplace.place(&format!("{name}-floor")), &options)?;
+        let database =
+            Database::create(self.workplace.place(&format!("{name}-baseline")), &options)?;
         Ok(Base { store, database })
     }
 

@@ -22,7 +22,7 @@ const WAIT_MAX: Duration = Duration::from_secs(24 * 3_600);
 /// A projection writes its changes in batches of so many events.
 const BATCH: usize = 1_000;
 const AGGREGATE_EVENTS: usize = 1_000;
-/// So many loads, then the floor has its turn.
+/// So many loads, then the baseline has its turn.
 const LOADS: usize = 20;
 
 impl From<ProjectionError> for Failure {
@@ -89,7 +89,7 @@ impl Bench<'_> {
     pub(super) fn project(&mut self, base: &Base) -> Result<(), Failure> {
         let name = "rebuild a read model, an entry an event".to_owned();
         self.begin(&name);
-        let (store, below) = (&base.store, base.store.below());
+        let (store, below) = (&base.store, base.store.baseline());
         let Some(head) = store.head()? else { return Ok(()) };
         let manager = ProjectionManager::new(store);
         // The events of the bench need no upcaster, and so pay for none.
@@ -107,7 +107,7 @@ impl Bench<'_> {
             Ok(took)
         };
         // The rows of the read model are those of the build that serves.
-        let floor = || {
+        let baseline = || {
             let mut took = timed(|| Ok(below.scan_log()?))?.0;
             let mut after = Vec::new();
             while let Some(batch) = below.view_entries(&after, BATCH)? {
@@ -116,7 +116,7 @@ impl Bench<'_> {
             }
             Ok(took)
         };
-        let (of_store, of_floor) = in_turn(head.get(), self.args.seconds, rebuild, floor)?;
+        let (of_store, of_baseline) = in_turn(head.get(), self.args.seconds, rebuild, baseline)?;
         manager.stop();
         self.add(Figure {
             group: Group::Project,
@@ -124,8 +124,8 @@ impl Bench<'_> {
             unit: "event",
             shown: Shown::Rate,
             store: of_store,
-            floor: of_floor,
-            floor_is: "RocksDB scanning the log and writing the same entries",
+            baseline: of_baseline,
+            baseline_is: "RocksDB scanning the log and writing the same entries",
         });
         Ok(())
     }
@@ -157,11 +157,11 @@ impl Bench<'_> {
         repository: &Repository<Counter>,
         events: u64,
     ) -> Result<(), Failure> {
-        let (mut of_store, mut of_floor) = (Recorder::new(), Recorder::new());
-        let below = store.below();
+        let (mut of_store, mut of_baseline) = (Recorder::new(), Recorder::new());
+        let below = store.baseline();
         while of_store.elapsed < self.args.seconds {
             for _ in 0..LOADS {
-                of_floor.run(|| {
+                of_baseline.run(|| {
                     black_box(below.scan_stream(stream)?);
                     Ok(1)
                 })?;
@@ -180,8 +180,8 @@ impl Bench<'_> {
             unit: "load",
             shown: Shown::Rate,
             store: of_store.measured(),
-            floor: of_floor.measured(),
-            floor_is: "RocksDB scanning all rows of the stream",
+            baseline: of_baseline.measured(),
+            baseline_is: "RocksDB scanning all rows of the stream",
         });
         Ok(())
     }

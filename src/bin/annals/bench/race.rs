@@ -1,4 +1,4 @@
-//! Appending: the store and the floor write the same bytes in turn, slice by slice.
+//! Appending: the store and the baseline write the same bytes in turn, slice by slice.
 
 use std::fs::File;
 use std::io::Write;
@@ -7,7 +7,7 @@ use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use annals::floor::{Batch, Database};
+use annals::baseline::{Batch, Database};
 use annals::{Durability, EventStore, EventStoreExt, ExpectedVersion, Store};
 
 use super::super::shell::Failure;
@@ -20,8 +20,8 @@ const SLICE: Duration = Duration::from_millis(100);
 const SLICE_BYTES_MAX: usize = 16 << 20;
 const SLICE_APPENDS_MAX: usize = 1 << 16;
 
-/// What the floor of an append is.
-pub(crate) enum Below {
+/// What the baseline of an append is.
+pub(crate) enum Baseline {
     /// The engine writes the same rows.
     Engine(Database),
     /// A file gets as many bytes as the engine's log gets, and is synced.
@@ -46,7 +46,7 @@ pub(crate) enum Until {
     Events(u64),
 }
 
-impl Below {
+impl Baseline {
     pub(crate) fn file(path: &Path, database: Database) -> Result<Self, Failure> {
         let doing = || format!("creating {}", path.display());
         let file = File::create_new(path).map_err(|error| Failure::file(doing(), error))?;
@@ -64,13 +64,13 @@ impl Below {
 /// Appends on both sides until there is enough. The first slice does not count, unless a number of events is asked for.
 pub(crate) fn race(
     store: &Store,
-    below: &Below,
+    below: &Baseline,
     source: &mut Source,
     pace: Pace,
     until: Until,
     mut progress: impl FnMut(u64),
 ) -> Result<(Measured, Measured), Failure> {
-    let (mut of_store, mut of_floor) = (Recorder::new(), Recorder::new());
+    let (mut of_store, mut of_baseline) = (Recorder::new(), Recorder::new());
     let per_append = u64::from(pace.events);
     let mut len = 32;
     let mut counts = matches!(until, Until::Events(_));
@@ -86,22 +86,22 @@ pub(crate) fn race(
             }
         };
         if left == 0 {
-            return Ok((of_store.measured(), of_floor.measured()));
+            return Ok((of_store.measured(), of_baseline.measured()));
         }
         let appends = len.min(usize::try_from(left).unwrap_or(usize::MAX)).div_ceil(pace.threads);
         let shares: Result<Vec<_>, _> =
             (0..pace.threads).map(|_| source.appends(appends, pace.events)).collect();
         let slice = at_once(shares?, |share, recorder| append(store, share, recorder))?;
-        let rows = store.below().appends(head, usize::MAX)?.0;
+        let rows = store.baseline().appends(head, usize::MAX)?.0;
         let bytes: usize = rows.iter().map(|batch| below.database().len_in_log(batch)).sum();
-        let floor = below.write(rows, pace)?;
+        let baseline = below.write(rows, pace)?;
         let is_short = slice.elapsed < SLICE && len < SLICE_APPENDS_MAX;
         if is_short && bytes < SLICE_BYTES_MAX {
             len *= 2;
         }
         if counts {
             of_store.append(&slice);
-            of_floor.append(&floor);
+            of_baseline.append(&baseline);
         }
         counts = true;
         progress(done);
@@ -118,7 +118,7 @@ fn append(store: &Store, share: Vec<Ready>, recorder: &mut Recorder) -> Result<(
     Ok(())
 }
 
-impl Below {
+impl Baseline {
     fn database(&self) -> &Database {
         match self {
             Self::Engine(database) | Self::File { database, .. } => database,

@@ -4,7 +4,7 @@ use std::hint::black_box;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
-use annals::floor::Below;
+use annals::baseline::Baseline;
 use annals::{EventStore, EventStoreExt, Position, Store, StreamId};
 
 use super::super::shell::{Failure, count};
@@ -18,7 +18,7 @@ const FIRST_LOADS_MAX: usize = 2_000;
 
 impl Bench<'_> {
     pub(super) fn replay(&mut self, base: &Base) -> Result<(), Failure> {
-        let (store, below) = (&base.store, base.store.below());
+        let (store, below) = (&base.store, base.store.baseline());
         let events = store.head()?.map_or(0, Position::get);
         let scan = || Ok(timed(|| Ok(below.scan_log()?))?.0);
         for (how, replay) in [
@@ -32,15 +32,15 @@ impl Bench<'_> {
                 is_all(seen, events)?;
                 Ok(took)
             };
-            let (of_store, of_floor) = in_turn(events, self.args.seconds, replay, scan)?;
+            let (of_store, of_baseline) = in_turn(events, self.args.seconds, replay, scan)?;
             self.add(Figure {
                 group: Group::Replay,
                 name,
                 unit: "event",
                 shown: Shown::Rate,
                 store: of_store,
-                floor: of_floor,
-                floor_is: "RocksDB scanning the same rows",
+                baseline: of_baseline,
+                baseline_is: "RocksDB scanning the same rows",
             });
         }
         Ok(())
@@ -58,18 +58,18 @@ impl Bench<'_> {
         let warm = format!("{what}, warm");
         self.begin(&warm);
         let chosen_warm = chosen.get(..LOADS_MAX).unwrap_or(&chosen);
-        let (of_store, of_floor) = self.warm_loads(&base.store, chosen_warm)?;
-        self.add(Self::loads(warm, of_store, of_floor));
+        let (of_store, of_baseline) = self.warm_loads(&base.store, chosen_warm)?;
+        self.add(Self::loads(warm, of_store, of_baseline));
 
         let first = format!("{what}, first after opening");
         self.begin(&first);
         let chosen_first = chosen.get(..FIRST_LOADS_MAX).unwrap_or(&chosen);
         let Base { store, database } = base;
         let store = self.reopened(store)?;
-        let of_floor = scan_each(&store.below(), chosen_first)?;
+        let of_baseline = scan_each(&store.baseline(), chosen_first)?;
         let store = self.reopened(store)?;
         let of_store = load_each(&store, chosen_first)?;
-        self.add(Self::loads(first, of_store.measured(), of_floor.measured()));
+        self.add(Self::loads(first, of_store.measured(), of_baseline.measured()));
         Ok(Base { store, database })
     }
 
@@ -78,10 +78,10 @@ impl Bench<'_> {
         store: &Store,
         chosen: &[&StreamId],
     ) -> Result<(Measured, Measured), Failure> {
-        let below = store.below();
+        let below = store.baseline();
         // What is measured is warm from the first run on.
         scan_each(&below, chosen)?;
-        let (mut of_store, mut of_floor) = (Recorder::new(), Recorder::new());
+        let (mut of_store, mut of_baseline) = (Recorder::new(), Recorder::new());
         let loads = u64::try_from(chosen.len()).unwrap_or(u64::MAX);
         in_turn(
             loads,
@@ -93,23 +93,23 @@ impl Bench<'_> {
             },
             || {
                 let run = scan_each(&below, chosen)?;
-                of_floor.append(&run);
+                of_baseline.append(&run);
                 Ok(run.elapsed)
             },
         )?;
-        Ok((of_store.measured(), of_floor.measured()))
+        Ok((of_store.measured(), of_baseline.measured()))
     }
 
-    fn loads(name: String, store: Measured, floor: Measured) -> Figure {
-        let floor_is = "RocksDB scanning the same rows of the stream";
+    fn loads(name: String, store: Measured, baseline: Measured) -> Figure {
+        let baseline_is = "RocksDB scanning the same rows of the stream";
         Figure {
             group: Group::Streams,
             name,
             unit: "load",
             shown: Shown::Rate,
             store,
-            floor,
-            floor_is,
+            baseline,
+            baseline_is,
         }
     }
 
@@ -122,7 +122,7 @@ impl Bench<'_> {
 
     pub(super) fn verify(&mut self, base: &Base) -> Result<(), Failure> {
         self.begin("verify");
-        let (store, below) = (&base.store, base.store.below());
+        let (store, below) = (&base.store, base.store.baseline());
         let events = store.head()?.map_or(0, Position::get);
         let verify = || {
             let (took, report) = timed(|| Ok(store.verify(|_| {})?))?;
@@ -133,15 +133,15 @@ impl Bench<'_> {
             Ok(took)
         };
         let scan = || Ok(timed(|| Ok((below.scan_log()?, below.scan_streams()?)))?.0);
-        let (of_store, of_floor) = in_turn(events, self.args.seconds, verify, scan)?;
+        let (of_store, of_baseline) = in_turn(events, self.args.seconds, verify, scan)?;
         self.add(Figure {
             group: Group::Verify,
             name: "verify the log and all streams".to_owned(),
             unit: "event",
             shown: Shown::Rate,
             store: of_store,
-            floor: of_floor,
-            floor_is: "RocksDB scanning the same rows",
+            baseline: of_baseline,
+            baseline_is: "RocksDB scanning the same rows",
         });
         Ok(())
     }
@@ -191,7 +191,7 @@ fn load_each(store: &Store, chosen: &[&StreamId]) -> Result<Recorder, Failure> {
     Ok(recorder)
 }
 
-fn scan_each(below: &Below, chosen: &[&StreamId]) -> Result<Recorder, Failure> {
+fn scan_each(below: &Baseline, chosen: &[&StreamId]) -> Result<Recorder, Failure> {
     let mut recorder = Recorder::new();
     for stream in chosen {
         recorder.run(|| {

@@ -11,9 +11,9 @@ use super::table::{Facts, latency, speed};
 const BAR_LEN_MAX: f64 = 560.0;
 const STYLE: &str = "\
 :root { color-scheme: light dark; --ink: #1d2129; --dim: #616874; --page: #ffffff; --line: #d9dde3; \
---store: #2563ab; --floor: #b9c2ce; }\n\
+--store: #2563ab; --baseline: #b9c2ce; }\n\
 @media (prefers-color-scheme: dark) { :root { --ink: #e6e9ee; --dim: #9aa3b0; --page: #15181d; --line: #323842; \
---store: #6aa5ec; --floor: #4b5563; } }\n\
+--store: #6aa5ec; --baseline: #4b5563; } }\n\
 body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--page); max-width: 62rem; \
 margin: 2rem auto; padding: 0 1rem; }\n\
 h1 { font-size: 1.4rem; margin-bottom: 0; }\n\
@@ -24,7 +24,7 @@ figcaption { display: flex; justify-content: space-between; gap: 1rem; }\n\
 svg { width: 100%; height: auto; display: block; }\n\
 text { font: 13px system-ui, sans-serif; fill: var(--ink); }\n\
 .store { fill: var(--store); }\n\
-.floor { fill: var(--floor); }\n";
+.baseline { fill: var(--baseline); }\n";
 
 /// Whether a page can be written there, before anything is measured.
 pub(crate) fn check(file: &Path) -> Result<(), Failure> {
@@ -51,8 +51,8 @@ fn page(facts: &Facts, figures: &[Figure]) -> String {
          <meta name=\"viewport\" content=\"width=device-width\">\n\
          <title>annals bench</title>\n<style>\n{STYLE}</style>\n<h1>annals bench</h1>\n\
          <p>{machine}<br>The log: {log}</p>\n\
-         <p>The longer bar is the faster. The ratio is the part of the floor's speed that annals reaches, measured in \
-         turn with it in the same run: 1 is as fast.</p>\n"
+         <p>The longer bar is the faster. The ratio is the part of the baseline's speed that annals \
+         reaches, measured in turn with it in the same run: 1 is as fast.</p>\n"
     );
     let mut group = None;
     for figure in figures {
@@ -66,7 +66,7 @@ fn page(facts: &Facts, figures: &[Figure]) -> String {
     page
 }
 
-/// Two bars: how fast the store is, and below it the floor.
+/// Two bars: how fast the store is, and below it the baseline.
 fn picture(figure: &Figure) -> String {
     let ratio = figure.ratio();
     let longest = ratio.max(1.0);
@@ -78,17 +78,17 @@ fn picture(figure: &Figure) -> String {
     } else {
         format!(" <small>p50 {p50}, p99 {p99}</small>")
     };
-    let (store, floor) = (speed(figure, &figure.store), speed(figure, &figure.floor));
-    let (store_len, floor_len) = (len(ratio), len(1.0));
-    let (store_text, floor_text) = (store_len + 8.0, floor_len + 8.0);
-    let floor_is = escaped(figure.floor_is);
+    let (store, baseline) = (speed(figure, &figure.store), speed(figure, &figure.baseline));
+    let (store_len, baseline_len) = (len(ratio), len(1.0));
+    let (store_text, baseline_text) = (store_len + 8.0, baseline_len + 8.0);
+    let baseline_is = escaped(figure.baseline_is);
     format!(
         "<figure>\n<figcaption><span><b>{name}</b>{latency}</span><b>{ratio:.2}</b></figcaption>\n\
-         <svg viewBox=\"0 0 960 48\" role=\"img\" aria-label=\"{name}: {store}, the floor {floor}\">\n\
+         <svg viewBox=\"0 0 960 48\" role=\"img\" aria-label=\"{name}: {store}, the baseline {baseline}\">\n\
          <rect class=\"store\" y=\"2\" width=\"{store_len:.1}\" height=\"20\"/>\
          <text x=\"{store_text:.1}\" y=\"17\">annals {store}</text>\n\
-         <rect class=\"floor\" y=\"26\" width=\"{floor_len:.1}\" height=\"20\"/>\
-         <text x=\"{floor_text:.1}\" y=\"41\">{floor}: {floor_is}</text>\n</svg>\n</figure>\n"
+         <rect class=\"baseline\" y=\"26\" width=\"{baseline_len:.1}\" height=\"20\"/>\
+         <text x=\"{baseline_text:.1}\" y=\"41\">{baseline}: {baseline_is}</text>\n</svg>\n</figure>\n"
     )
 }
 

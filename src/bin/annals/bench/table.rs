@@ -94,8 +94,8 @@ pub(crate) fn object(facts: &Facts, figures: &[Figure]) -> Value {
             "name": figure.name,
             "unit": figure.unit,
             "store": side(&figure.store, figure.shown),
-            "floor": side(&figure.floor, figure.shown),
-            "floor_is": figure.floor_is,
+            "baseline": side(&figure.baseline, figure.shown),
+            "baseline_is": figure.baseline_is,
             "ratio": figure.ratio(),
         })
     });
@@ -149,11 +149,11 @@ pub(crate) fn for_people(
 ) -> io::Result<()> {
     writeln!(out, "{}", facts.machine())?;
     writeln!(out, "the log: {}\n", facts.log)?;
-    let heads = ["", "annals", "p50", "p99", "floor", "ratio"].map(str::to_owned);
+    let heads = ["", "annals", "p50", "p99", "baseline", "ratio"].map(str::to_owned);
     let rows = figures.iter().map(|figure| {
         let [p50, p99] = latency(&figure.store);
-        let (store, floor) = (speed(figure, &figure.store), speed(figure, &figure.floor));
-        [figure.name.clone(), store, p50, p99, floor, format!("{:.2}", figure.ratio())]
+        let (store, baseline) = (speed(figure, &figure.store), speed(figure, &figure.baseline));
+        [figure.name.clone(), store, p50, p99, baseline, format!("{:.2}", figure.ratio())]
     });
     let rows: Vec<_> = std::iter::once(heads).chain(rows).collect();
     let mut widths = [0; 6];
@@ -170,18 +170,18 @@ pub(crate) fn for_people(
     }
     writeln!(
         out,
-        "\nratio: the part of the floor's speed that annals reaches; 1 is as fast. The floor is, in the same run:"
+        "\nratio: the part of the baseline's speed that annals reaches; 1 is as fast. The baseline is, in the same run:"
     )?;
     let mut told: Vec<&str> = Vec::new();
-    for figure in figures.iter().filter(|figure| figure.floor_is.len() > 1) {
-        if !told.contains(&figure.floor_is) {
-            told.push(figure.floor_is);
+    for figure in figures.iter().filter(|figure| figure.baseline_is.len() > 1) {
+        if !told.contains(&figure.baseline_is) {
+            told.push(figure.baseline_is);
         }
     }
-    for floor in told {
-        let of = figures.iter().filter(|figure| figure.floor_is == floor);
+    for baseline in told {
+        let of = figures.iter().filter(|figure| figure.baseline_is == baseline);
         let of: Vec<_> = of.map(|figure| figure.name.as_str()).collect();
-        writeln!(out, "  {floor}: {}", of.join("; "))?;
+        writeln!(out, "  {baseline}: {}", of.join("; "))?;
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! What a [`MemoryStore`] keeps beside the log: snapshots and views.
+//! Derived data of a [`MemoryStore`]: snapshots and views.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -17,7 +17,7 @@ use crate::view_store::{
 
 /// Snapshots by kind and stream, then by version; views by name.
 #[derive(Default)]
-pub(super) struct Beside {
+pub(super) struct DerivedWriter {
     state: Mutex<State>,
 }
 
@@ -33,24 +33,24 @@ struct View {
     values: BTreeMap<Vec<u8>, Vec<u8>>,
 }
 
-impl Beside {
+impl DerivedWriter {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl MemoryStore {
-    /// What lies beside the log, unless the store is closed.
-    fn beside(&self) -> Result<MutexGuard<'_, State>> {
+    /// The derived data, unless the store is closed.
+    fn derived(&self) -> Result<MutexGuard<'_, State>> {
         self.inner.head.get()?;
-        Ok(self.inner.beside.lock())
+        Ok(self.inner.derived.lock())
     }
 }
 
 impl SnapshotStore for MemoryStore {
     fn save_snapshot(&self, snapshot: &Snapshot, keep: NonZeroUsize) -> Result<()> {
         snapshot.check()?;
-        let mut state = self.beside()?;
+        let mut state = self.derived()?;
         let owner = (snapshot.kind.clone(), snapshot.stream.clone());
         let versions = state.snapshots.entry(owner).or_default();
         versions.insert(snapshot.version, snapshot.clone());
@@ -67,7 +67,7 @@ impl SnapshotStore for MemoryStore {
         up_to: Version,
     ) -> Result<Option<Snapshot>> {
         check_kind(kind)?;
-        let state = self.beside()?;
+        let state = self.derived()?;
         let versions = state.snapshots.get(&(kind.to_owned(), stream.clone()));
         let newest = versions.and_then(|versions| versions.range(..=up_to).next_back());
         Ok(newest.map(|(_, snapshot)| snapshot.clone()))
@@ -75,7 +75,7 @@ impl SnapshotStore for MemoryStore {
 
     fn delete_snapshots(&self, kind: &str, stream: &StreamId) -> Result<()> {
         check_kind(kind)?;
-        self.beside()?.snapshots.remove(&(kind.to_owned(), stream.clone()));
+        self.derived()?.snapshots.remove(&(kind.to_owned(), stream.clone()));
         Ok(())
     }
 
@@ -88,7 +88,7 @@ impl ViewStore for MemoryStore {
     fn commit_view(&self, commit: &ViewCommit) -> Result<()> {
         commit.check()?;
         commit.check_head(self.inner.head.get()?)?;
-        let mut state = self.beside()?;
+        let mut state = self.derived()?;
         let present = state.views.get(&commit.view);
         commit.check_expected(present.and_then(|view| view.checkpoint.as_ref()))?;
         let view = state.views.entry(commit.view.clone()).or_default();
@@ -115,19 +115,19 @@ impl ViewStore for MemoryStore {
 
     fn checkpoint(&self, view: &str) -> Result<Option<Checkpoint>> {
         check_view_name(view)?;
-        let state = self.beside()?;
+        let state = self.derived()?;
         Ok(state.views.get(view).and_then(|view| view.checkpoint.clone()))
     }
 
     fn view_value(&self, view: &str, key: &[u8]) -> Result<Option<Vec<u8>>> {
         check_view_name(view)?;
-        let state = self.beside()?;
+        let state = self.derived()?;
         Ok(state.views.get(view).and_then(|view| view.values.get(key).cloned()))
     }
 
     fn scan_view(&self, scan: &ViewScan) -> Result<ViewPage> {
         check_view_name(&scan.view)?;
-        let state = self.beside()?;
+        let state = self.derived()?;
         let Some(view) = state.views.get(&scan.view) else { return Ok(ViewPage::default()) };
         let (from, to) = scan.key_range();
         if to.as_ref().is_some_and(|to| *to <= from) {
@@ -149,14 +149,14 @@ impl ViewStore for MemoryStore {
     }
 
     fn list_views(&self) -> Result<Vec<String>> {
-        let state = self.beside()?;
+        let state = self.derived()?;
         let views = state.views.iter().filter(|(_, view)| view.checkpoint.is_some());
         Ok(views.map(|(name, _)| name.clone()).collect())
     }
 
     fn drop_view(&self, view: &str) -> Result<()> {
         check_view_name(view)?;
-        self.beside()?.views.remove(view);
+        self.derived()?.views.remove(view);
         Ok(())
     }
 

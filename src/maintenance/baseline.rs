@@ -1,5 +1,5 @@
-//! The floor: a store's bytes, read and written by the engine alone. What benchmarks compare a store with, so that each
-//! figure says how much of what RocksDB gives here is left.
+//! The baseline: a store's bytes, read and written by the engine alone. What benchmarks compare a
+//! store with, so that each figure says how much of what RocksDB gives here is left.
 //!
 //! The engine is opened, tuned and called as a store does it; what is missing is annals: no encoding, checksum of ours,
 //! expected version, queue, publishing or watermark. It lies here because `storage` is the one user of RocksDB, and
@@ -52,7 +52,7 @@ pub struct Scanned {
 
 /// Reads below an open store. Nothing is checked but what the engine checks.
 #[derive(Clone)]
-pub struct Below {
+pub struct Baseline {
     storage: Arc<Storage>,
 }
 
@@ -61,7 +61,7 @@ pub struct Database {
     disk: Disk,
 }
 
-impl Below {
+impl Baseline {
     pub(crate) fn new(storage: Arc<Storage>) -> Self {
         Self { storage }
     }
@@ -161,9 +161,9 @@ impl Below {
     }
 }
 
-impl fmt::Debug for Below {
+impl fmt::Debug for Baseline {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.debug_struct("Below").finish_non_exhaustive()
+        out.debug_struct("Baseline").finish_non_exhaustive()
     }
 }
 

@@ -1,5 +1,6 @@
-//! Writes beside the log: snapshots and views. One at a time, so that nothing comes between a look at what is there and
-//! the write that rests on it; and without a sync, for the log can make them again.
+//! [`DerivedWriter`]: writes data that is derived from the log, snapshots and views. One at a time,
+//! so that nothing comes between a look at what is there and the write that rests on it; and
+//! without a sync, for the log can make them again.
 
 use std::collections::{BTreeSet, HashMap};
 use std::num::NonZeroUsize;
@@ -14,13 +15,13 @@ use crate::format::{
 };
 use crate::model::{StreamId, Version};
 use crate::options::Durability;
-use crate::read::beside::checkpoint;
+use crate::read::derived::checkpoint;
 use crate::snapshot_store::Snapshot;
 use crate::storage::{Batch, Disk, Family, Storage};
 use crate::view_store::{ViewChange, ViewCommit, prefix_end};
 
 /// Commits snapshots and views.
-pub(crate) struct Beside {
+pub(crate) struct DerivedWriter {
     storage: Arc<Storage>,
     gate: Arc<Gate>,
     /// Held from the look at what is there to the end of the write.
@@ -30,10 +31,10 @@ pub(crate) struct Beside {
     oldest: Mutex<HashMap<Vec<u8>, Version>>,
 }
 
-/// How many kinds and streams are remembered in [`Beside::oldest`]: a bound on memory.
+/// How many kinds and streams are remembered in [`DerivedWriter::oldest`]: a bound on memory.
 const OLDEST_MAX: usize = 1_024;
 
-impl Beside {
+impl DerivedWriter {
     pub(super) fn new(storage: Arc<Storage>, gate: Arc<Gate>) -> Self {
         Self { storage, gate, alone: Mutex::new(()), oldest: Mutex::new(HashMap::new()) }
     }

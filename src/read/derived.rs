@@ -1,4 +1,4 @@
-//! Reading what lies beside the log: snapshots, checkpoints, views. Every record is checked before it is used.
+//! Reading derived data: snapshots, checkpoints, views. Every record is checked before it is used.
 
 use super::lookup::bad_key;
 use crate::error::{Error, Location, Result};

@@ -1,4 +1,4 @@
-//! The floors: the same bytes as annals', written without any of its work. Nothing is validated, no version is looked
+//! The baselines: the same bytes as annals', written without any of its work. Nothing is validated, no version is looked
 //! up or checked, nobody waits for a published head, and what is read is neither checked nor decoded.
 
 use std::fs::{File, OpenOptions};
@@ -15,7 +15,7 @@ use crate::contender::{Append, Contender, Durability, EVENT_TYPE, Result, Seen, 
 
 pub const ROCKSDB: Entry = Entry {
     name: "rocksdb",
-    role: Role::Floor,
+    role: Role::Baseline,
     open: open_rocksdb,
     buffered: Buffered::Kept,
     concurrent: true,
@@ -28,7 +28,7 @@ pub const ROCKSDB: Entry = Entry {
 
 pub const FILE: Entry = Entry {
     name: "file",
-    role: Role::Floor,
+    role: Role::Baseline,
     open: open_file,
     buffered: Buffered::Kept,
     concurrent: false,
@@ -38,7 +38,7 @@ pub const FILE: Entry = Entry {
     layout: "annals' own frames, each with both keys and twice, at the end of one file",
 };
 
-/// What all floors count.
+/// What all baselines count.
 #[derive(Debug, Default)]
 struct Counters {
     head: AtomicU64,

@@ -1,4 +1,4 @@
-//! What stands beside the log: the bodies of the records of snapshots and of checkpoints.
+//! Derived data: the bodies of the records of snapshots and of checkpoints.
 //!
 //! The names and places are in the key, and the key is in the record; so they are not here again.
 
