@@ -34,11 +34,11 @@
 mod effects;
 mod entry;
 mod text;
-mod why;
+mod causes;
 
+pub use causes::{Causes, Origin, causes};
 pub use effects::{Effect, Effects, effects};
 pub use entry::{Entry, PAYLOAD_CHARS};
-pub use why::{Causes, Origin, causes};
 
 use std::fmt;
 use std::ops::ControlFlow;

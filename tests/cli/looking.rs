@@ -16,16 +16,16 @@ fn causes_effects_and_read_models_are_shown() {
     };
     desk.write("in", line("order-1", ids[0], "click-7") + &line("payment-1", ids[1], ids[0]));
     desk.ok(&["import", "s", "in"]);
-    let why = desk.ok(&["why", "s", ids[1]]);
+    let trace = desk.ok(&["trace", "s", ids[1]]);
     assert!(
-        why.contains("because of") && why.contains("order-1") && why.contains("click-7"),
-        "{why}"
+        trace.contains("because of") && trace.contains("order-1") && trace.contains("click-7"),
+        "{trace}"
     );
-    assert!(why.contains("Nothing came of it."), "{why}");
-    let why = desk.ok(&["why", "s", ids[0], "--json"]);
-    assert_eq!(why.lines().count(), 2, "the event and its effect: {why}");
+    assert!(trace.contains("No effects."), "{trace}");
+    let trace = desk.ok(&["trace", "s", ids[0], "--json"]);
+    assert_eq!(trace.lines().count(), 2, "the event and its effect: {trace}");
     for name in ["1", "order-1@1"] {
-        assert_eq!(desk.ok(&["why", "s", name, "--json"]), why, "{name}");
+        assert_eq!(desk.ok(&["trace", "s", name, "--json"]), trace, "{name}");
     }
     // Where its id is to be had.
     for args in [&["log", "s", "--ids"][..], &["read", "s", "order-1", "--ids"]] {
@@ -160,19 +160,19 @@ fn what_is_asked_for_and_not_there_is_said_not_to_be() {
         (unknown, "is no event of this store"),
     ] {
         for json in [&[][..], &["--json"]] {
-            let said = desk.fails(1, &[&["why", "s", name], json].concat());
+            let said = desk.fails(1, &[&["trace", "s", name], json].concat());
             assert!(said.contains(complaint), "{said}");
         }
     }
     for name in ["seven", "0", "a-1@0", "a-1@", "@1"] {
-        assert!(desk.fails(2, &["why", "s", name]).contains("invalid value"), "{name}");
+        assert!(desk.fails(2, &["trace", "s", name]).contains("invalid value"), "{name}");
     }
-    // The id of a command is that of no event, but something came of it.
+    // The id of a command is not that of an event, but it has effects.
     let place = r#""stream":"a-1","type":"T","time":"2026-01-01T00:00:00Z","data":1"#;
     let metadata = format!(r#""metadata":{{"$causation_id":"{unknown}"}}"#);
     desk.write("in", format!("{{{place},{metadata}}}\n"));
     desk.ok(&["import", "t", "in"]);
-    assert!(desk.ok(&["why", "t", unknown]).contains("What came of it:"));
+    assert!(desk.ok(&["trace", "t", unknown]).contains("Effects:"));
 
     for (args, note) in [
         (&["log", "s", "--type", "X"][..], "the log has no such events"),

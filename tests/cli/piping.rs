@@ -84,8 +84,8 @@ fn slow_reader_does_not_keep_the_store() {
         &["streams", "s", "--prefix", "0", "--limit", "11000", "--json"],
         &["views", "s", "kept"],
         &["views", "s", "kept", "--backward", "--limit", "11000", "--json"],
-        &["why", "s", CAUSE],
-        &["why", "s", CAUSE, "--json"],
+        &["trace", "s", CAUSE],
+        &["trace", "s", CAUSE, "--json"],
     ] {
         let expected = desk.ok(args);
         let (child, mut printed, mut output) = begun(&desk, args);

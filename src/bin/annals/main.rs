@@ -17,7 +17,7 @@ mod stat;
 mod streams;
 mod verify;
 mod views;
-mod why;
+mod trace;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -73,7 +73,7 @@ enum Command {
     Read(read::Args),
     Log(log::Args),
     Streams(streams::Args),
-    Why(why::Args),
+    Trace(trace::Args),
     Views(views::Args),
     Stat(stat::Args),
     Verify(verify::Args),
@@ -91,7 +91,7 @@ pub(crate) fn run(cli: &Cli) -> Result<(), Failure> {
         Command::Read(args) => read::run(args, &cli.shell),
         Command::Log(args) => log::run(args, &cli.shell),
         Command::Streams(args) => streams::run(args, &cli.shell),
-        Command::Why(args) => why::run(args, &cli.shell),
+        Command::Trace(args) => trace::run(args, &cli.shell),
         Command::Views(args) => views::run(args, &cli.shell),
         Command::Stat(args) => stat::run(args, &cli.shell),
         Command::Verify(args) => verify::run(args, &cli.shell),

@@ -1,4 +1,4 @@
-//! `annals why`: what an event came of, and what came of it.
+//! `annals trace`: the causes and effects of an event.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -12,16 +12,16 @@ use annals::{
 use super::print::clean;
 use super::shell::{Failure, Shell};
 
-/// Show what an event came of, and what came of it, across streams
+/// Show the causes and effects of an event, across streams
 ///
-/// Follows the causation ids that events carry. The id of a command, if it is a UUID, shows what came of it.
-/// With --json: the causes, from the event back to where it began, then the effects, as lines of the form that import
-/// reads, led by position and version. Exit code 1 if nothing in the store is of this name.
+/// Follows the causation ids that events carry. The id of a command, if it is a UUID, shows its effects. With --json:
+/// the causes, from the event back to its origin, then the effects, in the form that import reads, led by position and
+/// version. Exit code 1 if the store has no such event.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  \
-    annals why bank.annals 262000\n  \
-    annals why bank.annals account-123@7\n  \
-    annals why bank.annals 01890a5d-ac96-774b-bcce-b302099a8057")]
+    annals trace bank.annals 262000\n  \
+    annals trace bank.annals account-123@7\n  \
+    annals trace bank.annals 01890a5d-ac96-774b-bcce-b302099a8057")]
 pub(crate) struct Args {
     /// The store's directory
     dir: PathBuf,
@@ -105,8 +105,8 @@ pub(crate) fn run(args: &Args, shell: &Shell) -> Result<(), Failure> {
     } else {
         writeln!(out, "{causes}\n")?;
         match effects.iter().len() {
-            0 => writeln!(out, "Nothing came of it.")?,
-            _ => writeln!(out, "What came of it:\n{effects}")?,
+            0 => writeln!(out, "No effects.")?,
+            _ => writeln!(out, "Effects:\n{effects}")?,
         }
     }
     out.flush()?;
