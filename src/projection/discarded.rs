@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::names::{Directory, discarded_key, discarded_prefix};
+use super::builds::{Directory, discarded_key, discarded_prefix};
 use super::parked::{Note, ParkedEvent, each, page};
 use crate::error::{Error, Result};
 use crate::model::{EventId, EventType, Position, RecordedEvent, StreamId, Timestamp};

@@ -5,8 +5,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use super::builds::{Build, Directory, build_view};
 use super::discarded::{DiscardedEvent, discarded_events};
-use super::names::{Build, Directory, build_view};
 use super::parked::{ParkedEvent, SkippedEvent, count_parked, count_skipped};
 use super::shared::{Ask, Run, State, Wanted};
 use super::status::{ProjectionError, ProjectionState, ProjectionStatus, RebuildStatus};

@@ -5,8 +5,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::Projection;
+use super::batch::EVENT_CHANGES_LEN_MAX;
 use super::definition::Definition;
-use super::partitions::EVENT_CHANGES_LEN_MAX;
 use super::writer::ViewWriter;
 use crate::error::{Cause, Error, Result};
 use crate::event_store::Filter;

@@ -4,10 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::builds;
 use super::discarded::DiscardedEvent;
 use super::handle::ProjectionHandle;
 use super::handler::{Handler, Typed};
-use super::names;
 use super::shared::{Shared, Wanted};
 use super::status::{ProjectionError, ProjectionNotice, ProjectionStatus};
 use super::view::ViewStoreExt;
@@ -144,7 +144,7 @@ impl ProjectionManager {
         options: ProjectionOptions,
     ) -> Result<Self, ProjectionError> {
         let name = projection.name().to_owned();
-        names::check(&name)?;
+        builds::check(&name)?;
         if self.projections.iter().any(|registered| registered.job.name == name) {
             return Err(ProjectionError::Duplicate { name });
         }

@@ -2,7 +2,7 @@
 
 mod key;
 mod definition;
-mod names;
+mod builds;
 mod remove;
 mod stage;
 mod writer;
@@ -10,11 +10,11 @@ mod parked;
 mod discarded;
 mod view;
 mod handler;
-mod partitions;
+mod batch;
 mod status;
 mod shared;
 mod worker;
-mod asked;
+mod requests;
 mod handle;
 mod plan;
 mod manager;

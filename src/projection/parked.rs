@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::builds::{parked_key, parked_prefix, skipped_key, skipped_prefix};
 use super::discarded::DiscardedEvent;
-use super::names::{parked_key, parked_prefix, skipped_key, skipped_prefix};
 use super::stage::Stage;
 use crate::error::{Error, Location, Result};
 use crate::event_store::Direction;

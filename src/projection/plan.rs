@@ -1,9 +1,9 @@
 //! Which builds of a projection there should be: the plan of a start or a rebuild, written to the
 //! directory.
 
+use super::builds::{Build, Directory, build_view, drop_others};
 use super::discarded::{discarded_events, mend};
 use super::handle::ProjectionHandle;
-use super::names::{Build, Directory, build_view, drop_others};
 use super::status::ProjectionError;
 use super::{StartFrom, Target};
 use crate::model::Position;

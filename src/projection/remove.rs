@@ -1,12 +1,12 @@
 //! Removes a projection from a [`ViewStore`], whether or not it is registered.
 
-use super::names::{self, Directory, is_build_of};
+use super::builds::{self, Directory, is_build_of};
 use crate::error::{Error, Result};
 use crate::view_store::{ViewScan, ViewStore};
 
 /// Removes everything that a projection keeps; returns whether anything was there.
 pub(super) fn remove(views: &dyn ViewStore, name: &str) -> Result<bool> {
-    names::check(name)?;
+    builds::check(name)?;
     let mut was_there = is_there(views, name)?;
     if was_there {
         // First, so that after a crash no build is taken for one that serves. What is left then is

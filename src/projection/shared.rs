@@ -6,8 +6,8 @@ use std::sync::mpsc::Sender;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::builds::Build;
 use super::discarded::{Discarded, DiscardedEvent};
-use super::names::Build;
 use super::parked::ParkedEvent;
 use super::status::{ProjectionFailure, ProjectionState};
 use crate::model::Position;

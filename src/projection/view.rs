@@ -7,11 +7,11 @@ use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 
-use super::discarded::{DiscardedEvent, count_discarded, discarded_events};
-use super::key::ViewKey;
-use super::names::{
+use super::builds::{
     Build, Directory, build_view, parse_value_key, prefix_under, value_key, value_prefix,
 };
+use super::discarded::{DiscardedEvent, count_discarded, discarded_events};
+use super::key::ViewKey;
 use super::parked::{
     ParkedEvent, SkippedEvent, count_parked, count_skipped, parked_events, skipped_events,
 };

@@ -5,11 +5,11 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::batch::{Handled, Setup};
+use super::builds::{Build, Directory, build_view, drop_others, parked_stream, skipped_prefix};
 use super::discarded::Discarded;
 use super::handler::{Handler, Refusal, guarded};
-use super::names::{Build, Directory, build_view, drop_others, parked_stream, skipped_prefix};
 use super::parked::{self, ParkedStreams, count_parked, count_skipped};
-use super::partitions::{Handled, Setup};
 use super::shared::{Run, Shared, Turn};
 use super::stage::Stage;
 use super::status::{

@@ -3,8 +3,8 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::builds::{parse_value_key, prefix_under, value_key};
 use super::key::ViewKey;
-use super::names::{parse_value_key, prefix_under, value_key};
 use super::stage::Stage;
 use crate::codec::{Json, encode_readable};
 use crate::error::{Cause, Error, Result};

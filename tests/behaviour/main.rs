@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 mod aggregates;
-mod apart;
+mod stream_isolation;
 mod audit;
 mod backup;
 mod bank;
@@ -26,6 +26,6 @@ mod snapshots;
 mod stores;
 mod support;
 mod times;
-mod torn;
+mod torn_logs;
 mod typed_events;
 mod verify;

@@ -5,8 +5,8 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::desk::{Desk, spawn};
 use crate::history;
+use crate::support::{Desk, spawn};
 
 /// Small enough for a test. What is measured so has no meaning.
 const TINY: [&str; 8] =

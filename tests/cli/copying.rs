@@ -4,8 +4,8 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::desk::{Desk, text};
 use crate::history;
+use crate::support::{Desk, text};
 
 #[test]
 fn a_store_is_copied_verified_and_restored() {

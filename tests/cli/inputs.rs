@@ -1,7 +1,7 @@
 //! Inputs as other programs write them: byte order marks, compressed files with more or less than
 //! they should have.
 
-use crate::desk::{Desk, text};
+use crate::support::{Desk, text};
 use crate::{gzip, history};
 
 const BYTE_ORDER_MARK: &str = "\u{feff}";

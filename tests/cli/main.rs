@@ -4,8 +4,8 @@
 
 mod benching;
 mod copying;
-mod desk;
-mod looking;
+mod support;
+mod reading;
 mod piping;
 mod inputs;
 
@@ -15,8 +15,8 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use desk::{Desk, spawn, text};
 use serde_json::Value;
+use support::{Desk, spawn, text};
 
 /// A history of loans: some commits of several lines, some fields that only some lines have.
 fn history(events: usize) -> String {

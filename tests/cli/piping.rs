@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use annals::{Checkpoint, ProjectionManager, Store, ViewChange, ViewCommit, ViewStore};
 
-use crate::desk::{Desk, spawn, text};
+use crate::support::{Desk, spawn, text};
 
 /// More of each thing than all buffers between a command and its reader hold.
 const MANY: usize = 12_000;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use crate::files::{contents, names};
-use crate::shapes::Built;
+use crate::stores::Built;
 
 /// Length of the blocks that are zeroed.
 const BLOCK: usize = 512;

@@ -13,9 +13,9 @@
 
 mod faults;
 mod files;
-mod judge;
+mod check;
 mod run;
-mod shapes;
+mod stores;
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
@@ -23,10 +23,10 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use check::{OUTCOMES, Outcome};
 use faults::{Case, Fault, Group, groups, kind_of};
-use judge::{OUTCOMES, Outcome};
 use run::Ended;
-use shapes::{Built, SHAPES};
+use stores::{Built, SHAPES};
 
 /// Cases of the sample that the suite tries.
 const SAMPLE: usize = 1_200;

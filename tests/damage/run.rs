@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 
 use annals::prelude::*;
 
+use crate::check::{OUTCOMES, Outcome, judge};
 use crate::faults::{Case, copy};
-use crate::judge::{OUTCOMES, Outcome, judge};
-use crate::shapes::{Built, SHAPES};
+use crate::stores::{Built, SHAPES};
 
 const STORES: &str = "ANNALS_TEST_DAMAGE_STORES";
 const LANE: &str = "ANNALS_TEST_DAMAGE_LANE";

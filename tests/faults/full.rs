@@ -10,7 +10,7 @@ use annals::StoreOptions;
 use annals::prelude::*;
 
 use crate::promises::{Heard, MayBeGone, Promises, event};
-use crate::struck::{EXT4_SMALL, Mounted, command};
+use crate::real_disks::{EXT4_SMALL, Mounted, command};
 use crate::{say, skip};
 
 fn options() -> StoreOptions {

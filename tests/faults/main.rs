@@ -29,7 +29,7 @@ mod promises;
 #[path = "../../examples/bank/read_models.rs"]
 mod read_models;
 mod shim;
-mod struck;
+mod real_disks;
 mod workload;
 
 use std::cell::Cell;

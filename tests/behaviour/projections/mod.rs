@@ -1,6 +1,6 @@
 //! Projections, over both stores: what a read model holds, what happens when a handler fails, how one is built anew.
 
-mod acting;
+mod reactors;
 mod definitions;
 mod discarding;
 mod failing;

@@ -8,7 +8,7 @@ use annals::prelude::*;
 use annals::{SnapshotStore, StoreOptions, StreamsQuery, ViewScan, ViewStore};
 
 use crate::files;
-use crate::shapes::{
+use crate::stores::{
     KEPT, KIND, ROUND, SUMMED, Truth, VIEW, checkpoint_at, entries_at, snapshot_at,
 };
 

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
+use super::builds::{Directory, discarded_key, parked_key, parked_prefix, skipped_prefix};
 use super::discarded::{Discarded, DiscardedEvent, decision};
-use super::names::{Directory, discarded_key, parked_key, parked_prefix, skipped_prefix};
 use super::parked::{self, PAGE_ENTRIES, ParkedEvent, parked_event, was_skipped};
 use super::shared::Ask;
 use super::status::ProjectionFailure;

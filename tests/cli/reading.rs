@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::desk::{Desk, text};
+use crate::support::{Desk, text};
 
 /// What an event came of, and what a projection made of the events, can be looked at.
 #[test]
