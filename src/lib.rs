@@ -3,7 +3,8 @@
 //! An application appends immutable events to streams, reads them back, follows the whole history in order, and finds
 //! everything again after a restart or a crash.
 //!
-//! ```
+#![cfg_attr(feature = "rocksdb", doc = "```")]
+#![cfg_attr(not(feature = "rocksdb"), doc = "```ignore")]
 //! # let directory = tempfile::tempdir().unwrap();
 //! # let path = directory.path().join("bank.annals");
 //! use annals::prelude::*;
@@ -49,15 +50,29 @@
 //! | read events of an earlier year | [`Upcasters`], [`Decoder`] |
 //! | give objects rules | [`Aggregate`], [`Repository`], [`SnapshotPolicy`] |
 //! | build read models | [`Projection`], [`ProjectionManager`], [`View`] |
-//! | ask what was, and why | [`Repository::load_as_of`], [`audit`] |
+//! | time travel, causes and effects | [`Repository::load_as_of`], [`audit`] |
 //! | prove that a store is sound | [`Store::verify`] |
-//! | copy it while it is written | [`Store::backup`] |
+//! | back up and restore | [`Store::backup`], [`Store::restore_to`], [`Epoch`] |
 //! | bring history in or out | [`Store::import`], [`Store::export`], [`JsonLine`] |
 //! | test without a disk | [`MemoryStore`], [`testing`] |
 //! | put a store of another kind through the suite | [`testing::conformance`] |
 //! | write for any store | [`EventStore`], [`EventStoreExt`] |
 //! | act on an error | [`Error`] |
-//! | know what may be relied on | `docs/GUARANTEES.md`: the numbers G1 to G14 stand all over this documentation |
+//! | know what may be relied on | `docs/GUARANTEES.md`, whose numbers G1 to G14 this documentation cites |
+//!
+//! # Features
+//!
+//! | feature | what it adds |
+//! |---|---|
+//! | `rocksdb`, on by default | [`Store`]. Without it, all else works over [`MemoryStore`], and no C++ is compiled |
+//! | `testing` | [`testing`]: scenarios, clocks, and the suites that every store must pass |
+//! | `cli` | the command line `annals` |
+//!
+//! The minimum supported Rust version is 1.89. A minor release may raise it, to a version that is at least six months
+//! old.
+
+// Some words of the engine are in modules that every store shares.
+#![cfg_attr(not(feature = "rocksdb"), allow(dead_code, unused_imports))]
 
 // The order of these lines is the architecture: a module imports only modules above it.
 
@@ -68,6 +83,8 @@ mod sync;
 mod model;
 mod error;
 mod options;
+#[cfg(feature = "rocksdb")]
+mod store_options;
 
 // The seam: what a store is, and what can be built over any.
 mod event_store;
@@ -75,15 +92,23 @@ mod snapshot_store;
 mod view_store;
 mod subscription;
 mod extension;
+mod validate;
+mod head;
 
 // The engine.
+#[cfg(feature = "rocksdb")]
 mod format;
+#[cfg(feature = "rocksdb")]
 mod storage;
-mod head;
+#[cfg(feature = "rocksdb")]
 mod read;
+#[cfg(feature = "rocksdb")]
 mod recovery;
+#[cfg(feature = "rocksdb")]
 mod commit;
+#[cfg(feature = "rocksdb")]
 mod maintenance;
+#[cfg(feature = "rocksdb")]
 mod store;
 
 // The same without a disk.
@@ -96,6 +121,7 @@ mod upcast;
 pub mod audit;
 mod aggregate;
 mod projection;
+#[cfg(feature = "testing")]
 pub mod testing;
 
 pub use aggregate::{
@@ -112,13 +138,20 @@ pub use event_store::{
     Read, ReadLog, ReadStream, StreamInfo, StreamInfos, Streams, StreamsQuery, Visitor,
 };
 pub use extension::EventStoreExt;
+#[cfg(feature = "rocksdb")]
 pub use format::FORMAT_VERSION;
+#[cfg(feature = "rocksdb")]
 pub use maintenance::backup::CopyReport;
+#[cfg(feature = "rocksdb")]
 #[doc(hidden)]
 pub use maintenance::baseline;
+#[cfg(feature = "rocksdb")]
 pub use maintenance::export::Exported;
+#[cfg(feature = "rocksdb")]
 pub use maintenance::import::{ImportOptions, Imported};
+#[cfg(feature = "rocksdb")]
 pub use maintenance::lines::JsonLine;
+#[cfg(feature = "rocksdb")]
 pub use maintenance::verify::{Damage, VerifyProgress, VerifyReport};
 pub use memory::MemoryStore;
 pub use model::{
@@ -126,7 +159,7 @@ pub use model::{
     ExpectedVersion, InvalidArgument, LimitExceeded, Limits, Metadata, MetadataRef, NewEvent,
     Position, RecordedAs, RecordedEvent, StreamId, TagsRef, Timestamp, Version, limits,
 };
-pub use options::{Clock, Durability, StoreOptions};
+pub use options::{Clock, Durability};
 pub use projection::{
     DiscardedEvent, FailureOutcome, HandlerError, OnFailure, ParkedEvent, Projection,
     ProjectionError, ProjectionFailure, ProjectionHandle, ProjectionManager, ProjectionNotice,
@@ -134,7 +167,10 @@ pub use projection::{
     StartFrom, Target, View, ViewEntries, ViewKey, ViewStatus, ViewStoreExt, ViewWriter,
 };
 pub use snapshot_store::{OnDamaged, Snapshot, SnapshotStore};
+#[cfg(feature = "rocksdb")]
 pub use store::{Store, StoreInfo};
+#[cfg(feature = "rocksdb")]
+pub use store_options::StoreOptions;
 pub use subscription::{
     CancelHandle, Delivery, Subscription, SubscriptionBuilder, SubscriptionReceiver,
 };
@@ -155,17 +191,20 @@ pub mod prelude {
         EventStore, EventStoreExt, EventType, ExecuteError, Executed, ExpectedVersion, Filter,
         HandlerError, MemoryStore, Metadata, NewEvent, OnFailure, Position, Projection,
         ProjectionManager, ProjectionOptions, RecordedEvent, Repository, SnapshotPolicy, StartFrom,
-        Store, StreamId, Target, Timestamp, TypedEvent, Upcasters, Version, View, ViewKey,
-        ViewStoreExt, ViewWriter, domain_events,
+        StreamId, Target, Timestamp, TypedEvent, Upcasters, Version, View, ViewKey, ViewStoreExt,
+        ViewWriter, domain_events,
     };
+
+    #[cfg(feature = "rocksdb")]
+    pub use crate::Store;
 }
 
 /// Compiles the example of README.md.
-#[cfg(doctest)]
+#[cfg(all(doctest, feature = "rocksdb"))]
 #[doc = include_str!("../README.md")]
 struct Readme;
 
 /// Compiles and runs the programs of docs/COOKBOOK.md.
-#[cfg(doctest)]
+#[cfg(all(doctest, feature = "rocksdb"))]
 #[doc = include_str!("../docs/COOKBOOK.md")]
 struct Cookbook;

@@ -11,11 +11,12 @@ use uuid::Uuid;
 use crate::error::{Error, Location, Result};
 use crate::format::{Evidence, Identity, Watermark, decode_record, encode_record};
 use crate::model::Position;
-use crate::options::{AcceptedEnd, Durability, StoreOptions, now};
+use crate::options::{Durability, now};
 use crate::read::lookup::{LogEnd, checksum_at, log_end};
 use crate::storage::{
     Access, Claim, Cut, Disk, Family, Paths, Storage, WatermarkFile, copy_database,
 };
+use crate::store_options::{AcceptedEnd, StoreOptions};
 
 /// Key in `meta` of the store's identity, so that a database of another store is noticed.
 const IDENTITY_KEY: &[u8] = b"identity";

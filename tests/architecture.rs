@@ -8,19 +8,21 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A module knows only modules named before it.
-const ORDER: [&str; 24] = [
+const ORDER: [&str; 26] = [
     "sync",
     "model",
     "error",
     "options",
+    "store_options",
     "event_store",
     "snapshot_store",
     "view_store",
     "subscription",
     "extension",
+    "validate",
+    "head",
     "format",
     "storage",
-    "head",
     "read",
     "recovery",
     "commit",
@@ -39,7 +41,7 @@ const EXCEPTIONS: [(&str, &str, &str); 0] = [];
 /// A word in code, and where alone it may stand.
 const FENCES: [(&str, &[&str], &str); 7] = [
     ("rocksdb", &["storage/"], "the engine can be understood, and replaced, in one place"),
-    ("bincode::", &["format/"], "the bytes on disk are decided in one place"),
+    ("bincode::", &["format/", "codec/binary.rs"], "the bytes on disk are decided in one place"),
     ("crc32fast", &["format/"], "the bytes on disk are decided in one place"),
     ("crossbeam_channel", &["subscription/"], "only a subscription is handed to a channel"),
     (
@@ -289,7 +291,7 @@ fn a_module_knows_only_modules_before_it() {
             continue;
         };
         for (at, rest) in names_after(&source.code, "crate::") {
-            for name in imported(rest) {
+            for name in imported(rest).into_iter().filter(|name| !name.is_empty()) {
                 seen += 1;
                 let target = re_exports.get(name).map_or(name, String::as_str);
                 let is_allowed = target == module

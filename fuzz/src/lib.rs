@@ -26,15 +26,12 @@ mod view_store;
 mod subscription;
 #[path = "../../src/extension.rs"]
 mod extension;
+#[path = "../../src/validate.rs"]
+mod validate;
 #[path = "../../src/format/mod.rs"]
 mod format;
 #[path = "../../src/head.rs"]
 mod head;
-/// Of the write path, what needs no disk.
-#[path = "../../src/commit"]
-mod commit {
-    pub(crate) mod validate;
-}
 /// Of import and export, what needs no disk.
 #[path = "../../src/maintenance"]
 mod maintenance {

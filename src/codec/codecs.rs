@@ -3,9 +3,9 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::binary::{decode_value, encode_value};
 use super::strict::{Loss, Strict};
 use crate::error::Cause;
-use crate::format::{decode_value, encode_value};
 use crate::model::ContentType;
 
 /// Turns values into payloads and back. [`Json`] and [`Bincode`] are there; for another format implement it:

@@ -1,6 +1,7 @@
 //! Typed events: payloads from values and back, as JSON, in bincode, or as the application likes.
 
 mod strict;
+mod binary;
 mod codecs;
 mod variant;
 mod domain;

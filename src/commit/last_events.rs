@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use super::validate::LastEvent;
 use crate::model::StreamId;
+use crate::validate::LastEvent;
 
 /// What is known of a stream: its tip, or that it has no events.
 pub(super) type Known = Option<LastEvent>;

@@ -16,7 +16,6 @@ mod gate;
 mod prepare;
 mod queue;
 mod last_events;
-pub(crate) mod validate;
 mod writer;
 
 use std::sync::{Arc, PoisonError};

@@ -1,11 +1,11 @@
 //! What a caller does before it enters the queue: everything that needs neither places nor the disk.
 
-use super::validate::Shape;
 use crate::event_store::Append;
 use crate::format::FrameDraft;
 use crate::model::limits::{FRAME_EVENTS_MAX, FRAME_LEN_TARGET};
 use crate::model::{EventId, NewEvent, Timestamp};
 use crate::options::Durability;
+use crate::validate::Shape;
 
 /// One unit of the queue: appends that are committed one after the other, all or none of them.
 pub(crate) struct Submission {

@@ -9,7 +9,6 @@ use super::last_events::LastEvents;
 use super::prepare::{Prepared, PreparedFrame, Submission};
 use super::queue::{Outcome, Ticket};
 use super::strictest;
-use super::validate::{Commit, Committed, LastEvent, Shape, Verdict, validate};
 use crate::error::{Cause, Error, Result};
 use crate::event_store::Appended;
 use crate::format::{Evidence, FrameHeader, Watermark, checksum_of, log_key, stream_key};
@@ -18,6 +17,7 @@ use crate::model::{EventId, Position, StreamId, Timestamp, Version};
 use crate::options::{Clock, Durability, now};
 use crate::read::lookup::{self, LogEnd};
 use crate::storage::{Batch, Disk, Family, Storage, WatermarkFile};
+use crate::validate::{Commit, Committed, LastEvent, Shape, Verdict, validate};
 
 /// A batch is written once it holds this many bytes, even if more are waiting.
 const BATCH_LEN_TARGET: usize = 8 << 20;

@@ -11,7 +11,6 @@ mod frame;
 mod identity;
 mod key;
 mod record;
-mod value;
 mod watermark;
 mod wire;
 
@@ -23,7 +22,6 @@ pub(crate) use key::{
     stream_prefix, view_key, view_of, view_prefix,
 };
 pub(crate) use record::{decode_record, encode_record};
-pub(crate) use value::{decode_value, encode_value};
 pub(crate) use watermark::{Evidence, Manifest, SLOT_LEN, Slot, Watermark};
 pub(crate) use wire::Known;
 

@@ -13,9 +13,10 @@ use crate::error::{Error, Location, Result};
 use crate::event_store::Direction;
 use crate::format::{log_key, parse_log_key, stream_key};
 use crate::model::{InvalidArgument, Position, StreamId, Version};
-use crate::options::{Durability, StoreOptions};
+use crate::options::Durability;
 use crate::read::lookup::{bad_key, decode_in_log};
 use crate::storage::{Cursor, Disk, Family, Paths, Storage};
+use crate::store_options::StoreOptions;
 
 /// What the engine writes before each record of its log, as long as none crosses a block.
 const LOG_RECORD_HEADER_LEN: usize = 7;

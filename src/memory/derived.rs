@@ -17,7 +17,7 @@ use crate::view_store::{
 
 /// Snapshots by kind and stream, then by version; views by name.
 #[derive(Default)]
-pub(super) struct DerivedWriter {
+pub(super) struct Derived {
     state: Mutex<State>,
 }
 
@@ -33,7 +33,7 @@ struct View {
     values: BTreeMap<Vec<u8>, Vec<u8>>,
 }
 
-impl DerivedWriter {
+impl Derived {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

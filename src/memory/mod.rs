@@ -9,7 +9,6 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, PoisonError};
 use std::time::{Instant, SystemTime};
 
-use crate::commit::validate::{Commit, Committed, LastEvent, Shape, Verdict, validate};
 use crate::error::{Error, Result};
 use crate::event_store::{
     Append, Appended, Direction, EventStore, PageEnd, PageQuery, Range, StreamInfo, StreamsQuery,
@@ -22,6 +21,7 @@ use crate::model::{
 };
 use crate::options::{Clock, now};
 use crate::sync::RwLock;
+use crate::validate::{Commit, Committed, LastEvent, Shape, Verdict, validate};
 
 /// How many events a page looks at, matching or not.
 const PAGE_EVENTS_MAX: usize = 1_024;
@@ -45,7 +45,7 @@ struct Inner {
     history: RwLock<History>,
     head: Head,
     epochs: Epochs,
-    derived: derived::DerivedWriter,
+    derived: derived::Derived,
     limits: Limits,
     clock: Clock,
 }
@@ -79,7 +79,7 @@ impl MemoryStore {
                 history,
                 head,
                 epochs: Epochs::new(Epoch::random()),
-                derived: derived::DerivedWriter::default(),
+                derived: derived::Derived::default(),
                 limits: limits.at_most_allowed(),
                 clock,
             }),

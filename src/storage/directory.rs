@@ -24,7 +24,7 @@ use super::{Disk, WatermarkFile};
 use crate::error::{Cause, Error, Location, Result};
 use crate::format::{Identity, STORE_FILE_LEN_MAX, Watermark};
 use crate::model::{InvalidArgument, Position};
-use crate::options::StoreOptions;
+use crate::store_options::StoreOptions;
 
 /// The places within a store's directory.
 #[derive(Debug, Clone)]

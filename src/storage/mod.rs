@@ -30,7 +30,8 @@ pub(crate) use watermark::WatermarkFile;
 
 use crate::error::{Error, Location, Result};
 use crate::format::Manifest;
-use crate::options::{Durability, StoreOptions};
+use crate::options::Durability;
+use crate::store_options::StoreOptions;
 
 /// A family of keys: its own sorted space within the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -9,7 +9,8 @@ use rocksdb::{
 
 use super::{Family, engine_error};
 use crate::error::Result;
-use crate::options::{Durability, StoreOptions};
+use crate::options::Durability;
+use crate::store_options::StoreOptions;
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;

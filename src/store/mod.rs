@@ -30,13 +30,14 @@ use crate::maintenance::export::{Exported, export};
 use crate::maintenance::import::{ImportOptions, Imported, Target, import};
 use crate::maintenance::verify::{VerifyProgress, VerifyReport, verify};
 use crate::model::{Epoch, Epochs, Limits, Position, StreamId, Timestamp, Version};
-use crate::options::{Clock, Durability, StoreOptions, now};
+use crate::options::{Clock, Durability, now};
 use crate::read::lookup::LogEnd;
 use crate::read::{Reader, derived};
 use crate::snapshot_store::{
     OnDamaged, Snapshot, SnapshotStore, check_kind, forward_snapshot_store,
 };
 use crate::storage::{Claim, Disk, Storage};
+use crate::store_options::StoreOptions;
 use crate::view_store::{
     Checkpoint, ViewCommit, ViewPage, ViewScan, ViewStore, check_view_name, forward_view_store,
 };

@@ -11,9 +11,9 @@ use super::{Engine, Owner, Store};
 use crate::commit::Committer;
 use crate::error::{Error, Result};
 use crate::head::Head;
-use crate::options::StoreOptions;
 use crate::read::Reader;
 use crate::recovery;
+use crate::store_options::StoreOptions;
 
 /// How often a store that is open elsewhere is tried again.
 const OPEN_PAUSE: Duration = Duration::from_millis(10);

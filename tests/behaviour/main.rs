@@ -20,8 +20,6 @@ mod lifecycle;
 mod numbers;
 mod opening;
 mod projections;
-mod round_trips;
-mod scenarios;
 mod snapshots;
 mod stores;
 mod support;

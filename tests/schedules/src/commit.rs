@@ -6,8 +6,6 @@ mod gate;
 mod prepare;
 #[path = "../../../src/commit/queue.rs"]
 mod queue;
-#[path = "../../../src/commit/validate.rs"]
-pub(crate) mod validate;
 
 #[path = "committing.rs"]
 pub mod committing;

@@ -25,6 +25,8 @@ mod subscription;
 mod extension;
 #[path = "../../../src/format/mod.rs"]
 mod format;
+#[path = "../../../src/validate.rs"]
+mod validate;
 #[path = "../../../src/head.rs"]
 mod head;
 pub mod commit;

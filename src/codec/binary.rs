@@ -1,11 +1,10 @@
 //! Values of the application in bincode: what the codec of that name writes into payloads.
 
-use bincode::config::{Configuration, Limit};
+use bincode::config::{Configuration, Limit, standard};
 use bincode::error::{DecodeError, EncodeError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::CONFIG;
 use crate::error::Cause;
 use crate::model::limits::SNAPSHOT_STATE_LEN_MAX;
 
@@ -22,7 +21,7 @@ const COUNTED_MAX: usize = 16;
 struct LeftOver(usize);
 
 pub(crate) fn encode_value<T: Serialize>(value: &T) -> Result<Vec<u8>, Cause> {
-    bincode::serde::encode_to_vec(value, CONFIG).map_err(|error| match error {
+    bincode::serde::encode_to_vec(value, standard()).map_err(|error| match error {
         EncodeError::OtherString(text) => plain(text),
         error => Cause::new(error),
     })
@@ -56,7 +55,7 @@ fn plain(text: String) -> Cause {
 fn decode_within<T: DeserializeOwned, const LIMIT: usize>(
     bytes: &[u8],
 ) -> Result<(T, usize), DecodeError> {
-    let config: Configuration<_, _, Limit<LIMIT>> = CONFIG.with_limit::<LIMIT>();
+    let config: Configuration<_, _, Limit<LIMIT>> = standard().with_limit::<LIMIT>();
     bincode::serde::decode_from_slice(bytes, config)
 }
 

@@ -1,0 +1,142 @@
+//! How a store is opened: [`StoreOptions`].
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::model::{Limits, Position, Timestamp};
+use crate::options::{Clock, Durability, system_clock};
+
+/// How a store is opened. [`Store::options`](crate::Store::options) makes one with the defaults.
+///
+/// ```no_run
+/// use annals::{Durability, Store};
+/// let store = Store::options().durability(Durability::Buffered).block_cache_bytes(256 << 20).open("bank.annals")?;
+/// # Ok::<(), annals::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct StoreOptions {
+    pub(crate) durability: Durability,
+    pub(crate) block_cache_bytes: usize,
+    pub(crate) memtable_bytes: usize,
+    pub(crate) version_cache_streams: usize,
+    pub(crate) limits: Limits,
+    pub(crate) create: bool,
+    pub(crate) read_only: bool,
+    /// Where the log may end although it is known to have gone on.
+    pub(crate) accepted_end: Option<AcceptedEnd>,
+    pub(crate) clock: Clock,
+}
+
+/// The last position of a log that is known to have gone on; `None` where nothing of it is left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct AcceptedEnd(pub(crate) Option<Position>);
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        Self {
+            durability: Durability::Sync,
+            block_cache_bytes: 64 << 20,
+            memtable_bytes: 64 << 20,
+            version_cache_streams: 100_000,
+            limits: Limits::default(),
+            create: true,
+            read_only: false,
+            accepted_end: None,
+            clock: system_clock(),
+        }
+    }
+}
+
+impl StoreOptions {
+    /// What appends survive unless they say otherwise; [`Durability::Sync`] by default.
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.durability = durability;
+        self
+    }
+
+    /// Memory for blocks read from disk, their indexes and filters; 64 MiB by default.
+    pub fn block_cache_bytes(mut self, bytes: usize) -> Self {
+        self.block_cache_bytes = bytes;
+        self
+    }
+
+    /// Memory for events that are in the write-ahead log but not yet in a table file; 64 MiB by default. It also bounds
+    /// the write-ahead log, and so the time that opening takes after a crash.
+    pub fn memtable_bytes(mut self, bytes: usize) -> Self {
+        self.memtable_bytes = bytes;
+        self
+    }
+
+    /// How many streams' versions are cached, so that an append need not look them up; 100,000 by default, about
+    /// 100 bytes each.
+    pub fn version_cache_streams(mut self, streams: usize) -> Self {
+        self.version_cache_streams = streams;
+        self
+    }
+
+    /// What is refused as too large; the hard maxima of [`limits`](crate::limits) by default.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Whether opening a missing or empty directory for writing creates a store there; it does by default.
+    pub fn create(mut self, create: bool) -> Self {
+        self.create = create;
+        self
+    }
+
+    /// Opens for reading only: appends are refused, nothing is created, and several readers may open the store at once,
+    /// but not beside a writer.
+    pub fn read_only(mut self, read_only: bool) -> Self {
+        self.read_only = read_only;
+        self
+    }
+
+    /// Accepts that a store has lost history, which [`Error::HistoryLost`](crate::Error::HistoryLost) refuses to open
+    /// otherwise (G11), if its log ends exactly here: at the position which that error says was found. Opened for
+    /// writing, the store goes on from there, and what is lost is lost; opened for reading only, nothing is changed. It
+    /// has no effect on a store that has lost nothing, or something else.
+    ///
+    /// A person should decide this, who has looked for a backup and has kept a copy of the directory.
+    ///
+    /// ```no_run
+    /// use annals::{Error, Store};
+    /// match Store::open("bank.annals") {
+    ///     Err(Error::HistoryLost { expected_at_least, found }) => {
+    ///         // Up to there, and no further: what do the others say?
+    ///         let options = Store::options().accept_lost_history_after(found).read_only(true);
+    ///         let store = options.open("bank.annals")?;
+    ///         let streams = store.info()?.streams;
+    ///         println!("{streams} streams; up to {expected_at_least} there were more events");
+    ///     }
+    ///     opened => drop(opened?),
+    /// }
+    /// # Ok::<(), annals::Error>(())
+    /// ```
+    pub fn accept_lost_history_after(mut self, found: Option<Position>) -> Self {
+        self.accepted_end = Some(AcceptedEnd(found));
+        self
+    }
+
+    /// Takes the time from elsewhere: for tests.
+    pub fn clock(mut self, clock: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+}
+
+impl fmt::Debug for StoreOptions {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("StoreOptions")
+            .field("durability", &self.durability)
+            .field("block_cache_bytes", &self.block_cache_bytes)
+            .field("memtable_bytes", &self.memtable_bytes)
+            .field("version_cache_streams", &self.version_cache_streams)
+            .field("limits", &self.limits)
+            .field("create", &self.create)
+            .field("read_only", &self.read_only)
+            .field("accepted_end", &self.accepted_end)
+            .finish_non_exhaustive()
+    }
+}
