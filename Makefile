@@ -37,6 +37,7 @@ proof: setup
 
 check: setup
 	cargo fmt --check
+	scripts/language.sh
 	cargo clippy $(SELECT) --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc $(SELECT) --no-deps
 

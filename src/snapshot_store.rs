@@ -1,6 +1,6 @@
-//! The seam for snapshots: [`SnapshotStore`], beside [`EventStore`](crate::EventStore).
+//! The seam for snapshots: [`SnapshotStore`], next to [`EventStore`](crate::EventStore).
 //!
-//! A snapshot is a cache: the history says the same, more slowly. So a store may lose one, and whoever loads one checks
+//! A snapshot is a cache: the history says the same, more slowly. So a store may lose one, and its reader checks
 //! that it fits.
 
 use std::num::NonZeroUsize;

@@ -87,7 +87,7 @@ impl StoreOptions {
     }
 
     /// Opens for reading only: appends are refused, nothing is created, and several readers may open the store at once,
-    /// but not beside a writer.
+    /// but not next to a writer.
     pub fn read_only(mut self, read_only: bool) -> Self {
         self.read_only = read_only;
         self

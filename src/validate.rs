@@ -33,7 +33,7 @@ pub(crate) trait Committed {
     fn commit(&mut self, position: Position) -> Result<Commit>;
 }
 
-/// A commit as it stands in the log: its first position, and its events in order.
+/// A commit as it is in the log: its first position, and its events in order.
 pub(crate) struct Commit {
     pub(crate) first: Position,
     pub(crate) events: Vec<(StreamId, Version, EventId)>,
@@ -48,7 +48,7 @@ pub(crate) struct Shape {
     pub(crate) ids: Vec<Vec<EventId>>,
     /// Consecutive events of one stream: the index of its expectation, and how many.
     pub(crate) runs: Vec<(usize, usize)>,
-    /// Whether events that stand there already are acknowledged again instead of appended. Not so for an import, which
+    /// Whether events that are there already are acknowledged again instead of appended. Not so for an import, which
     /// knows by itself what it has added, and must be able to repeat whatever another log holds.
     pub(crate) may_be_retry: bool,
 }
@@ -73,7 +73,7 @@ impl Shape {
 pub(crate) enum Verdict {
     /// Append; these are the tips of the streams before it, one for each expectation.
     Append(Vec<Option<Version>>),
-    /// The events stand there already: acknowledge again.
+    /// The events are there already: acknowledge again.
     Replay(Appended),
 }
 
@@ -81,9 +81,9 @@ pub(crate) enum Verdict {
 enum Standing {
     Met,
     NotMet,
-    /// Its events stand there already, at these positions, from this version on.
+    /// Its events are there already, at these positions, from this version on.
     Replay(Version, Vec<Position>),
-    /// Some of its events stand there already.
+    /// Some of its events are there already.
     Partial,
 }
 
@@ -104,7 +104,7 @@ pub(crate) fn validate(shape: &Shape, committed: &mut impl Committed) -> Result<
         tips.push(version);
         written += usize::from(!ids.is_empty());
         let mut replay = None;
-        // Without ids nothing can be found to stand there.
+        // Without ids nothing can be found to be there.
         let ids = if shape.may_be_retry { ids.as_slice() } else { &[] };
         match standing(stream, *expected, ids, tip, committed)? {
             Standing::Met => {}

@@ -1,4 +1,4 @@
-//! The seam for read models: [`ViewStore`], beside [`EventStore`](crate::EventStore).
+//! The seam for read models: [`ViewStore`], next to [`EventStore`](crate::EventStore).
 //!
 //! A view is a sorted space of keys and values under a name, with a checkpoint. Its one write sets the checkpoint and
 //! changes the values together or not at all, and only if the checkpoint is still the one that the caller knows. So
@@ -126,7 +126,7 @@ impl ViewCommit {
     }
 }
 
-/// The first key behind all that begin with `prefix`; `None` if there is none.
+/// The first key after all that begin with `prefix`; `None` if there is none.
 pub(crate) fn prefix_end(prefix: &[u8]) -> Option<Vec<u8>> {
     let last = prefix.iter().rposition(|byte| *byte != u8::MAX)?;
     let mut end = prefix.get(..=last)?.to_vec();
@@ -146,7 +146,7 @@ pub struct ViewScan {
     pub view: String,
     /// Only keys that begin with this.
     pub prefix: Vec<u8>,
-    /// Only keys behind this one, in the direction of the scan.
+    /// Only keys after this one, in the direction of the scan.
     pub after: Option<Vec<u8>>,
     /// Which way.
     pub direction: Direction,
@@ -160,7 +160,7 @@ impl ViewScan {
         let (mut from, mut to) = (self.prefix.clone(), prefix_end(&self.prefix));
         match (&self.after, self.direction) {
             (None, _) => {}
-            // Nothing lies between a key and the same with a 0 byte behind it.
+            // Nothing is between a key and the same with a 0 byte behind it.
             (Some(after), Direction::Forward) => from = from.max([after, &[0][..]].concat()),
             (Some(after), Direction::Backward) => {
                 to = Some(to.map_or_else(|| after.clone(), |to| to.min(after.clone())));
@@ -178,7 +178,7 @@ pub type ViewEntry = (Vec<u8>, Vec<u8>);
 pub struct ViewPage {
     /// In order; fewer than were asked for if they are large.
     pub entries: Vec<ViewEntry>,
-    /// Whether there may be more behind the last of them.
+    /// Whether there may be more after the last of them.
     pub has_more: bool,
 }
 
@@ -232,19 +232,19 @@ pub trait ViewStore: Send + Sync {
     /// How far a view is; `None` if it has no checkpoint.
     ///
     /// # Errors
-    /// Damage, a name that is none, or a failing disk.
+    /// Corruption, an invalid name, or an I/O error.
     fn checkpoint(&self, view: &str) -> Result<Option<Checkpoint>>;
 
     /// The value of a key.
     ///
     /// # Errors
-    /// Damage, a name that is none, or a failing disk.
+    /// Corruption, an invalid name, or an I/O error.
     fn view_value(&self, view: &str, key: &[u8]) -> Result<Option<Vec<u8>>>;
 
     /// Some entries, all of one moment.
     ///
     /// # Errors
-    /// Damage, a name that is none, or a failing disk.
+    /// Corruption, an invalid name, or an I/O error.
     fn scan_view(&self, scan: &ViewScan) -> Result<ViewPage>;
 
     /// The names of all views that have a checkpoint, in order. The checkpoints themselves are not looked at.
@@ -256,7 +256,7 @@ pub trait ViewStore: Send + Sync {
     /// Takes a view away, values and checkpoint, whatever they are: damaged ones too. Does nothing where there is none.
     ///
     /// # Errors
-    /// A name that is none, or a failing disk: nothing was changed. [`Error::Indeterminate`] as in
+    /// An invalid name, or an I/O error: nothing was changed. [`Error::Indeterminate`] as in
     /// [`ViewStore::commit_view`].
     fn drop_view(&self, view: &str) -> Result<()>;
 

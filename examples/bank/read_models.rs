@@ -37,7 +37,7 @@ impl Projection for AccountBalances {
 /// One line of an account's statement.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Transaction {
-    /// Baseline zero: a withdrawal.
+    /// Below zero: a withdrawal.
     pub(crate) amount: i64,
     pub(crate) description: String,
     pub(crate) time: String,
@@ -71,7 +71,7 @@ impl Projection for TransactionHistory {
         };
         let time = event.recorded_at().to_string();
         let transaction = Transaction { amount, description: description.clone(), time };
-        // Baseline the account, by version: so a statement can be read in pages, from either end.
+        // Under the account, by version: so a statement can be read in pages, from either end.
         Ok(view.put((event.stream(), event.version()), &transaction)?)
     }
 }

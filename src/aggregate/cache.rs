@@ -10,8 +10,8 @@ use crate::model::StreamId;
 /// A bounded cache in two generations, like that of tips in the commit path: what is used moves to the young one; when
 /// that is full, the old one is dropped.
 ///
-/// What stands here was loaded, or its append was acknowledged. It is never the answer by itself: whoever takes a state
-/// reads what the stream holds behind it.
+/// What is here was loaded, or its append was acknowledged. It is never the answer by itself: a caller that
+/// takes a state reads what the stream holds behind it.
 pub(super) struct Cache<A> {
     clone: fn(&A) -> A,
     generations: Mutex<Generations<A>>,

@@ -105,7 +105,7 @@ impl<A: Aggregate> Repository<A> {
                 Err(fault) => snapshots.note_ignored(stream, Some(snapshot.version), fault),
             }
             root.standing.ignored = root.standing.ignored.max(Some(snapshot.version));
-            // A store that does not go down would have this go on for ever.
+            // A store that does not go down would have this go on forever.
             up_to = snapshot.version.min(at).previous();
         }
         self.catch_up(&mut root, to)?;

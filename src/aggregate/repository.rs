@@ -192,7 +192,7 @@ impl<A: Aggregate> Repository<A> {
     /// Does as [`Repository::execute`], and lets `also` add events of other streams to the append, which is stored
     /// whole or not at all: a claim of a name that must be unique, a mark that a message was handled. It is given the
     /// append and the aggregate as it will be, and is called again where the command is decided again; not at all,
-    /// where the command leads to no event. Who wants metadata too uses [`AggregateRoot::decide_with`] and
+    /// where the command leads to no event. To add metadata as well, use [`AggregateRoot::decide_with`] and
     /// [`Repository::save_along`].
     ///
     /// ```
@@ -409,7 +409,7 @@ impl<A: Aggregate> Repository<A> {
     }
 }
 
-/// Whether the events of the aggregate stand first.
+/// Whether the events of the aggregate are first.
 fn begins_with<A: Aggregate>(append: &Append, root: &AggregateRoot<A>) -> bool {
     let mut events = append.events();
     root.encoded().iter().all(|own| {

@@ -130,7 +130,7 @@ impl<A: Aggregate> AggregateRoot<A> {
         &self.uncommitted
     }
 
-    /// Why events of its stream were passed over while it was loaded: an [`Error::Unreadable`] for each. Always empty
+    /// Why events of its stream were skipped while it was loaded: an [`Error::Unreadable`] for each. Always empty
     /// unless the repository was told to [skip](crate::OnUnreadable::Skip) them.
     pub fn skipped(&self) -> &[Error] {
         &self.skipped
@@ -203,7 +203,7 @@ impl<A: Aggregate> AggregateRoot<A> {
 
     /// What was uncommitted is stored. Returns it.
     pub(super) fn acknowledge(&mut self, appended: &Appended) -> Vec<A::Event> {
-        // They stand before what was appended to other streams with them.
+        // They are before what was appended to other streams with them.
         let before = self.encoded.len().saturating_sub(1);
         let position = appended.positions().nth(before);
         if let (Some(last), Some(position)) = (self.encoded.last(), position) {

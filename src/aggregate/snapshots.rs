@@ -41,8 +41,8 @@ pub enum SnapshotFault {
         #[source]
         cause: Cause,
     },
-    /// Its last event does not stand in the stream: it is ahead of it, or of another history.
-    #[error("its last event does not stand at this version of the stream")]
+    /// Its last event is not in the stream: it is ahead of it, or of another history.
+    #[error("its last event is not at this version of the stream")]
     OtherHistory,
     /// Its state is not the one that the history gives: the state or `apply` has changed, and
     /// [`SNAPSHOT_VERSION`](crate::Aggregate::SNAPSHOT_VERSION) has not. Only
@@ -94,7 +94,7 @@ pub struct FailedSnapshot {
 }
 
 /// What became of the snapshots of a repository since it was made, its clones included. Snapshots never fail a load or
-/// a save, so what goes wrong with them stands here.
+/// a save, so what goes wrong with them is here.
 #[non_exhaustive]
 #[derive(Debug, Clone, Default)]
 pub struct SnapshotStats {

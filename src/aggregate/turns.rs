@@ -15,7 +15,7 @@ const WAIT_MAX: Duration = Duration::from_secs(1);
 /// of streams that have one name in two stores are one line: that costs a wait, where both are fought over.
 static LINES: Mutex<Option<Lines>> = Mutex::new(None);
 
-/// Who stands in line for which stream; who stands first has its turn. There is a line only where somebody met a
+/// Who is in line for which stream; who is first has its turn. There is a line only where somebody met a
 /// conflict, so that nobody waits for a stream that is not fought over.
 type Lines = HashMap<StreamId, VecDeque<Thread>>;
 
@@ -27,13 +27,13 @@ fn lines() -> MutexGuard<'static, Option<Lines>> {
 pub(super) struct Turn<'s>(&'s StreamId);
 
 impl<'s> Turn<'s> {
-    /// Stands in line behind those who met a conflict, if there are any, and waits for the turn.
+    /// Stands in line after those who met a conflict, if there are any, and waits for the turn.
     pub(super) fn behind_others(stream: &'s StreamId) -> Option<Self> {
         let is_fought_over = lines().as_ref().is_some_and(|lines| lines.contains_key(stream));
         is_fought_over.then(|| Self::wait(stream)).flatten()
     }
 
-    /// Stands in line and waits for the turn. `None` after a long wait, and for a thread that stands in this line
+    /// Stands in line and waits for the turn. `None` after a long wait, and for a thread that is in this line
     /// already: it would wait for itself.
     pub(super) fn wait(stream: &'s StreamId) -> Option<Self> {
         let own = thread::current();

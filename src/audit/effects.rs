@@ -104,7 +104,7 @@ pub struct Effect {
 }
 
 impl Effect {
-    /// How many causes lie between: 1 for what was caused directly.
+    /// How many causes are between: 1 for what was caused directly.
     pub fn depth(&self) -> usize {
         self.depth
     }

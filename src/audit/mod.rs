@@ -1,5 +1,6 @@
-//! Questions about the past, over any store: what happened in a stream ([`history`]), why ([`causes`]), what came of it
-//! ([`effects`]), and what belongs together ([`correlated`]). Events are shown as they are stored; nothing is upcast.
+//! Questions about the past, over any store: what happened in a stream ([`history`]), its causes
+//! ([`causes`]), its effects ([`effects`]), and what belongs together ([`correlated`]). Events are shown as
+//! they are stored; nothing is upcast.
 //!
 //! Who appends says what an event follows from: [`NewEvent::caused_by`] and [`NewEvent::correlated_by`]. Nothing checks
 //! these ids, so that they may name commands, or work of other systems. What is asked here takes them as they are.

@@ -71,7 +71,7 @@ pub(super) fn shortened(
     (start, rest)
 }
 
-/// Text without characters that break a line or steer a terminal: they stand there as JSON would escape them.
+/// Text without characters that break a line or steer a terminal: they are there as JSON would escape them.
 pub(super) fn clean(text: &str) -> String {
     let steers = |character: char| {
         let turns = ['\u{200e}', '\u{200f}'].contains(&character)

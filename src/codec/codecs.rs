@@ -31,7 +31,7 @@ use crate::model::ContentType;
 /// # Ok::<(), Cause>(())
 /// ```
 pub trait Codec {
-    /// What is stored beside the payload, so that a reader knows what its bytes are.
+    /// What is stored next to the payload, so that a reader knows what its bytes are.
     fn content_type() -> ContentType;
 
     /// The value as bytes.

@@ -109,7 +109,7 @@ impl<'a> From<EventRef<'a>> for EncodedEvent<'a> {
     }
 }
 
-/// Why a stored event is none of a set of domain events.
+/// Why a stored event cannot be read as one of a set of domain events.
 #[non_exhaustive]
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Undecodable {

@@ -1,4 +1,4 @@
-//! One variant of a serde enum without its tag: what is stored is the event's own fields, since its type stands beside
+//! One variant of a serde enum without its tag: what is stored is the event's own fields, since its type is next to
 //! the payload. It works on any enum that derives `Serialize` and `Deserialize`, with the attributes that it has.
 
 use std::fmt;
@@ -49,7 +49,7 @@ const RENAMED: &str = "take `rename` or `rename_all` away from the variants, for
 /// An attribute of the enum makes something else of it before it gets here.
 const NOT_AN_ENUM: &str = "domain events must look to serde as an enum in its default form: take the attributes \
                            `tag`, `content`, `untagged`, `from`, `into` or `transparent` away from the enum, for the \
-                           type of an event is stored beside its payload";
+                           type of an event is stored next to its payload";
 
 fn not_an_enum<T, E: serde::ser::Error>() -> Result<T, E> {
     Err(E::custom(NOT_AN_ENUM))

@@ -1,4 +1,4 @@
-//! The gate: whether anything may be written. Whoever writes asks it; whoever fails shuts it for all (G9).
+//! The gate: whether anything may be written. Every writer checks it; one that fails shuts it for all (G9).
 
 use std::sync::PoisonError;
 

@@ -1,9 +1,9 @@
 //! The write path, the only one: submit, validate, stage, write, publish, acknowledge.
 //!
-//! Callers on many threads share one write and one sync. Whoever comes when nobody is committing leads: it commits for
-//! itself on its own thread, without a hand-over. Who comes meanwhile waits; the first of them leads next and commits
-//! for all that are waiting. Positions and versions are given only to what is about to be written, so a refused append
-//! leaves no gap and does not touch its neighbours.
+//! Callers on many threads share one write and one sync. A caller that comes when nobody is committing leads:
+//! it commits for itself on its own thread, without a hand-over. Later callers wait; the first of them leads
+//! next and commits for all that are waiting. Positions and versions are given only to what is about to be
+//! written, so a refused append leaves no gap and does not touch its neighbours.
 //!
 //! Snapshots and views take a way of their own, [`DerivedWriter`], so that the log does not wait
 //! for them. They pass the same gate.

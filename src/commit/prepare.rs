@@ -75,7 +75,7 @@ fn encoded_len(event: &NewEvent) -> usize {
 }
 
 impl Submission {
-    /// About how many bytes its changes take in a batch: each frame stands there twice, with its keys.
+    /// About how many bytes its changes take in a batch: each frame is there twice, with its keys.
     pub(crate) fn len_in_batch(&self) -> usize {
         let frames = self.appends.iter().flat_map(|append| &append.frames);
         frames.map(|frame| 2 * (frame.draft.events_len() + 192)).sum()

@@ -55,7 +55,7 @@ impl Queue {
         Self { state: Mutex::new(State::default()) }
     }
 
-    /// Has a submission committed: with `commit` on this thread, for all that are waiting, or by whoever leads before.
+    /// Commits a submission: as leader, with `commit`, for all that are waiting, or through the current leader.
     pub(super) fn submit(
         &self,
         submission: Submission,
@@ -126,7 +126,7 @@ impl Leading<'_> {
         self.queue.hand_over();
         for ticket in &self.group {
             let mut state = lock(&ticket.state);
-            // A leader that panicked leaves callers without an outcome: they must not wait for ever.
+            // A leader that panicked leaves callers without an outcome: they must not wait forever.
             if state.outcome.is_none() {
                 let cause = Cause::new(CutShort);
                 let is_untouched = state.submission.is_some();

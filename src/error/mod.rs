@@ -153,7 +153,7 @@ pub enum Error {
         #[source]
         cause: Cause,
     },
-    /// Nothing has ever happened to the aggregate, or not by then: there is none of this id. Create it first, or ask
+    /// The aggregate does not exist, or did not at that time. Create it first, or ask
     /// with `find` or `load_or_new` where it may be missing.
     #[error("there is no aggregate in stream {stream}{}", as_of_time(*as_of))]
     AggregateNotFound {
@@ -255,8 +255,10 @@ pub enum Error {
         #[source]
         cause: Cause,
     },
-    /// A read model was built anew while it was read page by page: read it again from the beginning.
-    #[error("the read model {projection} was built anew while it was being read: read it again")]
+    /// A read model was rebuilt while it was read page by page: read it again from the beginning.
+    #[error(
+        "the read model {projection} was rebuilt while it was being read; read it again from the beginning"
+    )]
     ViewReplaced {
         /// The projection.
         projection: String,
@@ -314,7 +316,7 @@ pub enum Error {
     Corruption {
         /// Where they are.
         location: Location,
-        /// What stands there.
+        /// What is there.
         found: String,
         /// What should.
         expected: String,
@@ -332,11 +334,11 @@ pub enum Error {
         /// The last position that is there.
         found: Option<Position>,
     },
-    /// A power loss left in pieces what was not synced at the end of one of the engine's logs, and the store was to be
-    /// opened for reading only. Open it for writing once: that cuts off what nobody was told to be durable (G10).
+    /// Power loss left an incomplete tail in one of the engine's logs, and the store was to be
+    /// opened for reading only. Open it for writing once, which truncates the unacknowledged tail (G10).
     #[error(
-        "a power loss left what was not synced in pieces, behind byte {len} of {}: open the store for writing once, \
-         which cuts it off",
+        "power loss left an incomplete tail after byte {len} of {}; open the store for writing once, which truncates \
+         it",
         path.display()
     )]
     TornLog {

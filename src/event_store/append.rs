@@ -250,7 +250,7 @@ impl Appended {
         self.spans.first().map_or(Position::FIRST, |span| *span.start())
     }
 
-    /// The position of the last event: the head covers it, so whoever has read up to it has read this append.
+    /// The position of the last event: a reader that has read up to it has read this append.
     pub fn last_position(&self) -> Position {
         self.spans.last().map_or(Position::FIRST, |span| *span.end())
     }

@@ -37,10 +37,10 @@ pub type Visitor<'v> = dyn FnMut(EventRef<'_>) -> ControlFlow<()> + 'v;
 pub trait EventStore: Send + Sync {
     /// Appends all or nothing, and acknowledges.
     ///
-    /// Where the events to be written already stand at exactly the place that was asked for (after `Exact`'s version,
+    /// Where the events to be written already are at exactly the place that was asked for (after `Exact`'s version,
     /// at the start for `NoStream`; at the very end of the stream for `Any` and `StreamExists`), the call is a retry:
     /// it is acknowledged again with the original places, and writes nothing. Ids are compared, nothing else. Of an
-    /// append to several streams it is enough that one has its events at their place, if they lie in a commit of
+    /// append to several streams it is enough that one has its events at their place, if they are in a commit of
     /// exactly the events of this append. An append with `Any` or `StreamExists` alone is no longer recognised once
     /// anything was appended to its streams after it, by others or by the caller.
     ///
@@ -97,7 +97,7 @@ pub trait EventStore: Send + Sync {
     /// None but those of every method.
     fn epochs(&self) -> Result<Epochs>;
 
-    /// The time by the clock that events are recorded with, for what is noted beside them, such as when a snapshot was
+    /// The time by the clock that events are recorded with, for what is noted next to them, such as when a snapshot was
     /// taken. That of the system, where a store has no clock of its own. It may go back.
     fn now(&self) -> Timestamp {
         now(&system_clock())

@@ -182,7 +182,7 @@ impl<P: Place> Read<P> {
         self
     }
 
-    /// Starts behind this place, in the direction of reading; `None` starts at the beginning.
+    /// Starts after this place, in the direction of reading; `None` starts at the beginning.
     pub fn after(mut self, place: impl Into<Option<P>>) -> Self {
         self.start = place.into().map(Start::After);
         self

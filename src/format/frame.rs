@@ -27,7 +27,7 @@ pub(crate) struct FrameHeader<'a> {
     pub(crate) first_version: Version,
     /// When the first event was recorded; the others say how much later.
     pub(crate) recorded_at: Timestamp,
-    /// How many events of the same commit stand before this frame.
+    /// How many events of the same commit are before this frame.
     pub(crate) commit_before: u32,
     /// How many events the whole commit has.
     pub(crate) commit_len: u32,
@@ -312,7 +312,7 @@ impl<'a> Iterator for FrameEvents<'a> {
     }
 }
 
-/// Proves that a list decodes to its end, so that whoever walks it later meets no error.
+/// Proves that a list decodes to its end, so that a later walk meets no error.
 #[inline]
 fn check_list<'a, T>(
     mut rest: &'a [u8],

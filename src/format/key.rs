@@ -75,7 +75,7 @@ pub(crate) fn view_of(key: &[u8]) -> Option<(&str, &[u8])> {
     named(key).filter(|(_, key)| !key.is_empty())
 }
 
-/// A name and what stands behind its end.
+/// A name and what is after its end.
 fn named(key: &[u8]) -> Option<(&str, &[u8])> {
     let end = key.iter().position(|byte| *byte == END_OF_ID)?;
     let (name, rest) = key.split_at_checked(end)?;

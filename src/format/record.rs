@@ -1,6 +1,6 @@
 //! Small records: version, checksum, the key they belong to, a body.
 //!
-//! The key stands in the record too, so that a record under a wrong key is noticed.
+//! The key is in the record too, so that a record under a wrong key is noticed.
 
 use bincode::{BorrowDecode, Encode};
 
@@ -23,7 +23,7 @@ pub(crate) fn encode_record(owner: &[u8], body: &[u8]) -> Vec<u8> {
     out
 }
 
-/// The body of the record that stands under the key `owner`.
+/// The body of the record that is under the key `owner`.
 pub(crate) fn decode_record<'a>(owner: &[u8], bytes: &'a [u8]) -> Result<&'a [u8], Malformed> {
     let rest = open_envelope("record version", RECORD_VERSION, bytes)?;
     let (record, used): (RecordBytes<'a>, usize) = bincode::borrow_decode_from_slice(rest, CONFIG)

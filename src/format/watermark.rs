@@ -16,7 +16,7 @@ const BODY_LEN: usize = 42;
 /// What it holds before the checksum of the evidence; the rest is zero.
 const EVIDENCE_END: usize = 66;
 const MAGIC: [u8; 8] = *b"annalsWM";
-/// No store has written as often. Whoever reads a number can count on from it.
+/// No store has written as often. A reader can count on from any number below.
 const NUMBER_MAX: u64 = u64::MAX / 2;
 
 /// What a slot says.

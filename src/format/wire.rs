@@ -1,4 +1,4 @@
-//! What stands in a frame, as bincode writes it and as [`Cursor`] reads it.
+//! What is in a frame, as bincode writes it and as [`Cursor`] reads it.
 
 use bincode::{BorrowDecode, Encode};
 

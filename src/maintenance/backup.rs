@@ -24,7 +24,7 @@ pub struct CopyReport {
     pub files: u64,
     /// How many bytes they have.
     pub bytes: u64,
-    /// How many of these bytes lie in files that the copy shares with the store, for both are on one file system: a
+    /// How many of these bytes are in files that the copy shares with the store, for both are on one file system: a
     /// medium that damages one damages both. 0 where that cannot be told.
     pub shared_bytes: u64,
 }

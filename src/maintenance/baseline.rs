@@ -67,7 +67,7 @@ impl Baseline {
         Self { storage }
     }
 
-    /// Whole appends behind a position, in order, until they hold this many bytes; at least one, if there is one.
+    /// Whole appends after a position, in order, until they hold this many bytes; at least one, if there is one.
     /// Returns the last position of them.
     ///
     /// # Errors
@@ -112,7 +112,7 @@ impl Baseline {
         Ok((batches, last))
     }
 
-    /// The next entries of the read models behind a key, in one batch of at most this many; `None` behind the last.
+    /// The next entries of the read models behind a key, in one batch of at most this many; `None` after the last.
     ///
     /// # Errors
     /// A failing disk, or a closed store.
@@ -206,7 +206,7 @@ impl Database {
     pub fn open(directory: impl AsRef<Path>, options: &StoreOptions) -> Result<Self> {
         let paths = Paths::new(directory.as_ref());
         if paths.identifies_a_store() {
-            let reason = "it is a store, and no database beside one".to_owned();
+            let reason = "it is a store, and no database next to one".to_owned();
             return Err(Error::NotAStore { path: paths.root, reason });
         }
         Ok(Self { disk: Disk::open(&paths, options)? })

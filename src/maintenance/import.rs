@@ -135,7 +135,7 @@ struct Import<'s> {
     key: Option<Vec<u8>>,
     /// Up to here an earlier import had added.
     done: Option<Mark>,
-    /// The last line that was passed over because an earlier import had added it.
+    /// The last line that was skipped because an earlier import had added it.
     last_known: Mark,
     /// The commit of the last line that an earlier import had added, until the next line is seen.
     closed: Option<CommitMark>,

@@ -1,7 +1,7 @@
 //! The line form: one event as one JSON object on one line, written by export and read by import.
 //!
-//! Whatever an event holds survives: a payload that is JSON text fit for one line stands in `data` as it is, byte for
-//! byte; any other stands in `data_base64`. What is read is read strictly: a field that is not known, or that stands
+//! Whatever an event holds survives: a payload that is JSON text fit for one line is in `data` as it is, byte for
+//! byte; any other is in `data_base64`. What is read is read strictly: a field that is not known, or that stands
 //! twice, is refused, because a misspelt name must not lose data.
 
 use std::borrow::Cow;
@@ -197,7 +197,7 @@ pub(crate) enum LineFault {
     )]
     TimeGoesBack { given: Timestamp, last: Timestamp },
     #[error(
-        "its event {id} stands in stream {stream} already, so this input seems to have come into the store by \
+        "its event {id} is already in stream {stream}, so this input seems to have come into the store by \
          another way"
     )]
     AlreadyThere { id: EventId, stream: StreamId },

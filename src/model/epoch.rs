@@ -14,7 +14,7 @@ pub(crate) const EPOCHS_MAX: usize = 64;
 /// One unbroken history of a log. A log that loses its end goes on with other events at the positions that it lost;
 /// from there on it is in another epoch. That happens when a backup is restored, or when a loss is accepted.
 ///
-/// Whoever keeps a position outside the store keeps the epoch with it, and gives both back with
+/// To keep a position outside the store, keep the epoch with it, and give both back with
 /// [`SubscriptionBuilder::in_epoch`](crate::SubscriptionBuilder::in_epoch).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Epoch([u8; 16]);

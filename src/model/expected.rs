@@ -14,7 +14,7 @@ use super::Version;
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ExpectedVersion {
-    /// Nothing: append after whatever stands there.
+    /// Nothing: append after whatever is there.
     Any,
     /// The stream has no event.
     NoStream,

@@ -68,7 +68,7 @@ pub enum InvalidArgument {
     /// A subscription begins after a version, but follows no stream to count it in.
     #[error("a version counts within a stream: name the stream, or begin after a position")]
     VersionWithoutStream,
-    /// A time lies outside the years that RFC 3339 can write.
+    /// A time is outside the years that RFC 3339 can write.
     #[error("recorded-at of {micros} µs since 1970 lies outside the years 0 to 9999 of UTC")]
     RecordedAtOutOfRange {
         /// The time, in microseconds since 1970.
@@ -160,7 +160,7 @@ impl LimitExceeded {
     }
 }
 
-/// What to do where a limit is met. Some are for ever; only those of [`Limits`](crate::Limits) can be raised.
+/// What to do where a limit is met. Some are forever; only those of [`Limits`](crate::Limits) can be raised.
 fn remedy(limit: &str) -> &'static str {
     match limit {
         "payload_len_max" => {

@@ -1,7 +1,7 @@
 //! Every bound of the store, once. Docs link here instead of repeating a number.
 //!
-//! The constants are hard maxima, part of the format for ever: a reader of any store may rely on them. [`Limits`] are
-//! the bounds of one open store; they lie at or below the maxima and are checked when appending only, never when
+//! The constants are hard maxima, part of the format forever: a reader of any store may rely on them. [`Limits`] are
+//! the bounds of one open store; they are at or below the maxima and are checked when appending only, never when
 //! reading.
 
 use super::{InvalidArgument, LimitExceeded};
@@ -133,7 +133,7 @@ impl Limits {
         self.append_len_max
     }
 
-    /// Says whether the bounds lie at or below the hard maxima.
+    /// Says whether the bounds are at or below the hard maxima.
     ///
     /// # Errors
     /// [`LimitExceeded`] names the first bound that does not.

@@ -10,7 +10,7 @@ pub const CORRELATION_ID: &str = "$correlation_id";
 /// Metadata key of the id of the command or event that caused this event.
 pub const CAUSATION_ID: &str = "$causation_id";
 
-/// Text pairs beside the payload: who, why, from where. Keys are unique and keep the order in which they were first
+/// Text pairs next to the payload: who, why, from where. Keys are unique and keep the order in which they were first
 /// set.
 ///
 /// Keys that begin with `$` are reserved, but for [`CORRELATION_ID`] and [`CAUSATION_ID`].

@@ -93,7 +93,7 @@ impl RecordedEvent {
         &self.event.content_type
     }
 
-    /// Text pairs beside the payload.
+    /// Text pairs next to the payload.
     pub fn metadata(&self) -> &Metadata {
         &self.event.metadata
     }
@@ -207,7 +207,7 @@ impl<'a> EventRef<'a> {
         self.content_type
     }
 
-    /// Text pairs beside the payload.
+    /// Text pairs next to the payload.
     pub fn metadata(&self) -> MetadataRef<'a> {
         self.metadata
     }

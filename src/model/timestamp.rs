@@ -141,7 +141,7 @@ fn last_days(text: &str) -> Option<i128> {
     let local = pieces.date().to_datetime(pieces.time()?);
     let ahead = i128::from(pieces.to_numeric_offset()?.seconds()) * 1_000_000_000;
     let nanos = local.duration_since(EPOCH).as_nanos() - ahead;
-    // What lies before was refused for another reason.
+    // What is before was refused for another reason.
     (nanos > Instant::MAX.as_nanosecond()).then_some(nanos)
 }
 

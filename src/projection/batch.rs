@@ -3,7 +3,7 @@
 //! Threads are only a way to be faster. Where what one changed was read or changed by another, the order of their
 //! events mattered, and the batch is handled again in order. Where a handler failed, the same: then it is known which
 //! event was the first that failed. What is done outside of the view cannot be handled again so easily: there it is
-//! remembered what was handled behind the first event that failed, and not given to the handler twice.
+//! remembered what was handled after the first event that failed, and not given to the handler twice.
 
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -22,7 +22,7 @@ use crate::model::{Position, RecordedEvent, Timestamp};
 use crate::upcast::OnUnreadable;
 use crate::view_store::{ViewChange, ViewStore};
 
-/// Baseline this many events threads would cost more than they save.
+/// Below this many events threads would cost more than they save.
 const PARALLEL_EVENTS_MIN: usize = 32;
 /// A batch ends once about this many bytes were read and changed.
 const STAGE_LEN_MAX: usize = 8 << 20;
@@ -58,7 +58,7 @@ pub(super) struct Handled {
     pub(super) refused: Option<Refusal>,
     /// Whether threads got into each other's way.
     pub(super) had_conflict: bool,
-    /// Which events behind those were handled as well.
+    /// Which events after those were handled as well.
     pub(super) ahead: Vec<Position>,
 }
 

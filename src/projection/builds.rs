@@ -40,7 +40,7 @@ pub(super) struct Build {
 pub(super) struct Directory {
     /// The one that readers see.
     pub(super) serving: Option<Build>,
-    /// The one that is made aside.
+    /// The shadow build.
     pub(super) building: Option<Build>,
     /// The newest generation there ever was: none is used twice.
     pub(super) newest: u64,

@@ -18,14 +18,14 @@ use crate::extension::EventStoreExt;
 use crate::model::Position;
 use crate::options::now;
 
-/// How often whoever waits for a rebuild is told of its progress.
+/// How often the progress of a rebuild is reported.
 const PROGRESS_PAUSE: Duration = Duration::from_millis(100);
 
 /// One projection of a manager.
 pub struct ProjectionHandle {
     pub(super) job: Job,
     pub(super) version: u32,
-    /// Locked by whoever starts, stops, or rebuilds: one at a time.
+    /// Locked while one starts, stops, or rebuilds.
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -39,8 +39,9 @@ impl ProjectionHandle {
         &self.job.name
     }
 
-    /// Starts it where it stopped, or goes on after [`ProjectionHandle::pause`]. If its version is not that of the read
-    /// model that is there, the new one is built aside, while readers still see the old one, which no longer changes.
+    /// Starts it where it stopped, or goes on after [`ProjectionHandle::pause`]. If its version is not that
+    /// of the read model that is there, a shadow build makes the new one (blue/green), while readers still
+    /// see the old one, which no longer changes.
     ///
     /// # Errors
     /// [`ProjectionError::DefinitionChanged`], [`ProjectionError::Upcasters`],
@@ -76,18 +77,18 @@ impl ProjectionHandle {
         self.job.shared.pause();
     }
 
-    /// Builds the read model anew from the first event, or from where it began: [`ProjectionOptions::start_from`].
+    /// Rebuilds the read model from the first event, or from where it began: [`ProjectionOptions::start_from`].
     ///
-    /// With [`Target::View`] it is made aside, while the present one serves and goes on; when it has caught up, it
-    /// takes over. Where a rebuild is under way already, that one goes on. With [`Target::External`] the projection
-    /// stops, empties its target by [`Projection::reset`], and begins again. With [`Target::Reactor`] it is
-    /// refused.
+    /// With [`Target::View`] a shadow build makes it while the present one serves and goes on; when it has
+    /// caught up, it is promoted. Where a rebuild is under way already, that one goes on. With
+    /// [`Target::External`] the projection stops, empties its target by [`Projection::reset`], and begins
+    /// again. With [`Target::Reactor`] it is refused.
     ///
     /// It returns at once: see [`ProjectionHandle::wait_for_rebuild`]. If the projection is not running, the rebuild
     /// begins when it is started.
     ///
     /// A rebuild also repairs damaged records of the read model (G8). If the record that names the
-    /// serving build is damaged, the read model is empty until the new one takes over. If the record
+    /// serving build is damaged, the read model is empty until the new one is promoted. If the record
     /// of a discarded event is damaged, this one and those after it are no longer discarded.
     ///
     /// # Errors
@@ -101,7 +102,7 @@ impl ProjectionHandle {
         }
         let mut threads = self.threads();
         self.mend()?;
-        // So that what serves is known beside what is built. What is damaged there, the rebuild is the way out of.
+        // So that what serves is known next to what is built. What is damaged there, the rebuild is the way out of.
         let _ = self.look_at_rest();
         let is_started = self.job.shared.look(|state| state.wanted != Wanted::Stop);
         if self.job.target == Target::External {
@@ -137,7 +138,7 @@ impl ProjectionHandle {
         Ok(())
     }
 
-    /// Waits until the read model that is made aside has taken over; `progress` is told now and then how far it is.
+    /// Waits until the shadow build is promoted; `progress` is called now and then with how far it is.
     /// Returns at once if none is being made.
     ///
     /// # Errors
@@ -199,7 +200,7 @@ impl ProjectionHandle {
             return Some(Ok(()));
         }
         let name = self.name().to_owned();
-        // The build that will serve at this position: the one made aside, where the serving one no longer moves.
+        // The build that will serve at this position: the shadow build, where the serving one no longer moves.
         let runs = || [&state.serving, &state.building].into_iter().flatten();
         let mut ours = runs().filter(|run| run.build.version == self.version);
         let moving = runs().find(|run| run.is_running);
@@ -399,7 +400,7 @@ impl ProjectionHandle {
     /// Removes everything that is kept of it, unless it is running.
     pub(super) fn remove(&self) -> Result<bool, ProjectionError> {
         let running = || ProjectionError::Running { name: self.name().to_owned() };
-        // Its own handler must not wait for the lock: whoever stops it has it, and waits for the
+        // Its own handler must not wait for the lock: the thread that stops it has it, and waits for the
         // handler.
         if self.job.shared.is_driven_here() {
             return Err(running());

@@ -1,4 +1,4 @@
-//! Projections: read models that follow the log, and whoever else wants every event once.
+//! Projections: read models that follow the log, and reactors.
 
 mod key;
 mod definition;
@@ -124,7 +124,7 @@ pub enum StartFrom {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// It is given committed events alone, of the types of its `Event`: others are passed over. So an enum of the few
+/// It is given committed events alone, of the types of its `Event`: others are skipped. So an enum of the few
 /// types that it needs is enough.
 pub trait Projection: Send + Sync + 'static {
     /// What it reads.
@@ -167,7 +167,7 @@ pub trait Projection: Send + Sync + 'static {
     ///
     /// # Errors
     /// Any: nothing of the event is kept, and what then happens is set by [`ProjectionOptions`]. The projection never
-    /// passes over the event in silence.
+    /// skips the event in silence.
     fn handle(
         &self,
         event: &TypedEvent<Self::Event>,
@@ -238,7 +238,7 @@ impl ProjectionOptions {
     }
 
     /// Where it begins if it has never run before; with the first event by default. The place is noted when it is
-    /// started for the first time, and holds for every rebuild: what lies before is never handled.
+    /// started for the first time, and holds for every rebuild: what is before is never handled.
     ///
     /// ```
     /// use annals::prelude::*;

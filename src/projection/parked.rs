@@ -146,7 +146,7 @@ pub(super) fn park(stage: &mut Stage, event: &RecordedEvent, reason: Option<&str
     stage.keep_event();
 }
 
-/// Notes that an event was passed over.
+/// Notes that an event was skipped.
 pub(super) fn skip(stage: &mut Stage, event: &RecordedEvent, reason: &str, at: Timestamp) {
     let note = Note::of(event, Some(reason), at);
     stage.set(skipped_key(event.position()), Some(note.encode()));
@@ -184,7 +184,7 @@ pub(super) fn park_still(parked: &ParkedEvent, reason: &str, at: Timestamp) -> V
     let key = parked_key(&parked.stream, parked.position);
     let reason = Some(shortened_reason(reason));
     let note = Note { reason, ..Note::of_parked(parked, at) };
-    // Deleted first, so that whoever counts the changes finds none added.
+    // Deleted first, so that counting the changes finds none added.
     replace(key.clone(), key, &note)
 }
 

@@ -24,7 +24,7 @@ const NO_LONGER_MATCHES: &str = "the projection's filter and event types no long
 impl Worker {
     pub(super) fn answer(&mut self, asked: Vec<Ask>) -> Result<(), ProjectionFailure> {
         asked.into_iter().try_for_each(|ask| {
-            // Whoever asked may have gone.
+            // The caller may have gone.
             match ask {
                 Ask::Retry(reply) => return self.retry_parked(&reply),
                 Ask::Discard { parked, reply } => _ = reply.send(self.discard(&parked)?),

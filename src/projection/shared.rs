@@ -90,7 +90,7 @@ pub(super) struct State {
     pub(super) wanted: Wanted,
     /// The build that readers see.
     pub(super) serving: Option<Run>,
-    /// The build that is made aside.
+    /// The shadow build.
     pub(super) building: Option<Run>,
     /// Builds that no longer serve, whose workers have not ended yet.
     retiring: Vec<Run>,
@@ -178,7 +178,7 @@ impl Shared {
     }
 
     /// Held while the directory and the runs are changed, which must agree, and while a build is written, so that none
-    /// gets further while another takes over from it. Not to be held by who waits for a worker.
+    /// gets further while another is promoted. Not to be held by who waits for a worker.
     pub(super) fn directory(&self) -> MutexGuard<'_, ()> {
         self.directory.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -245,7 +245,7 @@ impl Shared {
         })
     }
 
-    /// Whether this thread drives the projection: whoever waited for it there would wait for themselves.
+    /// Whether this thread drives the projection: waiting for it there would wait for itself.
     pub(super) fn is_driven_here(&self) -> bool {
         DRIVEN_HERE.get() == ptr::from_ref(self).addr()
     }
@@ -331,8 +331,8 @@ impl Shared {
         self.look(State::serving_position)
     }
 
-    /// The build that is made aside serves from now on. Returns the one before, if its worker has yet to end.
-    pub(super) fn take_over(&self, generation: u64) -> Option<u64> {
+    /// Promotes the shadow build: it serves from now on. Returns the one before, if its worker has yet to end.
+    pub(super) fn promote(&self, generation: u64) -> Option<u64> {
         self.change(|state| {
             let is_ours = |run: &mut Run| run.build.generation == generation;
             let ours = state.building.take_if(is_ours)?;
@@ -361,7 +361,7 @@ impl Shared {
             let Some(run) = state.run(generation) else { return };
             run.is_running = false;
             run.interrupt = None;
-            // Whoever waits for an answer is told by its end that none will come.
+            // The end of the channel says that no answer will come.
             run.asked.clear();
             run.state = match &failure {
                 None => ProjectionState::Stopped,

@@ -45,7 +45,7 @@ pub struct ProjectionStatus {
     pub name: String,
     /// The version of the code.
     pub version: u32,
-    /// The version of the read model that readers see; another one while that of the code is made aside.
+    /// The version of the read model that readers see; another one while a shadow build makes that of the code.
     pub serving_version: Option<u32>,
     /// What it is doing.
     pub state: ProjectionState,
@@ -54,9 +54,9 @@ pub struct ProjectionStatus {
     pub position: Option<Position>,
     /// The head of the log when this status was taken.
     pub head: Option<Position>,
-    /// How many events of the log lie behind `position`, whether they match or not.
+    /// How many events of the log are after `position`, whether they match or not.
     pub lag_events: u64,
-    /// How long ago the first event behind `position` was recorded; zero if there is none.
+    /// How long ago the first event after `position` was recorded; zero if there is none.
     pub lag_time: Duration,
     /// How many events it handled since it was started.
     pub handled: u64,
@@ -75,7 +75,7 @@ pub struct ProjectionStatus {
     pub discarded_events: u64,
     /// The last failure, if it is retrying or has failed.
     pub failure: Option<ProjectionFailure>,
-    /// The read model that is made aside, if there is one.
+    /// The shadow build, if there is one.
     pub rebuild: Option<RebuildStatus>,
 }
 
@@ -101,7 +101,7 @@ impl fmt::Display for ProjectionStatus {
         }
         if let Some(rebuild) = &self.rebuild {
             let at = rebuild.position.map_or(0, Position::get);
-            write!(out, ", v{} is built aside: {at} of {head}", rebuild.version)?;
+            write!(out, ", shadow build of v{}: {at} of {head}", rebuild.version)?;
         }
         match &self.failure {
             None => Ok(()),
@@ -110,7 +110,7 @@ impl fmt::Display for ProjectionStatus {
     }
 }
 
-/// How far the read model is that is made aside.
+/// How far a shadow build is.
 #[non_exhaustive]
 #[derive(Debug, Clone)]
 pub struct RebuildStatus {
@@ -120,7 +120,7 @@ pub struct RebuildStatus {
     pub state: ProjectionState,
     /// Up to where it has every event.
     pub position: Option<Position>,
-    /// The head of the log: it takes over when it gets there.
+    /// The head of the log: it is promoted when it gets there.
     pub head: Option<Position>,
     /// The last failure, if it is retrying or has failed.
     pub failure: Option<ProjectionFailure>,
@@ -267,7 +267,7 @@ pub enum ProjectionError {
         /// How long.
         timeout: Duration,
     },
-    /// It was to begin behind a position that the log has not reached: [`StartFrom::After`](crate::StartFrom::After).
+    /// It was to begin after a position that the log has not reached: [`StartFrom::After`](crate::StartFrom::After).
     #[error(
         "projection {name} is to start after position {after}, but the log ends at {}: start it from now, or after a \
          position that is there",
@@ -333,7 +333,7 @@ impl From<InvalidArgument> for ProjectionError {
     }
 }
 
-/// The checkpoint of a projection lies beyond the end of the log: its view is of a longer history.
+/// The checkpoint of a projection is beyond the end of the log: its view is of a longer history.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "its checkpoint is at position {checkpoint}, but the log ends at {}: the log was restored from an older copy, or \

@@ -53,8 +53,8 @@ pub trait ViewStoreExt: ViewStore {
 
 impl<S: ViewStore + ?Sized> ViewStoreExt for S {}
 
-/// The read model of one projection, for reading. Each read is of the build that serves at that moment: while another
-/// one is made aside, nothing of it is seen.
+/// The read model of one projection, for reading. Each read is of the build that serves at that moment: while a
+/// shadow build runs, nothing of it is seen.
 ///
 /// ```
 /// use annals::prelude::*;
@@ -105,7 +105,7 @@ impl View {
             if let Some(value) = self.views.view_value(&view, &value_key(&key))? {
                 return decode(&self.projection, &key, &value).map(Some);
             }
-            // Nothing there; unless another build took over and this one was cleared.
+            // Nothing there; unless another build was promoted and this one was cleared.
             let now = self.serving()?;
             if now == serving {
                 return Ok(None);
@@ -147,7 +147,7 @@ impl View {
         }
     }
 
-    /// How the read model is, as it stands in the store; `None` if it is not there yet. Whether a program drives it
+    /// How the read model is, as it is in the store; `None` if it is not there yet. Whether a program drives it
     /// just now only its [`ProjectionManager`](crate::ProjectionManager) knows.
     ///
     /// # Errors
@@ -178,7 +178,7 @@ impl View {
                 discarded_events: count_discarded(views, &self.projection)?,
                 rebuild: building.transpose()?,
             };
-            // All of it is of one moment, if nothing took over meanwhile.
+            // All of it is of one moment, if no build was promoted meanwhile.
             if Directory::read(views, &self.projection)? == directory {
                 return Ok(Some(status));
             }
@@ -264,7 +264,7 @@ pub struct ViewStatus {
     pub skipped_events: u64,
     /// How many events are discarded: see [`View::discarded`].
     pub discarded_events: u64,
-    /// The version that is made aside, if there is one, and how far that is.
+    /// The version of the shadow build, if there is one, and how far it is.
     pub rebuild: Option<(u32, Option<Position>)>,
 }
 
@@ -330,7 +330,7 @@ impl ReadView {
         self
     }
 
-    /// Whether a key lies behind the last that is wanted.
+    /// Whether a key is after the last that is wanted.
     fn is_beyond(&self, key: &[u8]) -> bool {
         let Some(last) = &self.up_to else { return false };
         match self.direction {
@@ -344,7 +344,7 @@ impl ReadView {
     /// The entries. The iterator reads a page at a time, each of one moment, and ends after the first error.
     ///
     /// # Errors
-    /// An item is [`Error::ViewReplaced`] if another build took over between two pages, the error
+    /// An item is [`Error::ViewReplaced`] if another build was promoted between two pages, the error
     /// of a key that is too long, or one of those of [`View::get`].
     pub fn iter<V: DeserializeOwned>(self) -> ViewEntries<V> {
         ViewEntries {

@@ -31,10 +31,10 @@ const PROGRESS_LEN: u64 = 10_000;
 /// A batch ends once its payloads have this many bytes, even if more events could come: a bound on memory.
 const BATCH_LEN_MAX: usize = 8 << 20;
 
-/// How long a build that waits for its moment to take over waits for events before it tries again.
-const TAKE_OVER_PAUSE: Duration = Duration::from_millis(20);
+/// How long a build that waits to be promoted waits for events before it tries again.
+const PROMOTE_PAUSE: Duration = Duration::from_millis(20);
 
-/// Who is told of failures.
+/// Called for each failure.
 pub(super) type Listener = Arc<dyn Fn(&ProjectionNotice) + Send + Sync>;
 
 /// What a worker needs to know of its projection.
@@ -55,7 +55,7 @@ pub(super) struct Job {
 pub(super) struct Worker {
     pub(super) job: Job,
     build: Build,
-    /// The build begins behind this position.
+    /// The build begins after this position.
     start: Option<Position>,
     pub(super) view: Arc<str>,
     /// As it was last written.
@@ -67,7 +67,7 @@ pub(super) struct Worker {
     discarded: Discarded,
     /// Up to which change of the decisions the build agrees with them.
     pub(super) reconciled: Option<u64>,
-    /// Events behind that which were handled as well, outside of the view.
+    /// Events after that which were handled as well, outside of the view.
     ahead: HashSet<Position>,
     /// At some moment since it follows there was nothing left to handle.
     has_caught_up: bool,
@@ -147,7 +147,7 @@ impl Worker {
         if let Some(checkpoint) = self.seen.filter(|seen| Some(*seen) > head) {
             return Err(failure(None, 1, Cause::new(CheckpointAhead { checkpoint, head })));
         }
-        // Of a log that was restored from an older copy, what is added comes after what was passed over.
+        // Of a log that was restored from an older copy, what is added comes after what was skipped.
         self.seen = self.seen.max(self.start.min(head));
         if self.checkpoint.is_none() && self.job.target == Target::External {
             self.job.handler.reset().map_err(|cause| failure(None, 1, cause))?;
@@ -185,7 +185,7 @@ impl Worker {
             }
             if self.has_caught_up {
                 self.tell(|run| run.state = ProjectionState::Live);
-                self.take_over()?;
+                self.promote()?;
             }
         }
     }
@@ -196,11 +196,11 @@ impl Worker {
         let mut len = 0;
         let mut batch =
             Batch { events, up_to, has_caught_up: false, has_ended: false, error: None };
-        let waits_to_take_over = self.job.shared.is_building(self.build.generation);
+        let waits_for_promotion = self.job.shared.is_building(self.build.generation);
         while batch.events.len() < self.job.options.batch_events && len < BATCH_LEN_MAX {
-            let delivery = match (batch.events.is_empty(), waits_to_take_over) {
+            let delivery = match (batch.events.is_empty(), waits_for_promotion) {
                 (false, _) => following.recv_timeout(Duration::ZERO),
-                (true, true) => following.recv_timeout(TAKE_OVER_PAUSE),
+                (true, true) => following.recv_timeout(PROMOTE_PAUSE),
                 (true, false) => following.recv(),
             };
             match delivery {
@@ -423,8 +423,8 @@ impl Worker {
         Ok(())
     }
 
-    /// A build that was made aside and has caught up takes over, unless the one that serves is further.
-    fn take_over(&mut self) -> Result<()> {
+    /// Promotes a shadow build that has caught up, unless the one that serves is further.
+    fn promote(&mut self) -> Result<()> {
         if !self.job.shared.is_building(self.build.generation) {
             return Ok(());
         }
@@ -446,7 +446,7 @@ impl Worker {
         let serving = Directory { serving: Some(self.build), building: None, ..directory.clone() };
         let serving = serving.with_definitions_of_builds();
         directory.replace(views, &self.job.name, &serving)?;
-        let retired = shared.take_over(self.build.generation);
+        let retired = shared.promote(self.build.generation);
         drop(switching);
         shared.wait_for_end(retired);
         let _alone = shared.directory();
@@ -457,7 +457,7 @@ impl Worker {
         matches!(self.job.events.head(), Err(Error::Closed))
     }
 
-    /// Tells whoever listens.
+    /// Calls the listener.
     fn notify(&self, outcome: FailureOutcome, failure: &ProjectionFailure) {
         let Some(listener) = &self.job.listener else { return };
         let projection = self.job.name.clone();

@@ -1,6 +1,6 @@
 //! Finding frames: by position, by version, the last of a stream, the last of the log.
 //!
-//! Every frame is checked before it is used: its checksum, and that it stands under its own key (G8).
+//! Every frame is checked before it is used: its checksum, and that it is under its own key (G8).
 
 use std::fmt;
 
@@ -96,7 +96,7 @@ fn next_in_stream<'c>(cursor: &'c mut Cursor<'_>, stream: &StreamId) -> Result<F
     }
 }
 
-/// The end of the log: its last frame, which must stand in `streams` too.
+/// The end of the log: its last frame, which must be in `streams` too.
 pub(crate) fn log_end(disk: &Disk) -> Result<LogEnd> {
     let mut cursor = disk.cursor(Family::Events, &[u8::MAX; 9], Direction::Backward)?;
     let Some((key, value)) = cursor.next()? else { return Ok(LogEnd::default()) };
@@ -226,7 +226,7 @@ pub(crate) fn next_stream(disk: &Disk, start: &[u8]) -> Result<Option<StreamId>>
     Ok(None)
 }
 
-/// Where a frame lies in its stream and in the log.
+/// Where a frame is in its stream and in the log.
 #[derive(Clone, Copy)]
 struct Extent {
     first: Version,
@@ -280,7 +280,7 @@ pub(crate) fn version_at(
     Ok(found)
 }
 
-/// A version that no frame holds must lie above the stream's last: otherwise its frame is missing.
+/// A version that no frame holds must be above the stream's last: otherwise its frame is missing.
 fn check_ends_below(disk: &Disk, stream: &StreamId, version: Version) -> Result<()> {
     let start = stream_key(stream.as_str(), version);
     let mut cursor = disk.stream_cursor(&start, Direction::Forward)?;

@@ -73,7 +73,7 @@ struct Page {
 enum PageEnded {
     /// It is large enough; more follow.
     Full,
-    /// The next frame lies beyond the span.
+    /// The next frame is beyond the span.
     Span,
     /// There is no further frame on the shelf.
     Shelf,
@@ -132,7 +132,7 @@ impl Reader {
     pub(crate) fn list_streams(&self, query: &StreamsQuery) -> Result<Vec<StreamInfo>> {
         let Some(head) = self.head.get()? else { return Ok(Vec::new()) };
         let mut streams = Vec::new();
-        // Every key of a stream lies between its id followed by 0 and its id followed by 1.
+        // Every key of a stream is between its id followed by 0 and its id followed by 1.
         let mut behind = query.after.as_ref().map(|stream| past_stream(stream.as_str()));
         while streams.len() < query.streams_max {
             let start = match &behind {
@@ -169,7 +169,7 @@ fn fetch(disk: &Disk, shelf: Shelf<'_>, span: Span, query: &PageQuery) -> Result
     page.bytes.clear();
     page.frames.clear();
     page.end = PageEnded::Shelf;
-    // Each frame has at least one event; of the first, those before the span may be passed over.
+    // Each frame has at least one event; of the first, those before the span may be skipped.
     let frames_max = if query.filter.is_all() { query.events_max } else { usize::MAX };
     let prefix = shelf.stream.map(|stream| stream_prefix(stream.as_str())).unwrap_or_default();
     let start = match query.direction {

@@ -1,4 +1,4 @@
-//! A copy of a store while it is made: beside its destination, and renamed to it when it is whole.
+//! A copy of a store while it is made: next to its destination, and renamed to it when it is whole.
 //!
 //! ```text
 //! COPY.partial/UNFINISHED   that this is a copy being made; removed once it has its name
@@ -44,7 +44,7 @@ pub(crate) struct CopySize {
 }
 
 impl PartialCopy {
-    /// Judges the destination, and begins a copy of `original` beside it.
+    /// Judges the destination, and begins a copy of `original` next to it.
     ///
     /// # Errors
     /// [`Error::BackupRefused`], [`Error::InvalidArgument`]: nothing was changed.
@@ -90,7 +90,7 @@ impl PartialCopy {
         fs::rename(root, &self.destination).map_err(failed("giving its name to"))?;
         self.is_finished = true;
         sync_directory(parent_of(&self.destination)).map_err(failed("syncing what is above"))?;
-        // Last, so that until then it says what stands under the former name. Beside a STORE it says nothing more: one
+        // Last, so that until then it says what is under the former name. Next to a STORE it says nothing more: one
         // that cannot be removed does no harm.
         let _ = fs::remove_file(self.destination.join(MARKER));
         Ok(size)
@@ -126,7 +126,7 @@ pub(crate) fn copy_database(from: &Path, to: &Path) -> Result<()> {
         let entry = entry.map_err(failed(from))?;
         let (from, to) = (entry.path(), to.join(entry.file_name()));
         let is_file = entry.file_type().map_err(failed(&from))?.is_file();
-        // The engine's own lock is made anew by whoever opens the copy.
+        // The engine's own lock is made again when the copy is opened.
         if !is_file || entry.file_name() == "LOCK" {
             continue;
         }
@@ -240,7 +240,7 @@ fn in_the_way(root: &Path, why: &str) -> String {
     format!("{} is in the way: {why}; move it elsewhere", root.display())
 }
 
-/// The place beside the destination where the copy is made.
+/// The place next to the destination where the copy is made.
 fn partial(destination: &Path) -> Result<PathBuf> {
     let name = destination.file_name();
     let mut name = OsString::from(name.ok_or_else(|| refused(destination, "it has no name"))?);

@@ -286,7 +286,7 @@ fn create(paths: &Paths, options: &StoreOptions, identity: Identity) -> Result<I
         move |error| Error::storage(format!("creating the store {root}: {doing}"), error)
     };
     if !paths.db.exists() {
-        // First, for a STORE.new that is then cut short beside it would be taken for damage.
+        // First, for a STORE.new that is then cut short next to it would be taken for damage.
         if paths.db_new.exists() {
             fs::remove_dir_all(&paths.db_new).map_err(failed("removing what was begun before"))?;
             sync_directory(&paths.root).map_err(failed("syncing the directory"))?;

@@ -5,7 +5,7 @@
 //! length of two bytes, a kind, and content; fewer than seven bytes that are left at the end of a block are zero. An
 //! entry is one record, or a first one, middle ones and a last one. Numbers are little-endian.
 //!
-//! RocksDB itself reads on for ever at a record of the kind that recycled logs have in a log that is none (its issue
+//! RocksDB itself reads on forever at a record of a recycled log in a log that is not one (its issue
 //! 13333), or, where that is the first, takes the log to be empty: one flipped bit is enough for either. So such
 //! records are looked for before RocksDB looks.
 
@@ -29,10 +29,10 @@ const RECYCLED: [u8; 6] = [5, 6, 7, 8, 11, 131];
 pub(super) enum Ending {
     /// With its last entry, or within one that was still being written.
     Whole,
-    /// Within an entry, of which sectors are missing that would stand before the end of the file: as a power loss
+    /// Within an entry, of which sectors are missing that would be before the end of the file: as a power loss
     /// leaves what was not synced.
     Torn,
-    /// Before an entry that is not the next one: what stands between them is missing.
+    /// Before an entry that is not the next one: what is between them is missing.
     Gap,
     /// In what is neither right nor as a power loss leaves it.
     Damaged,
@@ -40,7 +40,7 @@ pub(super) enum Ending {
     Unknown,
 }
 
-/// What was found in a file.
+/// Where a file ends, and how.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Extent {
     /// Length of the part that holds whole entries, one after the other.
@@ -65,7 +65,7 @@ pub(super) fn read(
     Ok(Extent { len: reader.len, ending })
 }
 
-/// Where the last entry of a file ends, of which it is known that one ends at `from`: what stands before is not read
+/// Where the last entry of a file ends, of which it is known that one ends at `from`: what is before is not read
 /// again.
 pub(super) fn end_behind(mut file: impl Read + Seek, from: u64) -> io::Result<u64> {
     let before = from - from % BLOCK_LEN as u64;
@@ -86,7 +86,7 @@ pub(super) fn find_recycled(mut file: impl Read) -> io::Result<Option<u64>> {
     Ok(found)
 }
 
-/// Takes the blocks of a file, each with the byte it stands at, as long as `take` wants more.
+/// Takes the blocks of a file, each with the byte it is at, as long as `take` wants more.
 fn for_each_block(
     file: &mut impl Read,
     mut take: impl FnMut(u64, &[u8]) -> bool,

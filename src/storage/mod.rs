@@ -167,7 +167,7 @@ impl Disk {
         Self::probe(paths, options, &tuning::database(options, &paths.log)?)
     }
 
-    /// The number of the first write-ahead log file that is still needed, whatever stands in the files.
+    /// The number of the first write-ahead log file that is still needed, whatever is in the files.
     pub(crate) fn oldest_log(paths: &Paths, options: &StoreOptions) -> Result<u64> {
         let mut database = tuning::database(options, &paths.log)?;
         // Stops at what is torn. The mode that skips it puts pieces of several batches together.

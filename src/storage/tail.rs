@@ -3,7 +3,7 @@
 //! RocksDB takes an entry at the very end that was cut off for one that was being written. But a file system may also
 //! have written a later sector and not an earlier one, or a later file and not an earlier one. The first RocksDB
 //! refuses to open, in a write-ahead log and in the manifest alike; the second it opens with a hole. So annals looks
-//! itself where they end, and cuts off what lies behind that, so that the log is a prefix of what was written (G10).
+//! itself where they end, and cuts off what is after that, so that the log is a prefix of what was written (G10).
 //! Whether everything that was durable is in that prefix is judged before anything is cut off, on a copy (G11).
 //!
 //! A torn manifest has lost nothing: what an entry of it makes superfluous is removed only once that is synced.
@@ -95,7 +95,7 @@ fn is_torn(path: &Path, Extent { len, ending }: Extent) -> Result<bool> {
     }
 }
 
-/// Refuses what the engine would read for ever, or pass over: see [`engine_log`].
+/// Refuses what the engine would read forever, or skip: see [`engine_log`].
 pub(super) fn judge(db: &Path) -> Result<()> {
     // What cannot be listed, the engine cannot open.
     let logs = log_files(db).unwrap_or_default().into_iter().map(|(_, path)| path);

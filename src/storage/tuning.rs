@@ -59,7 +59,7 @@ pub(super) fn database(options: &StoreOptions, log: &Path) -> Result<Options> {
     // Write out finished tables as they grow, so that a sync of the log does not wait behind a burst of theirs.
     tuned.set_bytes_per_sync(MIB as u64);
 
-    // RocksDB's own log files go beside the database, few and small, and without statistics.
+    // RocksDB's own log files go next to the database, few and small, and without statistics.
     tuned.set_db_log_dir(log);
     tuned.set_log_level(LogLevel::Warn);
     tuned.set_keep_log_file_num(4);
@@ -84,11 +84,11 @@ pub(super) fn family(
     let mut tuned = Options::default();
     let mut table = BlockBasedOptions::default();
     table.set_block_cache(cache);
-    // Indexes and filters count towards the budget, instead of growing with the data beside it.
+    // Indexes and filters count towards the budget, instead of growing with the data next to it.
     table.set_cache_index_and_filter_blocks(true);
     table.set_pin_l0_filter_and_index_blocks_in_cache(true);
     // In partitions: the index of a whole table file can be larger than a shard of the cache, and would then be read
-    // anew for every single seek.
+    // again for every single seek.
     table.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
     table.set_metadata_block_size(4 * KIB);
     table.set_pin_top_level_index_and_filter(true);
@@ -111,7 +111,7 @@ pub(super) fn family(
     // The memtable stays the default skip list: a hash memtable answers backward seeks and whole scans wrongly.
     if family == Family::Index {
         // Names the directory once more in which the database lies anyway. A database of several paths does not resume
-        // by itself when there is space again: it would do so behind our back (G9), and it locks up for ever with a
+        // by itself when there is space again: it would do so behind our back (G9), and it locks up forever with a
         // writer that waits for room in the memtables. No other option turns that off.
         let path = DBPath::new(db, 0);
         let path = path.map_err(|error| engine_error("naming the database's directory", &error))?;

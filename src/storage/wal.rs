@@ -16,7 +16,7 @@ pub(super) fn read(file: impl Read, mut next: Option<u64>) -> io::Result<(Extent
         let Ok(head) = <&[u8; ENTRY_HEAD_LEN]>::try_from(head) else { return Err(Ending::Damaged) };
         let [number @ .., c0, c1, c2, c3] = *head;
         let (number, count) = (u64::from_le_bytes(number), u32::from_le_bytes([c0, c1, c2, c3]));
-        // One that was written again is fine: a write may have failed and been made anew.
+        // One that was written again is fine: a write may have failed and been made again.
         if next.is_some_and(|next| number > next) {
             return Err(Ending::Gap);
         }

@@ -209,7 +209,7 @@ impl Store {
     /// ```
     ///
     /// # Errors
-    /// [`Error::BackupRefused`]: something is at this place, it lies within the store, or the directory above it is
+    /// [`Error::BackupRefused`]: something is at this place, it is within the store, or the directory above it is
     /// missing; nothing was changed. [`Error::Poisoned`], [`Error::Closed`]. [`Error::Storage`], as when the disk is
     /// full, and damage (G8) that opening the copy would meet: nothing is left of the copy, and the store is as it was.
     ///
@@ -406,7 +406,7 @@ impl Engine {
             Some(committer) => committer.seal(disk),
             None => Ok(()),
         });
-        // The lock goes last: whoever takes it finds everything in place.
+        // The lock goes last: the next owner finds everything in place.
         drop(self.claim.lock().unwrap_or_else(PoisonError::into_inner).take());
         sealed.unwrap_or(Ok(()))
     }

@@ -168,7 +168,7 @@ impl SubscriptionBuilder {
             Start::Now => (head, None),
         };
         let version = match (&self.stream, after) {
-            // What the stream had then need not be read only to be passed over.
+            // What the stream had then need not be read only to be skipped.
             (Some(stream), Some(after)) => {
                 let then = ReadStream::stream(self.store.clone(), stream).as_of_position(after);
                 then.last()?.map(|event| event.version())

@@ -68,7 +68,7 @@ pub struct Subscription {
     after: Option<Position>,
     /// Everything up to this position was read from the store.
     seen: Option<Position>,
-    /// The last position that the consumer was told of, by an event or by progress.
+    /// The last position that was reported to the consumer, by an event or by progress.
     reported: Option<Position>,
     /// The head up to which the current pages are read; `None` when they are read to their end.
     view: Option<Position>,
@@ -179,7 +179,7 @@ impl Subscription {
         }
     }
 
-    /// Whether events of the log may be passed over, so that progress is worth telling.
+    /// Whether events of the log may be skipped, so that progress is worth telling.
     fn skips(&self) -> bool {
         matches!(self.scope, Scope::Stream { .. }) || !self.filter.is_all()
     }
@@ -194,7 +194,7 @@ impl Subscription {
                 Range::Stream { stream: stream.clone(), from: *next, to: Version::MAX, up_to: view }
             }
         };
-        // Of a stream every event is looked at here, so that what does not match is passed over once and not each time.
+        // Of a stream every event is looked at here, so that what does not match is skipped once and not each time.
         let of_stream = matches!(self.scope, Scope::Stream { .. });
         let asked = if of_stream { Filter::new() } else { self.filter.clone() };
         let query = PageQuery {
@@ -242,7 +242,7 @@ impl Subscription {
         Ok(())
     }
 
-    /// Goes on behind the last event that was read.
+    /// Goes on after the last event that was read.
     fn advance_past_page(&mut self) {
         if let Some(last) = self.page.back() {
             self.seen = Some(last.position());

@@ -72,7 +72,7 @@ impl<P: Projection> ProjectionScenario<P> {
     /// These events happened, one after the other, after what was given before.
     ///
     /// # Panics
-    /// The stream id is none, or an event has no form in its codec.
+    /// The stream id is invalid, or an event has no form in its codec.
     #[track_caller]
     pub fn given<E: DomainEvent>(self, stream: &str, events: impl IntoIterator<Item = E>) -> Self {
         self.given_stored(stream, encoded(stream, events))
@@ -125,7 +125,7 @@ impl<P: Projection> ProjectionScenario<P> {
     /// ```
     ///
     /// # Panics
-    /// The stream id is none, or an event cannot be appended.
+    /// The stream id is invalid, or an event cannot be appended.
     #[track_caller]
     pub fn given_stored(self, stream: &str, events: impl IntoIterator<Item = NewEvent>) -> Self {
         for event in events {

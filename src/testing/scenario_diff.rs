@@ -24,7 +24,7 @@ pub(super) fn diff(expected: &str, actual: &str) -> String {
                 put("- ", line);
                 e += 1;
             }
-            // Where both ways are as good, what is missing stands before what is too much.
+            // Where both ways are as good, what is missing is before what is too much.
             (Some(line), Some(_)) if len_at(e + 1, a) >= len_at(e, a + 1) => {
                 put("- ", line);
                 e += 1;

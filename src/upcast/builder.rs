@@ -272,7 +272,7 @@ fn check_targets(
     Ok(())
 }
 
-/// Baseline the newest schema version that is known of a type, each has its step.
+/// Below the newest schema version that is known of a type, each has its step.
 fn check_versions(
     steps: &BTreeMap<StoredKind, Step>,
     current: &BTreeMap<String, u32>,

@@ -15,13 +15,13 @@ pub enum OnUnreadable {
     /// Fail with [`Error::Unreadable`].
     #[default]
     Fail,
-    /// Go on without it, and note it where whoever asked can see it.
+    /// Go on without it, and report it to the caller.
     Skip,
 }
 
 /// Reads stored events as domain events of today. Clones share its upcasters.
 ///
-/// It fails on what it does not know: an event of a type that is none of `E` is an error, because nothing should be
+/// It fails on what it does not know: an event of a type that `E` does not have is an error, because nothing should be
 /// left out in silence. To read only what `E` knows, ask the store for those types:
 ///
 /// ```
@@ -67,7 +67,7 @@ impl<E: DomainEvent> Decoder<E> {
         let old_types = if upcasters.is_empty() {
             None
         } else {
-            // Those of today stand first.
+            // Those of today are first.
             Some(upcasters.stored_types(E::KINDS).into_iter().skip(E::KINDS.len()).collect())
         };
         Self { upcasters, old_types, events: PhantomData }

@@ -143,7 +143,7 @@ pub enum UpcastError {
         /// The schema version that the steps lead to.
         newest: u32,
     },
-    /// Steps lead back to where they began, so that events would be upcast for ever.
+    /// Steps lead back to where they began, so that events would be upcast forever.
     #[error("the steps lead in a circle: {}; take one of them away", circle(kinds))]
     Cycle {
         /// What is upcast to what, the last to the first again.

@@ -166,7 +166,7 @@ fn entries_of_a_rebuilt_read_model_are_not_mixed() {
         output.read_to_string(&mut printed).unwrap();
         let (status, complaint) = ended(child);
         assert_eq!(status.success(), version == 1, "{complaint}");
-        assert_eq!(complaint.contains("while it was being read: read it again"), version == 2);
+        assert_eq!(complaint.contains("while it was being read; read it again"), version == 2);
         assert_eq!(printed == expected, version == 1);
     }
 }

@@ -22,7 +22,7 @@ const PROGRESS_EVENTS: u64 = 1_000;
 /// Write the whole log, one JSON object a line, in the form that import reads
 ///
 /// Import of an export gives the same log, whatever the events hold; only the store id differs. A file is written
-/// beside its place as FILE.partial and renamed when it is whole: what stood there before is replaced, or kept if the
+/// next to its place as FILE.partial and renamed when it is whole: what stood there before is replaced, or kept if the
 /// export fails.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  \
@@ -69,7 +69,7 @@ struct Exported {
     bytes: u64,
 }
 
-/// Whether a file that may not be there yet lies within a directory, whatever way its path takes.
+/// Whether a file that may not be there yet is within a directory, whatever way its path takes.
 fn is_within(file: &Path, dir: &Path) -> bool {
     let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty());
     let places = [fs::canonicalize(file), fs::canonicalize(parent.unwrap_or(Path::new(".")))];

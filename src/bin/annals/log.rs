@@ -35,7 +35,7 @@ pub(crate) struct Args {
     /// Begin at this position, in the direction of reading
     #[arg(long, value_name = "POSITION", conflicts_with = "after")]
     from: Option<Position>,
-    /// Begin behind this position, in the direction of reading
+    /// Begin after this position, in the direction of reading
     #[arg(long, value_name = "POSITION")]
     after: Option<Position>,
     /// From the newest to the oldest

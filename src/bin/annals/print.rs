@@ -175,7 +175,7 @@ fn shortened(text: &str, bytes: usize) -> String {
     }
 }
 
-/// Text without characters that a terminal obeys: they stand there as JSON would escape them.
+/// Text without characters that a terminal obeys: they are there as JSON would escape them.
 pub(crate) fn clean(text: &str) -> String {
     let steers = |character: char| {
         character.is_control()

@@ -27,7 +27,7 @@ pub(crate) struct Args {
     /// Begin at this version, in the direction of reading
     #[arg(long, value_name = "VERSION", conflicts_with = "after")]
     from: Option<Version>,
-    /// Begin behind this version, in the direction of reading
+    /// Begin after this version, in the direction of reading
     #[arg(long, value_name = "VERSION")]
     after: Option<Version>,
     /// From the newest to the oldest

@@ -8,7 +8,7 @@ use std::time::Duration;
 use annals::{Error, Store, StoreOptions};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// How long a command waits for a store that is held elsewhere, so that commands one after the other, or beside one
+/// How long a command waits for a store that is held elsewhere, so that commands one after the other, or next to one
 /// that follows, do not fail for a moment's overlap.
 const OPEN_WAIT: Duration = Duration::from_secs(2);
 

@@ -58,7 +58,7 @@ impl FromStr for Named {
 }
 
 impl Named {
-    /// The id of the event, which is there, or may be; of one that is none, what is there instead.
+    /// The id of the event, which may exist or not; or what is at its place instead.
     fn id(&self, store: &Store) -> Result<EventId, Failure> {
         let (event, missing) = match self {
             Self::As(id) => return Ok(*id),

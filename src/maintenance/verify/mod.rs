@@ -1,11 +1,11 @@
 //! Proving on disk what annals promises, while the store is in use.
 //!
-//! Baseline the head nothing ever changes, so the head at the start is the view. Both families are
-//! walked once, in bounded pages: every frame's checksum, that it stands under its own key, gapless
+//! Below the head nothing ever changes, so the head at the start is the view. Both families are
+//! walked once, in bounded pages: every frame's checksum, that it is under its own key, gapless
 //! positions (G2) and versions (G3), whole commits (G1), times that never go back, the count of
 //! streams. That `streams` holds the same frames as `events` is proven by a sum over the frames of
 //! each. Only where something is wrong are frames looked up one by one, to say precisely what. Then
-//! every record beside the events is judged by itself.
+//! every record next to the events is judged by itself.
 
 mod records;
 
@@ -34,7 +34,7 @@ pub struct VerifyReport {
     pub head: Option<Position>,
     /// How many events were found right in the log.
     pub events: u64,
-    /// How many frames they lie in.
+    /// How many frames they are in.
     pub frames: u64,
     /// How many streams were found.
     pub streams: u64,
@@ -64,7 +64,7 @@ pub struct Damage {
     pub location: Location,
     /// Which position of the log is concerned, where it is known.
     pub position: Option<Position>,
-    /// What stands there.
+    /// What is there.
     pub found: String,
     /// What should.
     pub expected: String,
@@ -529,7 +529,7 @@ impl Verifier<'_> {
             (Family::Events, in_log, Location::log(first))
         };
         let position = Some(header.first_position);
-        let expected = format!("the frame that stands in {}", family.name());
+        let expected = format!("the frame that is in {}", family.name());
         match self.storage.with(|disk| disk.get(other, &key)) {
             Ok(Some(copy)) if copy == bytes => Ok(()),
             Ok(Some(_)) => {

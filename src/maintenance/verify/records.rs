@@ -1,4 +1,4 @@
-//! The records beside the events: each must be whole, and stand under its own key.
+//! The records next to the events: each must be whole, and be under its own key.
 
 use super::{Page, Verifier};
 use crate::error::Result;

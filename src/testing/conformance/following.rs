@@ -66,7 +66,7 @@ pub fn a_subscription_begins_where_it_was_told(store: &Arc<dyn EventStore>) {
     assert_eq!(caught_up, log);
 }
 
-/// From its beginning, behind a version, behind a position, beyond its tip; and no other stream is seen.
+/// From its beginning, behind a version, after a position, beyond its tip; and no other stream is seen.
 pub fn a_subscription_of_one_stream_counts_in_versions(store: &Arc<dyn EventStore>) {
     let log = history(store);
     for name in STREAMS {
@@ -97,7 +97,7 @@ pub fn a_subscription_of_one_stream_counts_in_versions(store: &Arc<dyn EventStor
     assert_eq!(next_event(&mut ahead).version(), version(tip + 3));
 }
 
-/// Whoever noted such a position followed a log that lost its end since, and would miss what comes up to there.
+/// A subscriber that noted such a position followed a log that lost its end since, and would miss what comes next.
 pub fn a_start_past_the_head_is_refused_unless_it_waits(store: &Arc<dyn EventStore>) {
     let refused = store.subscribe().after(Position::FIRST).start().unwrap_err();
     assert!(matches!(refused, Error::PositionAhead { asked: Position::FIRST, head: None }));
@@ -143,7 +143,7 @@ pub fn a_place_of_another_epoch_is_refused(store: &Arc<dyn EventStore>) {
     store.subscribe().in_epoch(other).start().unwrap();
 }
 
-/// By category, by type, by prefix: the matching events, and word of how far the others were passed over.
+/// By category, by type, by prefix: the matching events, and word of how far the others were skipped.
 pub fn a_filtered_subscription_tells_its_progress(store: &Arc<dyn EventStore>) {
     let log = history(store);
     let head = store.head().unwrap();

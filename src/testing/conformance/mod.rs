@@ -48,7 +48,7 @@ macro_rules! cases {
         $(#[$about])*
         ///
         /// It takes an expression that makes a fresh and empty store, and what is to be kept as long as the store is
-        /// used, such as the temporary directory it lies in.
+        /// used, such as the temporary directory it is in.
         #[macro_export]
         macro_rules! $macro {
             ($dollar make:expr) => {

@@ -160,7 +160,7 @@ pub fn what_is_too_large_is_refused_with_the_limit_it_exceeds(store: &Arc<dyn Ev
     assert_eq!(store.head().unwrap(), None);
 }
 
-/// Also where the last time of the log stands in the middle of an append, and in another stream.
+/// Also where the last time of the log is in the middle of an append, and in another stream.
 pub fn a_time_before_the_head_is_refused_in_every_position(store: &Arc<dyn EventStore>) {
     let at = Timestamp::from_micros;
     let timed = |micros| event("Timed", 0).with_recorded_at(at(micros));

@@ -175,7 +175,7 @@ pub fn a_bad_snapshot_is_refused_and_changes_nothing(store: &Arc<dyn SnapshotSto
     assert_eq!(versions(store, "k", "s"), [1]);
 }
 
-/// Whoever comes last, the newest version wins.
+/// The newest version wins, in whatever order they are saved.
 pub fn savers_at_once_leave_the_newest(store: &Arc<dyn SnapshotStore>) {
     std::thread::scope(|scope| {
         for thread in 0..4 {

@@ -147,7 +147,7 @@ pub fn a_commit_that_expects_another_checkpoint_changes_nothing(store: &Arc<dyn 
     }
 }
 
-/// In every round, and what it wrote is what stands there.
+/// In every round, and what it wrote is what is there.
 pub fn of_two_writers_that_know_the_same_checkpoint_one_wins(store: &Arc<dyn ViewStore>) {
     for round in 1..=50 {
         let commit = next(store, "v", vec![], round);
@@ -249,7 +249,7 @@ fn nasty_keys() -> Vec<Vec<u8>> {
     keys
 }
 
-/// Both ways, behind every key and between keys, under every prefix.
+/// Both ways, after every key and between keys, under every prefix.
 pub fn pages_of_any_size_join_to_the_whole_view(store: &Arc<dyn ViewStore>) {
     let all: Vec<ViewEntry> =
         nasty_keys().into_iter().map(|key| (key.clone(), [b"of ", &key[..]].concat())).collect();

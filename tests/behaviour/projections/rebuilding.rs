@@ -1,4 +1,4 @@
-//! A read model is built anew aside, while readers see the old one, and takes over once it has caught up.
+//! A shadow build makes a read model while readers see the old one, and is promoted once it has caught up.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
@@ -128,7 +128,7 @@ fn a_rebuild_while_events_come_in_ends_where_it_would_have_been_without() {
     }
 }
 
-/// Who has waited for a position, and read, must not read less afterwards: not even while another build takes over.
+/// Who has waited for a position, and read, must not read less afterwards: not even while another build is promoted.
 #[test]
 fn what_was_waited_for_stays_there_while_read_models_are_replaced() {
     for (store, _kept) in stores() {

@@ -67,7 +67,7 @@ impl Bench<'_> {
         Ok(())
     }
 
-    /// Makes the log that is read, and the same rows beside it.
+    /// Makes the log that is read, and the same rows next to it.
     pub(super) fn fill(&mut self) -> Result<Base, Failure> {
         if let Some(file) = &self.args.input {
             return self.import(file);

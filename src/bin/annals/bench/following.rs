@@ -107,7 +107,7 @@ fn live_slice(store: &Store, appends: Vec<Ready>, recorder: &mut Recorder) -> Re
             store.append(stream, ExpectedVersion::Any, events)?;
             note(&arrivals, recorder)
         });
-        // Also after a failure: the subscriber would wait for ever.
+        // Also after a failure: the subscriber would wait forever.
         cancel.cancel();
         appended
     })

@@ -1,4 +1,4 @@
-//! `annals bench`: how fast a store is on this machine and this disk, each figure beside the baseline below it.
+//! `annals bench`: how fast a store is on this machine and this disk, each figure next to the baseline below it.
 
 mod appending;
 mod following;
@@ -32,7 +32,7 @@ const EVENTS_MAX: u64 = 1_000_000_000;
 /// How often a figure that takes its time shows that it is alive.
 const TICK: Duration = Duration::from_millis(200);
 
-/// Measure how fast a store is here: on this machine, on this disk, beside the baseline below it
+/// Measure how fast a store is here: on this machine, on this disk, next to the baseline below it
 ///
 /// Each figure comes with that of its baseline, measured in turn with it: what RocksDB alone, or a
 /// plain file, needs for the same bytes. The ratio is the part of the baseline's speed that the
@@ -53,7 +53,7 @@ const TICK: Duration = Duration::from_millis(200);
     annals bench --dir /mnt/data --events 10000000 --streams 500000 --only fill,replay,streams\n  \
     annals bench --input history.jsonl.gz --json")]
 pub(crate) struct Args {
-    /// Baseline which directory to work: on the disk that is to be measured
+    /// Directory to work in, on the disk that is to be measured
     #[arg(long, value_name = "DIR", default_value = ".")]
     dir: PathBuf,
     /// How many events the log has that is read
@@ -152,7 +152,7 @@ impl Bench<'_> {
         self.bar.inc(1);
     }
 
-    /// A store, and a database beside it.
+    /// A store, and a database next to it.
     fn pair(&self, name: &str, durability: Durability) -> Result<Base, Failure> {
         let options = self.options.clone().durability(durability);
         let store = options.clone().open(self.workplace.place(name))?;

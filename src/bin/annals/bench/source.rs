@@ -6,11 +6,11 @@ use super::super::shell::Failure;
 
 /// The type of every event.
 pub(crate) const EVENT_TYPE: &str = "Happened";
-/// What a payload has beside its text.
+/// What a payload has besides its text.
 const PAYLOAD_FRAME: (&[u8], &[u8]) = (br#"{"text":""#, br#""}"#);
 pub(crate) const PAYLOAD_LEN_MIN: i64 = 16;
 pub(crate) const PAYLOAD_LEN_MAX: i64 = 1 << 20;
-/// Text is cut out of a pool of this length, beside the longest payload.
+/// Text is cut out of a pool of this length, besides the longest payload.
 const POOL_LEN: usize = 1 << 16;
 
 /// An append that is ready to be made.

@@ -207,7 +207,7 @@ fn for_people(status: &ViewStatus, head: Option<Position>) -> String {
         tell(format!("{} discarded", count(status.discarded_events, "event")));
     }
     if let Some((version, at)) = status.rebuild {
-        tell(format!("v{version} is made aside, at {}", place(at)));
+        tell(format!("shadow build of v{version} at {}", place(at)));
     }
     text
 }
