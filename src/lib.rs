@@ -187,9 +187,9 @@ pub mod prelude {
     pub use std::ops::ControlFlow;
 
     pub use crate::{
-        Aggregate, Append, Appended, Delivery, DomainEvent, Durability, Error, EventId, EventRef,
-        EventStore, EventStoreExt, EventType, ExecuteError, Executed, ExpectedVersion, Filter,
-        HandlerError, MemoryStore, Metadata, NewEvent, OnFailure, Position, Projection,
+        Aggregate, Append, Appended, Delivery, DomainEvent, Durability, Epoch, Error, EventId,
+        EventRef, EventStore, EventStoreExt, EventType, ExecuteError, Executed, ExpectedVersion,
+        Filter, HandlerError, MemoryStore, Metadata, NewEvent, OnFailure, Position, Projection,
         ProjectionManager, ProjectionOptions, RecordedEvent, Repository, SnapshotPolicy, StartFrom,
         StreamId, Target, Timestamp, TypedEvent, Upcasters, Version, View, ViewKey, ViewStoreExt,
         ViewWriter, domain_events,

@@ -95,7 +95,7 @@ impl fmt::Display for Causes {
             writeln!(out, "{because}{entry}")?;
         }
         match &self.origin {
-            Origin::Event => out.write_str("  which names no cause"),
+            Origin::Event => out.write_str("  no cause"),
             Origin::Outside(id) if self.chain.is_empty() => {
                 write!(out, "{} is no event of this log", clean(id))
             }

@@ -175,8 +175,7 @@ pub enum Error {
     /// A subscription was to begin after a position that the log does not have. If it was noted earlier, the log lost
     /// its end since, as a restored backup does: begin again from a position that this log has.
     #[error(
-        "position {asked} is past the head of the log, {}; begin after a position that this log has, or wait for it \
-         with wait_if_ahead",
+        "position {asked} is past the head of the log, {}; begin after a position that this log has",
         head_of(*head)
     )]
     PositionAhead {
@@ -188,9 +187,10 @@ pub enum Error {
     /// The place that a subscription was to begin after was noted in another history: the log lost its end since, or it
     /// is another log. Begin again from the last shared position, or from the beginning.
     #[error(
-        "position {position} was noted in epoch {noted}, but this log is in epoch {current}, and {}; begin again from \
-         there",
-        shared.map_or("they share no position".to_owned(), |last| format!("they share positions up to {last}"))
+        "position {position} was noted in epoch {noted}, but this log is in epoch {current}; begin again {}",
+        shared.map_or("from the beginning".to_owned(), |last| {
+            format!("after position {last}, the last one that both epochs share")
+        })
     )]
     OtherEpoch {
         /// The position that was asked for.
@@ -282,9 +282,10 @@ pub enum Error {
         #[source]
         cause: Cause,
     },
-    /// No backup can be made at this place: name another, or do as the text says. Nothing was changed.
-    #[error("no backup can be made at {}: {reason}", .path.display())]
-    BackupRefused {
+    /// The store cannot be copied to this place, as a backup or to restore one. Nothing was changed: name
+    /// another place, or do what the text says.
+    #[error("cannot copy the store to {}: {reason}", .path.display())]
+    CopyRefused {
         /// Where it was to be.
         path: PathBuf,
         /// What is wrong with it, and what to do.
@@ -418,9 +419,15 @@ impl Error {
         matches!(self, Self::WrongExpectedVersion { .. } | Self::PartialRetry { .. })
     }
 
-    /// Whether what was asked for does not exist, or not yet: HTTP status 404.
+    /// Whether what was asked for does not exist: not yet, or no longer. HTTP status 404.
     pub fn is_not_found(&self) -> bool {
-        matches!(self, Self::AggregateNotFound { .. } | Self::VersionAhead { .. })
+        matches!(
+            self,
+            Self::AggregateNotFound { .. }
+                | Self::VersionAhead { .. }
+                | Self::PositionAhead { .. }
+                | Self::OtherEpoch { .. }
+        )
     }
 
     /// Whether the call itself is wrong, and can never succeed as it is: HTTP status 400. Nothing was changed.
@@ -449,9 +456,7 @@ impl Error {
                 | Self::LimitExceeded(_)
                 | Self::RecordedAtBeforeHead { .. }
                 | Self::Payload { position: None, .. }
-                | Self::PositionAhead { .. }
                 | Self::CheckpointAhead { .. }
-                | Self::OtherEpoch { .. }
         )
     }
 

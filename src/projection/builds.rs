@@ -143,6 +143,12 @@ pub(super) fn build_view(projection: &str, generation: u64) -> String {
     format!("${projection}@{generation}")
 }
 
+/// The projection that a view is a build of; the view itself, if it is none.
+pub(super) fn projection_of(view: &str) -> &str {
+    let build = view.strip_prefix('$').and_then(|build| build.rsplit_once('@'));
+    build.map_or(view, |(projection, _)| projection)
+}
+
 /// Whether a view is a build of this projection, and not of another whose name only begins like it.
 pub(super) fn is_build_of(projection: &str, view: &str) -> bool {
     let of_projection = view.strip_prefix('$').and_then(|view| view.strip_prefix(projection));

@@ -453,7 +453,23 @@ impl ProjectionHandle {
         // and say so; a rebuild must not have to catch up with it.
         let checkpoint = self.job.views.checkpoint(&view).ok().flatten();
         let position = checkpoint.and_then(|checkpoint| checkpoint.position);
-        Ok(Run::new(build, position.filter(|position| Some(*position) <= head), is_running))
+        let mut run =
+            Run::new(build, position.filter(|position| Some(*position) <= head), is_running);
+        // Damaged notes too: a worker meets them itself.
+        match self.count_notes(&mut run, &view) {
+            Err(error) if !is_running => Err(error),
+            _ => Ok(run),
+        }
+    }
+
+    /// Counts the parked and skipped events of a build.
+    fn count_notes(&self, run: &mut Run, view: &str) -> Result<()> {
+        let views = &*self.job.views;
+        let (parked_events, streams) = count_parked(views, view)?;
+        run.parked_events = parked_events;
+        run.parked_streams = u64::try_from(streams.len()).unwrap_or(u64::MAX);
+        run.skipped_events = count_skipped(views, view)?;
+        Ok(())
     }
 
     /// Before it is started for the first time: how far it came before.
@@ -464,15 +480,7 @@ impl ProjectionHandle {
         }
         let (views, _alone) = (&*self.job.views, self.job.shared.directory());
         let directory = Directory::read(views, self.name())?;
-        let run_of = |build: Build| -> Result<Run> {
-            let view = build_view(self.name(), build.generation);
-            let (parked_events, streams) = count_parked(views, &view)?;
-            let mut run = self.run_of(build, false)?;
-            run.parked_events = parked_events;
-            run.parked_streams = u64::try_from(streams.len()).unwrap_or(u64::MAX);
-            run.skipped_events = count_skipped(views, &view)?;
-            Ok(run)
-        };
+        let run_of = |build: Build| self.run_of(build, false);
         let serving = directory.serving.map(run_of).transpose()?;
         let building = directory.building.map(run_of).transpose()?;
         let discarded = discarded_events(views, self.name(), usize::MAX)?;

@@ -264,8 +264,9 @@ impl ProjectionManager {
         })
     }
 
-    /// Waits until all projections have handled the whole log, what they append themselves meanwhile included: for
-    /// tests, most of all. Returns the head of the log then; `None` if it is empty.
+    /// Waits until all read models that serve have handled the whole log, what they append themselves
+    /// meanwhile included: for tests, most of all. A shadow build may still be catching up: see
+    /// [`ProjectionHandle::wait_for_rebuild`]. Returns the head of the log then; `None` if it is empty.
     ///
     /// # Errors
     /// Those of [`ProjectionManager::wait_for_all`]; [`ProjectionError::Store`].

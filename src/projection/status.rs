@@ -84,7 +84,8 @@ impl fmt::Display for ProjectionStatus {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let at = self.position.map_or(0, Position::get);
         let head = self.head.map_or(0, Position::get);
-        write!(out, "{} v{}: {}, {at} of {head}", self.name, self.version, self.state)?;
+        let version = self.serving_version.unwrap_or(self.version);
+        write!(out, "{} v{version}: {}, {at} of {head}", self.name, self.state)?;
         if self.lag_events > 0 {
             let (events, time) = (counted(self.lag_events, "event", "events"), self.lag_time);
             write!(out, ", {events} and {time:.1?} behind")?;
@@ -93,11 +94,11 @@ impl fmt::Display for ProjectionStatus {
             let streams = counted(self.parked_streams, "stream", "streams");
             write!(out, ", {} parked of {streams}", self.parked_events)?;
         }
-        if self.skipped_events > 0 {
-            write!(out, ", {} skipped", self.skipped_events)?;
-        }
-        if self.discarded_events > 0 {
-            write!(out, ", {} discarded", self.discarded_events)?;
+        match (self.skipped_events, self.discarded_events) {
+            (0, 0) => {}
+            (skipped, 0) => write!(out, ", {skipped} skipped")?,
+            (0, discarded) => write!(out, ", {discarded} discarded")?,
+            (skipped, discarded) => write!(out, ", {skipped} skipped ({discarded} discarded)")?,
         }
         if let Some(rebuild) = &self.rebuild {
             let at = rebuild.position.map_or(0, Position::get);

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::builds::{parse_value_key, prefix_under, value_key};
+use super::builds::{parse_value_key, prefix_under, projection_of, value_key};
 use super::key::ViewKey;
 use super::stage::Stage;
 use crate::codec::{Json, encode_readable};
@@ -35,7 +35,7 @@ impl ViewWriter {
     ) -> Result<Option<V>> {
         let key = ViewKey::new(key)?;
         let value = self.stage.get(&value_key(&key))?;
-        value.map(|value| decode(self.stage.view(), &key, &value)).transpose()
+        value.map(|value| decode(projection_of(self.stage.view()), &key, &value)).transpose()
     }
 
     /// Sets the value of a key.
@@ -51,7 +51,7 @@ impl ViewWriter {
     ) -> Result<()> {
         let key = ViewKey::new(key)?;
         let refused = |cause: Cause| Error::ViewValue {
-            view: self.stage.view().to_string(),
+            view: projection_of(self.stage.view()).to_owned(),
             key: quoted(&key.to_string()),
             cause,
         };
@@ -97,7 +97,7 @@ impl ViewWriter {
         key: impl TryInto<ViewKey, Error: Into<Error>>,
     ) -> Result<Vec<(ViewKey, V)>> {
         let prefix = prefix_under(&ViewKey::new(key)?);
-        let view = self.stage.view().clone();
+        let view = projection_of(self.stage.view()).to_owned();
         let entries = self.stage.scan(&prefix)?.into_iter();
         let entries = entries.filter_map(|(key, value)| Some((parse_value_key(&key)?, value)));
         entries

@@ -47,7 +47,7 @@ impl PartialCopy {
     /// Judges the destination, and begins a copy of `original` next to it.
     ///
     /// # Errors
-    /// [`Error::BackupRefused`], [`Error::InvalidArgument`]: nothing was changed.
+    /// [`Error::CopyRefused`], [`Error::InvalidArgument`]: nothing was changed.
     pub(crate) fn begin(original: &Paths, destination: &Path) -> Result<Self> {
         if destination.as_os_str().is_empty() {
             return Err(InvalidArgument::Empty { what: "path of the backup" }.into());
@@ -155,11 +155,11 @@ impl Drop for PartialCopy {
     }
 }
 
-const ALREADY_THERE: &str = "it is there already; a backup is made only where nothing is";
-const UNDER_WAY: &str = "another backup to it is under way";
+const ALREADY_THERE: &str = "something is already there; name a directory that does not exist";
+const UNDER_WAY: &str = "another copy to it is under way";
 
 fn refused(destination: &Path, reason: impl Into<String>) -> Error {
-    Error::BackupRefused { path: destination.to_owned(), reason: reason.into() }
+    Error::CopyRefused { path: destination.to_owned(), reason: reason.into() }
 }
 
 /// Whether a copy may come to this place.
@@ -230,7 +230,7 @@ fn is_left_over(destination: &Path, paths: &Paths, marker: &Path) -> Result<bool
         entries.map_err(|error| refused(destination, in_the_way(root, &error.to_string())))?;
     let is_left_over = fs::symlink_metadata(marker).is_ok();
     if entries.next().is_some() && !is_left_over {
-        let reason = in_the_way(root, "it is no backup that was cut short");
+        let reason = in_the_way(root, "it is not a copy that was cut short");
         return Err(refused(destination, reason));
     }
     Ok(is_left_over)

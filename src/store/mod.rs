@@ -209,7 +209,7 @@ impl Store {
     /// ```
     ///
     /// # Errors
-    /// [`Error::BackupRefused`]: something is at this place, it is within the store, or the directory above it is
+    /// [`Error::CopyRefused`]: something is at this place, it is within the store, or the directory above it is
     /// missing; nothing was changed. [`Error::Poisoned`], [`Error::Closed`]. [`Error::Storage`], as when the disk is
     /// full, and damage (G8) that opening the copy would meet: nothing is left of the copy, and the store is as it was.
     ///

@@ -286,19 +286,19 @@ fn a_destination_that_cannot_be_right_is_refused_and_nothing_is_touched() {
     fs::write(at("text.partial"), b"dear").unwrap();
     quick().open(at("other.partial")).unwrap().close().unwrap();
     let mut places = vec![
-        (path.clone(), "it is there already"),
-        (at("empty"), "it is there already"),
-        (at("file"), "it is there already"),
+        (path.clone(), "something is already there"),
+        (at("empty"), "something is already there"),
+        (at("file"), "something is already there"),
         (path.join("copy"), "within the store"),
         (path.join("db/copy"), "within the store"),
         (at("empty").join("../store/copy"), "within the store"),
         (at("missing/copy"), "the directory above it"),
         (at("file/copy"), "above it is a file"),
         (at("missing/.."), "the directory above it"),
-        (at("foreign"), "no backup that was cut short"),
+        (at("foreign"), "not a copy that was cut short"),
         (at("text"), "in the way"),
         // A store that happens to have this name.
-        (at("other"), "no backup that was cut short"),
+        (at("other"), "not a copy that was cut short"),
     ];
     let links = tempfile::tempdir().unwrap();
     #[cfg(unix)]
@@ -306,13 +306,13 @@ fn a_destination_that_cannot_be_right_is_refused_and_nothing_is_touched() {
         let (link, dangling) = (links.path().join("link"), links.path().join("dangling"));
         std::os::unix::fs::symlink(&path, &link).unwrap();
         std::os::unix::fs::symlink(at("nowhere"), &dangling).unwrap();
-        places.push((dangling, "it is there already"));
+        places.push((dangling, "something is already there"));
         places.push((link.join("copy"), "within the store"));
     }
     let before = fingerprint(directory.path());
     for (destination, why) in places {
         let refused = store.backup(&destination).unwrap_err();
-        let is_it = matches!(&refused, Error::BackupRefused { path, .. } if *path == destination);
+        let is_it = matches!(&refused, Error::CopyRefused { path, .. } if *path == destination);
         assert!(is_it && refused.to_string().contains(why), "{}: {refused}", destination.display());
         assert!(fingerprint(directory.path()) == before, "{}", destination.display());
     }
@@ -381,7 +381,7 @@ fn of_two_backups_to_one_place_one_is_refused() {
             both.map(|one| one.join().unwrap())
         });
         let made = outcomes.iter().flatten().count();
-        let refused = |error: &&Error| matches!(error, Error::BackupRefused { .. });
+        let refused = |error: &&Error| matches!(error, Error::CopyRefused { .. });
         assert_eq!(made, 1, "{outcomes:?}");
         assert_eq!(outcomes.iter().filter_map(|o| o.as_ref().err()).filter(refused).count(), 1);
         assert_eq!(log(&quick().read_only(true).open(&place).unwrap()), log(&store));

@@ -86,7 +86,7 @@ fn restore_to_begins_an_epoch_and_leaves_the_backup_as_it_is() {
     let reader = read_only().open(&backup).unwrap();
     assert_eq!(reader.restore_to(&restored).unwrap().head, Some(position(3)));
     reader.restore_to(&again).unwrap();
-    assert!(matches!(reader.restore_to(&again), Err(Error::BackupRefused { .. })));
+    assert!(matches!(reader.restore_to(&again), Err(Error::CopyRefused { .. })));
     assert_eq!((epoch(&reader), reader.info().unwrap().is_backup), (noted, true));
     let (restored, again) = (quick().open(&restored).unwrap(), quick().open(&again).unwrap());
     assert!(!restored.info().unwrap().is_backup);

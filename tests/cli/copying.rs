@@ -45,7 +45,7 @@ fn a_backup_that_cannot_be_is_refused_and_says_why() {
     let desk = Desk::new();
     desk.ok(&["append", "bank", "a-1", "T"]);
     for (to, why) in [
-        ("bank", "it is there already"),
+        ("bank", "something is already there"),
         ("bank/copy", "within the store"),
         ("missing/copy", "the directory above it cannot be opened"),
     ] {
@@ -55,7 +55,7 @@ fn a_backup_that_cannot_be_is_refused_and_says_why() {
     for command in ["backup", "restore"] {
         assert!(desk.fails(1, &[command, "nothing", "copy"]).contains("not an annals store"));
     }
-    assert!(desk.fails(1, &["restore", "bank", "bank"]).contains("it is there already"));
+    assert!(desk.fails(1, &["restore", "bank", "bank"]).contains("something is already there"));
     desk.fails(2, &["backup", "bank", ""]);
     assert!(!desk.path("copy").exists() && !desk.path("copy.partial").exists());
 }

@@ -97,7 +97,7 @@ fn for_people(out: &mut impl Write, info: &StoreInfo, census: &Census) -> io::Re
     writeln!(out, "created      {}", info.created_at)?;
     writeln!(out, "format       {}", info.format_version)?;
     let backup =
-        if info.is_backup { ", a backup: opening it for writing begins another" } else { "" };
+        if info.is_backup { ", a backup: opening it for writing begins another epoch" } else { "" };
     writeln!(out, "epoch        {}{backup}", info.epoch)?;
     writeln!(out, "events       {}", grouped(info.head.map_or(0, Position::get)))?;
     writeln!(out, "streams      {}", grouped(info.streams))?;

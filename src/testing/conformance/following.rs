@@ -107,7 +107,7 @@ pub fn a_start_past_the_head_is_refused_unless_it_waits(store: &Arc<dyn EventSto
     assert!(
         matches!(refused, Error::PositionAhead { asked, head } if (asked, head) == (position(5), Some(position(2))))
     );
-    assert!(refused.is_invalid());
+    assert!(refused.is_not_found());
     let stream = store.subscribe().stream("a").after(position(5)).start();
     assert!(matches!(stream, Err(Error::PositionAhead { .. })));
     let mut following = ahead.wait_if_ahead().start().unwrap();

@@ -146,3 +146,22 @@ fn retry_skips_events_that_the_filter_no_longer_selects() {
         assert_eq!((status.parked_events, status.skipped_events), (0, 2));
     }
 }
+
+/// A health check right after a restart must not report that nothing is parked.
+#[test]
+fn status_counts_parked_events_from_the_start() {
+    let (store, is_broken) = (MemoryStore::new(), Arc::new(AtomicBool::new(true)));
+    for amount in 1..=1_000 {
+        pay(&store, "account-1", amount);
+    }
+    for restart in 0..30 {
+        let manager = ProjectionManager::new(&store);
+        let manager = manager.register_with(broken(&is_broken), parking()).unwrap();
+        manager.start().unwrap();
+        let status = manager.projection("balances").unwrap().status().unwrap();
+        if restart > 0 {
+            assert_eq!((status.parked_events, status.parked_streams), (1_000, 1), "{status}");
+        }
+        manager.wait_for_head(SOON).unwrap();
+    }
+}
