@@ -449,15 +449,15 @@ impl Verifier<'_> {
             return Ok(0);
         };
         let stream = StreamId::trusted(id);
-        let location = Location::stream(&stream, first);
+        let location = || Location::stream(&stream, first);
         let before = current.take().filter(|before| before.stream == stream);
         let frame = match Frame::decode(bytes) {
             Ok(frame) => frame,
             Err(malformed) => {
-                let error = malformed.at(location.clone());
+                let error = malformed.at(location());
                 let last_position = before.and_then(|before| before.last_position);
                 *current = Some(StreamState { stream: stream.clone(), next: None, last_position });
-                self.note_undecodable(error, location, None)?;
+                self.note_undecodable(error, location(), None)?;
                 return Ok(0);
             }
         };
@@ -472,14 +472,14 @@ impl Verifier<'_> {
         };
         let position = Some(header.first_position);
         let found_under = (header.stream, header.first_version);
-        if let Err(error) = check_key(|| location.clone(), (id, first), found_under) {
+        if let Err(error) = check_key(location, (id, first), found_under) {
             self.note_error(error, position)?;
         } else if let Some(expected) = expected.filter(|expected| *expected != first) {
             let found = format!("a frame that begins at version {first}");
-            self.note(location, position, found, format!("one that begins at {expected}"));
+            self.note(location(), position, found, format!("one that begins at {expected}"));
         } else if last_position >= position {
             let found = format!("position {}", header.first_position);
-            self.note(location, position, found, "a later one than the version before");
+            self.note(location(), position, found, "a later one than the version before");
         }
         *current = Some(StreamState {
             next: Some(header.last_version().next()),
