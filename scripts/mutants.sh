@@ -61,9 +61,9 @@ check() {
         settings+=("${arguments[0]}")
         arguments=("${arguments[@]:1}")
     done
-    (cd "$tree" && cargo test --quiet --no-run "${arguments[@]}") >"$2" 2>&1 || return 3
+    (cd "$tree" && cargo test --all-features --quiet --no-run "${arguments[@]}") >"$2" 2>&1 || return 3
     cd "$tree" || return 3
-    timeout -k 10 "$limit" env "${settings[@]}" cargo test "${arguments[@]}" >"$2" 2>&1 &
+    timeout -k 10 "$limit" env "${settings[@]}" cargo test --all-features "${arguments[@]}" >"$2" 2>&1 &
     local running=$!
     cd "$root" || return 3
     while kill -0 $running 2>/dev/null; do
@@ -103,7 +103,7 @@ done
 
 # Everything is checked before anything else is built.
 refresh
-(cd "$tree" && cargo test --quiet --test mutants) >"$logs/apply.log" 2>&1 || fail "not all apply: $logs/apply.log"
+(cd "$tree" && cargo test --all-features --quiet --test mutants) >"$logs/apply.log" 2>&1 || fail "not all apply: $logs/apply.log"
 applier=$(find "$CARGO_TARGET_DIR/debug/deps" -name 'mutants-*' -executable -printf '%T@ %p\n' | sort -n | tail -n 1)
 applier=${applier#* }
 
