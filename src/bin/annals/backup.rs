@@ -154,7 +154,7 @@ fn for_people(
         let shared = grouped(copied.shared_bytes);
         writeln!(
             out,
-            "{shared} of these bytes are shared with the store, being on the same file system"
+            "{shared} of these bytes are shared with the original, on the same file system"
         )?;
     }
     if let Some(report) = report {
