@@ -175,6 +175,8 @@ impl Store {
     /// # Ok::<(), annals::Error>(())
     /// ```
     ///
+    /// Damage that opening meets is an error of opening: there is then no store to verify.
+    ///
     /// # Errors
     /// [`Error::Closed`], also when the store is closed meanwhile; [`Error::Storage`] if the disk fails.
     ///
