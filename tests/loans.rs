@@ -63,8 +63,9 @@ fn follow(store: &Store) -> ProjectionManager {
 
 /// Not a test of its own: what the child does.
 #[test]
+#[ignore = "another test starts it, as a process"]
 fn child() {
-    let Ok(directory) = std::env::var(DIRECTORY) else { return };
+    let directory = std::env::var(DIRECTORY).unwrap();
     let store = open(&PathBuf::from(directory));
     let _projections = follow(&store);
     store.import(input::made_up().as_bytes(), ImportOptions::default(), |_| {}).unwrap();
@@ -114,7 +115,7 @@ fn read_models_of_the_loans_say_what_the_log_says_whenever_the_process_is_killed
     let directory = tempfile::tempdir().unwrap();
     for kill in 0..8 {
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "child", "--nocapture"])
+            .args(["--exact", "child", "--ignored", "--nocapture"])
             .env(DIRECTORY, directory.path())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
