@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# The long proof: every kind of fault, as often as there is time for, and at the end what came of each.
+# The long proof: every kind of fault, as often as there is time for, and a summary at the end.
 #
 #   scripts/proof.sh                      all of it, about two hours on two cores
 #   scripts/proof.sh kills power          these parts alone
 #
 # Parts: orders, kills, power, damage, fuzz. How much of each is set by the environment:
 #   ORDERS=100000 (orders of threads a test), KILLS=5000, DAMAGE=all (or a number of cases), FUZZ=300 (seconds a target)
-# The logs lie in target/proof. docs/TESTING.md holds the table of a run.
+# The logs are in target/proof. docs/TESTING.md holds the table of a run.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -48,6 +48,6 @@ for name in "${parts[@]}"; do
     esac
 done
 
-printf '\n== what came of it; the figures stand at the end of each log in %s\n' "$logs"
+printf '\n== outcome; the figures are at the end of each log in %s\n' "$logs"
 printf '%s\n' "${summary[@]}"
 exit $status
