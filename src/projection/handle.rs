@@ -328,7 +328,7 @@ impl ProjectionHandle {
     }
 
     /// Discards a parked event: it is not handled by this read model, nor by any that is built
-    /// later, of whatever version. Later events of its stream stay parked until
+    /// later, in any version. Later events of its stream stay parked until
     /// [`ProjectionHandle::retry_parked`]. Returns whether it was still parked.
     ///
     /// The decision is kept with the projection, listed by [`ProjectionHandle::discarded`], and

@@ -1,6 +1,6 @@
 //! What each contender must do for its figures to mean anything: give back what it was given, by stream and by
 //! position, also after it was closed and opened; refuse an append that was decided on an older state; give positions
-//! without gaps to callers on many threads. And a baseline must write what annals writes, or it is none.
+//! without gaps to callers on many threads. A baseline must write the bytes that annals writes.
 
 use std::path::Path;
 use std::thread;
