@@ -2,7 +2,6 @@
 //!
 //! It never goes back, and moves only after the events below it are written as durably as was asked (G6).
 
-use std::sync::PoisonError;
 use std::sync::atomic::{self, Ordering};
 use std::time::Instant;
 
@@ -56,7 +55,7 @@ impl Head {
     /// Makes every waiting caller look again.
     pub(crate) fn wake(&self) {
         // Taken so that nobody is between looking and waiting.
-        drop(self.gate.lock().unwrap_or_else(PoisonError::into_inner));
+        drop(self.gate.lock());
         self.moved.notify_all();
     }
 
@@ -76,7 +75,7 @@ impl Head {
         if self.get()? > after {
             return self.get();
         }
-        let mut gate = self.gate.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut gate = self.gate.lock();
         self.waiting.fetch_add(1, Ordering::SeqCst);
         let reached = loop {
             match self.get() {
@@ -84,13 +83,10 @@ impl Head {
                 reached => break reached,
             }
             gate = match until {
-                None => self.moved.wait(gate).unwrap_or_else(PoisonError::into_inner),
+                None => self.moved.wait(gate),
                 Some(until) => match until.checked_duration_since(Instant::now()) {
                     None => break self.get(),
-                    Some(left) => {
-                        let woken = self.moved.wait_timeout(gate, left);
-                        woken.unwrap_or_else(PoisonError::into_inner).0
-                    }
+                    Some(left) => self.moved.wait_timeout(gate, left),
                 },
             };
         };

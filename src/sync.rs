@@ -1,7 +1,78 @@
-//! The locks and atomics on which threads meet in the commit queue, the gate, the published head and the memory store.
+//! The locks and atomics on which threads meet.
 //!
-//! They are those of the standard library. They are named here, and nowhere else in those modules, so that the package
-//! `tests/schedules` can put a model checker's in their place and try the same code under many orders of threads.
+//! A panic while a lock is held does not poison it: whoever may leave a value half changed says so itself, as the gate
+//! of the commit path does (G9). The primitives are those of the standard library; they are named here alone, so that
+//! the package `tests/schedules` can put a model checker's in their place.
 
-pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
-pub(crate) use std::sync::{Condvar, Mutex, MutexGuard, RwLock};
+#[cfg(feature = "__schedules")]
+use shuttle::sync as primitives;
+#[cfg(not(feature = "__schedules"))]
+use std::sync as primitives;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+pub(crate) use primitives::atomic::{AtomicBool, AtomicU64, AtomicUsize};
+pub(crate) use primitives::{MutexGuard, RwLockReadGuard, RwLockWriteGuard};
+
+/// A lock that one thread at a time holds.
+#[derive(Debug, Default)]
+pub(crate) struct Mutex<T>(primitives::Mutex<T>);
+
+impl<T> Mutex<T> {
+    pub(crate) const fn new(value: T) -> Self {
+        Self(primitives::Mutex::new(value))
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A lock that many readers or one writer hold.
+#[derive(Debug, Default)]
+pub(crate) struct RwLock<T>(primitives::RwLock<T>);
+
+impl<T> RwLock<T> {
+    pub(crate) const fn new(value: T) -> Self {
+        Self(primitives::RwLock::new(value))
+    }
+
+    pub(crate) fn read(&self) -> RwLockReadGuard<'_, T> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn write(&self) -> RwLockWriteGuard<'_, T> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Where threads sleep until what a lock guards has changed.
+#[derive(Debug, Default)]
+pub(crate) struct Condvar(primitives::Condvar);
+
+impl Condvar {
+    pub(crate) const fn new() -> Self {
+        Self(primitives::Condvar::new())
+    }
+
+    pub(crate) fn wait<'g, T>(&self, guard: MutexGuard<'g, T>) -> MutexGuard<'g, T> {
+        self.0.wait(guard).unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits at most for `timeout`.
+    pub(crate) fn wait_timeout<'g, T>(
+        &self,
+        guard: MutexGuard<'g, T>,
+        timeout: Duration,
+    ) -> MutexGuard<'g, T> {
+        self.0.wait_timeout(guard, timeout).unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    pub(crate) fn notify_one(&self) {
+        self.0.notify_one();
+    }
+
+    pub(crate) fn notify_all(&self) {
+        self.0.notify_all();
+    }
+}

@@ -1,11 +1,12 @@
 //! States that were lately used, as they are stored: so that loading need only read what is new.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use super::Aggregate;
 use super::root::{AggregateRoot, Standing};
 use crate::model::StreamId;
+use crate::sync::{Mutex, MutexGuard};
 
 /// A bounded cache in two generations, like that of tips in the commit path: what is used moves to the young one; when
 /// that is full, the old one is dropped.
@@ -45,7 +46,7 @@ impl<A: Aggregate> Cache<A> {
     }
 
     fn lock(&self) -> MutexGuard<'_, Generations<A>> {
-        self.generations.lock().unwrap_or_else(PoisonError::into_inner)
+        self.generations.lock()
     }
 
     pub(super) fn get(&self, stream: &StreamId) -> Option<AggregateRoot<A>> {

@@ -1,7 +1,7 @@
 //! Snapshots of one kind of aggregate: taking them, reading them, and saying what became of them.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use super::root::{AggregateRoot, Standing};
 use super::{Aggregate, SnapshotContext, SnapshotPolicy};
@@ -10,6 +10,7 @@ use crate::error::{Cause, Result};
 use crate::event_store::EventStore;
 use crate::model::{ContentType, StreamId, Version};
 use crate::snapshot_store::{Snapshot, SnapshotStore};
+use crate::sync::{Mutex, MutexGuard};
 
 /// Stands between the content type and the state in the bytes of a snapshot. No content type holds it.
 const END_OF_CONTENT_TYPE: u8 = b'\n';
@@ -160,7 +161,7 @@ impl<A: Aggregate> Snapshots<A> {
     }
 
     pub(super) fn stats(&self) -> MutexGuard<'_, SnapshotStats> {
-        self.stats.lock().unwrap_or_else(PoisonError::into_inner)
+        self.stats.lock()
     }
 
     /// The newest snapshot at or below a version, of use or not.

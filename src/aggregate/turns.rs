@@ -1,11 +1,11 @@
 //! Who decides next on an aggregate that many work on: after a conflict, the callers of this process take turns.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use crate::model::StreamId;
+use crate::sync::{Mutex, MutexGuard};
 
 /// How long a caller waits for its turn before it tries without. A turn is a courtesy: what is right is decided by the
 /// version that an append expects. So callers that wait for each other, through what they do while they decide, get on.
@@ -20,7 +20,7 @@ static LINES: Mutex<Option<Lines>> = Mutex::new(None);
 type Lines = HashMap<StreamId, VecDeque<Thread>>;
 
 fn lines() -> MutexGuard<'static, Option<Lines>> {
-    LINES.lock().unwrap_or_else(PoisonError::into_inner)
+    LINES.lock()
 }
 
 /// A caller's place in the line for a stream. When it is dropped, the next one has its turn.

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::num::NonZeroUsize;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use super::gate::Gate;
 use crate::error::{Cause, Error, Result};
@@ -18,6 +18,7 @@ use crate::options::Durability;
 use crate::read::derived::checkpoint;
 use crate::snapshot_store::Snapshot;
 use crate::storage::{Batch, Disk, Family, Storage};
+use crate::sync::Mutex;
 use crate::view_store::{ViewChange, ViewCommit, prefix_end};
 
 /// Commits snapshots and views.
@@ -87,7 +88,7 @@ impl DerivedWriter {
         let (kind, stream) = (snapshot.kind.as_str(), snapshot.stream.as_str());
         self.write(|disk, batch| {
             let prefix = snapshot_prefix(kind, stream);
-            let mut oldest = self.oldest.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut oldest = self.oldest.lock();
             let from = oldest.get(&prefix).map_or(Version::FIRST, |version| *version);
             let mut versions = versions(disk, &snapshot_key(kind, stream, from), &prefix)?;
             let key = snapshot_key(kind, stream, snapshot.version);
@@ -116,7 +117,7 @@ impl DerivedWriter {
 
     /// Writes what `stage` puts into a batch, all of it or nothing.
     fn write(&self, stage: impl FnOnce(&Disk, &mut Batch<'_>) -> Result<()>) -> Result<()> {
-        let _alone = self.alone.lock().unwrap_or_else(PoisonError::into_inner);
+        let _alone = self.alone.lock();
         self.storage.with(|disk| {
             self.gate.check()?;
             let mut batch = disk.batch();

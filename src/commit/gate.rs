@@ -1,7 +1,5 @@
 //! The gate: whether anything may be written. Every writer checks it; one that fails shuts it for all (G9).
 
-use std::sync::PoisonError;
-
 use super::queue::CutShort;
 use crate::error::{Cause, Error, Result};
 use crate::sync::{Mutex, MutexGuard};
@@ -67,7 +65,7 @@ impl Gate {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 

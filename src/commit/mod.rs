@@ -18,7 +18,7 @@ mod queue;
 mod last_events;
 mod writer;
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 pub(crate) use prepare::{Prepared, Submission};
 
@@ -61,24 +61,24 @@ impl Committer {
     /// Commits all appends of a submission or none, and returns what became of each.
     pub(crate) fn submit(&self, submission: Submission) -> Result<Vec<Appended>> {
         self.queue.submit(submission, |group| {
-            self.writer.lock().unwrap_or_else(PoisonError::into_inner).commit(group);
+            self.writer.lock().commit(group);
         })
     }
 
     /// Makes everything acknowledged so far survive a power loss.
     pub(crate) fn sync(&self) -> Result<()> {
-        self.writer.lock().unwrap_or_else(PoisonError::into_inner).sync()
+        self.writer.lock().sync()
     }
 
     /// Refuses all later submissions; what was taken up before is finished first.
     pub(crate) fn close(&self) {
-        let _under_way = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let _under_way = self.writer.lock();
         self.gate.close();
     }
 
     /// The end of the log as it now is.
     pub(crate) fn end(&self) -> LogEnd {
-        self.writer.lock().unwrap_or_else(PoisonError::into_inner).end()
+        self.writer.lock().end()
     }
 
     /// The earlier failure, if the writer is poisoned.
@@ -93,7 +93,7 @@ impl Committer {
 
     /// Says in the watermark that the store was closed in order. Nothing may be written after it.
     pub(crate) fn seal(&self, disk: &crate::storage::Disk) -> Result<()> {
-        self.writer.lock().unwrap_or_else(PoisonError::into_inner).seal(disk)
+        self.writer.lock().seal(disk)
     }
 }
 

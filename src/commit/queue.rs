@@ -1,7 +1,7 @@
 //! Who commits, and for whom: the queue of submissions and the hand-over of leadership.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use super::prepare::Submission;
 use crate::error::{Cause, Error, Result};
@@ -79,7 +79,7 @@ impl Queue {
     fn enter(&self, submission: Submission) -> (Arc<Ticket>, Turn) {
         let state = TicketState { submission: Some(submission), ..TicketState::default() };
         let ticket = Arc::new(Ticket { state: Mutex::new(state), changed: Condvar::new() });
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         state.waiting.push_back(ticket.clone());
         let turn = if state.has_leader { Turn::Follow } else { Turn::Lead };
         state.has_leader = true;
@@ -88,18 +88,18 @@ impl Queue {
 
     /// Takes all that are waiting, up to a bound, in the order in which they came.
     fn lead(&self) -> Leading<'_> {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         let count = state.waiting.len().min(GROUP_LEN_MAX);
         Leading { queue: self, group: state.waiting.drain(..count).collect(), is_finished: false }
     }
 
     /// Names the first of those waiting as the next leader, if there is one.
     fn hand_over(&self) {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         match state.waiting.front() {
             None => state.has_leader = false,
             Some(next) => {
-                lock(&next.state).leads = true;
+                next.state.lock().leads = true;
                 next.changed.notify_one();
             }
         }
@@ -125,7 +125,7 @@ impl Leading<'_> {
         }
         self.queue.hand_over();
         for ticket in &self.group {
-            let mut state = lock(&ticket.state);
+            let mut state = ticket.state.lock();
             // A leader that panicked leaves callers without an outcome: they must not wait forever.
             if state.outcome.is_none() {
                 let cause = Cause::new(CutShort);
@@ -151,7 +151,7 @@ impl Drop for Leading<'_> {
 impl Ticket {
     /// Waits for the outcome; `None` if the caller is to lead instead.
     fn wait(&self) -> Option<Outcome> {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         loop {
             if let Some(outcome) = state.outcome.take() {
                 return Some(outcome);
@@ -159,21 +159,17 @@ impl Ticket {
             if std::mem::take(&mut state.leads) {
                 return None;
             }
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = self.changed.wait(state);
         }
     }
 
     /// The submission, to be committed by the leader.
     pub(super) fn take(&self) -> Option<Submission> {
-        lock(&self.state).submission.take()
+        self.state.lock().submission.take()
     }
 
     /// Notes what became of it. Its caller learns of it when the group is finished.
     pub(super) fn set(&self, outcome: Outcome) {
-        lock(&self.state).outcome = Some(outcome);
+        self.state.lock().outcome = Some(outcome);
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

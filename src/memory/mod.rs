@@ -5,8 +5,8 @@ mod derived;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::{Bound, RangeInclusive};
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, PoisonError};
 use std::time::{Instant, SystemTime};
 
 use crate::error::{Error, Result};
@@ -96,7 +96,7 @@ impl EventStore for MemoryStore {
     fn submit(&self, append: Append) -> Result<Appended> {
         let Inner { history, head, limits, clock, .. } = &*self.inner;
         append.validate(limits)?;
-        let mut history = history.write().unwrap_or_else(PoisonError::into_inner);
+        let mut history = history.write();
         head.get()?;
         match validate(&Shape::of(&append), &mut *history)? {
             Verdict::Replay(appended) => Ok(appended),
@@ -110,7 +110,7 @@ impl EventStore for MemoryStore {
 
     fn read_page(&self, query: &PageQuery, visit: &mut Visitor<'_>) -> Result<PageEnd> {
         let Some(head) = self.inner.head.get()? else { return Ok(PageEnd { rest: None }) };
-        let history = self.inner.history.read().unwrap_or_else(PoisonError::into_inner);
+        let history = self.inner.history.read();
         let page = history.page(query, head);
         drop(history);
         for (event, rest) in page.events {
@@ -127,13 +127,13 @@ impl EventStore for MemoryStore {
 
     fn stream_version(&self, stream: &StreamId) -> Result<Option<Version>> {
         self.inner.head.get()?;
-        let history = self.inner.history.read().unwrap_or_else(PoisonError::into_inner);
+        let history = self.inner.history.read();
         Ok(history.streams.get(stream).and_then(|events| version(events.len())))
     }
 
     fn list_streams(&self, query: &StreamsQuery) -> Result<Vec<StreamInfo>> {
         self.inner.head.get()?;
-        let history = self.inner.history.read().unwrap_or_else(PoisonError::into_inner);
+        let history = self.inner.history.read();
         let after = query.after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
         let streams = history.streams.range::<StreamId, _>((after, Bound::Unbounded));
         let streams = streams.filter(|(id, _)| id.as_str().starts_with(&query.prefix));

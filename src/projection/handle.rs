@@ -1,7 +1,7 @@
 //! [`ProjectionHandle`]: one projection of a manager, started, stopped, rebuilt and asked.
 
 use std::fmt;
-use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -17,6 +17,7 @@ use crate::error::{Error, Result};
 use crate::extension::EventStoreExt;
 use crate::model::Position;
 use crate::options::now;
+use crate::sync::{Mutex, MutexGuard};
 
 /// How often the progress of a rebuild is reported.
 const PROGRESS_PAUSE: Duration = Duration::from_millis(100);
@@ -512,7 +513,7 @@ impl ProjectionHandle {
     }
 
     fn threads(&self) -> MutexGuard<'_, Vec<JoinHandle<()>>> {
-        self.threads.lock().unwrap_or_else(PoisonError::into_inner)
+        self.threads.lock()
     }
 }
 

@@ -3,7 +3,6 @@
 use std::cell::Cell;
 use std::ptr;
 use std::sync::mpsc::Sender;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::builds::Build;
@@ -12,6 +11,7 @@ use super::parked::ParkedEvent;
 use super::status::{ProjectionFailure, ProjectionState};
 use crate::model::Position;
 use crate::subscription::CancelHandle;
+use crate::sync::{Condvar, Mutex, MutexGuard};
 
 /// What the manager wants of the workers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -174,13 +174,13 @@ impl Shared {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// Held while the directory and the runs are changed, which must agree, and while a build is written, so that none
     /// gets further while another is promoted. Not to be held by who waits for a worker.
     pub(super) fn directory(&self) -> MutexGuard<'_, ()> {
-        self.directory.lock().unwrap_or_else(PoisonError::into_inner)
+        self.directory.lock()
     }
 
     /// Looks at the state.
@@ -206,15 +206,13 @@ impl Shared {
             if let Some(found) = look(&state) {
                 return Some(found);
             }
-            let waited = match until {
-                None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+            state = match until {
+                None => self.changed.wait(state),
                 Some(until) => {
                     let left = until.checked_duration_since(Instant::now())?;
-                    let waited = self.changed.wait_timeout(state, left);
-                    waited.unwrap_or_else(PoisonError::into_inner).0
+                    self.changed.wait_timeout(state, left)
                 }
             };
-            state = waited;
         }
     }
 
@@ -275,7 +273,7 @@ impl Shared {
                 Wanted::Pause => run.state = ProjectionState::Paused,
             }
             self.changed.notify_all();
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = self.changed.wait(state);
         }
     }
 
@@ -299,8 +297,7 @@ impl Shared {
             if left.is_zero() {
                 return true;
             }
-            let waited = self.changed.wait_timeout(state, left.min(Duration::from_secs(3_600)));
-            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+            state = self.changed.wait_timeout(state, left.min(Duration::from_secs(3_600)));
         }
         false
     }

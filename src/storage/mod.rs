@@ -14,7 +14,6 @@ mod watermark;
 
 use std::ops::Range;
 use std::path::Path;
-use std::sync::{PoisonError, RwLock};
 
 use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{
@@ -32,6 +31,7 @@ use crate::error::{Error, Location, Result};
 use crate::format::Manifest;
 use crate::options::Durability;
 use crate::store_options::StoreOptions;
+use crate::sync::RwLock;
 
 /// A family of keys: its own sorted space within the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,13 +85,13 @@ impl Storage {
     /// Runs `work` on the disk, which stays open meanwhile. Not to be nested: closing waits for the outer call, and the
     /// inner one would wait for the closing.
     pub(crate) fn with<T>(&self, work: impl FnOnce(&Disk) -> Result<T>) -> Result<T> {
-        let disk = self.disk.read().unwrap_or_else(PoisonError::into_inner);
+        let disk = self.disk.read();
         work(disk.as_ref().ok_or(Error::Closed)?)
     }
 
     /// Waits for the calls under way, lets `last` have the disk, closes it. `None` if it was closed before.
     pub(crate) fn close<T>(&self, last: impl FnOnce(&Disk) -> T) -> Option<T> {
-        let mut disk = self.disk.write().unwrap_or_else(PoisonError::into_inner);
+        let mut disk = self.disk.write();
         disk.take().map(|disk| last(&disk))
     }
 }

@@ -12,7 +12,7 @@ use std::io::{BufRead, Write};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use uuid::Uuid;
@@ -38,6 +38,7 @@ use crate::snapshot_store::{
 };
 use crate::storage::{Claim, Disk, Storage};
 use crate::store_options::StoreOptions;
+use crate::sync::Mutex;
 use crate::view_store::{
     Checkpoint, ViewCommit, ViewPage, ViewScan, ViewStore, check_view_name, forward_view_store,
 };
@@ -310,7 +311,7 @@ impl Store {
         mut progress: impl FnMut(Imported),
     ) -> Result<Imported> {
         let engine = self.engine();
-        let _alone = engine.importing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _alone = engine.importing.lock();
         let target = Target {
             store: &**engine,
             committer: engine.committer()?,
@@ -383,7 +384,7 @@ impl Engine {
             return Err(poisoned);
         }
         let claimed = {
-            let claim = self.claim.lock().unwrap_or_else(PoisonError::into_inner);
+            let claim = self.claim.lock();
             claim.as_ref().map(|claim| (claim.paths.clone(), claim.identity.clone()))
         };
         let (paths, identity) = claimed.ok_or(Error::Closed)?;
@@ -409,7 +410,7 @@ impl Engine {
             None => Ok(()),
         });
         // The lock goes last: the next owner finds everything in place.
-        drop(self.claim.lock().unwrap_or_else(PoisonError::into_inner).take());
+        drop(self.claim.lock().take());
         sealed.unwrap_or(Ok(()))
     }
 }

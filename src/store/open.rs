@@ -1,7 +1,7 @@
 //! Opening a [`Store`]: what is recovered becomes an engine.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -14,6 +14,7 @@ use crate::head::Head;
 use crate::read::Reader;
 use crate::recovery;
 use crate::store_options::StoreOptions;
+use crate::sync::Mutex;
 
 /// How often a store that is open elsewhere is tried again.
 const OPEN_PAUSE: Duration = Duration::from_millis(10);

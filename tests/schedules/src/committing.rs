@@ -47,7 +47,7 @@ impl Engine {
 
     fn submit(&self, name: u8) -> Result<Appended, Error> {
         let outcome = self.queue.submit(submission(name), |group| {
-            let mut writer = self.writer.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let mut writer = self.writer.lock();
             self.commit(&mut writer, group);
         });
         outcome.map(|appended| appended.into_iter().next().unwrap())
@@ -125,12 +125,12 @@ pub fn each_caller_gets_its_own_place_and_sees_it_at_once() {
                         "what is acknowledged is visible"
                     );
                     let index = usize::try_from(place.get() - 1).unwrap();
-                    assert_eq!(engine.writer.lock().unwrap().log[index], name);
+                    assert_eq!(engine.writer.lock().log[index], name);
                 }
             })
         };
         all((1..=4).map(caller).collect());
-        let mut log = engine.writer.lock().unwrap().log.clone();
+        let mut log = engine.writer.lock().log.clone();
         assert_eq!(engine.head.current(), Position::new(8));
         log.sort_unstable();
         assert_eq!(log, [10, 11, 20, 21, 30, 31, 40, 41], "each once, and no gap");
@@ -185,7 +185,7 @@ pub fn after_a_failed_write_nothing_is_acknowledged_and_nobody_waits_for_ever() 
             assert!(matches!(engine.gate.check(), Err(Error::Poisoned { .. })));
             let published = engine.head.current().map_or(0, Position::get);
             let log =
-                engine.writer.lock().unwrap_or_else(std::sync::PoisonError::into_inner).log.len();
+                engine.writer.lock().log.len();
             assert!(published < log as u64, "what failed is not published");
         });
     }

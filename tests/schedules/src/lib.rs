@@ -44,11 +44,8 @@ pub use snapshot_store::*;
 pub use subscription::*;
 pub use view_store::*;
 
-/// In the place of src/sync.rs.
-mod sync {
-    pub(crate) use shuttle::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
-    pub(crate) use shuttle::sync::{Condvar, Mutex, MutexGuard, RwLock};
-}
+#[path = "../../../src/sync.rs"]
+mod sync;
 
 pub mod following;
 pub mod waiting;
