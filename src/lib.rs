@@ -76,8 +76,9 @@
 
 // The order of these lines is the architecture: a module imports only modules above it.
 
-// Where threads meet.
+// Where threads meet; a cache.
 mod sync;
+mod recent;
 
 // The words, and what is said about them.
 mod model;

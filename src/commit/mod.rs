@@ -15,7 +15,6 @@ mod derived;
 mod gate;
 mod prepare;
 mod queue;
-mod last_events;
 mod writer;
 
 use std::sync::Arc;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::prepare::Submission;
 use crate::error::{Cause, Error, Result};
 use crate::event_store::Appended;
-use crate::sync::{Condvar, Mutex, MutexGuard};
+use crate::sync::{Condvar, Mutex};
 
 /// Most submissions in one group: a bound on how long the first of them waits for the others.
 const GROUP_LEN_MAX: usize = 1_024;

@@ -5,7 +5,6 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use super::gate::Gate;
-use super::last_events::LastEvents;
 use super::prepare::{Prepared, PreparedFrame, Submission};
 use super::queue::{Outcome, Ticket};
 use super::strictest;
@@ -16,6 +15,7 @@ use crate::head::Head;
 use crate::model::{EventId, Position, StreamId, Timestamp, Version};
 use crate::options::{Clock, Durability, now};
 use crate::read::lookup::{self, LogEnd};
+use crate::recent::Recent;
 use crate::storage::{Batch, Disk, Family, Storage, WatermarkFile};
 use crate::validate::{Commit, Committed, LastEvent, Shape, Verdict, validate};
 
@@ -28,7 +28,8 @@ pub(super) struct Writer {
     head: Arc<Head>,
     watermark: WatermarkFile,
     clock: Clock,
-    tips: LastEvents,
+    /// The last events of streams; `None` for a stream without events.
+    last_events: Recent<StreamId, Option<LastEvent>>,
     end: LogEnd,
     gate: Arc<Gate>,
     /// Empty between batches; kept for its room.
@@ -62,9 +63,9 @@ impl Writer {
         version_cache_streams: usize,
         gate: Arc<Gate>,
     ) -> Self {
-        let tips = LastEvents::new(version_cache_streams);
+        let last_events = Recent::new(version_cache_streams);
         let touched = HashSet::new();
-        Self { storage, head, watermark, clock, tips, end, gate, touched }
+        Self { storage, head, watermark, clock, last_events, end, gate, touched }
     }
 
     /// Commits a group: in as few batches as its dependencies and sizes allow, usually one.
@@ -131,9 +132,11 @@ impl Writer {
             return Staging::AfterCommit;
         }
         let mut verdicts = Vec::with_capacity(submission.appends.len());
-        let mut pending = Pending { tips: HashMap::new(), recorded_at: staged.end.recorded_at };
+        let mut pending =
+            Pending { last_events: HashMap::new(), recorded_at: staged.end.recorded_at };
         for append in &submission.appends {
-            let mut committed = OnDisk { disk, tips: &mut self.tips, pending: &pending };
+            let mut committed =
+                OnDisk { disk, last_events: &mut self.last_events, pending: &pending };
             let verdict = validate(&append.shape, &mut committed)
                 .and_then(|verdict| pending.check_time(append, &verdict).map(|()| verdict));
             match verdict {
@@ -150,7 +153,7 @@ impl Writer {
         let decided = submission.appends.iter_mut().zip(verdicts);
         let appended = decided.map(|(append, verdict)| match verdict {
             Verdict::Replay(appended) => appended,
-            Verdict::Append(tips) => self.add(staged, append, tips, now),
+            Verdict::Append(versions) => self.add(staged, append, versions, now),
         });
         let appended = appended.collect();
         if let Some((key, record)) = &submission.record {
@@ -199,7 +202,8 @@ impl Writer {
             let first_version = versions.as_ref().map_or(header.first_version, |v| *v.start());
             *versions = Some(first_version..=last);
             *tip = Some(last);
-            self.tips.set(stream.clone(), Some(LastEvent { version: last, id: frame.last_id }));
+            self.last_events
+                .insert(stream.clone(), Some(LastEvent { version: last, id: frame.last_id }));
             before += frame.count;
         }
         if let Some((_, last)) = *recorded_at {
@@ -298,7 +302,7 @@ impl Staged<'_> {
 
 /// What the earlier appends of a submission will have done, while its later ones are validated.
 struct Pending {
-    tips: HashMap<StreamId, LastEvent>,
+    last_events: HashMap<StreamId, LastEvent>,
     recorded_at: Option<Timestamp>,
 }
 
@@ -316,13 +320,13 @@ impl Pending {
     }
 
     fn add(&mut self, append: &Prepared, verdict: &Verdict) {
-        let Verdict::Append(tips) = verdict else { return };
+        let Verdict::Append(versions) = verdict else { return };
         let Shape { expectations, ids, .. } = &append.shape;
-        for (((stream, _), ids), tip) in expectations.iter().zip(ids).zip(tips) {
+        for (((stream, _), ids), version) in expectations.iter().zip(ids).zip(versions) {
             let Some(id) = ids.last() else { continue };
             let more = u64::try_from(ids.len() - 1).unwrap_or(u64::MAX);
-            let tip = LastEvent { version: Version::after(*tip).plus(more), id: *id };
-            self.tips.insert(stream.clone(), tip);
+            let last = LastEvent { version: Version::after(*version).plus(more), id: *id };
+            self.last_events.insert(stream.clone(), last);
         }
     }
 }
@@ -330,21 +334,21 @@ impl Pending {
 /// What is committed, as validation asks for it; then what the same submission is about to add.
 struct OnDisk<'w> {
     disk: &'w Disk,
-    tips: &'w mut LastEvents,
+    last_events: &'w mut Recent<StreamId, Option<LastEvent>>,
     pending: &'w Pending,
 }
 
 impl Committed for OnDisk<'_> {
     fn stream_version(&mut self, stream: &StreamId) -> Result<Option<LastEvent>> {
-        if let Some(tip) = self.pending.tips.get(stream) {
+        if let Some(tip) = self.pending.last_events.get(stream) {
             return Ok(Some(*tip));
         }
-        if let Some(known) = self.tips.get(stream) {
+        if let Some(known) = self.last_events.get(stream) {
             return Ok(known);
         }
         let last = lookup::last_event(self.disk, stream)?;
         let tip = last.map(|(version, id)| LastEvent { version, id });
-        self.tips.set(stream.clone(), tip);
+        self.last_events.insert(stream.clone(), tip);
         Ok(tip)
     }
 
