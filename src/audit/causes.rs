@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 
 use super::Id;
 use super::entry::{Entry, Layout};
-use super::text::clean;
+use super::text::printable;
 use crate::error::Result;
 use crate::event_store::EventStore;
 use crate::extension::EventStoreExt;
@@ -97,10 +97,10 @@ impl fmt::Display for Causes {
         match &self.origin {
             Origin::Event => out.write_str("  no cause"),
             Origin::Outside(id) if self.chain.is_empty() => {
-                write!(out, "{} is no event of this log", clean(id))
+                write!(out, "{} is no event of this log", printable(id))
             }
             Origin::Outside(id) => {
-                write!(out, "  because of {}, which is no event before it", clean(id))
+                write!(out, "  because of {}, which is no event before it", printable(id))
             }
         }
     }

@@ -6,7 +6,7 @@ use std::ops::{ControlFlow, Deref};
 
 use super::Id;
 use super::entry::{Entry, Layout};
-use super::text::clean;
+use super::text::printable;
 use crate::error::Result;
 use crate::event_store::EventStore;
 use crate::extension::EventStoreExt;
@@ -159,7 +159,7 @@ impl fmt::Display for Effects {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.event {
             Some(event) => write!(out, "{event}")?,
-            None => write!(out, "{}, which is no event of this log", clean(&self.id))?,
+            None => write!(out, "{}, which is no event of this log", printable(&self.id))?,
         }
         // Of each level above: whether its line ends there, since no further effect follows on it.
         let mut ended = Vec::new();

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::ops::Deref;
 
-use super::text::{clean, payload, shortened};
+use super::text::{payload, printable, shortened};
 use crate::model::{CAUSATION_ID, CORRELATION_ID, RecordedEvent};
 
 /// How much of a payload, in characters, a line shows if nothing else is said.
@@ -85,7 +85,7 @@ impl Entry {
     }
 
     fn kind(&self) -> String {
-        let name = clean(self.event_type().as_str());
+        let name = printable(self.event_type().as_str());
         match self.schema_version() {
             1 => name,
             version => format!("{name} (schema {version})"),
@@ -97,13 +97,13 @@ impl Entry {
             let key = match key {
                 CAUSATION_ID => "caused_by".to_owned(),
                 CORRELATION_ID => "correlated_by".to_owned(),
-                key => clean(key),
+                key => printable(key),
             };
             let (value, rest) = shortened(value.chars(), self.payload_chars, value.len());
-            write!(out, "  {key}={}{rest}", clean(&value))?;
+            write!(out, "  {key}={}{rest}", printable(&value))?;
         }
         for tag in self.tags() {
-            write!(out, "  #{}", clean(tag))?;
+            write!(out, "  #{}", printable(tag))?;
         }
         Ok(())
     }
@@ -120,7 +120,7 @@ impl Deref for Entry {
 impl fmt::Display for Entry {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (version, time) = (self.version().get(), self.recorded_at().to_string());
-        let stream = clean(self.stream().as_str());
+        let stream = printable(self.stream().as_str());
         let (kind, payload) = (self.kind(), self.payload_text());
         match self.layout {
             Layout::Stream => write!(out, "{version:>6}  {time:<27}  {kind:<24}  {payload}")?,

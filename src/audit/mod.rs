@@ -40,6 +40,7 @@ mod causes;
 pub use causes::{Causes, Origin, causes};
 pub use effects::{Effect, Effects, effects};
 pub use entry::{Entry, PAYLOAD_CHARS};
+pub use text::printable;
 
 use std::fmt;
 use std::ops::ControlFlow;

@@ -17,9 +17,9 @@ pub(super) fn payload(event: EventRef<'_>, chars_max: usize) -> String {
     if is_json && serde_json::from_slice::<IgnoredAny>(bytes).is_ok() {
         let text = String::from_utf8_lossy(bytes);
         let (start, rest) = shortened(between_tokens(&text), chars_max, bytes.len());
-        return clean(&start) + &rest;
+        return printable(&start) + &rest;
     }
-    let content_type = clean(event.content_type());
+    let content_type = printable(event.content_type());
     match std::str::from_utf8(bytes) {
         Ok(text) if event.content_type() != ContentType::BINCODE.as_str() && is_shown(text) => {
             let (start, rest) = shortened(text.chars(), chars_max, bytes.len());
@@ -71,17 +71,26 @@ pub(super) fn shortened(
     (start, rest)
 }
 
-/// Text without characters that break a line or steer a terminal: they are there as JSON would escape them.
-pub(super) fn clean(text: &str) -> String {
-    let steers = |character: char| {
-        let turns = ['\u{200e}', '\u{200f}'].contains(&character)
-            || ('\u{2028}'..='\u{202e}').contains(&character)
-            || ('\u{2066}'..='\u{2069}').contains(&character);
-        character.is_control() || turns
+/// Text that is safe to print on one line: characters that break a line or control a terminal are escaped as in JSON.
+///
+/// Stream ids, event types and payloads are whatever an application stored: print them through this.
+///
+/// ```
+/// assert_eq!(annals::audit::printable("account-1"), "account-1");
+/// assert_eq!(annals::audit::printable("two\nlines"), "two\\u000alines");
+/// ```
+#[must_use]
+pub fn printable(text: &str) -> String {
+    let must_escape = |character: char| {
+        character.is_control()
+            || matches!(
+                character,
+                '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+            )
     };
     let mut out = String::with_capacity(text.len());
     for character in text.chars() {
-        if steers(character) {
+        if must_escape(character) {
             let _ = write!(out, "\\u{:04x}", u32::from(character));
         } else {
             out.push(character);

@@ -3,6 +3,7 @@
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
 
+use annals::audit::printable;
 use annals::{
     Append, ContentType, EventId, EventStore, EventType, ExpectedVersion, Limits, NewEvent,
     StreamId, Version,
@@ -10,7 +11,6 @@ use annals::{
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use super::print::clean;
 use super::shell::{Failure, Shell};
 
 /// Append one event to a stream; it is durable when the command ends
@@ -96,7 +96,7 @@ pub(crate) fn run(args: &Args, shell: &Shell) -> Result<(), Failure> {
     }
     let replay =
         if appended.is_replay() { " (it was there already: nothing was added)" } else { "" };
-    let stream = clean(args.stream.as_str());
+    let stream = printable(args.stream.as_str());
     writeln!(out, "position {position}, version {version} of {stream}{replay}")?;
     Ok(())
 }

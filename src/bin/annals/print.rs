@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 use std::io::{self, Stdout, Write};
 use std::ops::ControlFlow;
 
+use annals::audit::printable;
 use annals::{
     CAUSATION_ID, CORRELATION_ID, ContentType, EventRef, JsonLine, Place, Position, Read, Version,
 };
@@ -61,10 +62,10 @@ impl Printer {
             return self.out.write_all(b"\n");
         }
         let time = format!("{:.6}", event.recorded_at());
-        let kind = clean(event.event_type());
+        let kind = printable(event.event_type());
         let (position, version) = (event.position().to_string(), event.version().to_string());
         let places = match self.leading {
-            Leading::Log => [position, time, format!("{}@{version}", clean(event.stream()))],
+            Leading::Log => [position, time, format!("{}@{version}", printable(event.stream()))],
             Leading::Stream => [version, position, time],
         };
         let id = self.with_ids.then(|| event.id().to_string());
@@ -117,7 +118,7 @@ impl Printer {
 fn extras(event: &EventRef<'_>) -> String {
     let mut out = String::new();
     for tag in event.tags().iter() {
-        let _ = write!(out, "  #{}", clean(tag));
+        let _ = write!(out, "  #{}", printable(tag));
     }
     for (key, value) in event.metadata().iter() {
         // As `why` names them.
@@ -126,17 +127,17 @@ fn extras(event: &EventRef<'_>) -> String {
             CORRELATION_ID => "correlated_by",
             key => key,
         };
-        let _ = write!(out, "  {}={}", clean(key), shortened(&clean(value), value.len()));
+        let _ = write!(out, "  {}={}", printable(key), shortened(&printable(value), value.len()));
     }
     out
 }
 
 fn payload(event: &EventRef<'_>) -> String {
     let bytes = event.payload();
-    let content_type = clean(event.content_type());
+    let content_type = printable(event.content_type());
     match std::str::from_utf8(bytes) {
         Ok(text) if event.content_type() == ContentType::JSON.as_str() => {
-            shortened(&clean(&one_line(text)), bytes.len())
+            shortened(&printable(&one_line(text)), bytes.len())
         }
         _ => format!("{content_type} {}", plain(bytes)),
     }
@@ -173,21 +174,4 @@ fn shortened(text: &str, bytes: usize) -> String {
             format!("{start}… ({bytes} bytes)")
         }
     }
-}
-
-/// Text without characters that a terminal obeys: they are there as JSON would escape them.
-pub(crate) fn clean(text: &str) -> String {
-    let steers = |character: char| {
-        character.is_control()
-            || matches!(character, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
-    let mut out = String::with_capacity(text.len());
-    for character in text.chars() {
-        if steers(character) {
-            let _ = write!(out, "\\u{:04x}", u32::from(character));
-        } else {
-            out.push(character);
-        }
-    }
-    out
 }

@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
+use annals::audit::printable;
 use annals::{
     EventStore, EventStoreExt, EventType, ReadStream, Store, StreamId, Timestamp, Version,
 };
 
-use super::print::{Leading, Printer, clean};
+use super::print::{Leading, Printer};
 use super::reading::Reading;
 use super::shell::{Failure, Shell, note};
 
@@ -61,7 +62,7 @@ pub(crate) fn run(args: &Args, shell: &Shell) -> Result<(), Failure> {
     reading.let_go()?;
     let is_empty = printer.printed() == 0;
     printer.finish()?;
-    let stream = clean(args.stream.as_str());
+    let stream = printable(args.stream.as_str());
     match (tip, args.as_of_version) {
         // An older state than the one that was asked for must not look like it.
         (Some(tip), Some(version)) if version > tip => {

@@ -5,10 +5,10 @@ use std::io::{self, BufWriter, Write};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
+use annals::audit::printable;
 use annals::{EventStoreExt, Position, StoreInfo, Timestamp};
 use serde_json::{Map, Value, json};
 
-use super::print::clean;
 use super::shell::{Failure, Shell, grouped, long, progress};
 
 /// Say what is in a store: events, streams, types, head, times, size
@@ -118,7 +118,7 @@ fn for_people(out: &mut impl Write, info: &StoreInfo, census: &Census) -> io::Re
         writeln!(out)?;
     }
     for (name, count) in &census.types {
-        writeln!(out, "{:>11}  {}", grouped(*count), clean(name))?;
+        writeln!(out, "{:>11}  {}", grouped(*count), printable(name))?;
     }
     Ok(())
 }

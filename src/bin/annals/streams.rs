@@ -3,11 +3,11 @@
 use std::io::{self, Write};
 use std::path::PathBuf;
 
+use annals::audit::printable;
 use annals::{EventStoreExt, StreamId, StreamInfo};
 use serde_json::json;
 
 use super::output::{Output, Pace};
-use super::print::clean;
 use super::reading::Reading;
 use super::shell::{Failure, Shell, note};
 
@@ -46,7 +46,7 @@ pub(crate) fn run(args: &Args, shell: &Shell) -> Result<(), Failure> {
             if shell.json {
                 writeln!(out, "{}", json!({ "stream": id.as_str(), "version": version.get() }))?;
             } else {
-                writeln!(out, "{:>8}  {}", version.get(), clean(id.as_str()))?;
+                writeln!(out, "{:>8}  {}", version.get(), printable(id.as_str()))?;
             }
             (is_empty, last, left) = (false, Some(id), left - 1);
             pace = out.offer()?;

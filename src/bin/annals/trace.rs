@@ -4,12 +4,11 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use annals::audit::{causes, effects};
+use annals::audit::{causes, effects, printable};
 use annals::{
     Error, EventId, EventStore, EventStoreExt, JsonLine, Position, Store, StreamId, Version,
 };
 
-use super::print::clean;
 use super::shell::{Failure, Shell};
 
 /// Show the causes and effects of an event, across streams
@@ -76,7 +75,7 @@ impl Named {
                         Error::VersionAhead { stream, asked: version, actual: Some(tip) }.into()
                     );
                 }
-                let missing = format!("stream {} has no events", clean(stream.as_str()));
+                let missing = format!("stream {} has no events", printable(stream.as_str()));
                 (store.read_stream(stream).from(*version).first()?, missing)
             }
         };

@@ -3,10 +3,10 @@
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
+use annals::audit::printable;
 use annals::{Location, Position, VerifyReport};
 use serde_json::{Value, json};
 
-use super::print::clean;
 use super::shell::{Failure, Shell, count, grouped, progress};
 
 /// Prove on disk what can be proven: checksums, gapless positions and versions, whole commits, times, both copies
@@ -81,11 +81,11 @@ pub(crate) fn print_damage(out: &mut impl Write, report: &VerifyReport) -> io::R
         // The location of a frame in the log says it already.
         let position = position.filter(|_| !matches!(damage.location, Location::Log { .. }));
         let at = position.map_or(String::new(), |position| format!(" ({position})"));
-        let (found, expected) = (clean(&damage.found), clean(&damage.expected));
+        let (found, expected) = (printable(&damage.found), printable(&damage.expected));
         writeln!(
             out,
             "{}{at}: found {found}, expected {expected}",
-            clean(&damage.location.to_string())
+            printable(&damage.location.to_string())
         )?;
     }
     let untold = report.damage_count.saturating_sub(report.damage.len() as u64);

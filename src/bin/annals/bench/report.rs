@@ -94,7 +94,7 @@ fn picture(figure: &Figure) -> String {
 
 fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
-    for character in super::super::print::clean(text).chars() {
+    for character in annals::audit::printable(text).chars() {
         match character {
             '&' => out.push_str("&amp;"),
             '<' => out.push_str("&lt;"),

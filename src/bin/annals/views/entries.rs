@@ -2,6 +2,7 @@
 
 use std::io::{self, Stdout, Write};
 
+use annals::audit::printable;
 use annals::{
     Checkpoint, Direction, Error, ReadView, Store, ViewKey, ViewScan, ViewStore, ViewStoreExt,
 };
@@ -11,7 +12,7 @@ use serde_json::json;
 use serde_json::value::RawValue;
 
 use super::super::output::{Output, Pace};
-use super::super::print::{clean, hex, one_line, plain};
+use super::super::print::{hex, one_line, plain};
 use super::super::reading::Reading;
 use super::super::shell::{Failure, Shell, note};
 use super::Args;
@@ -54,7 +55,7 @@ pub(super) fn print(
     }
     printer.out.finish()?;
     if printer.last.is_none() && !shell.json {
-        note(&format!("read model {} holds no such entries", clean(name)));
+        note(&format!("read model {} holds no such entries", printable(name)));
     }
     Ok(())
 }
@@ -144,8 +145,8 @@ impl Printer<'_> {
                 None => writeln!(self.out, "\"value_base64\":\"{}\"}}", BASE64.encode(value))?,
             }
         } else {
-            let key = text.map_or_else(|| plain(key), clean);
-            let value = json.map_or_else(|| plain(value), |json| clean(&json));
+            let key = text.map_or_else(|| plain(key), printable);
+            let value = json.map_or_else(|| plain(value), |json| printable(&json));
             writeln!(self.out, "{key}  {value}")?;
         }
         self.left -= 1;

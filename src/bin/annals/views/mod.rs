@@ -5,13 +5,13 @@ mod entries;
 use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 
+use annals::audit::printable;
 use annals::{
     DiscardedEvent, Error, EventStore, ParkedEvent, Position, SkippedEvent, Store, ViewStatus,
     ViewStore, ViewStoreExt,
 };
 use serde_json::{Value, json};
 
-use super::print::clean;
 use super::reading::Reading;
 use super::shell::{Failure, Shell, count, note, open_patiently};
 
@@ -102,12 +102,12 @@ fn remove(name: &str, args: &Args, shell: &Shell) -> Result<(), Failure> {
         return Err(missing(name));
     }
     store.close()?;
-    note(&format!("read model {} is removed", clean(name)));
+    note(&format!("read model {} is removed", printable(name)));
     Ok(())
 }
 
 fn missing(name: &str) -> Failure {
-    let name = clean(name);
+    let name = printable(name);
     Failure::Missing(format!("there is no read model {name}; `annals views` lists them"))
 }
 
@@ -121,7 +121,7 @@ fn list(store: Store, shell: &Shell) -> Result<(), Failure> {
             Ok(Some(status)) if shell.json => writeln!(lines, "{}", object(&name, &status, head))?,
             Ok(Some(status)) => {
                 let at = place(status.position);
-                writeln!(lines, "{at:>8}  {}  {}", clean(&name), for_people(&status, head))?;
+                writeln!(lines, "{at:>8}  {}  {}", printable(&name), for_people(&status, head))?;
             }
             // It went meanwhile.
             Ok(None) => {}
@@ -135,7 +135,7 @@ fn list(store: Store, shell: &Shell) -> Result<(), Failure> {
                         json!({ "view": name, "position": position, "is_projection": false });
                     writeln!(lines, "{object}")?;
                 } else {
-                    let (at, name) = (place(position), clean(&name));
+                    let (at, name) = (place(position), printable(&name));
                     writeln!(lines, "{at:>8}  {name}  not made by a projection")?;
                 }
             }
@@ -144,7 +144,7 @@ fn list(store: Store, shell: &Shell) -> Result<(), Failure> {
                 if shell.json {
                     writeln!(lines, "{}", json!({ "view": name, "error": reason }))?;
                 } else {
-                    writeln!(lines, "{:>8}  {}  {}", "?", clean(&name), clean(&reason))?;
+                    writeln!(lines, "{:>8}  {}  {}", "?", printable(&name), printable(&reason))?;
                 }
                 damaged = damaged.or(Some(error));
             }
@@ -274,7 +274,7 @@ fn print_aside(events: impl Iterator<Item = Aside>, shell: &Shell) -> Result<(),
         } else {
             let reason = reason.unwrap_or_else(|| "waits behind another of its stream".to_owned());
             let [stream, event_type, reason] =
-                [stream, event_type, reason].map(|text| clean(&text));
+                [stream, event_type, reason].map(|text| printable(&text));
             writeln!(out, "{position:>8}  {at}  {stream}  {event_type}  {reason}")?;
         }
     }
