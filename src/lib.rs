@@ -136,7 +136,7 @@ pub use codec::{
 pub use error::{Cause, Error, Location, Result};
 pub use event_store::{
     Append, Appended, Direction, EventStore, Events, Filter, PageEnd, PageQuery, Place, Range,
-    Read, ReadLog, ReadStream, StreamInfo, StreamInfos, Streams, StreamsQuery, Visitor,
+    Read, ReadLog, ReadStream, Scope, StreamInfo, StreamInfos, Streams, StreamsQuery, Visitor,
 };
 pub use extension::EventStoreExt;
 #[cfg(feature = "rocksdb")]

@@ -16,7 +16,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 pub use append::{Append, Appended};
-pub use query::{Direction, Filter, PageEnd, PageQuery, Range, StreamInfo, StreamsQuery};
+pub use query::{Direction, Filter, PageEnd, PageQuery, Range, Scope, StreamInfo, StreamsQuery};
 pub(crate) use read::position_at;
 pub use read::{Events, Place, Read, ReadLog, ReadStream, StreamInfos, Streams};
 

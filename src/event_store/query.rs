@@ -1,6 +1,5 @@
 //! What a store is asked for when reading: one bounded page of a [`Range`], through a [`Filter`].
 
-use crate::error::{Error, Result};
 use crate::model::{EventRef, EventType, InvalidArgument, Position, StreamId, Version};
 
 /// Which way a read goes.
@@ -16,15 +15,14 @@ pub enum Direction {
 /// Which events a read or a subscription delivers: those that match every part that was set.
 ///
 /// ```
-/// use annals::{EventType, Filter};
-/// let filter = Filter::new().category("account").event_type(EventType::new("MoneyDeposited")?);
+/// use annals::Filter;
+/// let filter = Filter::new().category("account").types(["MoneyDeposited"]);
 /// assert!(filter.matches_stream("account-7") && !filter.matches_stream("loan-7"));
 /// assert!(!filter.matches_type("MoneyWithdrawn"));
-/// # Ok::<(), annals::Error>(())
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Filter {
-    types: Vec<EventType>,
+    types: Vec<String>,
     categories: Vec<String>,
     stream_prefixes: Vec<String>,
 }
@@ -35,24 +33,10 @@ impl Filter {
         Self::default()
     }
 
-    /// Adds an event type: an event matches if it is of one of the types added.
-    pub fn event_type(mut self, event_type: EventType) -> Self {
-        self.types.push(event_type);
+    /// Adds event types: an event matches if it is of one of the types added. No types at all leave all events.
+    pub fn types(mut self, types: impl IntoIterator<Item = impl AsRef<str>>) -> Self {
+        self.types.extend(types.into_iter().map(|name| name.as_ref().to_owned()));
         self
-    }
-
-    /// Adds event types by name.
-    ///
-    /// # Errors
-    /// A name is not one that an event type can have.
-    pub fn types<T>(mut self, types: impl IntoIterator<Item = T>) -> Result<Self>
-    where
-        T: TryInto<EventType, Error: Into<Error>>,
-    {
-        for event_type in types {
-            self.types.push(event_type.try_into().map_err(Into::into)?);
-        }
-        Ok(self)
     }
 
     /// Adds a category: an event matches if its stream is of one of the categories added.
@@ -67,12 +51,16 @@ impl Filter {
         self
     }
 
-    /// Says whether each category may be one. Reads and subscriptions ask before they begin. A filter that is well
-    /// formed may still match nothing, such as one of a category and of a prefix outside of it.
+    /// Checks the names. Reads and subscriptions do it before they begin. A valid filter may still match nothing, such
+    /// as one of a category and of a prefix outside of it.
     ///
     /// # Errors
-    /// [`InvalidArgument::CategoryWithDash`]: a category ends before the first `-`, so none holds one.
+    /// An event type that no event can have. [`InvalidArgument::CategoryWithDash`]: a category ends before the first
+    /// `-`, so none holds one.
     pub fn check(&self) -> Result<(), InvalidArgument> {
+        for name in &self.types {
+            EventType::new(name)?;
+        }
         match self.categories.iter().find(|category| category.contains('-')) {
             None => Ok(()),
             Some(category) => Err(InvalidArgument::CategoryWithDash { category: category.clone() }),
@@ -91,18 +79,18 @@ impl Filter {
     }
 
     /// The event types that were added.
-    pub(crate) fn type_names(&self) -> impl Iterator<Item = &str> {
-        self.types.iter().map(EventType::as_str)
+    pub(crate) fn type_names(&self) -> &[String] {
+        &self.types
     }
 
     /// The categories that were added.
-    pub(crate) fn categories(&self) -> impl Iterator<Item = &str> {
-        self.categories.iter().map(String::as_str)
+    pub(crate) fn categories(&self) -> &[String] {
+        &self.categories
     }
 
     /// The prefixes of stream ids that were added.
-    pub(crate) fn stream_prefixes(&self) -> impl Iterator<Item = &str> {
-        self.stream_prefixes.iter().map(String::as_str)
+    pub(crate) fn stream_prefixes(&self) -> &[String] {
+        &self.stream_prefixes
     }
 
     fn selects(&self, stream: &str) -> bool {
@@ -119,7 +107,7 @@ impl Filter {
     /// Whether events of this type may match.
     #[inline]
     pub fn matches_type(&self, event_type: &str) -> bool {
-        self.types.is_empty() || self.types.iter().any(|wanted| wanted.as_str() == event_type)
+        self.types.is_empty() || self.types.iter().any(|wanted| wanted == event_type)
     }
 
     /// Whether this event matches.
@@ -128,36 +116,57 @@ impl Filter {
     }
 }
 
-/// A stretch of the log or of one stream, both ends included. An end beyond the head means "up to the head".
+/// What places count in: the log, or one stream.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Scope {
+    /// The log, in positions.
+    Log,
+    /// One stream, in versions.
+    Stream(StreamId),
+}
+
+/// Consecutive events of the log or of one stream, both ends included. An end beyond the head means "up to the head".
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Range {
-    /// A stretch of the log.
-    Log {
-        /// The first position.
-        from: Position,
-        /// The last position.
-        to: Position,
-    },
-    /// A stretch of one stream.
-    Stream {
-        /// Which stream.
-        stream: StreamId,
-        /// The first version.
-        from: Version,
-        /// The last version.
-        to: Version,
-        /// Events recorded after this position are not part of it: the stream as it was then.
-        up_to: Position,
-    },
+pub struct Range {
+    /// The log or a stream.
+    pub scope: Scope,
+    /// The first place: a position of the log, or a version of the stream.
+    pub from: u64,
+    /// The last place.
+    pub to: u64,
+    /// Events after this position are not part of it: the log or the stream as it was when this was the head.
+    pub up_to: Position,
 }
 
 impl Range {
-    /// Whether there is no place in it, such as from 5 to 4.
+    /// Positions of the log.
+    pub fn log(from: Position, to: Position) -> Self {
+        Self { scope: Scope::Log, from: from.get(), to: to.get(), up_to: Position::MAX }
+    }
+
+    /// Versions of a stream.
+    pub fn stream(stream: StreamId, from: Version, to: Version) -> Self {
+        let scope = Scope::Stream(stream);
+        Self { scope, from: from.get(), to: to.get(), up_to: Position::MAX }
+    }
+
+    /// The range as it was when this position was the head.
+    pub fn up_to(self, position: Position) -> Self {
+        Self { up_to: self.up_to.min(position), ..self }
+    }
+
+    /// Whether there is no place in it, such as from 5 to 4. Places count from 1.
     pub fn is_empty(&self) -> bool {
-        match self {
-            Self::Log { from, to } => from > to,
-            Self::Stream { from, to, .. } => from > to,
-        }
+        self.from > self.to || self.to == 0
+    }
+
+    /// What is left when everything before `next` has been read in this direction; `None` if nothing is.
+    pub fn rest(self, next: u64, direction: Direction) -> Option<Self> {
+        let rest = match direction {
+            Direction::Forward => Self { from: next, ..self },
+            Direction::Backward => Self { to: next, ..self },
+        };
+        Some(rest).filter(|rest| !rest.is_empty())
     }
 }
 

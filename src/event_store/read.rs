@@ -2,14 +2,13 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::marker::PhantomData;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use super::{Direction, EventStore, Filter, PageQuery, Range, StreamInfo, StreamsQuery};
+use super::{Direction, EventStore, Filter, PageQuery, Range, Scope, StreamInfo, StreamsQuery};
 use crate::error::{Error, Result};
-use crate::model::{
-    Copier, EventRef, EventType, Position, RecordedEvent, StreamId, Timestamp, Version,
-};
+use crate::model::{Copier, EventRef, Position, RecordedEvent, StreamId, Timestamp, Version};
 
 /// How many events an owned page holds at most: a bound on the memory of an iterator.
 const PAGE_EVENTS_MAX: usize = 1_024;
@@ -17,55 +16,26 @@ const PAGE_EVENTS_MAX: usize = 1_024;
 const PAGE_STREAMS_MAX: usize = 256;
 
 /// What a read counts in: [`Position`] for the log, [`Version`] for a stream.
-pub trait Place: Copy + Ord + private::Sealed {
-    #[doc(hidden)]
-    const FIRST: Self;
-    #[doc(hidden)]
-    const MAX: Self;
-    #[doc(hidden)]
-    fn step(self, direction: Direction) -> Option<Self>;
-    #[doc(hidden)]
-    fn range(scope: Option<&StreamId>, from: Self, to: Self, up_to: Position) -> Range;
-}
+pub trait Place: private::Place {}
+
+impl Place for Position {}
+impl Place for Version {}
 
 mod private {
-    pub trait Sealed {}
-    impl Sealed for crate::model::Position {}
-    impl Sealed for crate::model::Version {}
-}
+    /// A place as a number.
+    pub trait Place: Copy {
+        fn number(self) -> u64;
+    }
 
-impl Place for Position {
-    const FIRST: Self = Position::FIRST;
-    const MAX: Self = Position::MAX;
-
-    fn step(self, direction: Direction) -> Option<Self> {
-        match direction {
-            Direction::Forward => Some(self.next()),
-            Direction::Backward => self.previous(),
+    impl Place for crate::model::Position {
+        fn number(self) -> u64 {
+            self.get()
         }
     }
 
-    fn range(_: Option<&StreamId>, from: Self, to: Self, up_to: Position) -> Range {
-        Range::Log { from, to: to.min(up_to) }
-    }
-}
-
-impl Place for Version {
-    const FIRST: Self = Version::FIRST;
-    const MAX: Self = Version::MAX;
-
-    fn step(self, direction: Direction) -> Option<Self> {
-        match direction {
-            Direction::Forward => Some(self.next()),
-            Direction::Backward => self.previous(),
-        }
-    }
-
-    fn range(scope: Option<&StreamId>, from: Self, to: Self, up_to: Position) -> Range {
-        match scope {
-            Some(stream) => Range::Stream { stream: stream.clone(), from, to, up_to },
-            // Not reached: a read that counts in versions is made with its stream. An empty range reads nothing.
-            None => Range::Log { from: Position::MAX, to: Position::FIRST },
+    impl Place for crate::model::Version {
+        fn number(self) -> u64 {
+            self.get()
         }
     }
 }
@@ -100,9 +70,9 @@ pub type ReadStream = Read<Version>;
 #[must_use = "a read does nothing until its events are taken"]
 pub struct Read<P> {
     store: Arc<dyn EventStore>,
-    stream: Option<StreamId>,
-    start: Option<Start<P>>,
-    to: P,
+    scope: Scope,
+    start: Option<Start>,
+    to: u64,
     up_to: Position,
     up_to_time: Option<Timestamp>,
     direction: Direction,
@@ -110,17 +80,18 @@ pub struct Read<P> {
     limit: Option<u64>,
     /// The first argument that could not be taken: taking events returns it.
     refused: Option<Error>,
+    counts_in: PhantomData<fn(P)>,
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Start<P> {
-    From(P),
-    After(P),
+enum Start {
+    From(u64),
+    After(u64),
 }
 
 impl ReadLog {
     pub(crate) fn log(store: Arc<dyn EventStore>) -> Self {
-        Self::new(store, None, None)
+        Self::new(store, Scope::Log, None)
     }
 
     /// Only events of streams of this category. Given several times: of any of them.
@@ -148,43 +119,44 @@ impl ReadStream {
         S: TryInto<StreamId, Error: Into<Error>>,
     {
         match stream.try_into() {
-            Ok(stream) => Self::new(store, Some(stream), None),
-            Err(error) => Self::new(store, None, Some(error.into())),
+            Ok(stream) => Self::new(store, Scope::Stream(stream), None),
+            Err(error) => Self::new(store, Scope::Log, Some(error.into())),
         }
     }
 
     /// The stream as it was when this version was its last.
     pub fn as_of_version(mut self, version: Version) -> Self {
-        self.to = self.to.min(version);
+        self.to = self.to.min(version.get());
         self
     }
 }
 
 impl<P: Place> Read<P> {
-    fn new(store: Arc<dyn EventStore>, stream: Option<StreamId>, refused: Option<Error>) -> Self {
+    fn new(store: Arc<dyn EventStore>, scope: Scope, refused: Option<Error>) -> Self {
         Self {
             store,
-            stream,
+            scope,
             start: None,
-            to: P::MAX,
+            to: u64::MAX,
             up_to: Position::MAX,
             up_to_time: None,
             direction: Direction::Forward,
             filter: Filter::new(),
             limit: None,
             refused,
+            counts_in: PhantomData,
         }
     }
 
     /// Starts at this place, included, in the direction of reading.
     pub fn from(mut self, place: P) -> Self {
-        self.start = Some(Start::From(place));
+        self.start = Some(Start::From(place.number()));
         self
     }
 
     /// Starts after this place, in the direction of reading; `None` starts at the beginning.
     pub fn after(mut self, place: impl Into<Option<P>>) -> Self {
-        self.start = place.into().map(Start::After);
+        self.start = place.into().map(|place| Start::After(place.number()));
         self
     }
 
@@ -201,16 +173,8 @@ impl<P: Place> Read<P> {
     }
 
     /// Only events of these types. Given several times: of any of them. No types at all leave all events.
-    pub fn types<T>(mut self, types: impl IntoIterator<Item = T>) -> Self
-    where
-        T: TryInto<EventType, Error: Into<Error>>,
-    {
-        match self.filter.clone().types(types) {
-            Ok(filter) => self.filter = filter,
-            Err(error) => {
-                self.refused.get_or_insert(error);
-            }
-        }
+    pub fn types(mut self, types: impl IntoIterator<Item = impl AsRef<str>>) -> Self {
+        self.filter = self.filter.types(types);
         self
     }
 
@@ -312,16 +276,16 @@ impl<P: Place> Read<P> {
         let start = match self.start {
             None => None,
             Some(Start::From(place)) => Some(place),
-            Some(Start::After(place)) => match place.step(self.direction) {
-                Some(place) => Some(place),
-                None => return Ok(None),
-            },
+            Some(Start::After(place)) => Some(match self.direction {
+                Direction::Forward => place.saturating_add(1),
+                Direction::Backward => place - 1,
+            }),
         };
         let (from, to) = match self.direction {
-            Direction::Forward => (start.unwrap_or(P::FIRST), self.to),
-            Direction::Backward => (P::FIRST, start.map_or(self.to, |start| start.min(self.to))),
+            Direction::Forward => (start.unwrap_or(1), self.to),
+            Direction::Backward => (1, start.map_or(self.to, |start| start.min(self.to))),
         };
-        let range = P::range(self.stream.as_ref(), from, to, up_to);
+        let range = Range { scope: self.scope.clone(), from, to, up_to };
         Ok(Some(range).filter(|range| !range.is_empty()))
     }
 }
@@ -344,10 +308,10 @@ impl<P: Place> IntoIterator for Read<P> {
     }
 }
 
-impl<P: fmt::Debug> fmt::Debug for Read<P> {
+impl<P> fmt::Debug for Read<P> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.debug_struct("Read")
-            .field("stream", &self.stream)
+            .field("scope", &self.scope)
             .field("start", &self.start)
             .field("direction", &self.direction)
             .field("filter", &self.filter)
@@ -372,7 +336,7 @@ pub(crate) fn position_at(
     while high - low > 1 {
         let middle = low + (high - low) / 2;
         let Some(position) = Position::new(middle) else { break };
-        let range = Range::Log { from: position, to: position };
+        let range = Range::log(position, position);
         let read = Events::new(store.handle(), Some(range), Direction::Forward, Filter::new(), 1);
         match read.last() {
             Some(event) if event.as_ref().is_ok_and(|event| event.recorded_at() <= time) => {

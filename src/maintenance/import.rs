@@ -16,12 +16,12 @@ use uuid::Uuid;
 use super::lines::{CommitMark, Line, LineFault, line_len_max, parse};
 use crate::commit::{Committer, Prepared, Submission};
 use crate::error::{Cause, Error, Location, Result};
-use crate::event_store::{Append, Direction, EventStore, Filter, PageQuery, Range};
+use crate::event_store::{Append, EventStore};
+use crate::extension::EventStoreExt;
 use crate::format::{decode_record, encode_record};
 use crate::model::limits::APPEND_STREAMS_MAX;
 use crate::model::{
-    CheckError, EventId, ExpectedVersion, LimitExceeded, Limits, NewEvent, Position, StreamId,
-    Timestamp, Version,
+    CheckError, EventId, ExpectedVersion, LimitExceeded, Limits, NewEvent, StreamId, Timestamp,
 };
 use crate::options::Durability;
 use crate::storage::{Family, Storage};
@@ -186,7 +186,7 @@ impl Counts {
 impl<'s> Import<'s> {
     fn new(target: Target<'s>, options: ImportOptions) -> Result<Self> {
         let start = Mark { lines: 0, chain: CHAIN_START };
-        let last_time = last_time(target.store)?;
+        let last_time = target.store.read_log().last()?.map(|event| event.recorded_at());
         Ok(Self {
             target,
             options,
@@ -282,7 +282,7 @@ impl<'s> Import<'s> {
         }
         let differs = || Stop::Differs(self.last_known.lines);
         let line = parse(last, EventId::from(self.last_known.chain)).map_err(|_| differs())?;
-        if !stands_in(self.target.store, &line.stream, line.event.id())? {
+        if !holds(self.target.store, &line.stream, line.event.id())? {
             return Err(differs());
         }
         self.lines_kept = self.at.lines;
@@ -336,7 +336,7 @@ impl<'s> Import<'s> {
     /// likely because the input is an export of this very store.
     fn refuse_known(&self, number: u64, line: &Line) -> Result<(), Stop> {
         let id = line.event.id();
-        if line.has_id && stands_in(self.target.store, &line.stream, id)? {
+        if line.has_id && holds(self.target.store, &line.stream, id)? {
             return refuse(number, LineFault::AlreadyThere { id, stream: line.stream.clone() });
         }
         Ok(())
@@ -482,43 +482,13 @@ fn decode_mark(key: &[u8], record: &[u8]) -> Result<Mark> {
     })
 }
 
-/// When the last event of the log was recorded.
-fn last_time(store: &dyn EventStore) -> Result<Option<Timestamp>> {
-    let Some(head) = store.head()? else { return Ok(None) };
-    let range = Range::Log { from: head, to: head };
-    let mut time = None;
-    let query =
-        PageQuery { range, direction: Direction::Forward, filter: Filter::new(), events_max: 1 };
-    store.read_page(&query, &mut |event| {
-        time = Some(event.recorded_at());
-        ControlFlow::Break(())
-    })?;
-    Ok(time)
-}
-
 /// Whether a stream holds an event of this id.
-fn stands_in(store: &dyn EventStore, stream: &StreamId, id: EventId) -> Result<bool> {
-    let whole = Range::Stream {
-        stream: stream.clone(),
-        from: Version::FIRST,
-        to: Version::MAX,
-        up_to: Position::MAX,
-    };
-    let mut rest = Some(whole);
+fn holds(store: &dyn EventStore, stream: &StreamId, id: EventId) -> Result<bool> {
     let mut is_there = false;
-    while let Some(range) = rest.filter(|_| !is_there) {
-        let query = PageQuery {
-            range,
-            direction: Direction::Forward,
-            filter: Filter::new(),
-            events_max: usize::MAX,
-        };
-        let end = store.read_page(&query, &mut |event| {
-            is_there |= event.id() == id;
-            if is_there { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        })?;
-        rest = end.rest;
-    }
+    store.read_stream(stream).for_each(|event| {
+        is_there = event.id() == id;
+        if is_there { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    })?;
     Ok(is_there)
 }
 

@@ -11,8 +11,8 @@ use std::time::{Instant, SystemTime};
 
 use crate::error::{Error, Result};
 use crate::event_store::{
-    Append, Appended, Direction, EventStore, PageEnd, PageQuery, Range, StreamInfo, StreamsQuery,
-    Visitor,
+    Append, Appended, Direction, EventStore, PageEnd, PageQuery, Range, Scope, StreamInfo,
+    StreamsQuery, Visitor,
 };
 use crate::head::Head;
 use crate::model::{
@@ -251,37 +251,28 @@ impl History {
         direction: Direction,
         head: Position,
     ) -> Option<(Arc<RecordedEvent>, Option<Range>)> {
-        let (event, rest) = match range {
-            Range::Log { from, to } => {
-                let to = to.min(head);
-                let (at, rest) = match direction {
-                    Direction::Forward => (from, Some(Range::Log { from: from.next(), to })),
-                    Direction::Backward => (to, to.previous().map(|to| Range::Log { from, to })),
-                };
-                if from > to {
-                    return None;
-                }
-                (self.log.get(index(at.get()))?.clone(), rest)
-            }
-            Range::Stream { stream, from, to, up_to } => {
-                let events = self.streams.get(&stream)?;
-                let up_to = up_to.min(head);
-                let count = events.partition_point(|event| {
-                    self.log.get(*event).is_some_and(|event| event.position() <= up_to)
-                });
-                let to = to.min(version(count)?);
-                if from > to {
-                    return None;
-                }
-                let (at, from, to) = match direction {
-                    Direction::Forward => (from, from.next(), Some(to)),
-                    Direction::Backward => (to, from, to.previous()),
-                };
-                let event = self.log.get(*events.get(index(at.get()))?)?.clone();
-                (event, to.map(|to| Range::Stream { stream, from, to, up_to }))
-            }
+        let up_to = range.up_to.min(head);
+        let stream = match &range.scope {
+            Scope::Log => None,
+            Scope::Stream(stream) => Some(self.streams.get(stream)?.as_slice()),
         };
-        Some((event, rest.filter(|range| !range.is_empty())))
+        let to = range.to.min(match stream {
+            None => up_to.get(),
+            Some(events) => {
+                let count = events.partition_point(|event| *event < index(up_to.next().get()));
+                u64::try_from(count).ok()?
+            }
+        });
+        let (at, next) = match direction {
+            Direction::Forward => (range.from, range.from.saturating_add(1)),
+            Direction::Backward => (to, to.saturating_sub(1)),
+        };
+        let range = Range { to, ..range };
+        if range.is_empty() {
+            return None;
+        }
+        let at = stream.map_or(Some(index(at)), |stream| stream.get(index(at)).copied())?;
+        Some((self.log.get(at)?.clone(), range.rest(next, direction)))
     }
 }
 

@@ -136,6 +136,12 @@ impl PartialEq<&str> for EventType {
     }
 }
 
+impl AsRef<str> for EventType {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
 impl FromStr for EventType {
     type Err = InvalidArgument;
 
@@ -208,6 +214,12 @@ impl ContentType {
 
     /// The media type as text.
     pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl AsRef<str> for ContentType {
+    fn as_ref(&self) -> &str {
         &self.0
     }
 }

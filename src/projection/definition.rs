@@ -38,10 +38,10 @@ impl Definition {
         });
         Self {
             types: types.collect(),
-            stored_types: filter.type_names().map(str::to_owned).collect(),
+            stored_types: filter.type_names().iter().cloned().collect(),
             upcasts: upcasts.collect(),
-            categories: filter.categories().map(str::to_owned).collect(),
-            stream_prefixes: filter.stream_prefixes().map(str::to_owned).collect(),
+            categories: filter.categories().iter().cloned().collect(),
+            stream_prefixes: filter.stream_prefixes().iter().cloned().collect(),
         }
     }
 

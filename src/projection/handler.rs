@@ -24,7 +24,7 @@ pub(super) enum Refusal {
 /// A projection with its decoder.
 pub(super) trait Handler: Send + Sync {
     /// Which events it is given.
-    fn filter(&self) -> Result<Filter>;
+    fn filter(&self) -> Filter;
 
     /// Which events it is made of.
     fn definition(&self) -> Result<Definition, Cause>;
@@ -55,12 +55,13 @@ impl<P: Projection> Typed<P> {
 }
 
 impl<P: Projection> Handler for Typed<P> {
-    fn filter(&self) -> Result<Filter> {
+    fn filter(&self) -> Filter {
         self.projection.filter().types(self.decoder.stored_types())
     }
 
     fn definition(&self) -> Result<Definition, Cause> {
-        let filter = guarded(|| self.filter())?.map_err(Cause::new)?;
+        let filter = guarded(|| self.filter())?;
+        filter.check().map_err(Cause::new)?;
         Ok(Definition::of(&self.decoder, &filter))
     }
 

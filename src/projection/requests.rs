@@ -37,7 +37,7 @@ impl Worker {
     /// Retries what is parked, stream by stream, each in order, until one event fails again.
     fn retry_parked(&mut self, reply: &Sender<u64>) -> Result<(), ProjectionFailure> {
         self.reconcile()?;
-        let filter = self.job.handler.filter()?;
+        let filter = self.job.handler.filter();
         let streams: Vec<StreamId> = self.parked.keys().cloned().collect();
         for stream in streams {
             self.retry_stream(&stream, &filter)?;

@@ -12,7 +12,9 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use crate::error::{Error, Location, Result};
-use crate::event_store::{Direction, PageEnd, PageQuery, Range, StreamInfo, StreamsQuery, Visitor};
+use crate::event_store::{
+    Direction, PageEnd, PageQuery, Range, Scope, StreamInfo, StreamsQuery, Visitor,
+};
 use crate::format::{Frame, Known, log_key, parse_log_key, stream_key, stream_prefix};
 use crate::head::Head;
 use crate::model::{EventRef, Position, StreamId, Version};
@@ -32,7 +34,7 @@ thread_local! {
 
 impl Page {
     const fn new() -> Self {
-        Self { bytes: Vec::new(), frames: Vec::new(), end: PageEnded::Shelf }
+        Self { bytes: Vec::new(), frames: Vec::new(), end: PageEnded::Scope }
     }
 }
 
@@ -48,19 +50,6 @@ pub(crate) struct Reader {
     head: Arc<Head>,
 }
 
-/// Where frames lie on disk: a family and, in `streams`, one stream of it. Counts in positions or in versions.
-#[derive(Clone, Copy)]
-struct Shelf<'q> {
-    stream: Option<&'q StreamId>,
-}
-
-/// A stretch of places on a shelf, both ends included.
-#[derive(Clone, Copy)]
-struct Span {
-    from: u64,
-    to: u64,
-}
-
 /// Frames copied out of the engine, each with the place that its key says.
 struct Page {
     bytes: Vec<u8>,
@@ -73,10 +62,10 @@ struct Page {
 enum PageEnded {
     /// It is large enough; more follow.
     Full,
-    /// The next frame is beyond the span.
-    Span,
-    /// There is no further frame on the shelf.
-    Shelf,
+    /// The next frame is beyond the range.
+    Range,
+    /// The log or the stream has no further frame.
+    Scope,
 }
 
 impl Reader {
@@ -91,37 +80,27 @@ impl Reader {
             let rest = Some(query.range.clone()).filter(|range| !range.is_empty());
             return Ok(PageEnd { rest });
         }
-        let (shelf, span, up_to) = match &query.range {
-            Range::Log { from, to } => {
-                let to = (*to).min(head);
-                (Shelf { stream: None }, Span { from: from.get(), to: to.get() }, to)
+        let up_to = query.range.up_to.min(head);
+        let mut range = Range { up_to, ..query.range.clone() };
+        match (&range.scope, query.direction) {
+            (Scope::Log, _) => range.to = range.to.min(up_to.get()),
+            (Scope::Stream(stream), Direction::Backward) => {
+                let to = Version::new(range.to).unwrap_or(Version::FIRST);
+                let last = self.storage.with(|disk| version_at(disk, stream, to, up_to))?;
+                range.to = last.map_or(0, Version::get);
             }
-            Range::Stream { stream, from, to, up_to } => {
-                let span = Span { from: from.get(), to: to.get() };
-                (Shelf { stream: Some(stream) }, span, (*up_to).min(head))
-            }
-        };
-        if span.from > span.to {
+            (Scope::Stream(_), Direction::Forward) => {}
+        }
+        if range.is_empty() {
             return nothing;
         }
-        let span = match (shelf.stream, query.direction) {
-            (Some(stream), Direction::Backward) => {
-                let to = Version::new(span.to).unwrap_or(Version::FIRST);
-                let last = self.storage.with(|disk| version_at(disk, stream, to, up_to))?;
-                match last {
-                    Some(last) if last.get() >= span.from => Span { to: last.get(), ..span },
-                    _ => return nothing,
-                }
-            }
-            _ => span,
-        };
-        let page = self.storage.with(|disk| fetch(disk, shelf, span, query))?;
-        let rest = Walk { shelf, span, up_to, query, left: query.events_max }.page(&page, visit);
+        let page = self.storage.with(|disk| fetch(disk, &range, query))?;
+        let rest = Walk { range: &range, query, left: query.events_max }.page(&page, visit);
         if page.bytes.capacity() <= PAGE_LEN_KEPT {
             // A thread that ends may still read, but has no place of its own any more.
             let _ = SPARE.try_with(|spare| spare.set(page));
         }
-        Ok(PageEnd { rest: rest?.map(|span| shelf.range(span, up_to)) })
+        Ok(PageEnd { rest: rest?.and_then(|next| range.rest(next, query.direction)) })
     }
 
     pub(crate) fn stream_version(&self, stream: &StreamId) -> Result<Option<Version>> {
@@ -163,29 +142,29 @@ fn past_stream(id: &str) -> Vec<u8> {
     key
 }
 
-/// Copies the frames of a span, as many as make a page.
-fn fetch(disk: &Disk, shelf: Shelf<'_>, span: Span, query: &PageQuery) -> Result<Page> {
+/// Copies the frames of a range, as many as make a page.
+fn fetch(disk: &Disk, range: &Range, query: &PageQuery) -> Result<Page> {
     let mut page = SPARE.try_with(Cell::take).unwrap_or_default();
     page.bytes.clear();
     page.frames.clear();
-    page.end = PageEnded::Shelf;
-    // Each frame has at least one event; of the first, those before the span may be skipped.
+    page.end = PageEnded::Scope;
+    // Each frame has at least one event; of the first, those before the range may be skipped.
     let frames_max = if query.filter.is_all() { query.events_max } else { usize::MAX };
-    let prefix = shelf.stream.map(|stream| stream_prefix(stream.as_str())).unwrap_or_default();
-    let start = match query.direction {
-        Direction::Forward => span.from,
-        Direction::Backward => span.to,
-    };
-    let start = shelf.key(start);
-    let mut cursor = match shelf.stream {
-        None => disk.cursor(Family::Events, &start, query.direction)?,
-        Some(_) => disk.stream_cursor(&start, query.direction)?,
+    let start = range.scope.key(match query.direction {
+        Direction::Forward => range.from,
+        Direction::Backward => range.to,
+    });
+    let (prefix, mut cursor) = match &range.scope {
+        Scope::Log => (Vec::new(), disk.cursor(Family::Events, &start, query.direction)?),
+        Scope::Stream(stream) => {
+            (stream_prefix(stream.as_str()), disk.stream_cursor(&start, query.direction)?)
+        }
     };
     while let Some((key, value)) = cursor.next()? {
         let place = key.strip_prefix(prefix.as_slice()).and_then(parse_log_key);
-        let place = place.ok_or_else(|| bad_key(shelf.family(), key))?.get();
-        if query.direction == Direction::Forward && place > span.to {
-            page.end = PageEnded::Span;
+        let place = place.ok_or_else(|| bad_key(range.scope.family(), key))?.get();
+        if query.direction == Direction::Forward && place > range.to {
+            page.end = PageEnded::Range;
             break;
         }
         if page.frames.len() >= frames_max || page.bytes.len() >= PAGE_LEN_TARGET {
@@ -195,8 +174,8 @@ fn fetch(disk: &Disk, shelf: Shelf<'_>, span: Span, query: &PageQuery) -> Result
         let begin = page.bytes.len();
         page.bytes.extend_from_slice(value);
         page.frames.push((place, begin..page.bytes.len()));
-        if query.direction == Direction::Backward && place <= span.from {
-            page.end = PageEnded::Span;
+        if query.direction == Direction::Backward && place <= range.from {
+            page.end = PageEnded::Range;
             break;
         }
     }
@@ -205,10 +184,7 @@ fn fetch(disk: &Disk, shelf: Shelf<'_>, span: Span, query: &PageQuery) -> Result
 
 /// One walk over the frames of a page.
 struct Walk<'q> {
-    shelf: Shelf<'q>,
-    span: Span,
-    /// Events above this position are not part of the view.
-    up_to: Position,
+    range: &'q Range,
     query: &'q PageQuery,
     left: usize,
 }
@@ -224,24 +200,25 @@ enum Step {
 }
 
 impl Walk<'_> {
-    /// Visits the frames; returns what is left of the span.
-    fn page(&mut self, page: &Page, visit: &mut Visitor<'_>) -> Result<Option<Span>> {
+    /// Visits the frames; returns the next place to read, or `None` after the last one of the range.
+    fn page(&mut self, page: &Page, visit: &mut Visitor<'_>) -> Result<Option<u64>> {
         let forward = self.query.direction == Direction::Forward;
+        let is_stream = self.range.scope != Scope::Log;
         // The place that the next frame must hold: no frame may be missing between two others.
-        let mut next = if forward { self.span.from } else { self.span.to };
+        let mut next = if forward { self.range.from } else { self.range.to };
         let mut known = Known::default();
         for (index, (key_place, range)) in page.frames.iter().enumerate() {
             let bytes = page.bytes.get(range.clone()).unwrap_or_default();
             let frame = Frame::decode_knowing(known, bytes);
-            let frame = frame.map_err(|bad| bad.at(self.shelf.location(*key_place)))?;
+            let frame = frame.map_err(|bad| bad.at(self.range.scope.location(*key_place)))?;
             known.stream = frame.header.stream;
-            let (first, last) = self.shelf.extent(&frame, *key_place)?;
-            let is_tip = page.frames.len() == 1 && page.end == PageEnded::Shelf;
-            if last < next && is_tip && self.shelf.stream.is_some() {
-                // The stream ends below the span.
+            let (first, last) = self.range.scope.extent(&frame, *key_place)?;
+            let is_tip = page.frames.len() == 1 && page.end == PageEnded::Scope;
+            if last < next && is_tip && is_stream {
+                // The stream ends before the range.
                 return Ok(None);
             }
-            // The first may begin or end beyond the span; each further one joins the one before it.
+            // The first may begin or end beyond the range; each further one joins the one before it.
             let joins = if index == 0 {
                 first <= next && next <= last
             } else {
@@ -253,24 +230,24 @@ impl Walk<'_> {
             match self.frame(&frame, (first, last), &mut known, visit)? {
                 Step::On => {}
                 Step::EndOfView => return Ok(None),
-                Step::Stop(rest) => return Ok(rest.and_then(|rest| self.rest(rest))),
+                Step::Stop(next) => return Ok(next),
             }
             match if forward { last.checked_add(1) } else { first.checked_sub(1) } {
                 Some(place) => next = place,
                 None => return Ok(None),
             }
         }
-        let rest = self.rest(next);
-        // A stream may end before the span does, at its tip. Nothing else may.
-        let may_end_early = forward && self.shelf.stream.is_some() && page.end == PageEnded::Shelf;
+        let is_over = if forward { next > self.range.to } else { next < self.range.from };
+        // A stream may end before the range does. Nothing else may.
+        let may_end_early = forward && is_stream && page.end == PageEnded::Scope;
         match page.end {
-            PageEnded::Full => Ok(rest),
-            _ if rest.is_none() || may_end_early => Ok(None),
+            PageEnded::Full => Ok(Some(next)),
+            _ if is_over || may_end_early => Ok(None),
             _ => Err(self.missing(next, None)),
         }
     }
 
-    /// Visits the events of one frame that are part of the span and the view and match.
+    /// Visits the events of one frame that are part of the range and match.
     fn frame<'p>(
         &mut self,
         frame: &Frame<'p>,
@@ -279,8 +256,8 @@ impl Walk<'_> {
         visit: &mut Visitor<'_>,
     ) -> Result<Step> {
         let header = &frame.header;
-        let ends_view = header.last_position() > self.up_to;
-        if header.first_position > self.up_to {
+        let ends_view = header.last_position() > self.range.up_to;
+        if header.first_position > self.range.up_to {
             return Ok(Step::EndOfView);
         }
         let forward = self.query.direction == Direction::Forward;
@@ -296,23 +273,23 @@ impl Walk<'_> {
                     ControlFlow::Continue(())
                 }
             }) {
-                if flow.map_err(|bad| bad.at(self.shelf.location(first)))?.is_break() {
+                if flow.map_err(|bad| bad.at(self.range.scope.location(first)))?.is_break() {
                     return Ok(Step::Stop(place.checked_add(1)));
                 }
                 place += 1;
             }
-            let is_end = ends_view || last >= self.span.to;
+            let is_end = ends_view || last >= self.range.to;
             return Ok(if is_end { Step::EndOfView } else { Step::On });
         }
         let events: Result<Vec<_>, _> = frame.events().collect();
-        let events = events.map_err(|bad| bad.at(self.shelf.location(first)))?;
+        let events = events.map_err(|bad| bad.at(self.range.scope.location(first)))?;
         let places = (first..=last).rev();
         for (place, event) in places.zip(events.into_iter().rev()).filter(|_| matches_stream) {
             if self.event(place, event, visit).is_break() {
                 return Ok(Step::Stop(place.checked_sub(1)));
             }
         }
-        Ok(if first <= self.span.from { Step::EndOfView } else { Step::On })
+        Ok(if first <= self.range.from { Step::EndOfView } else { Step::On })
     }
 
     #[inline]
@@ -322,9 +299,9 @@ impl Walk<'_> {
         event: EventRef<'_>,
         visit: &mut Visitor<'_>,
     ) -> ControlFlow<()> {
-        let is_within = self.span.from <= place && place <= self.span.to;
+        let is_within = self.range.from <= place && place <= self.range.to;
         if !is_within
-            || event.position > self.up_to
+            || event.position > self.range.up_to
             || !self.query.filter.matches_type(event.event_type)
         {
             return ControlFlow::Continue(());
@@ -334,78 +311,58 @@ impl Walk<'_> {
         if self.left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 
-    /// What is left of the span when `next` is the next place to read.
-    fn rest(&self, next: u64) -> Option<Span> {
-        let rest = match self.query.direction {
-            Direction::Forward => Span { from: next, ..self.span },
-            Direction::Backward => Span { to: next, ..self.span },
-        };
-        (rest.from <= rest.to && rest.to > 0).then_some(rest)
-    }
-
     fn missing(&self, next: u64, found: Option<u64>) -> Error {
         let found = match found {
             None => "no frame".to_owned(),
             Some(found) => format!("a frame that begins at {found}"),
         };
         let expected = format!("the frame that holds {next}");
-        Error::corruption(self.shelf.location(next), found, expected)
+        Error::corruption(self.range.scope.location(next), found, expected)
     }
 }
 
-impl Shelf<'_> {
-    fn family(self) -> Family {
-        if self.stream.is_some() { Family::Streams } else { Family::Events }
-    }
-
-    fn key(self, place: u64) -> Vec<u8> {
-        match (self.stream, Version::new(place), Position::new(place)) {
-            (Some(stream), Some(version), _) => stream_key(stream.as_str(), version),
-            (None, _, Some(position)) => log_key(position).to_vec(),
-            // Places count from 1.
-            _ => Vec::new(),
+impl Scope {
+    fn family(&self) -> Family {
+        match self {
+            Self::Log => Family::Events,
+            Self::Stream(_) => Family::Streams,
         }
     }
 
-    /// The location of a place, for an error. Places count from 1.
+    fn key(&self, place: u64) -> Vec<u8> {
+        match self {
+            Self::Log => log_key(Position::new(place).unwrap_or(Position::FIRST)).to_vec(),
+            Self::Stream(stream) => {
+                stream_key(stream.as_str(), Version::new(place).unwrap_or(Version::FIRST))
+            }
+        }
+    }
+
+    /// The location of a place, for an error.
     #[cold]
-    fn location(self, place: u64) -> Location {
-        match self.stream {
-            None => Location::log(Position::new(place).unwrap_or(Position::FIRST)),
-            Some(stream) => Location::stream(stream, Version::new(place).unwrap_or(Version::FIRST)),
+    fn location(&self, place: u64) -> Location {
+        match self {
+            Self::Log => Location::log(Position::new(place).unwrap_or(Position::FIRST)),
+            Self::Stream(stream) => {
+                Location::stream(stream, Version::new(place).unwrap_or(Version::FIRST))
+            }
         }
     }
 
-    /// The first and last place of a frame on this shelf, after checking that its key says the same.
-    fn extent(self, frame: &Frame<'_>, place: u64) -> Result<(u64, u64)> {
+    /// The first and last place of a frame, after checking that its key says the same.
+    fn extent(&self, frame: &Frame<'_>, place: u64) -> Result<(u64, u64)> {
         let header = &frame.header;
         let location = || self.location(place);
-        match self.stream {
-            None => {
+        match self {
+            Self::Log => {
                 check_key(location, place, header.first_position.get())?;
                 Ok((header.first_position.get(), header.last_position().get()))
             }
-            Some(stream) => {
+            Self::Stream(stream) => {
                 let found = (header.stream, header.first_version.get());
                 check_key(location, (stream.as_str(), place), found)?;
                 Ok((header.first_version.get(), header.last_version().get()))
             }
-        }
-    }
-
-    fn range(self, span: Span, up_to: Position) -> Range {
-        let Span { from, to } = span;
-        match self.stream {
-            None => Range::Log {
-                from: Position::new(from).unwrap_or(Position::FIRST),
-                to: Position::new(to).unwrap_or(Position::FIRST),
-            },
-            Some(stream) => Range::Stream {
-                stream: stream.clone(),
-                from: Version::new(from).unwrap_or(Version::FIRST),
-                to: Version::new(to).unwrap_or(Version::FIRST),
-                up_to,
-            },
         }
     }
 }

@@ -5,10 +5,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use super::{CancelHandle, Scope, Subscription};
+use super::{CancelHandle, Subscription};
 use crate::error::{Error, Result};
-use crate::event_store::{EventStore, Filter, ReadStream};
-use crate::model::{Epoch, Epochs, EventType, InvalidArgument, Position, StreamId, Version};
+use crate::event_store::{EventStore, Filter, ReadStream, Scope};
+use crate::model::{Epoch, Epochs, InvalidArgument, Position, StreamId, Version};
 
 /// What to follow and from where. [`EventStoreExt::subscribe`](crate::EventStoreExt::subscribe) makes one; without more
 /// it follows the whole log from its beginning.
@@ -74,16 +74,8 @@ impl SubscriptionBuilder {
     }
 
     /// Only events of these types. Given several times: of any of them. No types at all leave all events.
-    pub fn types<T>(mut self, types: impl IntoIterator<Item = T>) -> Self
-    where
-        T: TryInto<EventType, Error: Into<Error>>,
-    {
-        match self.filter.clone().types(types) {
-            Ok(filter) => self.filter = filter,
-            Err(error) => {
-                self.refused.get_or_insert(error);
-            }
-        }
+    pub fn types(mut self, types: impl IntoIterator<Item = impl AsRef<str>>) -> Self {
+        self.filter = self.filter.types(types);
         self
     }
 
@@ -175,12 +167,10 @@ impl SubscriptionBuilder {
             }
             _ => version,
         };
-        let scope = match (self.stream, version) {
-            (Some(stream), version) => Scope::Stream { stream, next: Version::after(version) },
-            (None, None) => Scope::Log,
-            (None, Some(_)) => {
-                return Err(InvalidArgument::VersionWithoutStream.into());
-            }
+        let (scope, next) = match (self.stream, version) {
+            (Some(stream), version) => (Scope::Stream(stream), Version::after(version).get()),
+            (None, None) => (Scope::Log, Position::after(after).get()),
+            (None, Some(_)) => return Err(InvalidArgument::VersionWithoutStream.into()),
         };
         Ok(Subscription {
             cancel: CancelHandle {
@@ -189,6 +179,7 @@ impl SubscriptionBuilder {
             },
             store: self.store,
             scope,
+            next,
             filter: self.filter,
             after,
             seen: after,

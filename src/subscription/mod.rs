@@ -18,8 +18,8 @@ pub use builder::SubscriptionBuilder;
 pub use receiver::SubscriptionReceiver;
 
 use crate::error::{Error, Result};
-use crate::event_store::{Direction, EventStore, Filter, PageQuery, Range};
-use crate::model::{Copier, Epoch, Position, RecordedEvent, StreamId, Version};
+use crate::event_store::{Direction, EventStore, Filter, PageQuery, Range, Scope};
+use crate::model::{Copier, Epoch, Position, RecordedEvent};
 
 /// How many events a subscription holds at most between two calls: a bound on its memory.
 const PAGE_EVENTS_MAX: usize = 1_024;
@@ -63,6 +63,8 @@ pub enum Delivery {
 pub struct Subscription {
     store: Arc<dyn EventStore>,
     scope: Scope,
+    /// The next place to read.
+    next: u64,
     filter: Filter,
     /// Nothing at or below this position is delivered.
     after: Option<Position>,
@@ -77,12 +79,6 @@ pub struct Subscription {
     caught_up: bool,
     ended: bool,
     cancel: CancelHandle,
-}
-
-#[derive(Debug, Clone)]
-enum Scope {
-    Log,
-    Stream { stream: StreamId, next: Version },
 }
 
 impl Subscription {
@@ -181,21 +177,15 @@ impl Subscription {
 
     /// Whether events of the log may be skipped, so that progress is worth telling.
     fn skips(&self) -> bool {
-        matches!(self.scope, Scope::Stream { .. }) || !self.filter.is_all()
+        self.scope != Scope::Log || !self.filter.is_all()
     }
 
     /// Reads the next page below the view.
     fn read_page(&mut self) -> Result<()> {
         let Some(view) = self.view else { return Ok(()) };
-        let from = Position::after(self.seen);
-        let range = match &self.scope {
-            Scope::Log => Range::Log { from, to: view },
-            Scope::Stream { stream, next } => {
-                Range::Stream { stream: stream.clone(), from: *next, to: Version::MAX, up_to: view }
-            }
-        };
+        let range = Range { scope: self.scope.clone(), from: self.next, to: u64::MAX, up_to: view };
         // Of a stream every event is looked at here, so that what does not match is skipped once and not each time.
-        let of_stream = matches!(self.scope, Scope::Stream { .. });
+        let of_stream = self.scope != Scope::Log;
         let asked = if of_stream { Filter::new() } else { self.filter.clone() };
         let query = PageQuery {
             range,
@@ -221,23 +211,21 @@ impl Subscription {
             }
             Err(error) => return Err(error),
         };
-        match end.rest {
-            Some(Range::Log { from, .. }) => self.seen = from.previous(),
-            Some(Range::Stream { from, .. }) => {
-                if let Scope::Stream { next, .. } = &mut self.scope {
-                    *next = from;
-                }
-                self.seen = last.map(|(_, position)| position).max(self.seen);
-            }
-            None => {
-                if let (Scope::Stream { next, .. }, Some((last, _))) = (&mut self.scope, last) {
-                    *next = last.next();
-                }
-                self.seen = Some(view);
-                self.view = None;
-                return Ok(());
-            }
-        }
+        let Some(rest) = end.rest else {
+            self.next = match (&self.scope, last) {
+                (Scope::Log, _) => view.next().get(),
+                (Scope::Stream(_), Some((version, _))) => version.next().get(),
+                (Scope::Stream(_), None) => self.next,
+            };
+            self.seen = Some(view);
+            self.view = None;
+            return Ok(());
+        };
+        self.seen = match &self.scope {
+            Scope::Log => Position::new(rest.from - 1),
+            Scope::Stream(_) => last.map(|(_, position)| position).max(self.seen),
+        };
+        self.next = rest.from;
         self.caught_up = false;
         Ok(())
     }
@@ -246,9 +234,10 @@ impl Subscription {
     fn advance_past_page(&mut self) {
         if let Some(last) = self.page.back() {
             self.seen = Some(last.position());
-            if let Scope::Stream { next, .. } = &mut self.scope {
-                *next = last.version().next();
-            }
+            self.next = match &self.scope {
+                Scope::Log => last.position().next().get(),
+                Scope::Stream(_) => last.version().next().get(),
+            };
         }
     }
 }

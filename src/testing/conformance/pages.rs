@@ -5,38 +5,40 @@ use std::sync::Arc;
 
 use super::reading::history;
 use super::{event, events, log, position};
-use crate::event_store::{Direction, EventStore, Filter, PageEnd, PageQuery, Range};
+use crate::event_store::{Direction, EventStore, Filter, PageEnd, PageQuery, Range, Scope};
 use crate::extension::EventStoreExt;
-use crate::model::{EventType, ExpectedVersion, Position, RecordedEvent, StreamId, Version};
+use crate::model::{ExpectedVersion, RecordedEvent, StreamId, Version};
 
 fn ranges() -> Vec<Range> {
-    let a = |from: u64, to: Version, up_to: Position| Range::Stream {
-        stream: StreamId::new("a-1").unwrap(),
-        from: Version::new(from).unwrap(),
-        to,
-        up_to,
+    let log = |from: u64, to: u64| Range::log(position(from), position(to));
+    let a = |from: u64, to: u64| {
+        let stream = StreamId::new("a-1").unwrap();
+        Range::stream(stream, Version::new(from).unwrap(), Version::new(to).unwrap())
     };
     vec![
-        Range::Log { from: Position::FIRST, to: Position::MAX },
-        Range::Log { from: position(5), to: position(31) },
-        Range::Log { from: position(5), to: position(5) },
-        Range::Log { from: position(6), to: position(5) },
-        Range::Log { from: position(10_000), to: Position::MAX },
-        a(1, Version::MAX, Position::MAX),
-        a(2, Version::new(4).unwrap(), Position::MAX),
-        a(1, Version::MAX, position(40)),
-        a(1_000, Version::MAX, Position::MAX),
+        log(1, u64::MAX),
+        log(1, u64::MAX).up_to(position(31)),
+        log(5, 31),
+        log(5, 5),
+        log(6, 5),
+        log(10_000, u64::MAX),
+        a(1, u64::MAX),
+        a(2, 4),
+        a(1, u64::MAX).up_to(position(40)),
+        a(1_000, u64::MAX),
     ]
 }
 
 fn expected(log: &[RecordedEvent], query: &PageQuery) -> Vec<RecordedEvent> {
-    let is_within = |event: &&RecordedEvent| match &query.range {
-        Range::Log { from, to } => (*from..=*to).contains(&event.position()),
-        Range::Stream { stream, from, to, up_to } => {
-            event.stream() == stream
-                && (*from..=*to).contains(&event.version())
-                && event.position() <= *up_to
-        }
+    let Range { scope, from, to, up_to } = &query.range;
+    let is_within = |event: &&RecordedEvent| {
+        let place = match scope {
+            Scope::Log => Some(event.position().get()),
+            Scope::Stream(stream) => {
+                Some(event.version().get()).filter(|_| event.stream() == stream)
+            }
+        };
+        place.is_some_and(|place| (*from..=*to).contains(&place)) && event.position() <= *up_to
     };
     let events = log.iter().filter(is_within).filter(|event| query.filter.matches(&event.as_ref()));
     let mut events: Vec<_> = events.cloned().collect();
@@ -47,8 +49,7 @@ fn expected(log: &[RecordedEvent], query: &PageQuery) -> Vec<RecordedEvent> {
 }
 
 fn queries() -> impl Iterator<Item = PageQuery> {
-    let closed = EventType::new("Closed").unwrap();
-    let filters = [Filter::new(), Filter::new().event_type(closed).stream_prefix("a")];
+    let filters = [Filter::new(), Filter::new().types(["Closed"]).stream_prefix("a")];
     ranges().into_iter().flat_map(move |range| {
         let filters = filters.clone();
         [Direction::Forward, Direction::Backward].into_iter().flat_map(move |direction| {

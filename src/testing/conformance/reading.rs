@@ -7,8 +7,7 @@ use crate::error::Error;
 use crate::event_store::{Append, EventStore, Filter, StreamInfo, StreamsQuery};
 use crate::extension::EventStoreExt;
 use crate::model::{
-    EventId, EventType, ExpectedVersion, NewEvent, Position, RecordedEvent, StreamId, Timestamp,
-    Version,
+    EventId, ExpectedVersion, NewEvent, Position, RecordedEvent, StreamId, Timestamp, Version,
 };
 
 /// Ids that begin with each other, or sort around each other's separators.
@@ -136,12 +135,11 @@ pub fn an_empty_store_reads_as_empty(store: &Arc<dyn EventStore>) {
 /// Every start, both ways, limits and filters.
 pub fn the_log_reads_as_its_options_say(store: &Arc<dyn EventStore>) {
     let log = history(store);
-    let closed = EventType::new("Closed").unwrap();
     let filters = [
         Filter::new(),
-        Filter::new().event_type(closed.clone()),
+        Filter::new().types(["Closed"]),
         Filter::new().category("a"),
-        Filter::new().category("日本").category("b").event_type(closed),
+        Filter::new().category("日本").category("b").types(["Closed"]),
         Filter::new().stream_prefix("a").category("a"),
         Filter::new().stream_prefix("ä").stream_prefix("a "),
         Filter::new().category("nobody"),
