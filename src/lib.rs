@@ -73,6 +73,7 @@
 
 // Some words of the engine are in modules that every store shares.
 #![cfg_attr(not(feature = "rocksdb"), allow(dead_code, unused_imports))]
+#![cfg_attr(not(test), deny(clippy::panic, clippy::print_stdout, clippy::print_stderr))]
 
 // The order of these lines is the architecture: a module imports only modules above it.
 
@@ -162,10 +163,10 @@ pub use model::{
 };
 pub use options::{Clock, Durability};
 pub use projection::{
-    DiscardedEvent, FailureOutcome, HandlerError, OnFailure, ParkedEvent, Projection,
-    ProjectionError, ProjectionFailure, ProjectionHandle, ProjectionManager, ProjectionNotice,
-    ProjectionOptions, ProjectionState, ProjectionStatus, ReadView, RebuildStatus, SkippedEvent,
-    StartFrom, Target, View, ViewEntries, ViewKey, ViewStatus, ViewStoreExt, ViewWriter,
+    FailureOutcome, HandlerError, OnFailure, Projection, ProjectionError, ProjectionFailure,
+    ProjectionHandle, ProjectionManager, ProjectionNotice, ProjectionOptions, ProjectionState,
+    ProjectionStatus, ReadView, RebuildStatus, StartFrom, Target, UnhandledEvent, View,
+    ViewEntries, ViewKey, ViewStatus, ViewStoreExt, ViewWriter,
 };
 pub use snapshot_store::{OnDamaged, Snapshot, SnapshotStore};
 #[cfg(feature = "rocksdb")]

@@ -12,11 +12,10 @@ use std::thread;
 
 use super::discarded::Discarded;
 use super::handler::{Handler, Refusal};
-use super::parked::{self, ParkedStreams};
 use super::shared::Shared;
-use super::stage::Stage;
+use super::stage::{STAGE_LEN_MAX, Stage};
+use super::unhandled::{self, ParkedStreams};
 use super::writer::ViewWriter;
-use crate::error::Cause;
 use crate::model::limits::VIEW_COMMIT_LEN_MAX;
 use crate::model::{Position, RecordedEvent, Timestamp};
 use crate::upcast::OnUnreadable;
@@ -24,10 +23,6 @@ use crate::view_store::{ViewChange, ViewStore};
 
 /// Below this many events threads would cost more than they save.
 const PARALLEL_EVENTS_MIN: usize = 32;
-/// A batch ends once about this many bytes were read and changed.
-const STAGE_LEN_MAX: usize = 8 << 20;
-/// One event changes at most this many bytes, so that it fits into one commit whatever was handled before it.
-pub(super) const EVENT_CHANGES_LEN_MAX: usize = VIEW_COMMIT_LEN_MAX - 2 * STAGE_LEN_MAX;
 
 /// What it takes to handle events.
 pub(super) struct Setup<'a> {
@@ -131,11 +126,11 @@ impl Setup<'_> {
             return Ok(());
         }
         if let Some(discarded) = self.discarded.get(event) {
-            parked::skip_discarded(&mut view.stage, discarded, self.now);
+            unhandled::skip_discarded(&mut view.stage, discarded, self.now);
             return Ok(());
         }
         if self.parked.contains_key(event.stream()) {
-            parked::park(&mut view.stage, event, None, self.now);
+            unhandled::park(&mut view.stage, event, None, self.now);
             return Ok(());
         }
         self.handle_one(event, view)
@@ -149,7 +144,7 @@ impl Setup<'_> {
     ) -> Result<(), Refusal> {
         match self.handler.handle(event, view) {
             Err(Refusal::Unreadable(error)) if self.on_unreadable == OnUnreadable::Skip => {
-                parked::skip(&mut view.stage, event, &error.to_string(), self.now);
+                unhandled::skip(&mut view.stage, event, &error.to_string(), self.now);
                 Ok(())
             }
             handled => handled,
@@ -267,19 +262,4 @@ fn all_of(
 enum InOrder {
     Conflict,
     Other,
-}
-
-impl Refusal {
-    /// What the handler, or the decoder, said.
-    pub(super) fn into_cause(self) -> Cause {
-        match self {
-            Self::Unreadable(error) => Cause::new(error),
-            Self::Failed(cause) => cause,
-        }
-    }
-
-    /// Whether trying again may help.
-    pub(super) fn may_pass(&self) -> bool {
-        matches!(self, Self::Failed(_))
-    }
 }

@@ -1,62 +1,18 @@
-//! Discarded events: what somebody decided is never to be handled. A decision belongs to the
-//! projection, so it is kept under the projection's own name and holds for every build.
+//! Discarded events, which are never handled. The decision belongs to the projection: it is kept under the
+//! projection's own name and holds for every build.
 
 use std::collections::BTreeMap;
 
 use super::builds::{Directory, discarded_key, discarded_prefix};
-use super::parked::{Note, ParkedEvent, each, page};
+use super::unhandled::{Note, UnhandledEvent, each, page};
 use crate::error::{Error, Result};
-use crate::model::{EventId, EventType, Position, RecordedEvent, StreamId, Timestamp};
+use crate::model::{EventId, Position, RecordedEvent};
 use crate::view_store::{ViewChange, ViewStore};
-
-/// An event that somebody decided not to handle, with
-/// [`ProjectionHandle::discard_parked`](crate::ProjectionHandle::discard_parked).
-#[non_exhaustive]
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DiscardedEvent {
-    /// Its place in the log.
-    pub position: Position,
-    /// Its stream.
-    pub stream: StreamId,
-    /// Its identity.
-    pub id: EventId,
-    /// Its type as it is stored.
-    pub event_type: EventType,
-    /// The error that it was parked for; `None` for an event that was only waiting for another of
-    /// its stream.
-    pub reason: Option<String>,
-    /// When it was discarded.
-    pub discarded_at: Timestamp,
-}
-
-impl DiscardedEvent {
-    pub(super) fn new(parked: ParkedEvent, at: Timestamp) -> Self {
-        Self {
-            position: parked.position,
-            stream: parked.stream,
-            id: parked.id,
-            event_type: parked.event_type,
-            reason: parked.reason,
-            discarded_at: at,
-        }
-    }
-
-    pub(super) fn into_parked(self) -> ParkedEvent {
-        ParkedEvent {
-            position: self.position,
-            stream: self.stream,
-            id: self.id,
-            event_type: self.event_type,
-            reason: self.reason,
-            parked_at: self.discarded_at,
-        }
-    }
-}
 
 /// The decisions of one projection.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Discarded {
-    events: BTreeMap<Position, DiscardedEvent>,
+    events: BTreeMap<Position, UnhandledEvent>,
     /// Counts the changes, so that a build can tell whether it knows the decisions of now.
     changed: u64,
 }
@@ -72,12 +28,12 @@ impl Discarded {
 
     /// The decision about this event. If the log was restored from an older copy, another event may
     /// have its position: the decision does not apply to that one.
-    pub(super) fn find(&self, position: Position, id: EventId) -> Option<&DiscardedEvent> {
+    pub(super) fn find(&self, position: Position, id: EventId) -> Option<&UnhandledEvent> {
         self.events.get(&position).filter(|event| event.id == id)
     }
 
     /// The decision about this event.
-    pub(super) fn get(&self, event: &RecordedEvent) -> Option<&DiscardedEvent> {
+    pub(super) fn get(&self, event: &RecordedEvent) -> Option<&UnhandledEvent> {
         self.find(event.position(), event.id())
     }
 
@@ -89,12 +45,12 @@ impl Discarded {
     }
 
     /// Takes over what is stored now.
-    pub(super) fn refresh(&mut self, stored: Vec<DiscardedEvent>) {
+    pub(super) fn refresh(&mut self, stored: Vec<UnhandledEvent>) {
         self.events = stored.into_iter().map(|event| (event.position, event)).collect();
         self.changed += 1;
     }
 
-    pub(super) fn insert(&mut self, event: DiscardedEvent) {
+    pub(super) fn insert(&mut self, event: UnhandledEvent) {
         self.events.insert(event.position, event);
         self.changed += 1;
     }
@@ -106,8 +62,8 @@ impl Discarded {
 }
 
 /// The change that records a decision.
-pub(super) fn decision(event: &DiscardedEvent) -> ViewChange {
-    let note = Note::of_parked(&event.clone().into_parked(), event.discarded_at);
+pub(super) fn decision(event: &UnhandledEvent) -> ViewChange {
+    let note = Note::again(event, event.at);
     ViewChange::Put { key: discarded_key(event.position), value: note.encode() }
 }
 
@@ -116,12 +72,10 @@ pub(super) fn discarded_events(
     views: &dyn ViewStore,
     projection: &str,
     limit: usize,
-) -> Result<Vec<DiscardedEvent>> {
+) -> Result<Vec<UnhandledEvent>> {
     let mut found = Vec::new();
     each(views, projection, &discarded_prefix(), limit, |note| {
-        let parked = note.parked()?;
-        let at = parked.parked_at;
-        found.push(DiscardedEvent::new(parked, at));
+        found.push(note.event()?);
         Some(())
     })?;
     Ok(found)

@@ -6,10 +6,10 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::builds::{Build, Directory, build_view};
-use super::discarded::{DiscardedEvent, discarded_events};
-use super::parked::{ParkedEvent, SkippedEvent, count_parked, count_skipped};
+use super::discarded::discarded_events;
 use super::shared::{Ask, Run, State, Wanted};
 use super::status::{ProjectionError, ProjectionState, ProjectionStatus, RebuildStatus};
+use super::unhandled::{UnhandledEvent, count_parked, count_skipped};
 use super::view::ViewStoreExt;
 use super::worker::{Job, Worker};
 use super::{Target, remove};
@@ -280,7 +280,7 @@ impl ProjectionHandle {
     /// # Cost
     /// Events that were parked before these and are not any more are slow to pass. To work through
     /// many, go on with [`ProjectionHandle::parked_after`].
-    pub fn parked(&self, limit: usize) -> Result<Vec<ParkedEvent>, ProjectionError> {
+    pub fn parked(&self, limit: usize) -> Result<Vec<UnhandledEvent>, ProjectionError> {
         Ok(self.job.views.view(self.name()).parked(limit)?)
     }
 
@@ -291,9 +291,9 @@ impl ProjectionHandle {
     /// [`ProjectionError::Store`].
     pub fn parked_after(
         &self,
-        event: &ParkedEvent,
+        event: &UnhandledEvent,
         limit: usize,
-    ) -> Result<Vec<ParkedEvent>, ProjectionError> {
+    ) -> Result<Vec<UnhandledEvent>, ProjectionError> {
         Ok(self.job.views.view(self.name()).parked_after(event, limit)?)
     }
 
@@ -302,7 +302,7 @@ impl ProjectionHandle {
     ///
     /// # Errors
     /// [`ProjectionError::Store`].
-    pub fn skipped(&self, limit: usize) -> Result<Vec<SkippedEvent>, ProjectionError> {
+    pub fn skipped(&self, limit: usize) -> Result<Vec<UnhandledEvent>, ProjectionError> {
         Ok(self.job.views.view(self.name()).skipped(limit)?)
     }
 
@@ -310,7 +310,7 @@ impl ProjectionHandle {
     ///
     /// # Errors
     /// [`ProjectionError::Store`].
-    pub fn discarded(&self, limit: usize) -> Result<Vec<DiscardedEvent>, ProjectionError> {
+    pub fn discarded(&self, limit: usize) -> Result<Vec<UnhandledEvent>, ProjectionError> {
         Ok(self.job.views.view(self.name()).discarded(limit)?)
     }
 
@@ -342,7 +342,7 @@ impl ProjectionHandle {
     ///
     /// # Cost
     /// Waits until it is done.
-    pub fn discard_parked(&self, parked: &ParkedEvent) -> Result<bool, ProjectionError> {
+    pub fn discard_parked(&self, parked: &UnhandledEvent) -> Result<bool, ProjectionError> {
         self.ask(|reply| Ask::Discard { parked: parked.clone(), reply })
     }
 
@@ -394,7 +394,7 @@ impl ProjectionHandle {
     ///
     /// # Cost
     /// Waits until it is done.
-    pub fn restore_discarded(&self, event: &DiscardedEvent) -> Result<bool, ProjectionError> {
+    pub fn restore_discarded(&self, event: &UnhandledEvent) -> Result<bool, ProjectionError> {
         self.ask(|reply| Ask::Restore { discarded: event.clone(), reply })
     }
 

@@ -5,8 +5,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::Projection;
-use super::batch::EVENT_CHANGES_LEN_MAX;
 use super::definition::Definition;
+use super::stage::EVENT_CHANGES_LEN_MAX;
 use super::writer::ViewWriter;
 use crate::error::{Cause, Error, Result};
 use crate::event_store::Filter;
@@ -19,6 +19,21 @@ pub(super) enum Refusal {
     Unreadable(Error),
     /// The handler failed.
     Failed(Cause),
+}
+
+impl Refusal {
+    /// What the handler, or the decoder, said.
+    pub(super) fn into_cause(self) -> Cause {
+        match self {
+            Self::Unreadable(error) => Cause::new(error),
+            Self::Failed(cause) => cause,
+        }
+    }
+
+    /// Whether trying again may help.
+    pub(super) fn may_pass(&self) -> bool {
+        matches!(self, Self::Failed(_))
+    }
 }
 
 /// A projection with its decoder.

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::builds;
-use super::discarded::DiscardedEvent;
 use super::handle::ProjectionHandle;
 use super::handler::{Handler, Typed};
 use super::shared::{Shared, Wanted};
 use super::status::{ProjectionError, ProjectionNotice, ProjectionStatus};
+use super::unhandled::UnhandledEvent;
 use super::view::ViewStoreExt;
 use super::worker::{Job, Listener};
 use super::{Projection, ProjectionOptions};
@@ -213,7 +213,7 @@ impl ProjectionManager {
     pub fn restore_discarded(
         &self,
         name: &str,
-        event: &DiscardedEvent,
+        event: &UnhandledEvent,
     ) -> Result<bool, ProjectionError> {
         self.projection(name)?.restore_discarded(event)
     }

@@ -6,7 +6,7 @@ mod builds;
 mod remove;
 mod stage;
 mod writer;
-mod parked;
+mod unhandled;
 mod discarded;
 mod view;
 mod handler;
@@ -22,15 +22,14 @@ mod manager;
 use std::fmt;
 use std::time::Duration;
 
-pub use discarded::DiscardedEvent;
 pub use handle::ProjectionHandle;
 pub use key::ViewKey;
 pub use manager::ProjectionManager;
-pub use parked::{ParkedEvent, SkippedEvent};
 pub use status::{
     FailureOutcome, ProjectionError, ProjectionFailure, ProjectionNotice, ProjectionState,
     ProjectionStatus, RebuildStatus,
 };
+pub use unhandled::UnhandledEvent;
 pub use view::{ReadView, View, ViewEntries, ViewStatus, ViewStoreExt};
 pub use writer::ViewWriter;
 

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
 use super::builds::{Directory, discarded_key, parked_key, parked_prefix, skipped_prefix};
-use super::discarded::{Discarded, DiscardedEvent, decision};
-use super::parked::{self, PAGE_ENTRIES, ParkedEvent, parked_event, was_skipped};
+use super::discarded::{Discarded, decision};
 use super::shared::Ask;
 use super::status::ProjectionFailure;
+use super::unhandled::{self, PAGE_ENTRIES, UnhandledEvent, parked_event, was_skipped};
 use super::worker::Worker;
 use super::writer::ViewWriter;
 use crate::error::Result;
@@ -60,9 +60,9 @@ impl Worker {
         let mut after = None;
         loop {
             let (views, view) = (&*self.job.views, &self.view);
-            let page = parked::page(views, view, &prefix, after, PAGE_ENTRIES)?;
+            let page = unhandled::page(views, view, &prefix, after, PAGE_ENTRIES)?;
             for (key, note) in page.notes {
-                let parked = note.parked().ok_or_else(|| parked::no_note(&self.view, &key))?;
+                let parked = note.event().ok_or_else(|| unhandled::no_note(&self.view, &key))?;
                 if !self.retry(&parked, filter)? {
                     return Ok(());
                 }
@@ -75,7 +75,11 @@ impl Worker {
     }
 
     /// Retries one event; returns whether the next of its stream may follow.
-    fn retry(&mut self, parked: &ParkedEvent, filter: &Filter) -> Result<bool, ProjectionFailure> {
+    fn retry(
+        &mut self,
+        parked: &UnhandledEvent,
+        filter: &Filter,
+    ) -> Result<bool, ProjectionFailure> {
         // A build that was replaced is no longer written.
         if !self.job.shared.is_to_go_on(self.generation()) {
             return Ok(false);
@@ -92,7 +96,7 @@ impl Worker {
                 None => NO_LONGER_MATCHES.to_owned(),
                 Some(reason) => format!("{NO_LONGER_MATCHES}; it was parked for: {reason}"),
             };
-            self.write(parked::unpark(parked, &reason, time), self.seen)?;
+            self.write(unhandled::unpark(parked, &reason, time), self.seen)?;
             return Ok(true);
         }
         let mut view = ViewWriter::new(self.stage());
@@ -101,7 +105,7 @@ impl Worker {
             Err(refusal) => Some(refusal.into_cause()),
         };
         if let Some(cause) = refused {
-            self.write(parked::park_still(parked, &cause.to_string(), time), self.seen)?;
+            self.write(unhandled::park_still(parked, &cause.to_string(), time), self.seen)?;
             return Ok(false);
         }
         view.stage.set(parked_key(&parked.stream, parked.position), None);
@@ -111,31 +115,30 @@ impl Worker {
     }
 
     /// Discards a parked event; returns whether it was parked.
-    fn discard(&mut self, asked: &ParkedEvent) -> Result<bool> {
+    fn discard(&mut self, asked: &UnhandledEvent) -> Result<bool> {
         let place = (&asked.stream, asked.position);
         let parked = parked_event(&*self.job.views, &self.view, place)?;
         let Some(parked) = parked.filter(|parked| parked.id == asked.id) else {
             return Ok(false);
         };
         let time = now(&self.job.clock);
-        let event = DiscardedEvent::new(parked.clone(), time);
+        let event = UnhandledEvent { at: time, ..parked.clone() };
         // The decision first: after a crash between the two writes it is carried out.
         self.decide(decision(&event), |discarded| discarded.insert(event))?;
-        self.write(parked::give_up(&parked, time), self.seen)?;
+        self.write(unhandled::give_up(&parked, time), self.seen)?;
         Ok(true)
     }
 
     /// Parks a discarded event again; returns whether it was discarded.
-    fn restore(&mut self, asked: &DiscardedEvent) -> Result<bool> {
+    fn restore(&mut self, asked: &UnhandledEvent) -> Result<bool> {
         let find = |discarded: &Discarded| discarded.find(asked.position, asked.id).cloned();
         let Some(event) = self.job.shared.look(|state| find(&state.discarded)) else {
             return Ok(false);
         };
         // A build that handled the event before it was discarded must not handle it twice.
         if was_skipped(&*self.job.views, &self.view, &event)? {
-            let parked = event.clone().into_parked();
             // The decision last: after a crash between the two writes it still holds.
-            self.write(parked::park_again(&parked, now(&self.job.clock)), self.seen)?;
+            self.write(unhandled::park_again(&event, now(&self.job.clock)), self.seen)?;
         }
         let key = discarded_key(event.position);
         self.decide(ViewChange::Delete { key }, |discarded| discarded.remove(event.position))?;
@@ -176,12 +179,12 @@ impl Worker {
         if discarded.len() > 0 && !self.parked.is_empty() {
             self.change_notes(&parked_prefix(None), |_, event| {
                 let is_discarded = discarded.find(event.position, event.id).is_some();
-                is_discarded.then(|| parked::give_up(event, time))
+                is_discarded.then(|| unhandled::give_up(event, time))
             })?;
         }
         self.change_notes(&skipped_prefix(), |was_discarded, event| {
             let is_restored = was_discarded && discarded.find(event.position, event.id).is_none();
-            is_restored.then(|| parked::park_again(event, time))
+            is_restored.then(|| unhandled::park_again(event, time))
         })?;
         self.reconciled = Some(discarded.changed());
         Ok(())
@@ -192,16 +195,16 @@ impl Worker {
     fn change_notes(
         &mut self,
         prefix: &[u8],
-        change: impl Fn(bool, &ParkedEvent) -> Option<Vec<ViewChange>>,
+        change: impl Fn(bool, &UnhandledEvent) -> Option<Vec<ViewChange>>,
     ) -> Result<()> {
         let mut after = None;
         loop {
             let (views, view) = (&*self.job.views, &self.view);
-            let page = parked::page(views, view, prefix, after, PAGE_ENTRIES)?;
+            let page = unhandled::page(views, view, prefix, after, PAGE_ENTRIES)?;
             let mut changes = Vec::new();
             for (key, note) in page.notes {
                 let was_discarded = note.is_discarded();
-                let event = note.parked().ok_or_else(|| parked::no_note(&self.view, &key))?;
+                let event = note.event().ok_or_else(|| unhandled::no_note(&self.view, &key))?;
                 changes.extend(change(was_discarded, &event).into_iter().flatten());
             }
             if !changes.is_empty() {

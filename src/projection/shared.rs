@@ -6,9 +6,9 @@ use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use super::builds::Build;
-use super::discarded::{Discarded, DiscardedEvent};
-use super::parked::ParkedEvent;
+use super::discarded::Discarded;
 use super::status::{ProjectionFailure, ProjectionState};
+use super::unhandled::UnhandledEvent;
 use crate::model::Position;
 use crate::subscription::CancelHandle;
 use crate::sync::{Condvar, Mutex, MutexGuard};
@@ -36,9 +36,9 @@ pub(super) enum Ask {
     /// Try the parked events again, and tell how many are left.
     Retry(Sender<u64>),
     /// Discard a parked event, and report whether it was parked.
-    Discard { parked: ParkedEvent, reply: Sender<bool> },
+    Discard { parked: UnhandledEvent, reply: Sender<bool> },
     /// Park a discarded event again, and report whether it was discarded.
-    Restore { discarded: DiscardedEvent, reply: Sender<bool> },
+    Restore { discarded: UnhandledEvent, reply: Sender<bool> },
 }
 
 /// One build, and the worker that drives it if there is one.

@@ -8,8 +8,13 @@ use std::sync::Arc;
 
 use crate::error::Result;
 use crate::event_store::Direction;
+use crate::model::limits::VIEW_COMMIT_LEN_MAX;
 use crate::view_store::{ViewChange, ViewEntry, ViewScan, ViewStore};
 
+/// A batch ends once about this many bytes were read and changed.
+pub(super) const STAGE_LEN_MAX: usize = 8 << 20;
+/// One event changes at most this many bytes, so that it fits into one commit whatever was handled before it.
+pub(super) const EVENT_CHANGES_LEN_MAX: usize = VIEW_COMMIT_LEN_MAX - 2 * STAGE_LEN_MAX;
 /// How many entries are read at once when a handler scans.
 const SCAN_PAGE_ENTRIES: usize = 1_024;
 

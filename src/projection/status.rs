@@ -69,9 +69,9 @@ pub struct ProjectionStatus {
     pub parked_events: u64,
     /// Of how many streams.
     pub parked_streams: u64,
-    /// How many events were skipped: see [`SkippedEvent`](crate::SkippedEvent).
+    /// How many events were skipped: see [`UnhandledEvent`](crate::UnhandledEvent).
     pub skipped_events: u64,
-    /// How many events are discarded: see [`DiscardedEvent`](crate::DiscardedEvent).
+    /// How many events are discarded: see [`UnhandledEvent`](crate::UnhandledEvent).
     pub discarded_events: u64,
     /// The last failure, if it is retrying or has failed.
     pub failure: Option<ProjectionFailure>,

@@ -10,12 +10,12 @@ use serde::de::DeserializeOwned;
 use super::builds::{
     Build, Directory, build_view, parse_value_key, prefix_under, value_key, value_prefix,
 };
-use super::discarded::{DiscardedEvent, count_discarded, discarded_events};
+use super::discarded::{count_discarded, discarded_events};
 use super::key::ViewKey;
-use super::parked::{
-    ParkedEvent, SkippedEvent, count_parked, count_skipped, parked_events, skipped_events,
-};
 use super::remove;
+use super::unhandled::{
+    UnhandledEvent, count_parked, count_skipped, parked_events, skipped_events,
+};
 use super::writer::decode;
 use crate::error::{Error, Result};
 use crate::event_store::Direction;
@@ -189,7 +189,7 @@ impl View {
     ///
     /// # Errors
     /// Damage (G8), a failing disk.
-    pub fn parked(&self, limit: usize) -> Result<Vec<ParkedEvent>> {
+    pub fn parked(&self, limit: usize) -> Result<Vec<UnhandledEvent>> {
         self.of_serving(|view| parked_events(&*self.views, view, None, limit))
     }
 
@@ -198,7 +198,11 @@ impl View {
     ///
     /// # Errors
     /// Damage (G8), an I/O error.
-    pub fn parked_after(&self, event: &ParkedEvent, limit: usize) -> Result<Vec<ParkedEvent>> {
+    pub fn parked_after(
+        &self,
+        event: &UnhandledEvent,
+        limit: usize,
+    ) -> Result<Vec<UnhandledEvent>> {
         self.of_serving(|view| parked_events(&*self.views, view, Some(event), limit))
     }
 
@@ -207,7 +211,7 @@ impl View {
     ///
     /// # Errors
     /// Damage (G8), an I/O error.
-    pub fn skipped(&self, limit: usize) -> Result<Vec<SkippedEvent>> {
+    pub fn skipped(&self, limit: usize) -> Result<Vec<UnhandledEvent>> {
         self.of_serving(|view| skipped_events(&*self.views, view, limit))
     }
 
@@ -218,7 +222,7 @@ impl View {
     /// Damage (G8), an I/O error.
     ///
     /// [`ProjectionHandle::discard_parked`]: crate::ProjectionHandle::discard_parked
-    pub fn discarded(&self, limit: usize) -> Result<Vec<DiscardedEvent>> {
+    pub fn discarded(&self, limit: usize) -> Result<Vec<UnhandledEvent>> {
         discarded_events(&*self.views, &self.projection, limit)
     }
 

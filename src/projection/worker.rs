@@ -9,12 +9,12 @@ use super::batch::{Handled, Setup};
 use super::builds::{Build, Directory, build_view, drop_others, parked_stream, skipped_prefix};
 use super::discarded::Discarded;
 use super::handler::{Handler, Refusal, guarded};
-use super::parked::{self, ParkedStreams, count_parked, count_skipped};
 use super::shared::{Run, Shared, Turn};
 use super::stage::Stage;
 use super::status::{
     CheckpointAhead, FailureOutcome, ProjectionFailure, ProjectionNotice, ProjectionState,
 };
+use super::unhandled::{self, ParkedStreams, count_parked, count_skipped};
 use super::{OnFailure, ProjectionOptions, Target};
 use crate::error::{Cause, Error, Result};
 use crate::event_store::EventStore;
@@ -331,7 +331,7 @@ impl Worker {
             OnFailure::Park => {
                 self.tell(|run| run.failure = None);
                 let mut stage = self.stage();
-                parked::park(&mut stage, event, Some(&cause.to_string()), now(&self.job.clock));
+                unhandled::park(&mut stage, event, Some(&cause.to_string()), now(&self.job.clock));
                 self.write(stage.into_changes().collect(), Some(event.position()))?;
                 self.notify(FailureOutcome::Parked, &failure(Some(event), tries, cause));
                 Ok(Next::PassOver)

@@ -95,7 +95,7 @@ fn what_a_projection_put_aside_is_shown_and_what_else_is_kept_there_hides_nothin
     assert_eq!(counted["skipped_events"], 1);
     assert_eq!(counted["discarded_events"], 1);
     let shown = desk.ok(&["views", "s", "counted", "--parked"]);
-    assert!(shown.contains("a-1  T  waits behind another of its stream\n"), "{shown}");
+    assert!(shown.contains("a-1  T  waits for an earlier one of its stream\n"), "{shown}");
     let shown = desk.json(&["views", "s", "counted", "--skipped", "--json"]);
     assert_eq!((&shown["position"], &shown["reason"]), (&1.into(), &"not a".into()));
     let shown = desk.json(&["views", "s", "counted", "--discarded", "--json"]);

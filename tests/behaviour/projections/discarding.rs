@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 
 use annals::prelude::*;
-use annals::{DiscardedEvent, ProjectionHandle, ProjectionState};
+use annals::{ProjectionHandle, ProjectionState, UnhandledEvent};
 
 use super::watched::Watched;
 use super::{AnyStore, Custom, SOON, add_up, balances, pay, stores, wait_until};
@@ -53,7 +53,7 @@ fn balance_of(manager: &ProjectionManager) -> &ProjectionHandle {
 }
 
 /// Parks the first event, waits, and discards it.
-fn discard_first(manager: &ProjectionManager) -> DiscardedEvent {
+fn discard_first(manager: &ProjectionManager) -> UnhandledEvent {
     manager.wait_for_head(SOON).unwrap();
     let projection = balance_of(manager);
     let parked = projection.parked(1).unwrap();
@@ -82,7 +82,7 @@ fn discarded_event_is_not_handled_by_later_builds() {
         assert_eq!(thirteen.met.load(Ordering::SeqCst), 0);
         assert_eq!(balances(&*store)["account-1"], 7);
         let skipped = balance_of(&manager).skipped(9).unwrap();
-        assert_eq!((skipped[0].position, skipped[0].reason.as_str()), (at, "thirteen"));
+        assert_eq!((skipped[0].position, skipped[0].reason.as_deref()), (at, Some("thirteen")));
         assert_eq!(store.view("balances").discarded(9).unwrap(), [discarded]);
         let status = balance_of(&manager).status().unwrap();
         assert_eq!((status.skipped_events, status.discarded_events), (1, 1));

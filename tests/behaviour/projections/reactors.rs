@@ -196,7 +196,10 @@ fn a_parked_event_that_is_given_up_holds_its_stream_back_no_longer() {
         assert_eq!(projection.retry_parked().unwrap(), 0);
         assert_eq!(balances(&*store)["account-1"], 7);
         let skipped = projection.skipped(10).unwrap();
-        assert_eq!((skipped[0].position, skipped[0].reason.as_str()), (parked_at, "thirteen"));
+        assert_eq!(
+            (skipped[0].position, skipped[0].reason.as_deref()),
+            (parked_at, Some("thirteen"))
+        );
         let status = projection.status().unwrap();
         assert_eq!((status.parked_events, status.parked_streams, status.skipped_events), (0, 0, 1));
         let last = pay(&*store, "account-1", 5);

@@ -7,8 +7,7 @@ use std::path::PathBuf;
 
 use annals::audit::printable;
 use annals::{
-    DiscardedEvent, Error, EventStore, ParkedEvent, Position, SkippedEvent, Store, ViewStatus,
-    ViewStore, ViewStoreExt,
+    Error, EventStore, Position, Store, UnhandledEvent, ViewStatus, ViewStore, ViewStoreExt,
 };
 use serde_json::{Value, json};
 
@@ -78,20 +77,18 @@ pub(crate) fn run(args: &Args, shell: &Shell) -> Result<(), Failure> {
         return Err(missing(name));
     }
     let limit = args.limit.unwrap_or(usize::MAX);
-    if args.parked {
-        let parked = store.view(name).parked(limit)?;
+    let unhandled = if args.parked {
+        Some(store.view(name).parked(limit)?)
+    } else if args.skipped {
+        Some(store.view(name).skipped(limit)?)
+    } else if args.discarded {
+        Some(store.view(name).discarded(limit)?)
+    } else {
+        None
+    };
+    if let Some(unhandled) = unhandled {
         reading.let_go()?;
-        return print_aside(parked.iter().map(Aside::parked), shell);
-    }
-    if args.skipped {
-        let skipped = store.view(name).skipped(limit)?;
-        reading.let_go()?;
-        return print_aside(skipped.iter().map(Aside::skipped), shell);
-    }
-    if args.discarded {
-        let discarded = store.view(name).discarded(limit)?;
-        reading.let_go()?;
-        return print_aside(discarded.iter().map(Aside::discarded), shell);
+        return print_unhandled(&unhandled, shell);
     }
     entries::print(reading, name, args, shell)
 }
@@ -212,69 +209,25 @@ fn for_people(status: &ViewStatus, head: Option<Position>) -> String {
     text
 }
 
-/// An event that is not in a read model.
-struct Aside {
-    position: Position,
-    stream: String,
-    id: String,
-    event_type: String,
-    /// `None`: it waits, or waited, for another of its stream.
-    reason: Option<String>,
-    at: String,
-}
-
-impl Aside {
-    fn parked(event: &ParkedEvent) -> Self {
-        Self {
-            position: event.position,
-            stream: event.stream.to_string(),
-            id: event.id.to_string(),
-            event_type: event.event_type.to_string(),
-            reason: event.reason.clone(),
-            at: event.parked_at.to_string(),
-        }
-    }
-
-    fn skipped(event: &SkippedEvent) -> Self {
-        Self {
-            position: event.position,
-            stream: event.stream.to_string(),
-            id: event.id.to_string(),
-            event_type: event.event_type.to_string(),
-            reason: Some(event.reason.clone()),
-            at: event.skipped_at.to_string(),
-        }
-    }
-
-    fn discarded(event: &DiscardedEvent) -> Self {
-        Self {
-            position: event.position,
-            stream: event.stream.to_string(),
-            id: event.id.to_string(),
-            event_type: event.event_type.to_string(),
-            reason: event.reason.clone(),
-            at: event.discarded_at.to_string(),
-        }
-    }
-}
-
-fn print_aside(events: impl Iterator<Item = Aside>, shell: &Shell) -> Result<(), Failure> {
+fn print_unhandled(events: &[UnhandledEvent], shell: &Shell) -> Result<(), Failure> {
     let mut out = BufWriter::new(io::stdout().lock());
-    for Aside { position, stream, id, event_type, reason, at } in events {
+    for event in events {
+        let (stream, event_type) = (event.stream.as_str(), event.event_type.as_str());
         if shell.json {
             let object = json!({
-                "position": position.get(),
+                "position": event.position.get(),
                 "stream": stream,
-                "id": id,
+                "id": event.id.to_string(),
                 "type": event_type,
-                "reason": reason,
-                "at": at,
+                "reason": event.reason,
+                "at": event.at.to_string(),
             });
             writeln!(out, "{object}")?;
         } else {
-            let reason = reason.unwrap_or_else(|| "waits behind another of its stream".to_owned());
-            let [stream, event_type, reason] =
-                [stream, event_type, reason].map(|text| printable(&text));
+            let reason =
+                event.reason.as_deref().unwrap_or("waits for an earlier one of its stream");
+            let [stream, event_type, reason] = [stream, event_type, reason].map(printable);
+            let (position, at) = (event.position, event.at);
             writeln!(out, "{position:>8}  {at}  {stream}  {event_type}  {reason}")?;
         }
     }

@@ -1,11 +1,11 @@
-//! Events that a build did not handle: parked ones, which wait for a retry, and skipped ones.
+//! [`UnhandledEvent`]: what a projection did not handle. A build parks events for a retry and skips others; a note is
+//! kept of each.
 
 use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
 use super::builds::{parked_key, parked_prefix, skipped_key, skipped_prefix};
-use super::discarded::DiscardedEvent;
 use super::stage::Stage;
 use crate::error::{Error, Location, Result};
 use crate::event_store::Direction;
@@ -18,29 +18,11 @@ pub(super) const PAGE_ENTRIES: usize = 1_024;
 /// Longest reason that is kept, in characters.
 const REASON_CHARS_MAX: usize = 4_096;
 
-/// An event that a projection failed to handle, or a later one of its stream, which waits behind it.
+/// An event that a projection did not handle although it matches: parked, skipped or discarded, as the list says
+/// that it is in.
 #[non_exhaustive]
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ParkedEvent {
-    /// Its place in the log.
-    pub position: Position,
-    /// Its stream: all later events of it are parked too.
-    pub stream: StreamId,
-    /// Its identity.
-    pub id: EventId,
-    /// Its type as it is stored.
-    pub event_type: EventType,
-    /// What the handler said; `None` for an event that only waits behind another.
-    pub reason: Option<String>,
-    /// When it was parked or last tried.
-    pub parked_at: Timestamp,
-}
-
-/// An event that matches, but is not in a read model: it could not be read, is
-/// [discarded](crate::DiscardedEvent), or no longer matched when it was retried.
-#[non_exhaustive]
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SkippedEvent {
+pub struct UnhandledEvent {
     /// Its place in the log.
     pub position: Position,
     /// Its stream.
@@ -49,11 +31,11 @@ pub struct SkippedEvent {
     pub id: EventId,
     /// Its type as it is stored.
     pub event_type: EventType,
-    /// Why it was skipped: why it could not be read or no longer matches; for a discarded event,
-    /// the error that it was parked for.
-    pub reason: String,
-    /// When it was skipped.
-    pub skipped_at: Timestamp,
+    /// The error of the handler, or why it was skipped; `None` for an event that only waits for an earlier one of its
+    /// stream.
+    pub reason: Option<String>,
+    /// When it was parked or last tried, skipped, or discarded.
+    pub at: Timestamp,
 }
 
 /// A parked, skipped or discarded event, as it is stored.
@@ -88,13 +70,13 @@ impl Note {
         }
     }
 
-    pub(super) fn of_parked(parked: &ParkedEvent, at: Timestamp) -> Self {
+    pub(super) fn again(event: &UnhandledEvent, at: Timestamp) -> Self {
         Self {
-            position: parked.position.get(),
-            stream: parked.stream.to_string(),
-            id: parked.id.to_string(),
-            event_type: parked.event_type.to_string(),
-            reason: parked.reason.clone(),
+            position: event.position.get(),
+            stream: event.stream.to_string(),
+            id: event.id.to_string(),
+            event_type: event.event_type.to_string(),
+            reason: event.reason.clone(),
             at_micros: at.as_micros(),
             discarded: false,
         }
@@ -110,26 +92,15 @@ impl Note {
         serde_json::to_vec(self).unwrap_or_default()
     }
 
-    pub(super) fn parked(self) -> Option<ParkedEvent> {
-        Some(ParkedEvent {
+    /// The event; `None` if the note is not valid.
+    pub(super) fn event(self) -> Option<UnhandledEvent> {
+        Some(UnhandledEvent {
             position: Position::new(self.position)?,
             stream: StreamId::new(&self.stream).ok()?,
             id: self.id.parse().ok()?,
             event_type: EventType::new(&self.event_type).ok()?,
             reason: self.reason,
-            parked_at: Timestamp::from_micros(self.at_micros),
-        })
-    }
-
-    fn skipped(self) -> Option<SkippedEvent> {
-        let parked = self.parked()?;
-        Some(SkippedEvent {
-            position: parked.position,
-            stream: parked.stream,
-            id: parked.id,
-            event_type: parked.event_type,
-            reason: parked.reason.unwrap_or_default(),
-            skipped_at: parked.parked_at,
+            at: Timestamp::from_micros(self.at_micros),
         })
     }
 }
@@ -154,36 +125,36 @@ pub(super) fn skip(stage: &mut Stage, event: &RecordedEvent, reason: &str, at: T
 }
 
 /// Notes that a discarded event was skipped.
-pub(super) fn skip_discarded(stage: &mut Stage, event: &DiscardedEvent, at: Timestamp) {
-    let note = Note { discarded: true, ..Note::of_parked(&event.clone().into_parked(), at) };
+pub(super) fn skip_discarded(stage: &mut Stage, event: &UnhandledEvent, at: Timestamp) {
+    let note = Note { discarded: true, ..Note::again(event, at) };
     stage.set(skipped_key(event.position), Some(note.encode()));
     stage.keep_event();
 }
 
 /// Turns the note of a parked event into that of a skipped one.
-pub(super) fn unpark(parked: &ParkedEvent, reason: &str, at: Timestamp) -> Vec<ViewChange> {
+pub(super) fn unpark(parked: &UnhandledEvent, reason: &str, at: Timestamp) -> Vec<ViewChange> {
     let reason = Some(shortened_reason(reason));
-    let note = Note { reason, ..Note::of_parked(parked, at) };
+    let note = Note { reason, ..Note::again(parked, at) };
     replace(parked_key(&parked.stream, parked.position), skipped_key(parked.position), &note)
 }
 
 /// Turns the note of a parked event into that of one that was skipped because it is discarded.
-pub(super) fn give_up(parked: &ParkedEvent, at: Timestamp) -> Vec<ViewChange> {
-    let note = Note { discarded: true, ..Note::of_parked(parked, at) };
+pub(super) fn give_up(parked: &UnhandledEvent, at: Timestamp) -> Vec<ViewChange> {
+    let note = Note { discarded: true, ..Note::again(parked, at) };
     replace(parked_key(&parked.stream, parked.position), skipped_key(parked.position), &note)
 }
 
 /// Turns the note of a skipped event into that of a parked one.
-pub(super) fn park_again(event: &ParkedEvent, at: Timestamp) -> Vec<ViewChange> {
-    let note = Note::of_parked(event, at);
+pub(super) fn park_again(event: &UnhandledEvent, at: Timestamp) -> Vec<ViewChange> {
+    let note = Note::again(event, at);
     replace(skipped_key(event.position), parked_key(&event.stream, event.position), &note)
 }
 
 /// Writes the note of a parked event again, after it failed once more.
-pub(super) fn park_still(parked: &ParkedEvent, reason: &str, at: Timestamp) -> Vec<ViewChange> {
+pub(super) fn park_still(parked: &UnhandledEvent, reason: &str, at: Timestamp) -> Vec<ViewChange> {
     let key = parked_key(&parked.stream, parked.position);
     let reason = Some(shortened_reason(reason));
-    let note = Note { reason, ..Note::of_parked(parked, at) };
+    let note = Note { reason, ..Note::again(parked, at) };
     // Deleted first, so that counting the changes finds none added.
     replace(key.clone(), key, &note)
 }
@@ -199,7 +170,7 @@ pub(super) type ParkedStreams = HashMap<StreamId, u64>;
 pub(super) fn count_parked(views: &dyn ViewStore, view: &str) -> Result<(u64, ParkedStreams)> {
     let (mut count, mut streams) = (0, ParkedStreams::new());
     each(views, view, &parked_prefix(None), usize::MAX, |note| {
-        let parked = note.parked()?;
+        let parked = note.event()?;
         count += 1;
         *streams.entry(parked.stream).or_default() += 1;
         Some(())
@@ -212,10 +183,10 @@ pub(super) fn parked_event(
     views: &dyn ViewStore,
     view: &str,
     (stream, position): (&StreamId, Position),
-) -> Result<Option<ParkedEvent>> {
+) -> Result<Option<UnhandledEvent>> {
     let key = parked_key(stream, position);
     let Some(value) = views.view_value(view, &key)? else { return Ok(None) };
-    let parked = parse(&value).and_then(Note::parked);
+    let parked = parse(&value).and_then(Note::event);
     parked.map(Some).ok_or_else(|| no_note(view, &key))
 }
 
@@ -223,7 +194,7 @@ pub(super) fn parked_event(
 pub(super) fn was_skipped(
     views: &dyn ViewStore,
     view: &str,
-    event: &DiscardedEvent,
+    event: &UnhandledEvent,
 ) -> Result<bool> {
     let key = skipped_key(event.position);
     let Some(value) = views.view_value(view, &key)? else { return Ok(false) };
@@ -245,13 +216,13 @@ pub(super) fn count_skipped(views: &dyn ViewStore, view: &str) -> Result<u64> {
 pub(super) fn parked_events(
     views: &dyn ViewStore,
     view: &str,
-    after: Option<&ParkedEvent>,
+    after: Option<&UnhandledEvent>,
     limit: usize,
-) -> Result<Vec<ParkedEvent>> {
+) -> Result<Vec<UnhandledEvent>> {
     let mut found = Vec::new();
     let after = after.map(|event| parked_key(&event.stream, event.position));
     each_after(views, view, &parked_prefix(None), after, limit, |note| {
-        found.push(note.parked()?);
+        found.push(note.event()?);
         Some(())
     })?;
     Ok(found)
@@ -262,10 +233,10 @@ pub(super) fn skipped_events(
     views: &dyn ViewStore,
     view: &str,
     limit: usize,
-) -> Result<Vec<SkippedEvent>> {
+) -> Result<Vec<UnhandledEvent>> {
     let mut found = Vec::new();
     each(views, view, &skipped_prefix(), limit, |note| {
-        found.push(note.skipped()?);
+        found.push(note.event()?);
         Some(())
     })?;
     Ok(found)
