@@ -1,268 +1,218 @@
-//! The rules of the tree, checked on its text: which module may know which, where each library may be used, how long
-//! things may get. docs/ARCHITECTURE.md says why. Nothing of the crate is linked here, so this runs at once.
+//! The structure of src/: which file may know which, where a library may be used, how long things may get.
+//! docs/ARCHITECTURE.md says why. It parses the sources and links nothing of the crate, so it runs at once.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// A module knows only modules named before it.
-const ORDER: [&str; 26] = [
-    "sync",
-    "model",
-    "error",
-    "options",
-    "store_options",
-    "event_store",
-    "snapshot_store",
-    "view_store",
-    "subscription",
-    "extension",
-    "validate",
-    "head",
-    "format",
-    "storage",
-    "read",
-    "recovery",
-    "commit",
-    "maintenance",
-    "store",
-    "memory",
-    "codec",
-    "upcast",
-    "audit",
-    "aggregate",
-    "projection",
-    "testing",
-];
-/// A module that may know one that comes after it, and why.
-const EXCEPTIONS: [(&str, &str, &str); 0] = [];
-/// A word in code, and where alone it may stand.
+use syn::spanned::Spanned;
+use syn::visit::{self, Visit};
+
+/// A path in code, and where alone it may be used.
 const FENCES: [(&str, &[&str], &str); 7] = [
-    ("rocksdb", &["storage/"], "the engine can be understood, and replaced, in one place"),
-    ("bincode::", &["format/", "codec/binary.rs"], "the bytes on disk are decided in one place"),
-    ("crc32fast", &["format/"], "the bytes on disk are decided in one place"),
-    ("crossbeam_channel", &["subscription/"], "only a subscription is handed to a channel"),
-    (
-        "thread::spawn",
-        &["subscription/", "projection/", "testing/"],
-        "no other part runs behind its caller's back",
-    ),
-    (
-        "thread::Builder",
-        &["subscription/", "projection/", "testing/"],
-        "no other part runs behind its caller's back",
-    ),
-    ("SystemTime::now", &["options.rs", "memory/"], "a clock is given, so that tests can give one"),
+    ("rocksdb", &["storage"], "the engine can be understood, and replaced, in one place"),
+    ("bincode", &["format", "codec/binary.rs"], "the bytes on disk are decided in one place"),
+    ("crc32fast", &["format"], "the bytes on disk are decided in one place"),
+    ("crossbeam_channel", &["subscription"], "only a subscription is handed to a channel"),
+    ("thread::spawn", &["testing"], "threads have names: use thread::Builder"),
+    ("thread::Builder", &["subscription", "projection"], "no other part starts threads"),
+    ("SystemTime::now", &["options.rs", "memory"], "a clock is given, so that tests can give one"),
 ];
 const FILE_LINES_MAX: usize = 600;
 const FUNCTION_LINES_MAX: usize = 70;
 const LINE_LEN_MAX: usize = 120;
 
-/// A file under src/, read as code.
+/// A file under src/.
 struct Source {
     /// Relative to src/, with `/`.
     path: String,
+    /// The module that it is: empty for lib.rs.
+    module: Vec<String>,
     text: String,
-    /// The text without comments, strings, and parts that only tests see; its lines keep their numbers.
-    code: String,
+    code: syn::File,
+    names: Names,
 }
 
-impl Source {
-    fn all() -> Vec<Self> {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-        let mut paths = Vec::new();
-        collect(&root, &mut paths);
-        let sources = paths.into_iter().filter(|path| path.extension().is_some_and(|e| e == "rs"));
-        let sources: Vec<_> = sources
-            .map(|path| {
-                let text = fs::read_to_string(&path).unwrap();
-                let path = path.strip_prefix(&root).unwrap().to_str().unwrap().replace('\\', "/");
-                let code = without_tests(&strip(&text));
-                Self { path, text, code }
-            })
-            .collect();
-        assert!(sources.len() > 20, "src/ was not found");
-        sources
-    }
-
-    /// The top-level module that the file belongs to.
-    fn module(&self) -> &str {
-        self.path.split('/').next().unwrap().trim_end_matches(".rs")
-    }
-
-    fn is_library(&self) -> bool {
-        !self.path.starts_with("bin/")
-    }
+/// A path that a file names outside of its tests: `use a::b::{c, d}` names two.
+struct Named {
+    path: Vec<String>,
+    is_re_export: bool,
+    line: usize,
 }
 
-fn collect(directory: &Path, paths: &mut Vec<PathBuf>) {
-    let mut entries: Vec<_> = fs::read_dir(directory).unwrap().map(|e| e.unwrap().path()).collect();
-    entries.sort();
-    for path in entries {
-        match path.is_dir() {
-            // Packages of their own may be built where they are.
-            true if path.ends_with("target") => {}
-            true => collect(&path, paths),
-            false => paths.push(path),
-        }
-    }
+/// Collects what a file names, and the first line and the length of its functions.
+#[derive(Default)]
+struct Names {
+    named: Vec<Named>,
+    functions: Vec<(usize, usize)>,
 }
 
-/// Replaces comments and the insides of strings and character literals by spaces.
-fn strip(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(next) = rest.chars().next() {
-        let len = literal_len(rest);
-        let taken = if len > 0 { len } else { next.len_utf8() };
-        let (piece, left) = rest.split_at(taken);
-        if len > 0 {
-            out.extend(piece.chars().map(|c| if c == '\n' { '\n' } else { ' ' }));
-        } else {
-            out.push(next);
-        }
-        // A quote or an `r` within a name begins nothing.
-        let is_name = |c: char| c.is_alphanumeric() || c == '_';
-        let name_len = if len == 0 && is_name(next) {
-            left.find(|c| !is_name(c)).unwrap_or(left.len())
-        } else {
-            0
+impl Names {
+    fn import(&mut self, tree: &syn::UseTree, mut path: Vec<String>, is_re_export: bool) {
+        let name = match tree {
+            syn::UseTree::Path(part) => {
+                path.push(part.ident.to_string());
+                return self.import(&part.tree, path, is_re_export);
+            }
+            syn::UseTree::Group(group) => {
+                let trees = group.items.iter();
+                return trees.for_each(|tree| self.import(tree, path.clone(), is_re_export));
+            }
+            syn::UseTree::Name(name) => name.ident.to_string(),
+            syn::UseTree::Rename(name) => name.ident.to_string(),
+            syn::UseTree::Glob(_) => "*".to_owned(),
         };
-        out.push_str(&left[..name_len]);
-        rest = &left[name_len..];
+        path.push(name);
+        self.named.push(Named { path, is_re_export, line: tree.span().start().line });
     }
-    out
 }
 
-/// How long the comment or literal is that `text` begins with; 0 if it begins with neither.
-fn literal_len(text: &str) -> usize {
-    if text.starts_with("//") {
-        return text.find('\n').unwrap_or(text.len());
-    }
-    if text.starts_with("/*") {
-        return text.find("*/").map_or(text.len(), |end| end + 2);
-    }
-    let raw = text.strip_prefix('b').unwrap_or(text);
-    if let Some(rest) = raw.strip_prefix('r') {
-        let hashes = rest.len() - rest.trim_start_matches('#').len();
-        if rest[hashes..].starts_with('"') {
-            let end = format!("\"{}", "#".repeat(hashes));
-            let begin = text.len() - rest.len() + hashes + 1;
-            return text[begin..].find(&end).map_or(text.len(), |at| begin + at + end.len());
+impl<'ast> Visit<'ast> for Names {
+    fn visit_item_mod(&mut self, item: &'ast syn::ItemMod) {
+        let is_cfg_test = |attribute: &syn::Attribute| {
+            let list = attribute.meta.require_list();
+            list.is_ok_and(|list| list.path.is_ident("cfg") && list.tokens.to_string() == "test")
+        };
+        if !item.attrs.iter().any(is_cfg_test) {
+            visit::visit_item_mod(self, item);
         }
     }
-    let begin = text.len() - raw.len();
-    if raw.starts_with('"') {
-        let mut escaped = false;
-        for (at, c) in raw.char_indices().skip(1) {
-            match c {
-                '"' if !escaped => return begin + at + 1,
-                '\\' => escaped = !escaped,
-                _ => escaped = false,
+
+    fn visit_item_use(&mut self, item: &'ast syn::ItemUse) {
+        let is_re_export = !matches!(item.vis, syn::Visibility::Inherited);
+        self.import(&item.tree, Vec::new(), is_re_export);
+    }
+
+    fn visit_visibility(&mut self, _: &'ast syn::Visibility) {}
+
+    fn visit_block(&mut self, block: &'ast syn::Block) {
+        let span = block.span();
+        self.functions.push((span.start().line, span.end().line + 1 - span.start().line));
+        visit::visit_block(self, block);
+    }
+
+    fn visit_path(&mut self, path: &'ast syn::Path) {
+        let (line, names) = (path.span().start().line, path.segments.iter());
+        let names: Vec<_> = names.map(|segment| segment.ident.to_string()).collect();
+        // A name alone is local, or imported by a `use`.
+        if names.len() > 1 {
+            self.named.push(Named { path: names, is_re_export: false, line });
+        }
+        visit::visit_path(self, path);
+    }
+
+    fn visit_macro(&mut self, item: &'ast syn::Macro) {
+        // Most are called with expressions, as `format!` is.
+        let arguments = syn::punctuated::Punctuated::<syn::Expr, syn::Token![,]>::parse_terminated;
+        if let Ok(arguments) = item.parse_body_with(arguments) {
+            for argument in arguments {
+                let mut names = Self::default();
+                names.visit_expr(&argument);
+                self.named.append(&mut names.named);
             }
         }
-        return text.len();
-    }
-    // A character, not a lifetime.
-    if raw.starts_with("'\\") {
-        return raw[3..].find('\'').map_or(0, |end| begin + 3 + end + 1);
-    }
-    let mut chars = raw.char_indices();
-    match (chars.next(), chars.next(), chars.next()) {
-        (Some((_, '\'')), Some(_), Some((at, '\''))) => begin + at + 1,
-        _ => 0,
     }
 }
 
-/// Blanks what `#[cfg(test)]` stands before: up to the end of its block or statement.
-fn without_tests(code: &str) -> String {
-    let mut out = code.to_owned();
-    while let Some(begin) = out.find("#[cfg(test)]") {
-        let body = begin + "#[cfg(test)]".len();
-        let end = match out[body..].find(['{', ';']) {
-            Some(at) if out[body + at..].starts_with('{') => block_end(&out, body + at),
-            Some(at) => body + at + 1,
-            None => out.len(),
-        };
-        let blank: String =
-            out[begin..end].chars().map(|c| if c == '\n' { '\n' } else { ' ' }).collect();
-        out.replace_range(begin..end, &blank);
-    }
-    out
-}
-
-/// Where the block ends that begins at `open`, a `{`.
-fn block_end(code: &str, open: usize) -> usize {
-    let mut depth = 0;
-    for (at, byte) in code.bytes().enumerate().skip(open) {
-        depth += i32::from(byte == b'{') - i32::from(byte == b'}');
-        if depth == 0 {
-            return at + 1;
+fn rust_files(directory: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            rust_files(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
         }
     }
-    code.len()
+    found.sort();
 }
 
-/// Which module each name comes from that lib.rs re-exports.
-fn re_exports(lib: &Source) -> BTreeMap<String, String> {
-    let mut names = BTreeMap::new();
-    for statement in lib.code.split(';').filter_map(|s| s.trim().strip_prefix("pub use ")) {
-        let (module, list) = statement.split_once("::").unwrap();
-        // The prelude names again what is re-exported already.
-        if module == "crate" || module == "std" {
-            continue;
+/// Every file under src/.
+fn sources() -> Vec<Source> {
+    let (src, mut files) = (Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), Vec::new());
+    rust_files(&src, &mut files);
+    let sources = files.into_iter().map(|file| {
+        let text = fs::read_to_string(&file).unwrap();
+        let path = file.strip_prefix(&src).unwrap().to_str().unwrap().replace('\\', "/");
+        let module = path.trim_end_matches(".rs").split('/').map(str::to_owned);
+        let module = module.filter(|name| name != "mod" && name != "lib").collect();
+        let code = syn::parse_file(&text).unwrap();
+        let mut names = Names::default();
+        names.visit_file(&code);
+        Source { path, module, text, code, names }
+    });
+    let sources: Vec<_> = sources.collect();
+    assert!(sources.len() > 50, "src/ was not found");
+    sources
+}
+
+fn library() -> Vec<Source> {
+    sources().into_iter().filter(|source| !source.path.starts_with("bin/")).collect()
+}
+
+/// Finds the file that defines what a path names.
+struct Index {
+    files: BTreeMap<Vec<String>, usize>,
+    /// What a module names again, under its new path.
+    re_exports: BTreeMap<Vec<String>, Vec<String>>,
+}
+
+impl Index {
+    fn new(sources: &[Source]) -> Self {
+        let files = sources.iter().enumerate().map(|(at, source)| (source.module.clone(), at));
+        let mut index = Self { files: files.collect(), re_exports: BTreeMap::new() };
+        for source in sources {
+            for named in source.names.named.iter().filter(|named| named.is_re_export) {
+                let name = named.path.last().unwrap().clone();
+                let new = [source.module.as_slice(), &[name]].concat();
+                index.re_exports.insert(new, named.path.clone());
+            }
+            // An exported macro is at the root, wherever it is written.
+            for (at, _) in source.text.match_indices("#[macro_export]\nmacro_rules! ") {
+                let name = source.text[at..].split_whitespace().nth(2).unwrap().to_owned();
+                let path = source.module.iter().chain([&name]).cloned().collect();
+                index.re_exports.insert(vec![name], path);
+            }
         }
-        for name in list.split(['{', '}', ',']).map(str::trim).filter(|name| !name.is_empty()) {
-            let name = name.split_once(" as ").map_or(name, |(_, name)| name);
-            let name = name.rsplit("::").next().unwrap();
-            names.insert(name.to_owned(), module.to_owned());
-        }
+        index
     }
-    names
-}
 
-fn names_after<'c>(code: &'c str, marker: &'c str) -> impl Iterator<Item = (usize, &'c str)> {
-    code.match_indices(marker).filter_map(move |(at, _)| {
-        let is_name = |c: char| c.is_alphanumeric() || c == '_';
-        let before = code[..at].chars().next_back();
-        if before.is_some_and(is_name) {
+    /// The file that defines what `path` names in `module`; `None` for other crates.
+    fn file(&self, module: &[String], path: &[String], depth: usize) -> Option<usize> {
+        let is_child = self.files.contains_key(&[module, &path[..1]].concat());
+        let mut at = module.to_vec();
+        if !["crate", "self", "super"].contains(&path[0].as_str()) && !is_child && depth == 0 {
             return None;
         }
-        Some((at, &code[at + marker.len()..]))
-    })
+        for name in path {
+            let child = [at.as_slice(), std::slice::from_ref(name)].concat();
+            match (name.as_str(), self.re_exports.get(&child)) {
+                ("crate", _) => at.clear(),
+                ("self", _) => {}
+                ("super", _) => _ = at.pop(),
+                _ if self.files.contains_key(&child) => at = child,
+                (_, Some(target)) if depth < 5 => return self.file(&at, target, depth + 1),
+                _ => break,
+            }
+        }
+        self.files.get(&at).copied()
+    }
 }
 
-/// What `crate::…` names first: `crate::x`, or each of `crate::{x, y}`.
-fn imported(rest: &str) -> Vec<&str> {
-    let is_name = |c: char| c.is_alphanumeric() || c == '_';
-    let Some(list) = rest.strip_prefix('{') else {
-        return vec![&rest[..rest.find(|c| !is_name(c)).unwrap_or(rest.len())]];
-    };
-    let (mut names, mut depth, mut begins) = (Vec::new(), 0, true);
-    for (at, c) in list.char_indices() {
-        match c {
-            '{' => depth += 1,
-            '}' if depth == 0 => break,
-            '}' => depth -= 1,
-            ',' if depth == 0 => begins = true,
-            c if depth == 0 && begins && is_name(c) => {
-                names.push(&list[at..][..list[at..].find(|c| !is_name(c)).unwrap_or(0)]);
-                begins = false;
+/// Which file knows which, and in which line. A re-export does not count.
+fn knowledge(sources: &[Source]) -> BTreeMap<(usize, usize), usize> {
+    let index = Index::new(sources);
+    let mut edges = BTreeMap::new();
+    for (from, source) in sources.iter().enumerate().filter(|(_, source)| source.path != "lib.rs") {
+        for named in source.names.named.iter().filter(|named| !named.is_re_export) {
+            if let Some(to) = index.file(&source.module, &named.path, 0).filter(|to| *to != from) {
+                edges.entry((from, to)).or_insert(named.line);
             }
-            _ => {}
         }
     }
-    names
-}
-
-fn line_of(code: &str, at: usize) -> usize {
-    code[..at].matches('\n').count() + 1
-}
-
-fn rank(module: &str) -> Option<usize> {
-    ORDER.iter().position(|known| *known == module)
+    assert!(edges.len() > 200, "imports were not found: {}", edges.len());
+    edges
 }
 
 /// Fails with everything that was found, not with the first alone.
@@ -271,106 +221,65 @@ fn assert_none(found: &[String], rule: &str) {
 }
 
 #[test]
-fn a_module_knows_only_modules_before_it() {
-    let sources = Source::all();
+fn a_module_knows_only_modules_above_it_in_lib_rs() {
+    let sources = library();
     let lib = sources.iter().find(|source| source.path == "lib.rs").unwrap();
-    let mut re_exports = re_exports(lib);
-    assert_eq!(re_exports.get("NewEvent").map(String::as_str), Some("model"));
-    // An exported macro is named at the root, wherever it stands.
-    for source in &sources {
-        let names = names_after(&source.code, "#[macro_export]\nmacro_rules! ");
-        let names = names.map(|(_, rest)| imported(rest).concat());
-        re_exports.extend(names.map(|name| (name, source.module().to_owned())));
-    }
+    let order = lib.code.items.iter().filter_map(|item| match item {
+        syn::Item::Mod(module) if module.content.is_none() => Some(module.ident.to_string()),
+        _ => None,
+    });
+    let order: Vec<_> = order.collect();
+    let rank = |module: &str| order.iter().position(|known| known == module);
     let mut found = Vec::new();
-    let mut seen = 0;
-    for source in sources.iter().filter(|source| source.path != "lib.rs" && source.is_library()) {
-        let module = source.module();
-        let Some(own) = rank(module) else {
-            found.push(format!("src/{}: module {module} has no place in ORDER", source.path));
-            continue;
-        };
-        for (at, rest) in names_after(&source.code, "crate::") {
-            for name in imported(rest).into_iter().filter(|name| !name.is_empty()) {
-                seen += 1;
-                let target = re_exports.get(name).map_or(name, String::as_str);
-                let is_allowed = target == module
-                    || rank(target).is_some_and(|rank| rank < own)
-                    || EXCEPTIONS.iter().any(|(from, to, _)| *from == module && *to == target);
-                if !is_allowed {
-                    let line = line_of(&source.code, at);
-                    found.push(format!("src/{}:{line}: {module} knows {target}", source.path));
-                }
-            }
+    for ((from, to), line) in knowledge(&sources) {
+        let (from, to) = (&sources[from], &sources[to]);
+        let (own, other) = (&from.module[0], to.module.first().map_or("", String::as_str));
+        if own != other && rank(other) >= rank(own) {
+            found.push(format!("src/{}:{line}: {own} knows {}", from.path, to.path));
         }
     }
-    assert!(seen > 50, "imports were not found: {seen}");
-    assert_none(&found, "a module knows only modules named before it in ORDER");
+    assert_none(&found, "a module knows only modules that lib.rs names before it");
 }
 
 #[test]
-fn a_module_does_not_reach_out_of_its_directory_by_super() {
-    let mut found = Vec::new();
-    for source in Source::all() {
-        // A file that is a module of its own at the top has nothing above it but the crate.
-        let depth = source.path.matches('/').count() - usize::from(source.path.ends_with("mod.rs"));
-        let ups = "super::".repeat(depth + 1);
-        if let Some(at) = source.code.find(&ups) {
-            found.push(format!("src/{}:{}", source.path, line_of(&source.code, at)));
+fn files_do_not_know_each_other_in_a_circle() {
+    let sources = library();
+    let mut edges = knowledge(&sources);
+    // The words are about each other.
+    edges.retain(|(from, _), _| sources[*from].module[0] != "model");
+    // A file that knows no other, or that no other knows, is in no circle.
+    loop {
+        let before = edges.len();
+        let (from, to): (BTreeSet<_>, BTreeSet<_>) = edges.keys().copied().unzip();
+        edges.retain(|edge, _| from.contains(&edge.1) && to.contains(&edge.0));
+        if edges.len() == before {
+            break;
         }
     }
-    assert_none(
-        &found,
-        "`super` that leaves a top-level module escapes the order: write `crate::`",
-    );
-}
-
-/// They mount the program as a module of theirs: `crate` is another one there, and so are the libraries.
-#[test]
-fn the_program_can_be_mounted_by_the_fuzz_targets() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let libraries = |manifest: &str| -> Vec<String> {
-        let text = fs::read_to_string(root.join(manifest)).unwrap();
-        let lines = text.lines().skip_while(|line| *line != "[dependencies]").skip(1);
-        let lines = lines.take_while(|line| !line.starts_with('['));
-        lines.filter_map(|line| Some(line.split_once(" = ")?.0.to_owned())).collect()
-    };
-    let mounted = libraries("fuzz/Cargo.toml");
-    let mut found = libraries("Cargo.toml");
-    assert!(found.len() > 10, "the dependencies were not found");
-    found.retain(|library| !mounted.contains(library));
-    assert_none(&found, "the fuzz targets would not build: name it in fuzz/Cargo.toml");
-
-    for source in Source::all().iter().filter(|source| !source.is_library()) {
-        for (at, _) in names_after(&source.code, "crate::") {
-            found.push(format!("src/{}:{}", source.path, line_of(&source.code, at)));
-        }
-    }
-    assert_none(&found, "the fuzz targets would not build: write `super::`");
+    let circles = edges.iter().map(|((from, to), line)| {
+        format!("src/{}:{line}: knows {}", sources[*from].path, sources[*to].path)
+    });
+    assert_none(&circles.collect::<Vec<_>>(), "these files know each other in a circle");
 }
 
 #[test]
 fn each_library_is_used_behind_its_fence_alone() {
-    let mut found = Vec::new();
+    let (sources, mut found) = (library(), Vec::new());
     for (word, places, reason) in FENCES {
-        let mut used = false;
-        for source in Source::all().iter().filter(|source| source.is_library()) {
-            for (at, rest) in names_after(&source.code, word) {
-                // A word that goes on is another one; a path is meant to go on.
-                let goes_on = rest.starts_with(|c: char| c.is_alphanumeric() || c == '_');
-                if goes_on && !word.ends_with("::") {
-                    continue;
-                }
-                if places.iter().any(|place| source.path.starts_with(place)) {
-                    used = true;
-                } else {
-                    let line = line_of(&source.code, at);
-                    found.push(format!("src/{}:{line}: {word} ({reason})", source.path));
+        let mut is_used = false;
+        for source in &sources {
+            let is_inside = places.iter().any(|place| {
+                source.path == *place || source.module.first().is_some_and(|own| own == place)
+            });
+            for named in &source.names.named {
+                if format!("::{}::", named.path.join("::")).contains(&format!("::{word}::")) {
+                    is_used |= is_inside;
+                    let place = format!("src/{}:{}: {word} ({reason})", source.path, named.line);
+                    found.extend(Some(place).filter(|_| !is_inside));
                 }
             }
         }
-        let is_optional = word.starts_with("thread::");
-        assert!(used || is_optional, "{word} is used nowhere: the fence is of no use");
+        assert!(is_used || word == "thread::spawn", "{word} is used nowhere: remove the fence");
     }
     assert_none(&found, "a library is used outside its fence");
 }
@@ -378,228 +287,22 @@ fn each_library_is_used_behind_its_fence_alone() {
 #[test]
 fn files_functions_and_lines_stay_short() {
     let mut found = Vec::new();
-    for Source { path, text, code } in Source::all() {
+    for Source { path, text, names, .. } in sources() {
+        if !text.starts_with("//! ") {
+            found.push(format!("src/{path}: begin it with `//! ` and what it is"));
+        }
         let lines = text.lines().count();
         if lines > FILE_LINES_MAX {
             found.push(format!("src/{path}: {lines} lines, at most {FILE_LINES_MAX}"));
         }
         for (index, line) in text.lines().enumerate() {
-            let len = line.chars().count();
-            if len > LINE_LEN_MAX {
-                found.push(format!("src/{path}:{}: {len} characters", index + 1));
+            if line.chars().count() > LINE_LEN_MAX {
+                found.push(format!("src/{path}:{}: a line of more than {LINE_LEN_MAX}", index + 1));
             }
         }
-        for (at, rest) in names_after(&code, "fn ") {
-            let Some(open) = rest.find(['{', ';']).filter(|open| rest[*open..].starts_with('{'))
-            else {
-                continue;
-            };
-            let body = &rest[..block_end(rest, open)];
-            let lines = body.matches('\n').count() + 1;
-            if lines > FUNCTION_LINES_MAX {
-                let line = line_of(&code, at);
-                found.push(format!("src/{path}:{line}: a function of {lines} lines"));
-            }
+        for (line, lines) in names.functions.into_iter().filter(|(_, n)| *n > FUNCTION_LINES_MAX) {
+            found.push(format!("src/{path}:{line}: a function of {lines} lines"));
         }
     }
-    assert_none(&found, "too long");
-}
-
-#[test]
-fn every_file_begins_by_saying_what_it_is() {
-    let sources = Source::all();
-    let silent = sources.iter().filter(|source| !source.text.starts_with("//! "));
-    let silent: Vec<_> = silent.map(|source| format!("src/{}", source.path)).collect();
-    assert_none(&silent, "begin each file with `//! ` and what it is");
-}
-
-#[test]
-fn the_library_neither_panics_by_shortcut_nor_prints() {
-    let mut found = Vec::new();
-    for source in Source::all().iter().filter(|source| source.is_library()) {
-        // What is in `testing` runs in tests alone: there a panic is the report.
-        let may_panic = source.module() == "testing";
-        let words = [".unwrap()", "todo!", "unimplemented!", "panic!"];
-        let words = words.iter().filter(|_| !may_panic);
-        for word in words.chain(&["println!", "print!", "eprint!", "eprintln!", "dbg!"]) {
-            for (at, _) in source.code.match_indices(word) {
-                if source.code[..at].ends_with(['_', 'e']) && !word.starts_with('.') {
-                    continue;
-                }
-                found.push(format!("src/{}:{}: {word}", source.path, line_of(&source.code, at)));
-            }
-        }
-    }
-    assert_none(&found, "not in the library");
-}
-
-#[test]
-fn every_guarantee_that_is_held_is_cited_by_a_test() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let page = fs::read_to_string(root.join("docs/GUARANTEES.md")).unwrap();
-    let mut states = BTreeMap::new();
-    for heading in page.lines().filter_map(|line| line.strip_prefix("## G")) {
-        let number: u32 = heading.split(' ').next().unwrap().parse().unwrap();
-        let held = heading.contains("*held");
-        assert!(held || heading.contains("*planned"), "G{number} is neither held nor planned");
-        states.insert(number, held);
-    }
-    assert_eq!(states.keys().copied().collect::<Vec<_>>(), (1..=14).collect::<Vec<_>>());
-    let mut tests = Vec::new();
-    for directory in ["tests", "src"] {
-        collect(&root.join(directory), &mut tests);
-    }
-    let is_test = |path: &PathBuf| {
-        let in_tests = path.starts_with(root.join("tests")) && !path.ends_with("architecture.rs");
-        in_tests || path.starts_with(root.join("src/testing"))
-    };
-    let tests = tests.into_iter().filter(|path| path.extension().is_some_and(|e| e == "rs"));
-    let citing: Vec<_> = tests.filter(is_test).map(|p| fs::read_to_string(p).unwrap()).collect();
-    let is_cited = |number: u32| {
-        let id = format!("G{number}");
-        citing.iter().any(|text| {
-            names_after(text, &id).any(|(_, rest)| !rest.starts_with(|c: char| c.is_alphanumeric()))
-        })
-    };
-    let uncited = states.iter().filter(|(number, held)| **held && !is_cited(**number));
-    let uncited: Vec<_> = uncited.map(|(number, _)| format!("G{number}")).collect();
-    assert_none(
-        &uncited,
-        "held by docs/GUARANTEES.md, but cited by no file in tests/ or src/testing",
-    );
-}
-
-#[test]
-fn no_file_of_the_project_names_a_machine() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    // Built at run time, so that this file does not name them.
-    let homes = ["root", "home", "Users", "work", "tmp"].map(|name| format!("/{name}/"));
-    let hosts = ["crates-proxy", "artifactory", "jfrog", "nexus.", "localhost:"];
-    let mut found = Vec::new();
-    for path in project_files(root) {
-        let Ok(text) = fs::read_to_string(&path) else { continue };
-        let name = path.strip_prefix(root).unwrap().display().to_string();
-        if name.ends_with("architecture.rs") {
-            continue;
-        }
-        for (index, line) in text.lines().enumerate() {
-            let words = homes.iter().map(String::as_str).chain(hosts);
-            for word in words.filter(|word| names_machine(line, word)) {
-                found.push(format!("{name}:{}: {word}", index + 1));
-            }
-        }
-    }
-    assert_none(&found, "a path or host of one machine says nothing to anybody else");
-}
-
-/// A path is one only at its beginning: a directory of the same name further on in a path or an address is none.
-fn names_machine(line: &str, word: &str) -> bool {
-    line.match_indices(word).any(|(at, _)| {
-        let before = line[..at].chars().next_back();
-        !word.starts_with('/')
-            || !before.is_some_and(|c| c.is_alphanumeric() || "./-_~}".contains(c))
-    })
-}
-
-/// All files but what is built or belongs to git.
-fn project_files(root: &Path) -> Vec<PathBuf> {
-    let mut files = Vec::new();
-    for entry in fs::read_dir(root).unwrap() {
-        let path = entry.unwrap().path();
-        let name = path.file_name().unwrap().to_string_lossy().into_owned();
-        let is_ours =
-            !["target", ".git", "fuzz"].contains(&name.as_str()) && !name.ends_with(".annals");
-        match path.is_dir() {
-            true if is_ours => collect(&path, &mut files),
-            false if is_ours => files.push(path),
-            _ => {}
-        }
-    }
-    // Of the fuzz targets, what is neither built nor input.
-    for directory in ["src", "fuzz_targets", "tests"] {
-        collect(&root.join("fuzz").join(directory), &mut files);
-    }
-    files.extend(["Cargo.toml", "README.md", "run"].map(|name| root.join("fuzz").join(name)));
-    assert!(files.len() > 30, "the project was not found");
-    files
-}
-
-#[test]
-fn the_example_in_the_readme_is_the_quickstart_that_runs() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let readme = fs::read_to_string(root.join("README.md")).unwrap();
-    let example = fs::read_to_string(root.join("examples/quickstart.rs")).unwrap();
-    let between = |text: &str, begin: &str, end: &str| {
-        let (_, rest) = text.split_once(begin).unwrap_or_else(|| panic!("no {begin:?}"));
-        rest.split_once(end).unwrap_or_else(|| panic!("no {end:?}")).0.trim().to_owned()
-    };
-    let shown = between(&readme, "```rust\n", "```");
-    assert_eq!(shown, between(&example, "// readme: begin\n", "// readme: end"));
-}
-
-#[test]
-fn the_code_in_the_guide_is_that_of_the_bank_that_runs() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let guide = fs::read_to_string(root.join("docs/GUIDE.md")).unwrap();
-    let flat = |text: &str| text.lines().map(str::trim).collect::<Vec<_>>().join("\n");
-    let files = ["account.rs", "main.rs", "old_events.rs", "read_models.rs"];
-    let mut sources: Vec<_> = files.map(|file| root.join("examples/bank").join(file)).to_vec();
-    sources.push(root.join("tests/bank.rs"));
-    let sources: String =
-        sources.iter().map(|path| flat(&fs::read_to_string(path).unwrap())).collect();
-    let blocks: Vec<_> =
-        guide.split("```rust\n").skip(1).filter_map(|b| b.split("```").next()).collect();
-    assert!(blocks.len() > 10, "the guide shows code");
-    let strange = blocks.iter().filter(|block| !sources.contains(&flat(block)));
-    let strange: Vec<_> = strange.map(|block| (*block).to_owned()).collect();
-    assert_none(&strange, "docs/GUIDE.md shows code that is not in examples/bank or tests/bank.rs");
-}
-
-#[test]
-fn the_example_of_the_format_is_the_golden_frame() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let page = fs::read_to_string(root.join("docs/FORMAT.md")).unwrap();
-    let (_, example) = page.split_once("```text\n").unwrap();
-    let (example, _) = example.split_once("```").unwrap();
-    // What is said of the bytes stands behind two spaces.
-    let bytes = example.lines().filter_map(|line| line.split("  ").next());
-    let shown: String = bytes.flat_map(|bytes| bytes.split(' ')).collect();
-    let source = fs::read_to_string(root.join("src/format/frame.rs")).unwrap();
-    let (_, golden) = source.split_once("const GOLDEN: &str = concat!(").unwrap();
-    let (golden, _) = golden.split_once(");").unwrap();
-    let golden: String = golden.split('"').skip(1).step_by(2).collect();
-    assert!(golden.len() > 200 && shown == golden, "{shown}\n{golden}");
-}
-
-#[test]
-fn a_link_between_the_pages_leads_somewhere() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut found = Vec::new();
-    for path in project_files(root).iter().filter(|p| p.extension().is_some_and(|e| e == "md")) {
-        let text = fs::read_to_string(path).unwrap();
-        for (_, rest) in text.match_indices("](").map(|(at, _)| text[at..].split_at(2)) {
-            let target = rest.split([')', '#']).next().unwrap();
-            let is_file = !target.is_empty() && !target.contains("://");
-            if is_file && !path.parent().unwrap().join(target).exists() {
-                found.push(format!("{}: {target}", path.strip_prefix(root).unwrap().display()));
-            }
-        }
-    }
-    assert_none(&found, "a link leads nowhere");
-}
-
-mod of_this_file {
-    use super::*;
-
-    #[test]
-    fn comments_strings_characters_and_tests_are_not_code() {
-        let text = "a /* b */ \"c \\\" crate::d\" 'e' '\\'' '\"' <'f> r#\"g \" h\"# b\"i\" // j\nk";
-        let code = strip(text);
-        assert_eq!(code.split_whitespace().collect::<Vec<_>>(), ["a", "<'f>", "k"]);
-        assert_eq!(code.len(), text.len());
-        let tested = "x #[cfg(test)]\nmod t { use crate::y; { } } z";
-        assert_eq!(without_tests(tested).split_whitespace().collect::<Vec<_>>(), ["x", "z"]);
-        assert_eq!(imported("{a::{b, c}, d as e, f}"), ["a", "d", "f"]);
-        assert_eq!(imported("a::b"), ["a"]);
-    }
+    assert_none(&found, "too long, or silent");
 }
