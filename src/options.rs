@@ -22,6 +22,14 @@ pub enum Durability {
     Buffered,
 }
 
+impl Durability {
+    /// The stricter of two.
+    #[cfg(feature = "rocksdb")]
+    pub(crate) fn stricter(self, other: Self) -> Self {
+        if other == Self::Sync { other } else { self }
+    }
+}
+
 /// Where a store takes the time from.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 

@@ -4,14 +4,16 @@ mod policy;
 mod root;
 mod snapshots;
 mod cache;
-mod execute;
+mod error;
+mod executed;
 mod turns;
 mod repository;
 mod load;
 mod check;
 
 pub use check::{CheckedSnapshot, SnapshotReport};
-pub use execute::{ExecuteError, Executed};
+pub use error::ExecuteError;
+pub use executed::Executed;
 pub use policy::{SnapshotContext, SnapshotPolicy};
 pub use repository::Repository;
 pub use root::AggregateRoot;

@@ -1,6 +1,5 @@
 //! The gate: whether anything may be written. Every writer checks it; one that fails shuts it for all (G9).
 
-use super::queue::CutShort;
 use crate::error::{Cause, Error, Result};
 use crate::sync::{Mutex, MutexGuard};
 
@@ -68,6 +67,11 @@ impl Gate {
         self.state.lock()
     }
 }
+
+/// A write panicked: what it had done is unknown.
+#[derive(Debug, thiserror::Error)]
+#[error("a commit was cut short by a panic")]
+pub(super) struct CutShort;
 
 /// A write under way.
 struct Attempt<'g> {

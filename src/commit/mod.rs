@@ -24,7 +24,7 @@ pub(crate) use prepare::{Prepared, Submission};
 use crate::error::{Error, Result};
 use crate::event_store::Appended;
 use crate::head::Head;
-use crate::options::{Clock, Durability};
+use crate::options::Clock;
 use crate::read::lookup::LogEnd;
 use crate::storage::{Storage, WatermarkFile};
 use crate::sync::Mutex;
@@ -93,14 +93,5 @@ impl Committer {
     /// Says in the watermark that the store was closed in order. Nothing may be written after it.
     pub(crate) fn seal(&self, disk: &crate::storage::Disk) -> Result<()> {
         self.writer.lock().seal(disk)
-    }
-}
-
-/// The strictest of two.
-fn strictest(a: Durability, b: Durability) -> Durability {
-    if a == Durability::Sync || b == Durability::Sync {
-        Durability::Sync
-    } else {
-        Durability::Buffered
     }
 }

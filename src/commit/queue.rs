@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::gate::CutShort;
 use super::prepare::Submission;
 use crate::error::{Cause, Error, Result};
 use crate::event_store::Appended;
@@ -13,11 +14,6 @@ const GROUP_LEN_MAX: usize = 1_024;
 
 /// What became of a submission.
 pub(super) type Outcome = Result<Vec<Appended>>;
-
-/// A leader panicked: nobody can say what it had done.
-#[derive(Debug, thiserror::Error)]
-#[error("a commit was cut short by a panic")]
-pub(super) struct CutShort;
 
 /// Whether a caller commits now or waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

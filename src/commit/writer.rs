@@ -7,7 +7,6 @@ use std::sync::Arc;
 use super::gate::Gate;
 use super::prepare::{Prepared, PreparedFrame, Submission};
 use super::queue::{Outcome, Ticket};
-use super::strictest;
 use crate::error::{Cause, Error, Result};
 use crate::event_store::Appended;
 use crate::format::{Evidence, FrameHeader, Watermark, checksum_of, log_key, stream_key};
@@ -159,7 +158,7 @@ impl Writer {
         if let Some((key, record)) = &submission.record {
             staged.batch.put(Family::Meta, key, record);
         }
-        staged.durability = strictest(staged.durability, submission.durability);
+        staged.durability = staged.durability.stricter(submission.durability);
         Staging::Staged(Ok(appended))
     }
 

@@ -16,8 +16,9 @@ use std::fs::{self, File, TryLockError};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use super::directory::{parent_of, sync_directory, write_synced};
-use super::{Paths, WatermarkFile};
+use super::durable::{parent_of, sync_directory, write_synced};
+use super::paths::Paths;
+use super::watermark::WatermarkFile;
 use crate::error::{Error, Result};
 use crate::format::{Identity, Watermark};
 use crate::model::InvalidArgument;
@@ -52,7 +53,7 @@ impl PartialCopy {
         if destination.as_os_str().is_empty() {
             return Err(InvalidArgument::Empty { what: "path of the backup" }.into());
         }
-        judge(original, destination)?;
+        check(original, destination)?;
         let root = partial(destination)?;
         let paths = Paths::new(&root);
         let marker = root.join(MARKER);
@@ -63,7 +64,7 @@ impl PartialCopy {
         let copy =
             Self { destination: destination.to_owned(), paths, marker, lock, is_finished: false };
         // Only now is what we see ours alone.
-        judge(original, destination)?;
+        check(original, destination)?;
         copy.clear()?;
         Ok(copy)
     }
@@ -163,7 +164,7 @@ fn refused(destination: &Path, reason: impl Into<String>) -> Error {
 }
 
 /// Whether a copy may come to this place.
-fn judge(original: &Paths, destination: &Path) -> Result<()> {
+fn check(original: &Paths, destination: &Path) -> Result<()> {
     if fs::symlink_metadata(destination).is_ok() {
         return Err(refused(destination, ALREADY_THERE));
     }

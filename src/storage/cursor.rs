@@ -4,7 +4,10 @@ use std::ops::Range;
 
 use rocksdb::{DBRawIterator, ReadOptions};
 
-use super::{Disk, Family, read_error, tuning};
+use super::disk::Disk;
+use super::engine_error::read_error;
+use super::family::Family;
+use super::tuning;
 use crate::error::Result;
 use crate::event_store::Direction;
 

@@ -17,64 +17,17 @@
 //! creation that was cut short. It has never held an event, and is finished or begun again.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
-use super::{Disk, WatermarkFile};
+use super::disk::Disk;
+use super::durable::{create_directory, parent_of, sync_directory, write_synced};
+use super::paths::Paths;
+use super::watermark::WatermarkFile;
 use crate::error::{Cause, Error, Location, Result};
 use crate::format::{Identity, STORE_FILE_LEN_MAX, Watermark};
 use crate::model::{InvalidArgument, Position};
 use crate::store_options::StoreOptions;
-
-/// The places within a store's directory.
-#[derive(Debug, Clone)]
-pub(crate) struct Paths {
-    pub(crate) root: PathBuf,
-    pub(crate) watermark: PathBuf,
-    pub(crate) log: PathBuf,
-    pub(crate) db: PathBuf,
-    tail: PathBuf,
-    pub(super) store: PathBuf,
-    store_new: PathBuf,
-    pub(super) lock: PathBuf,
-    db_new: PathBuf,
-}
-
-impl Paths {
-    pub(crate) fn new(root: &Path) -> Self {
-        Self {
-            root: root.to_owned(),
-            watermark: root.join("watermark"),
-            log: root.join("log"),
-            db: root.join("db"),
-            tail: root.join("tail"),
-            store: root.join("STORE"),
-            store_new: root.join("STORE.new"),
-            lock: root.join("LOCK"),
-            db_new: root.join("db.new"),
-        }
-    }
-
-    /// The same with the database where its copy is judged.
-    pub(crate) fn of_copy(&self) -> Self {
-        Self { db: self.tail.clone(), ..self.clone() }
-    }
-
-    /// Removes the copy that was judged, or was left behind.
-    pub(crate) fn remove_copy(&self) -> Result<()> {
-        match fs::remove_dir_all(&self.tail) {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                Err(Error::storage(format!("removing {}", self.tail.display()), error))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Whether something here says that it is a store, or is about to become one.
-    pub(crate) fn identifies_a_store(&self) -> bool {
-        [&self.store, &self.store_new].iter().any(|file| fs::symlink_metadata(file).is_ok())
-    }
-}
 
 /// What a caller is going to do with the directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,7 +76,7 @@ impl Claim {
             return Err(InvalidArgument::Empty { what: "path of the store" }.into());
         }
         let paths = Paths::new(root);
-        match judge(&paths, access)? {
+        match inspect(&paths, access)? {
             Found::Store(_) => {}
             Found::Nothing | Found::Unfinished(_) if access == Access::Create => {
                 create_directory(root).map_err(|error| not_writable(root, error))?;
@@ -143,7 +96,7 @@ impl Claim {
         let paths = Paths::new(&found);
         let lock = take_lock(&paths, access)?;
         // Only now is what we see ours alone.
-        let identity = match judge(&paths, access)? {
+        let identity = match inspect(&paths, access)? {
             Found::Store(identity) => identity,
             Found::Nothing => create(&paths, options, new)?,
             Found::Unfinished(identity) => create(&paths, options, identity.unwrap_or(new))?,
@@ -171,7 +124,7 @@ fn settled(root: &Path) -> std::io::Result<PathBuf> {
     if cfg!(unix) { fs::canonicalize(root) } else { std::path::absolute(root) }
 }
 
-fn judge(paths: &Paths, access: Access) -> Result<Found> {
+fn inspect(paths: &Paths, access: Access) -> Result<Found> {
     let root = &paths.root;
     let entries = match fs::read_dir(root) {
         Ok(entries) => entries,
@@ -185,7 +138,7 @@ fn judge(paths: &Paths, access: Access) -> Result<Found> {
         let identity = Identity::decode(&bytes)
             .ok_or_else(|| Error::not_a_store(root, "its file STORE is not one of annals"))?
             .map_err(|malformed| malformed.at(Location::file(&paths.store)))?;
-        judge_database(paths)?;
+        check_database(paths)?;
         return Ok(Found::Store(identity));
     }
     let mut foreign = None;
@@ -226,7 +179,7 @@ fn judge(paths: &Paths, access: Access) -> Result<Found> {
 }
 
 /// A database without its CURRENT would be destroyed by opening it.
-fn judge_database(paths: &Paths) -> Result<()> {
+fn check_database(paths: &Paths) -> Result<()> {
     let current = paths.db.join("CURRENT");
     match read_if_there(&current)? {
         Some(bytes) if bytes.starts_with(b"MANIFEST-") => Ok(()),
@@ -311,39 +264,4 @@ fn create(paths: &Paths, options: &StoreOptions, identity: Identity) -> Result<I
     sync_directory(&paths.root).map_err(failed("syncing the directory"))?;
     sync_directory(parent_of(&paths.root)).map_err(failed("syncing the directory above"))?;
     Ok(identity)
-}
-
-/// Makes a directory and those above it that are missing, each name durable before the next is made.
-fn create_directory(path: &Path) -> std::io::Result<()> {
-    if path.is_dir() {
-        return Ok(());
-    }
-    let parent = parent_of(path);
-    if parent == path {
-        return Err(ErrorKind::NotFound.into());
-    }
-    create_directory(parent)?;
-    match fs::create_dir(path) {
-        Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
-        _ => sync_directory(parent),
-    }
-}
-
-pub(super) fn parent_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
-        Some(parent) => parent,
-        None => path,
-    }
-}
-
-pub(super) fn write_synced(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let mut file = File::create(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
-}
-
-/// Makes names in a directory durable. Only Unix needs it, and only there can a directory be opened.
-pub(super) fn sync_directory(path: &Path) -> std::io::Result<()> {
-    if cfg!(unix) { File::open(path)?.sync_all() } else { Ok(()) }
 }

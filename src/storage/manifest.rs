@@ -25,7 +25,7 @@ pub(super) fn read(path: &Path) -> io::Result<Extent> {
 }
 
 /// That the manifest is not shorter or older than it is known to have been.
-pub(super) fn judge(db: &Path, known: Manifest) -> Result<()> {
+pub(super) fn check(db: &Path, known: Manifest) -> Result<()> {
     let Some((path, found)) = find(db) else { return Ok(()) };
     if found.number < known.number {
         let expected = format!("number {} or a later one", known.number);
@@ -82,7 +82,7 @@ mod tests {
                 assert_eq!(so_far, Some(expected));
                 // What RocksDB makes of it when the write fails.
                 fs::write(&path, whole).unwrap();
-                judge(db.path(), expected).unwrap();
+                check(db.path(), expected).unwrap();
             }
         }
     }

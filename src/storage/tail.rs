@@ -11,7 +11,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::path::{Path, PathBuf};
 
-use super::directory::sync_directory;
+use super::durable::sync_directory;
 use super::engine_log::{self, Ending, Extent};
 use super::{manifest, wal};
 use crate::error::{Error, Location, Result};
@@ -96,7 +96,7 @@ fn is_torn(path: &Path, Extent { len, ending }: Extent) -> Result<bool> {
 }
 
 /// Refuses what the engine would read forever, or skip: see [`engine_log`].
-pub(super) fn judge(db: &Path) -> Result<()> {
+pub(super) fn check(db: &Path) -> Result<()> {
     // What cannot be listed, the engine cannot open.
     let logs = log_files(db).unwrap_or_default().into_iter().map(|(_, path)| path);
     for path in manifest::find(db).map(|(path, _)| path).into_iter().chain(logs) {

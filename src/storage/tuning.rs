@@ -7,7 +7,8 @@ use rocksdb::{
     LogLevel, Options, ReadOptions, SliceTransform, WriteOptions,
 };
 
-use super::{Family, engine_error};
+use super::engine_error::engine_error;
+use super::family::Family;
 use crate::error::Result;
 use crate::options::Durability;
 use crate::store_options::StoreOptions;

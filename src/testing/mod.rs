@@ -2,6 +2,8 @@
 //! [`FixedClock`] and [`SequentialIds`] make runs the same, and [`conformance`] holds the rules that every
 //! [`EventStore`](crate::EventStore) must keep.
 
+#![allow(clippy::panic, reason = "a test fails by panicking")]
+
 mod clock;
 pub mod conformance;
 mod projection;

@@ -8,17 +8,17 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::error::{StoredKind, UpcastError};
-use super::{Checked, Step, Upcasters};
+use super::error::{StepError, StoredKind, UpcastError};
+use super::{Checked, Run, Step, Upcasters};
 use crate::codec::{Bincode, Codec, DomainEvent, EncodedEvent, EventKind, Json};
 use crate::model::EventType;
 
-/// What a step fails with: any error, also a text (`Err("no amount")?`).
-pub type StepError = Box<dyn std::error::Error + Send + Sync>;
-
-/// What a step does.
-pub(super) type Run =
-    Box<dyn for<'a> Fn(EncodedEvent<'a>) -> Result<Vec<EncodedEvent<'a>>, StepError> + Send + Sync>;
+impl Upcasters {
+    /// Names the steps; [`UpcastersBuilder::build`] checks them.
+    pub fn builder() -> UpcastersBuilder {
+        UpcastersBuilder::default()
+    }
+}
 
 /// Names the steps of [`Upcasters`]: each for one type in one schema version, as it was stored. Their order is of no
 /// importance: an event goes from step to step until it is one of today.

@@ -4,7 +4,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use super::{DecodedEvents, StoredKind, UpcastError, UpcastFailed, Upcasters};
+use super::{StoredKind, UpcastError, UpcastFailed, Upcasters};
 use crate::codec::{DomainEvent, EncodedEvent, TypedEvent, Undecodable};
 use crate::error::{Cause, Error, Result};
 use crate::model::{EventRef, EventType, RecordedEvent, StreamId};
@@ -126,40 +126,6 @@ impl<E: DomainEvent> Decoder<E> {
             values.push(TypedEvent::new(event, recorded.clone()));
         })?;
         Ok(values)
-    }
-
-    /// The values of many recorded events: those of a read (`store.read_log()`) or of a
-    /// [`Subscription`](crate::Subscription).
-    ///
-    /// ```
-    /// use annals::Decoder;
-    /// use annals::prelude::*;
-    ///
-    /// #[derive(serde::Serialize, serde::Deserialize)]
-    /// struct Deposited(i64);
-    /// annals::domain_events! { Deposited => "Deposited" }
-    ///
-    /// let store = MemoryStore::new();
-    /// let events = [Deposited(7).encode()?, Deposited(9).encode()?];
-    /// store.append("account-1", ExpectedVersion::NoStream, events)?;
-    ///
-    /// let following = store.subscribe().category("account").start()?;
-    /// let cancel = following.cancel_handle();
-    /// let mut sum = 0;
-    /// for deposited in Decoder::<Deposited>::new().iter(following) {
-    ///     sum += deposited?.event.0;
-    ///     if sum == 16 {
-    ///         cancel.cancel();
-    ///     }
-    /// }
-    /// assert_eq!(sum, 16);
-    /// # Ok::<(), annals::Error>(())
-    /// ```
-    pub fn iter<I>(&self, events: I) -> DecodedEvents<E, I::IntoIter>
-    where
-        I: IntoIterator<Item = Result<RecordedEvent>>,
-    {
-        DecodedEvents::new(self.clone(), events.into_iter())
     }
 
     /// The values that steps make of a stored event: all that are for `E`.

@@ -6,6 +6,9 @@ use crate::codec::{EncodedEvent, Undecodable};
 use crate::error::{Cause, Error};
 use crate::model::InvalidArgument;
 
+/// What a step fails with: any error, also a text (`Err("no amount")?`).
+pub type StepError = Box<dyn std::error::Error + Send + Sync>;
+
 /// A type in one schema version, as events of it are stored.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StoredKind {

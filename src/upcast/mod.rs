@@ -7,10 +7,10 @@ mod decoder;
 mod error;
 mod numbers;
 
-pub use builder::{StepError, UpcastersBuilder};
+pub use builder::UpcastersBuilder;
 pub use decode_iter::DecodedEvents;
 pub use decoder::{Decoder, OnUnreadable};
-pub use error::{StoredKind, UpcastError, UpcastFailed};
+pub use error::{StepError, StoredKind, UpcastError, UpcastFailed};
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
@@ -20,7 +20,6 @@ use crate::codec::{EncodedEvent, EventKind};
 use crate::error::Cause;
 use crate::model::ContentType;
 
-use builder::Run;
 use numbers::{Digits, LostNumber};
 
 /// What makes old events look like today's: steps, each for one type in one schema version, checked as a whole before
@@ -107,6 +106,10 @@ struct Checked {
     current: BTreeMap<String, u32>,
 }
 
+/// What a step does.
+type Run =
+    Box<dyn for<'a> Fn(EncodedEvent<'a>) -> Result<Vec<EncodedEvent<'a>>, StepError> + Send + Sync>;
+
 /// What is done with the events of one type in one schema version.
 struct Step {
     /// All that it may yield.
@@ -118,11 +121,6 @@ impl Upcasters {
     /// No upcasters: events are read as they are stored.
     pub fn none() -> Self {
         Self::default()
-    }
-
-    /// Names the steps; [`UpcastersBuilder::build`] checks them.
-    pub fn builder() -> UpcastersBuilder {
-        UpcastersBuilder::default()
     }
 
     /// Whether an event is changed at all.

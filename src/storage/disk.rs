@@ -1,0 +1,231 @@
+//! [`Disk`]: the open database, and batches of changes to it.
+
+use std::ops::Range;
+use std::path::Path;
+
+use rocksdb::checkpoint::Checkpoint;
+use rocksdb::{
+    ColumnFamily, ColumnFamilyDescriptor, DB, DBRecoveryMode, FlushOptions, Options, WriteBatch,
+    WriteOptions,
+};
+
+use super::engine_error::{engine_error, read_error};
+use super::family::Family;
+use super::paths::Paths;
+use super::{manifest, tail, tuning};
+use crate::error::{Error, Result};
+use crate::format::Manifest;
+use crate::options::Durability;
+use crate::store_options::StoreOptions;
+use crate::sync::RwLock;
+
+/// The open database, until it is closed.
+pub(crate) struct Storage {
+    disk: RwLock<Option<Disk>>,
+}
+
+impl Storage {
+    /// Runs `work` on the disk, which stays open meanwhile. Not to be nested: closing waits for the outer call, and the
+    /// inner one would wait for the closing.
+    pub(crate) fn with<T>(&self, work: impl FnOnce(&Disk) -> Result<T>) -> Result<T> {
+        let disk = self.disk.read();
+        work(disk.as_ref().ok_or(Error::Closed)?)
+    }
+
+    /// Waits for the calls under way, lets `last` have the disk, closes it. `None` if it was closed before.
+    pub(crate) fn close<T>(&self, last: impl FnOnce(&Disk) -> T) -> Option<T> {
+        let mut disk = self.disk.write();
+        disk.take().map(|disk| last(&disk))
+    }
+}
+
+impl From<Disk> for Storage {
+    fn from(disk: Disk) -> Self {
+        Self { disk: RwLock::new(Some(disk)) }
+    }
+}
+
+/// Families of keys and values on a disk.
+pub(crate) struct Disk {
+    pub(super) db: DB,
+    /// Made once: making them costs a fiftieth of a small append.
+    synced: WriteOptions,
+    buffered: WriteOptions,
+}
+
+/// Changes that are written together or not at all.
+pub(crate) struct Batch<'d> {
+    disk: &'d Disk,
+    batch: WriteBatch,
+}
+
+impl Batch<'_> {
+    pub(crate) fn put(&mut self, family: Family, key: &[u8], value: &[u8]) {
+        self.batch.put_cf(self.disk.handle(family), key, value);
+    }
+
+    pub(crate) fn delete(&mut self, family: Family, key: &[u8]) {
+        self.batch.delete_cf(self.disk.handle(family), key);
+    }
+
+    /// Deletes what is there now, or was put into this batch before; what is put later stays.
+    pub(crate) fn delete_range(&mut self, family: Family, keys: Range<&[u8]>) {
+        self.batch.delete_range_cf(self.disk.handle(family), keys.start, keys.end);
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.batch.is_empty()
+    }
+
+    /// How many bytes it has grown to.
+    pub(crate) fn len(&self) -> usize {
+        self.batch.size_in_bytes()
+    }
+}
+
+impl Disk {
+    /// Makes a database in a directory that does not exist yet.
+    pub(crate) fn create(db: &Path, log: &Path, options: &StoreOptions) -> Result<Self> {
+        let mut database = tuning::database(options, log)?;
+        database.create_if_missing(true);
+        database.create_missing_column_families(true);
+        database.set_error_if_exists(true);
+        let opened = DB::open_cf_descriptors(&database, db, families(options, db)?);
+        let db = opened.map_err(|error| engine_error("creating the database", &error))?;
+        Ok(Self::of(db))
+    }
+
+    /// Opens for writing. This replays and may delete write-ahead logs: what has to be judged first is judged on
+    /// [`Disk::open_read_only`].
+    pub(crate) fn open(paths: &Paths, options: &StoreOptions) -> Result<Self> {
+        let database = tuning::database(options, &paths.log)?;
+        let opened = DB::open_cf_descriptors(&database, &paths.db, families(options, &paths.db)?);
+        let db = opened.map_err(|error| engine_error("opening the database", &error))?;
+        Ok(Self::of(db))
+    }
+
+    /// Opens without changing a byte of the directory. Damage is judged as [`Disk::open`] would, and what the engine
+    /// cannot bear before it.
+    pub(crate) fn open_read_only(paths: &Paths, options: &StoreOptions) -> Result<Self> {
+        Self::probe(paths, options, &tuning::database(options, &paths.log)?)
+    }
+
+    /// The number of the first write-ahead log file that is still needed, whatever is in the files.
+    pub(crate) fn oldest_log(paths: &Paths, options: &StoreOptions) -> Result<u64> {
+        let mut database = tuning::database(options, &paths.log)?;
+        // Stops at what is torn. The mode that skips it puts pieces of several batches together.
+        database.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
+        let disk = Self::probe(paths, options, &database)?;
+        let oldest = disk.db.property_int_value(rocksdb::properties::MIN_LOG_NUMBER_TO_KEEP);
+        let oldest = oldest.map_err(|error| engine_error("asking for the oldest log", &error))?;
+        Ok(oldest.unwrap_or_default())
+    }
+
+    fn probe(paths: &Paths, options: &StoreOptions, database: &Options) -> Result<Self> {
+        tail::check(&paths.db)?;
+        let families = families(options, &paths.db)?;
+        let opened = DB::open_cf_descriptors_read_only(database, &paths.db, families, false);
+        let db =
+            opened.map_err(|error| engine_error("opening the database for reading", &error))?;
+        Ok(Self::of(db))
+    }
+
+    fn of(db: DB) -> Self {
+        let [synced, buffered] = [Durability::Sync, Durability::Buffered].map(tuning::write);
+        Self { db, synced, buffered }
+    }
+
+    pub(crate) fn batch(&self) -> Batch<'_> {
+        self.batch_with_room(0)
+    }
+
+    /// A batch that takes so many bytes without growing.
+    pub(crate) fn batch_with_room(&self, len: usize) -> Batch<'_> {
+        Batch { disk: self, batch: WriteBatch::with_capacity_bytes(len) }
+    }
+
+    /// Writes a batch through the write-ahead log. After an error it may or may not be on disk.
+    pub(crate) fn write(&self, batch: Batch<'_>, durability: Durability) -> Result<()> {
+        let options = match durability {
+            Durability::Sync => &self.synced,
+            Durability::Buffered => &self.buffered,
+        };
+        self.db
+            .write_opt(batch.batch, options)
+            .map_err(|error| engine_error("writing a batch", &error))
+    }
+
+    /// How long the database's manifest is known to be: as `known` says, or as long as it has become since.
+    pub(crate) fn manifest(&self, known: Option<Manifest>) -> Option<Manifest> {
+        manifest::known(self.db.path(), known)
+    }
+
+    /// That the database's manifest is not shorter or older than it is known to have been.
+    pub(crate) fn check_manifest(&self, known: Manifest) -> Result<()> {
+        manifest::check(self.db.path(), known)
+    }
+
+    /// Makes everything written so far survive a power loss.
+    pub(crate) fn sync(&self) -> Result<()> {
+        self.db.flush_wal(true).map_err(|error| engine_error("syncing the log", &error))
+    }
+
+    /// Moves everything written so far into table files, synced.
+    pub(crate) fn flush(&self) -> Result<()> {
+        let handles = Family::ALL.map(|family| self.handle(family));
+        let mut wait = FlushOptions::default();
+        wait.set_wait(true);
+        self.db
+            .flush_cfs_opt(&handles, &wait)
+            .map_err(|error| engine_error("flushing the memtables", &error))
+    }
+
+    /// Makes a copy of the database in a directory that is not there yet, as it is now: everything written before is in
+    /// it, synced, and of what is written meanwhile a beginning. Writers go on.
+    pub(crate) fn checkpoint(&self, directory: &Path) -> Result<()> {
+        let failed = |error| engine_error("copying the database", &error);
+        let checkpoint = Checkpoint::new(&self.db).map_err(failed)?;
+        // Without flushing the memtables: the write-ahead logs are copied instead. A flush that fails, on a full disk,
+        // would stop the writers, and each would leave small tables in the original.
+        checkpoint.create_checkpoint_with_log_size(directory, u64::MAX).map_err(failed)
+    }
+
+    pub(crate) fn get(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        let found = self.db.get_pinned_cf_opt(self.handle(family), key, &tuning::read());
+        let found = found.map_err(|error| read_error(family, &error))?;
+        Ok(found.map(|value| value.to_vec()))
+    }
+
+    /// Bytes on disk in table files, all families together.
+    pub(crate) fn table_bytes(&self) -> Result<u64> {
+        let mut sum = 0;
+        for family in Family::ALL {
+            let size = self
+                .db
+                .property_int_value_cf(
+                    self.handle(family),
+                    rocksdb::properties::TOTAL_SST_FILES_SIZE,
+                )
+                .map_err(|error| engine_error("asking for the size of the tables", &error))?;
+            sum += size.unwrap_or_default();
+        }
+        Ok(sum)
+    }
+
+    pub(super) fn handle(&self, family: Family) -> &ColumnFamily {
+        match self.db.cf_handle(family.name()) {
+            Some(handle) => handle,
+            // Opening names every family, and fails where one is missing.
+            None => unreachable!("family {} was opened", family.name()),
+        }
+    }
+}
+
+fn families(options: &StoreOptions, db: &Path) -> Result<Vec<ColumnFamilyDescriptor>> {
+    let cache = tuning::cache(options);
+    let tuned = |family: Family| {
+        let tuned = tuning::family(family, options, &cache, db)?;
+        Ok(ColumnFamilyDescriptor::new(family.name(), tuned))
+    };
+    Family::ALL.into_iter().map(tuned).collect()
+}

@@ -1,0 +1,27 @@
+//! Errors of the engine as errors of this crate.
+
+use rocksdb::ErrorKind;
+
+use super::family::Family;
+use crate::error::{Error, Location};
+
+pub(super) fn read_error(family: Family, error: &rocksdb::Error) -> Error {
+    engine_error(format!("reading {}", family.name()), error)
+}
+
+/// An error of the engine as one of ours. Its text is all that the engine gives.
+pub(super) fn engine_error(doing: impl Into<String>, error: &rocksdb::Error) -> Error {
+    let (doing, text) = (doing.into(), error.to_string());
+    // A table or log that is named by the manifest but gone is reported as an I/O error.
+    let is_missing_file =
+        error.kind() == ErrorKind::IOError && text.contains("No such file or directory");
+    if error.kind() == ErrorKind::Corruption || is_missing_file {
+        return Error::corruption(Location::Database { doing }, text, "what was written");
+    }
+    Error::storage(doing, EngineFailure(text))
+}
+
+/// What the engine said.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct EngineFailure(String);

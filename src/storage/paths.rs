@@ -1,0 +1,57 @@
+//! [`Paths`]: the names of the files in the directory of a store.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result};
+
+/// The places within a store's directory.
+#[derive(Debug, Clone)]
+pub(crate) struct Paths {
+    pub(crate) root: PathBuf,
+    pub(crate) watermark: PathBuf,
+    pub(crate) log: PathBuf,
+    pub(crate) db: PathBuf,
+    tail: PathBuf,
+    pub(super) store: PathBuf,
+    pub(super) store_new: PathBuf,
+    pub(super) lock: PathBuf,
+    pub(super) db_new: PathBuf,
+}
+
+impl Paths {
+    pub(crate) fn new(root: &Path) -> Self {
+        Self {
+            root: root.to_owned(),
+            watermark: root.join("watermark"),
+            log: root.join("log"),
+            db: root.join("db"),
+            tail: root.join("tail"),
+            store: root.join("STORE"),
+            store_new: root.join("STORE.new"),
+            lock: root.join("LOCK"),
+            db_new: root.join("db.new"),
+        }
+    }
+
+    /// The same with the database where its copy is judged.
+    pub(crate) fn of_copy(&self) -> Self {
+        Self { db: self.tail.clone(), ..self.clone() }
+    }
+
+    /// Removes the copy that was judged, or was left behind.
+    pub(crate) fn remove_copy(&self) -> Result<()> {
+        match fs::remove_dir_all(&self.tail) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                Err(Error::storage(format!("removing {}", self.tail.display()), error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether something here says that it is a store, or is about to become one.
+    pub(crate) fn identifies_a_store(&self) -> bool {
+        [&self.store, &self.store_new].iter().any(|file| fs::symlink_metadata(file).is_ok())
+    }
+}
