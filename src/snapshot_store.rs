@@ -4,6 +4,7 @@
 //! that it fits.
 
 use std::num::NonZeroUsize;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
@@ -101,61 +102,39 @@ pub trait SnapshotStore: Send + Sync {
     fn snapshot_handle(&self) -> Arc<dyn SnapshotStore>;
 }
 
-/// Implements [`SnapshotStore`] by handing every call to another store.
-macro_rules! forward_snapshot_store {
-    ([$($generics:tt)*] $store:ty, $this:ident => $target:expr) => {
-        impl<$($generics)*> $crate::snapshot_store::SnapshotStore for $store {
-            fn save_snapshot(
-                &self,
-                snapshot: &$crate::snapshot_store::Snapshot,
-                keep: std::num::NonZeroUsize,
-            ) -> $crate::error::Result<()> {
-                let $this = self;
-                $target.save_snapshot(snapshot, keep)
-            }
+/// References, `Arc`s and boxes of stores are stores.
+impl<T> SnapshotStore for T
+where
+    T: Deref<Target: SnapshotStore> + Send + Sync + ?Sized,
+{
+    fn save_snapshot(&self, snapshot: &Snapshot, keep: NonZeroUsize) -> Result<()> {
+        (**self).save_snapshot(snapshot, keep)
+    }
 
-            fn load_snapshot(
-                &self,
-                kind: &str,
-                stream: &$crate::model::StreamId,
-                up_to: $crate::model::Version,
-            ) -> $crate::error::Result<Option<$crate::snapshot_store::Snapshot>> {
-                let $this = self;
-                $target.load_snapshot(kind, stream, up_to)
-            }
+    fn load_snapshot(
+        &self,
+        kind: &str,
+        stream: &StreamId,
+        up_to: Version,
+    ) -> Result<Option<Snapshot>> {
+        (**self).load_snapshot(kind, stream, up_to)
+    }
 
-            fn load_snapshot_with(
-                &self,
-                kind: &str,
-                stream: &$crate::model::StreamId,
-                up_to: $crate::model::Version,
-                on_damaged: &mut $crate::snapshot_store::OnDamaged<'_>,
-            ) -> $crate::error::Result<Option<$crate::snapshot_store::Snapshot>> {
-                let $this = self;
-                $target.load_snapshot_with(kind, stream, up_to, on_damaged)
-            }
+    fn load_snapshot_with(
+        &self,
+        kind: &str,
+        stream: &StreamId,
+        up_to: Version,
+        on_damaged: &mut OnDamaged<'_>,
+    ) -> Result<Option<Snapshot>> {
+        (**self).load_snapshot_with(kind, stream, up_to, on_damaged)
+    }
 
-            fn delete_snapshots(
-                &self,
-                kind: &str,
-                stream: &$crate::model::StreamId,
-            ) -> $crate::error::Result<()> {
-                let $this = self;
-                $target.delete_snapshots(kind, stream)
-            }
+    fn delete_snapshots(&self, kind: &str, stream: &StreamId) -> Result<()> {
+        (**self).delete_snapshots(kind, stream)
+    }
 
-            fn snapshot_handle(
-                &self,
-            ) -> std::sync::Arc<dyn $crate::snapshot_store::SnapshotStore> {
-                let $this = self;
-                $target.snapshot_handle()
-            }
-        }
-    };
+    fn snapshot_handle(&self) -> Arc<dyn SnapshotStore> {
+        (**self).snapshot_handle()
+    }
 }
-
-pub(crate) use forward_snapshot_store;
-
-forward_snapshot_store!([S: SnapshotStore + ?Sized] &S, this => (**this));
-forward_snapshot_store!([S: SnapshotStore + ?Sized] Arc<S>, this => (**this));
-forward_snapshot_store!([S: SnapshotStore + ?Sized] Box<S>, this => (**this));

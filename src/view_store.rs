@@ -5,6 +5,7 @@
 //! values and checkpoint always belong together, and of two that write the same view one is refused. Everything else
 //! that read models need, such as building one aside and switching to it, is made of that write.
 
+use std::ops::Deref;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
@@ -264,66 +265,39 @@ pub trait ViewStore: Send + Sync {
     fn view_handle(&self) -> Arc<dyn ViewStore>;
 }
 
-/// Implements [`ViewStore`] by handing every call to another store.
-macro_rules! forward_view_store {
-    ([$($generics:tt)*] $store:ty, $this:ident => $target:expr) => {
-        impl<$($generics)*> $crate::view_store::ViewStore for $store {
-            fn commit_view(
-                &self,
-                commit: &$crate::view_store::ViewCommit,
-            ) -> $crate::error::Result<()> {
-                let $this = self;
-                $target.commit_view(commit)
-            }
+/// References, `Arc`s and boxes of stores are stores.
+impl<T> ViewStore for T
+where
+    T: Deref<Target: ViewStore> + Send + Sync + ?Sized,
+{
+    fn commit_view(&self, commit: &ViewCommit) -> Result<()> {
+        (**self).commit_view(commit)
+    }
 
-            fn checkpoint(
-                &self,
-                view: &str,
-            ) -> $crate::error::Result<Option<$crate::view_store::Checkpoint>> {
-                let $this = self;
-                $target.checkpoint(view)
-            }
+    fn checkpoint(&self, view: &str) -> Result<Option<Checkpoint>> {
+        (**self).checkpoint(view)
+    }
 
-            fn view_value(
-                &self,
-                view: &str,
-                key: &[u8],
-            ) -> $crate::error::Result<Option<Vec<u8>>> {
-                let $this = self;
-                $target.view_value(view, key)
-            }
+    fn view_value(&self, view: &str, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        (**self).view_value(view, key)
+    }
 
-            fn scan_view(
-                &self,
-                scan: &$crate::view_store::ViewScan,
-            ) -> $crate::error::Result<$crate::view_store::ViewPage> {
-                let $this = self;
-                $target.scan_view(scan)
-            }
+    fn scan_view(&self, scan: &ViewScan) -> Result<ViewPage> {
+        (**self).scan_view(scan)
+    }
 
-            fn list_views(&self) -> $crate::error::Result<Vec<String>> {
-                let $this = self;
-                $target.list_views()
-            }
+    fn list_views(&self) -> Result<Vec<String>> {
+        (**self).list_views()
+    }
 
-            fn drop_view(&self, view: &str) -> $crate::error::Result<()> {
-                let $this = self;
-                $target.drop_view(view)
-            }
+    fn drop_view(&self, view: &str) -> Result<()> {
+        (**self).drop_view(view)
+    }
 
-            fn view_handle(&self) -> std::sync::Arc<dyn $crate::view_store::ViewStore> {
-                let $this = self;
-                $target.view_handle()
-            }
-        }
-    };
+    fn view_handle(&self) -> Arc<dyn ViewStore> {
+        (**self).view_handle()
+    }
 }
-
-pub(crate) use forward_view_store;
-
-forward_view_store!([S: ViewStore + ?Sized] &S, this => (**this));
-forward_view_store!([S: ViewStore + ?Sized] Arc<S>, this => (**this));
-forward_view_store!([S: ViewStore + ?Sized] Box<S>, this => (**this));
 
 #[cfg(test)]
 mod tests {

@@ -10,7 +10,7 @@ mod append;
 mod query;
 mod read;
 
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Deref};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
@@ -108,83 +108,53 @@ pub trait EventStore: Send + Sync {
     fn handle(&self) -> Arc<dyn EventStore>;
 }
 
-/// Implements [`EventStore`] by handing every call to another store.
-macro_rules! forward_event_store {
-    ([$($generics:tt)*] $store:ty, $this:ident => $target:expr) => {
-        impl<$($generics)*> $crate::event_store::EventStore for $store {
-            fn submit(
-                &self,
-                append: $crate::event_store::Append,
-            ) -> $crate::error::Result<$crate::event_store::Appended> {
-                let $this = self;
-                $target.submit(append)
-            }
+/// References, `Arc`s and boxes of stores are stores.
+impl<T> EventStore for T
+where
+    T: Deref<Target: EventStore> + Send + Sync + ?Sized,
+{
+    fn submit(&self, append: Append) -> Result<Appended> {
+        (**self).submit(append)
+    }
 
-            fn read_page(
-                &self,
-                query: &$crate::event_store::PageQuery,
-                visit: &mut $crate::event_store::Visitor<'_>,
-            ) -> $crate::error::Result<$crate::event_store::PageEnd> {
-                let $this = self;
-                $target.read_page(query, visit)
-            }
+    fn read_page(&self, query: &PageQuery, visit: &mut Visitor<'_>) -> Result<PageEnd> {
+        (**self).read_page(query, visit)
+    }
 
-            fn head(&self) -> $crate::error::Result<Option<$crate::model::Position>> {
-                let $this = self;
-                $target.head()
-            }
+    fn head(&self) -> Result<Option<Position>> {
+        (**self).head()
+    }
 
-            fn stream_version(
-                &self,
-                stream: &$crate::model::StreamId,
-            ) -> $crate::error::Result<Option<$crate::model::Version>> {
-                let $this = self;
-                $target.stream_version(stream)
-            }
+    fn stream_version(&self, stream: &StreamId) -> Result<Option<Version>> {
+        (**self).stream_version(stream)
+    }
 
-            fn list_streams(
-                &self,
-                query: &$crate::event_store::StreamsQuery,
-            ) -> $crate::error::Result<Vec<$crate::event_store::StreamInfo>> {
-                let $this = self;
-                $target.list_streams(query)
-            }
+    fn list_streams(&self, query: &StreamsQuery) -> Result<Vec<StreamInfo>> {
+        (**self).list_streams(query)
+    }
 
-            fn wait_past(
-                &self,
-                after: Option<$crate::model::Position>,
-                until: Option<std::time::Instant>,
-                cancelled: &std::sync::atomic::AtomicBool,
-            ) -> $crate::error::Result<Option<$crate::model::Position>> {
-                let $this = self;
-                $target.wait_past(after, until, cancelled)
-            }
+    fn wait_past(
+        &self,
+        after: Option<Position>,
+        until: Option<Instant>,
+        cancelled: &AtomicBool,
+    ) -> Result<Option<Position>> {
+        (**self).wait_past(after, until, cancelled)
+    }
 
-            fn wake(&self) {
-                let $this = self;
-                $target.wake();
-            }
+    fn wake(&self) {
+        (**self).wake();
+    }
 
-            fn epochs(&self) -> $crate::error::Result<$crate::model::Epochs> {
-                let $this = self;
-                $target.epochs()
-            }
+    fn epochs(&self) -> Result<Epochs> {
+        (**self).epochs()
+    }
 
-            fn now(&self) -> $crate::model::Timestamp {
-                let $this = self;
-                $target.now()
-            }
+    fn now(&self) -> Timestamp {
+        (**self).now()
+    }
 
-            fn handle(&self) -> std::sync::Arc<dyn $crate::event_store::EventStore> {
-                let $this = self;
-                $target.handle()
-            }
-        }
-    };
+    fn handle(&self) -> Arc<dyn EventStore> {
+        (**self).handle()
+    }
 }
-
-pub(crate) use forward_event_store;
-
-forward_event_store!([S: EventStore + ?Sized] &S, this => (**this));
-forward_event_store!([S: EventStore + ?Sized] Arc<S>, this => (**this));
-forward_event_store!([S: EventStore + ?Sized] Box<S>, this => (**this));

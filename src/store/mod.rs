@@ -5,43 +5,33 @@
 //! under way are finished, everything is moved into table files, the lock is let go. What survives gets
 //! [`Error::Closed`].
 
+mod contract;
 mod open;
 
 use std::fmt;
 use std::io::{BufRead, Write};
-use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use uuid::Uuid;
 
-use crate::commit::{Committer, Prepared, Submission};
+use crate::commit::{Committer, Prepared};
 use crate::error::{Error, Result};
-use crate::event_store::{
-    Append, Appended, EventStore, PageEnd, PageQuery, StreamInfo, StreamsQuery, Visitor,
-    forward_event_store,
-};
+use crate::event_store::Append;
 use crate::head::Head;
 use crate::maintenance::backup::{CopyReport, Purpose, Source, copy_store};
 use crate::maintenance::baseline::Baseline;
 use crate::maintenance::export::{Exported, export};
 use crate::maintenance::import::{ImportOptions, Imported, Target, import};
 use crate::maintenance::verify::{VerifyProgress, VerifyReport, verify};
-use crate::model::{Epoch, Epochs, Limits, Position, StreamId, Timestamp, Version};
+use crate::model::{Epoch, Epochs, Limits, Position, Timestamp};
 use crate::options::{Clock, Durability, now};
+use crate::read::Reader;
 use crate::read::lookup::LogEnd;
-use crate::read::{Reader, derived};
-use crate::snapshot_store::{
-    OnDamaged, Snapshot, SnapshotStore, check_kind, forward_snapshot_store,
-};
 use crate::storage::{Claim, Disk, Storage};
 use crate::store_options::StoreOptions;
 use crate::sync::Mutex;
-use crate::view_store::{
-    Checkpoint, ViewCommit, ViewPage, ViewScan, ViewStore, check_view_name, forward_view_store,
-};
 
 /// An event store in a directory. Open it once per process; clones share it.
 ///
@@ -60,7 +50,9 @@ use crate::view_store::{
 /// ```
 #[derive(Clone)]
 pub struct Store {
-    owner: Arc<Owner>,
+    engine: Arc<Engine>,
+    /// `None` in the handles of readers and subscriptions, which do not keep the store open.
+    _owner: Option<Arc<Owner>>,
 }
 
 /// Closes the store when the last of its owners goes.
@@ -76,13 +68,12 @@ impl Drop for Owner {
 }
 
 /// The parts of an open store.
-pub(crate) struct Engine {
-    me: Weak<Engine>,
-    pub(crate) storage: Arc<Storage>,
-    pub(crate) head: Arc<Head>,
-    pub(crate) reader: Reader,
+struct Engine {
+    storage: Arc<Storage>,
+    head: Arc<Head>,
+    reader: Reader,
     /// `None` when open for reading only.
-    pub(crate) committer: Option<Committer>,
+    committer: Option<Committer>,
     limits: Limits,
     durability: Durability,
     /// As it was at open, for a store that is open for reading only.
@@ -156,7 +147,7 @@ impl Store {
     /// # Cost
     /// One sync of the disk.
     pub fn sync(&self) -> Result<()> {
-        self.engine().committer()?.sync()
+        self.engine.committer()?.sync()
     }
 
     /// Proves on disk what can be proven, up to the head at the start, while the store is in use: checksums, gapless
@@ -184,7 +175,7 @@ impl Store {
     /// # Cost
     /// Reads the whole history twice, sequentially, in bounded memory.
     pub fn verify(&self, mut progress: impl FnMut(VerifyProgress)) -> Result<VerifyReport> {
-        let engine = self.engine();
+        let engine = &*self.engine;
         verify(&engine.storage, &engine.head, &mut progress)
     }
 
@@ -221,7 +212,7 @@ impl Store {
     /// [`StoreOptions::memtable_bytes`] bounds. On another one, all bytes are copied. Appends go on meanwhile; closing
     /// waits for it.
     pub fn backup(&self, directory: impl AsRef<Path>) -> Result<CopyReport> {
-        self.engine().copy(directory.as_ref(), Purpose::Backup)
+        self.engine.copy(directory.as_ref(), Purpose::Backup)
     }
 
     /// Copies this store to a directory that does not exist yet, where it goes on in a new [`Epoch`]: restores a backup
@@ -254,7 +245,7 @@ impl Store {
     /// # Cost
     /// That of [`Store::backup`].
     pub fn restore_to(&self, directory: impl AsRef<Path>) -> Result<CopyReport> {
-        self.engine().copy(directory.as_ref(), Purpose::Restore)
+        self.engine.copy(directory.as_ref(), Purpose::Restore)
     }
 
     /// What the store knows of itself.
@@ -262,7 +253,7 @@ impl Store {
     /// # Errors
     /// [`Error::Closed`].
     pub fn info(&self) -> Result<StoreInfo> {
-        let engine = self.engine();
+        let engine = &*self.engine;
         let committer = engine.committer.as_ref();
         let end = committer.map_or(engine.end, Committer::end);
         let behind = end.recorded_at.and_then(|last| last.since(now(&engine.clock)));
@@ -310,10 +301,10 @@ impl Store {
         options: ImportOptions,
         mut progress: impl FnMut(Imported),
     ) -> Result<Imported> {
-        let engine = self.engine();
+        let engine = &*self.engine;
         let _alone = engine.importing.lock();
         let target = Target {
-            store: &**engine,
+            store: self,
             committer: engine.committer()?,
             storage: &engine.storage,
             limits: &engine.limits,
@@ -334,7 +325,7 @@ impl Store {
         mut output: impl Write,
         mut progress: impl FnMut(Exported),
     ) -> Result<Exported> {
-        export(&**self.engine(), &mut output, &mut progress)
+        export(self, &mut output, &mut progress)
     }
 
     /// Closes the store for all its owners, readers and subscriptions, and reports what went wrong if something did.
@@ -346,22 +337,23 @@ impl Store {
     /// # Cost
     /// Waits for calls under way; writes the memtables into table files and syncs them.
     pub fn close(self) -> Result<()> {
-        self.engine().close()
+        self.engine.close()
     }
 
     /// RocksDB below the store, for benchmarks that compare with it. Not part of the stable interface.
     #[doc(hidden)]
     pub fn baseline(&self) -> Baseline {
-        Baseline::new(self.engine().storage.clone())
+        Baseline::new(self.engine.storage.clone())
     }
 
-    pub(crate) fn engine(&self) -> &Arc<Engine> {
-        &self.owner.engine
+    /// A store that does not keep itself open.
+    fn reader_handle(&self) -> Self {
+        Self { engine: self.engine.clone(), _owner: None }
     }
 }
 
 impl Engine {
-    pub(crate) fn committer(&self) -> Result<&Committer> {
+    fn committer(&self) -> Result<&Committer> {
         self.head.get()?;
         self.committer.as_ref().ok_or(Error::ReadOnly)
     }
@@ -370,13 +362,6 @@ impl Engine {
     fn read<T>(&self, work: impl FnOnce(&Disk) -> Result<T>) -> Result<T> {
         self.head.get()?;
         self.storage.with(work)
-    }
-
-    fn shared(&self) -> Arc<Self> {
-        match self.me.upgrade() {
-            Some(engine) => engine,
-            None => unreachable!("an engine lives in the Arc that its maker put it into"),
-        }
     }
 
     fn copy(&self, directory: &Path, purpose: Purpose) -> Result<CopyReport> {
@@ -394,7 +379,7 @@ impl Engine {
     }
 
     /// Validates and encodes an append on the caller's thread.
-    pub(crate) fn prepare(&self, append: &Append) -> Result<Prepared> {
+    fn prepare(&self, append: &Append) -> Result<Prepared> {
         append.validate(&self.limits)?;
         Ok(Prepared::new(append))
     }
@@ -415,144 +400,9 @@ impl Engine {
     }
 }
 
-impl EventStore for Engine {
-    fn submit(&self, append: Append) -> Result<Appended> {
-        let committer = self.committer()?;
-        let prepared = self.prepare(&append)?;
-        let durability = append.durability().unwrap_or(self.durability);
-        let submission = Submission { appends: vec![prepared], durability, record: None };
-        let appended = committer.submit(submission)?;
-        appended.into_iter().next().ok_or(Error::Closed)
-    }
-
-    fn read_page(&self, query: &PageQuery, visit: &mut Visitor<'_>) -> Result<PageEnd> {
-        self.reader.read_page(query, visit)
-    }
-
-    fn head(&self) -> Result<Option<Position>> {
-        self.head.get()
-    }
-
-    fn stream_version(&self, stream: &StreamId) -> Result<Option<Version>> {
-        self.reader.stream_version(stream)
-    }
-
-    fn list_streams(&self, query: &StreamsQuery) -> Result<Vec<StreamInfo>> {
-        self.reader.list_streams(query)
-    }
-
-    fn wait_past(
-        &self,
-        after: Option<Position>,
-        until: Option<Instant>,
-        cancelled: &AtomicBool,
-    ) -> Result<Option<Position>> {
-        self.head.wait_past(after, until, cancelled)
-    }
-
-    fn wake(&self) {
-        self.head.wake();
-    }
-
-    fn epochs(&self) -> Result<Epochs> {
-        self.head.get()?;
-        Ok(self.epochs.clone())
-    }
-
-    fn now(&self) -> Timestamp {
-        now(&self.clock)
-    }
-
-    fn handle(&self) -> Arc<dyn EventStore> {
-        self.shared()
-    }
-}
-
-impl SnapshotStore for Engine {
-    fn save_snapshot(&self, snapshot: &Snapshot, keep: NonZeroUsize) -> Result<()> {
-        snapshot.check()?;
-        self.committer()?.derived().save_snapshot(snapshot, keep)
-    }
-
-    fn load_snapshot(
-        &self,
-        kind: &str,
-        stream: &StreamId,
-        up_to: Version,
-    ) -> Result<Option<Snapshot>> {
-        self.load_snapshot_with(kind, stream, up_to, &mut |_, _| {})
-    }
-
-    fn load_snapshot_with(
-        &self,
-        kind: &str,
-        stream: &StreamId,
-        up_to: Version,
-        on_damaged: &mut OnDamaged<'_>,
-    ) -> Result<Option<Snapshot>> {
-        check_kind(kind)?;
-        let range = (kind, stream, up_to);
-        let (newest, passed_over) = self.read(|disk| derived::load_snapshot(disk, range))?;
-        // While nothing is held of the engine: who is told may call it again.
-        for (version, error) in passed_over {
-            on_damaged(version, error);
-        }
-        Ok(newest)
-    }
-
-    fn delete_snapshots(&self, kind: &str, stream: &StreamId) -> Result<()> {
-        check_kind(kind)?;
-        self.committer()?.derived().delete_snapshots(kind, stream)
-    }
-
-    fn snapshot_handle(&self) -> Arc<dyn SnapshotStore> {
-        self.shared()
-    }
-}
-
-impl ViewStore for Engine {
-    fn commit_view(&self, commit: &ViewCommit) -> Result<()> {
-        commit.check()?;
-        commit.check_head(self.head.get()?)?;
-        self.committer()?.derived().commit_view(commit)
-    }
-
-    fn checkpoint(&self, view: &str) -> Result<Option<Checkpoint>> {
-        check_view_name(view)?;
-        self.read(|disk| derived::checkpoint(disk, view))
-    }
-
-    fn view_value(&self, view: &str, key: &[u8]) -> Result<Option<Vec<u8>>> {
-        check_view_name(view)?;
-        self.read(|disk| derived::view_value(disk, view, key))
-    }
-
-    fn scan_view(&self, scan: &ViewScan) -> Result<ViewPage> {
-        check_view_name(&scan.view)?;
-        self.read(|disk| derived::scan_view(disk, scan))
-    }
-
-    fn list_views(&self) -> Result<Vec<String>> {
-        self.read(derived::list_views)
-    }
-
-    fn drop_view(&self, view: &str) -> Result<()> {
-        check_view_name(view)?;
-        self.committer()?.derived().drop_view(view)
-    }
-
-    fn view_handle(&self) -> Arc<dyn ViewStore> {
-        self.shared()
-    }
-}
-
-forward_event_store!([] Store, this => this.engine());
-forward_snapshot_store!([] Store, this => this.engine());
-forward_view_store!([] Store, this => this.engine());
-
 impl fmt::Debug for Store {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let engine = self.engine();
+        let engine = &*self.engine;
         out.debug_struct("Store")
             .field("path", &engine.path)
             .field("head", &engine.head.current())

@@ -41,8 +41,7 @@ impl StoreOptions {
             )
         });
         let identity = recovered.claim.identity.clone();
-        let engine = Arc::new_cyclic(|me| Engine {
-            me: me.clone(),
+        let engine = Arc::new(Engine {
             reader: Reader::new(storage.clone(), head.clone()),
             storage,
             head,
@@ -59,7 +58,7 @@ impl StoreOptions {
             importing: Mutex::new(()),
             claim: Mutex::new(Some(recovered.claim)),
         });
-        Ok(Store { owner: Arc::new(Owner { engine }) })
+        Ok(Store { _owner: Some(Arc::new(Owner { engine: engine.clone() })), engine })
     }
 
     /// Opens the store as [`StoreOptions::open`] does, and waits up to `timeout` while it is open elsewhere: for a
