@@ -78,7 +78,7 @@ pub(crate) enum Verdict {
 }
 
 /// How one stream stands to what is expected of it.
-enum Standing {
+enum StreamCheck {
     Met,
     NotMet,
     /// Its events are there already, at these positions, from this version on.
@@ -106,11 +106,11 @@ pub(crate) fn validate(shape: &Shape, committed: &mut impl Committed) -> Result<
         let mut replay = None;
         // Without ids nothing can be found to be there.
         let ids = if shape.may_be_retry { ids.as_slice() } else { &[] };
-        match standing(stream, *expected, ids, tip, committed)? {
-            Standing::Met => {}
-            Standing::Replay(from, positions) => replay = Some((from, positions)),
-            Standing::Partial => partial = partial.or(Some(stream)),
-            Standing::NotMet => conflict = conflict.or(Some((stream, *expected, version))),
+        match check_stream(stream, *expected, ids, tip, committed)? {
+            StreamCheck::Met => {}
+            StreamCheck::Replay(from, positions) => replay = Some((from, positions)),
+            StreamCheck::Partial => partial = partial.or(Some(stream)),
+            StreamCheck::NotMet => conflict = conflict.or(Some((stream, *expected, version))),
         }
         replayed.push(replay);
     }
@@ -142,15 +142,15 @@ pub(crate) fn validate(shape: &Shape, committed: &mut impl Committed) -> Result<
 }
 
 /// Where a retry of `ids` would find them, following KurrentDB's rule of idempotent appends.
-fn standing(
+fn check_stream(
     stream: &StreamId,
     expected: ExpectedVersion,
     ids: &[EventId],
     tip: Option<LastEvent>,
     committed: &mut impl Committed,
-) -> Result<Standing> {
+) -> Result<StreamCheck> {
     let met = expected.is_met_by(tip.map(|tip| tip.version));
-    let plain = if met { Standing::Met } else { Standing::NotMet };
+    let plain = if met { StreamCheck::Met } else { StreamCheck::NotMet };
     let (Some(tip), false) = (tip, ids.is_empty()) else { return Ok(plain) };
     let count = ids.len();
     let from = match expected {
@@ -165,18 +165,18 @@ fn standing(
             let before = u64::try_from(count).ok().and_then(|n| tip.version.get().checked_sub(n));
             match before.and_then(|before| Version::new(before + 1)) {
                 Some(from) => from,
-                None => return Ok(Standing::Partial),
+                None => return Ok(StreamCheck::Partial),
             }
         }
     };
     let places = committed.places(stream, from, count)?;
     if places.iter().map(|(id, _)| id).eq(ids) {
-        return Ok(Standing::Replay(from, places.into_iter().map(|(_, place)| place).collect()));
+        return Ok(StreamCheck::Replay(from, places.into_iter().map(|(_, place)| place).collect()));
     }
     // Not one by one: it would take a hundred thousand times a hundred thousand, and all other appends wait.
     let ids: HashSet<&EventId> = ids.iter().collect();
     let ours = places.iter().any(|(id, _)| ids.contains(id));
-    Ok(if ours { Standing::Partial } else { plain })
+    Ok(if ours { StreamCheck::Partial } else { plain })
 }
 
 /// The acknowledgement of a commit, if its events are those of this append, in order, each in its stream.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Aggregate;
-use super::root::{AggregateRoot, Standing};
+use super::root::{AggregateRoot, Provenance};
 use crate::model::StreamId;
 use crate::recent::Recent;
 use crate::sync::Mutex;
@@ -12,7 +12,7 @@ use crate::sync::Mutex;
 /// answer by itself: a load reads the events after it.
 pub(super) struct Cache<A> {
     clone: fn(&A) -> A,
-    states: Mutex<Recent<StreamId, Arc<(A, Standing)>>>,
+    states: Mutex<Recent<StreamId, Arc<(A, Provenance)>>>,
 }
 
 impl<A: Aggregate> Cache<A> {
@@ -37,7 +37,7 @@ impl<A: Aggregate> Cache<A> {
     /// Keeps a stored state, unless an event was skipped for it: every load reports that again.
     pub(super) fn put(&self, root: &AggregateRoot<A>) {
         if root.skipped.is_empty() && root.encoded().is_empty() {
-            let kept = Arc::new(((self.clone)(&root.state), root.standing));
+            let kept = Arc::new(((self.clone)(&root.state), root.provenance));
             self.states.lock().insert(root.stream.clone(), kept);
         }
     }

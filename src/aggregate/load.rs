@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use super::root::{AggregateRoot, LastEvent};
+use super::root::{AggregateRoot, LastStored};
 use super::snapshots::{SnapshotFault, Snapshots};
 use super::{Aggregate, Repository};
 use crate::error::{Cause, Error, Result};
@@ -87,7 +87,7 @@ impl<A: Aggregate> Repository<A> {
         let mut root = AggregateRoot::new(stream.clone());
         let mut up_to = Some(to);
         while let (Some(snapshots), Some(at)) = (&self.snapshots, up_to) {
-            let snapshot = match snapshots.newest_with(stream, at, &mut root.standing.ignored) {
+            let snapshot = match snapshots.newest_with(stream, at, &mut root.provenance.ignored) {
                 Ok(Some(snapshot)) => snapshot,
                 Ok(None) => break,
                 Err(error) => {
@@ -99,12 +99,12 @@ impl<A: Aggregate> Repository<A> {
             match self.restore_from(snapshots, &snapshot, to)? {
                 Ok(mut restored) => {
                     snapshots.stats().used += 1;
-                    restored.standing.ignored = root.standing.ignored;
+                    restored.provenance.ignored = root.provenance.ignored;
                     return Ok(restored);
                 }
                 Err(fault) => snapshots.note_ignored(stream, Some(snapshot.version), fault),
             }
-            root.standing.ignored = root.standing.ignored.max(Some(snapshot.version));
+            root.provenance.ignored = root.provenance.ignored.max(Some(snapshot.version));
             // A store that does not go down would have this go on forever.
             up_to = snapshot.version.min(at).previous();
         }
@@ -124,7 +124,7 @@ impl<A: Aggregate> Repository<A> {
         };
         let mut root = AggregateRoot::new(snapshot.stream.clone());
         root.state = state;
-        root.standing.snapshot = Some((snapshot.version, snapshot.taken_at));
+        root.provenance.snapshot = Some((snapshot.version, snapshot.taken_at));
         // One event more than is new: it proves that the snapshot is of this history, and not ahead of it.
         let read = self.store.read_stream(&snapshot.stream).from(snapshot.version);
         let anchor = Some((snapshot.version, snapshot.event_id));
@@ -161,7 +161,7 @@ impl<A: Aggregate> Repository<A> {
                     }
                 }
             }
-            root.standing.tip = Some(LastEvent::from(event));
+            root.provenance.last = Some(LastStored::from(event));
             ControlFlow::Continue(())
         })?;
         match failure {

@@ -10,13 +10,13 @@ use crate::model::{EventId, EventRef, NewEvent, Position, StreamId, Timestamp, V
 
 /// The last stored event that is in a state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct LastEvent {
+pub(super) struct LastStored {
     pub(super) version: Version,
     pub(super) id: EventId,
     pub(super) position: Position,
 }
 
-impl From<EventRef<'_>> for LastEvent {
+impl From<EventRef<'_>> for LastStored {
     fn from(event: EventRef<'_>) -> Self {
         Self { version: event.version(), id: event.id(), position: event.position() }
     }
@@ -24,8 +24,8 @@ impl From<EventRef<'_>> for LastEvent {
 
 /// Where a stored state stands: in its stream, and towards its snapshots.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Standing {
-    pub(super) tip: Option<LastEvent>,
+pub(super) struct Provenance {
+    pub(super) last: Option<LastStored>,
     /// The newest snapshot of this history that is known, and when it was taken.
     pub(super) snapshot: Option<(Version, Timestamp)>,
     /// The highest version of a snapshot that was found but not used.
@@ -75,7 +75,7 @@ pub struct AggregateRoot<A: Aggregate> {
     /// With what is uncommitted.
     pub(super) state: A,
     /// Without what is uncommitted.
-    pub(super) standing: Standing,
+    pub(super) provenance: Provenance,
     pub(super) skipped: Vec<Error>,
     uncommitted: Vec<A::Event>,
     /// What is uncommitted, as it will be appended: built once, so that saving again is a retry.
@@ -85,14 +85,14 @@ pub struct AggregateRoot<A: Aggregate> {
 impl<A: Aggregate> AggregateRoot<A> {
     /// One to which nothing has happened.
     pub(super) fn new(stream: StreamId) -> Self {
-        Self::at(stream, A::default(), Standing::default())
+        Self::at(stream, A::default(), Provenance::default())
     }
 
-    pub(super) fn at(stream: StreamId, state: A, standing: Standing) -> Self {
+    pub(super) fn at(stream: StreamId, state: A, provenance: Provenance) -> Self {
         Self {
             stream,
             state,
-            standing,
+            provenance,
             skipped: Vec::new(),
             uncommitted: Vec::new(),
             encoded: Vec::new(),
@@ -117,12 +117,12 @@ impl<A: Aggregate> AggregateRoot<A> {
     /// The version of its last *stored* event, which the next save expects; `None` if nothing is stored. Raising events
     /// does not move it.
     pub fn version(&self) -> Option<Version> {
-        self.standing.tip.map(|tip| tip.version)
+        self.provenance.last.map(|tip| tip.version)
     }
 
     /// The position of its last stored event; `None` if nothing is stored.
     pub fn position(&self) -> Option<Position> {
-        self.standing.tip.map(|tip| tip.position)
+        self.provenance.last.map(|tip| tip.position)
     }
 
     /// What has happened to it but is not stored yet, in order.
@@ -208,7 +208,7 @@ impl<A: Aggregate> AggregateRoot<A> {
         let position = appended.positions().nth(before);
         if let (Some(last), Some(position)) = (self.encoded.last(), position) {
             let (version, id) = (appended.last_version(), last.id());
-            self.standing.tip = Some(LastEvent { version, id, position });
+            self.provenance.last = Some(LastStored { version, id, position });
         }
         self.encoded.clear();
         std::mem::take(&mut self.uncommitted)

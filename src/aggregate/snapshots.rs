@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::root::{AggregateRoot, Standing};
+use super::root::{AggregateRoot, Provenance};
 use super::{Aggregate, SnapshotContext, SnapshotPolicy};
 use crate::codec::{Codec, encode_readable};
 use crate::error::{Cause, Result};
@@ -230,8 +230,8 @@ impl<A: Aggregate> Snapshots<A> {
     ///
     /// None is taken of a state from which events were skipped: it would hide them once the code can read them.
     pub(super) fn take_if_due(&self, root: &mut AggregateRoot<A>, events: &dyn EventStore) {
-        let (Standing { tip: Some(tip), snapshot: last, .. }, true) =
-            (root.standing, root.skipped.is_empty())
+        let (Provenance { last: Some(tip), snapshot: last, .. }, true) =
+            (root.provenance, root.skipped.is_empty())
         else {
             return;
         };
@@ -251,8 +251,8 @@ impl<A: Aggregate> Snapshots<A> {
             Ok(()) => {
                 stats.written += 1;
                 drop(stats);
-                root.standing.snapshot = Some((context.version, context.now));
-                root.standing.ignored = None;
+                root.provenance.snapshot = Some((context.version, context.now));
+                root.provenance.ignored = None;
             }
             Err(cause) => {
                 stats.failed += 1;
@@ -263,7 +263,7 @@ impl<A: Aggregate> Snapshots<A> {
     }
 
     fn take(&self, root: &AggregateRoot<A>, context: SnapshotContext) -> Result<(), Cause> {
-        let Some(tip) = root.standing.tip else { return Ok(()) };
+        let Some(tip) = root.provenance.last else { return Ok(()) };
         let mut state = self.content_type.as_str().as_bytes().to_vec();
         state.push(END_OF_CONTENT_TYPE);
         state.extend((self.encode)(&root.state)?);
@@ -277,7 +277,7 @@ impl<A: Aggregate> Snapshots<A> {
             state,
         };
         // A useless one of a higher version would outlive every new one, for the highest versions are kept.
-        if root.standing.ignored >= Some(tip.version) {
+        if root.provenance.ignored >= Some(tip.version) {
             self.store.delete_snapshots(A::SNAPSHOT_KIND, &root.stream).map_err(Cause::new)?;
         }
         self.store.save_snapshot(&snapshot, self.policy.kept()).map_err(Cause::new)

@@ -17,7 +17,7 @@ pub(super) type Outcome = Result<Vec<Appended>>;
 
 /// Whether a caller commits now or waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Turn {
+enum Role {
     Lead,
     Follow,
 }
@@ -57,8 +57,8 @@ impl Queue {
         submission: Submission,
         commit: impl FnOnce(&[Arc<Ticket>]),
     ) -> Outcome {
-        let (ticket, turn) = self.enter(submission);
-        if turn == Turn::Follow
+        let (ticket, role) = self.enter(submission);
+        if role == Role::Follow
             && let Some(outcome) = ticket.wait()
         {
             return outcome;
@@ -72,14 +72,14 @@ impl Queue {
     }
 
     /// Enters a submission, and says whether its caller leads.
-    fn enter(&self, submission: Submission) -> (Arc<Ticket>, Turn) {
+    fn enter(&self, submission: Submission) -> (Arc<Ticket>, Role) {
         let state = TicketState { submission: Some(submission), ..TicketState::default() };
         let ticket = Arc::new(Ticket { state: Mutex::new(state), changed: Condvar::new() });
         let mut state = self.state.lock();
         state.waiting.push_back(ticket.clone());
-        let turn = if state.has_leader { Turn::Follow } else { Turn::Lead };
+        let role = if state.has_leader { Role::Follow } else { Role::Lead };
         state.has_leader = true;
-        (ticket, turn)
+        (ticket, role)
     }
 
     /// Takes all that are waiting, up to a bound, in the order in which they came.

@@ -83,7 +83,7 @@ pub struct Imported {
 }
 
 /// What an import needs of a store that is open for writing.
-pub(crate) struct Target<'s> {
+pub(crate) struct Destination<'s> {
     pub(crate) store: &'s dyn EventStore,
     pub(crate) committer: &'s Committer,
     pub(crate) storage: &'s Storage,
@@ -92,7 +92,7 @@ pub(crate) struct Target<'s> {
 
 /// Imports an input. The caller sees to it that a store runs one import at a time.
 pub(crate) fn import(
-    target: Target<'_>,
+    target: Destination<'_>,
     input: &mut dyn BufRead,
     options: ImportOptions,
     progress: &mut dyn FnMut(Imported),
@@ -127,7 +127,7 @@ struct Mark {
 }
 
 struct Import<'s> {
-    target: Target<'s>,
+    target: Destination<'s>,
     options: ImportOptions,
     /// Up to here the input was read.
     at: Mark,
@@ -184,7 +184,7 @@ impl Counts {
 }
 
 impl<'s> Import<'s> {
-    fn new(target: Target<'s>, options: ImportOptions) -> Result<Self> {
+    fn new(target: Destination<'s>, options: ImportOptions) -> Result<Self> {
         let start = Mark { lines: 0, chain: CHAIN_START };
         let last_time = target.store.read_log().last()?.map(|event| event.recorded_at());
         Ok(Self {

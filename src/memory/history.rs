@@ -30,7 +30,7 @@ fn index(place: u64) -> usize {
 }
 
 /// Some events, each with what is left of the range after it.
-pub(super) struct Page {
+pub(super) struct EventPage {
     pub(super) events: Vec<(Arc<RecordedEvent>, Option<Range>)>,
     pub(super) rest: Option<Range>,
 }
@@ -79,7 +79,7 @@ impl History {
     }
 
     /// Some events of the query's range, in order.
-    pub(super) fn page(&self, query: &PageQuery, head: Position) -> Page {
+    pub(super) fn page(&self, query: &PageQuery, head: Position) -> EventPage {
         let mut rest = Some(query.range.clone()).filter(|range| !range.is_empty());
         let mut events = Vec::new();
         // Looked at before the first event: a page of none leaves the whole range.
@@ -94,7 +94,7 @@ impl History {
                 events.push((event, rest.clone()));
             }
         }
-        Page { events, rest }
+        EventPage { events, rest }
     }
 
     /// The next event of a range, and what is left of the range after it.

@@ -64,7 +64,7 @@ impl Handled {
 }
 
 /// What a thread did of its share.
-struct Share {
+struct Partition {
     stage: Stage,
     /// How many events, from the first on.
     count: usize,
@@ -74,13 +74,13 @@ struct Share {
 
 impl Setup<'_> {
     /// Handles events up to the first that fails, or as many as one batch takes.
-    pub(super) fn handle(&self, events: &[Arc<RecordedEvent>]) -> Handled {
+    pub(super) fn run(&self, events: &[Arc<RecordedEvent>]) -> Handled {
         let mut had_conflict = false;
         if self.partitions > 1 && events.len() >= PARALLEL_EVENTS_MIN {
-            let shares = self.share_out(events);
-            let done = self.handle_shares(&shares);
+            let shares = self.partition(events);
+            let done = self.run_partitions(&shares);
             if self.is_outside {
-                let handled = self.gather(events, &shares, done);
+                let handled = self.merge(events, &shares, done);
                 if handled.is_something() {
                     return handled;
                 }
@@ -95,17 +95,17 @@ impl Setup<'_> {
                 }
             }
         }
-        Handled { had_conflict, ..self.handle_in_order(events) }
+        Handled { had_conflict, ..self.run_in_order(events) }
     }
 
-    fn handle_in_order(&self, events: &[Arc<RecordedEvent>]) -> Handled {
+    fn run_in_order(&self, events: &[Arc<RecordedEvent>]) -> Handled {
         let mut view = self.writer();
         let (mut count, mut refused) = (0, None);
         for event in events {
             if view.stage.len() >= STAGE_LEN_MAX {
                 break;
             }
-            if let Err(refusal) = self.handle_next(event, &mut view) {
+            if let Err(refusal) = self.next(event, &mut view) {
                 refused = Some(refusal);
                 break;
             }
@@ -117,11 +117,7 @@ impl Setup<'_> {
 
     /// Handles one event, skips it if it is discarded, or parks it after those of its stream that
     /// are parked.
-    fn handle_next(
-        &self,
-        event: &Arc<RecordedEvent>,
-        view: &mut ViewWriter,
-    ) -> Result<(), Refusal> {
+    fn next(&self, event: &Arc<RecordedEvent>, view: &mut ViewWriter) -> Result<(), Refusal> {
         if self.ahead.contains(&event.position()) {
             return Ok(());
         }
@@ -152,7 +148,7 @@ impl Setup<'_> {
     }
 
     /// Shares the streams out.
-    fn share_out<'e>(&self, events: &'e [Arc<RecordedEvent>]) -> Vec<Vec<&'e Arc<RecordedEvent>>> {
+    fn partition<'e>(&self, events: &'e [Arc<RecordedEvent>]) -> Vec<Vec<&'e Arc<RecordedEvent>>> {
         let mut shares = vec![Vec::new(); self.partitions];
         for event in events {
             let mut hasher = DefaultHasher::new();
@@ -167,17 +163,17 @@ impl Setup<'_> {
     }
 
     /// Handles each share on a thread of its own, as far as it goes.
-    fn handle_shares(&self, shares: &[Vec<&Arc<RecordedEvent>>]) -> Vec<Share> {
+    fn run_partitions(&self, shares: &[Vec<&Arc<RecordedEvent>>]) -> Vec<Partition> {
         thread::scope(|scope| {
             let threads: Vec<_> = shares
                 .iter()
                 .map(|share| {
                     let named = thread::Builder::new().name("annals-partition".to_owned());
-                    named.spawn_scoped(scope, || self.handle_share(share))
+                    named.spawn_scoped(scope, || self.run_partition(share))
                 })
                 .collect();
             // Where the system has no thread to give, nothing of the share is done.
-            let nothing = || Share { stage: self.writer().stage, count: 0, refused: None };
+            let nothing = || Partition { stage: self.writer().stage, count: 0, refused: None };
             let joined = threads.into_iter().map(|thread| match thread {
                 Ok(thread) => thread.join().unwrap_or_else(|_| nothing()),
                 Err(_) => nothing(),
@@ -186,7 +182,7 @@ impl Setup<'_> {
         })
     }
 
-    fn handle_share(&self, events: &[&Arc<RecordedEvent>]) -> Share {
+    fn run_partition(&self, events: &[&Arc<RecordedEvent>]) -> Partition {
         let _mark = self.shared.mark_thread();
         let mut view = self.writer();
         let (mut count, mut refused) = (0, None);
@@ -195,21 +191,21 @@ impl Setup<'_> {
             if view.stage.len() >= len_max {
                 break;
             }
-            if let Err(refusal) = self.handle_next(event, &mut view) {
+            if let Err(refusal) = self.next(event, &mut view) {
                 refused = Some(refusal);
                 break;
             }
             count += 1;
         }
-        Share { stage: view.stage, count, refused }
+        Partition { stage: view.stage, count, refused }
     }
 
     /// What shares did that cannot be undone: everything up to the first event that was not handled, and some behind.
-    fn gather(
+    fn merge(
         &self,
         events: &[Arc<RecordedEvent>],
         shares: &[Vec<&Arc<RecordedEvent>>],
-        done: Vec<Share>,
+        done: Vec<Partition>,
     ) -> Handled {
         let of_shares = || shares.iter().zip(&done);
         let undone = of_shares().filter_map(|(share, done)| share.get(done.count));
@@ -238,7 +234,7 @@ impl Setup<'_> {
 /// What shares changed, if all was handled and their order is of no importance.
 fn all_of(
     shares: &[Vec<&Arc<RecordedEvent>>],
-    done: Vec<Share>,
+    done: Vec<Partition>,
 ) -> Result<Vec<ViewChange>, InOrder> {
     if shares.iter().zip(&done).any(|(share, done)| done.count < share.len()) {
         return Err(InOrder::Other);

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::Target;
 use super::definition::Definition;
 use super::key::{END_OF_PART, ViewKey};
 use crate::error::{Cause, Error, Result};
@@ -121,6 +122,32 @@ impl Directory {
         Build { generation: self.newest + 1, version }
     }
 
+    /// The directory that a start of the projection in this version needs: one of its builds is that version.
+    pub(super) fn planned(&self, version: u32, target: Target) -> Self {
+        let is_ours = |build: &Build| build.version == version;
+        let building = self.building.filter(is_ours);
+        match (self.serving, building) {
+            (Some(serving), building) if is_ours(&serving) => Self { building, ..self.clone() },
+            (Some(_), Some(building)) => Self { building: Some(building), ..self.clone() },
+            (Some(_), None) if target == Target::View => {
+                let build = self.next_build(version);
+                let newest = build.generation;
+                Self { building: Some(build), newest, ..self.clone() }
+            }
+            // Side effects are not repeated: the new version continues where the old one was.
+            (Some(serving), _) if target == Target::Reactor => {
+                let serving = Build { version, ..serving };
+                Self { serving: Some(serving), building: None, ..self.clone() }
+            }
+            // Nothing serves yet, or the target takes no shadow build.
+            _ => {
+                let build = self.next_build(version);
+                let newest = build.generation;
+                Self { serving: Some(build), building: None, newest, ..self.clone() }
+            }
+        }
+    }
+
     fn checkpoint(&self) -> Result<Checkpoint> {
         let state = serde_json::to_vec(self)
             .map_err(|error| Error::storage("writing the directory of a projection", error))?;
@@ -227,4 +254,43 @@ pub(super) fn discarded_key(position: Position) -> Vec<u8> {
 fn with_position(mut prefix: Vec<u8>, position: Position) -> Vec<u8> {
     prefix.extend_from_slice(&position.get().to_be_bytes());
     prefix
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn build(generation: u64, version: u32) -> Option<Build> {
+        Some(Build { generation, version })
+    }
+
+    fn directory(serving: Option<Build>, building: Option<Build>, newest: u64) -> Directory {
+        Directory { serving, building, newest, ..Directory::default() }
+    }
+
+    #[test]
+    fn a_start_plans_one_build_of_its_version() {
+        use Target::{External, Reactor, View};
+        let nothing = directory(None, None, 0);
+        let serves_1 = directory(build(4, 1), None, 4);
+        let shadow_2 = directory(build(4, 1), build(5, 2), 5);
+        let cases = [
+            // Nothing is there: the first build serves from its beginning on.
+            (&nothing, 1, View, directory(build(1, 1), None, 1)),
+            (&nothing, 1, Reactor, directory(build(1, 1), None, 1)),
+            // The version is the same: everything goes on, a shadow build of it included.
+            (&serves_1, 1, View, serves_1.clone()),
+            (&shadow_2, 2, View, shadow_2.clone()),
+            // Another version: a shadow build, an emptied target, or the same place.
+            (&serves_1, 2, View, directory(build(4, 1), build(5, 2), 5)),
+            (&serves_1, 2, External, directory(build(5, 2), None, 5)),
+            (&serves_1, 2, Reactor, directory(build(4, 2), None, 4)),
+            // A shadow build of a version that is no longer wanted is dropped.
+            (&shadow_2, 1, View, directory(build(4, 1), None, 5)),
+            (&shadow_2, 3, View, directory(build(4, 1), build(6, 3), 6)),
+        ];
+        for (found, version, target, expected) in cases {
+            assert_eq!(found.planned(version, target), expected, "{found:?} {version} {target:?}");
+        }
+    }
 }

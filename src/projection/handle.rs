@@ -1,43 +1,34 @@
 //! [`ProjectionHandle`]: one projection of a manager, started, stopped, rebuilt and asked.
 
 use std::fmt;
-use std::sync::mpsc;
-use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use super::builds::{Build, Directory, build_view};
-use super::discarded::discarded_events;
-use super::shared::{Ask, Run, State, Wanted};
+use super::shared::{Ask, BuildRun, State, Wanted};
 use super::status::{ProjectionError, ProjectionState, ProjectionStatus, RebuildStatus};
-use super::unhandled::{UnhandledEvent, count_parked, count_skipped};
+use super::supervisor::Supervisor;
+use super::unhandled::UnhandledEvent;
 use super::view::ViewStoreExt;
-use super::worker::{Job, Worker};
-use super::{Target, remove};
-use crate::error::{Error, Result};
+use super::worker::Job;
 use crate::extension::EventStoreExt;
 use crate::model::Position;
 use crate::options::now;
-use crate::sync::{Mutex, MutexGuard};
 
 /// How often the progress of a rebuild is reported.
 const PROGRESS_PAUSE: Duration = Duration::from_millis(100);
 
 /// One projection of a manager.
 pub struct ProjectionHandle {
-    pub(super) job: Job,
-    pub(super) version: u32,
-    /// Locked while one starts, stops, or rebuilds.
-    threads: Mutex<Vec<JoinHandle<()>>>,
+    pub(super) supervisor: Supervisor,
 }
 
 impl ProjectionHandle {
     pub(super) fn new(job: Job, version: u32) -> Self {
-        Self { job, version, threads: Mutex::new(Vec::new()) }
+        Self { supervisor: Supervisor::new(job, version) }
     }
 
     /// Its name.
     pub fn name(&self) -> &str {
-        &self.job.name
+        self.supervisor.name()
     }
 
     /// Starts it where it stopped, or goes on after [`ProjectionHandle::pause`]. If its version is not that
@@ -50,15 +41,7 @@ impl ProjectionHandle {
     /// type; [`ProjectionError::Store`]: what the store finds, or no thread can be started. Nothing
     /// was changed, except that with the last some of its builds may run.
     pub fn start(&self) -> Result<(), ProjectionError> {
-        let mut threads = self.threads();
-        if self.job.shared.look(|state| state.is_driven(self.version)) {
-            // Nothing to do, but to wake it if it was paused.
-            self.job.shared.want(Wanted::Run);
-            return Ok(());
-        }
-        self.halt(&mut threads);
-        let planned = self.redirect(|found| self.plan(found))?;
-        self.launch(&planned, &mut threads)
+        self.supervisor.start()
     }
 
     /// Stops it, and waits until it has stopped. What was handled is kept. Its own handler may call it too; then it
@@ -67,15 +50,12 @@ impl ProjectionHandle {
     /// # Cost
     /// Waits for a handler that runs.
     pub fn stop(&self) {
-        self.job.shared.want(Wanted::Stop);
-        if !self.job.shared.is_driven_here() {
-            self.halt(&mut self.threads());
-        }
+        self.supervisor.stop();
     }
 
     /// Lets it rest, until [`ProjectionHandle::start`]. A batch that is being handled is finished first.
     pub fn pause(&self) {
-        self.job.shared.pause();
+        self.supervisor.job.shared.pause();
     }
 
     /// Rebuilds the read model from the first event, or from where it began: [`ProjectionOptions::start_from`].
@@ -98,45 +78,7 @@ impl ProjectionHandle {
     /// [`Projection::reset`]: crate::Projection::reset
     /// [`ProjectionOptions::start_from`]: crate::ProjectionOptions::start_from
     pub fn rebuild(&self) -> Result<(), ProjectionError> {
-        if self.job.target == Target::Reactor {
-            return Err(ProjectionError::NotRebuildable { name: self.name().to_owned() });
-        }
-        let mut threads = self.threads();
-        self.mend()?;
-        // So that what serves is known next to what is built. What is damaged there, the rebuild is the way out of.
-        let _ = self.look_at_rest();
-        let is_started = self.job.shared.look(|state| state.wanted != Wanted::Stop);
-        if self.job.target == Target::External {
-            self.halt(&mut threads);
-            let planned = self.redirect(|found| {
-                let build = found.next_build(self.version);
-                let newest = build.generation;
-                Directory { serving: Some(build), building: None, newest, ..found.clone() }
-            })?;
-            if is_started {
-                return self.launch(&planned, &mut threads);
-            }
-            let serving = planned.serving.map(|build| Run::new(build, None, false));
-            self.job.shared.change(|state| (state.serving, state.building) = (serving, None));
-            return Ok(());
-        }
-        let is_ours = |build: &Build| build.version == self.version;
-        let mut begun = None;
-        let planned = self.redirect(|found| {
-            if found.building.as_ref().is_some_and(is_ours) {
-                return found.clone();
-            }
-            let build = found.next_build(self.version);
-            begun = Some(build);
-            Directory { building: Some(build), newest: build.generation, ..found.clone() }
-        })?;
-        let Some(build) = begun else { return Ok(()) };
-        self.job.shared.change(|state| state.building = Some(Run::new(build, None, is_started)));
-        if is_started {
-            threads.retain(|thread| !thread.is_finished());
-            threads.push(self.spawn(build, planned.start())?);
-        }
-        Ok(())
+        self.supervisor.rebuild()
     }
 
     /// Waits until the shadow build is promoted; `progress` is called now and then with how far it is.
@@ -151,13 +93,13 @@ impl ProjectionHandle {
     ) -> Result<(), ProjectionError> {
         let until = Instant::now().checked_add(timeout);
         let name = || self.name().to_owned();
-        if self.job.shared.look(|state| state.wanted == Wanted::Stop) {
+        if self.supervisor.job.shared.look(|state| state.wanted == Wanted::Stop) {
             return Err(ProjectionError::NotRunning { name: name() });
         }
         loop {
             let soon = Instant::now().checked_add(PROGRESS_PAUSE);
             let is_over = |state: &State| state.building.as_ref().is_none_or(|run| !run.is_running);
-            self.job.shared.wait(soon, |state| is_over(state).then_some(()));
+            self.supervisor.job.shared.wait(soon, |state| is_over(state).then_some(()));
             let status = self.status()?;
             let Some(rebuild) = status.rebuild else { return Ok(()) };
             match (rebuild.state, rebuild.failure.clone()) {
@@ -182,11 +124,12 @@ impl ProjectionHandle {
     /// [`ProjectionError::TimedOut`]; [`ProjectionError::Failed`] or [`ProjectionError::NotRunning`] as soon as it is
     /// known that the position will not be reached.
     pub fn wait_for(&self, position: Position, timeout: Duration) -> Result<(), ProjectionError> {
-        self.look_at_rest()?;
+        self.supervisor.look_at_rest()?;
         let until = Instant::now().checked_add(timeout);
-        let waited = self.job.shared.wait(until, |state| self.has_reached(state, position));
+        let waited =
+            self.supervisor.job.shared.wait(until, |state| self.has_reached(state, position));
         waited.unwrap_or_else(|| {
-            let reached = self.job.shared.serving_position();
+            let reached = self.supervisor.job.shared.serving_position();
             let name = self.name().to_owned();
             Err(ProjectionError::TimedOut { name, position, timeout, reached })
         })
@@ -203,7 +146,7 @@ impl ProjectionHandle {
         let name = self.name().to_owned();
         // The build that will serve at this position: the shadow build, where the serving one no longer moves.
         let runs = || [&state.serving, &state.building].into_iter().flatten();
-        let mut ours = runs().filter(|run| run.build.version == self.version);
+        let mut ours = runs().filter(|run| run.build.version == self.supervisor.version);
         let moving = runs().find(|run| run.is_running);
         match moving.or_else(|| ours.next()) {
             Some(run) if run.state == ProjectionState::Failed => {
@@ -223,9 +166,9 @@ impl ProjectionHandle {
     /// # Cost
     /// Reads one event where it is behind.
     pub fn status(&self) -> Result<ProjectionStatus, ProjectionError> {
-        let head = self.job.events.head()?;
-        self.look_at_rest()?;
-        let mut status = self.job.shared.look(|state| self.status_of(state, head));
+        let head = self.supervisor.job.events.head()?;
+        self.supervisor.look_at_rest()?;
+        let mut status = self.supervisor.job.shared.look(|state| self.status_of(state, head));
         let next = Position::after(status.position);
         if head < Some(next) && status.state == ProjectionState::CatchingUp {
             // It is, and will find out.
@@ -233,8 +176,9 @@ impl ProjectionHandle {
         }
         if head >= Some(next) {
             status.lag_events = head.map_or(0, |head| head.get() - next.get() + 1);
-            let first = self.job.events.read_log().from(next).first()?;
-            let age = first.and_then(|event| now(&self.job.clock).since(event.recorded_at()));
+            let first = self.supervisor.job.events.read_log().from(next).first()?;
+            let age =
+                first.and_then(|event| now(&self.supervisor.job.clock).since(event.recorded_at()));
             status.lag_time = age.unwrap_or_default();
         }
         Ok(status)
@@ -243,11 +187,12 @@ impl ProjectionHandle {
     fn status_of(&self, state: &State, head: Option<Position>) -> ProjectionStatus {
         let serving = state.serving.as_ref();
         let building = state.building.as_ref();
-        let moving = serving.filter(|run| run.build.version == self.version).or(building);
-        let count = |of: fn(&Run) -> u64| moving.map_or(0, of);
+        let moving =
+            serving.filter(|run| run.build.version == self.supervisor.version).or(building);
+        let count = |of: fn(&BuildRun) -> u64| moving.map_or(0, of);
         ProjectionStatus {
             name: self.name().to_owned(),
-            version: self.version,
+            version: self.supervisor.version,
             serving_version: serving.map(|run| run.build.version),
             state: moving.map_or(ProjectionState::Stopped, |run| run.state),
             position: state.serving_position(),
@@ -281,7 +226,7 @@ impl ProjectionHandle {
     /// Events that were parked before these and are not any more are slow to pass. To work through
     /// many, go on with [`ProjectionHandle::parked_after`].
     pub fn parked(&self, limit: usize) -> Result<Vec<UnhandledEvent>, ProjectionError> {
-        Ok(self.job.views.view(self.name()).parked(limit)?)
+        Ok(self.supervisor.job.views.view(self.name()).parked(limit)?)
     }
 
     /// What is parked after this event, in the order of [`ProjectionHandle::parked`]: the next page,
@@ -294,7 +239,7 @@ impl ProjectionHandle {
         event: &UnhandledEvent,
         limit: usize,
     ) -> Result<Vec<UnhandledEvent>, ProjectionError> {
-        Ok(self.job.views.view(self.name()).parked_after(event, limit)?)
+        Ok(self.supervisor.job.views.view(self.name()).parked_after(event, limit)?)
     }
 
     /// The events that the read model does not contain, although they match: at most `limit`, in
@@ -303,7 +248,7 @@ impl ProjectionHandle {
     /// # Errors
     /// [`ProjectionError::Store`].
     pub fn skipped(&self, limit: usize) -> Result<Vec<UnhandledEvent>, ProjectionError> {
-        Ok(self.job.views.view(self.name()).skipped(limit)?)
+        Ok(self.supervisor.job.views.view(self.name()).skipped(limit)?)
     }
 
     /// The events that are discarded: at most `limit`, in order.
@@ -311,7 +256,7 @@ impl ProjectionHandle {
     /// # Errors
     /// [`ProjectionError::Store`].
     pub fn discarded(&self, limit: usize) -> Result<Vec<UnhandledEvent>, ProjectionError> {
-        Ok(self.job.views.view(self.name()).discarded(limit)?)
+        Ok(self.supervisor.job.views.view(self.name()).discarded(limit)?)
     }
 
     /// Retries all parked events, each stream in order, up to the first of it that fails again. An
@@ -325,7 +270,7 @@ impl ProjectionHandle {
     /// # Cost
     /// Waits until it is done. Other events wait meanwhile. Each parked event is read once.
     pub fn retry_parked(&self) -> Result<u64, ProjectionError> {
-        self.ask(Ask::Retry)
+        self.supervisor.ask(Ask::Retry)
     }
 
     /// Discards a parked event: it is not handled by this read model, nor by any that is built
@@ -343,7 +288,7 @@ impl ProjectionHandle {
     /// # Cost
     /// Waits until it is done.
     pub fn discard_parked(&self, parked: &UnhandledEvent) -> Result<bool, ProjectionError> {
-        self.ask(|reply| Ask::Discard { parked: parked.clone(), reply })
+        self.supervisor.ask(|reply| Ask::Discard { parked: parked.clone(), reply })
     }
 
     /// Revokes a decision: the event is parked again, with all later events of its stream, and
@@ -395,125 +340,7 @@ impl ProjectionHandle {
     /// # Cost
     /// Waits until it is done.
     pub fn restore_discarded(&self, event: &UnhandledEvent) -> Result<bool, ProjectionError> {
-        self.ask(|reply| Ask::Restore { discarded: event.clone(), reply })
-    }
-
-    /// Removes everything that is kept of it, unless it is running.
-    pub(super) fn remove(&self) -> Result<bool, ProjectionError> {
-        let running = || ProjectionError::Running { name: self.name().to_owned() };
-        // Its own handler must not wait for the lock: the thread that stops it has it, and waits for the
-        // handler.
-        if self.job.shared.is_driven_here() {
-            return Err(running());
-        }
-        let _threads = self.threads();
-        if self.job.shared.look(State::is_running) {
-            return Err(running());
-        }
-        let _alone = self.job.shared.directory();
-        let removed = remove::remove(&*self.job.views, self.name())?;
-        self.job.shared.change(State::forget);
-        Ok(removed)
-    }
-
-    /// Has the worker of the build that serves do something, and waits for its answer.
-    fn ask<T>(&self, ask: impl FnOnce(mpsc::Sender<T>) -> Ask) -> Result<T, ProjectionError> {
-        let (reply, answer) = mpsc::channel();
-        let is_asked = self.job.shared.ask(ask(reply));
-        let answer = if is_asked { answer.recv().ok() } else { None };
-        answer.ok_or_else(|| ProjectionError::NotRunning { name: self.name().to_owned() })
-    }
-
-    /// Starts a worker for each build of our version. Nothing runs when it is called.
-    fn launch(
-        &self,
-        directory: &Directory,
-        threads: &mut Vec<JoinHandle<()>>,
-    ) -> Result<(), ProjectionError> {
-        let is_ours = |build: &Build| build.version == self.version;
-        let serving = directory.serving.map(|build| self.run_of(build, is_ours(&build)));
-        let serving = serving.transpose()?;
-        let building = directory.building.map(|build| self.run_of(build, is_ours(&build)));
-        let building = building.transpose()?;
-        self.job.shared.change(|state| {
-            (state.wanted, state.serving, state.building) = (Wanted::Run, serving, building);
-        });
-        // All of them, even if one does not start: each says for itself how it is.
-        let start = directory.start();
-        let spawned = directory.builds().filter(is_ours).map(|build| self.spawn(build, start));
-        let (started, failed): (Vec<_>, Vec<_>) = spawned.partition(Result::is_ok);
-        threads.extend(started.into_iter().flatten());
-        failed.into_iter().try_for_each(|failed| failed.map(drop).map_err(Into::into))
-    }
-
-    /// A build as it is in the store.
-    fn run_of(&self, build: Build, is_running: bool) -> Result<Run> {
-        let head = self.job.events.head()?;
-        let view = build_view(self.name(), build.generation);
-        // A checkpoint that cannot be read, or is of another history, counts for nothing here. The worker will meet it
-        // and say so; a rebuild must not have to catch up with it.
-        let checkpoint = self.job.views.checkpoint(&view).ok().flatten();
-        let position = checkpoint.and_then(|checkpoint| checkpoint.position);
-        let mut run =
-            Run::new(build, position.filter(|position| Some(*position) <= head), is_running);
-        // Damaged notes too: a worker meets them itself.
-        match self.count_notes(&mut run, &view) {
-            Err(error) if !is_running => Err(error),
-            _ => Ok(run),
-        }
-    }
-
-    /// Counts the parked and skipped events of a build.
-    fn count_notes(&self, run: &mut Run, view: &str) -> Result<()> {
-        let views = &*self.job.views;
-        let (parked_events, streams) = count_parked(views, view)?;
-        run.parked_events = parked_events;
-        run.parked_streams = u64::try_from(streams.len()).unwrap_or(u64::MAX);
-        run.skipped_events = count_skipped(views, view)?;
-        Ok(())
-    }
-
-    /// Before it is started for the first time: how far it came before.
-    fn look_at_rest(&self) -> Result<()> {
-        let is_unknown = |state: &State| state.serving.is_none() && state.building.is_none();
-        if !self.job.shared.look(is_unknown) {
-            return Ok(());
-        }
-        let (views, _alone) = (&*self.job.views, self.job.shared.directory());
-        let directory = Directory::read(views, self.name())?;
-        let run_of = |build: Build| self.run_of(build, false);
-        let serving = directory.serving.map(run_of).transpose()?;
-        let building = directory.building.map(run_of).transpose()?;
-        let discarded = discarded_events(views, self.name(), usize::MAX)?;
-        self.job.shared.change(|state| {
-            if is_unknown(state) {
-                (state.serving, state.building) = (serving, building);
-                state.discarded.refresh(discarded);
-            }
-        });
-        Ok(())
-    }
-
-    fn spawn(&self, build: Build, start: Option<Position>) -> Result<JoinHandle<()>> {
-        let worker = Worker::new(self.job.clone(), build, start);
-        let named = thread::Builder::new().name(format!("annals-{}", self.name()));
-        named.spawn(move || worker.run()).map_err(|error| {
-            let error = Error::storage("starting a thread for a projection", error);
-            self.job.shared.ended(build.generation, Some(error.clone().into()));
-            error
-        })
-    }
-
-    fn halt(&self, threads: &mut Vec<JoinHandle<()>>) {
-        self.job.shared.want(Wanted::Stop);
-        for thread in threads.drain(..) {
-            // A worker catches what its handler throws.
-            let _ = thread.join();
-        }
-    }
-
-    fn threads(&self) -> MutexGuard<'_, Vec<JoinHandle<()>>> {
-        self.threads.lock()
+        self.supervisor.ask(|reply| Ask::Restore { discarded: event.clone(), reply })
     }
 }
 

@@ -61,7 +61,8 @@ impl ProjectionManager {
     /// Reads old events through these upcasters, in all its projections, from when they are next started.
     pub fn upcasters(mut self, upcasters: Upcasters) -> Self {
         for projection in &mut self.projections {
-            projection.job.handler = projection.job.handler.with(upcasters.clone());
+            projection.supervisor.job.handler =
+                projection.supervisor.job.handler.with(upcasters.clone());
         }
         self.upcasters = upcasters;
         self
@@ -72,7 +73,7 @@ impl ProjectionManager {
     pub fn clock(mut self, clock: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
         self.clock = Arc::new(clock);
         for projection in &mut self.projections {
-            projection.job.clock = self.clock.clone();
+            projection.supervisor.job.clock = self.clock.clone();
         }
         self
     }
@@ -118,7 +119,7 @@ impl ProjectionManager {
     ) -> Self {
         let listener: Listener = Arc::new(listener);
         for projection in &mut self.projections {
-            projection.job.listener = Some(listener.clone());
+            projection.supervisor.job.listener = Some(listener.clone());
         }
         self.listener = Some(listener);
         self
@@ -145,7 +146,7 @@ impl ProjectionManager {
     ) -> Result<Self, ProjectionError> {
         let name = projection.name().to_owned();
         builds::check(&name)?;
-        if self.projections.iter().any(|registered| registered.job.name == name) {
+        if self.projections.iter().any(|registered| registered.supervisor.job.name == name) {
             return Err(ProjectionError::Duplicate { name });
         }
         let (version, target) = (projection.version(), projection.target());
@@ -180,7 +181,9 @@ impl ProjectionManager {
     /// Stops all projections, and waits until they have stopped.
     pub fn stop(&self) {
         // All are told before the first is waited for.
-        self.projections.iter().for_each(|projection| projection.job.shared.want(Wanted::Stop));
+        self.projections
+            .iter()
+            .for_each(|projection| projection.supervisor.job.shared.want(Wanted::Stop));
         self.projections.iter().for_each(ProjectionHandle::stop);
     }
 
@@ -201,7 +204,7 @@ impl ProjectionManager {
     /// one write.
     pub fn remove(&self, name: &str) -> Result<bool, ProjectionError> {
         match self.projection(name) {
-            Ok(projection) => projection.remove(),
+            Ok(projection) => projection.supervisor.remove(),
             Err(_) => Ok(self.views.remove_projection(name)?),
         }
     }
@@ -224,8 +227,9 @@ impl ProjectionManager {
     /// [`ProjectionError::Unknown`].
     pub fn projection(&self, name: &str) -> Result<&ProjectionHandle, ProjectionError> {
         let mut projections = self.projections.iter();
-        projections.find(|projection| projection.job.name == name).ok_or_else(|| {
-            let registered = self.projections.iter().map(|p| p.job.name.clone()).collect();
+        projections.find(|projection| projection.supervisor.job.name == name).ok_or_else(|| {
+            let registered =
+                self.projections.iter().map(|p| p.supervisor.job.name.clone()).collect();
             ProjectionError::Unknown { name: name.to_owned(), registered }
         })
     }

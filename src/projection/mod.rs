@@ -12,11 +12,11 @@ mod view;
 mod handler;
 mod batch;
 mod status;
+mod supervisor;
 mod shared;
 mod worker;
 mod requests;
 mod handle;
-mod plan;
 mod manager;
 
 use std::fmt;

@@ -22,7 +22,7 @@ pub(super) enum Wanted {
 }
 
 /// What a worker is to do next.
-pub(super) enum Turn {
+pub(super) enum Task {
     /// Follow the log.
     Follow,
     /// Do what was asked for.
@@ -42,7 +42,7 @@ pub(super) enum Ask {
 }
 
 /// One build, and the worker that drives it if there is one.
-pub(super) struct Run {
+pub(super) struct BuildRun {
     pub(super) build: Build,
     pub(super) is_running: bool,
     pub(super) state: ProjectionState,
@@ -59,7 +59,7 @@ pub(super) struct Run {
     asked: Vec<Ask>,
 }
 
-impl Run {
+impl BuildRun {
     pub(super) fn new(build: Build, position: Option<Position>, is_running: bool) -> Self {
         let state = if is_running { ProjectionState::CatchingUp } else { ProjectionState::Stopped };
         Self {
@@ -89,11 +89,11 @@ impl Run {
 pub(super) struct State {
     pub(super) wanted: Wanted,
     /// The build that readers see.
-    pub(super) serving: Option<Run>,
+    pub(super) serving: Option<BuildRun>,
     /// The shadow build.
-    pub(super) building: Option<Run>,
+    pub(super) building: Option<BuildRun>,
     /// Builds that no longer serve, whose workers have not ended yet.
-    retiring: Vec<Run>,
+    retiring: Vec<BuildRun>,
     /// The events that are discarded, as they are stored.
     pub(super) discarded: Discarded,
 }
@@ -133,7 +133,7 @@ impl State {
         }
     }
 
-    fn run(&mut self, generation: u64) -> Option<&mut Run> {
+    fn run(&mut self, generation: u64) -> Option<&mut BuildRun> {
         let runs = [&mut self.serving, &mut self.building].into_iter().flatten();
         runs.into_iter().find(|run| run.build.generation == generation)
     }
@@ -257,19 +257,19 @@ impl Shared {
     }
 
     /// What to do next; waits while paused.
-    pub(super) fn turn(&self, generation: u64) -> Turn {
+    pub(super) fn next_task(&self, generation: u64) -> Task {
         let mut state = self.lock();
         loop {
             let wanted = state.wanted;
             // A build that was replaced is not driven any further.
-            let Some(run) = state.run(generation) else { return Turn::Stop };
+            let Some(run) = state.run(generation) else { return Task::Stop };
             run.interrupt = None;
             if !run.asked.is_empty() {
-                return Turn::Answer(std::mem::take(&mut run.asked));
+                return Task::Answer(std::mem::take(&mut run.asked));
             }
             match wanted {
-                Wanted::Stop => return Turn::Stop,
-                Wanted::Run => return Turn::Follow,
+                Wanted::Stop => return Task::Stop,
+                Wanted::Run => return Task::Follow,
                 Wanted::Pause => run.state = ProjectionState::Paused,
             }
             self.changed.notify_all();
@@ -303,7 +303,7 @@ impl Shared {
     }
 
     /// Tells something about a build.
-    pub(super) fn tell(&self, generation: u64, tell: impl FnOnce(&mut Run)) {
+    pub(super) fn tell(&self, generation: u64, tell: impl FnOnce(&mut BuildRun)) {
         self.change(|state| state.run(generation).map(tell));
     }
 
@@ -331,7 +331,7 @@ impl Shared {
     /// Promotes the shadow build: it serves from now on. Returns the one before, if its worker has yet to end.
     pub(super) fn promote(&self, generation: u64) -> Option<u64> {
         self.change(|state| {
-            let is_ours = |run: &mut Run| run.build.generation == generation;
+            let is_ours = |run: &mut BuildRun| run.build.generation == generation;
             let ours = state.building.take_if(is_ours)?;
             let mut before = state.serving.replace(ours)?;
             before.interrupt();
@@ -346,7 +346,7 @@ impl Shared {
     /// Waits until the worker of a build that was replaced has ended.
     pub(super) fn wait_for_end(&self, retired: Option<u64>) {
         self.wait(None, |state| {
-            let is_ending = |run: &Run| Some(run.build.generation) == retired;
+            let is_ending = |run: &BuildRun| Some(run.build.generation) == retired;
             (!state.retiring.iter().any(is_ending)).then_some(())
         });
     }

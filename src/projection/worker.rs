@@ -9,7 +9,7 @@ use super::batch::{Handled, Setup};
 use super::builds::{Build, Directory, build_view, drop_others, parked_stream, skipped_prefix};
 use super::discarded::Discarded;
 use super::handler::{Handler, Refusal, guarded};
-use super::shared::{Run, Shared, Turn};
+use super::shared::{BuildRun, Shared, Task};
 use super::stage::Stage;
 use super::status::{
     CheckpointAhead, FailureOutcome, ProjectionFailure, ProjectionNotice, ProjectionState,
@@ -74,7 +74,7 @@ pub(super) struct Worker {
 }
 
 /// Events to be handled together.
-struct Batch {
+struct EventBatch {
     events: Vec<Arc<RecordedEvent>>,
     /// Everything up to here is in it, or does not match.
     up_to: Option<Position>,
@@ -86,10 +86,18 @@ struct Batch {
     error: Option<Error>,
 }
 
+/// Whether what was handled lasts.
+enum Finished {
+    /// It does. The event after it may have been refused.
+    Kept(Option<Refusal>),
+    /// The target did not keep it: [`Projection::flush`](super::Projection::flush) failed.
+    NotKept(Cause),
+}
+
 /// What to do after an event was refused.
 enum Next {
     Again,
-    PassOver,
+    Skip,
     Leave,
 }
 
@@ -130,10 +138,10 @@ impl Worker {
     fn work(&mut self) -> Result<(), ProjectionFailure> {
         self.begin()?;
         loop {
-            match self.job.shared.turn(self.build.generation) {
-                Turn::Follow => self.follow()?,
-                Turn::Answer(asked) => self.answer(asked)?,
-                Turn::Stop => return Ok(self.write(Vec::new(), self.seen)?),
+            match self.job.shared.next_task(self.build.generation) {
+                Task::Follow => self.follow()?,
+                Task::Answer(asked) => self.answer(asked)?,
+                Task::Stop => return Ok(self.write(Vec::new(), self.seen)?),
             }
         }
     }
@@ -177,7 +185,7 @@ impl Worker {
         loop {
             let batch = self.gather(&mut following);
             self.has_caught_up |= batch.has_caught_up;
-            if batch.has_ended || !self.handle(&batch)? {
+            if batch.has_ended || !self.process(&batch)? {
                 return Ok(());
             }
             if let Some(error) = batch.error {
@@ -191,11 +199,11 @@ impl Worker {
     }
 
     /// Takes as many events as are there and a batch may hold; waits for the first.
-    fn gather(&self, following: &mut Subscription) -> Batch {
+    fn gather(&self, following: &mut Subscription) -> EventBatch {
         let (events, up_to) = (Vec::new(), self.seen);
         let mut len = 0;
         let mut batch =
-            Batch { events, up_to, has_caught_up: false, has_ended: false, error: None };
+            EventBatch { events, up_to, has_caught_up: false, has_ended: false, error: None };
         let waits_for_promotion = self.job.shared.is_building(self.build.generation);
         while batch.events.len() < self.job.options.batch_events && len < BATCH_LEN_MAX {
             let delivery = match (batch.events.is_empty(), waits_for_promotion) {
@@ -227,8 +235,8 @@ impl Worker {
         batch
     }
 
-    /// Handles all events of a batch, in as many steps as it takes. Says whether to go on following.
-    fn handle(&mut self, batch: &Batch) -> Result<bool, ProjectionFailure> {
+    /// Handles all events of a batch, in as many steps as it takes. Returns whether to go on following.
+    fn process(&mut self, batch: &EventBatch) -> Result<bool, ProjectionFailure> {
         let mut rest = batch.events.as_slice();
         let mut tries = 0;
         if let (Some(first), Some(last)) = (rest.first(), rest.last()) {
@@ -236,13 +244,13 @@ impl Worker {
             self.discarded = self.job.shared.look(|state| state.discarded.between(first, last));
         }
         while let Some(first) = rest.first() {
-            let handled = self.setup().handle(rest);
+            let handled = self.setup().run(rest);
             let step = rest.get(handled.count);
             let up_to = step.map_or(batch.up_to, |event| event.position().previous());
             let step_len = handled.count;
             let refused = match self.finish(handled, up_to)? {
-                // What was handled could not be made to last: all of it again.
-                Err(cause) => {
+                // All of it again.
+                Finished::NotKept(cause) => {
                     self.ahead.clear();
                     tries += 1;
                     self.tell(|run| run.failed_tries += 1);
@@ -251,7 +259,7 @@ impl Worker {
                     }
                     continue;
                 }
-                Ok(refused) => refused,
+                Finished::Kept(refused) => refused,
             };
             rest = rest.get(step_len..).unwrap_or_default();
             tries = if step_len > 0 { 0 } else { tries };
@@ -260,7 +268,7 @@ impl Worker {
             self.tell(|run| run.failed_tries += 1);
             match self.refused(event, tries, refusal)? {
                 Next::Again => {}
-                Next::PassOver => {
+                Next::Skip => {
                     rest = rest.get(1..).unwrap_or_default();
                     tries = 0;
                 }
@@ -287,16 +295,12 @@ impl Worker {
         }
     }
 
-    /// Makes what was handled last, and gives back what was refused; or says why the target would not keep it.
-    fn finish(
-        &mut self,
-        handled: Handled,
-        up_to: Option<Position>,
-    ) -> Result<Result<Option<Refusal>, Cause>> {
+    /// Makes what was handled last.
+    fn finish(&mut self, handled: Handled, up_to: Option<Position>) -> Result<Finished> {
         let Handled { count: done, changes, refused, had_conflict, ahead } = handled;
         let has_done = done > 0 || !ahead.is_empty();
         if has_done && let Err(cause) = self.job.handler.flush() {
-            return Ok(Err(cause));
+            return Ok(Finished::NotKept(cause));
         }
         // Told before the position is, for which others wait.
         self.tell(|run| {
@@ -311,7 +315,7 @@ impl Worker {
         }
         self.ahead.extend(ahead);
         self.ahead.retain(|position| Some(*position) > up_to);
-        Ok(Ok(refused))
+        Ok(Finished::Kept(refused))
     }
 
     /// What to do about an event that was refused.
@@ -334,7 +338,7 @@ impl Worker {
                 unhandled::park(&mut stage, event, Some(&cause.to_string()), now(&self.job.clock));
                 self.write(stage.into_changes().collect(), Some(event.position()))?;
                 self.notify(FailureOutcome::Parked, &failure(Some(event), tries, cause));
-                Ok(Next::PassOver)
+                Ok(Next::Skip)
             }
         }
     }
@@ -474,7 +478,7 @@ impl Worker {
         Stage::new(self.job.views.clone(), self.view.clone())
     }
 
-    pub(super) fn tell(&self, tell: impl FnOnce(&mut Run)) {
+    pub(super) fn tell(&self, tell: impl FnOnce(&mut BuildRun)) {
         self.job.shared.tell(self.build.generation, tell);
     }
 }

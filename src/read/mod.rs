@@ -29,16 +29,16 @@ const PAGE_LEN_KEPT: usize = 1024 * 1024;
 thread_local! {
     /// The buffers of this thread's last page, for its next one. A visitor that reads in turn finds none, and makes its
     /// own.
-    static SPARE: Cell<Page> = const { Cell::new(Page::new()) };
+    static SPARE: Cell<FramePage> = const { Cell::new(FramePage::new()) };
 }
 
-impl Page {
+impl FramePage {
     const fn new() -> Self {
         Self { bytes: Vec::new(), frames: Vec::new(), end: PageEnded::Scope }
     }
 }
 
-impl Default for Page {
+impl Default for FramePage {
     fn default() -> Self {
         Self::new()
     }
@@ -51,7 +51,7 @@ pub(crate) struct Reader {
 }
 
 /// Frames copied out of the engine, each with the place that its key says.
-struct Page {
+struct FramePage {
     bytes: Vec<u8>,
     frames: Vec<(u64, std::ops::Range<usize>)>,
     end: PageEnded,
@@ -143,7 +143,7 @@ fn past_stream(id: &str) -> Vec<u8> {
 }
 
 /// Copies the frames of a range, as many as make a page.
-fn fetch(disk: &Disk, range: &Range, query: &PageQuery) -> Result<Page> {
+fn fetch(disk: &Disk, range: &Range, query: &PageQuery) -> Result<FramePage> {
     let mut page = SPARE.try_with(Cell::take).unwrap_or_default();
     page.bytes.clear();
     page.frames.clear();
@@ -190,7 +190,7 @@ struct Walk<'q> {
 }
 
 /// What a frame left to do.
-enum Step {
+enum AfterFrame {
     /// Go on with the next frame.
     On,
     /// The view ends within this frame.
@@ -201,7 +201,7 @@ enum Step {
 
 impl Walk<'_> {
     /// Visits the frames; returns the next place to read, or `None` after the last one of the range.
-    fn page(&mut self, page: &Page, visit: &mut Visitor<'_>) -> Result<Option<u64>> {
+    fn page(&mut self, page: &FramePage, visit: &mut Visitor<'_>) -> Result<Option<u64>> {
         let forward = self.query.direction == Direction::Forward;
         let is_stream = self.range.scope != Scope::Log;
         // The place that the next frame must hold: no frame may be missing between two others.
@@ -228,9 +228,9 @@ impl Walk<'_> {
                 return Err(self.missing(next, Some(*key_place)));
             }
             match self.frame(&frame, (first, last), &mut known, visit)? {
-                Step::On => {}
-                Step::EndOfView => return Ok(None),
-                Step::Stop(next) => return Ok(next),
+                AfterFrame::On => {}
+                AfterFrame::EndOfView => return Ok(None),
+                AfterFrame::Stop(next) => return Ok(next),
             }
             match if forward { last.checked_add(1) } else { first.checked_sub(1) } {
                 Some(place) => next = place,
@@ -254,11 +254,11 @@ impl Walk<'_> {
         (first, last): (u64, u64),
         known: &mut Known<'p>,
         visit: &mut Visitor<'_>,
-    ) -> Result<Step> {
+    ) -> Result<AfterFrame> {
         let header = &frame.header;
         let ends_view = header.last_position() > self.range.up_to;
         if header.first_position > self.range.up_to {
-            return Ok(Step::EndOfView);
+            return Ok(AfterFrame::EndOfView);
         }
         let forward = self.query.direction == Direction::Forward;
         let matches_stream = self.query.filter.matches_stream(header.stream);
@@ -274,22 +274,22 @@ impl Walk<'_> {
                 }
             }) {
                 if flow.map_err(|bad| bad.at(self.range.scope.location(first)))?.is_break() {
-                    return Ok(Step::Stop(place.checked_add(1)));
+                    return Ok(AfterFrame::Stop(place.checked_add(1)));
                 }
                 place += 1;
             }
             let is_end = ends_view || last >= self.range.to;
-            return Ok(if is_end { Step::EndOfView } else { Step::On });
+            return Ok(if is_end { AfterFrame::EndOfView } else { AfterFrame::On });
         }
         let events: Result<Vec<_>, _> = frame.events().collect();
         let events = events.map_err(|bad| bad.at(self.range.scope.location(first)))?;
         let places = (first..=last).rev();
         for (place, event) in places.zip(events.into_iter().rev()).filter(|_| matches_stream) {
             if self.event(place, event, visit).is_break() {
-                return Ok(Step::Stop(place.checked_sub(1)));
+                return Ok(AfterFrame::Stop(place.checked_sub(1)));
             }
         }
-        Ok(if first <= self.range.from { Step::EndOfView } else { Step::On })
+        Ok(if first <= self.range.from { AfterFrame::EndOfView } else { AfterFrame::On })
     }
 
     #[inline]

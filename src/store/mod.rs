@@ -23,7 +23,7 @@ use crate::head::Head;
 use crate::maintenance::backup::{CopyReport, Purpose, Source, copy_store};
 use crate::maintenance::baseline::Baseline;
 use crate::maintenance::export::{Exported, export};
-use crate::maintenance::import::{ImportOptions, Imported, Target, import};
+use crate::maintenance::import::{Destination, ImportOptions, Imported, import};
 use crate::maintenance::verify::{VerifyProgress, VerifyReport, verify};
 use crate::model::{Epoch, Epochs, Limits, Position, Timestamp};
 use crate::options::{Clock, Durability, now};
@@ -303,7 +303,7 @@ impl Store {
     ) -> Result<Imported> {
         let engine = &*self.engine;
         let _alone = engine.importing.lock();
-        let target = Target {
+        let target = Destination {
             store: self,
             committer: engine.committer()?,
             storage: &engine.storage,

@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::error::{StepError, StoredKind, UpcastError};
-use super::{Checked, Run, Step, Upcasters};
+use super::{Checked, Step, StepFn, Upcasters};
 use crate::codec::{Bincode, Codec, DomainEvent, EncodedEvent, EventKind, Json};
 use crate::model::EventType;
 
@@ -160,7 +160,7 @@ impl UpcastersBuilder {
 
     /// Leaves events out, as if they had never been. They stay in the store.
     pub fn dropped(mut self, event_type: &str, schema_version: u32) -> Self {
-        let run: Run = Box::new(|_| Ok(Vec::new()));
+        let run: StepFn = Box::new(|_| Ok(Vec::new()));
         let kind = StoredKind::from((event_type, schema_version));
         self.steps.push((kind, Step { targets: Vec::new(), run }));
         self

@@ -107,14 +107,14 @@ struct Checked {
 }
 
 /// What a step does.
-type Run =
+type StepFn =
     Box<dyn for<'a> Fn(EncodedEvent<'a>) -> Result<Vec<EncodedEvent<'a>>, StepError> + Send + Sync>;
 
 /// What is done with the events of one type in one schema version.
 struct Step {
     /// All that it may yield.
     targets: Vec<StoredKind>,
-    run: Run,
+    run: StepFn,
 }
 
 impl Upcasters {

@@ -1,0 +1,289 @@
+//! [`Supervisor`]: which builds of one projection there are, and the threads that drive them.
+
+use std::sync::mpsc;
+use std::thread::{self, JoinHandle};
+
+use super::builds::{Build, Directory, build_view, drop_others};
+use super::discarded::{discarded_events, mend};
+use super::remove::remove;
+use super::shared::{Ask, BuildRun, State, Wanted};
+use super::status::ProjectionError;
+use super::unhandled::{count_parked, count_skipped};
+use super::worker::{Job, Worker};
+use super::{StartFrom, Target};
+use crate::error::{Error, Result};
+use crate::model::Position;
+use crate::sync::{Mutex, MutexGuard};
+
+/// Starts, stops and rebuilds one projection.
+pub(super) struct Supervisor {
+    pub(super) job: Job,
+    pub(super) version: u32,
+    /// Locked while the projection starts, stops, or rebuilds.
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Supervisor {
+    pub(super) fn new(job: Job, version: u32) -> Self {
+        Self { job, version, threads: Mutex::new(Vec::new()) }
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.job.name
+    }
+
+    /// See [`ProjectionHandle::start`](super::ProjectionHandle::start).
+    pub(super) fn start(&self) -> Result<(), ProjectionError> {
+        let mut threads = self.threads();
+        if self.job.shared.look(|state| state.is_driven(self.version)) {
+            // Nothing to do, but to wake it if it was paused.
+            self.job.shared.want(Wanted::Run);
+            return Ok(());
+        }
+        self.halt(&mut threads);
+        let planned = self.redirect(|found| found.planned(self.version, self.job.target))?;
+        self.launch(&planned, &mut threads)
+    }
+
+    /// See [`ProjectionHandle::stop`](super::ProjectionHandle::stop).
+    pub(super) fn stop(&self) {
+        self.job.shared.want(Wanted::Stop);
+        if !self.job.shared.is_driven_here() {
+            self.halt(&mut self.threads());
+        }
+    }
+
+    /// See [`ProjectionHandle::rebuild`](super::ProjectionHandle::rebuild).
+    pub(super) fn rebuild(&self) -> Result<(), ProjectionError> {
+        if self.job.target == Target::Reactor {
+            return Err(ProjectionError::NotRebuildable { name: self.name().to_owned() });
+        }
+        let mut threads = self.threads();
+        self.mend()?;
+        // So that what serves is known next to what is built. What is damaged there, the rebuild is the way out of.
+        let _ = self.look_at_rest();
+        let is_started = self.job.shared.look(|state| state.wanted != Wanted::Stop);
+        if self.job.target == Target::External {
+            self.halt(&mut threads);
+            let planned = self.redirect(|found| {
+                let build = found.next_build(self.version);
+                let newest = build.generation;
+                Directory { serving: Some(build), building: None, newest, ..found.clone() }
+            })?;
+            if is_started {
+                return self.launch(&planned, &mut threads);
+            }
+            let serving = planned.serving.map(|build| BuildRun::new(build, None, false));
+            self.job.shared.change(|state| (state.serving, state.building) = (serving, None));
+            return Ok(());
+        }
+        let is_ours = |build: &Build| build.version == self.version;
+        let mut begun = None;
+        let planned = self.redirect(|found| {
+            if found.building.as_ref().is_some_and(is_ours) {
+                return found.clone();
+            }
+            let build = found.next_build(self.version);
+            begun = Some(build);
+            Directory { building: Some(build), newest: build.generation, ..found.clone() }
+        })?;
+        let Some(build) = begun else { return Ok(()) };
+        self.job
+            .shared
+            .change(|state| state.building = Some(BuildRun::new(build, None, is_started)));
+        if is_started {
+            threads.retain(|thread| !thread.is_finished());
+            threads.push(self.spawn(build, planned.start())?);
+        }
+        Ok(())
+    }
+
+    /// Removes everything that is kept of it, unless it is running.
+    pub(super) fn remove(&self) -> Result<bool, ProjectionError> {
+        let running = || ProjectionError::Running { name: self.name().to_owned() };
+        // Its own handler must not wait for the lock: the thread that stops it has it, and waits for the
+        // handler.
+        if self.job.shared.is_driven_here() {
+            return Err(running());
+        }
+        let _threads = self.threads();
+        if self.job.shared.look(State::is_running) {
+            return Err(running());
+        }
+        let _alone = self.job.shared.directory();
+        let removed = remove(&*self.job.views, self.name())?;
+        self.job.shared.change(State::forget);
+        Ok(removed)
+    }
+
+    /// Has the worker of the build that serves do something, and waits for its answer.
+    pub(super) fn ask<T>(
+        &self,
+        ask: impl FnOnce(mpsc::Sender<T>) -> Ask,
+    ) -> Result<T, ProjectionError> {
+        let (reply, answer) = mpsc::channel();
+        let is_asked = self.job.shared.ask(ask(reply));
+        let answer = if is_asked { answer.recv().ok() } else { None };
+        answer.ok_or_else(|| ProjectionError::NotRunning { name: self.name().to_owned() })
+    }
+
+    /// Starts a worker for each build of our version. Nothing runs when it is called.
+    fn launch(
+        &self,
+        directory: &Directory,
+        threads: &mut Vec<JoinHandle<()>>,
+    ) -> Result<(), ProjectionError> {
+        let is_ours = |build: &Build| build.version == self.version;
+        let serving = directory.serving.map(|build| self.run_of(build, is_ours(&build)));
+        let serving = serving.transpose()?;
+        let building = directory.building.map(|build| self.run_of(build, is_ours(&build)));
+        let building = building.transpose()?;
+        self.job.shared.change(|state| {
+            (state.wanted, state.serving, state.building) = (Wanted::Run, serving, building);
+        });
+        // All of them, even if one does not start: each says for itself how it is.
+        let start = directory.start();
+        let spawned = directory.builds().filter(is_ours).map(|build| self.spawn(build, start));
+        let (started, failed): (Vec<_>, Vec<_>) = spawned.partition(Result::is_ok);
+        threads.extend(started.into_iter().flatten());
+        failed.into_iter().try_for_each(|failed| failed.map(drop).map_err(Into::into))
+    }
+
+    /// Changes the directory, and drops the builds that it no longer names.
+    fn redirect(
+        &self,
+        plan: impl FnOnce(&Directory) -> Directory,
+    ) -> Result<Directory, ProjectionError> {
+        let _alone = self.job.shared.directory();
+        let views = &*self.job.views;
+        let found = Directory::read(views, self.name())?;
+        let mut planned = if found == Directory::default() {
+            plan(&Directory { after: self.after()?, ..Directory::default() })
+        } else {
+            plan(&found)
+        };
+        self.define(&found, &mut planned)?;
+        let discarded = discarded_events(views, self.name(), usize::MAX)?;
+        if planned != found {
+            // If a directory was lost, old builds may have the names of the next ones.
+            for build in planned.builds().filter(|build| build.generation > found.newest) {
+                views.drop_view(&build_view(self.name(), build.generation))?;
+            }
+            found.replace(views, self.name(), &planned)?;
+        }
+        drop_others(views, self.name(), &planned)?;
+        self.job.shared.change(|state| state.discarded.refresh(discarded));
+        Ok(planned)
+    }
+
+    /// Records which events each of our builds is made of, unless that changed under a build.
+    fn define(&self, found: &Directory, planned: &mut Directory) -> Result<(), ProjectionError> {
+        let name = || self.name().to_owned();
+        let handler = &self.job.handler;
+        handler.check().map_err(|cause| ProjectionError::Upcasters { name: name(), cause })?;
+        let definition = handler.definition();
+        let definition = definition
+            .map_err(|cause| ProjectionError::Failed { name: name(), failure: cause.into() })?;
+        for build in planned.builds().filter(|build| build.version == self.version) {
+            let is_known = found.builds().any(|known| known == build);
+            let recorded = found.definitions.get(&build.generation).filter(|_| is_known);
+            let changes = recorded.map_or(Vec::new(), |before| before.changes(&definition));
+            if !changes.is_empty() {
+                let version = self.version;
+                return Err(ProjectionError::DefinitionChanged { name: name(), version, changes });
+            }
+            planned.definitions.insert(build.generation, definition.clone());
+        }
+        *planned = std::mem::take(planned).with_definitions_of_builds();
+        Ok(())
+    }
+
+    /// Makes what is kept under its name readable again, if it is damaged.
+    fn mend(&self) -> Result<(), ProjectionError> {
+        let _alone = self.job.shared.directory();
+        Ok(mend(&*self.job.views, self.name())?)
+    }
+
+    /// The position after which a projection begins that never ran before.
+    fn after(&self) -> Result<Option<u64>, ProjectionError> {
+        let head = self.job.events.head()?;
+        match self.job.options.start_from {
+            StartFrom::Beginning => Ok(None),
+            StartFrom::Now => Ok(head.map(Position::get)),
+            StartFrom::After(after) if Some(after) <= head => Ok(Some(after.get())),
+            StartFrom::After(after) => {
+                Err(ProjectionError::StartAhead { name: self.name().to_owned(), after, head })
+            }
+        }
+    }
+
+    /// A build as it is in the store.
+    fn run_of(&self, build: Build, is_running: bool) -> Result<BuildRun> {
+        let head = self.job.events.head()?;
+        let view = build_view(self.name(), build.generation);
+        // A checkpoint that cannot be read, or is of another history, counts for nothing here. The worker will meet it
+        // and say so; a rebuild must not have to catch up with it.
+        let checkpoint = self.job.views.checkpoint(&view).ok().flatten();
+        let position = checkpoint.and_then(|checkpoint| checkpoint.position);
+        let mut run =
+            BuildRun::new(build, position.filter(|position| Some(*position) <= head), is_running);
+        // Damaged notes too: a worker meets them itself.
+        match self.count_notes(&mut run, &view) {
+            Err(error) if !is_running => Err(error),
+            _ => Ok(run),
+        }
+    }
+
+    /// Counts the parked and skipped events of a build.
+    fn count_notes(&self, run: &mut BuildRun, view: &str) -> Result<()> {
+        let views = &*self.job.views;
+        let (parked_events, streams) = count_parked(views, view)?;
+        run.parked_events = parked_events;
+        run.parked_streams = u64::try_from(streams.len()).unwrap_or(u64::MAX);
+        run.skipped_events = count_skipped(views, view)?;
+        Ok(())
+    }
+
+    /// Before it is started for the first time: how far it came before.
+    pub(super) fn look_at_rest(&self) -> Result<()> {
+        let is_unknown = |state: &State| state.serving.is_none() && state.building.is_none();
+        if !self.job.shared.look(is_unknown) {
+            return Ok(());
+        }
+        let (views, _alone) = (&*self.job.views, self.job.shared.directory());
+        let directory = Directory::read(views, self.name())?;
+        let run_of = |build: Build| self.run_of(build, false);
+        let serving = directory.serving.map(run_of).transpose()?;
+        let building = directory.building.map(run_of).transpose()?;
+        let discarded = discarded_events(views, self.name(), usize::MAX)?;
+        self.job.shared.change(|state| {
+            if is_unknown(state) {
+                (state.serving, state.building) = (serving, building);
+                state.discarded.refresh(discarded);
+            }
+        });
+        Ok(())
+    }
+
+    fn spawn(&self, build: Build, start: Option<Position>) -> Result<JoinHandle<()>> {
+        let worker = Worker::new(self.job.clone(), build, start);
+        let named = thread::Builder::new().name(format!("annals-{}", self.name()));
+        named.spawn(move || worker.run()).map_err(|error| {
+            let error = Error::storage("starting a thread for a projection", error);
+            self.job.shared.ended(build.generation, Some(error.clone().into()));
+            error
+        })
+    }
+
+    fn halt(&self, threads: &mut Vec<JoinHandle<()>>) {
+        self.job.shared.want(Wanted::Stop);
+        for thread in threads.drain(..) {
+            // A worker catches what its handler throws.
+            let _ = thread.join();
+        }
+    }
+
+    fn threads(&self) -> MutexGuard<'_, Vec<JoinHandle<()>>> {
+        self.threads.lock()
+    }
+}
