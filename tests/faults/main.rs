@@ -1,74 +1,59 @@
-//! Power that is cut, processes that die, and calls to the file system that fail, each at every point of short
-//! workloads (G5, G9, G10, G11, G12, G14).
+//! What may go wrong below a store: processes that die, power that is cut, calls to the file system that fail, disks that
+//! are full, and bytes that are damaged (G1, G2, G5, G7-G14).
 //!
-//! - `power`: a child works on a directory behind a shim that notes every change and every sync in order. From the
-//!   trace follows what a power cut may leave at each point; each of these directories is opened and held to what had
-//!   been promised by then. No privileges are needed.
-//! - `struck`: a child dies at a change; or the power of the file system it works on is cut then by an ioctl, on ext4
-//!   and XFS. That needs root.
-//! - `errors`: the n-th write, sync, rename, open… of a workload fails, once or for ever, for each n.
-//! - `full`: disks that are really full. Needs root.
+//! - `kill`: a process is killed at random moments, or dies at its n-th change of the disk. `creation`: what a store that
+//!   was being created is left as.
+//! - `power`: a child works on a directory behind a shim that records every change and every sync in order. From the
+//!   trace follows what a power cut may leave at each point; each of these directories is opened and checked against
+//!   what had been promised by then. No privileges are needed. As root, the power of ext4 and XFS is cut too.
+//! - `torn_logs`: logs and manifests as a power cut leaves them, made by hand.
+//! - `io_error`: the n-th write, sync, rename, open… of a workload fails, once or forever, for each n.
+//! - `disk_full`: a bound on the length of files; as root, disks that are really full.
+//! - `corruption`: every file of a store damaged in every way; and every frame.
 //!
 //! Each test takes a sample. `make proof` takes everything, which takes long, and prints a table.
 
-#![cfg(target_os = "linux")]
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that fails should stop")]
 
+mod corruption;
+mod creation;
+#[cfg(unix)]
+mod disk_full;
+mod kill;
+#[path = "../support/mod.rs"]
+mod support;
+mod torn_logs;
+
+#[cfg(target_os = "linux")]
 #[expect(dead_code, reason = "the bank can do more than is done here")]
 #[path = "../../examples/bank/account.rs"]
 mod account;
-#[path = "../support/bank.rs"]
-mod bank;
-mod disk;
-mod errors;
-mod full;
+#[cfg(target_os = "linux")]
+#[path = "../support/example_bank.rs"]
+mod example_bank;
+#[cfg(target_os = "linux")]
+mod io_error;
+#[cfg(target_os = "linux")]
 mod power;
-#[path = "../support/promises.rs"]
-mod promises;
+#[cfg(target_os = "linux")]
 #[expect(dead_code, reason = "the bank can do more than is done here")]
 #[path = "../../examples/bank/read_models.rs"]
 mod read_models;
+#[cfg(target_os = "linux")]
 mod shim;
-mod real_disks;
+#[cfg(target_os = "linux")]
+mod strike;
+#[cfg(target_os = "linux")]
 mod workload;
 
+#[cfg(target_os = "linux")]
 use std::cell::Cell;
-use std::io::Write as _;
+#[cfg(target_os = "linux")]
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
+#[cfg(target_os = "linux")]
 use std::sync::Once;
 
-use tempfile::TempDir;
-
-use shim::Place;
-use workload::Plan;
-
-/// Not a test of its own: what the children do.
-#[test]
-#[ignore = "another test starts it, as a process"]
-fn child() {
-    let place = Place::of_child().unwrap();
-    let plan = std::env::var(shim::PLAN).unwrap();
-    match plan.strip_prefix("errors ") {
-        Some(plan) => errors::child(&Plan::named(plan), &place),
-        None => Plan::named(&plan).run(&place),
-    }
-}
-
-/// Whether everything is to be tried, and not a sample.
-fn is_everything() -> bool {
-    std::env::var("ANNALS_TEST_FAULTS").is_ok_and(|wanted| wanted == "all")
-}
-
-/// Says something whatever the harness does with the output of tests.
-#[expect(clippy::explicit_write, reason = "the harness keeps to itself what eprintln! says")]
-fn say(line: &str) {
-    writeln!(std::io::stderr(), "{line}").unwrap();
-}
-
-fn skip(test: &str, reason: &str) {
-    say(&format!("SKIPPED: faults: {test}: {reason}"));
-}
-
+#[cfg(target_os = "linux")]
 /// What a check says if it fails.
 fn caught<T>(check: impl FnOnce() -> T) -> Result<T, String> {
     thread_local! {
@@ -91,9 +76,4 @@ fn caught<T>(check: impl FnOnce() -> T) -> Result<T, String> {
         let text = panic.downcast_ref::<String>().cloned();
         text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string)).unwrap_or_default()
     })
-}
-
-/// A directory in memory, where there is such a thing: thousands of stores are opened there.
-fn memory() -> TempDir {
-    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }

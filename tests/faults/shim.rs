@@ -151,7 +151,7 @@ pub(crate) fn run(plan: &str, place: &Place, watch: Watch) -> Option<Output> {
     let shim = library()?;
     let mut command = Command::new(std::env::current_exe().unwrap());
     command
-        .args(["--exact", "child", "--ignored", "--nocapture", "--test-threads=1"])
+        .args(["--exact", "workload::child", "--ignored", "--nocapture", "--test-threads=1"])
         .env(PLAN, plan)
         .env(PLACE, &place.root)
         .env("LD_PRELOAD", shim)

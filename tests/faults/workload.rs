@@ -8,10 +8,28 @@ use annals::prelude::*;
 use annals::{ProjectionError, ProjectionManager, ProjectionOptions, Repository, SnapshotPolicy};
 
 use crate::account::{Account, AccountCommand};
-use crate::bank::SOON;
-use crate::promises::{Heard, event};
+use crate::example_bank::SOON;
+use crate::io_error;
 use crate::read_models::{AccountBalances, TransactionHistory};
-use crate::shim::Place;
+use crate::shim::{self, Place};
+use crate::support::promises::{Heard, event};
+
+/// Not a test of its own: what the children do.
+#[test]
+#[ignore = "another test starts it, as a process"]
+fn child() {
+    let place = Place::of_child().unwrap();
+    let plan = std::env::var(shim::PLAN).unwrap();
+    match plan.strip_prefix("errors ") {
+        Some(plan) => io_error::child(&Plan::named(plan), &place),
+        None => Plan::named(&plan).run(&place),
+    }
+}
+
+/// Whether everything is to be tried, and not a sample.
+pub(crate) fn is_everything() -> bool {
+    std::env::var("ANNALS_TEST_FAULTS").is_ok_and(|wanted| wanted == "all")
+}
 
 /// How a child uses a store.
 #[derive(Debug, Clone, Copy)]

@@ -1,82 +1,127 @@
-//! Whether the read models of the bank equal the fold of the log (G12), whatever was done to the process, the file
-//! system or the machine.
+//! The bank that several stories are told with: an account takes and gives money until it is blocked.
 
-use std::collections::BTreeMap;
-use std::time::Duration;
+use annals::Aggregate;
+use serde::{Deserialize, Serialize};
 
-use annals::prelude::*;
-use annals::{Decoder, ProjectionManager, Repository, SnapshotPolicy};
+pub(crate) use BankEvent::{AccountBlocked, AccountCreated, MoneyDeposited, MoneyWithdrawn};
 
-use crate::account::{Account, AccountEvent};
-use crate::read_models::{AccountBalances, Transaction, TransactionHistory};
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) enum BankEvent {
+    AccountCreated { owner_id: String, name: String },
+    MoneyDeposited { amount: i64, description: String },
+    MoneyWithdrawn { amount: i64, description: String },
+    AccountBlocked { reason: String },
+}
 
-pub(crate) const SOON: Duration = Duration::from_secs(60);
+annals::domain_events! { BankEvent {
+    AccountCreated => "AccountCreated",
+    MoneyDeposited => "MoneyDeposited",
+    MoneyWithdrawn => "MoneyWithdrawn",
+    AccountBlocked => "AccountBlocked",
+} }
 
-type Balances = BTreeMap<String, i64>;
-type Histories = BTreeMap<String, i64>;
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Command {
+    Create {
+        owner_id: String,
+    },
+    Deposit {
+        amount: i64,
+    },
+    Withdraw {
+        amount: i64,
+    },
+    /// Many events at once: deposits of 1.
+    DepositOnes {
+        count: usize,
+    },
+    Block {
+        reason: String,
+    },
+}
 
-/// The log up to a position, folded by hand: balances, and for each line of a statement its amount.
-fn fold(store: &Store, up_to: Option<Position>) -> (Balances, Histories) {
-    let (mut balances, mut lines) = (Balances::new(), Histories::new());
-    let Some(up_to) = up_to else { return (balances, lines) };
-    let decoder = Decoder::<AccountEvent>::new();
-    for event in store.read_log().category("account").as_of_position(up_to) {
-        for event in decoder.decode(event.unwrap()).unwrap() {
-            let account = event.stream().to_string();
-            let amount = match event.event {
-                AccountEvent::AccountCreated { .. } => None,
-                AccountEvent::MoneyDeposited { amount, .. } => Some(amount),
-                AccountEvent::MoneyWithdrawn { amount, .. } => Some(-amount),
-                AccountEvent::AccountBlocked { .. } => continue,
-            };
-            *balances.entry(account.clone()).or_default() += amount.unwrap_or_default();
-            if let Some(amount) = amount {
-                let key = annals::ViewKey::new((account, event.version())).unwrap();
-                lines.insert(key.to_string(), amount);
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub(crate) enum AccountError {
+    #[error("the account exists already")]
+    AlreadyCreated,
+    #[error("there is no such account")]
+    NotCreated,
+    #[error("{amount} is not a positive amount")]
+    NotPositive { amount: i64 },
+    #[error("the balance is {balance}, but {asked} was asked for")]
+    InsufficientFunds { balance: i64, asked: i64 },
+    #[error("the account is blocked")]
+    Blocked,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Account {
+    pub(crate) owner_id: Option<String>,
+    pub(crate) balance: i64,
+    pub(crate) blocked: Option<String>,
+    pub(crate) events: u64,
+}
+
+impl Aggregate for Account {
+    const CATEGORY: &'static str = "account";
+    type Event = BankEvent;
+    type Command = Command;
+    type Error = AccountError;
+
+    fn apply(&mut self, event: BankEvent) {
+        self.events += 1;
+        match event {
+            AccountCreated { owner_id, .. } => self.owner_id = Some(owner_id),
+            MoneyDeposited { amount, .. } => self.balance += amount,
+            MoneyWithdrawn { amount, .. } => self.balance -= amount,
+            AccountBlocked { reason } => self.blocked = Some(reason),
+        }
+    }
+
+    fn handle(&self, command: &Command) -> Result<Vec<BankEvent>, AccountError> {
+        match command {
+            Command::Create { .. } if self.owner_id.is_some() => Err(AccountError::AlreadyCreated),
+            Command::Create { owner_id } => Ok(vec![created(owner_id)]),
+            _ if self.owner_id.is_none() => Err(AccountError::NotCreated),
+            _ if self.blocked.is_some() => Err(AccountError::Blocked),
+            Command::Deposit { amount } | Command::Withdraw { amount } if *amount <= 0 => {
+                Err(AccountError::NotPositive { amount: *amount })
             }
+            Command::Withdraw { amount } if *amount > self.balance => {
+                Err(AccountError::InsufficientFunds { balance: self.balance, asked: *amount })
+            }
+            Command::Deposit { amount } => Ok(vec![deposited(*amount)]),
+            Command::Withdraw { amount } => Ok(vec![withdrawn(*amount)]),
+            Command::DepositOnes { count } => Ok(vec![deposited(1); *count]),
+            Command::Block { reason } => Ok(vec![AccountBlocked { reason: reason.clone() }]),
         }
     }
-    (balances, lines)
 }
 
-/// What the read models hold, and how far they are.
-fn found(store: &Store) -> ((Balances, Option<Position>), (Histories, Option<Position>)) {
-    let balances = store.view("account_balances");
-    let entries = balances.entries().iter::<i64>().map(Result::unwrap);
-    let all = entries.map(|(key, balance)| (key.to_string(), balance)).collect();
-    let history = store.view("transaction_history");
-    let lines = history.entries().iter::<Transaction>().map(Result::unwrap);
-    let lines = lines.map(|(key, line)| (key.to_string(), line.amount)).collect();
-    ((all, balances.position().unwrap()), (lines, history.position().unwrap()))
+pub(crate) fn created(owner_id: &str) -> BankEvent {
+    AccountCreated { owner_id: owner_id.to_owned(), name: "Savings".to_owned() }
 }
 
-/// Right after the open, and again when the read models have caught up.
-pub(crate) fn check_read_models(store: &Store) {
-    let ((balances, balances_at), (history, history_at)) = found(store);
-    assert!(
-        balances_at.max(history_at) <= store.head().unwrap(),
-        "a read model is ahead of the log"
-    );
-    assert_eq!(balances, fold(store, balances_at).0, "up to {balances_at:?}");
-    assert_eq!(history, fold(store, history_at).1, "up to {history_at:?}");
+pub(crate) fn deposited(amount: i64) -> BankEvent {
+    MoneyDeposited { amount, description: "salary".to_owned() }
+}
 
-    let projections = ProjectionManager::new(store).register(AccountBalances).unwrap();
-    let projections = projections.register(TransactionHistory).unwrap();
-    projections.start().unwrap();
-    let head = store.head().unwrap();
-    for projection in projections.projections() {
-        if let Some(head) = head {
-            projection.wait_for(head, SOON).unwrap();
-        }
-        projection.wait_for_rebuild(SOON, |_| {}).unwrap();
-    }
-    let ((balances, _), (history, _)) = found(store);
-    assert_eq!((balances, history), fold(store, head));
+pub(crate) fn withdrawn(amount: i64) -> BankEvent {
+    MoneyWithdrawn { amount, description: "rent".to_owned() }
+}
 
-    let accounts = Repository::<Account>::new(store).snapshots(store, SnapshotPolicy::every(5));
-    for id in 0..5 {
-        let report = accounts.check_snapshots(id).unwrap();
-        assert!(report.is_sound(), "{report}");
-    }
-    projections.stop();
+pub(crate) fn create() -> Command {
+    Command::Create { owner_id: "ada".to_owned() }
+}
+
+pub(crate) fn deposit(amount: i64) -> Command {
+    Command::Deposit { amount }
+}
+
+pub(crate) fn withdraw(amount: i64) -> Command {
+    Command::Withdraw { amount }
+}
+
+pub(crate) fn block() -> Command {
+    Command::Block { reason: "lost card".to_owned() }
 }

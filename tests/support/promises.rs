@@ -17,8 +17,6 @@
 //! there than was tried, the log and the streams are gapless (G2, G3) and say the same, appends are whole (G1), verify
 //! finds nothing, and appending goes on (G10, G11).
 
-#![allow(dead_code, reason = "each binary of tests uses what it needs")]
-
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Write as _;
 use std::fs::File;

@@ -1,0 +1,659 @@
+//! Aggregates through a repository: what is decided, stored, and loaded again.
+
+use std::thread;
+use std::time::Duration;
+
+use annals::prelude::*;
+use annals::testing::{FixedClock, SequentialIds};
+use annals::{
+    Aggregate, Bincode, EncodedEvent, EventKind, Limits, OnUnreadable, Repository, SnapshotPolicy,
+    Undecodable,
+};
+use proptest::prelude::*;
+
+use crate::support::bank::{
+    Account, AccountError, BankEvent, Command, block, create, created, deposit, deposited,
+    withdraw, withdrawn,
+};
+use crate::support::stores::{Kept, Mishap, Unlucky};
+use crate::support::version;
+
+fn accounts(store: &(impl EventStore + ?Sized)) -> Repository<Account> {
+    Repository::new(store)
+}
+
+/// Found: what was decided, and not what is stored, went into the cache and into snapshots.
+#[test]
+fn a_save_that_was_stored_before_in_other_words_leaves_the_state_as_it_is_stored() {
+    for kept in Kept::both() {
+        let accounts =
+            accounts(&kept.events).snapshots(&kept.snapshots, SnapshotPolicy::every(1)).cache(10);
+        accounts.execute("1", &create()).unwrap();
+        let id = EventId::random();
+        let [mut first, mut second] = [100, 101].map(|amount| {
+            let mut root = accounts.load("1").unwrap();
+            root.decide_with(&deposit(amount), |event| event.with_id(id)).unwrap();
+            root
+        });
+        assert!(!accounts.save(&mut first).unwrap().unwrap().is_replay());
+        assert!(accounts.save(&mut second).unwrap().unwrap().is_replay());
+        assert_eq!(second.state().balance, 100, "the state is that of the history");
+        assert_eq!((second.version(), second.uncommitted().len()), (first.version(), 0));
+        for repository in [&accounts, &Repository::new(&kept.events)] {
+            assert_eq!(repository.load("1").unwrap().state().balance, 100);
+        }
+        let from_snapshots = Repository::<Account>::new(&kept.events)
+            .snapshots(&kept.snapshots, SnapshotPolicy::every(9));
+        assert_eq!(from_snapshots.load("1").unwrap().state().balance, 100);
+
+        // So it is with a command that comes twice at the same time.
+        let again = |amount| {
+            let with = |event: NewEvent| event.with_id(id);
+            accounts.execute_with("2", &deposit(amount), with)
+        };
+        accounts.execute("2", &create()).unwrap();
+        let done = again(5).unwrap();
+        assert_eq!((done.state().balance, done.events()), (5, &[deposited(5)][..]));
+    }
+}
+
+/// An account and the claim of its number: both or neither.
+#[test]
+fn what_is_stored_along_with_an_aggregate_is_stored_with_it_or_not_at_all() {
+    for kept in Kept::both() {
+        let accounts = accounts(&kept.events).cache(10);
+        let claim = |number: &'static str| {
+            let claimed = NewEvent::json("Claimed", &number).unwrap();
+            move |append: Append, _: &_| {
+                append.to(format!("number-{number}"), ExpectedVersion::NoStream, [claimed.clone()])
+            }
+        };
+        let done = accounts.execute_along("1", &create(), claim("7")).unwrap();
+        let last = done.appended().unwrap().last_position();
+        assert_eq!(done.version(), Some(version(1)));
+        assert_eq!(done.position(), last.previous(), "its own last event");
+        assert_eq!(kept.events.head().unwrap(), Some(last));
+
+        // Deciding again would not help, and is not tried.
+        let refused = accounts.execute_along("2", &create(), claim("7")).unwrap_err();
+        assert!(
+            matches!(&refused, ExecuteError::Store(error) if error.is_conflict())
+                && refused.to_string().contains("number-7"),
+            "{refused}"
+        );
+        assert!(accounts.find("2").unwrap().is_none());
+
+        // Where the aggregate itself has gone on, it is decided again.
+        let mut stale = accounts.load("1").unwrap();
+        accounts.execute("1", &deposit(5)).unwrap();
+        stale.decide(&deposit(7)).unwrap();
+        assert!(accounts.save_along(&mut stale, claim("8")).unwrap_err().is_conflict());
+        let mut is_first = true;
+        let done = accounts.execute_along("1", &deposit(7), |append, root| {
+            if std::mem::take(&mut is_first) {
+                accounts.execute("1", &deposit(1)).unwrap();
+            }
+            assert_eq!(root.uncommitted(), [deposited(7)]);
+            claim("8")(append, root)
+        });
+        assert_eq!(done.unwrap().state().balance, 13);
+
+        // Who gives back another append is refused, and nothing is stored.
+        let head = kept.events.head().unwrap();
+        let other =
+            || Append::new().to("x", ExpectedVersion::Any, [deposited(1).encode().unwrap()]);
+        let refused = accounts.execute_along("1", &deposit(1), |_, _| other()).unwrap_err();
+        assert!(refused.to_string().contains("add to the append"), "{refused}");
+        let refused = accounts.execute_along("1", &deposit(1), |_, _| Append::new()).unwrap_err();
+        assert!(refused.to_string().contains("add to the append"), "{refused}");
+        assert_eq!(kept.events.head().unwrap(), head);
+
+        // What was added to its own stream counts as well.
+        let mut root = accounts.load("1").unwrap();
+        root.decide(&deposit(1)).unwrap();
+        let more = deposited(100).encode().unwrap();
+        let twice = |append: Append, root: &annals::AggregateRoot<Account>| {
+            let expected = ExpectedVersion::from(root.version());
+            append.to(root.stream().clone(), expected, [more.clone()])
+        };
+        accounts.save_along(&mut root, twice).unwrap();
+        assert_eq!((root.state().balance, root.version()), (114, Some(version(6))));
+        assert_eq!(accounts.load("1").unwrap().state().balance, 114);
+    }
+}
+
+#[test]
+fn the_story_of_the_bank() {
+    for kept in Kept::both() {
+        let accounts = accounts(&kept.events);
+        let mut account = accounts.load_or_new("123").unwrap();
+        account.raise(created("ada")).unwrap();
+        account.decide(&deposit(1000)).unwrap();
+        account.decide(&withdraw(200)).unwrap();
+        assert_eq!(account.uncommitted(), [created("ada"), deposited(1000), withdrawn(200)]);
+        assert_eq!(account.version(), None, "raising does not move what is stored");
+        let appended = accounts.save(&mut account).unwrap().unwrap();
+        assert_eq!(account.version(), Some(appended.last_version()));
+        assert_eq!(account.position(), Some(appended.last_position()));
+        assert_eq!(account.uncommitted(), []);
+        assert_eq!(accounts.save(&mut account).unwrap(), None, "nothing is appended for nothing");
+
+        let loaded = accounts.load("123").unwrap();
+        assert_eq!((loaded.state().balance, loaded.version()), (800, Some(version(3))));
+        assert_eq!(loaded.state(), account.state());
+        assert_eq!(loaded.stream().as_str(), "account-123");
+
+        let refused = accounts.execute("123", &withdraw(801)).unwrap_err();
+        let why = AccountError::InsufficientFunds { balance: 800, asked: 801 };
+        assert_eq!(refused.rejected(), Some(&why));
+        assert_eq!(refused.to_string(), why.to_string());
+        let done = accounts.execute("123", &block()).unwrap();
+        assert_eq!((done.version(), done.events().len()), (Some(version(4)), 1));
+        assert_eq!(done.appended().map(Appended::last_position), done.position());
+        for command in [block(), deposit(1), withdraw(1)] {
+            let refused = accounts.execute("123", &command).unwrap_err();
+            assert_eq!(refused.rejected(), Some(&AccountError::Blocked));
+        }
+        let nothing = accounts.load("123").unwrap();
+        assert_eq!(nothing.version(), Some(version(4)), "a refusal leaves no trace");
+    }
+}
+
+#[test]
+fn the_id_of_an_aggregate_is_that_of_which_its_stream_was_made() {
+    let accounts = accounts(&MemoryStore::new());
+    for id in ["123", "a-b", "-", "é"] {
+        let stream = accounts.stream_id(id).unwrap();
+        assert_eq!(accounts.id_of(&stream), Some(id));
+    }
+    for other in ["account", "account-", "accounts-1", "accoun-1", "order-1"] {
+        assert_eq!(accounts.id_of(&StreamId::new(other).unwrap()), None, "{other}");
+    }
+}
+
+#[test]
+fn a_command_that_leads_to_nothing_appends_nothing() {
+    let store = MemoryStore::new();
+    let accounts = accounts(&store);
+    accounts.execute(7, &create()).unwrap();
+    let done = accounts.execute(7, &Command::DepositOnes { count: 0 }).unwrap();
+    assert!(done.appended().is_none() && done.events().is_empty());
+    assert_eq!((done.version(), done.position()), (Some(version(1)), Some(Position::FIRST)));
+    assert_eq!(store.head().unwrap(), Some(Position::FIRST));
+}
+
+/// The version that a save expects is the stored one, however many events were raised.
+#[test]
+fn a_save_on_what_is_no_longer_so_is_refused_and_loses_nothing() {
+    for kept in Kept::both() {
+        let accounts = accounts(&kept.events);
+        accounts.execute("1", &create()).unwrap();
+        let mut mine = accounts.load("1").unwrap();
+        let mut theirs = accounts.load("1").unwrap();
+        for _ in 0..3 {
+            mine.raise(deposited(10)).unwrap();
+        }
+        theirs.raise(deposited(5)).unwrap();
+        accounts.save(&mut theirs).unwrap();
+        let refused = accounts.save(&mut mine).unwrap_err();
+        assert!(
+            matches!(
+                refused,
+                Error::WrongExpectedVersion { expected: ExpectedVersion::Exact(Version::FIRST), actual, .. }
+                    if actual == Some(version(2))
+            ),
+            "{refused}"
+        );
+        assert_eq!((mine.uncommitted().len(), mine.version()), (3, Some(Version::FIRST)));
+        let stored = accounts.load("1").unwrap();
+        assert_eq!((stored.state().balance, stored.version()), (5, Some(version(2))));
+
+        // Several saves of one value, each of several events.
+        for saved in 1..=3 {
+            theirs.raise(deposited(1)).unwrap();
+            theirs.raise(deposited(1)).unwrap();
+            accounts.save(&mut theirs).unwrap();
+            assert_eq!(theirs.version(), Some(version(2 + 2 * saved)));
+        }
+        assert_eq!(accounts.load("1").unwrap().state(), theirs.state());
+    }
+}
+
+/// What is uncommitted keeps its ids, so that saving it again is the same append.
+#[test]
+fn saving_again_after_an_unknown_end_stores_it_once() {
+    for mishap in [Mishap::WrittenButUnacknowledged, Mishap::NotWritten] {
+        let store = Unlucky::new();
+        let accounts = accounts(&store).cache(10);
+        accounts.execute("1", &create()).unwrap();
+        let mut account = accounts.load("1").unwrap();
+        account.raise(deposited(10)).unwrap();
+        account.raise(deposited(20)).unwrap();
+        store.next(mishap);
+        let unknown = accounts.save(&mut account).unwrap_err();
+        assert!(matches!(unknown, Error::Indeterminate { .. }));
+        assert_eq!((account.version(), account.uncommitted().len()), (Some(version(1)), 2));
+        let shown = accounts.load("1").unwrap();
+        let is_there = mishap == Mishap::WrittenButUnacknowledged;
+        assert_eq!(shown.state().balance, if is_there { 30 } else { 0 }, "only what is stored");
+
+        let appended = accounts.save(&mut account).unwrap().unwrap();
+        assert_eq!(appended.is_replay(), is_there);
+        assert_eq!((account.version(), account.uncommitted().len()), (Some(version(3)), 0));
+        assert_eq!(accounts.load("1").unwrap().state(), account.state());
+        accounts.execute("1", &withdraw(30)).unwrap();
+        assert_eq!(store.head().unwrap(), Position::new(4));
+    }
+}
+
+#[test]
+fn no_update_is_lost_however_many_threads_work_on_one_aggregate() {
+    for kept in Kept::both() {
+        let plain = accounts(&kept.events).retries(u32::MAX);
+        let cached = plain.clone().cache(4);
+        let snapshots = SnapshotPolicy::every(7);
+        let snapshotted = plain.clone().snapshots(&kept.snapshots, snapshots);
+        plain.execute("1", &create()).unwrap();
+        let (threads, rounds) = (8_u32, 25);
+        thread::scope(|scope| {
+            for thread in 0..threads {
+                let own = [&plain, &cached, &snapshotted][usize::try_from(thread).unwrap() % 3];
+                scope.spawn(move || {
+                    for _ in 0..rounds {
+                        own.execute("1", &deposit(1)).unwrap();
+                    }
+                });
+            }
+        });
+        for accounts in [&plain, &cached, &snapshotted] {
+            let account = accounts.load("1").unwrap();
+            assert_eq!(account.state().balance, i64::from(threads * rounds));
+            assert_eq!(account.version(), Some(version(u64::from(threads * rounds) + 1)));
+        }
+    }
+}
+
+/// Nothing is to be set for that: who met a conflict is waited for.
+#[test]
+fn many_threads_on_one_aggregate_all_succeed_with_the_retries_that_are_the_default() {
+    for kept in Kept::both() {
+        accounts(&kept.events).execute("1", &create()).unwrap();
+        thread::scope(|scope| {
+            for _ in 0..8 {
+                // Each has a repository of its own: they need not know of each other.
+                let own = accounts(&kept.events).cache(2);
+                // Time to decide, in which others decide too.
+                let slowly = |event| {
+                    thread::sleep(Duration::from_micros(50));
+                    event
+                };
+                scope.spawn(move || {
+                    for _ in 0..200 {
+                        own.execute_with("1", &deposit(1), slowly).unwrap();
+                    }
+                });
+            }
+        });
+        assert_eq!(accounts(&kept.events).load("1").unwrap().state().balance, 1_600);
+    }
+}
+
+/// Who waits for each other through what they do while they decide gets on all the same.
+#[test]
+fn a_turn_that_does_not_come_is_not_waited_for() {
+    let store = MemoryStore::new();
+    let accounts = accounts(&store);
+    accounts.execute("1", &create()).unwrap();
+    let mut tries = 0;
+    let done = accounts.execute_with("1", &deposit(1), |event| {
+        tries += 1;
+        if tries <= 2 {
+            // This thread, which has its turn the second time, and another one that cannot have it meanwhile.
+            accounts.execute("1", &deposit(10)).unwrap();
+            let other = || accounts.execute("1", &deposit(100)).unwrap();
+            thread::scope(|scope| drop(scope.spawn(other).join().unwrap()));
+        }
+        event
+    });
+    assert_eq!((done.unwrap().state().balance, tries), (221, 3));
+}
+
+#[test]
+fn conflicts_are_retried_no_more_often_than_said() {
+    let store = MemoryStore::new();
+    let accounts = accounts(&store).retries(3);
+    accounts.execute("1", &create()).unwrap();
+    let mut tries = 0;
+    // Each time somebody else is faster.
+    let error = accounts
+        .execute_with("1", &deposit(1), |event| {
+            tries += 1;
+            let faster = [deposited(100).encode().unwrap()];
+            store.append("account-1", ExpectedVersion::Any, faster).unwrap();
+            event
+        })
+        .unwrap_err();
+    assert!(error.is_conflict() && !error.is_rejected());
+    assert_eq!(tries, 4);
+    let text = error.to_string();
+    assert!(text.starts_with("stream account-1: others were faster"), "{text}");
+    assert!(text.contains("each of 3 retries: raise the retries of the repository"), "{text}");
+    let cause = std::error::Error::source(&error).unwrap();
+    assert!(cause.to_string().contains("expected version 4, but it is at version 5"), "{cause}");
+    assert_eq!(accounts.load("1").unwrap().state().balance, 400);
+
+    // What is decided again rests on the new state.
+    let mut is_first = true;
+    let error = accounts.execute_with("1", &withdraw(400), |event| {
+        if std::mem::take(&mut is_first) {
+            accounts.execute("1", &withdraw(1)).unwrap();
+        }
+        event
+    });
+    let why = AccountError::InsufficientFunds { balance: 399, asked: 400 };
+    assert_eq!(error.unwrap_err().rejected(), Some(&why));
+}
+
+#[test]
+fn metadata_goes_with_the_events() {
+    let store = MemoryStore::new();
+    let ids = SequentialIds::new();
+    let accounts = accounts(&store);
+    let tell =
+        |event| ids.give(event).caused_by("command-7").with_metadata("user", "ada").with_tag("vip");
+    let done = accounts.execute_with("1", &create(), tell).unwrap();
+    let mut account = done.into_root();
+    account.decide_with(&deposit(5), tell).unwrap();
+    account.raise_with(deposited(6), tell).unwrap();
+    accounts.save(&mut account).unwrap();
+    let events: Vec<_> = store.read_log().into_iter().collect::<Result<_, _>>().unwrap();
+    for (number, event) in events.iter().enumerate() {
+        assert_eq!(event.metadata().get("user"), Some("ada"));
+        assert_eq!(event.metadata().get(annals::CAUSATION_ID), Some("command-7"));
+        assert_eq!(event.tags(), ["vip"]);
+        assert!(event.id().to_string().ends_with(&format!("{}", number + 1)));
+    }
+    assert_eq!(events.len(), 3);
+}
+
+#[test]
+fn the_past_is_loaded_as_it_was() {
+    let clock = FixedClock::at(Timestamp::from_micros(1_000));
+    let store = MemoryStore::with(Limits::default(), clock.clock());
+    let policy = SnapshotPolicy::every(2).keep(3);
+    for accounts in [accounts(&store).cache(9), accounts(&store).snapshots(&store, policy)] {
+        let id = accounts.snapshot_stats().written + u64::from(store.head().unwrap().is_some());
+        let begin = clock.now();
+        for amount in 0..9 {
+            clock.advance(Duration::from_micros(10));
+            let command = if amount == 0 { create() } else { deposit(amount) };
+            accounts.execute(id, &command).unwrap();
+        }
+        for number in 1..=9_u64 {
+            let account = accounts.load_as_of_version(id, version(number)).unwrap();
+            assert_eq!(
+                (account.version(), account.state().events),
+                (Some(version(number)), number)
+            );
+            let micros = i64::try_from(number * 10).unwrap();
+            for later in [0, 9] {
+                let time = Timestamp::from_micros(begin.as_micros() + micros + later);
+                let then = accounts.load_as_of(id, time).unwrap();
+                assert_eq!((then.version(), then.state()), (account.version(), account.state()));
+            }
+        }
+        let beyond = accounts.load_as_of_version(id, version(12)).unwrap_err();
+        assert!(matches!(
+            &beyond,
+            Error::VersionAhead { asked, actual: Some(actual), .. } if (asked.get(), actual.get()) == (12, 9)
+        ));
+        assert!(beyond.to_string().contains("version 12: it is at version 9"));
+        let before = accounts.load_as_of(id, begin).unwrap_err();
+        assert!(before.is_not_found() && before.to_string().contains("as of 1970"), "{before}");
+        let later = Timestamp::from_micros(i64::MAX / 2);
+        assert_eq!(accounts.load_as_of(id, later).unwrap().version(), Some(version(9)));
+
+        // The past can be looked at, not changed.
+        let mut then = accounts.load_as_of_version(id, version(4)).unwrap();
+        then.raise(deposited(1)).unwrap();
+        assert!(accounts.save(&mut then).unwrap_err().is_conflict());
+    }
+}
+
+#[test]
+fn what_is_not_there_is_said_not_to_be() {
+    let store = MemoryStore::new();
+    let accounts = accounts(&store);
+    let missing = accounts.load("1").unwrap_err();
+    assert!(missing.is_not_found());
+    assert_eq!(missing.to_string(), "there is no aggregate in stream account-1");
+    assert!(accounts.load_as_of_version("1", Version::FIRST).unwrap_err().is_not_found());
+    assert!(accounts.find("1").unwrap().is_none());
+    assert!(accounts.load("").unwrap_err().to_string().contains("aggregate id is empty"));
+    let refused = accounts.execute("1", &deposit(1)).unwrap_err();
+    assert_eq!(refused.rejected(), Some(&AccountError::NotCreated));
+    store.close();
+    let closed = accounts.execute("1", &create()).unwrap_err();
+    assert!(matches!(closed, annals::ExecuteError::Store(Error::Closed)));
+}
+
+/// Nothing that is skipped is passed over in silence, or kept where it would never be seen again.
+#[test]
+fn what_cannot_be_read_fails_the_load_or_stands_among_the_skipped() {
+    let store = MemoryStore::new();
+    let plain = accounts(&store);
+    plain.execute("1", &create()).unwrap();
+    let strange = [NewEvent::json("AccountRenamed", &"x").unwrap()];
+    store.append("account-1", ExpectedVersion::Any, strange).unwrap();
+    let error = plain.load("1").unwrap_err();
+    assert!(matches!(
+        &error,
+        Error::Unreadable { position, event_type, .. }
+            if position.get() == 2 && event_type.as_str() == "AccountRenamed"
+    ));
+
+    let skipping = plain.clone().on_unreadable(OnUnreadable::Skip).cache(10);
+    let skipping = skipping.snapshots(&store, SnapshotPolicy::always());
+    for number in 0..3 {
+        let account = skipping.load("1").unwrap();
+        assert_eq!(account.skipped().len(), 1, "each load says so");
+        assert_eq!(account.skipped()[0].to_string(), error.to_string());
+        assert_eq!(account.version(), Some(version(2 + number)), "it counts as an event still");
+        skipping.execute("1", &deposit(1)).unwrap();
+    }
+    assert_eq!(skipping.snapshot_stats().written, 0);
+}
+
+/// An event that could never be read again must not get into the store.
+#[test]
+fn an_event_that_cannot_be_read_back_is_never_stored() {
+    #[derive(Debug)]
+    struct OneWay;
+    impl DomainEvent for OneWay {
+        const KINDS: &'static [EventKind] =
+            &[EventKind { event_type: "OneWay", schema_version: 1 }];
+        fn encode(&self) -> annals::Result<NewEvent> {
+            NewEvent::bytes("OtherWay", [])
+        }
+        fn decode(_: &EncodedEvent<'_>) -> Result<Self, Undecodable> {
+            Ok(Self)
+        }
+    }
+    #[derive(Default)]
+    struct Street(u32);
+    impl Aggregate for Street {
+        const CATEGORY: &'static str = "street";
+        type Event = OneWay;
+        type Command = ();
+        type Error = std::convert::Infallible;
+        fn apply(&mut self, OneWay: OneWay) {
+            self.0 += 1;
+        }
+        fn handle(&self, (): &()) -> Result<Vec<OneWay>, Self::Error> {
+            Ok(vec![OneWay])
+        }
+    }
+    let store = MemoryStore::new();
+    let streets = Repository::<Street>::new(&store);
+    let error = streets.execute("1", &()).unwrap_err();
+    let text = error.to_string();
+    assert!(text.contains("payload of OtherWay: it was encoded as"), "{text}");
+    assert!(text.contains("the code knows no event of this type"), "{text}");
+    let mut street = streets.load_or_new("1").unwrap();
+    street.raise(OneWay).unwrap_err();
+    assert_eq!((street.state().0, street.uncommitted().len()), (0, 0), "nothing has happened");
+    assert_eq!(store.head().unwrap(), None);
+}
+
+/// A cached state saves reading, never looking.
+#[test]
+fn a_cached_state_is_brought_up_to_date_and_only_the_new_is_read() {
+    let store = Unlucky::new();
+    let (cached, other) = (accounts(&store).cache(2), accounts(&store));
+    other.execute("1", &create()).unwrap();
+    other.execute("1", &Command::DepositOnes { count: 50 }).unwrap();
+    store.read();
+    assert_eq!((cached.load("1").unwrap().state().balance, store.read()), (50, 51));
+    assert_eq!((cached.load("1").unwrap().state().balance, store.read()), (50, 0));
+    other.execute("1", &withdraw(20)).unwrap();
+    store.read();
+    let refused = cached.execute("1", &withdraw(31)).unwrap_err();
+    assert_eq!(
+        refused.rejected(),
+        Some(&AccountError::InsufficientFunds { balance: 30, asked: 31 })
+    );
+    assert_eq!(store.read(), 1);
+    cached.execute("1", &deposit(1)).unwrap();
+    assert_eq!((cached.load("1").unwrap().state().balance, store.read()), (31, 0));
+
+    // What was raised but not saved is nobody else's.
+    let mut mine = cached.load("1").unwrap();
+    mine.raise(deposited(1_000)).unwrap();
+    assert_eq!(cached.load("1").unwrap().state().balance, 31);
+    store.next(Mishap::NotWritten);
+    cached.save(&mut mine).unwrap_err();
+    assert_eq!(cached.load("1").unwrap().state().balance, 31);
+
+    // It is bounded: many others push it out.
+    for id in 2..10 {
+        cached.execute(id, &create()).unwrap();
+    }
+    store.read();
+    assert_eq!((cached.load("1").unwrap().state().balance, store.read()), (31, 53));
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Execute(usize, Command),
+    RaiseAndSave(usize, Vec<i64>),
+    LoseARace(usize, i64),
+    LookBack(usize, u64),
+}
+
+fn command() -> impl Strategy<Value = Command> {
+    prop_oneof![
+        1 => Just(create()),
+        4 => (-1..100_i64).prop_map(deposit),
+        4 => (-1..100_i64).prop_map(withdraw),
+        2 => (0..12_usize).prop_map(|count| Command::DepositOnes { count }),
+        1 => prop::bool::weighted(0.2).prop_map(|is| if is { block() } else { deposit(1) }),
+    ]
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let repository = 0..5_usize;
+    prop_oneof![
+        6 => (repository.clone(), command()).prop_map(|(by, command)| Step::Execute(by, command)),
+        3 => (repository.clone(), prop::collection::vec(1..9_i64, 0..9))
+            .prop_map(|(by, amounts)| Step::RaiseAndSave(by, amounts)),
+        1 => (repository.clone(), 1..9_i64).prop_map(|(by, amount)| Step::LoseARace(by, amount)),
+        2 => (repository, any::<u64>()).prop_map(|(by, at)| Step::LookBack(by, at)),
+    ]
+}
+
+/// The plain fold of what happened: what every repository must agree with.
+fn fold(events: &[BankEvent]) -> Account {
+    let mut account = Account::default();
+    events.iter().cloned().for_each(|event| account.apply(event));
+    account
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
+    /// Plain, cached, with snapshots, with all of it: no way of working can be told from the fold of the stream.
+    #[test]
+    fn every_repository_always_says_what_the_fold_of_the_stream_says(
+        steps in prop::collection::vec(step(), 1..40),
+        is_on_disk in prop::bool::weighted(0.1),
+    ) {
+        let kept = if is_on_disk { Kept::disk() } else { Kept::memory() };
+        let plain = accounts(&kept.events);
+        let every = |events| SnapshotPolicy::every(events).keep(2);
+        let repositories = [
+            plain.clone(),
+            plain.clone().cache(2),
+            plain.clone().snapshots(&kept.snapshots, every(3)),
+            plain.clone().cache(2).snapshots(&kept.snapshots, every(5)),
+            plain.clone().snapshots_as::<Bincode>(&kept.snapshots, every(4)),
+        ];
+        let mut happened: Vec<BankEvent> = Vec::new();
+        for step in steps {
+            let before = fold(&happened);
+            match step {
+                Step::Execute(by, command) => {
+                    match (repositories[by].execute("1", &command), before.handle(&command)) {
+                        (Ok(done), Ok(expected)) => {
+                            prop_assert_eq!(done.events(), &expected[..]);
+                            happened.extend(expected);
+                            prop_assert_eq!(done.state(), &fold(&happened));
+                            prop_assert_eq!(done.version(), Version::new(happened.len() as u64));
+                        }
+                        (Err(error), Err(expected)) => {
+                            prop_assert_eq!(error.rejected(), Some(&expected));
+                        }
+                        (done, expected) => prop_assert!(false, "{done:?}, not {expected:?}"),
+                    }
+                }
+                Step::RaiseAndSave(by, amounts) => {
+                    let mut root = repositories[by].load_or_new("1").unwrap();
+                    for amount in amounts {
+                        root.raise(deposited(amount)).unwrap();
+                        happened.push(deposited(amount));
+                    }
+                    repositories[by].save(&mut root).unwrap();
+                    prop_assert_eq!(root.version(), Version::new(happened.len() as u64));
+                    prop_assert_eq!(root.into_state(), fold(&happened));
+                }
+                Step::LoseARace(by, amount) => {
+                    let mut late = repositories[by].load_or_new("1").unwrap();
+                    late.raise(withdrawn(amount)).unwrap();
+                    let faster = [deposited(amount).encode().unwrap()];
+                    kept.events.append("account-1", ExpectedVersion::Any, faster).unwrap();
+                    happened.push(deposited(amount));
+                    prop_assert!(repositories[by].save(&mut late).unwrap_err().is_conflict());
+                }
+                Step::LookBack(by, at) if !happened.is_empty() => {
+                    let count = at % happened.len() as u64 + 1;
+                    let then = repositories[by].load_as_of_version("1", version(count)).unwrap();
+                    let past = &happened[..usize::try_from(count).unwrap()];
+                    prop_assert_eq!(then.state(), &fold(past));
+                }
+                Step::LookBack(..) => {}
+            }
+            for repository in &repositories {
+                let root = repository.load_or_new("1").unwrap();
+                prop_assert_eq!(root.state(), &fold(&happened));
+                prop_assert_eq!(root.version(), Version::new(happened.len() as u64));
+            }
+        }
+        for repository in &repositories[..4] {
+            let report = repository.check_snapshots("1").unwrap();
+            let is_known = |fault: &annals::SnapshotFault| {
+                matches!(fault, annals::SnapshotFault::OtherCodec { .. })
+            };
+            let mut faults = report.snapshots.iter().filter_map(|snapshot| snapshot.fault.as_ref());
+            prop_assert!(faults.all(is_known), "{report}");
+        }
+    }
+}

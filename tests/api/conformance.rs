@@ -1,0 +1,61 @@
+//! The store on disk and the memory store keep every rule of the conformance suites, so a program that is tested over
+//! the memory store behaves the same on disk.
+
+mod memory {
+    annals::event_store_conformance!((annals::MemoryStore::new(), ()));
+    annals::snapshot_store_conformance!((annals::MemoryStore::new(), ()));
+    annals::view_store_conformance!((annals::MemoryStore::new(), ()));
+}
+
+#[cfg(feature = "rocksdb")]
+mod disk {
+    use annals::{Durability, Store};
+
+    fn fresh() -> (Store, tempfile::TempDir) {
+        let directory = tempfile::tempdir().unwrap();
+        let options = Store::options().durability(Durability::Buffered);
+        (options.open(directory.path().join("store")).unwrap(), directory)
+    }
+
+    annals::event_store_conformance!(fresh());
+    annals::snapshot_store_conformance!(fresh());
+    annals::view_store_conformance!(fresh());
+}
+
+/// The same with everything small: a memtable that is flushed all the time, and hardly a tip remembered.
+#[cfg(feature = "rocksdb")]
+mod small_disk {
+    use annals::{Durability, Store};
+
+    fn fresh() -> (Store, tempfile::TempDir) {
+        let directory = tempfile::tempdir().unwrap();
+        let options = Store::options().durability(Durability::Buffered);
+        let options = options.memtable_bytes(1).block_cache_bytes(1).version_cache_streams(1);
+        (options.open(directory.path().join("store")).unwrap(), directory)
+    }
+
+    annals::event_store_conformance!(fresh());
+    annals::snapshot_store_conformance!(fresh());
+    annals::view_store_conformance!(fresh());
+}
+
+/// Synced writes are slow enough that callers wait for each other, and are committed in groups.
+#[cfg(feature = "rocksdb")]
+#[test]
+fn groups_that_wait_for_the_disk_keep_the_rules_of_concurrency() {
+    use std::sync::Arc;
+
+    use annals::testing::conformance::{Case, concurrency};
+    use annals::{EventStore, Store};
+
+    let rules: [Case; 3] = [
+        concurrency::the_same_append_from_many_threads_is_written_once,
+        concurrency::one_of_many_rivals_for_a_version_wins,
+        concurrency::many_writers_make_one_gapless_log_that_all_readers_agree_on,
+    ];
+    for rule in rules {
+        let directory = tempfile::tempdir().unwrap();
+        let store: Arc<dyn EventStore> = Arc::new(Store::open(directory.path()).unwrap());
+        rule(&store);
+    }
+}

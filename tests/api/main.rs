@@ -1,0 +1,74 @@
+//! What annals does, seen from outside, through its public door. One binary, so that RocksDB is linked once.
+//!
+//! Without the feature `rocksdb` only what needs no disk is built: the memory store, the testing kit, codecs. The unit
+//! tests of an application may be built so.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![cfg_attr(
+    feature = "rocksdb",
+    expect(clippy::indexing_slicing, reason = "a test fails by panicking")
+)]
+
+mod conformance;
+mod round_trips;
+mod scenarios;
+#[path = "../support/mod.rs"]
+mod support;
+
+/// Modules of the examples, which name each other from the root of the crate.
+#[cfg(feature = "rocksdb")]
+#[path = "../../examples/bank/account.rs"]
+mod account;
+#[cfg(feature = "rocksdb")]
+#[path = "../../examples/loans/application.rs"]
+mod application;
+#[cfg(feature = "rocksdb")]
+#[path = "../../examples/loans/calendar.rs"]
+mod calendar;
+#[cfg(feature = "rocksdb")]
+#[path = "../support/example_bank.rs"]
+mod example_bank;
+#[cfg(feature = "rocksdb")]
+#[path = "../../examples/bank/read_models.rs"]
+mod read_models;
+
+#[cfg(feature = "rocksdb")]
+mod aggregates;
+#[cfg(feature = "rocksdb")]
+mod audit;
+#[cfg(feature = "rocksdb")]
+mod backup;
+#[cfg(feature = "rocksdb")]
+mod bank;
+#[cfg(feature = "rocksdb")]
+mod committing;
+#[cfg(feature = "rocksdb")]
+mod derived;
+#[cfg(feature = "rocksdb")]
+mod epochs;
+#[cfg(feature = "rocksdb")]
+mod evolution;
+#[cfg(feature = "rocksdb")]
+mod frames;
+#[cfg(feature = "rocksdb")]
+mod lifecycle;
+#[cfg(feature = "rocksdb")]
+mod loans;
+#[cfg(feature = "rocksdb")]
+mod numbers;
+#[cfg(feature = "rocksdb")]
+mod opening;
+#[cfg(feature = "rocksdb")]
+mod projections;
+#[cfg(feature = "rocksdb")]
+mod snapshots;
+#[cfg(feature = "rocksdb")]
+mod stream_isolation;
+#[cfg(feature = "rocksdb")]
+mod subscriptions;
+#[cfg(feature = "rocksdb")]
+mod times;
+#[cfg(feature = "rocksdb")]
+mod typed_events;
+#[cfg(feature = "rocksdb")]
+mod verify;

@@ -1,0 +1,162 @@
+//! The testing kit: what it lets pass, and how it says what is wrong.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use annals::testing::Scenario;
+use annals::{Aggregate, domain_events};
+use serde::{Deserialize, Serialize};
+
+use crate::support::bank::{
+    Account, AccountBlocked, AccountError, Command, block, create, created, deposit, deposited,
+    withdraw, withdrawn,
+};
+use AccountError::{Blocked, InsufficientFunds, NotCreated, NotPositive};
+
+fn given(amount: i64) -> Scenario<Account> {
+    Scenario::given([created("ada"), deposited(amount)])
+}
+
+#[test]
+fn the_rules_of_the_bank() {
+    Scenario::<Account>::given([]).when(create()).then([created("ada")]);
+    Scenario::<Account>::given([]).when(deposit(1)).then_error(NotCreated);
+    given(1000)
+        .when(withdraw(200))
+        .then([withdrawn(200)])
+        .then_state(|account| account.balance == 800)
+        .and_when(withdraw(801))
+        .then_error(InsufficientFunds { balance: 800, asked: 801 })
+        .then_state(|account| account.balance == 800)
+        .and_when(nothing())
+        .then_nothing()
+        .and_when(block())
+        .then([AccountBlocked { reason: "lost card".into() }])
+        .and_when(block())
+        .then_error(Blocked)
+        .then_state_is(Account {
+            owner_id: Some("ada".into()),
+            balance: 800,
+            blocked: Some("lost card".into()),
+            events: 4,
+        });
+    for amount in [0, -5] {
+        let refused = |error: &AccountError| *error == NotPositive { amount };
+        given(10).when(deposit(amount)).then_error_is(refused);
+    }
+}
+
+/// What a scenario that is wrong fails with.
+fn failure(test: impl FnOnce()) -> String {
+    let panic = catch_unwind(AssertUnwindSafe(test)).unwrap_err();
+    *panic.downcast::<String>().unwrap()
+}
+
+#[test]
+fn a_failure_tells_the_whole_story_and_shows_the_difference() {
+    let text = failure(|| {
+        let expected = [withdrawn(200), deposited(1)];
+        given(1000).when(deposit(5)).then([deposited(5)]).and_when(withdraw(250)).then(expected);
+    });
+    let expected = r#"given
+    AccountCreated {
+        owner_id: "ada",
+        name: "Savings",
+    }
+    MoneyDeposited {
+        amount: 1000,
+        description: "salary",
+    }
+when
+    Deposit {
+        amount: 5,
+    }
+then
+    MoneyDeposited {
+        amount: 5,
+        description: "salary",
+    }
+when
+    Withdraw {
+        amount: 250,
+    }
+then other events happened (- expected, + actual):
+      MoneyWithdrawn {
+    -     amount: 200,
+    +     amount: 250,
+          description: "rent",
+      }
+    - MoneyDeposited {
+    -     amount: 1,
+    -     description: "salary",
+    - }"#;
+    assert_eq!(text, expected);
+}
+
+fn nothing() -> Command {
+    Command::DepositOnes { count: 0 }
+}
+
+#[test]
+fn each_step_notices_what_is_not_so() {
+    let wrong: [(&str, fn()); 9] = [
+        ("- no events", || drop(given(1).when(deposit(1)).then_nothing())),
+        ("+ no events", || drop(given(1).when(nothing()).then([deposited(1)]))),
+        ("refused: the balance is 1, but 2", || {
+            drop(given(1).when(withdraw(2)).then([created("")]));
+        }),
+        ("refused: the balance is 1, but 2", || drop(given(1).when(withdraw(2)).then_nothing())),
+        ("+ InsufficientFunds {", || drop(given(1).when(withdraw(2)).then_error(Blocked))),
+        ("was not refused", || drop(given(2).when(withdraw(2)).then_error(Blocked))),
+        ("for another reason", || drop(given(1).when(withdraw(2)).then_error_is(|_| false))),
+        ("the state is not as", || drop(given(1).when(deposit(1)).then_state(|_| false))),
+        ("-     balance: 0,", || drop(given(1).when(deposit(1)).then_state_is(Account::default()))),
+    ];
+    for (expected, test) in wrong {
+        let text = failure(test);
+        assert!(text.contains(expected) && text.starts_with("given\n"), "{expected}: {text}");
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+enum NoteEvent {
+    Noted {
+        text: String,
+        #[serde(skip)]
+        forgotten: u32,
+    },
+    Weighed {
+        kilos: f64,
+    },
+}
+domain_events! { NoteEvent { Noted => "Noted", Weighed => "Weighed" } }
+
+#[derive(Debug, Default)]
+struct Notes;
+
+impl Aggregate for Notes {
+    const CATEGORY: &'static str = "notes";
+    type Event = NoteEvent;
+    type Command = NoteEvent;
+    type Error = std::convert::Infallible;
+
+    fn apply(&mut self, _: NoteEvent) {}
+
+    fn handle(&self, event: &NoteEvent) -> Result<Vec<NoteEvent>, Self::Error> {
+        Ok(vec![event.clone()])
+    }
+}
+
+/// Without a store, a test would never meet what serialization does.
+#[test]
+fn an_event_that_its_codec_changes_or_refuses_fails_the_scenario() {
+    let lossy = NoteEvent::Noted { text: "x".into(), forgotten: 7 };
+    let refused = NoteEvent::Weighed { kilos: f64::NAN };
+    let whole = NoteEvent::Noted { text: "x".into(), forgotten: 0 };
+    for (event, why) in [(lossy, "-     forgotten: 7,"), (refused, "does not survive its codec")] {
+        let came_out = failure(|| drop(Scenario::<Notes>::given([]).when(event.clone())));
+        assert!(came_out.contains(why), "{came_out}");
+        let was_given = failure(|| drop(Scenario::<Notes>::given([event.clone()])));
+        assert!(was_given.contains(why), "{was_given}");
+    }
+    Scenario::<Notes>::given([whole.clone()]).when(whole.clone()).then([whole]);
+}

@@ -1,0 +1,403 @@
+//! The n-th call of a kind fails, once or for ever, for n = 1, 2, 3… until the workload passes untouched (G9). What
+//! fails says so with a typed error; after a failed write nothing is acknowledged until the store is opened again; then
+//! everything acknowledged is there, nothing that was refused is, nothing twice and nothing left out; what was
+//! indeterminate can be tried again; and the store goes on.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Instant;
+
+use annals::prelude::*;
+use annals::{Checkpoint, ProjectionError, Snapshot, SnapshotStore, ViewCommit, ViewStore};
+
+use crate::caught;
+use crate::example_bank::check_read_models;
+use crate::power::disk::{Bytes, Disk, Names, Random, write_image};
+use crate::shim::{Blow, Call, Event, Fault, NO_SHIM, Place, Watch, read_trace, run};
+use crate::support::memory;
+use crate::support::promises::{Heard, MayBeGone, Promises};
+use crate::support::skip::{say, skipped};
+use crate::workload::{Plan, business, is_everything, own, projections};
+
+/// What a child does that expects to fail.
+pub(crate) fn child(plan: &Plan, place: &Place) {
+    let mut indeterminate = Vec::new();
+    for open in 0..3 {
+        let options = Store::options().durability(plan.durability).memtable_bytes(1);
+        let store = match options.open(place.store()) {
+            Ok(store) => store,
+            Err(error) => {
+                assert_is_of_the_disk(&error);
+                continue;
+            }
+        };
+        let heard = Heard::new(&store, plan.durability, &place.book());
+        for append in std::mem::take(&mut indeterminate) {
+            retry(&heard, append, &mut indeterminate);
+        }
+        if open < plan.opens {
+            work(plan, &store, &heard, &mut indeterminate);
+        }
+        if store.info().unwrap().poisoned.is_some() {
+            assert_is_poisoned(&store);
+        }
+        assert_reads_what_is_there(&store);
+        let was_poisoned = store.info().unwrap().poisoned.is_some();
+        match store.close() {
+            Ok(()) => assert!(!was_poisoned, "a poisoned store does not close well"),
+            Err(error) => assert_is_of_the_disk(&error),
+        }
+    }
+}
+
+fn work(plan: &Plan, store: &Store, heard: &Heard, indeterminate: &mut Vec<Append>) {
+    // What they read to begin may fail too; then there are none this time.
+    let projections = plan.has_bank.then(|| projections(store));
+    let projections = projections.and_then(|begun| match begun {
+        Ok(begun) => Some(begun),
+        Err(ProjectionError::Store(error)) => {
+            assert_is_of_the_disk(&error);
+            None
+        }
+        Err(error) => panic!("{error}"),
+    });
+    let failed = Mutex::new(Vec::new());
+    write_view(store);
+    thread::scope(|scope| {
+        for writer in 0..plan.writers {
+            let failed = &failed;
+            scope.spawn(move || write(plan, heard, writer, failed));
+        }
+        if plan.has_bank {
+            scope.spawn(|| {
+                for answer in business(store, heard, plan.rounds) {
+                    answer.unwrap_or_else(|error| assert_is_of_the_disk(&error));
+                }
+            });
+        }
+    });
+    indeterminate.extend(failed.into_inner().unwrap());
+    if let Some(projections) = projections {
+        projections.stop();
+    }
+}
+
+/// Writes until it is told to reopen. A call that failed otherwise has changed nothing, and is made again.
+fn write(plan: &Plan, heard: &Heard, writer: usize, failed: &Mutex<Vec<Append>>) {
+    for round in 0..plan.rounds {
+        let tip = match heard.stream_version(&own(writer)) {
+            Ok(tip) => tip,
+            Err(error) => {
+                assert_is_of_the_disk(&error);
+                continue;
+            }
+        };
+        let append = plan.append(writer, round, tip);
+        match heard.submit(append.clone()) {
+            Ok(_) => {}
+            Err(error @ (Error::Indeterminate { .. } | Error::Poisoned { .. })) => {
+                if let Error::Indeterminate { .. } = error {
+                    failed.lock().unwrap().push(append);
+                }
+                // Nothing of it is published, however far it came (G6).
+                match heard.stream_version(&own(writer)) {
+                    Ok(after) => assert_eq!(after, tip, "after {error}"),
+                    Err(error) => assert_is_of_the_disk(&error),
+                }
+                let later = heard.submit(plan.append(writer, round, tip)).unwrap_err();
+                assert!(matches!(later, Error::Poisoned { .. }), "after {error}: {later}");
+                return;
+            }
+            Err(error) => assert_is_of_the_disk(&error),
+        }
+    }
+}
+
+/// Writes beside the log, while nobody else writes. What fails there poisons the log too: they share a write-ahead log.
+fn write_view(store: &Store) {
+    let written = ViewStore::checkpoint(store, "beside").and_then(|expected| {
+        let state = expected.as_ref().map_or(0, |found| found.state.len()) + 1;
+        let checkpoint = Some(Checkpoint { position: None, state: vec![7; state] });
+        let (view, changes) = ("beside".into(), Vec::new());
+        store.commit_view(&ViewCommit {
+            view,
+            expected,
+            changes,
+            checkpoint,
+            follows_other_log: true,
+        })
+    });
+    if let Err(error) = written {
+        assert_is_of_the_disk(&error);
+        let is_poisoned = store.info().unwrap().poisoned.is_some();
+        assert!(is_poisoned || !matches!(error, Error::Indeterminate { .. }), "{error}");
+    }
+}
+
+/// With the same events: what is there is recognised, what is not is appended.
+fn retry(heard: &Heard, append: Append, indeterminate: &mut Vec<Append>) {
+    match heard.submit(append.clone()) {
+        Ok(_) => {}
+        Err(Error::Indeterminate { .. }) => indeterminate.push(append),
+        Err(error) => {
+            assert_is_of_the_disk(&error);
+            // Not written now; that it was not before is not known.
+            indeterminate.push(append);
+        }
+    }
+}
+
+/// A failing disk is neither damage nor a fault of the caller.
+fn assert_is_of_the_disk(error: &Error) {
+    let is_expected = matches!(
+        error,
+        Error::Storage { .. } | Error::Indeterminate { .. } | Error::Poisoned { .. }
+    );
+    assert!(is_expected, "{error:?}");
+}
+
+fn assert_is_poisoned(store: &Store) {
+    let poisoned = |what: &str, answer: annals::Result<()>| {
+        assert!(matches!(answer, Err(Error::Poisoned { .. })), "{what}: {answer:?}");
+    };
+    let event = NewEvent::json("Late", &1).unwrap();
+    let appended = store.append("late-1", ExpectedVersion::Any, [event.clone()]);
+    poisoned("append", appended.map(drop));
+    poisoned("sync", store.sync());
+    let checkpoint = Some(Checkpoint { position: None, state: Vec::new() });
+    let commit = ViewCommit {
+        view: "late".into(),
+        expected: None,
+        changes: Vec::new(),
+        checkpoint,
+        follows_other_log: true,
+    };
+    poisoned("view", store.commit_view(&commit));
+    let snapshot = Snapshot {
+        kind: "late".into(),
+        stream: own(0),
+        version: Version::FIRST,
+        event_id: event.id(),
+        schema_version: 1,
+        taken_at: Timestamp::from_micros(0),
+        state: Vec::new(),
+    };
+    poisoned("snapshot", store.save_snapshot(&snapshot, NonZeroUsize::MIN));
+}
+
+/// Up to the head, or to where the disk fails.
+fn assert_reads_what_is_there(store: &Store) {
+    let head = store.head().unwrap().map_or(0, Position::get);
+    let mut next = 1;
+    for event in store.read_log() {
+        match event {
+            Ok(event) => assert_eq!(event.position().get(), next),
+            Err(error) => return assert_is_of_the_disk(&error),
+        }
+        next += 1;
+    }
+    assert_eq!(next - 1, head);
+}
+
+/// What was tried, and what came of it.
+#[derive(Default)]
+struct Tally {
+    runs: usize,
+    /// Which calls were hit, by what they were about.
+    hit: BTreeMap<String, usize>,
+    cuts: usize,
+    wrong: Vec<String>,
+}
+
+/// One workload with one fault. Whether the fault came.
+fn hit(plan: &Plan, fault: Fault, tally: &Mutex<Tally>) -> Result<bool, String> {
+    let directory = memory();
+    let place = Place::new(directory.path());
+    let before = Disk::of(&place.disk());
+    let is_traced = fault.call == Call::Sync;
+    let watch = Watch { trace: is_traced, fault: Some(fault), sync_takes: Some(100) };
+    let output = run(&format!("errors {}", plan.name), &place, watch).unwrap();
+    if !output.status.success() {
+        return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+    }
+    let Some(fired) = place.fired() else { return Ok(false) };
+    *tally.lock().unwrap().hit.entry(kind_of(&fired)).or_default() += 1;
+    let also = |store: &Store| {
+        if plan.has_bank {
+            check_read_models(store);
+        }
+    };
+    if is_traced {
+        // What a failed sync was about never gets to the disk, whatever a later one says.
+        cut_power_at_end(&before, &place, also)?;
+        tally.lock().unwrap().cuts += 1;
+    }
+    let promises = Promises::read(&place.book());
+    caught(|| promises.check_and_go_on(&place.store(), MayBeGone::Nothing, also))?;
+    Ok(true)
+}
+
+fn cut_power_at_end(before: &Disk, place: &Place, also: impl Fn(&Store)) -> Result<(), String> {
+    let (mut disk, mut promises) = (before.clone(), Promises::default());
+    for event in read_trace(place) {
+        disk.apply(&event);
+        if let Event::Noted(lines) = &event {
+            promises.add(lines);
+        }
+    }
+    let directory = memory();
+    write_image(&disk.cut(Bytes::Synced, Names::Synced, &mut Random(0)), directory.path());
+    let path = directory.path().join("store");
+    caught(|| promises.check_and_go_on(&path, MayBeGone::Buffered, also))
+        .map(drop)
+        .map_err(|why| format!("the power is cut afterwards: {why}"))
+}
+
+/// `s …/db/000004.log` is a sync of a log.
+fn kind_of(fired: &str) -> String {
+    let (call, path) = fired.split_once(' ').unwrap();
+    let name = path.rsplit('/').next().unwrap();
+    let name: String = match name.rsplit_once('.') {
+        Some((number, ending)) if number.bytes().all(|b| b.is_ascii_digit()) => {
+            format!("*.{ending}")
+        }
+        _ => name.chars().filter(|c| !c.is_ascii_digit()).collect(),
+    };
+    format!("{call} {name}")
+}
+
+const CALLS: [Call; 7] =
+    [Call::Write, Call::Sync, Call::Open, Call::Rename, Call::Unlink, Call::Other, Call::Read];
+
+fn every_call_fails(name: &str, blow: Blow, growth: usize) {
+    let began = Instant::now();
+    let plan = Plan::named(name);
+    let directory = memory();
+    let probe = Watch { trace: false, fault: None, sync_takes: Some(100) };
+    match run(&format!("errors {name}"), &Place::new(directory.path()), probe) {
+        None => return skipped(&format!("{blow:?} of each call, {name}"), NO_SHIM),
+        Some(output) => assert!(output.status.success(), "{output:?}"),
+    }
+    let tally = Mutex::new(Tally::default());
+    let sweeps: Vec<_> = CALLS.iter().flat_map(|call| [(*call, false), (*call, true)]).collect();
+    let next = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while let Some((call, for_ever)) = sweeps.get(next.fetch_add(1, Ordering::SeqCst)) {
+                    sweep(&plan, (*call, *for_ever, blow), growth, &tally);
+                }
+            });
+        }
+    });
+    let Tally { runs, hit, cuts, wrong } = tally.into_inner().unwrap();
+    let hits: usize = hit.values().sum();
+    say(&format!(
+        "faults: {blow:?}, {name}: {runs} runs, {hits} calls hit, {cuts} power cuts after a failed sync, {} wrong, \
+         {} s",
+        wrong.len(),
+        began.elapsed().as_secs()
+    ));
+    if is_everything() {
+        say(&format!("faults: {blow:?}, {name}: {hit:?}"));
+    }
+    assert!(wrong.is_empty(), "{}", wrong[..wrong.len().min(10)].join("\n\n"));
+}
+
+/// n = 1, 2, 3…; or a sample of these, each a multiple of the one before.
+fn sweep(
+    plan: &Plan,
+    (call, for_ever, blow): (Call, bool, Blow),
+    growth: usize,
+    tally: &Mutex<Tally>,
+) {
+    let mut nth = 1;
+    loop {
+        let fault = Fault { call, nth, for_ever, blow, only: "" };
+        tally.lock().unwrap().runs += 1;
+        match hit(plan, fault, tally) {
+            Ok(true) => {}
+            Ok(false) => return,
+            Err(why) => {
+                let why = format!("{}: {fault:?}: {why}", plan.name);
+                tally.lock().unwrap().wrong.push(why);
+            }
+        }
+        nth += if is_everything() { 1 } else { 1 + nth * growth };
+    }
+}
+
+#[test]
+fn every_call_of_a_small_workload_fails_with_an_error_of_the_disk() {
+    every_call_fails("small", Blow::Eio, 3);
+}
+
+#[test]
+fn every_call_of_a_small_workload_fails_for_lack_of_space() {
+    every_call_fails("small", Blow::Enospc, 3);
+}
+
+#[test]
+fn every_call_of_grouped_writers_and_read_models_fails_with_an_error_of_the_disk() {
+    every_call_fails("synced", Blow::Eio, 1);
+}
+
+#[test]
+fn every_call_of_grouped_writers_and_read_models_fails_for_lack_of_space() {
+    every_call_fails("mixed", Blow::Enospc, 1);
+}
+
+/// The calls that matter most, one after the other: of an append whose write or sync fails nothing is published (G6), also
+/// where it is the watermark that cannot be written, and the events can be found already.
+#[test]
+fn the_first_writes_and_syncs_of_an_append_fail_one_by_one() {
+    let tally = Mutex::new(Tally::default());
+    let began = Instant::now();
+    for nth in 1..=6 {
+        for (call, for_ever, only) in [
+            (Call::Write, false, ".log"),
+            (Call::Write, false, "watermark"),
+            (Call::Sync, false, ".log"),
+            (Call::Sync, true, ".log"),
+        ] {
+            let fault = Fault { call, nth, for_ever, blow: Blow::Eio, only };
+            tally.lock().unwrap().runs += 1;
+            if let Err(why) = hit(&Plan::named("small"), fault, &tally) {
+                panic!("{fault:?}: {why}");
+            }
+        }
+    }
+    let Tally { runs, hit, .. } = tally.into_inner().unwrap();
+    let hits: usize = hit.values().sum();
+    say(&format!(
+        "faults: Eio of an append: {runs} runs, {hits} calls hit, 0 wrong, {} s",
+        began.elapsed().as_secs()
+    ));
+    assert!(hits > 12, "{hits}");
+}
+
+/// A full disk, as RocksDB sees it from behind: there is room in the write-ahead log, and none for the table that the
+/// memtables are to be moved to. It used to wait for space by itself, and locked up with the writer that waited for it.
+#[test]
+fn appends_do_not_hang_when_a_flush_finds_no_space() {
+    let tally = Mutex::new(Tally::default());
+    let began = Instant::now();
+    for (nth, for_ever) in [(1, false), (1, true), (3, false), (4, true)] {
+        for call in [Call::Write, Call::Sync] {
+            let fault = Fault { call, nth, for_ever, blow: Blow::Enospc, only: ".sst" };
+            tally.lock().unwrap().runs += 1;
+            match hit(&Plan::named("mixed"), fault, &tally) {
+                Ok(has_fired) => assert!(has_fired, "{fault:?}"),
+                Err(why) => panic!("{fault:?}: {why}"),
+            }
+        }
+    }
+    let Tally { runs, cuts, .. } = tally.into_inner().unwrap();
+    say(&format!(
+        "faults: no space for tables: {runs} runs, {cuts} power cuts after a failed sync, 0 wrong, {} s",
+        began.elapsed().as_secs()
+    ));
+}

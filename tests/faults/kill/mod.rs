@@ -1,0 +1,334 @@
+//! A process that uses a store is killed without warning, again and again, at random moments. Whatever the moment, the
+//! next open must find every acknowledged event at its place with its bytes, a log and streams without a gap, and go on
+//! (G1, G2, G3, G5 for a process crash, G10, and G11: none of these opens may take an ordinary crash for lost history).
+//! A follower has met every event once and none that is not there (G7), and read models equal the fold of the log up to
+//! where they say they are (G12), whether they are killed while they follow or while they are built anew. A backup
+//! that is killed leaves a whole copy or none, and the store as it was (G14).
+//!
+//! The child is this test binary itself, told by an environment variable to write. What is acknowledged to it is written
+//! down in a file beside the store: to that the parent holds the store. To a second file its follower writes the
+//! positions of what it is given.
+
+#[cfg(target_os = "linux")]
+mod at_each_change;
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use crate::support::promises::{self, Heard, MayBeGone, Promises};
+use annals::ViewWriter;
+use annals::prelude::*;
+use serde::{Deserialize, Serialize};
+
+const DIRECTORY: &str = "ANNALS_TEST_CHILD_DIRECTORY";
+const WRITERS: u8 = 4;
+/// Nothing here takes long; who waits longer than this waits for ever.
+const SOON: Duration = Duration::from_secs(60);
+/// After so many kills a store is begun anew, so that creation is killed too and no store grows without end.
+const KILLS_EACH: u64 = 10;
+
+/// What is written: a text of one letter, so that a wrong byte shows.
+#[derive(Debug, Serialize, Deserialize)]
+enum Written {
+    Own { writer: u8, text: String },
+    Shared { writer: u8, text: String },
+}
+
+annals::domain_events! { Written { Own => "Own", Shared => "Shared" } }
+
+impl Written {
+    fn new(writer: u8, len: usize) -> [Self; 2] {
+        let text = String::from(char::from(b'a' + writer)).repeat(len);
+        [Self::Own { writer, text: text.clone() }, Self::Shared { writer, text }]
+    }
+
+    fn is_whole(&self) -> bool {
+        let (Self::Own { writer, text } | Self::Shared { writer, text }) = self;
+        text.bytes().all(|letter| letter == b'a' + writer)
+    }
+}
+
+/// Of each stream: how many events, how many letters, and the version of the last.
+type Counts = (u64, usize, u64);
+
+fn count(counts: &mut Counts, event: &TypedEvent<Written>) {
+    let (Written::Own { text, .. } | Written::Shared { text, .. }) = &event.event;
+    *counts = (counts.0 + 1, counts.1 + text.len(), event.version().get());
+}
+
+/// The read model of the counts; one is followed, the other is built anew all the time.
+struct Counting(&'static str);
+
+impl Projection for Counting {
+    type Event = Written;
+
+    fn name(&self) -> &str {
+        self.0
+    }
+
+    fn handle(
+        &self,
+        event: &TypedEvent<Written>,
+        view: &mut ViewWriter,
+    ) -> Result<(), HandlerError> {
+        Ok(view.update(event.stream(), |counts| count(counts, event))?)
+    }
+}
+
+fn projections(store: &Store) -> ProjectionManager {
+    let manager = ProjectionManager::new(store).register(Counting("followed")).unwrap();
+    manager.register(Counting("rebuilt")).unwrap()
+}
+
+/// Not a test of its own: what the child does.
+#[test]
+#[ignore = "another test starts it, as a process"]
+fn child() {
+    let directory = std::env::var(DIRECTORY).unwrap();
+    let directory = PathBuf::from(directory);
+    // Small memtables, so that flushes and compactions are under way too.
+    let store = Store::options().memtable_bytes(1).open(directory.join("store")).unwrap();
+    let heard = Heard::new(&store, Durability::Sync, &directory.join("acknowledged"));
+    let projections = projections(&store);
+    projections.start().unwrap();
+    thread::scope(|scope| {
+        for writer in 0..WRITERS {
+            let heard = &heard;
+            scope.spawn(move || {
+                for round in 0_usize.. {
+                    append(heard, writer, round);
+                }
+            });
+        }
+        scope.spawn(|| follow(&store, &directory.join("followed")));
+        scope.spawn(|| {
+            let rebuilt = projections.projection("rebuilt").unwrap();
+            loop {
+                rebuilt.rebuild().unwrap();
+                rebuilt.wait_for_rebuild(SOON, |_| {}).unwrap();
+            }
+        });
+    });
+}
+
+fn append_to(path: &Path) -> fs::File {
+    fs::File::options().create(true).append(true).open(path).unwrap()
+}
+
+fn append(store: &Heard, writer: u8, round: usize) {
+    let [own, shared] = Written::new(writer, round % 3_000).map(|event| event.encode().unwrap());
+    let durability = if round.is_multiple_of(7) { Durability::Sync } else { Durability::Buffered };
+    let request = Append::new()
+        .to(format!("own-{writer}"), ExpectedVersion::Any, [own])
+        .to(format!("shared-{}", round % 5), ExpectedVersion::Any, [shared])
+        .with_durability(durability);
+    store.submit(request).unwrap();
+}
+
+/// Follows the log from where the file ends.
+fn follow(store: &Store, path: &Path) {
+    let mut file = append_to(path);
+    let before = lines(path).last().and_then(|line| Position::new(line.parse().unwrap()));
+    for event in store.subscribe().after(before).start().unwrap() {
+        writeln!(file, "{}", event.unwrap().position()).unwrap();
+    }
+}
+
+/// The whole lines of a file: one that was cut short by a kill says nothing, and is taken away.
+fn lines(path: &Path) -> Vec<String> {
+    let Ok(text) = fs::read_to_string(path) else { return Vec::new() };
+    let (whole, torn) = text.split_at(text.rfind('\n').map_or(0, |end| end + 1));
+    if !torn.is_empty() {
+        fs::write(path, whole).unwrap();
+    }
+    whole.lines().map(str::to_owned).collect()
+}
+
+fn start_child(directory: &Path) -> Child {
+    Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "kill::child", "--ignored", "--nocapture"])
+        .env(DIRECTORY, directory)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+#[test]
+fn whatever_the_moment_of_the_kill_everything_acknowledged_is_found_again() {
+    let kills: u64 = std::env::var("ANNALS_TEST_KILLS").map_or(50, |text| text.parse().unwrap());
+    let (mut done, mut events, mut behind) = (0, 0, 0);
+    while done < kills {
+        let directory = tempfile::tempdir().unwrap();
+        let mut head_before = 0;
+        for kill in 0..KILLS_EACH.min(kills - done) {
+            let mut child = start_child(directory.path());
+            // The first kills come while the store is being created, the later ones while it is in use.
+            let delay = if kill < 3 { noise() % 40 } else { 40 + noise() % 300 };
+            thread::sleep(Duration::from_millis(delay));
+            child.kill().unwrap();
+            child.wait().unwrap();
+            for _ in 0..2 {
+                let (head, lag) = check(directory.path());
+                assert!(head >= head_before, "the log went from {head_before} to {head}");
+                head_before = head;
+                behind += u64::from(lag > 0);
+            }
+        }
+        done += KILLS_EACH.min(kills - done);
+        events += head_before;
+        if kills > 50 {
+            eprintln!(
+                "{done} of {kills} kills, {events} events, {behind} times a read model was behind"
+            );
+        }
+    }
+    assert!(events > 100, "the child got something done: {events} events");
+    assert!(behind > 0, "no kill came between an event and its projection");
+}
+
+/// Holds what the child left to what was acknowledged and to what its follower met, and its read models to the log; and
+/// lets all that go on. Returns the head, and how far the read models were behind.
+fn check(directory: &Path) -> (u64, u64) {
+    let promises = Promises::read(&directory.join("acknowledged"));
+    let lag = Cell::new(0);
+    let path = directory.join("store");
+    let head = promises.check_and_go_on(&path, MayBeGone::Nothing, |store| {
+        lag.set(check_followers(store, directory));
+    });
+    (head, lag.get())
+}
+
+fn check_followers(store: &Store, directory: &Path) -> u64 {
+    let log = read_log(store);
+    let head = log.len() as u64;
+    let followed = lines(&directory.join("followed"));
+    let expected = (1..=followed.len()).map(|position| position.to_string());
+    assert!(followed.iter().cloned().eq(expected), "each once, in order");
+    assert!(followed.len() as u64 <= head, "met and gone");
+    let mut lag = 0;
+    for name in ["followed", "rebuilt"] {
+        let at = store.view(name).position().unwrap().map_or(0, Position::get);
+        assert!(at <= head, "{name} is at {at}, beyond {head}");
+        assert_eq!(counts(store, name), fold(&log, at), "{name} at {at}");
+        lag += head - at;
+    }
+    let projections = projections(store);
+    projections.start().unwrap();
+    if let Some(head) = Position::new(head) {
+        for name in ["followed", "rebuilt"] {
+            projections.wait_for(name, head, SOON).unwrap();
+            assert_eq!(counts(store, name), fold(&log, head.get()), "{name} caught up");
+        }
+    }
+    lag
+}
+
+/// The whole log. What is of the checks themselves is none of the child's.
+fn read_log(store: &Store) -> Vec<Option<TypedEvent<Written>>> {
+    let decoder = annals::Decoder::<Written>::new();
+    let decode = |event: annals::Result<annals::RecordedEvent>| {
+        let event = event.unwrap();
+        if event.stream().as_str() == promises::CHECKS {
+            return None;
+        }
+        let event = decoder.decode(event).unwrap().pop();
+        assert!(event.iter().all(|event| event.event.is_whole()), "{event:?}");
+        event
+    };
+    store.read_log().into_iter().map(decode).collect()
+}
+
+/// What a read model must hold that is at this position.
+fn fold(log: &[Option<TypedEvent<Written>>], at: u64) -> BTreeMap<String, Counts> {
+    let mut folded: BTreeMap<String, Counts> = BTreeMap::new();
+    let upto = usize::try_from(at).unwrap();
+    for event in log.iter().take(upto).flatten() {
+        count(folded.entry(event.stream().to_string()).or_default(), event);
+    }
+    folded
+}
+
+fn counts(store: &Store, name: &str) -> BTreeMap<String, Counts> {
+    let entries = store.view(name).entries().iter::<Counts>();
+    entries.map(|entry| entry.map(|(key, counts)| (key.to_string(), counts)).unwrap()).collect()
+}
+
+/// The random part of a fresh event id, as a number.
+fn noise() -> u64 {
+    u64::from_be_bytes(*EventId::random().as_bytes().last_chunk().unwrap()) & 0xffff_ffff
+}
+
+const COPIED: &str = "ANNALS_TEST_COPIED_DIRECTORY";
+
+/// Not a test of its own: appends, and after each append makes a copy; before each, it says what must be in it.
+#[test]
+#[ignore = "another test starts it, as a process"]
+fn child_that_makes_backups() {
+    let directory = std::env::var(COPIED).unwrap();
+    let directory = Path::new(&directory);
+    let store = Store::options().memtable_bytes(1).durability(Durability::Buffered);
+    let store = store.open(directory.join("store")).unwrap();
+    for number in directory.read_dir().unwrap().count().. {
+        let events = (0..100).map(|n| NewEvent::bytes("Happened", vec![7; n * 9]).unwrap());
+        let appended = store.append("a", ExpectedVersion::Any, events).unwrap();
+        let head = appended.last_position().to_string();
+        fs::write(directory.join(format!("expected-{number}")), head).unwrap();
+        store.backup(directory.join(format!("copy-{number}"))).unwrap();
+    }
+}
+
+/// G14: whatever the moment of the kill, a copy is there whole or not at all, and the next one to its place succeeds.
+#[test]
+fn a_process_that_is_killed_while_it_makes_a_backup_leaves_a_whole_one_or_none() {
+    let kills: u64 = std::env::var("ANNALS_TEST_KILLS").map_or(8, |text| text.parse().unwrap());
+    let directory = tempfile::tempdir().unwrap();
+    let (mut whole, mut cut_short) = (0, 0);
+    for _ in 0..kills {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "kill::child_that_makes_backups", "--ignored", "--nocapture"])
+            .env(COPIED, directory.path())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        thread::sleep(Duration::from_millis(60 + noise() % 200));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let store = Store::open(directory.path().join("store")).unwrap();
+        for entry in fs::read_dir(directory.path()).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+            let Some(number) = name.strip_prefix("copy-") else { continue };
+            let number = number.strip_suffix(".partial").unwrap_or(number);
+            let expected = directory.path().join(format!("expected-{number}"));
+            let expected: u64 = fs::read_to_string(expected).unwrap().parse().unwrap();
+            if name.ends_with(".partial") {
+                cut_short += 1;
+                // Whole but not yet renamed, or no store.
+                match Store::options().read_only(true).open(&path) {
+                    Ok(copy) => assert_eq!(copy.head().unwrap().map(Position::get), Some(expected)),
+                    Err(error) => assert!(matches!(error, Error::NotAStore { .. }), "{error}"),
+                }
+                store.backup(path.with_extension("")).unwrap();
+                assert!(!path.exists());
+                fs::remove_dir_all(path.with_extension("")).unwrap();
+            } else {
+                whole += 1;
+                let copy = Store::open(&path).unwrap();
+                assert_eq!(copy.head().unwrap().map(Position::get), Some(expected), "{name}");
+                assert!(copy.verify(|_| {}).unwrap().is_sound());
+                drop(copy);
+                fs::remove_dir_all(path).unwrap();
+            }
+        }
+    }
+    println!("{kills} kills: {whole} whole copies, {cut_short} cut short");
+    assert!(whole > 0, "no copy was made");
+}

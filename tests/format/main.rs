@@ -1,0 +1,8 @@
+//! The formats that others rely on: the line form of import and export, and the files of each released format version.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod fixtures;
+mod import_export;
+#[path = "../support/mod.rs"]
+mod support;

@@ -1,0 +1,175 @@
+//! Stores for stories that hold over any: in memory and on disk, one that fails when told to, and snapshots that do.
+
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use annals::prelude::*;
+use annals::{
+    Cause, Epochs, PageEnd, PageQuery, Result, Snapshot, SnapshotStore, StreamInfo, StreamsQuery,
+    Visitor,
+};
+use tempfile::TempDir;
+
+use super::{place, quick};
+
+/// A store and its snapshots, kept open.
+pub(crate) struct Kept {
+    pub(crate) events: Arc<dyn EventStore>,
+    pub(crate) snapshots: Arc<dyn SnapshotStore>,
+    _directory: Option<TempDir>,
+}
+
+impl Kept {
+    pub(crate) fn memory() -> Self {
+        Self::of(MemoryStore::new(), None)
+    }
+
+    pub(crate) fn disk() -> Self {
+        let (directory, path) = place();
+        Self::of(quick().open(path).unwrap(), Some(directory))
+    }
+
+    fn of<S>(store: S, directory: Option<TempDir>) -> Self
+    where
+        S: EventStore + SnapshotStore + Clone + 'static,
+    {
+        Self { events: Arc::new(store.clone()), snapshots: Arc::new(store), _directory: directory }
+    }
+
+    pub(crate) fn both() -> [Self; 2] {
+        [Self::memory(), Self::disk()]
+    }
+}
+
+/// What a store that is told to do so does instead of an append.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mishap {
+    /// The append is written, but its acknowledgement is lost.
+    WrittenButUnacknowledged,
+    /// The append is not written, and nobody can say so.
+    NotWritten,
+}
+
+/// A store whose next append goes wrong if it is told so.
+#[derive(Clone)]
+pub(crate) struct Unlucky {
+    pub(crate) store: MemoryStore,
+    pub(crate) next: Arc<Mutex<Option<Mishap>>>,
+    /// How many events were read.
+    pub(crate) read: Arc<AtomicUsize>,
+}
+
+impl Unlucky {
+    pub(crate) fn new() -> Self {
+        let (store, next) = (MemoryStore::new(), Arc::default());
+        Self { store, next, read: Arc::default() }
+    }
+
+    pub(crate) fn next(&self, mishap: Mishap) {
+        *self.next.lock().unwrap() = Some(mishap);
+    }
+
+    /// How many events were read since this was last asked.
+    pub(crate) fn read(&self) -> usize {
+        self.read.swap(0, Ordering::SeqCst)
+    }
+}
+
+impl EventStore for Unlucky {
+    fn submit(&self, append: Append) -> Result<Appended> {
+        let mishap = self.next.lock().unwrap().take();
+        if mishap != Some(Mishap::NotWritten) {
+            let appended = self.store.submit(append)?;
+            if mishap.is_none() {
+                return Ok(appended);
+            }
+        }
+        Err(Error::Indeterminate { cause: broken() })
+    }
+
+    fn read_page(&self, query: &PageQuery, visit: &mut Visitor<'_>) -> Result<PageEnd> {
+        self.store.read_page(query, &mut |event| {
+            self.read.fetch_add(1, Ordering::SeqCst);
+            visit(event)
+        })
+    }
+
+    fn head(&self) -> Result<Option<Position>> {
+        self.store.head()
+    }
+
+    fn stream_version(&self, stream: &StreamId) -> Result<Option<Version>> {
+        self.store.stream_version(stream)
+    }
+
+    fn list_streams(&self, query: &StreamsQuery) -> Result<Vec<StreamInfo>> {
+        self.store.list_streams(query)
+    }
+
+    fn wait_past(
+        &self,
+        after: Option<Position>,
+        until: Option<Instant>,
+        cancelled: &AtomicBool,
+    ) -> Result<Option<Position>> {
+        self.store.wait_past(after, until, cancelled)
+    }
+
+    fn wake(&self) {
+        self.store.wake();
+    }
+
+    fn epochs(&self) -> Result<Epochs> {
+        self.store.epochs()
+    }
+
+    fn handle(&self) -> Arc<dyn EventStore> {
+        Arc::new(self.clone())
+    }
+}
+
+/// Snapshots whose writes or reads fail while they are told to.
+#[derive(Clone, Default)]
+pub(crate) struct FailingSnapshots {
+    pub(crate) store: MemoryStore,
+    pub(crate) fails_to_save: Arc<AtomicBool>,
+    pub(crate) fails_to_load: Arc<AtomicBool>,
+}
+
+impl SnapshotStore for FailingSnapshots {
+    fn save_snapshot(&self, snapshot: &Snapshot, keep: NonZeroUsize) -> Result<()> {
+        fail_if(&self.fails_to_save)?;
+        self.store.save_snapshot(snapshot, keep)
+    }
+
+    fn load_snapshot(
+        &self,
+        kind: &str,
+        stream: &StreamId,
+        up_to: Version,
+    ) -> Result<Option<Snapshot>> {
+        fail_if(&self.fails_to_load)?;
+        self.store.load_snapshot(kind, stream, up_to)
+    }
+
+    fn delete_snapshots(&self, kind: &str, stream: &StreamId) -> Result<()> {
+        self.store.delete_snapshots(kind, stream)
+    }
+
+    fn snapshot_handle(&self) -> Arc<dyn SnapshotStore> {
+        Arc::new(self.clone())
+    }
+}
+
+fn fail_if(fails: &AtomicBool) -> Result<()> {
+    if fails.load(Ordering::SeqCst) {
+        return Err(Error::Storage { doing: "writing".to_owned(), cause: broken() });
+    }
+    Ok(())
+}
+
+fn broken() -> Cause {
+    Cause::new(std::io::Error::other("the disk is broken"))
+}
