@@ -24,7 +24,7 @@ fn accounts(store: &(impl EventStore + ?Sized)) -> Repository<Account> {
 
 /// Found: what was decided, and not what is stored, went into the cache and into snapshots.
 #[test]
-fn a_save_that_was_stored_before_in_other_words_leaves_the_state_as_it_is_stored() {
+fn repeated_save_leaves_the_state_as_stored() {
     for kept in Kept::both() {
         let accounts =
             accounts(&kept.events).snapshots(&kept.snapshots, SnapshotPolicy::every(1)).cache(10);
@@ -59,7 +59,7 @@ fn a_save_that_was_stored_before_in_other_words_leaves_the_state_as_it_is_stored
 
 /// An account and the claim of its number: both or neither.
 #[test]
-fn what_is_stored_along_with_an_aggregate_is_stored_with_it_or_not_at_all() {
+fn other_appends_of_a_save_are_atomic_with_it() {
     for kept in Kept::both() {
         let accounts = accounts(&kept.events).cache(10);
         let claim = |number: &'static str| {
@@ -123,7 +123,7 @@ fn what_is_stored_along_with_an_aggregate_is_stored_with_it_or_not_at_all() {
 }
 
 #[test]
-fn the_story_of_the_bank() {
+fn bank_commands_are_executed_and_loaded() {
     for kept in Kept::both() {
         let accounts = accounts(&kept.events);
         let mut account = accounts.load_or_new("123").unwrap();
@@ -160,7 +160,7 @@ fn the_story_of_the_bank() {
 }
 
 #[test]
-fn the_id_of_an_aggregate_is_that_of_which_its_stream_was_made() {
+fn aggregate_id_is_recovered_from_its_stream_id() {
     let accounts = accounts(&MemoryStore::new());
     for id in ["123", "a-b", "-", "é"] {
         let stream = accounts.stream_id(id).unwrap();
@@ -172,7 +172,7 @@ fn the_id_of_an_aggregate_is_that_of_which_its_stream_was_made() {
 }
 
 #[test]
-fn a_command_that_leads_to_nothing_appends_nothing() {
+fn command_without_events_appends_nothing() {
     let store = MemoryStore::new();
     let accounts = accounts(&store);
     accounts.execute(7, &create()).unwrap();
@@ -184,7 +184,7 @@ fn a_command_that_leads_to_nothing_appends_nothing() {
 
 /// The version that a save expects is the stored one, however many events were raised.
 #[test]
-fn a_save_on_what_is_no_longer_so_is_refused_and_loses_nothing() {
+fn save_of_stale_aggregate_conflicts_and_keeps_its_events() {
     for kept in Kept::both() {
         let accounts = accounts(&kept.events);
         accounts.execute("1", &create()).unwrap();
@@ -221,7 +221,7 @@ fn a_save_on_what_is_no_longer_so_is_refused_and_loses_nothing() {
 
 /// What is uncommitted keeps its ids, so that saving it again is the same append.
 #[test]
-fn saving_again_after_an_unknown_end_stores_it_once() {
+fn save_after_indeterminate_save_stores_events_once() {
     for mishap in [Mishap::WrittenButUnacknowledged, Mishap::NotWritten] {
         let store = Unlucky::new();
         let accounts = accounts(&store).cache(10);
@@ -247,7 +247,7 @@ fn saving_again_after_an_unknown_end_stores_it_once() {
 }
 
 #[test]
-fn no_update_is_lost_however_many_threads_work_on_one_aggregate() {
+fn no_update_is_lost_by_threads_on_one_aggregate() {
     for kept in Kept::both() {
         let plain = accounts(&kept.events).retries(u32::MAX);
         let cached = plain.clone().cache(4);
@@ -275,7 +275,7 @@ fn no_update_is_lost_however_many_threads_work_on_one_aggregate() {
 
 /// Nothing is to be set for that: who met a conflict is waited for.
 #[test]
-fn many_threads_on_one_aggregate_all_succeed_with_the_retries_that_are_the_default() {
+fn many_threads_on_one_aggregate_succeed_with_default_retries() {
     for kept in Kept::both() {
         accounts(&kept.events).execute("1", &create()).unwrap();
         thread::scope(|scope| {
@@ -300,7 +300,7 @@ fn many_threads_on_one_aggregate_all_succeed_with_the_retries_that_are_the_defau
 
 /// Who waits for each other through what they do while they decide gets on all the same.
 #[test]
-fn a_turn_that_does_not_come_is_not_waited_for() {
+fn execute_proceeds_when_threads_wait_for_each_other() {
     let store = MemoryStore::new();
     let accounts = accounts(&store);
     accounts.execute("1", &create()).unwrap();
@@ -319,7 +319,7 @@ fn a_turn_that_does_not_come_is_not_waited_for() {
 }
 
 #[test]
-fn conflicts_are_retried_no_more_often_than_said() {
+fn conflicts_are_retried_up_to_the_limit() {
     let store = MemoryStore::new();
     let accounts = accounts(&store).retries(3);
     accounts.execute("1", &create()).unwrap();
@@ -355,7 +355,7 @@ fn conflicts_are_retried_no_more_often_than_said() {
 }
 
 #[test]
-fn metadata_goes_with_the_events() {
+fn metadata_is_stored_with_the_events() {
     let store = MemoryStore::new();
     let ids = SequentialIds::new();
     let accounts = accounts(&store);
@@ -377,7 +377,7 @@ fn metadata_goes_with_the_events() {
 }
 
 #[test]
-fn the_past_is_loaded_as_it_was() {
+fn load_as_of_returns_past_state() {
     let clock = FixedClock::at(Timestamp::from_micros(1_000));
     let store = MemoryStore::with(Limits::default(), clock.clock());
     let policy = SnapshotPolicy::every(2).keep(3);
@@ -421,7 +421,7 @@ fn the_past_is_loaded_as_it_was() {
 }
 
 #[test]
-fn what_is_not_there_is_said_not_to_be() {
+fn load_of_missing_aggregate_reports_not_found() {
     let store = MemoryStore::new();
     let accounts = accounts(&store);
     let missing = accounts.load("1").unwrap_err();
@@ -439,7 +439,7 @@ fn what_is_not_there_is_said_not_to_be() {
 
 /// Nothing that is skipped is passed over in silence, or kept where it would never be seen again.
 #[test]
-fn what_cannot_be_read_fails_the_load_or_stands_among_the_skipped() {
+fn unreadable_event_fails_the_load_or_is_listed_as_skipped() {
     let store = MemoryStore::new();
     let plain = accounts(&store);
     plain.execute("1", &create()).unwrap();
@@ -466,7 +466,7 @@ fn what_cannot_be_read_fails_the_load_or_stands_among_the_skipped() {
 
 /// An event that could never be read again must not get into the store.
 #[test]
-fn an_event_that_cannot_be_read_back_is_never_stored() {
+fn event_that_cannot_be_read_back_is_never_stored() {
     #[derive(Debug)]
     struct OneWay;
     impl DomainEvent for OneWay {
@@ -507,7 +507,7 @@ fn an_event_that_cannot_be_read_back_is_never_stored() {
 
 /// A cached state saves reading, never looking.
 #[test]
-fn a_cached_state_is_brought_up_to_date_and_only_the_new_is_read() {
+fn cached_state_is_updated_by_reading_new_events_only() {
     let store = Unlucky::new();
     let (cached, other) = (accounts(&store).cache(2), accounts(&store));
     other.execute("1", &create()).unwrap();
@@ -583,7 +583,7 @@ proptest! {
 
     /// Plain, cached, with snapshots, with all of it: no way of working can be told from the fold of the stream.
     #[test]
-    fn every_repository_always_says_what_the_fold_of_the_stream_says(
+    fn every_repository_returns_the_fold_of_the_stream(
         steps in prop::collection::vec(step(), 1..40),
         is_on_disk in prop::bool::weighted(0.1),
     ) {

@@ -25,7 +25,7 @@ fn lines(store: &dyn EventStore, stream: &str) -> Vec<String> {
 }
 
 #[test]
-fn a_history_is_one_aligned_line_for_each_event() {
+fn history_prints_one_aligned_line_per_event() {
     let (_directory, path) = place();
     let stores: [Arc<dyn EventStore>; 2] =
         [Arc::new(MemoryStore::new()), Arc::new(quick().open(path).unwrap())];
@@ -107,7 +107,7 @@ fn moved() -> (MemoryStore, [EventId; 4]) {
 }
 
 #[test]
-fn causes_lead_back_to_the_command_that_began_it() {
+fn causes_lead_back_to_the_first_command() {
     let (store, ids) = moved();
     let why = audit::causes(&store, ids[3]).unwrap();
     assert_eq!(why.iter().map(|entry| entry.id()).collect::<Vec<_>>(), [ids[3], ids[2], ids[0]]);
@@ -157,7 +157,7 @@ fn effects_are_a_tree_across_streams() {
 }
 
 #[test]
-fn what_belongs_together_is_found_in_the_order_of_the_log() {
+fn correlated_events_are_found_in_log_order() {
     let (store, ids) = moved();
     let found = audit::correlated(&store, "w-1").unwrap();
     assert_eq!(found.iter().map(|entry| entry.id()).collect::<Vec<_>>(), ids[..3]);
@@ -166,7 +166,7 @@ fn what_belongs_together_is_found_in_the_order_of_the_log() {
 }
 
 #[test]
-fn a_chain_of_any_depth_is_followed_and_drawn() {
+fn causal_chain_of_any_depth_is_followed_and_drawn() {
     let store = MemoryStore::new();
     let mut chain = events(20_000);
     for at in 1..chain.len() {
@@ -196,7 +196,7 @@ proptest! {
 
     /// Each event names any other as its cause, itself and later ones too: circles, and causes that are not there.
     #[test]
-    fn chains_and_trees_agree_with_a_plain_search(
+    fn causes_and_effects_agree_with_a_plain_search(
         causes in prop::collection::vec(prop::option::weighted(0.8, 0..14_u8), 1..14),
     ) {
         let store = MemoryStore::new();

@@ -128,7 +128,7 @@ fn copies_under_load(options: &StoreOptions) {
 
 /// With tables that come and go meanwhile, and with everything in the write-ahead log.
 #[test]
-fn a_copy_under_load_is_a_beginning_of_the_log_with_everything_acknowledged_before() {
+fn backup_under_load_is_a_prefix_with_all_acknowledged_before() {
     copies_under_load(&quick().memtable_bytes(1));
     copies_under_load(&quick());
 }
@@ -144,7 +144,7 @@ fn open(path: &Path) -> Store {
 }
 
 #[test]
-fn the_copy_is_the_same_store_elsewhere_and_outlives_the_original() {
+fn backup_keeps_store_id_and_works_without_the_original() {
     let (directory, path) = place();
     let store = open(&path);
     let (copied, second) = (directory.path().join("copy"), directory.path().join("copy of copy"));
@@ -179,7 +179,7 @@ fn the_copy_is_the_same_store_elsewhere_and_outlives_the_original() {
 
 /// A store that nobody closed, opened for reading: nothing of it may be changed, and its write-ahead log counts.
 #[test]
-fn a_store_open_for_reading_is_copied_with_its_write_ahead_log_and_not_touched() {
+fn read_only_backup_includes_the_log_and_changes_nothing() {
     let (directory, path) = place();
     let store = open(&path);
     let whole = log(&store);
@@ -197,7 +197,7 @@ fn a_store_open_for_reading_is_copied_with_its_write_ahead_log_and_not_touched()
 
 /// What was published is in a copy, or there is no copy: here the files that are copied lost some of it meanwhile.
 #[test]
-fn a_store_that_lost_what_it_had_published_is_not_copied() {
+fn backup_of_a_store_that_lost_events_is_refused() {
     let (directory, path) = place();
     let store = open(&path);
     let crashed = directory.path().join("crashed");
@@ -223,7 +223,7 @@ fn a_store_that_lost_what_it_had_published_is_not_copied() {
 
 /// G11 holds for a copy from the moment it is there: its watermark says how far it goes, and no further.
 #[test]
-fn a_copy_that_lost_something_is_refused_and_an_empty_one_is_not() {
+fn backup_that_lost_events_is_refused_but_not_an_empty_one() {
     let (directory, path) = place();
     let store = open(&path);
     let copied = directory.path().join("copy");
@@ -253,7 +253,7 @@ fn a_copy_that_lost_something_is_refused_and_an_empty_one_is_not() {
 /// Bytes are copied where they cannot be shared.
 #[cfg(unix)]
 #[test]
-fn a_copy_on_another_file_system_shares_nothing_with_the_store() {
+fn backup_on_another_file_system_shares_no_bytes() {
     use std::os::unix::fs::MetadataExt;
     let (directory, path) = place();
     let device = |path: &Path| fs::metadata(path).unwrap().dev();
@@ -275,7 +275,7 @@ fn a_copy_on_another_file_system_shares_nothing_with_the_store() {
 
 /// G13.
 #[test]
-fn a_destination_that_cannot_be_right_is_refused_and_nothing_is_touched() {
+fn backup_to_an_invalid_destination_changes_nothing() {
     let (directory, path) = place();
     let store = open(&path);
     let at = |name: &str| directory.path().join(name);
@@ -323,7 +323,7 @@ fn a_destination_that_cannot_be_right_is_refused_and_nothing_is_touched() {
 /// What a process that died left of a copy, after each of its steps: no store that holds less than it should, and
 /// nothing that stops the next copy.
 #[test]
-fn a_copy_that_was_cut_short_is_no_store_and_is_replaced() {
+fn partial_backup_is_not_a_store_and_is_replaced() {
     let (directory, path) = place();
     let store = open(&path);
     let copied = directory.path().join("copy");
@@ -360,7 +360,7 @@ fn a_copy_that_was_cut_short_is_no_store_and_is_replaced() {
 
 /// Two at once to the same place: one of them, or one after the other, and never a mixture.
 #[test]
-fn of_two_backups_to_one_place_one_is_refused() {
+fn second_backup_to_one_destination_is_refused() {
     let (directory, path) = place();
     let store = open(&path);
     let partial = directory.path().join("copy.partial");
@@ -391,7 +391,7 @@ fn of_two_backups_to_one_place_one_is_refused() {
 
 /// G9, and a closed store.
 #[test]
-fn a_poisoned_store_and_a_closed_one_say_so() {
+fn backup_of_a_poisoned_or_closed_store_fails() {
     let (directory, path) = place();
     let panics = Arc::new(AtomicBool::new(false));
     let clock = panics.clone();

@@ -50,7 +50,7 @@ fn create() -> AccountCommand {
 }
 
 #[test]
-fn the_rules_of_an_account_hold() {
+fn account_follows_its_rules() {
     let given = |events: &[AccountEvent]| Scenario::<Account>::given(events.to_vec());
     given(&[]).when(create()).then([created()]);
     given(&[created()]).when(create()).then_error(AccountError::AlreadyCreated);
@@ -75,7 +75,7 @@ fn the_rules_of_an_account_hold() {
 }
 
 #[test]
-fn the_read_models_show_what_happened() {
+fn read_models_show_balances_and_statements() {
     let events = [created(), deposited(1000), withdrawn(200), blocked()];
     ProjectionScenario::new(AccountBalances)
         .given("account-1", events.clone())
@@ -102,7 +102,7 @@ fn the_read_models_show_what_happened() {
 }
 
 #[test]
-fn create_deposit_1000_withdraw_200_save_load_800_through_a_restart() {
+fn balance_is_800_after_deposit_withdrawal_and_restart() {
     let directory = tempfile::tempdir().unwrap();
     let store = Store::open(directory.path().join("bank")).unwrap();
     let accounts = Repository::<Account>::new(&store);
@@ -283,7 +283,7 @@ fn check(directory: &Path) -> u64 {
 }
 
 #[test]
-fn read_models_equal_the_fold_of_the_log_whenever_the_process_is_killed() {
+fn read_models_equal_the_log_after_random_kills() {
     let kills: u64 = std::env::var("ANNALS_TEST_KILLS").map_or(12, |text| text.parse().unwrap());
     let directory = tempfile::tempdir().unwrap();
     let mut head = 0;
@@ -301,7 +301,7 @@ fn read_models_equal_the_fold_of_the_log_whenever_the_process_is_killed() {
 }
 
 #[test]
-fn read_models_equal_the_fold_of_the_log_wherever_a_projection_dies() {
+fn read_models_equal_the_log_after_death_at_each_step() {
     let directory = tempfile::tempdir().unwrap();
     for point in ["handler", "before write", "after write"] {
         for count in [1, 2, 3, 5, 8, 13, 40] {

@@ -11,7 +11,7 @@ use crate::support::{events, log, place, position, quick, version};
 
 /// A retry is recognised by what is on disk, not by what the process remembers.
 #[test]
-fn a_retry_is_recognised_after_reopening() {
+fn retry_is_recognised_after_reopening() {
     let (_directory, path) = place();
     let given = [events(3), events(2), events(1_500), events(1)];
     let expected = [
@@ -51,7 +51,7 @@ fn a_retry_is_recognised_after_reopening() {
 
 /// Every caller sees its own append at once; those that are refused hurt nobody in their group (G1, G4, G6).
 #[test]
-fn sixty_four_threads_share_their_writes_and_none_harms_another() {
+fn appends_of_64_threads_share_writes_and_stay_isolated() {
     let (_directory, path) = place();
     let store = quick().open(&path).unwrap();
     let (threads, rounds) = (64_u64, 12_u64);
@@ -103,7 +103,7 @@ fn sixty_four_threads_share_their_writes_and_none_harms_another() {
 /// In a group each append is as durable as it asked to be, whatever the others asked for (G5): the watermark, which says
 /// what is durable, has got there when it is acknowledged.
 #[test]
-fn a_sync_append_is_durable_whoever_shares_its_write() {
+fn sync_append_in_a_mixed_group_is_durable() {
     let (_directory, path) = place();
     let store = quick().open(&path).unwrap();
     let durable = || {
@@ -135,7 +135,7 @@ fn a_sync_append_is_durable_whoever_shares_its_write() {
 
 /// What is forgotten is looked up: it is only slower.
 #[test]
-fn a_store_that_remembers_hardly_a_tip_is_as_right() {
+fn version_cache_of_one_stream_changes_no_answer() {
     let (_directory, path) = place();
     let store = quick().version_cache_streams(1).open(&path).unwrap();
     let streams = 50;

@@ -42,7 +42,7 @@ mod small_disk {
 /// Synced writes are slow enough that callers wait for each other, and are committed in groups.
 #[cfg(feature = "rocksdb")]
 #[test]
-fn groups_that_wait_for_the_disk_keep_the_rules_of_concurrency() {
+fn synced_groups_pass_the_concurrency_suite() {
     use std::sync::Arc;
 
     use annals::testing::conformance::{Case, concurrency};

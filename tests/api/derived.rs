@@ -227,7 +227,7 @@ proptest! {
 
     /// Memory and disk, which is closed and opened again in between, are what the model is.
     #[test]
-    fn views_are_what_a_sorted_map_with_a_checkpoint_is(
+    fn views_agree_with_a_sorted_map_and_checkpoint(
         steps in prop::collection::vec(step(), 1..60)
     ) {
         let (_directory, path) = place();
@@ -253,7 +253,7 @@ proptest! {
 }
 
 #[test]
-fn a_store_opened_again_finds_views_and_snapshots_exactly() {
+fn reopened_store_has_its_views_and_snapshots() {
     let (_directory, path) = place();
     build(&path);
     let before = fingerprint(&path);
@@ -278,7 +278,7 @@ fn a_store_opened_again_finds_views_and_snapshots_exactly() {
 
 /// Through handles, which do not keep it open.
 #[test]
-fn a_closed_store_refuses_views_and_snapshots() {
+fn closed_store_refuses_views_and_snapshots() {
     let (_directory, path) = place();
     build(&path);
     let refuse = |views: &dyn ViewStore, snapshots: &dyn SnapshotStore| {
@@ -313,7 +313,7 @@ fn a_closed_store_refuses_views_and_snapshots() {
 
 /// Closing waits for what is under way: what was acknowledged is there, and the rest is refused as closed.
 #[test]
-fn a_store_closed_under_its_writers_keeps_all_that_it_acknowledged() {
+fn close_during_derived_writes_keeps_the_acknowledged() {
     for _ in 0..5 {
         let (_directory, path) = place();
         let store = quick().open(&path).unwrap();
@@ -378,7 +378,7 @@ fn assert_damage(error: Option<Error>, place: &str, told: &str) {
 }
 
 #[test]
-fn a_damaged_value_is_met_by_whoever_reads_it_and_by_nobody_else() {
+fn damaged_view_value_fails_exactly_its_reads() {
     damage("views", b"v\0k2", b"v\0k1", |store, told| {
         let place = "family views, view v, key k2";
         assert_damage(store.view_value("v", b"k2").err(), place, told);
@@ -398,7 +398,7 @@ fn a_damaged_value_is_met_by_whoever_reads_it_and_by_nobody_else() {
 }
 
 #[test]
-fn a_damaged_checkpoint_is_told_and_nothing_rests_on_it() {
+fn damaged_checkpoint_is_reported_and_not_used() {
     damage("checkpoints", b"v", b"vw", |store, told| {
         let place = "family checkpoints, key v";
         assert_damage(store.checkpoint("v").err(), place, told);
@@ -419,7 +419,7 @@ fn a_damaged_checkpoint_is_told_and_nothing_rests_on_it() {
 }
 
 #[test]
-fn a_damaged_snapshot_is_passed_over_for_the_next_older_one() {
+fn damaged_snapshot_is_skipped_for_an_older_one() {
     let key = |version: u64| [&b"kind\0a-1\0"[..], &version.to_be_bytes()].concat();
     damage("snapshots", &key(3), &key(2), |store, told| {
         assert_eq!(newest(store), Some(2), "{told}");
@@ -436,7 +436,7 @@ fn a_damaged_snapshot_is_passed_over_for_the_next_older_one() {
 
 /// What is wrong with snapshots changes no answer, so that nobody would see it but in the figures.
 #[test]
-fn a_damaged_snapshot_is_counted_by_the_repository_that_passes_it_over() {
+fn repository_counts_damaged_snapshots() {
     let (_directory, path) = place();
     let policy = || SnapshotPolicy::always().keep(9);
     let of = |store: &Store| Repository::<Account>::new(store).snapshots(store, policy());
@@ -463,7 +463,7 @@ fn a_damaged_snapshot_is_counted_by_the_repository_that_passes_it_over() {
 }
 
 #[test]
-fn a_limit_that_is_met_is_named_and_what_to_do_about_it() {
+fn error_of_a_limit_names_it_and_the_remedy() {
     let store = MemoryStore::new();
     let large = vec![0; limits::VIEW_VALUE_LEN_MAX + 1];
     let refuse =
@@ -499,7 +499,7 @@ fn a_limit_that_is_met_is_named_and_what_to_do_about_it() {
 
 /// A snapshot of a later version is as good as none; a checkpoint or a value of one cannot be done without.
 #[test]
-fn records_of_a_later_version_are_passed_over_or_refused_as_what_they_are() {
+fn records_of_a_later_version_are_skipped_or_refused() {
     let (_directory, path) = place();
     build(&path);
     let snapshot_key = [&b"kind\0a-1\0"[..], &3_u64.to_be_bytes()].concat();
@@ -532,7 +532,7 @@ fn crc32(bytes: &[u8]) -> u32 {
 
 /// A view that claims events which the log does not have would skip those that come (G12).
 #[test]
-fn a_checkpoint_past_the_head_is_refused_unless_it_is_of_another_log() {
+fn checkpoint_past_the_head_is_refused_unless_of_another_log() {
     let (_directory, path) = place();
     let (disk, memory) = (quick().open(&path).unwrap(), MemoryStore::new());
     let stores: [(&dyn EventStore, &dyn ViewStore); 2] = [(&disk, &disk), (&memory, &memory)];

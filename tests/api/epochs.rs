@@ -57,7 +57,7 @@ fn has_left_the_epoch_after_three(store: &Store, noted: Epoch) {
 }
 
 #[test]
-fn a_backup_begins_an_epoch_when_it_is_first_opened_for_writing() {
+fn backup_begins_an_epoch_when_opened_for_writing() {
     let (directory, path) = place();
     let backup = directory.path().join("backup");
     let noted = store_and_backup(&path, &backup);
@@ -78,7 +78,7 @@ fn a_backup_begins_an_epoch_when_it_is_first_opened_for_writing() {
 }
 
 #[test]
-fn restore_to_begins_an_epoch_and_leaves_the_backup_as_it_is() {
+fn restore_begins_an_epoch_and_keeps_the_backup() {
     let (directory, path) = place();
     let [backup, restored, again] =
         ["backup", "restored", "again"].map(|name| directory.path().join(name));
@@ -96,7 +96,7 @@ fn restore_to_begins_an_epoch_and_leaves_the_backup_as_it_is() {
 }
 
 #[test]
-fn a_backup_of_a_restored_store_remembers_all_epochs() {
+fn backup_of_a_restored_store_keeps_all_epochs() {
     let (directory, path) = place();
     let [first, second] = ["first", "second"].map(|name| directory.path().join(name));
     let original = store_and_backup(&path, &first);
@@ -110,7 +110,7 @@ fn a_backup_of_a_restored_store_remembers_all_epochs() {
 }
 
 #[test]
-fn an_accepted_loss_begins_an_epoch() {
+fn accepted_loss_begins_an_epoch() {
     let (directory, path) = place();
     let backup = directory.path().join("backup");
     let noted = store_and_backup(&path, &backup);
@@ -131,7 +131,7 @@ fn an_accepted_loss_begins_an_epoch() {
 
 /// Nothing marks such a copy: docs/GUARANTEES.md says so under G11 and G14. Restoring it does.
 #[test]
-fn a_copy_by_another_tool_is_in_the_same_epoch_until_it_is_restored() {
+fn copy_by_another_tool_keeps_its_epoch_until_restored() {
     let (directory, path) = place();
     let [copied, restored] = ["copied", "restored"].map(|name| directory.path().join(name));
     let noted = store_and_backup(&path, &directory.path().join("backup"));
@@ -145,7 +145,7 @@ fn a_copy_by_another_tool_is_in_the_same_epoch_until_it_is_restored() {
 }
 
 #[test]
-fn an_import_into_a_new_store_is_another_history() {
+fn import_into_a_new_store_is_another_history() {
     let (directory, path) = place();
     let noted = store_and_backup(&path, &directory.path().join("backup"));
     let store = quick().open(&path).unwrap();

@@ -92,7 +92,7 @@ fn values<E>(events: impl Iterator<Item = annals::Result<TypedEvent<E>>>) -> Vec
 }
 
 #[test]
-fn every_step_is_taken_on_every_way_of_reading_and_nothing_stored_changes() {
+fn upcasters_apply_to_every_read_and_store_nothing() {
     let (_directory, stores) = stores();
     let decoder = Decoder::<CustomerEvent>::with(steps().build().unwrap());
     let deposited = |cents, note: &str| CustomerEvent::MoneyDeposited { cents, note: note.into() };
@@ -137,7 +137,7 @@ fn every_step_is_taken_on_every_way_of_reading_and_nothing_stored_changes() {
 }
 
 #[test]
-fn a_set_that_reads_one_part_of_what_was_split_is_given_that_part_alone() {
+fn event_set_gets_only_its_part_of_a_split_event() {
     let store = MemoryStore::new();
     store.append("customer-1", ExpectedVersion::NoStream, old_events()).unwrap();
     let decoder = Decoder::<AddressChanged>::with(steps().build().unwrap());
@@ -172,7 +172,7 @@ fn a_set_that_reads_one_part_of_what_was_split_is_given_that_part_alone() {
 }
 
 #[test]
-fn a_step_that_fails_or_yields_what_it_did_not_declare_names_the_event() {
+fn upcaster_failure_names_the_event() {
     let yields = |event_type: &'static str, schema_version| {
         steps().split("Odd", 1, [("AddressChanged", 1)], move |odd| {
             Ok(vec![EncodedEvent { event_type: event_type.into(), schema_version, ..odd }])
@@ -216,7 +216,7 @@ fn a_step_that_fails_or_yields_what_it_did_not_declare_names_the_event() {
 }
 
 #[test]
-fn what_is_skipped_is_counted_and_the_first_of_it_is_kept() {
+fn skipped_events_are_counted_and_the_first_is_kept() {
     let store = MemoryStore::new();
     let unknown = (0..150).map(|number| NewEvent::json("Unheard", &number).unwrap());
     let known = AddressChanged { address: "Elm".into() }.encode().unwrap();
@@ -257,7 +257,7 @@ fn splitting(steps: UpcastersBuilder, from: &str, to: &[(&str, u32)]) -> Upcaste
 }
 
 #[test]
-fn steps_that_lead_nowhere_or_back_are_refused_before_anything_is_read() {
+fn upcasters_with_dead_ends_or_cycles_are_refused() {
     let base = reading_addresses;
     let split = splitting;
     let ok = |data: Value| Ok(data);
@@ -305,7 +305,7 @@ fn steps_that_lead_nowhere_or_back_are_refused_before_anything_is_read() {
 }
 
 #[test]
-fn steps_for_what_is_not_old_or_cannot_be_are_refused_before_anything_is_read() {
+fn upcasters_of_current_or_impossible_versions_are_refused() {
     let base = reading_addresses;
     let to_address = ("AddressChanged", 1);
     let cases = [
@@ -357,7 +357,7 @@ impl DomainEvent for AddressLater {
 }
 
 #[test]
-fn a_chain_of_any_length_is_checked_and_followed() {
+fn upcaster_chain_of_any_length_is_followed() {
     let versions = 20_000;
     let mut steps = Upcasters::builder().reads::<AddressChanged>();
     for version in 1..versions {
@@ -521,7 +521,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(256) })]
 
     #[test]
-    fn random_steps_make_what_a_plain_interpretation_says(
+    fn random_upcasters_agree_with_a_plain_interpreter(
         plan in plan(),
         events in prop::collection::vec(
             (prop::sample::select(all_kinds()), prop::collection::vec(1..4_u32, 0..2)),

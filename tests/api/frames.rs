@@ -14,7 +14,7 @@ fn large(count: usize, len: usize) -> Vec<NewEvent> {
 
 /// By count and by length, with a frame boundary before, at and after every place that is asked for.
 #[test]
-fn a_range_is_read_across_the_frames_of_one_append_from_any_place_both_ways() {
+fn range_is_read_across_frames_in_both_directions() {
     let shapes = [
         events(FRAME_EVENTS_MAX * 2 + 3),
         events(FRAME_EVENTS_MAX),
@@ -75,7 +75,7 @@ fn a_range_is_read_across_the_frames_of_one_append_from_any_place_both_ways() {
 
 /// The greatest payload there may be, between small events.
 #[test]
-fn the_largest_event_is_kept() {
+fn largest_event_is_stored() {
     let (_directory, path) = place();
     let store = quick().open(&path).unwrap();
     let mut given = events(1);

@@ -11,7 +11,7 @@ use annals::prelude::*;
 use crate::support::{events, log, place, position, quick, version};
 
 #[test]
-fn everything_is_there_again_after_reopening() {
+fn reopened_store_has_all_events() {
     let (_directory, path) = place();
     let store = quick().open(&path).unwrap();
     let id = store.info().unwrap().store_id;
@@ -34,7 +34,7 @@ fn everything_is_there_again_after_reopening() {
 
 /// Waiting, reading, about to begin: a subscription of a closed store has ended, and everything else says why it fails.
 #[test]
-fn closing_ends_subscriptions_and_refuses_every_later_call() {
+fn close_ends_subscriptions_and_refuses_later_calls() {
     let (_directory, path) = place();
     let store = quick().open(&path).unwrap();
     store.append("a", ExpectedVersion::Any, events(3)).unwrap();
@@ -82,7 +82,7 @@ fn closing_ends_subscriptions_and_refuses_every_later_call() {
 
 /// Iterators and subscriptions are not owners: they do not hold the directory.
 #[test]
-fn dropping_the_last_store_releases_the_directory_whatever_still_reads() {
+fn dropping_the_last_store_releases_the_directory() {
     let (_directory, path) = place();
     let store = quick().open(&path).unwrap();
     store.append("a", ExpectedVersion::Any, events(3_000)).unwrap();
@@ -111,7 +111,7 @@ fn dropping_the_last_store_releases_the_directory_whatever_still_reads() {
 
 /// The last owner goes at a random moment, on its own thread or another, while everything is under way.
 #[test]
-fn a_store_dropped_in_the_middle_of_everything_ends_all_of_it_and_opens_again_at_once() {
+fn dropped_store_ends_all_work_and_reopens_at_once() {
     let (_directory, path) = place();
     let mut before = 0;
     for round in 0..15_u64 {
@@ -199,7 +199,7 @@ fn clones_are_one_store() {
 
 /// A store that is open for reading only takes nothing, and readers do not shut each other out.
 #[test]
-fn a_store_open_for_reading_only_refuses_appends() {
+fn read_only_store_refuses_appends() {
     let (_directory, path) = place();
     quick().open(&path).unwrap().append("a", ExpectedVersion::Any, events(2)).unwrap();
     let reader = quick().read_only(true).open(&path).unwrap();
@@ -217,7 +217,7 @@ fn a_store_open_for_reading_only_refuses_appends() {
 
 /// Recorded-at never goes back along the log, and the store says that the clock did.
 #[test]
-fn a_clock_that_was_set_back_is_clamped_and_reported() {
+fn clock_set_back_is_clamped_and_reported() {
     let (_directory, path) = place();
     let now = Arc::new(AtomicI64::new(5_000_000));
     let clock = now.clone();
@@ -260,7 +260,7 @@ fn lower_limits_refuse_appends_and_never_reads() {
 /// A `SubscriptionReceiver` is a receiver that can be cloned: a clone that nobody drains must not keep its feeding thread, nor
 /// whoever drops the `SubscriptionReceiver`.
 #[test]
-fn a_following_is_dropped_although_a_clone_of_its_full_channel_lives_on() {
+fn subscription_ends_despite_a_clone_of_its_full_channel() {
     let (_directory, path) = place();
     let store = quick().open(&path).unwrap();
     store.append("a", ExpectedVersion::Any, events(10)).unwrap();
@@ -272,7 +272,7 @@ fn a_following_is_dropped_although_a_clone_of_its_full_channel_lives_on() {
 
 /// G5: an acknowledgement is worth what was asked for, also where the events were there already.
 #[test]
-fn a_sync_retry_of_a_buffered_append_makes_it_durable() {
+fn sync_retry_of_buffered_append_moves_the_watermark() {
     let (_directory, path) = place();
     let store = quick().open(&path).unwrap();
     let buffered = Append::new().to("a", ExpectedVersion::NoStream, events(1));
@@ -285,7 +285,7 @@ fn a_sync_retry_of_a_buffered_append_makes_it_durable() {
 
 /// G9: what a leader that panicked had done, nobody can say. Its followers are answered, and the writer is poisoned.
 #[test]
-fn a_panic_in_the_middle_of_a_commit_poisons_the_writer_and_reopening_cures_it() {
+fn panic_in_a_commit_poisons_until_reopened() {
     let (_directory, path) = place();
     let panics = Arc::new(AtomicBool::new(false));
     let clock = panics.clone();
@@ -314,7 +314,7 @@ fn a_panic_in_the_middle_of_a_commit_poisons_the_writer_and_reopening_cures_it()
 
 /// What is recorded must be readable as text again, or an export could not be imported.
 #[test]
-fn a_clock_out_of_all_years_is_brought_into_them_and_told_of() {
+fn clock_out_of_range_is_clamped_and_reported() {
     let (_directory, path) = place();
     let store = quick().clock(|| Timestamp::from_micros(i64::MAX)).open(&path).unwrap();
     store.append("a", ExpectedVersion::Any, events(1)).unwrap();
@@ -326,7 +326,7 @@ fn a_clock_out_of_all_years_is_brought_into_them_and_told_of() {
 }
 
 #[test]
-fn an_empty_path_is_refused() {
+fn empty_path_is_refused() {
     assert!(matches!(Store::open(""), Err(Error::InvalidArgument(_))));
     assert!(matches!(quick().read_only(true).open(""), Err(Error::InvalidArgument(_))));
 }
@@ -335,7 +335,7 @@ fn an_empty_path_is_refused() {
 /// a process that goes elsewhere.
 #[cfg(unix)]
 #[test]
-fn a_store_stays_where_it_was_opened_when_a_link_on_the_way_is_turned_to_another() {
+fn open_store_ignores_a_changed_symbolic_link() {
     use std::os::unix::fs::symlink;
     let directory = tempfile::tempdir().unwrap();
     let at = |name: &str| directory.path().join(name);
@@ -364,7 +364,7 @@ fn a_store_stays_where_it_was_opened_when_a_link_on_the_way_is_turned_to_another
 }
 
 #[test]
-fn a_channel_of_any_capacity_may_be_asked_for() {
+fn subscription_accepts_any_channel_capacity() {
     let store = MemoryStore::new();
     store.append("a", ExpectedVersion::Any, events(3)).unwrap();
     for capacity in [0, 1, usize::MAX] {
@@ -375,7 +375,7 @@ fn a_channel_of_any_capacity_may_be_asked_for() {
 }
 
 #[test]
-fn a_thread_that_ends_may_still_read() {
+fn thread_local_destructor_may_read() {
     struct ReadsLast(Store);
     impl Drop for ReadsLast {
         fn drop(&mut self) {
@@ -398,7 +398,7 @@ fn a_thread_that_ends_may_still_read() {
 }
 
 #[test]
-fn the_store_in_memory_allows_no_more_than_one_on_disk() {
+fn memory_store_has_the_limits_of_the_store_on_disk() {
     let limits = annals::Limits::default().with_payload_len_max(usize::MAX);
     let store = MemoryStore::with(limits, || Timestamp::from_micros(0));
     let long = vec![0; annals::limits::PAYLOAD_LEN_MAX + 1];

@@ -29,7 +29,7 @@ const DIRECTORY: &str = "ANNALS_TEST_LOANS";
 const SOON: Duration = Duration::from_secs(60);
 
 #[test]
-fn an_application_can_be_cancelled_until_it_is_decided() {
+fn application_can_be_cancelled_until_decided() {
     let given = |events: &[ApplicationEvent]| Scenario::<Application>::given(events.to_vec());
     let submitted = ApplicationEvent::Submitted { amount: "5000".to_owned() };
     let cancel = ApplicationCommand::Cancel;
@@ -107,7 +107,7 @@ fn check(store: &Store) {
 }
 
 #[test]
-fn read_models_of_the_loans_say_what_the_log_says_whenever_the_process_is_killed() {
+fn loan_read_models_equal_the_log_after_random_kills() {
     let directory = tempfile::tempdir().unwrap();
     for kill in 0..8 {
         let mut child = Command::new(std::env::current_exe().unwrap())

@@ -77,7 +77,7 @@ const IS_CORRUPTION: IsIt = |error| matches!(error, Error::Corruption { .. });
 const IS_NOT_A_STORE: IsIt = |error| matches!(error, Error::NotAStore { .. });
 
 #[test]
-fn a_store_whose_files_are_missing_damaged_or_foreign_is_refused_unchanged() {
+fn missing_damaged_or_foreign_files_are_refused_unchanged() {
     let unsupported: IsIt =
         |error| matches!(error, Error::UnsupportedFormat { found: 2, supported: 1, .. });
     let table: [(&str, Prepare, IsIt); 16] = [
@@ -144,7 +144,7 @@ fn a_store_whose_files_are_missing_damaged_or_foreign_is_refused_unchanged() {
 }
 
 #[test]
-fn what_is_not_a_store_does_not_become_one() {
+fn foreign_directory_does_not_become_a_store() {
     let (directory, path) = place();
     fs::write(&path, b"a file").unwrap();
     refuses(&path, "a file", IS_NOT_A_STORE);
@@ -178,7 +178,7 @@ fn only_a_writer_creates_a_store() {
 }
 
 #[test]
-fn a_store_that_is_open_is_not_opened_again() {
+fn open_store_cannot_be_opened_again() {
     let (_directory, path) = place();
     let store = quick().open(&path).unwrap();
     store.append("a", ExpectedVersion::Any, events(3)).unwrap();
@@ -190,7 +190,7 @@ fn a_store_that_is_open_is_not_opened_again() {
 /// The directory as a power cut leaves it, with the write-ahead log cut wherever one likes: acknowledged `Sync` events
 /// are missed (G11), the tail of `Buffered` ones is not (G5, G10).
 #[test]
-fn a_write_ahead_log_that_lost_acknowledged_events_is_refused_unchanged() {
+fn write_ahead_log_that_lost_events_is_refused_unchanged() {
     let (directory, path) = place();
     let store = quick().open(&path).unwrap();
     for _ in 0..10 {
@@ -282,7 +282,7 @@ fn record_types(bytes: &[u8]) -> Vec<usize> {
 /// One flipped bit makes a record one of a recycled log. RocksDB would then read on for ever, or take the log to be
 /// empty.
 #[test]
-fn a_record_that_the_engine_would_never_get_past_is_refused() {
+fn record_that_would_loop_the_engine_is_refused() {
     let (directory, path) = place();
     let store = quick().open(&path).unwrap();
     for _ in 0..5 {
@@ -328,7 +328,7 @@ fn a_record_that_the_engine_would_never_get_past_is_refused() {
 
 /// A store that nobody has changed since, and one that lost a suffix of it: the watermark tells them apart.
 #[test]
-fn an_older_copy_of_the_database_is_refused_as_lost_history() {
+fn older_database_is_refused_as_lost_history() {
     let (directory, path) = place();
     let old = directory.path().join("old");
     build(&path);
@@ -346,7 +346,7 @@ fn an_older_copy_of_the_database_is_refused_as_lost_history() {
 
 /// Of an empty store the watermark knows no frame: its identity alone tells whose database it is.
 #[test]
-fn an_empty_store_is_not_given_the_database_of_another() {
+fn empty_store_refuses_the_database_of_another() {
     let (_directory, path) = place();
     quick().open(&path).unwrap().close().unwrap();
     fs::remove_dir_all(path.join("db")).unwrap();
@@ -360,7 +360,7 @@ fn an_empty_store_is_not_given_the_database_of_another() {
 
 /// It would say that nothing need be there.
 #[test]
-fn the_watermark_of_an_empty_store_is_not_taken_for_that_of_another() {
+fn watermark_of_another_empty_store_is_refused() {
     let (directory, path) = place();
     let empty = directory.path().join("empty");
     build(&path);
@@ -375,7 +375,7 @@ fn the_watermark_of_an_empty_store_is_not_taken_for_that_of_another() {
 
 /// A copy that went on by itself is another history, however long it is: the watermark knows the frame it ends with.
 #[test]
-fn a_database_of_the_same_store_with_another_history_is_refused() {
+fn database_with_another_history_is_refused() {
     let (directory, path) = place();
     let other = directory.path().join("other");
     build(&path);

@@ -219,7 +219,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
-    fn events_read_back_as_they_were_meant(value in values(), also in prop::option::of(values())) {
+    fn events_round_trip_or_are_refused(value in values(), also in prop::option::of(values())) {
         let store = MemoryStore::new();
         check_event(&store, &JsonEvent::Set(value.clone()));
         check_event(&store, &BincodeEvent::Set(value.clone()));
@@ -228,7 +228,7 @@ proptest! {
     }
 
     #[test]
-    fn snapshots_restore_the_state_of_the_history(made in made()) {
+    fn snapshots_restore_the_folded_state(made in made()) {
         check_snapshot::<Json>(&made);
         check_snapshot::<Bincode>(&made);
     }
@@ -236,7 +236,7 @@ proptest! {
 
 /// The event whose handler puts such a value is the one that fails, not the next.
 #[test]
-fn view_values_read_back_or_are_refused() {
+fn view_values_round_trip_or_are_refused() {
     let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig::with_cases(60));
     let checked = runner.run(&made(), |made| {
         let (store, value) = (MemoryStore::new(), made.value());
@@ -260,7 +260,7 @@ fn refusal<E: DomainEvent>(event: &E) -> String {
 }
 
 #[test]
-fn a_refused_value_is_named_with_the_way_out() {
+fn refused_value_is_named_with_a_remedy() {
     let single = Value::Single { field: Some(f32::NAN) };
     assert_eq!(
         refusal(&JsonEvent::Named { value: single, also: None }),
@@ -335,7 +335,7 @@ fn panic_of(test: impl FnOnce()) -> String {
 }
 
 #[test]
-fn the_testing_kit_finds_what_nothing_notices_at_run_time() {
+fn testing_kit_finds_lossy_codecs() {
     assert!(Patched { name: Some(None) }.encode().is_ok(), "a limit of JSON that the docs state");
     let text = panic_of(|| drop(Scenario::<Patched>::given([]).when(()).then_nothing()));
     assert!(text.contains("an event is read back as another one"), "{text}");
@@ -376,7 +376,7 @@ impl Aggregate for Half {
 }
 
 #[test]
-fn a_scenario_compares_bytes_where_equality_does_not() {
+fn scenario_compares_bytes_where_equality_cannot() {
     let text = panic_of(|| drop(Scenario::<Half>::given([]).when(()).then_nothing()));
     assert!(text.contains("encoded as other bytes"), "{text}");
 
@@ -400,7 +400,7 @@ fn check_snapshots_names_the_codec_that_changes_the_state() {
 }
 
 #[test]
-fn an_event_that_a_closure_made_unreadable_is_not_raised() {
+fn event_made_unreadable_by_a_closure_is_not_raised() {
     let keepers = Repository::<Keeper>::new(&MemoryStore::new());
     let mut keeper = keepers.load_or_new("1").unwrap();
     let other = |event: NewEvent| {

@@ -17,7 +17,7 @@ fn given(amount: i64) -> Scenario<Account> {
 }
 
 #[test]
-fn the_rules_of_the_bank() {
+fn bank_follows_its_rules() {
     Scenario::<Account>::given([]).when(create()).then([created("ada")]);
     Scenario::<Account>::given([]).when(deposit(1)).then_error(NotCreated);
     given(1000)
@@ -52,7 +52,7 @@ fn failure(test: impl FnOnce()) -> String {
 }
 
 #[test]
-fn a_failure_tells_the_whole_story_and_shows_the_difference() {
+fn failed_scenario_shows_its_steps_and_the_difference() {
     let text = failure(|| {
         let expected = [withdrawn(200), deposited(1)];
         given(1000).when(deposit(5)).then([deposited(5)]).and_when(withdraw(250)).then(expected);
@@ -97,7 +97,7 @@ fn nothing() -> Command {
 }
 
 #[test]
-fn each_step_notices_what_is_not_so() {
+fn each_scenario_step_detects_a_wrong_expectation() {
     let wrong: [(&str, fn()); 9] = [
         ("- no events", || drop(given(1).when(deposit(1)).then_nothing())),
         ("+ no events", || drop(given(1).when(nothing()).then([deposited(1)]))),
@@ -148,7 +148,7 @@ impl Aggregate for Notes {
 
 /// Without a store, a test would never meet what serialization does.
 #[test]
-fn an_event_that_its_codec_changes_or_refuses_fails_the_scenario() {
+fn scenario_fails_on_events_its_codec_changes() {
     let lossy = NoteEvent::Noted { text: "x".into(), forgotten: 7 };
     let refused = NoteEvent::Weighed { kilos: f64::NAN };
     let whole = NoteEvent::Noted { text: "x".into(), forgotten: 0 };

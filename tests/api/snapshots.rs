@@ -47,7 +47,7 @@ fn put(store: &(impl SnapshotStore + ?Sized), snapshot: &Snapshot) {
 
 /// The textbook asks for `version % n == 0`, and steps over it.
 #[test]
-fn every_n_counts_the_events_that_pass_so_that_no_save_steps_over_the_mark() {
+fn every_n_counts_events_across_saves() {
     for kept in Kept::both() {
         for is_cached in [false, true] {
             kept.snapshots
@@ -81,7 +81,7 @@ fn every_n_counts_the_events_that_pass_so_that_no_save_steps_over_the_mark() {
 }
 
 #[test]
-fn a_snapshot_that_fails_hurts_no_append_is_seen_and_tried_again_with_the_next_save() {
+fn failed_snapshot_is_reported_and_retried_at_next_save() {
     for is_cached in [false, true] {
         let (store, snapshots) = (MemoryStore::new(), FailingSnapshots::default());
         let mut accounts =
@@ -115,7 +115,7 @@ fn a_snapshot_that_fails_hurts_no_append_is_seen_and_tried_again_with_the_next_s
 }
 
 #[test]
-fn a_snapshot_is_taken_at_the_time_of_the_store_of_the_events() {
+fn snapshot_time_is_that_of_the_event_store() {
     let clock = FixedClock::at(Timestamp::from_micros(7));
     let in_memory = MemoryStore::with(Limits::default(), clock.clock());
     let (_directory, path) = place();
@@ -137,7 +137,7 @@ fn a_snapshot_is_taken_at_the_time_of_the_store_of_the_events() {
 }
 
 #[test]
-fn loading_reads_the_last_event_of_the_snapshot_and_what_is_newer() {
+fn load_reads_the_snapshot_event_and_newer_ones() {
     let store = Unlucky::new();
     let policy = || SnapshotPolicy::every(100).keep(3);
     let accounts = Repository::<Account>::new(&store).snapshots(&store.store, policy());
@@ -158,7 +158,7 @@ fn loading_reads_the_last_event_of_the_snapshot_and_what_is_newer() {
 
 /// Each is passed over, with the reason, for an older one that fits; and none outlives those that are taken later.
 #[test]
-fn a_snapshot_that_does_not_fit_is_ignored_and_an_older_one_used() {
+fn snapshot_that_does_not_match_is_skipped_for_an_older_one() {
     type Spoil = fn(&mut Snapshot);
     type Expected = fn(&SnapshotFault) -> bool;
     let cases: [(Spoil, Expected); 7] = [
@@ -249,7 +249,7 @@ impl<const VERSION: u32> Aggregate for Counting<VERSION> {
 }
 
 #[test]
-fn a_changed_state_needs_a_new_version_and_a_check_finds_where_that_was_forgotten() {
+fn check_finds_a_state_change_without_new_version() {
     let kept = Kept::memory();
     let accounts = accounts(&kept, SnapshotPolicy::always());
     accounts.execute("1", &create()).unwrap();
@@ -275,7 +275,7 @@ fn a_changed_state_needs_a_new_version_and_a_check_finds_where_that_was_forgotte
 }
 
 #[test]
-fn policies_go_by_time_by_the_state_or_take_every_save() {
+fn snapshot_policies_use_time_state_or_every_save() {
     let clock = FixedClock::at(Timestamp::from_micros(0));
     let kept = Kept::memory();
     let hourly = SnapshotPolicy::interval(Duration::from_secs(3600)).clock(clock.clock());
@@ -312,7 +312,7 @@ fn policies_go_by_time_by_the_state_or_take_every_save() {
 }
 
 #[test]
-fn another_codec_may_be_taken_at_any_time() {
+fn codec_of_snapshots_can_change() {
     let kept = Kept::memory();
     let json = accounts(&kept, SnapshotPolicy::always());
     json.execute("1", &create()).unwrap();

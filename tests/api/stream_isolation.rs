@@ -86,13 +86,13 @@ fn apart(options: &StoreOptions) {
 }
 
 #[test]
-fn a_stream_is_all_of_itself_and_nothing_of_another_wherever_its_frames_lie() {
+fn stream_is_isolated_wherever_its_frames_are() {
     apart(&Store::options().durability(Durability::Buffered));
 }
 
 /// Every few appends a table, and tables that are compacted.
 #[test]
-fn a_stream_is_all_of_itself_with_the_smallest_memtables_and_no_tip_remembered() {
+fn stream_is_isolated_with_small_memtables_and_no_cache() {
     let small =
         Store::options().memtable_bytes(1).version_cache_streams(1).block_cache_bytes(1 << 16);
     apart(&small.durability(Durability::Buffered));

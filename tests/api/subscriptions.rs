@@ -75,7 +75,7 @@ fn drain(following: &mut annals::Subscription) -> usize {
 }
 
 #[test]
-fn a_stream_of_which_nothing_matches_is_looked_at_once_however_often_the_head_moves() {
+fn events_that_do_not_match_are_read_once() {
     let store = Counting::default();
     store.append("long", ExpectedVersion::Any, events(5_000)).unwrap();
     let subscribe = store.subscribe().stream("long").types(["Never"]);
@@ -90,7 +90,7 @@ fn a_stream_of_which_nothing_matches_is_looked_at_once_however_often_the_head_mo
 }
 
 #[test]
-fn following_a_stream_from_now_does_not_read_its_past() {
+fn subscription_from_now_does_not_read_the_past() {
     let store = Counting::default();
     store.append("long", ExpectedVersion::Any, events(5_000)).unwrap();
     let mut following = store.subscribe().stream("long").from_now().start().unwrap();

@@ -156,7 +156,7 @@ fn through<E: DomainEvent>(store: &dyn EventStore, stream: &str, values: &[E]) -
 }
 
 #[test]
-fn every_value_comes_back_from_every_store_in_every_codec() {
+fn every_value_round_trips_in_every_store_and_codec() {
     let (_directory, path) = place();
     let stores: [Arc<dyn EventStore>; 2] =
         [Arc::new(MemoryStore::new()), Arc::new(quick().open(path).unwrap())];
@@ -184,7 +184,7 @@ fn every_value_comes_back_from_every_store_in_every_codec() {
 }
 
 #[test]
-fn a_payload_holds_the_fields_alone_and_stays_what_it_is() {
+fn payload_holds_only_the_fields() {
     let by = Some("Ada".to_owned());
     let named = |by| Everything::Named {
         amount: -7,
@@ -230,7 +230,7 @@ fn stored(event_type: &str, payload: &Value) -> NewEvent {
 }
 
 #[test]
-fn a_variant_may_gain_fields_with_a_default_and_lose_fields() {
+fn variant_may_gain_defaulted_fields_and_lose_fields() {
     #[derive(Debug, PartialEq, Serialize, Deserialize)]
     enum Later {
         Nothing {
@@ -254,7 +254,7 @@ fn a_variant_may_gain_fields_with_a_default_and_lose_fields() {
 }
 
 #[test]
-fn events_in_several_codecs_lie_in_one_stream_and_are_read_as_what_they_are() {
+fn one_stream_holds_events_of_several_codecs() {
     /// As today's code has it, which went from JSON to bincode.
     #[derive(Debug, PartialEq, Serialize, Deserialize)]
     struct Moved(Address);
@@ -274,7 +274,7 @@ fn events_in_several_codecs_lie_in_one_stream_and_are_read_as_what_they_are() {
 }
 
 #[test]
-fn what_cannot_be_read_says_which_event_it_is_and_why() {
+fn decode_error_names_event_and_cause() {
     let bytes = |event_type: &str, payload: &[u8]| NewEvent::bytes(event_type, payload).unwrap();
     let named = json!({ "amount": 1, "number": "1", "why": "Unsaid" });
     let cases = [
@@ -306,7 +306,7 @@ fn what_cannot_be_read_says_which_event_it_is_and_why() {
 }
 
 #[test]
-fn an_enum_that_serde_tells_by_another_tag_is_refused_with_what_to_do() {
+fn enum_with_another_serde_tag_is_refused_with_a_remedy() {
     #[derive(Debug, Serialize, Deserialize)]
     enum Renamed {
         #[serde(rename = "made")]
@@ -350,7 +350,7 @@ fn an_enum_that_serde_tells_by_another_tag_is_refused_with_what_to_do() {
 }
 
 #[test]
-fn a_codec_of_the_application_is_used_for_its_content_type() {
+fn application_codec_is_used_for_its_content_type() {
     /// JSON with the bytes of each character turned round.
     struct Turned;
 
@@ -383,7 +383,7 @@ fn a_codec_of_the_application_is_used_for_its_content_type() {
 
 /// Found: the nearest text is not always read as the number that it was written from.
 #[test]
-fn numbers_come_back_from_json_as_they_were() {
+fn json_numbers_round_trip() {
     let store = MemoryStore::new();
     let mut number = 0.1_f64;
     for _ in 0..2_000 {

@@ -60,7 +60,7 @@ fn damage_of(path: &Path) -> Vec<Damage> {
 }
 
 #[test]
-fn a_sound_store_is_found_sound_and_its_size_is_told() {
+fn sound_store_is_reported_sound_with_its_size() {
     let directory = tempfile::tempdir().unwrap();
     let events = filled(directory.path());
     let report = verify(directory.path());
@@ -71,7 +71,7 @@ fn a_sound_store_is_found_sound_and_its_size_is_told() {
 }
 
 #[test]
-fn a_changed_byte_is_found_in_either_family_alone_and_its_place_is_named() {
+fn changed_byte_in_either_family_is_found_and_located() {
     for (family, n, place) in [
         ("events", 100, "family events, position 200"),
         ("streams", 150, "family streams, stream stream-1, version 124"),
@@ -91,7 +91,7 @@ fn a_changed_byte_is_found_in_either_family_alone_and_its_place_is_named() {
 }
 
 #[test]
-fn a_missing_frame_is_found_in_either_family_alone_wherever_it_was() {
+fn missing_frame_in_either_family_is_found() {
     for family in ["events", "streams"] {
         for n in [0, 1, 123, 300, 399] {
             let directory = tempfile::tempdir().unwrap();
@@ -116,7 +116,7 @@ fn a_missing_frame_is_found_in_either_family_alone_wherever_it_was() {
 }
 
 #[test]
-fn the_last_frame_of_a_stream_missing_from_streams_is_found_though_versions_have_no_gap() {
+fn missing_last_frame_of_a_stream_is_found() {
     let directory = tempfile::tempdir().unwrap();
     let events = filled(directory.path());
     let tip = events.iter().rev().find(|event| event.stream().as_str() == "stream-3").unwrap();
@@ -138,7 +138,7 @@ fn the_last_frame_of_a_stream_missing_from_streams_is_found_though_versions_have
 }
 
 #[test]
-fn a_right_frame_of_another_store_is_found() {
+fn valid_frame_of_another_store_is_found() {
     for family in ["events", "streams"] {
         let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         filled(one.path());
@@ -153,7 +153,7 @@ fn a_right_frame_of_another_store_is_found() {
 }
 
 #[test]
-fn a_frame_that_stands_in_one_family_only_is_found() {
+fn frame_in_one_family_only_is_found() {
     let directory = tempfile::tempdir().unwrap();
     filled(directory.path());
     tamper(directory.path(), "streams", |db, handle| {
@@ -189,7 +189,7 @@ fn reads_whole_or_says_why(store: &Store, events: &[RecordedEvent]) {
 }
 
 #[test]
-fn a_flipped_bit_in_any_table_file_gives_the_whole_history_or_a_typed_error() {
+fn flipped_bit_in_a_table_is_harmless_or_a_typed_error() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("store");
     let events = filled(&path);

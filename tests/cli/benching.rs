@@ -32,7 +32,7 @@ fn names(desk: &Desk) -> Vec<String> {
 }
 
 #[test]
-fn every_figure_comes_with_its_floor_in_a_table_and_on_a_page() {
+fn benchmark_shows_each_figure_with_its_baseline() {
     let desk = Desk::new();
     let table = desk.ok(&[&["bench", "--report", "page.html"][..], &TINY].concat());
     let page = fs::read_to_string(desk.path("page.html")).unwrap();
@@ -71,7 +71,7 @@ fn every_figure_comes_with_its_floor_in_a_table_and_on_a_page() {
 }
 
 #[test]
-fn programs_get_the_same_and_only_what_they_ask_for() {
+fn benchmark_json_has_the_requested_figures() {
     let desk = Desk::new();
     let all = desk.json(&[&["bench", "--json"][..], &TINY].concat());
     let mut groups: Vec<_> =
@@ -105,7 +105,7 @@ fn programs_get_the_same_and_only_what_they_ask_for() {
 }
 
 #[test]
-fn a_log_of_ones_own_is_imported_read_and_made_into_a_read_model() {
+fn benchmark_of_an_own_log_imports_reads_and_projects() {
     let desk = Desk::new();
     desk.write("h", history(2_000));
     fs::create_dir(desk.path("work")).unwrap();
@@ -133,7 +133,7 @@ fn a_log_of_ones_own_is_imported_read_and_made_into_a_read_model() {
 }
 
 #[test]
-fn what_cannot_be_measured_is_refused_and_leaves_nothing() {
+fn impossible_benchmark_is_refused_and_leaves_nothing() {
     let desk = Desk::new();
     desk.write("empty", "");
     desk.write("broken", history(10).replacen("\"type\":\"T7\"", "", 1));
@@ -166,7 +166,7 @@ fn what_cannot_be_measured_is_refused_and_leaves_nothing() {
 
 #[test]
 #[cfg(unix)]
-fn a_benchmark_that_is_interrupted_leaves_nothing() {
+fn interrupted_benchmark_leaves_nothing() {
     for signal in ["-INT", "-TERM"] {
         let desk = Desk::new();
         let only = ["bench", "--seconds", "600", "--only", "append,replay"];

@@ -8,7 +8,7 @@ use crate::history;
 use crate::support::{Desk, text};
 
 #[test]
-fn a_store_is_copied_verified_and_restored() {
+fn store_is_backed_up_verified_and_restored() {
     let desk = Desk::new();
     desk.write("h", history(3_000));
     desk.ok(&["import", "bank", "h"]);
@@ -41,7 +41,7 @@ fn a_store_is_copied_verified_and_restored() {
 }
 
 #[test]
-fn a_backup_that_cannot_be_is_refused_and_says_why() {
+fn impossible_backup_is_refused_with_a_reason() {
     let desk = Desk::new();
     desk.ok(&["append", "bank", "a-1", "T"]);
     for (to, why) in [
@@ -62,7 +62,7 @@ fn a_backup_that_cannot_be_is_refused_and_says_why() {
 
 /// What opening does not meet, verifying the copy does.
 #[test]
-fn damage_that_is_copied_is_found_if_that_is_asked_for() {
+fn backup_with_verify_finds_copied_damage() {
     let desk = Desk::new();
     desk.write("h", history(20_000));
     desk.ok(&["import", "bank", "h"]);
@@ -79,7 +79,7 @@ fn damage_that_is_copied_is_found_if_that_is_asked_for() {
 
 /// Whether or not anybody reads what it prints.
 #[test]
-fn damage_is_the_exit_code_also_where_the_reader_of_the_output_is_gone() {
+fn exit_code_reports_damage_without_a_reader() {
     let desk = Desk::new();
     desk.write("h", history(20_000));
     desk.ok(&["import", "bank", "h"]);
@@ -104,7 +104,7 @@ fn damage_a_table(desk: &Desk) {
 
 /// G11: what is lost is said, and accepted by whoever says it again.
 #[test]
-fn lost_history_is_accepted_by_name_alone_and_into_a_copy() {
+fn lost_history_is_accepted_only_by_name_and_into_a_copy() {
     let desk = Desk::new();
     desk.ok(&["append", "bank", "a-1", "T"]);
     desk.ok(&["append", "bank", "a-1", "T"]);

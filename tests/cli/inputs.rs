@@ -7,7 +7,7 @@ use crate::{gzip, history};
 const BYTE_ORDER_MARK: &str = "\u{feff}";
 
 #[test]
-fn byte_order_mark_is_no_part_of_an_input() {
+fn byte_order_mark_is_ignored() {
     let desk = Desk::new();
     let marked = BYTE_ORDER_MARK.to_owned() + &history(20);
     desk.write("h", history(20));
@@ -53,7 +53,7 @@ fn bytes_after_gzip_data_are_ignored_with_a_warning() {
 }
 
 #[test]
-fn empty_standard_input_of_append_is_refused_as_such() {
+fn append_of_empty_standard_input_is_refused() {
     let desk = Desk::new();
     let append = ["append", "a", "s", "T", "-"];
     for (option, input) in [("--json", ""), ("--json", " \n"), ("--text", ""), ("--bytes", "")] {
@@ -66,7 +66,7 @@ fn empty_standard_input_of_append_is_refused_as_such() {
 }
 
 #[test]
-fn numbers_of_any_length_pass_the_command_line_byte_for_byte() {
+fn numbers_of_any_length_keep_their_bytes() {
     let desk = Desk::new();
     let data = "{\"a\":123456789012345678901234567890,\"b\":[0.1234567890123456789012345678901234567890], \
                 \"c\":1e400,\"d\":1.500}";

@@ -50,7 +50,7 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn a_history_is_imported_looked_at_exported_and_imported_again() {
+fn history_survives_import_export_import() {
     let desk = Desk::new();
     desk.write("history.jsonl", history(3_000));
     assert!(
@@ -87,7 +87,7 @@ fn a_history_is_imported_looked_at_exported_and_imported_again() {
 }
 
 #[test]
-fn a_compressed_input_of_several_members_is_read_to_its_end() {
+fn import_reads_all_gzip_members() {
     let desk = Desk::new();
     let history = history(100);
     let (first, second) = history.split_at(history.len() / 2);
@@ -99,7 +99,7 @@ fn a_compressed_input_of_several_members_is_read_to_its_end() {
 }
 
 #[test]
-fn a_broken_compressed_input_keeps_what_came_before_and_says_where() {
+fn import_of_truncated_gzip_keeps_and_reports_earlier_lines() {
     let desk = Desk::new();
     let mut broken = gzip(history(5_000).as_bytes());
     broken.truncate(broken.len() / 2);
@@ -120,7 +120,7 @@ fn a_broken_compressed_input_keeps_what_came_before_and_says_where() {
 }
 
 #[test]
-fn an_import_that_is_killed_again_and_again_gives_the_same_log() {
+fn import_killed_many_times_gives_the_same_log() {
     let desk = Desk::new();
     desk.write("h", history(60_000));
     desk.ok(&["import", "clean", "h"]);
@@ -148,7 +148,7 @@ fn an_import_that_is_killed_again_and_again_gives_the_same_log() {
 }
 
 #[test]
-fn a_bad_line_is_named_and_corrected_the_import_goes_on() {
+fn import_names_a_bad_line_and_resumes_once_corrected() {
     let desk = Desk::new();
     let good = history(1_500);
     desk.write("h", good.replacen("\"type\":\"T4\"", "\"typ\":\"T4\"", 40));
@@ -177,7 +177,7 @@ fn a_time_that_goes_back_is_refused_or_clamped() {
 }
 
 #[test]
-fn one_event_is_appended_and_read() {
+fn appended_event_is_read() {
     let desk = Desk::new();
     let append = |args: &[&str]| desk.ok(&[&["append", "a", "account-1"], args].concat());
     let opened = append(&["Opened", r#" {"by": "Ada"} "#, "--expected", "none"]);
@@ -251,7 +251,7 @@ fn reading_is_bounded_and_filtered() {
 }
 
 #[test]
-fn a_reader_that_goes_away_early_is_no_failure() {
+fn closed_output_pipe_is_not_a_failure() {
     let desk = Desk::new();
     desk.write("h", history(20_000));
     desk.ok(&["import", "a", "h"]);
@@ -284,7 +284,7 @@ fn a_reader_that_goes_away_early_is_no_failure() {
 }
 
 #[test]
-fn a_follower_prints_what_arrives_and_lets_others_write() {
+fn follower_prints_new_events_and_allows_writers() {
     let desk = Desk::new();
     desk.ok(&["append", "a", "s", "First"]);
     let mut child = spawn(&mut desk.command(&["log", "a", "--follow", "--json"]));
@@ -303,7 +303,7 @@ fn a_follower_prints_what_arrives_and_lets_others_write() {
 }
 
 #[test]
-fn a_store_that_is_open_elsewhere_is_not_touched() {
+fn store_open_elsewhere_is_not_changed() {
     let desk = Desk::new();
     desk.ok(&["append", "a", "s", "T"]);
     let held = annals::Store::open(desk.path("a")).unwrap();
@@ -350,7 +350,7 @@ fn reading_commands_never_create_and_never_change() {
 }
 
 #[test]
-fn a_directory_of_something_else_is_refused_and_left_alone() {
+fn foreign_directory_is_refused_unchanged() {
     let desk = Desk::new();
     fs::create_dir(desk.path("photos")).unwrap();
     desk.write("photos/cat.png", "meow");
@@ -368,7 +368,7 @@ fn a_directory_of_something_else_is_refused_and_left_alone() {
 }
 
 #[test]
-fn wrong_usage_is_told_apart_and_leaves_nothing_behind() {
+fn wrong_usage_has_its_exit_code_and_leaves_nothing() {
     let desk = Desk::new();
     for args in [
         &[][..],
@@ -399,7 +399,7 @@ fn wrong_usage_is_told_apart_and_leaves_nothing_behind() {
 }
 
 #[test]
-fn an_export_that_fails_leaves_the_former_one() {
+fn failed_export_keeps_the_previous_file() {
     let desk = Desk::new();
     desk.ok(&["append", "a", "s", "T"]);
     desk.write("out", "former");
@@ -412,7 +412,7 @@ fn an_export_that_fails_leaves_the_former_one() {
 }
 
 #[test]
-fn the_real_log_is_imported_and_exported_value_for_value() {
+fn real_log_round_trips_value_for_value() {
     let desk = Desk::new();
     let given = std::env::var_os("ANNALS_REAL_LOG").map(PathBuf::from);
     let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/bpic2012.jsonl.gz");
@@ -461,7 +461,7 @@ fn contents(directory: &Path) -> Vec<(PathBuf, Vec<u8>)> {
 }
 
 #[test]
-fn verify_says_sound_or_what_is_damaged_and_where() {
+fn verify_reports_sound_or_the_damage_and_its_place() {
     let desk = Desk::new();
     desk.write("in.jsonl", history(500));
     desk.ok(&["import", "store", "in.jsonl"]);
@@ -488,7 +488,7 @@ fn verify_says_sound_or_what_is_damaged_and_where() {
 }
 
 #[test]
-fn an_export_into_the_store_itself_is_refused_before_it_damages_it() {
+fn export_into_the_store_itself_is_refused() {
     let desk = Desk::new();
     desk.write("in.jsonl", history(3));
     desk.ok(&["import", "store", "in.jsonl"]);

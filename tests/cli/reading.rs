@@ -51,7 +51,7 @@ fn causes_effects_and_read_models_are_shown() {
 
 /// A read model that lacks something does not look like one that has every event.
 #[test]
-fn what_a_projection_put_aside_is_shown_and_what_else_is_kept_there_hides_nothing() {
+fn parked_and_discarded_events_are_shown() {
     use annals::ViewStore;
     use annals::prelude::*;
     let desk = Desk::new();
@@ -147,7 +147,7 @@ impl annals::Projection for Refusing {
 
 /// Who asks for what is not there is told so; an empty answer looks like one.
 #[test]
-fn what_is_asked_for_and_not_there_is_said_not_to_be() {
+fn missing_items_are_reported_as_missing() {
     let desk = Desk::new();
     for stream in ["a-1", "b-1", "a-1"] {
         desk.ok(&["append", "s", stream, "T"]);

@@ -45,7 +45,7 @@ const STEPS: [(&str, Undo); 8] = [
 ];
 
 #[test]
-fn a_creation_that_was_cut_short_at_any_step_is_finished_by_the_next_open() {
+fn unfinished_creation_is_completed_by_the_next_open() {
     let directory = tempfile::tempdir().unwrap();
     let whole = directory.path().join("whole");
     Store::open(&whole).unwrap().close().unwrap();
@@ -65,7 +65,7 @@ fn a_creation_that_was_cut_short_at_any_step_is_finished_by_the_next_open() {
 }
 
 #[test]
-fn a_database_whose_store_file_is_gone_is_not_taken_for_a_creation() {
+fn database_without_store_file_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("store");
     let store = Store::open(&path).unwrap();

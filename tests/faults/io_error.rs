@@ -331,29 +331,29 @@ fn sweep(
 }
 
 #[test]
-fn every_call_of_a_small_workload_fails_with_an_error_of_the_disk() {
+fn small_workload_survives_eio_at_each_call() {
     every_call_fails("small", Blow::Eio, 3);
 }
 
 #[test]
-fn every_call_of_a_small_workload_fails_for_lack_of_space() {
+fn small_workload_survives_enospc_at_each_call() {
     every_call_fails("small", Blow::Enospc, 3);
 }
 
 #[test]
-fn every_call_of_grouped_writers_and_read_models_fails_with_an_error_of_the_disk() {
+fn grouped_workload_survives_eio_at_each_call() {
     every_call_fails("synced", Blow::Eio, 1);
 }
 
 #[test]
-fn every_call_of_grouped_writers_and_read_models_fails_for_lack_of_space() {
+fn grouped_workload_survives_enospc_at_each_call() {
     every_call_fails("mixed", Blow::Enospc, 1);
 }
 
 /// The calls that matter most, one after the other: of an append whose write or sync fails nothing is published (G6), also
 /// where it is the watermark that cannot be written, and the events can be found already.
 #[test]
-fn the_first_writes_and_syncs_of_an_append_fail_one_by_one() {
+fn failed_append_is_not_published_at_any_write_or_sync() {
     let tally = Mutex::new(Tally::default());
     let began = Instant::now();
     for nth in 1..=6 {
@@ -382,7 +382,7 @@ fn the_first_writes_and_syncs_of_an_append_fail_one_by_one() {
 /// A full disk, as RocksDB sees it from behind: there is room in the write-ahead log, and none for the table that the
 /// memtables are to be moved to. It used to wait for space by itself, and locked up with the writer that waited for it.
 #[test]
-fn appends_do_not_hang_when_a_flush_finds_no_space() {
+fn append_does_not_hang_when_a_flush_finds_no_space() {
     let tally = Mutex::new(Tally::default());
     let began = Instant::now();
     for (nth, for_ever) in [(1, false), (1, true), (3, false), (4, true)] {

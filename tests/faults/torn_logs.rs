@@ -80,7 +80,7 @@ fn contents(path: &Path) -> Vec<(PathBuf, Option<Vec<u8>>)> {
 }
 
 #[test]
-fn what_was_not_synced_and_is_torn_is_cut_off_and_what_stands_before_it_is_kept() {
+fn torn_unsynced_log_tail_is_cut_off() {
     let copied = Copied::new(2_000, false);
     let (_, whole) = copied.copy("whole");
     let len = fs::metadata(whole).unwrap().len();
@@ -102,7 +102,7 @@ fn what_was_not_synced_and_is_torn_is_cut_off_and_what_stands_before_it_is_kept(
 }
 
 #[test]
-fn what_is_known_to_have_been_durable_is_not_cut_off() {
+fn torn_durable_log_is_refused() {
     let copied = Copied::new(2_000, true);
     let (path, wal) = copied.copy("torn");
     tear(&wal, 100 * SECTOR);
@@ -113,7 +113,7 @@ fn what_is_known_to_have_been_durable_is_not_cut_off() {
 }
 
 #[test]
-fn a_flipped_bit_in_the_log_is_not_taken_for_a_power_loss() {
+fn flipped_bit_in_the_log_is_not_cut_off() {
     let copied = Copied::new(2_000, false);
     for at in [10, 5_000, 70_000, 130_000] {
         let (path, wal) = copied.copy(&format!("flipped-{at}"));
@@ -129,7 +129,7 @@ fn a_flipped_bit_in_the_log_is_not_taken_for_a_power_loss() {
 
 /// Two files of the log, of which the first lost its end: RocksDB would open them with a hole.
 #[test]
-fn a_hole_between_two_files_of_the_log_ends_the_log() {
+fn gap_between_log_files_ends_the_log() {
     // So little that all of it lies in one block, where batches can be taken apart.
     let copied = Copied::new(60, false);
     for (kept, from) in [(30, 30), (30, 31), (0, 1), (10, 50)] {
@@ -155,7 +155,7 @@ fn a_hole_between_two_files_of_the_log_ends_the_log() {
 /// RocksDB removes files of its log some time after their events are in tables. What is torn in one that is still there is
 /// not missing, and the log goes on behind it.
 #[test]
-fn a_torn_file_of_the_log_that_is_no_longer_needed_takes_nothing_with_it() {
+fn torn_obsolete_log_file_loses_nothing() {
     let copied = Copied::new(2_000, false);
     let (_, old) = copied.copy("before");
     tear(&old, 100 * SECTOR);
@@ -173,7 +173,7 @@ fn a_torn_file_of_the_log_that_is_no_longer_needed_takes_nothing_with_it() {
 
 /// An entry that was being added to the manifest when the power went. Nothing was removed for it yet, so nothing is lost.
 #[test]
-fn a_torn_end_of_the_manifest_is_cut_off_and_everything_is_kept() {
+fn torn_manifest_tail_is_cut_off_and_loses_nothing() {
     let copied = Copied::new(2_000, true);
     let entry = [&[1, 2, 3, 4, 0xd0, 7, 1][..], &[7; 2_000]].concat();
     for (name, missing) in [("begin", 0..100), ("middle", 600..1_300), ("end", 1_900..2_007)] {
@@ -194,7 +194,7 @@ fn a_torn_end_of_the_manifest_is_cut_off_and_everything_is_kept() {
 
 /// What the watermark knows to have been durable of the manifest is not cut off.
 #[test]
-fn a_manifest_that_lost_sectors_of_what_was_durable_is_refused() {
+fn manifest_that_lost_durable_sectors_is_refused() {
     let copied = Copied::new(2_000, true);
     let (path, _) = copied.copy("torn");
     let current = fs::read_to_string(path.join("db/CURRENT")).unwrap();

@@ -10,7 +10,7 @@ use annals::prelude::*;
 use crate::support::{copy, fingerprint, place};
 
 #[test]
-fn a_store_of_format_version_1_is_read_verified_and_continued() {
+fn store_of_format_version_1_is_read_and_continued() {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
     let lines = fs::read_to_string(fixtures.join("v1.jsonl")).unwrap();
     let (_directory, path) = place();

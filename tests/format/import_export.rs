@@ -37,7 +37,7 @@ fn lines(count: usize) -> Vec<String> {
 }
 
 #[test]
-fn the_same_input_again_adds_nothing_and_one_that_grew_adds_what_is_new() {
+fn repeated_import_adds_only_new_lines() {
     let (_directory, store) = new_store();
     let all = lines(2_500);
     let first = import(&store, all[..1_700].join("\n")).unwrap();
@@ -60,7 +60,7 @@ fn the_same_input_again_adds_nothing_and_one_that_grew_adds_what_is_new() {
 }
 
 #[test]
-fn an_input_that_begins_the_same_and_differs_is_refused() {
+fn input_that_differs_after_a_common_prefix_is_refused() {
     let (_directory, store) = new_store();
     let all = lines(50);
     import(&store, all.join("\n")).unwrap();
@@ -80,7 +80,7 @@ fn an_input_that_begins_the_same_and_differs_is_refused() {
 }
 
 #[test]
-fn a_bad_line_keeps_what_stood_before_it_and_corrected_the_import_goes_on() {
+fn bad_line_keeps_earlier_lines_and_can_be_corrected() {
     let (_directory, store) = new_store();
     let mut all = lines(2_500);
     let good = all[2_100].clone();
@@ -97,7 +97,7 @@ fn a_bad_line_keeps_what_stood_before_it_and_corrected_the_import_goes_on() {
 }
 
 #[test]
-fn a_bad_line_takes_the_beginning_of_its_commit_with_it() {
+fn bad_line_rejects_its_whole_commit() {
     let (_directory, store) = new_store();
     let good = [
         line("a", 0, r#","commit":1"#),
@@ -115,7 +115,7 @@ fn a_bad_line_takes_the_beginning_of_its_commit_with_it() {
 }
 
 #[test]
-fn a_commit_that_the_end_of_an_input_cut_is_not_added_in_two_parts() {
+fn truncated_commit_is_not_added_in_two_parts() {
     let (_directory, store) = new_store();
     let all = [0, 1, 2].map(|n| line("a", n, r#","commit":9"#));
     assert_eq!(import(&store, all[..2].join("\n")).unwrap().added, 2);
@@ -124,7 +124,7 @@ fn a_commit_that_the_end_of_an_input_cut_is_not_added_in_two_parts() {
 }
 
 #[test]
-fn a_time_that_goes_back_is_refused_with_its_line_or_clamped_when_asked() {
+fn decreasing_time_is_refused_or_clamped_on_request() {
     let (_directory, store) = new_store();
     let all = [line("a", 5, ""), String::new(), line("a", 4, ""), line("a", 6, "")].join("\n");
     let error = import(&store, &all).unwrap_err();
@@ -143,7 +143,7 @@ fn a_time_that_goes_back_is_refused_with_its_line_or_clamped_when_asked() {
 }
 
 #[test]
-fn an_export_of_this_very_store_is_refused() {
+fn import_of_the_own_export_is_refused() {
     let (_directory, store) = new_store();
     store.append("a", ExpectedVersion::Any, [NewEvent::json("T", &1).unwrap()]).unwrap();
     let error = import(&store, export(&store)).unwrap_err();
@@ -152,7 +152,7 @@ fn an_export_of_this_very_store_is_refused() {
 }
 
 #[test]
-fn an_input_that_cannot_be_read_names_the_line_before() {
+fn read_error_of_an_input_names_the_last_line() {
     struct Broken;
     impl Read for Broken {
         fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
@@ -171,7 +171,7 @@ fn an_input_that_cannot_be_read_names_the_line_before() {
 }
 
 #[test]
-fn a_line_longer_than_any_event_is_refused_before_it_is_held() {
+fn line_longer_than_any_event_is_refused_early() {
     let directory = tempfile::tempdir().unwrap();
     let limits = Limits::default().with_payload_len_max(100);
     let store = Store::options().limits(limits).open(directory.path()).unwrap();
@@ -185,7 +185,7 @@ fn a_line_longer_than_any_event_is_refused_before_it_is_held() {
 }
 
 #[test]
-fn a_store_for_reading_only_takes_no_import() {
+fn read_only_store_refuses_an_import() {
     let (directory, store) = new_store();
     store.close().unwrap();
     let store = Store::options().read_only(true).open(directory.path()).unwrap();
@@ -193,7 +193,7 @@ fn a_store_for_reading_only_takes_no_import() {
 }
 
 #[test]
-fn two_imports_of_one_input_at_once_add_it_once() {
+fn concurrent_imports_of_one_input_add_it_once() {
     let (_directory, store) = new_store();
     let text = lines(3_000).join("\n");
     let added: u64 = std::thread::scope(|scope| {
@@ -206,7 +206,7 @@ fn two_imports_of_one_input_at_once_add_it_once() {
 }
 
 #[test]
-fn who_appends_meanwhile_is_not_overtaken() {
+fn import_fails_when_an_append_overtakes_its_times() {
     let (_directory, store) = new_store();
     let text = lines(2_500).join("\n");
     let mut has_appended = false;
@@ -225,7 +225,7 @@ fn who_appends_meanwhile_is_not_overtaken() {
 }
 
 #[test]
-fn an_id_that_a_stream_holds_twice_is_repeated_as_it_is() {
+fn duplicate_event_id_in_a_stream_round_trips() {
     let (_directory, store) = new_store();
     let event = NewEvent::json("T", &1).unwrap();
     for expected in [ExpectedVersion::NoStream, ExpectedVersion::Exact(Version::FIRST)] {
@@ -237,7 +237,7 @@ fn an_id_that_a_stream_holds_twice_is_repeated_as_it_is() {
 }
 
 #[test]
-fn the_largest_events_and_appends_survive() {
+fn largest_events_and_appends_round_trip() {
     use annals::limits::{APPEND_STREAMS_MAX, PAYLOAD_LEN_MAX};
     let (_directory, store) = new_store();
     let kind = EventType::new("T").unwrap();
@@ -361,7 +361,7 @@ proptest! {
     }
 
     #[test]
-    fn numbers_of_any_length_survive_import_and_export(
+    fn numbers_of_any_length_round_trip(
         numbers in proptest::collection::vec(
             "-?[1-9][0-9]{0,50}(\\.[0-9]{1,50})?([eE][+-]?[0-9]{1,4})?",
             1..20,

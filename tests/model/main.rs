@@ -26,7 +26,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn every_answer_is_that_of_a_plain_list_of_events(
+    fn stores_agree_with_a_plain_list_of_events(
         memtable_bytes in select(vec![1_usize, 64 << 20]),
         version_cache_streams in select(vec![1_usize, 1_000]),
         ops in prop::collection::vec(ops(), 1..60),

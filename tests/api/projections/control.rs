@@ -14,7 +14,7 @@ use super::{Custom, SOON, add_up, all_views, balances, fold, pay, pay_all, store
 use crate::support::{edit, place, quick};
 
 #[test]
-fn a_projection_touches_no_other_whose_name_begins_with_its_own() {
+fn projection_leaves_others_with_its_name_as_prefix() {
     for (store, _kept) in stores() {
         let names = ["balances", "balances@eu", "balances@1"];
         let manager = names.iter().fold(ProjectionManager::new(&*store), |manager, name| {
@@ -40,7 +40,7 @@ fn a_projection_touches_no_other_whose_name_begins_with_its_own() {
 }
 
 #[test]
-fn whatever_is_damaged_in_its_records_is_told_and_a_rebuild_is_the_way_out() {
+fn damaged_records_are_reported_and_rebuilt() {
     for record in ["balances", "$balances@1"] {
         let (_directory, path) = place();
         let follow =
@@ -73,7 +73,7 @@ fn whatever_is_damaged_in_its_records_is_told_and_a_rebuild_is_the_way_out() {
 }
 
 #[test]
-fn pauses_starts_and_stops_from_many_threads_leave_it_as_the_last_one_wants() {
+fn last_of_concurrent_pauses_starts_and_stops_wins() {
     let store = MemoryStore::new();
     let manager = ProjectionManager::new(&store).register(Custom::balances()).unwrap();
     let projection = manager.projection("balances").unwrap();
@@ -92,7 +92,7 @@ fn pauses_starts_and_stops_from_many_threads_leave_it_as_the_last_one_wants() {
 }
 
 #[test]
-fn before_it_is_started_it_says_how_far_it_came_before() {
+fn status_before_start_shows_earlier_progress() {
     for (store, _kept) in stores() {
         let options = || ProjectionOptions::new().retries(0).on_failure(OnFailure::Park);
         let manager = || {
@@ -131,7 +131,7 @@ fn before_it_is_started_it_says_how_far_it_came_before() {
 }
 
 #[test]
-fn everybody_who_asks_for_a_retry_is_answered() {
+fn every_retry_request_gets_an_answer() {
     for (store, _kept) in stores() {
         let (is_broken, begun) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicUsize::new(0)));
         let (breaks, begins) = (is_broken.clone(), begun.clone());
@@ -157,7 +157,7 @@ fn everybody_who_asks_for_a_retry_is_answered() {
 }
 
 #[test]
-fn a_retry_passes_over_what_cannot_be_read_if_the_options_now_say_so() {
+fn retry_skips_unreadable_events_if_options_allow() {
     for (store, _kept) in stores() {
         let damaged = NewEvent::json("Deposited", &"much").unwrap();
         store.append("account-1", ExpectedVersion::Any, [damaged]).unwrap();
@@ -183,7 +183,7 @@ fn a_retry_passes_over_what_cannot_be_read_if_the_options_now_say_so() {
 }
 
 #[test]
-fn a_handler_may_change_more_than_one_commit_holds_only_over_several_events() {
+fn handler_changes_are_split_over_commits_between_events() {
     let store = MemoryStore::new();
     let last = (0..40).fold(Position::FIRST, |_, n| pay(&store, &format!("account-{n}"), n + 1));
     let large = |len: usize| "x".repeat(len);
@@ -209,7 +209,7 @@ fn a_handler_may_change_more_than_one_commit_holds_only_over_several_events() {
 }
 
 #[test]
-fn a_handler_may_stop_and_even_drop_its_own_manager() {
+fn handler_may_stop_and_drop_its_manager() {
     for drops in [false, true] {
         let store = MemoryStore::new();
         let own: Arc<OnceLock<Weak<ProjectionManager>>> = Arc::default();
@@ -245,7 +245,7 @@ fn a_handler_may_stop_and_even_drop_its_own_manager() {
 }
 
 #[test]
-fn a_handler_that_finds_its_store_closed_is_no_failure() {
+fn handler_on_a_closed_store_is_not_a_failure() {
     let store = MemoryStore::new();
     let log = store.handle();
     let closing = store.clone();
@@ -263,7 +263,7 @@ fn a_handler_that_finds_its_store_closed_is_no_failure() {
 
 /// Found: the build that is replaced handled its parked events for ever, and the new one waited for it.
 #[test]
-fn a_retry_of_parked_events_ends_when_another_build_takes_over() {
+fn retry_of_parked_events_ends_at_promotion() {
     for (store, _kept) in stores() {
         let is_broken = Arc::new(AtomicBool::new(true));
         let (handled, broken) = (Arc::new(AtomicUsize::new(0)), is_broken.clone());
@@ -298,7 +298,7 @@ fn a_retry_of_parked_events_ends_when_another_build_takes_over() {
 }
 
 #[test]
-fn a_rebuild_asked_for_before_the_start_hides_nothing_of_what_serves() {
+fn rebuild_requested_before_start_keeps_the_serving_build() {
     for (store, _kept) in stores() {
         let manager = || ProjectionManager::new(&*store).register(Custom::balances()).unwrap();
         let before = manager();

@@ -181,7 +181,7 @@ fn upcaster_that_was_missing_may_be_added() {
 }
 
 #[test]
-fn raised_version_of_side_effects_goes_on_with_a_changed_definition() {
+fn raised_version_of_a_reactor_accepts_a_changed_definition() {
     for (store, _kept) in stores() {
         append_some(&*store);
         let effects = |version| Count { target: Target::Reactor, ..count::<One>(version) };

@@ -92,7 +92,7 @@ fn discarded_event_is_not_handled_by_later_builds() {
 }
 
 #[test]
-fn restored_event_is_parked_and_handled_by_the_retry_and_later_builds() {
+fn restored_event_is_handled_by_retry_and_later_builds() {
     for (store, _kept) in stores() {
         let thirteen = Thirteen::new();
         pay(&*store, "account-1", 13);
@@ -117,7 +117,7 @@ fn restored_event_is_parked_and_handled_by_the_retry_and_later_builds() {
 }
 
 #[test]
-fn crash_between_decision_and_note_leaves_a_decision_that_is_carried_out() {
+fn decision_is_carried_out_after_a_crash() {
     let (store, thirteen) = (MemoryStore::new(), Thirteen::new());
     let views = Watched::new(&store);
     let follow = || start(ProjectionManager::over(&store, &views), thirteen.version(1));

@@ -34,7 +34,7 @@ fn superstitious(is_broken: &Arc<AtomicBool>, tries: &Arc<AtomicUsize>) -> Custo
 }
 
 #[test]
-fn it_stops_before_the_event_and_goes_on_there_once_the_cause_is_mended() {
+fn failed_projection_stops_and_resumes_at_the_event() {
     for (store, _kept) in stores() {
         let (is_broken, tries) = (Arc::new(AtomicBool::new(true)), Arc::default());
         let projections = ProjectionManager::new(&*store);
@@ -68,7 +68,7 @@ fn it_stops_before_the_event_and_goes_on_there_once_the_cause_is_mended() {
 }
 
 #[test]
-fn a_failure_that_passes_is_retried_and_leaves_no_trace() {
+fn transient_failure_is_retried_and_leaves_no_trace() {
     for (store, _kept) in stores() {
         let failures = Arc::new(AtomicUsize::new(2));
         let left = failures.clone();
@@ -88,7 +88,7 @@ fn a_failure_that_passes_is_retried_and_leaves_no_trace() {
 }
 
 #[test]
-fn a_panic_is_a_failure_like_another() {
+fn panic_of_a_handler_is_a_failure() {
     let store = MemoryStore::new();
     let angry = Custom::new(|_, _| panic!("no more"));
     let projections = ProjectionManager::new(&store).register_with(angry, options()).unwrap();
@@ -99,7 +99,7 @@ fn a_panic_is_a_failure_like_another() {
 }
 
 #[test]
-fn a_parked_event_holds_back_its_stream_alone_and_is_taken_up_again_in_order() {
+fn parked_event_holds_back_only_its_stream() {
     for (store, _kept) in stores() {
         let (is_broken, tries) = (Arc::new(AtomicBool::new(true)), Arc::default());
         let manager = || {
@@ -146,7 +146,7 @@ fn a_parked_event_holds_back_its_stream_alone_and_is_taken_up_again_in_order() {
 
 /// At least once: position and id come with each event, so that a target can tell a repeat.
 #[test]
-fn a_target_elsewhere_meets_again_what_it_could_not_make_last() {
+fn external_target_gets_events_after_its_last_flush_again() {
     for (store, _kept) in stores() {
         let kept: Arc<Mutex<Vec<(u64, EventId)>>> = Arc::default();
         let (fails, resets) = (Arc::new(AtomicUsize::new(1)), Arc::new(AtomicUsize::new(0)));
@@ -204,7 +204,7 @@ fn a_target_elsewhere_meets_again_what_it_could_not_make_last() {
 }
 
 #[test]
-fn two_that_drive_one_projection_cannot_count_an_event_twice() {
+fn two_managers_cannot_count_an_event_twice() {
     for (store, _kept) in stores() {
         let one = ProjectionManager::new(&*store).register(Custom::balances()).unwrap();
         let other = ProjectionManager::new(&*store).register(Custom::balances()).unwrap();
@@ -223,7 +223,7 @@ fn two_that_drive_one_projection_cannot_count_an_event_twice() {
 
 /// As after a restore of the log from an older copy: the events it would meet next are not those it thinks.
 #[test]
-fn a_checkpoint_beyond_the_end_of_the_log_is_told_and_not_waited_upon() {
+fn checkpoint_past_the_head_is_reported_at_once() {
     let (views, longer, shorter) = (MemoryStore::new(), MemoryStore::new(), MemoryStore::new());
     let last = pay_all(&longer, "account-1", 1..=3);
     let first = pay(&shorter, "account-1", 1);
@@ -250,7 +250,7 @@ fn a_checkpoint_beyond_the_end_of_the_log_is_told_and_not_waited_upon() {
 }
 
 #[test]
-fn a_closed_store_stops_its_projections() {
+fn closed_store_stops_its_projections() {
     let store = MemoryStore::new();
     let projections = ProjectionManager::new(&store).register(Custom::balances()).unwrap();
     projections.start().unwrap();

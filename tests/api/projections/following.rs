@@ -39,7 +39,7 @@ proptest! {
 
     /// G12. Events, stops, pauses and rebuilds in any order; batches of any size on any number of threads.
     #[test]
-    fn a_read_model_equals_the_fold_of_the_log(
+    fn read_model_equals_the_fold_of_the_log(
         steps in steps(), batch in 1..60_usize, partitions in 1..4_usize
     ) {
         let options = ProjectionOptions::new().batch_events(batch).partitions(partitions);
@@ -88,7 +88,7 @@ proptest! {
 }
 
 #[test]
-fn what_was_appended_can_be_read_once_its_position_is_waited_for() {
+fn appended_event_is_visible_after_wait_for() {
     for (store, _kept) in stores() {
         let projections = ProjectionManager::new(&*store).register(Custom::balances()).unwrap();
         projections.start().unwrap();
@@ -111,7 +111,7 @@ fn what_was_appended_can_be_read_once_its_position_is_waited_for() {
 }
 
 #[test]
-fn a_paused_projection_rests_and_tells_how_far_behind_it_is() {
+fn paused_projection_reports_its_lag() {
     for (store, _kept) in stores() {
         let clock = Arc::new(AtomicU64::new(0));
         let projections = ProjectionManager::new(&*store);
@@ -149,7 +149,7 @@ fn a_paused_projection_rests_and_tells_how_far_behind_it_is() {
 /// One handler writes a key of its own for each stream; the other one also counts all in a single key, so that streams
 /// get into each other's way. Both end as they would with one thread.
 #[test]
-fn threads_change_nothing_but_the_time_it_takes() {
+fn partitions_do_not_change_the_read_model() {
     for (store, _kept) in stores() {
         let events = |account: usize| {
             let events = (1..=20).map(move |amount| super::Money::Deposited { amount });
@@ -220,7 +220,7 @@ const NOSY: [(&str, Handle); 2] = [
 ];
 
 #[test]
-fn threads_that_look_at_what_others_change_are_noticed() {
+fn conflicting_partitions_are_detected() {
     for (name, handle) in NOSY {
         for (store, _kept) in stores() {
             for amount in 1..=20 {
@@ -249,7 +249,7 @@ fn threads_that_look_at_what_others_change_are_noticed() {
 }
 
 #[test]
-fn keys_lie_below_each_other_and_are_read_in_pages_both_ways() {
+fn keys_with_prefixes_are_read_in_pages_in_both_directions() {
     for (store, _kept) in stores() {
         let history = Custom {
             name: "history",
@@ -293,7 +293,7 @@ fn keys_lie_below_each_other_and_are_read_in_pages_both_ways() {
 }
 
 #[test]
-fn what_cannot_be_read_stops_a_projection_or_is_skipped_with_a_record() {
+fn unreadable_event_stops_the_projection_or_is_recorded() {
     for (store, _kept) in stores() {
         pay(&*store, "account-1", 1);
         let damaged = NewEvent::json("Deposited", &"much").unwrap();
@@ -326,7 +326,7 @@ fn what_cannot_be_read_stops_a_projection_or_is_skipped_with_a_record() {
 }
 
 #[test]
-fn names_that_are_none_or_there_already_are_refused() {
+fn invalid_and_duplicate_names_are_refused() {
     let store = MemoryStore::new();
     for name in ["", "$mine", "two\nlines"] {
         let named = Custom { name, ..Custom::balances() };

@@ -77,7 +77,7 @@ fn event_with_a_very_long_error_is_parked() {
 }
 
 #[test]
-fn parked_events_are_counted_by_stream_through_retries_and_restarts() {
+fn parked_events_are_counted_by_stream() {
     for (store, _kept) in stores() {
         let is_broken = Arc::new(AtomicBool::new(true));
         let manager = || {

@@ -32,7 +32,7 @@ fn follow(
 }
 
 #[test]
-fn a_projection_begins_where_it_was_told_to_and_never_handles_what_lies_before() {
+fn projection_starts_at_its_position_and_skips_earlier_events() {
     for (store, _kept) in stores() {
         let from = |start: StartFrom| ProjectionOptions::new().start_from(start);
         let last = pay_all(&*store, "account-1", 1..=3);
@@ -68,7 +68,7 @@ fn a_projection_begins_where_it_was_told_to_and_never_handles_what_lies_before()
 }
 
 #[test]
-fn it_begins_behind_a_position_that_the_log_has() {
+fn projection_starts_after_a_given_position() {
     for (store, _kept) in stores() {
         let last = pay_all(&*store, "account-1", 1..=5);
         let after = StartFrom::After(Position::new(3).unwrap());
@@ -80,7 +80,7 @@ fn it_begins_behind_a_position_that_the_log_has() {
 }
 
 #[test]
-fn side_effects_are_never_had_again_by_a_rebuild_or_a_new_version() {
+fn reactor_is_not_repeated_by_rebuild_or_new_version() {
     for (store, _kept) in stores() {
         let sent = Sent::default();
         pay_all(&*store, "account-1", 1..=3);
@@ -108,7 +108,7 @@ fn side_effects_are_never_had_again_by_a_rebuild_or_a_new_version() {
 
 /// A payment that comes of a payment comes of it while others wait for the head.
 #[test]
-fn whoever_waits_for_the_head_also_waits_for_what_projections_append() {
+fn wait_for_head_includes_events_of_reactors() {
     for (store, _kept) in stores() {
         let target = store.handle();
         let echo = Custom {
@@ -133,7 +133,7 @@ fn whoever_waits_for_the_head_also_waits_for_what_projections_append() {
 }
 
 #[test]
-fn every_failure_is_heard_of_and_a_listener_that_panics_changes_nothing() {
+fn every_failure_reaches_the_listener_even_if_it_panics() {
     for (store, _kept) in stores() {
         let heard: Arc<Mutex<Vec<ProjectionNotice>>> = Arc::default();
         let hear = heard.clone();
@@ -171,7 +171,7 @@ fn every_failure_is_heard_of_and_a_listener_that_panics_changes_nothing() {
 }
 
 #[test]
-fn a_parked_event_that_is_given_up_holds_its_stream_back_no_longer() {
+fn discarded_event_no_longer_holds_back_its_stream() {
     for (store, _kept) in stores() {
         let thirteen = || {
             Custom::new(|event, view| match event.event.change() {
@@ -221,7 +221,7 @@ fn a_parked_event_that_is_given_up_holds_its_stream_back_no_longer() {
 }
 
 #[test]
-fn upcasters_hold_for_all_projections_wherever_they_are_said() {
+fn upcasters_apply_to_projections_registered_before() {
     let store = MemoryStore::new();
     let old = NewEvent::json("Paid", &serde_json::json!({ "amount": 5 })).unwrap();
     store.append("account-1", ExpectedVersion::Any, [old]).unwrap();
@@ -236,7 +236,7 @@ fn upcasters_hold_for_all_projections_wherever_they_are_said() {
 
 /// Found: a failure in one share threw away what the others had done, and had it done again.
 #[test]
-fn with_several_threads_a_failure_has_nothing_done_twice_outside_and_nothing_out_of_order() {
+fn failure_with_partitions_repeats_and_reorders_nothing() {
     for (store, _kept) in stores() {
         for round in 0..200 {
             pay(&*store, &format!("account-{}", round % 7), round + 1);
@@ -278,7 +278,7 @@ fn with_several_threads_a_failure_has_nothing_done_twice_outside_and_nothing_out
 
 /// Found: it stopped the projection, past parking.
 #[test]
-fn taking_away_a_key_that_is_too_long_to_be_there_takes_nothing_away() {
+fn delete_of_a_too_long_key_deletes_nothing() {
     for (store, _kept) in stores() {
         let deletes = Custom::new(|event, view| {
             view.delete("k".repeat(2_000));

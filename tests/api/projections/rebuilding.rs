@@ -42,7 +42,7 @@ fn doubled(gate: &Arc<Gate>, handled: &Arc<AtomicUsize>) -> Custom {
 }
 
 #[test]
-fn a_new_version_is_built_aside_while_the_old_one_serves_and_then_takes_over() {
+fn new_version_is_shadow_built_and_promoted() {
     for (store, _kept) in stores() {
         let last = pay_all(&*store, "account-1", 1..=50);
         let old = ProjectionManager::new(&*store).register(Custom::balances()).unwrap();
@@ -102,7 +102,7 @@ fn a_new_version_is_built_aside_while_the_old_one_serves_and_then_takes_over() {
 
 /// The order of the events in which a read model was fed must not matter, so a rebuild gives the same bytes.
 #[test]
-fn a_rebuild_while_events_come_in_ends_where_it_would_have_been_without() {
+fn rebuild_during_appends_equals_the_fold() {
     for (store, _kept) in stores() {
         let projections = ProjectionManager::new(&*store);
         let small = ProjectionOptions::new().batch_events(7);
@@ -130,7 +130,7 @@ fn a_rebuild_while_events_come_in_ends_where_it_would_have_been_without() {
 
 /// Who has waited for a position, and read, must not read less afterwards: not even while another build is promoted.
 #[test]
-fn what_was_waited_for_stays_there_while_read_models_are_replaced() {
+fn waited_for_event_stays_visible_during_promotion() {
     for (store, _kept) in stores() {
         let projections = ProjectionManager::new(&*store).register(Custom::balances()).unwrap();
         projections.start().unwrap();
@@ -157,7 +157,7 @@ fn what_was_waited_for_stays_there_while_read_models_are_replaced() {
 }
 
 #[test]
-fn a_reader_that_pages_through_a_read_model_is_told_when_it_was_replaced() {
+fn paging_reader_gets_an_error_after_promotion() {
     for (store, _kept) in stores() {
         let last =
             (0..600).fold(Position::FIRST, |_, n| pay(&*store, &format!("account-{n:03}"), 1));
@@ -177,7 +177,7 @@ fn a_reader_that_pages_through_a_read_model_is_told_when_it_was_replaced() {
 }
 
 #[test]
-fn a_view_of_another_maker_is_not_taken_for_a_projection() {
+fn view_without_projection_is_not_adopted() {
     let store = MemoryStore::new();
     let foreign = annals::ViewCommit {
         view: "balances".into(),

@@ -34,7 +34,7 @@ fn pay_some(store: &(impl EventStore + ?Sized)) {
 }
 
 #[test]
-fn removed_projection_leaves_nothing_and_begins_anew() {
+fn removed_projection_leaves_nothing_and_starts_over() {
     for (store, _kept) in stores() {
         pay_some(&*store);
         let names = ["balances", "balances@eu", "balances@1"];

@@ -163,7 +163,7 @@ fn ask_for_the_past(store: &Store, whole: &[RecordedEvent], told: &str) {
 /// In `streams`. A stream that lost its very last frame looks like a shorter stream to whoever reads only it; that is
 /// for verify to find, which reads both families.
 #[test]
-fn a_damaged_frame_of_a_stream_is_met_by_whoever_reads_its_range_and_by_nobody_else() {
+fn damaged_stream_frame_fails_exactly_the_reads_of_its_range() {
     let (directory, path) = place();
     let all = build(&path);
     let whole: Vec<_> = all.iter().filter(|e| e.stream().as_str() == STREAM).cloned().collect();
@@ -198,7 +198,7 @@ fn a_damaged_frame_of_a_stream_is_met_by_whoever_reads_its_range_and_by_nobody_e
 
 /// In `events`, in the middle of the log and at its beginning.
 #[test]
-fn a_damaged_frame_of_the_log_is_met_by_whoever_reads_its_range_and_by_nobody_else() {
+fn damaged_log_frame_fails_exactly_the_reads_of_its_range() {
     let (directory, path) = place();
     let all = build(&path);
     for damage in DAMAGES {
@@ -227,7 +227,7 @@ fn a_damaged_frame_of_the_log_is_met_by_whoever_reads_its_range_and_by_nobody_el
 
 /// The last frame is what the head is known from: a store that lost or cannot read it does not open.
 #[test]
-fn a_damaged_end_of_the_log_refuses_to_open() {
+fn store_with_a_damaged_last_frame_does_not_open() {
     let (directory, path) = place();
     let all = build(&path);
     let last = all.last().unwrap().position().get();

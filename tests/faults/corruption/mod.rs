@@ -161,7 +161,7 @@ fn print(table: &Table) {
 }
 
 #[test]
-fn whatever_is_damaged_the_answer_is_whole_or_a_typed_error() {
+fn damaged_files_give_the_whole_answer_or_a_typed_error() {
     // In memory where that can be had: there is nothing to sync.
     let directory = memory();
     let built: Vec<(&str, Built)> =

@@ -43,7 +43,7 @@ fn child_with_a_full_disk() {
 
 /// G9. The shell bounds the length of any file, so that a write in the middle of the write-ahead log fails.
 #[test]
-fn after_a_failed_write_nothing_is_acknowledged_until_the_store_is_reopened() {
+fn append_is_rejected_after_a_failed_write() {
     let directory = tempfile::tempdir().unwrap();
     let status = Command::new("sh")
         .args([
@@ -113,7 +113,7 @@ fn child_whose_backup_finds_the_disk_full() {
 /// in force for the time of the backup alone.
 #[cfg(target_os = "linux")]
 #[test]
-fn a_backup_to_a_full_disk_leaves_nothing_and_does_not_harm_the_store() {
+fn backup_to_a_full_disk_leaves_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let status = Command::new("sh")
         .args([

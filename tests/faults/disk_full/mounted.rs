@@ -91,7 +91,7 @@ impl Drop for Memory<'_> {
 }
 
 #[test]
-fn a_full_disk_is_told_and_when_there_is_space_again_the_store_goes_on() {
+fn full_tmpfs_is_reported_and_the_store_recovers() {
     let began = Instant::now();
     let directory = tempfile::tempdir().unwrap();
     let mut appends = Vec::new();
@@ -113,7 +113,7 @@ fn a_full_disk_is_told_and_when_there_is_space_again_the_store_goes_on() {
 }
 
 #[test]
-fn a_disk_that_another_file_fills_is_told_and_when_that_is_gone_the_store_goes_on() {
+fn full_ext4_is_reported_and_the_store_recovers() {
     let began = Instant::now();
     let directory = tempfile::tempdir().unwrap();
     let (point, book) = (directory.path().join("disk"), directory.path().join("book"));

@@ -10,7 +10,7 @@ use crate::support::skip::say;
 use crate::workload::{Plan, is_everything};
 
 #[test]
-fn a_process_dies_at_any_change() {
+fn process_death_at_each_change_loses_nothing() {
     let began = Instant::now();
     let directory = memory();
     let place = Place::new(directory.path());

@@ -161,7 +161,7 @@ fn start_child(directory: &Path) -> Child {
 }
 
 #[test]
-fn whatever_the_moment_of_the_kill_everything_acknowledged_is_found_again() {
+fn acknowledged_events_survive_random_kills() {
     let kills: u64 = std::env::var("ANNALS_TEST_KILLS").map_or(50, |text| text.parse().unwrap());
     let (mut done, mut events, mut behind) = (0, 0, 0);
     while done < kills {
@@ -286,7 +286,7 @@ fn child_that_makes_backups() {
 
 /// G14: whatever the moment of the kill, a copy is there whole or not at all, and the next one to its place succeeds.
 #[test]
-fn a_process_that_is_killed_while_it_makes_a_backup_leaves_a_whole_one_or_none() {
+fn backup_is_whole_or_absent_after_a_kill() {
     let kills: u64 = std::env::var("ANNALS_TEST_KILLS").map_or(8, |text| text.parse().unwrap());
     let directory = tempfile::tempdir().unwrap();
     let (mut whole, mut cut_short) = (0, 0);

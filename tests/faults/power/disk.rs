@@ -419,8 +419,7 @@ pub(crate) fn read_image(root: &Path) -> Image {
 
 /// Found: a sync of a manifest by RocksDB that overlapped with one by annals, begun earlier and ended later.
 #[test]
-fn of_two_syncs_of_a_file_at_once_the_one_that_ends_first_covers_what_was_written_before_it_began()
-{
+fn concurrent_syncs_each_cover_earlier_writes() {
     let directory = tempfile::tempdir().unwrap();
     let mut disk = Disk::of(directory.path());
     let ino = u64::MAX;

@@ -184,34 +184,34 @@ fn power_is_cut(name: &str, stride: usize) {
 }
 
 #[test]
-fn the_power_is_cut_while_a_store_is_created_used_and_closed() {
+fn power_cut_during_create_use_and_close_keeps_promises() {
     power_is_cut("small", 13);
 }
 
 #[test]
-fn the_power_is_cut_while_everything_is_synced() {
+fn power_cut_during_sync_appends_keeps_promises() {
     power_is_cut("synced", 70);
 }
 
 #[test]
-fn the_power_is_cut_while_nothing_is_synced() {
+fn power_cut_during_buffered_appends_keeps_promises() {
     power_is_cut("buffered", 60);
 }
 
 #[test]
-fn the_power_is_cut_while_some_of_it_is_synced() {
+fn power_cut_during_mixed_appends_keeps_promises() {
     power_is_cut("mixed", 150);
 }
 
 /// G14: of a backup, whatever is left is whole or no store; one whose making was over is there.
 #[test]
-fn the_power_is_cut_while_backups_are_made() {
+fn power_cut_during_backups_keeps_promises() {
     power_is_cut("copied", 60);
 }
 
 /// What was durable when a store was closed is known after a power loss too: a database that lost it is refused (G11).
 #[test]
-fn the_watermark_of_a_store_that_was_closed_outlives_a_power_cut() {
+fn watermark_of_a_closed_store_survives_a_power_cut() {
     let directory = memory();
     let place = Place::new(directory.path());
     let plan = Plan::named("small");
@@ -245,7 +245,7 @@ fn the_watermark_of_a_store_that_was_closed_outlives_a_power_cut() {
 
 /// Whatever of it the medium has got, the log is there up to where it says (G10, G11).
 #[test]
-fn the_watermark_says_nothing_that_is_not_durable() {
+fn watermark_never_exceeds_what_is_durable() {
     let directory = memory();
     let place = Place::new(directory.path());
     let plan = Plan::named("small");
@@ -284,7 +284,7 @@ fn says_closed(watermark: &[u8]) -> bool {
 
 /// And of the second cut too, everything that was durable before the first is kept.
 #[test]
-fn the_power_is_cut_again_while_a_store_recovers() {
+fn power_cut_during_recovery_keeps_promises() {
     let began = Instant::now();
     let directory = memory();
     let place = Place::new(directory.path());

@@ -81,7 +81,7 @@ pub(crate) fn command(program: &str, arguments: &[&str], paths: &[&Path]) -> Res
 }
 
 #[test]
-fn the_power_of_a_real_file_system_is_cut() {
+fn power_cut_of_real_file_systems_keeps_promises() {
     let strides = if is_everything() { [5, 10] } else { [120, 350] };
     for kind in &KINDS {
         let began = Instant::now();
