@@ -10,6 +10,8 @@ STORE ?= $(if $(filter .,$(REPO)),history,$(notdir $(abspath $(REPO)))).annals
 SELECT := --release --all-features
 BUILT := $(or $(CARGO_TARGET_DIR),target)/release
 ANNALS := $(BUILT)/annals
+# What the tests record that cannot run here.
+SKIPPED := $(BUILT)/../tmp/skipped
 
 .PHONY: demo test proof check ci setup build
 
@@ -27,9 +29,11 @@ build: setup
 	cargo build $(SELECT) --bins --examples
 
 test: setup
+	@rm -f $(SKIPPED)
 	cargo test $(SELECT)
 	cargo test --release --manifest-path tests/schedules/Cargo.toml
 	cargo test --release --manifest-path fuzz/Cargo.toml --no-default-features
+	@touch $(SKIPPED); echo "$$(wc -l < $(SKIPPED)) skipped"; cat $(SKIPPED)
 
 # Hours of faults: see scripts/proof.sh.
 proof: setup

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::history;
-use crate::support::{Desk, spawn};
+use crate::workspace::{Workspace, spawn};
 
 /// Small enough for a test. What is measured so has no meaning.
 const TINY: [&str; 8] =
@@ -24,7 +24,7 @@ const GROUPS: [&str; 10] = [
     "project",
 ];
 
-fn names(desk: &Desk) -> Vec<String> {
+fn names(desk: &Workspace) -> Vec<String> {
     let names = fs::read_dir(desk.path("")).unwrap().map(|entry| entry.unwrap().file_name());
     let mut names: Vec<_> = names.map(|name| name.into_string().unwrap()).collect();
     names.sort();
@@ -33,7 +33,7 @@ fn names(desk: &Desk) -> Vec<String> {
 
 #[test]
 fn benchmark_shows_each_figure_with_its_baseline() {
-    let desk = Desk::new();
+    let desk = Workspace::new();
     let table = desk.ok(&[&["bench", "--report", "page.html"][..], &TINY].concat());
     let page = fs::read_to_string(desk.path("page.html")).unwrap();
     for row in [
@@ -72,7 +72,7 @@ fn benchmark_shows_each_figure_with_its_baseline() {
 
 #[test]
 fn benchmark_json_has_the_requested_figures() {
-    let desk = Desk::new();
+    let desk = Workspace::new();
     let all = desk.json(&[&["bench", "--json"][..], &TINY].concat());
     let mut groups: Vec<_> =
         all["figures"].as_array().unwrap().iter().map(|figure| &figure["group"]).collect();
@@ -106,7 +106,7 @@ fn benchmark_json_has_the_requested_figures() {
 
 #[test]
 fn benchmark_of_an_own_log_imports_reads_and_projects() {
-    let desk = Desk::new();
+    let desk = Workspace::new();
     desk.write("h", history(2_000));
     fs::create_dir(desk.path("work")).unwrap();
     let args = ["bench", "--dir", "work", "--input", "h", "--seconds", "0.01", "--json"];
@@ -134,7 +134,7 @@ fn benchmark_of_an_own_log_imports_reads_and_projects() {
 
 #[test]
 fn impossible_benchmark_is_refused_and_leaves_nothing() {
-    let desk = Desk::new();
+    let desk = Workspace::new();
     desk.write("empty", "");
     desk.write("broken", history(10).replacen("\"type\":\"T7\"", "", 1));
     let before = names(&desk);
@@ -168,7 +168,7 @@ fn impossible_benchmark_is_refused_and_leaves_nothing() {
 #[cfg(unix)]
 fn interrupted_benchmark_leaves_nothing() {
     for signal in ["-INT", "-TERM"] {
-        let desk = Desk::new();
+        let desk = Workspace::new();
         let only = ["bench", "--seconds", "600", "--only", "append,replay"];
         let child = spawn(&mut desk.command(&only));
         let began = Instant::now();

@@ -5,11 +5,11 @@ use std::fs;
 use serde_json::Value;
 
 use crate::history;
-use crate::support::{Desk, text};
+use crate::workspace::{Workspace, text};
 
 #[test]
 fn store_is_backed_up_verified_and_restored() {
-    let desk = Desk::new();
+    let desk = Workspace::new();
     desk.write("h", history(3_000));
     desk.ok(&["import", "bank", "h"]);
     let log = desk.ok(&["export", "bank"]);
@@ -42,7 +42,7 @@ fn store_is_backed_up_verified_and_restored() {
 
 #[test]
 fn impossible_backup_is_refused_with_a_reason() {
-    let desk = Desk::new();
+    let desk = Workspace::new();
     desk.ok(&["append", "bank", "a-1", "T"]);
     for (to, why) in [
         ("bank", "something is already there"),
@@ -63,7 +63,7 @@ fn impossible_backup_is_refused_with_a_reason() {
 /// What opening does not meet, verifying the copy does.
 #[test]
 fn backup_with_verify_finds_copied_damage() {
-    let desk = Desk::new();
+    let desk = Workspace::new();
     desk.write("h", history(20_000));
     desk.ok(&["import", "bank", "h"]);
     damage_a_table(&desk);
@@ -80,7 +80,7 @@ fn backup_with_verify_finds_copied_damage() {
 /// Whether or not anybody reads what it prints.
 #[test]
 fn exit_code_reports_damage_without_a_reader() {
-    let desk = Desk::new();
+    let desk = Workspace::new();
     desk.write("h", history(20_000));
     desk.ok(&["import", "bank", "h"]);
     damage_a_table(&desk);
@@ -93,7 +93,7 @@ fn exit_code_reports_damage_without_a_reader() {
     }
 }
 
-fn damage_a_table(desk: &Desk) {
+fn damage_a_table(desk: &Workspace) {
     let tables = fs::read_dir(desk.path("bank/db")).unwrap().map(|entry| entry.unwrap().path());
     let tables = tables.filter(|path| path.extension().is_some_and(|e| e == "sst"));
     let largest = tables.max_by_key(|path| fs::metadata(path).unwrap().len()).unwrap();
@@ -105,7 +105,7 @@ fn damage_a_table(desk: &Desk) {
 /// G11: what is lost is said, and accepted by whoever says it again.
 #[test]
 fn lost_history_is_accepted_only_by_name_and_into_a_copy() {
-    let desk = Desk::new();
+    let desk = Workspace::new();
     desk.ok(&["append", "bank", "a-1", "T"]);
     desk.ok(&["append", "bank", "a-1", "T"]);
     desk.ok(&["backup", "bank", "monday"]);

@@ -1,14 +1,14 @@
 //! Inputs as other programs write them: byte order marks, compressed files with more or less than
 //! they should have.
 
-use crate::support::{Desk, text};
+use crate::workspace::{Workspace, text};
 use crate::{gzip, history};
 
 const BYTE_ORDER_MARK: &str = "\u{feff}";
 
 #[test]
 fn byte_order_mark_is_ignored() {
-    let desk = Desk::new();
+    let desk = Workspace::new();
     let marked = BYTE_ORDER_MARK.to_owned() + &history(20);
     desk.write("h", history(20));
     desk.write("marked", &marked);
@@ -29,7 +29,7 @@ fn byte_order_mark_is_ignored() {
 
 #[test]
 fn bytes_after_gzip_data_are_ignored_with_a_warning() {
-    let desk = Desk::new();
+    let desk = Workspace::new();
     let history = history(3_000);
     let (first, second) = history.split_at(history.len() / 2);
     let members = [gzip(first.as_bytes()), gzip(b""), gzip(second.as_bytes())].concat();
@@ -54,7 +54,7 @@ fn bytes_after_gzip_data_are_ignored_with_a_warning() {
 
 #[test]
 fn append_of_empty_standard_input_is_refused() {
-    let desk = Desk::new();
+    let desk = Workspace::new();
     let append = ["append", "a", "s", "T", "-"];
     for (option, input) in [("--json", ""), ("--json", " \n"), ("--text", ""), ("--bytes", "")] {
         let output = desk.with_input(&[&append[..], &[option]].concat(), input.as_bytes());
@@ -67,7 +67,7 @@ fn append_of_empty_standard_input_is_refused() {
 
 #[test]
 fn numbers_of_any_length_keep_their_bytes() {
-    let desk = Desk::new();
+    let desk = Workspace::new();
     let data = "{\"a\":123456789012345678901234567890,\"b\":[0.1234567890123456789012345678901234567890], \
                 \"c\":1e400,\"d\":1.500}";
     desk.ok(&["append", "a", "s", "T", data]);

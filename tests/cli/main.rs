@@ -4,19 +4,23 @@
 
 mod benching;
 mod copying;
-mod support;
-mod reading;
-mod piping;
 mod inputs;
+mod piping;
+mod reading;
+#[path = "../support/mod.rs"]
+mod support;
+mod workspace;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use support::{Desk, spawn, text};
+use support::files::contents;
+use support::skip::skipped;
+use workspace::{Workspace, spawn, text};
 
 /// A history of loans: some commits of several lines, some fields that only some lines have.
 fn history(events: usize) -> String {
@@ -51,7 +55,7 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 
 #[test]
 fn history_survives_import_export_import() {
-    let desk = Desk::new();
+    let desk = Workspace::new();
     desk.write("history.jsonl", history(3_000));
     assert!(
         desk.ok(&["import", "a", "history.jsonl"])
@@ -88,7 +92,7 @@ fn history_survives_import_export_import() {
 
 #[test]
 fn import_reads_all_gzip_members() {
-    let desk = Desk::new();
+    let desk = Workspace::new();
     let history = history(100);
     let (first, second) = history.split_at(history.len() / 2);
     desk.write("h", [gzip(first.as_bytes()), gzip(second.as_bytes())].concat());
@@ -100,7 +104,7 @@ fn import_reads_all_gzip_members() {
 
 #[test]
 fn import_of_truncated_gzip_keeps_and_reports_earlier_lines() {
-    let desk = Desk::new();
+    let desk = Workspace::new();
     let mut broken = gzip(history(5_000).as_bytes());
     broken.truncate(broken.len() / 2);
     desk.write("h.gz", &broken);
@@ -121,7 +125,7 @@ fn import_of_truncated_gzip_keeps_and_reports_earlier_lines() {
 
 #[test]
 fn import_killed_many_times_gives_the_same_log() {
-    let desk = Desk::new();
+    let desk = Workspace::new();
     desk.write("h", history(60_000));
     desk.ok(&["import", "clean", "h"]);
     let mut kills = 0;
@@ -149,7 +153,7 @@ fn import_killed_many_times_gives_the_same_log() {
 
 #[test]
 fn import_names_a_bad_line_and_resumes_once_corrected() {
-    let desk = Desk::new();
+    let desk = Workspace::new();
     let good = history(1_500);
     desk.write("h", good.replacen("\"type\":\"T4\"", "\"typ\":\"T4\"", 40));
     let complaint = desk.fails(1, &["import", "a", "h"]);
@@ -163,7 +167,7 @@ fn import_names_a_bad_line_and_resumes_once_corrected() {
 
 #[test]
 fn a_time_that_goes_back_is_refused_or_clamped() {
-    let desk = Desk::new();
+    let desk = Workspace::new();
     let line = |second| {
         format!(
             "{{\"stream\":\"a\",\"type\":\"T\",\"time\":\"2020-01-01T00:00:0{second}Z\",\"data\":1}}\n"
@@ -178,7 +182,7 @@ fn a_time_that_goes_back_is_refused_or_clamped() {
 
 #[test]
 fn appended_event_is_read() {
-    let desk = Desk::new();
+    let desk = Workspace::new();
     let append = |args: &[&str]| desk.ok(&[&["append", "a", "account-1"], args].concat());
     let opened = append(&["Opened", r#" {"by": "Ada"} "#, "--expected", "none"]);
     assert_eq!(opened, "position 1, version 1 of account-1\n");
@@ -219,7 +223,7 @@ fn appended_event_is_read() {
 
 #[test]
 fn reading_is_bounded_and_filtered() {
-    let desk = Desk::new();
+    let desk = Workspace::new();
     for (stream, kind) in [("a-1", "X"), ("b-1", "Y"), ("a-1", "Y"), ("a-2", "X"), ("ab", "X")] {
         desk.ok(&["append", "s", stream, kind]);
     }
@@ -252,7 +256,7 @@ fn reading_is_bounded_and_filtered() {
 
 #[test]
 fn closed_output_pipe_is_not_a_failure() {
-    let desk = Desk::new();
+    let desk = Workspace::new();
     desk.write("h", history(20_000));
     desk.ok(&["import", "a", "h"]);
     for args in [
@@ -285,7 +289,7 @@ fn closed_output_pipe_is_not_a_failure() {
 
 #[test]
 fn follower_prints_new_events_and_allows_writers() {
-    let desk = Desk::new();
+    let desk = Workspace::new();
     desk.ok(&["append", "a", "s", "First"]);
     let mut child = spawn(&mut desk.command(&["log", "a", "--follow", "--json"]));
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
@@ -304,7 +308,7 @@ fn follower_prints_new_events_and_allows_writers() {
 
 #[test]
 fn store_open_elsewhere_is_not_changed() {
-    let desk = Desk::new();
+    let desk = Workspace::new();
     desk.ok(&["append", "a", "s", "T"]);
     let held = annals::Store::open(desk.path("a")).unwrap();
     let begun = Instant::now();
@@ -322,7 +326,7 @@ fn store_open_elsewhere_is_not_changed() {
 
 #[test]
 fn reading_commands_never_create_and_never_change() {
-    let desk = Desk::new();
+    let desk = Workspace::new();
     for args in [
         &["read", "none", "s"][..],
         &["log", "none"],
@@ -336,7 +340,7 @@ fn reading_commands_never_create_and_never_change() {
         assert!(!desk.path("none").exists(), "{args:?}");
     }
     desk.ok(&["append", "a", "s", "T"]);
-    let before = contents(&desk.path("a"));
+    let before = contents(&desk.path("a")).unwrap();
     for args in [
         &["read", "a", "s"][..],
         &["log", "a"],
@@ -346,12 +350,12 @@ fn reading_commands_never_create_and_never_change() {
     ] {
         desk.ok(args);
     }
-    assert_eq!(contents(&desk.path("a")), before);
+    assert_eq!(contents(&desk.path("a")).unwrap(), before);
 }
 
 #[test]
 fn foreign_directory_is_refused_unchanged() {
-    let desk = Desk::new();
+    let desk = Workspace::new();
     fs::create_dir(desk.path("photos")).unwrap();
     desk.write("photos/cat.png", "meow");
     desk.write("h", history(3));
@@ -364,12 +368,12 @@ fn foreign_directory_is_refused_unchanged() {
         let complaint = desk.fails(1, args);
         assert!(complaint.contains("not an annals store"), "{complaint}");
     }
-    assert_eq!(contents(&desk.path("photos")).len(), 1);
+    assert_eq!(contents(&desk.path("photos")).unwrap().len(), 1);
 }
 
 #[test]
 fn wrong_usage_has_its_exit_code_and_leaves_nothing() {
-    let desk = Desk::new();
+    let desk = Workspace::new();
     for args in [
         &[][..],
         &["frobnicate"],
@@ -400,7 +404,7 @@ fn wrong_usage_has_its_exit_code_and_leaves_nothing() {
 
 #[test]
 fn failed_export_keeps_the_previous_file() {
-    let desk = Desk::new();
+    let desk = Workspace::new();
     desk.ok(&["append", "a", "s", "T"]);
     desk.write("out", "former");
     fs::create_dir(desk.path("out.partial")).unwrap();
@@ -413,14 +417,10 @@ fn failed_export_keeps_the_previous_file() {
 
 #[test]
 fn real_log_round_trips_value_for_value() {
-    let desk = Desk::new();
-    let given = std::env::var_os("ANNALS_REAL_LOG").map(PathBuf::from);
-    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/bpic2012.jsonl.gz");
-    let path = given.unwrap_or(beside);
-    if !path.exists() {
-        eprintln!("SKIPPED: no real log at {}; name one in ANNALS_REAL_LOG", path.display());
-        return;
-    }
+    let desk = Workspace::new();
+    let Some(path) = std::env::var_os("ANNALS_REAL_LOG").map(PathBuf::from) else {
+        return skipped("the real log", "no log is named in ANNALS_REAL_LOG");
+    };
     desk.ok(&["import", "a", path.to_str().unwrap()]);
     let stat = desk.json(&["stat", "a", "--json"]);
     assert_eq!(
@@ -444,25 +444,9 @@ fn real_log_round_trips_value_for_value() {
     assert_eq!(exported.next(), None);
 }
 
-/// All files below a directory, with their bytes.
-fn contents(directory: &Path) -> Vec<(PathBuf, Vec<u8>)> {
-    let mut files = Vec::new();
-    for entry in fs::read_dir(directory).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            files.push((path.clone(), Vec::new()));
-            files.extend(contents(&path));
-        } else {
-            files.push((path.clone(), fs::read(&path).unwrap()));
-        }
-    }
-    files.sort();
-    files
-}
-
 #[test]
 fn verify_reports_sound_or_the_damage_and_its_place() {
-    let desk = Desk::new();
+    let desk = Workspace::new();
     desk.write("in.jsonl", history(500));
     desk.ok(&["import", "store", "in.jsonl"]);
     assert!(desk.ok(&["verify", "store"]).starts_with("sound: 500 events"));
@@ -489,7 +473,7 @@ fn verify_reports_sound_or_the_damage_and_its_place() {
 
 #[test]
 fn export_into_the_store_itself_is_refused() {
-    let desk = Desk::new();
+    let desk = Workspace::new();
     desk.write("in.jsonl", history(3));
     desk.ok(&["import", "store", "in.jsonl"]);
     for file in ["store/STORE", "store/new", "store/db/CURRENT", "./store/../store/watermark"] {

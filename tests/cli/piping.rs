@@ -9,14 +9,14 @@ use std::time::{Duration, Instant};
 
 use annals::{Checkpoint, ProjectionManager, Store, ViewChange, ViewCommit, ViewStore};
 
-use crate::support::{Desk, spawn, text};
+use crate::workspace::{Workspace, spawn, text};
 
 /// More of each thing than all buffers between a command and its reader hold.
 const MANY: usize = 12_000;
 const CAUSE: &str = "01890a5d-ac96-774b-bcce-b302099a8051";
 
 /// A store in which every reading command has much to print.
-fn large(desk: &Desk, store: &str) {
+fn large(desk: &Workspace, store: &str) {
     let mut lines = String::new();
     let time = "2026-01-01T00:00:00Z";
     let _ = writeln!(
@@ -45,7 +45,7 @@ fn large(desk: &Desk, store: &str) {
 }
 
 /// A command whose reader has read one line.
-fn begun(desk: &Desk, args: &[&str]) -> (Child, String, BufReader<ChildStdout>) {
+fn begun(desk: &Workspace, args: &[&str]) -> (Child, String, BufReader<ChildStdout>) {
     let mut child = spawn(&mut desk.command(args));
     let mut output = BufReader::new(child.stdout.take().unwrap());
     let mut line = String::new();
@@ -69,7 +69,7 @@ fn ended(mut child: Child) -> (ExitStatus, String) {
 
 #[test]
 fn slow_reader_does_not_keep_the_store() {
-    let desk = Desk::new();
+    let desk = Workspace::new();
     large(&desk, "s");
     for args in [
         &["log", "s"][..],
@@ -101,7 +101,7 @@ fn slow_reader_does_not_keep_the_store() {
 
 #[test]
 fn output_goes_on_when_a_writer_closes_the_store() {
-    let desk = Desk::new();
+    let desk = Workspace::new();
     large(&desk, "s");
     let expected = desk.ok(&["export", "s"]);
     let (child, mut printed, mut output) = begun(&desk, &["export", "s"]);
@@ -123,7 +123,7 @@ fn output_goes_on_when_a_writer_closes_the_store() {
 
 #[test]
 fn output_ends_with_an_error_if_the_store_is_another_one() {
-    let desk = Desk::new();
+    let desk = Workspace::new();
     large(&desk, "s");
     desk.ok(&["append", "other", "a", "T"]);
     desk.ok(&["backup", "s", "older"]);
@@ -154,7 +154,7 @@ fn output_ends_with_an_error_if_the_store_is_another_one() {
 
 #[test]
 fn entries_of_a_rebuilt_read_model_are_not_mixed() {
-    let desk = Desk::new();
+    let desk = Workspace::new();
     large(&desk, "s");
     project(&desk, 1);
     let args = ["views", "s", "named"];
@@ -172,7 +172,7 @@ fn entries_of_a_rebuilt_read_model_are_not_mixed() {
 }
 
 /// Lets this version of a projection catch up.
-fn project(desk: &Desk, version: u32) {
+fn project(desk: &Workspace, version: u32) {
     let store = Store::open(desk.path("s")).unwrap();
     let projections = ProjectionManager::new(&store).register(Named(version)).unwrap();
     projections.start().unwrap();
@@ -212,7 +212,7 @@ impl annals::Projection for Named {
 #[cfg(unix)]
 #[test]
 fn follower_ends_when_its_reader_goes_away() {
-    let desk = Desk::new();
+    let desk = Workspace::new();
     desk.ok(&["append", "s", "a", "T"]);
     let (child, line, output) = begun(&desk, &["log", "s", "--follow"]);
     assert!(line.contains("a@1"));

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use crate::support::{Desk, text};
+use crate::workspace::{Workspace, text};
 
 /// What an event came of, and what a projection made of the events, can be looked at.
 #[test]
 fn causes_effects_and_read_models_are_shown() {
-    let desk = Desk::new();
+    let desk = Workspace::new();
     let ids = ["01890a5d-ac96-774b-bcce-b302099a8051", "01890a5d-ac96-774b-bcce-b302099a8052"];
     let line = |stream: &str, id: &str, cause: &str| {
         let metadata = format!(r#""metadata":{{"$causation_id":"{cause}"}}"#);
@@ -54,7 +54,7 @@ fn causes_effects_and_read_models_are_shown() {
 fn parked_and_discarded_events_are_shown() {
     use annals::ViewStore;
     use annals::prelude::*;
-    let desk = Desk::new();
+    let desk = Workspace::new();
     let line = |stream| {
         format!(
             "{{\"stream\":\"{stream}\",\"type\":\"T\",\"time\":\"2026-01-01T00:00:00Z\",\"data\":{{}}}}\n"
@@ -148,7 +148,7 @@ impl annals::Projection for Refusing {
 /// Who asks for what is not there is told so; an empty answer looks like one.
 #[test]
 fn missing_items_are_reported_as_missing() {
-    let desk = Desk::new();
+    let desk = Workspace::new();
     for stream in ["a-1", "b-1", "a-1"] {
         desk.ok(&["append", "s", stream, "T"]);
     }
@@ -224,7 +224,7 @@ impl annals::Projection for Counted {
 #[test]
 fn entries_of_a_view_without_projection_are_shown() {
     use annals::{Checkpoint, Position, Store, ViewChange, ViewCommit, ViewStore};
-    let desk = Desk::new();
+    let desk = Workspace::new();
     desk.ok(&["append", "s", "a", "T"]);
     let store = Store::open(desk.path("s")).unwrap();
     let put = |key: &[u8], value: &[u8]| ViewChange::Put { key: key.into(), value: value.into() };

@@ -1,4 +1,4 @@
-//! A desk: a directory, and the command line in it.
+//! A directory for one test, and the command line in it.
 
 use std::fs;
 use std::io::Write;
@@ -8,11 +8,11 @@ use std::process::{Child, Command, Output, Stdio};
 use serde_json::Value;
 
 /// A directory for one test, and the command line in it.
-pub(crate) struct Desk {
+pub(crate) struct Workspace {
     directory: tempfile::TempDir,
 }
 
-impl Desk {
+impl Workspace {
     pub(crate) fn new() -> Self {
         Self { directory: tempfile::tempdir().unwrap() }
     }
