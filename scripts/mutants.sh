@@ -39,7 +39,7 @@ refresh() {
     (cd "$tree" && find . -type f -printf '%P\0') | while IFS= read -r -d '' file; do
         [ -f "$root/$file" ] || rm "$tree/$file"
     done
-    git ls-files -z | while IFS= read -r -d '' file; do
+    git ls-files -z --cached --others --exclude-standard | while IFS= read -r -d '' file; do
         if [ -f "$file" ] && ! cmp -s "$file" "$tree/$file"; then
             mkdir -p "$tree/$(dirname "$file")"
             cp "$file" "$tree/$file"
@@ -111,6 +111,7 @@ applier=${applier#* }
 mapfile -t suites < <(for mutant in "${mutants[@]}"; do header "$mutant" tests; done | sort -u)
 for suite in "${suites[@]}"; do
     check "$suite" "$logs/unchanged.log" || fail "without a mutant, 'cargo test $suite' fails: $logs/unchanged.log"
+    grep -q '^running [1-9]' "$logs/unchanged.log" || fail "'cargo test $suite' selects no test"
 done
 
 trap refresh EXIT
