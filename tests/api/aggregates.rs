@@ -15,7 +15,7 @@ use crate::support::bank::{
     Account, AccountError, BankEvent, Command, block, create, created, deposit, deposited,
     withdraw, withdrawn,
 };
-use crate::support::stores::{Kept, Mishap, Unlucky};
+use crate::support::stores::{FailingStore, Kept, Mishap};
 use crate::support::version;
 
 fn accounts(store: &(impl EventStore + ?Sized)) -> Repository<Account> {
@@ -223,7 +223,7 @@ fn save_of_stale_aggregate_conflicts_and_keeps_its_events() {
 #[test]
 fn save_after_indeterminate_save_stores_events_once() {
     for mishap in [Mishap::WrittenButUnacknowledged, Mishap::NotWritten] {
-        let store = Unlucky::new();
+        let store = FailingStore::new(&MemoryStore::new());
         let accounts = accounts(&store).cache(10);
         accounts.execute("1", &create()).unwrap();
         let mut account = accounts.load("1").unwrap();
@@ -508,7 +508,7 @@ fn event_that_cannot_be_read_back_is_never_stored() {
 /// A cached state saves reading, never looking.
 #[test]
 fn cached_state_is_updated_by_reading_new_events_only() {
-    let store = Unlucky::new();
+    let store = FailingStore::new(&MemoryStore::new());
     let (cached, other) = (accounts(&store).cache(2), accounts(&store));
     other.execute("1", &create()).unwrap();
     other.execute("1", &Command::DepositOnes { count: 50 }).unwrap();

@@ -12,8 +12,10 @@ use std::thread;
 use std::time::Duration;
 
 use crate::account::{Account, AccountCommand, AccountError, AccountEvent};
-use crate::example_bank::{SOON, check_read_models};
+use crate::example_bank::check_read_models;
 use crate::read_models::{AccountBalances, Transaction, TransactionHistory, statement};
+use crate::support::SOON;
+use crate::support::random::Random;
 use annals::prelude::*;
 use annals::testing::{ProjectionScenario, Scenario};
 use annals::{
@@ -286,11 +288,11 @@ fn check(directory: &Path) -> u64 {
 fn read_models_equal_the_log_after_random_kills() {
     let kills: u64 = std::env::var("ANNALS_TEST_KILLS").map_or(12, |text| text.parse().unwrap());
     let directory = tempfile::tempdir().unwrap();
+    let mut random = Random::from_entropy();
     let mut head = 0;
     for kill in 0..kills {
         let mut child = start_child(directory.path(), "");
-        let noise = u64::from(EventId::random().as_bytes()[15]);
-        thread::sleep(Duration::from_millis(30 + noise + kill % 7));
+        thread::sleep(Duration::from_millis(30 + random.below(260) as u64));
         child.kill().unwrap();
         child.wait().unwrap();
         let now = check(directory.path());

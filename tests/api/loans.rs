@@ -19,6 +19,8 @@ use std::time::Duration;
 use crate::application::{
     Application, ApplicationCommand, ApplicationError, ApplicationEvent, Stage,
 };
+use crate::support::SOON;
+use crate::support::random::Random;
 use annals::prelude::*;
 use annals::testing::Scenario;
 use annals::{ImportOptions, ProjectionManager, ProjectionOptions};
@@ -26,7 +28,6 @@ use check::{Expected, expected};
 use read_models::{Stages, Weeks, Whereabouts, duration_of, open_by_week};
 
 const DIRECTORY: &str = "ANNALS_TEST_LOANS";
-const SOON: Duration = Duration::from_secs(60);
 
 #[test]
 fn application_can_be_cancelled_until_decided() {
@@ -109,6 +110,7 @@ fn check(store: &Store) {
 #[test]
 fn loan_read_models_equal_the_log_after_random_kills() {
     let directory = tempfile::tempdir().unwrap();
+    let mut random = Random::from_entropy();
     for kill in 0..8 {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "loans::child", "--ignored", "--nocapture"])
@@ -117,8 +119,7 @@ fn loan_read_models_equal_the_log_after_random_kills() {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let noise = u64::from(EventId::random().as_bytes()[15]);
-        thread::sleep(Duration::from_millis(15 + kill * 5 + noise / 4));
+        thread::sleep(Duration::from_millis(15 + kill * 5 + random.below(64) as u64));
         child.kill().unwrap();
         child.wait().unwrap();
         check(&open(directory.path()));

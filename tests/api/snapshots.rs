@@ -12,7 +12,7 @@ use annals::{
 use serde::{Deserialize, Serialize};
 
 use crate::support::bank::{Account, AccountError, BankEvent, Command, create, deposit, withdraw};
-use crate::support::stores::{FailingSnapshots, Kept, Unlucky};
+use crate::support::stores::{FailingSnapshots, FailingStore, Kept};
 use crate::support::{place, quick, version};
 
 fn accounts(kept: &Kept, policy: SnapshotPolicy<Account>) -> Repository<Account> {
@@ -138,14 +138,15 @@ fn snapshot_time_is_that_of_the_event_store() {
 
 #[test]
 fn load_reads_the_snapshot_event_and_newer_ones() {
-    let store = Unlucky::new();
+    let memory = MemoryStore::new();
+    let store = FailingStore::new(&memory);
     let policy = || SnapshotPolicy::every(100).keep(3);
-    let accounts = Repository::<Account>::new(&store).snapshots(&store.store, policy());
+    let accounts = Repository::<Account>::new(&store).snapshots(&memory, policy());
     accounts.execute("1", &create()).unwrap();
     for _ in 0..35 {
         accounts.execute("1", &ones(10)).unwrap();
     }
-    assert_eq!(versions(&store.store), [101, 201, 301]);
+    assert_eq!(versions(&memory), [101, 201, 301]);
     store.read();
     assert_eq!((accounts.load("1").unwrap().state().balance, store.read()), (350, 51));
     for (asked, read) in [(350, 50), (301, 1), (300, 100), (202, 2), (201, 1), (101, 1), (100, 100)]

@@ -15,10 +15,11 @@ use annals::{Checkpoint, ProjectionError, Snapshot, SnapshotStore, ViewCommit, V
 
 use crate::caught;
 use crate::example_bank::check_read_models;
-use crate::power::disk::{Bytes, Disk, Names, Random, write_image};
+use crate::power::disk::{Bytes, Disk, Names, write_image};
 use crate::shim::{Blow, Call, Event, Fault, NO_SHIM, Place, Watch, read_trace, run};
 use crate::support::memory;
 use crate::support::promises::{Heard, MayBeGone, Promises};
+use crate::support::random::Random;
 use crate::support::skip::{say, skipped};
 use crate::workload::{Plan, business, is_everything, own, projections};
 

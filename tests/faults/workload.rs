@@ -8,10 +8,10 @@ use annals::prelude::*;
 use annals::{ProjectionError, ProjectionManager, ProjectionOptions, Repository, SnapshotPolicy};
 
 use crate::account::{Account, AccountCommand};
-use crate::example_bank::SOON;
 use crate::io_error;
 use crate::read_models::{AccountBalances, TransactionHistory};
 use crate::shim::{self, Place};
+use crate::support::SOON;
 use crate::support::promises::{Heard, event};
 
 /// Not a test of its own: what the children do.

@@ -1,14 +1,19 @@
 //! What a fault leaves behind: a copy of the files as they are while the store is open, which is what a process that
 //! died leaves; of the newest write-ahead log a part, which is what a machine without power leaves; a flipped bit.
 
+#[allow(dead_code, reason = "the model only copies")]
+#[path = "../support/files.rs"]
+mod files;
+
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use annals::prelude::*;
 use annals::{Checkpoint, Snapshot, SnapshotStore, ViewChange, ViewCommit, ViewScan, ViewStore};
+
+pub(crate) use files::copy_at_rest;
 
 /// What is known to survive a power loss.
 #[derive(Debug, Default)]
@@ -49,20 +54,6 @@ fn files(store: &Path) -> Vec<(PathBuf, u64, SystemTime)> {
     }
     files.sort();
     files
-}
-
-/// Copies a store that nobody calls at the moment. RocksDB may be busy in the background: then once more.
-pub(crate) fn copy(store: &Path, to: &Path) {
-    loop {
-        fs::create_dir_all(to.join("db")).unwrap();
-        let before = files(store);
-        let copied: io::Result<Vec<_>> =
-            before.iter().map(|(name, ..)| fs::copy(store.join(name), to.join(name))).collect();
-        if copied.is_ok() && files(store) == before {
-            return;
-        }
-        fs::remove_dir_all(to).unwrap();
-    }
 }
 
 /// Takes away what was not synced, but for a part of it: 255 is all.

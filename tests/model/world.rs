@@ -199,7 +199,7 @@ impl World {
     pub(crate) fn new(memtable_bytes: usize, version_cache_streams: usize) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("store");
-        faults::copy(new_store(), &path);
+        faults::copy_at_rest(new_store(), &path);
         let clock = Arc::new(AtomicI64::new(1_000));
         let options = Store::options()
             .durability(Durability::Buffered)
@@ -376,7 +376,7 @@ impl World {
     fn image(&mut self) -> PathBuf {
         self.numbers += 1;
         let image = self.directory.path().join(format!("image-{}", self.numbers));
-        faults::copy(&self.path, &image);
+        faults::copy_at_rest(&self.path, &image);
         image
     }
 

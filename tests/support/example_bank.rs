@@ -2,15 +2,13 @@
 //! system or the machine.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use annals::prelude::*;
 use annals::{Decoder, ProjectionManager, Repository, SnapshotPolicy};
 
 use crate::account::{Account, AccountEvent};
 use crate::read_models::{AccountBalances, Transaction, TransactionHistory};
-
-pub(crate) const SOON: Duration = Duration::from_secs(60);
+use crate::support::SOON;
 
 type Balances = BTreeMap<String, i64>;
 type Histories = BTreeMap<String, i64>;

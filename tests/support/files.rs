@@ -62,3 +62,21 @@ pub(crate) fn copy(from: &Path, to: &Path) {
         }
     }
 }
+
+/// Copies a store that nobody calls at the moment, as a process leaves it that dies now. RocksDB may be merging or
+/// removing tables in the background: then once more.
+pub(crate) fn copy_at_rest(from: &Path, to: &Path) {
+    let try_copy = || -> io::Result<bool> {
+        let before = contents(from)?;
+        let _ = fs::remove_dir_all(to);
+        for (name, bytes) in &before {
+            let file = to.join(name);
+            fs::create_dir_all(file.parent().unwrap())?;
+            fs::write(file, bytes)?;
+        }
+        Ok(contents(from)? == before)
+    };
+    while !try_copy().unwrap_or(false) {
+        std::thread::yield_now();
+    }
+}

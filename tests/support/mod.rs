@@ -4,14 +4,17 @@
 #![allow(dead_code, unused_imports, reason = "each binary of tests uses what it needs")]
 
 pub(crate) mod bank;
+pub(crate) mod decorated;
 pub(crate) mod files;
 #[cfg(feature = "rocksdb")]
 pub(crate) mod promises;
+pub(crate) mod random;
 pub(crate) mod skip;
 #[cfg(feature = "rocksdb")]
 pub(crate) mod stores;
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 #[cfg(feature = "rocksdb")]
 use annals::StoreOptions;
@@ -21,6 +24,9 @@ use rocksdb::{DB, Options};
 use tempfile::TempDir;
 
 pub(crate) use files::{copy, fingerprint};
+
+/// Nothing here takes long; a test that waits longer than this would wait forever.
+pub(crate) const SOON: Duration = Duration::from_secs(60);
 
 /// All column families.
 pub(crate) const FAMILIES: [&str; 7] =

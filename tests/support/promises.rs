@@ -21,14 +21,13 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{Read as _, Write as _};
-use std::ops::ControlFlow;
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::sync::Mutex;
 
 use annals::prelude::*;
-use annals::{Epochs, EventRef, PageEnd, PageQuery, StreamInfo, StreamsQuery};
+
+use super::decorated::{Decorated, Decoration};
+use super::random::Random;
 
 /// Where the checks append.
 pub(crate) const CHECKS: &str = "checks-1";
@@ -42,21 +41,19 @@ pub(crate) fn event(name: &str, len: usize) -> NewEvent {
 
 /// Bytes that do not repeat, so that nothing compresses them.
 fn payload(id: EventId, len: usize) -> Vec<u8> {
-    let mut state =
-        id.as_bytes().iter().fold(0, |sum: u64, byte| sum.rotate_left(8) ^ u64::from(*byte));
-    let words = std::iter::repeat_with(|| {
-        state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
-        (state >> 16).to_be_bytes()
-    });
-    words.flatten().take(len).collect()
+    let seed = id.as_bytes().iter().fold(0, |sum: u64, byte| sum.rotate_left(8) ^ u64::from(*byte));
+    let mut random = Random(seed);
+    std::iter::repeat_with(|| random.next().to_be_bytes()).flatten().take(len).collect()
+}
+
+/// Writes the acknowledgements of a store down.
+pub(crate) struct Book {
+    durability: Durability,
+    file: Mutex<File>,
 }
 
 /// A store whose acknowledgements are written down.
-pub(crate) struct Heard {
-    store: Arc<dyn EventStore>,
-    durability: Durability,
-    book: Arc<Mutex<File>>,
-}
+pub(crate) type Heard = Decorated<Book>;
 
 impl Heard {
     /// Stands before a store that was opened with this durability.
@@ -67,9 +64,11 @@ impl Heard {
         file.read_to_end(&mut text).unwrap();
         let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
         file.set_len(whole as u64).unwrap();
-        Self { store: store.handle(), durability, book: Arc::new(Mutex::new(file)) }
+        Self::over(store, Book { durability, file: Mutex::new(file) })
     }
+}
 
+impl Book {
     /// `Store::sync`, written down.
     pub(crate) fn sync(&self, store: &Store) -> annals::Result<()> {
         let head = store.head()?.map_or(0, Position::get);
@@ -98,12 +97,12 @@ impl Heard {
     }
 
     fn write(&self, lines: &str) {
-        self.book.lock().unwrap().write_all(lines.as_bytes()).unwrap();
+        self.file.lock().unwrap().write_all(lines.as_bytes()).unwrap();
     }
 }
 
-impl EventStore for Heard {
-    fn submit(&self, append: Append) -> annals::Result<Appended> {
+impl Decoration for Book {
+    fn submit(&self, store: &dyn EventStore, append: Append) -> annals::Result<Appended> {
         let events: Vec<_> = append.events().map(|(s, event)| (s.clone(), event.id())).collect();
         let lines = |mark: char| {
             let line =
@@ -112,7 +111,7 @@ impl EventStore for Heard {
         };
         let durability = append.durability().unwrap_or(self.durability);
         self.write(&lines('?'));
-        let answer = self.store.submit(append);
+        let answer = store.submit(append);
         match &answer {
             Ok(appended) => {
                 let mut next: HashMap<_, _> =
@@ -129,48 +128,6 @@ impl EventStore for Heard {
             Err(_) => self.write(&lines('!')),
         }
         answer
-    }
-
-    fn read_page(
-        &self,
-        query: &PageQuery,
-        visit: &mut (dyn FnMut(EventRef<'_>) -> ControlFlow<()> + '_),
-    ) -> annals::Result<PageEnd> {
-        self.store.read_page(query, visit)
-    }
-
-    fn head(&self) -> annals::Result<Option<Position>> {
-        self.store.head()
-    }
-
-    fn stream_version(&self, stream: &StreamId) -> annals::Result<Option<Version>> {
-        self.store.stream_version(stream)
-    }
-
-    fn list_streams(&self, query: &StreamsQuery) -> annals::Result<Vec<StreamInfo>> {
-        self.store.list_streams(query)
-    }
-
-    fn wait_past(
-        &self,
-        after: Option<Position>,
-        until: Option<Instant>,
-        cancelled: &AtomicBool,
-    ) -> annals::Result<Option<Position>> {
-        self.store.wait_past(after, until, cancelled)
-    }
-
-    fn wake(&self) {
-        self.store.wake();
-    }
-
-    fn epochs(&self) -> annals::Result<Epochs> {
-        self.store.epochs()
-    }
-
-    fn handle(&self) -> Arc<dyn EventStore> {
-        let (store, book) = (self.store.clone(), self.book.clone());
-        Arc::new(Self { store, durability: self.durability, book })
     }
 }
 

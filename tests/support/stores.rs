@@ -3,15 +3,12 @@
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
 
 use annals::prelude::*;
-use annals::{
-    Cause, Epochs, PageEnd, PageQuery, Result, Snapshot, SnapshotStore, StreamInfo, StreamsQuery,
-    Visitor,
-};
+use annals::{Cause, PageEnd, PageQuery, Result, Snapshot, SnapshotStore, Visitor};
 use tempfile::TempDir;
 
+use super::decorated::{Decorated, Decoration};
 use super::{place, quick};
 
 /// A store and its snapshots, kept open.
@@ -52,21 +49,23 @@ pub(crate) enum Mishap {
     NotWritten,
 }
 
-/// A store whose next append goes wrong if it is told so.
-#[derive(Clone)]
-pub(crate) struct Unlucky {
-    pub(crate) store: MemoryStore,
-    pub(crate) next: Arc<Mutex<Option<Mishap>>>,
-    /// How many events were read.
-    pub(crate) read: Arc<AtomicUsize>,
+/// The next append goes wrong if it is told so; and events that are read are counted.
+#[derive(Default)]
+pub(crate) struct Failures {
+    next: Mutex<Option<Mishap>>,
+    read: AtomicUsize,
 }
 
-impl Unlucky {
-    pub(crate) fn new() -> Self {
-        let (store, next) = (MemoryStore::new(), Arc::default());
-        Self { store, next, read: Arc::default() }
-    }
+/// A memory store that fails when told to.
+pub(crate) type FailingStore = Decorated<Failures>;
 
+impl FailingStore {
+    pub(crate) fn new(store: &MemoryStore) -> Self {
+        Self::over(store, Failures::default())
+    }
+}
+
+impl Failures {
     pub(crate) fn next(&self, mishap: Mishap) {
         *self.next.lock().unwrap() = Some(mishap);
     }
@@ -77,11 +76,11 @@ impl Unlucky {
     }
 }
 
-impl EventStore for Unlucky {
-    fn submit(&self, append: Append) -> Result<Appended> {
+impl Decoration for Failures {
+    fn submit(&self, store: &dyn EventStore, append: Append) -> Result<Appended> {
         let mishap = self.next.lock().unwrap().take();
         if mishap != Some(Mishap::NotWritten) {
-            let appended = self.store.submit(append)?;
+            let appended = store.submit(append)?;
             if mishap.is_none() {
                 return Ok(appended);
             }
@@ -89,44 +88,16 @@ impl EventStore for Unlucky {
         Err(Error::Indeterminate { cause: broken() })
     }
 
-    fn read_page(&self, query: &PageQuery, visit: &mut Visitor<'_>) -> Result<PageEnd> {
-        self.store.read_page(query, &mut |event| {
+    fn read_page(
+        &self,
+        store: &dyn EventStore,
+        query: &PageQuery,
+        visit: &mut Visitor<'_>,
+    ) -> Result<PageEnd> {
+        store.read_page(query, &mut |event| {
             self.read.fetch_add(1, Ordering::SeqCst);
             visit(event)
         })
-    }
-
-    fn head(&self) -> Result<Option<Position>> {
-        self.store.head()
-    }
-
-    fn stream_version(&self, stream: &StreamId) -> Result<Option<Version>> {
-        self.store.stream_version(stream)
-    }
-
-    fn list_streams(&self, query: &StreamsQuery) -> Result<Vec<StreamInfo>> {
-        self.store.list_streams(query)
-    }
-
-    fn wait_past(
-        &self,
-        after: Option<Position>,
-        until: Option<Instant>,
-        cancelled: &AtomicBool,
-    ) -> Result<Option<Position>> {
-        self.store.wait_past(after, until, cancelled)
-    }
-
-    fn wake(&self) {
-        self.store.wake();
-    }
-
-    fn epochs(&self) -> Result<Epochs> {
-        self.store.epochs()
-    }
-
-    fn handle(&self) -> Arc<dyn EventStore> {
-        Arc::new(self.clone())
     }
 }
 

@@ -24,8 +24,7 @@ use annals::{
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
-/// Nothing here takes long; who waits longer than this waits for ever.
-pub(crate) const SOON: Duration = Duration::from_secs(60);
+pub(crate) use crate::support::SOON;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Money {

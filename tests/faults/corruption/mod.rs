@@ -22,6 +22,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::support::memory;
+use crate::support::random::Random;
 use check::{OUTCOMES, Outcome};
 use damage::{Case, Fault, Group, groups, kind_of};
 use run::Ended;
@@ -34,19 +35,6 @@ const LANES: usize = 2;
 /// Cases that are handed to a child at once.
 const BATCH: usize = 100;
 const PROGRESS: Duration = Duration::from_secs(20);
-
-/// Pseudo-random numbers: xorshift64*.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self, below: usize) -> usize {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        let bits = self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33;
-        usize::try_from(bits).unwrap() % below
-    }
-}
 
 /// Which of a group of cases are tried.
 enum Chosen {
@@ -81,7 +69,7 @@ fn sample(groups: &[Group], size: usize, random: &mut Random) -> Vec<Chosen> {
         if count > share {
             let mut picked = HashSet::new();
             while picked.len() < share {
-                picked.insert(random.next(count));
+                picked.insert(random.below(count));
             }
             let mut picked: Vec<_> = picked.into_iter().collect();
             picked.sort_unstable();
@@ -171,13 +159,8 @@ fn damaged_files_give_the_whole_answer_or_a_typed_error() {
     if let Ok(kind) = std::env::var("ANNALS_TEST_DAMAGE_OF") {
         groups.retain(|group| group.kind() == kind);
     }
-    let seed = std::env::var("ANNALS_TEST_SEED").map_or_else(
-        |_| {
-            let since = std::time::UNIX_EPOCH.elapsed().unwrap();
-            u64::try_from(since.as_micros()).unwrap() | 1
-        },
-        |seed| seed.parse().unwrap(),
-    );
+    let seed = std::env::var("ANNALS_TEST_SEED")
+        .map_or_else(|_| Random::from_entropy().next(), |seed| seed.parse().unwrap());
     println!("ANNALS_TEST_SEED={seed}");
     let asked = std::env::var("ANNALS_TEST_DAMAGE").unwrap_or_else(|_| SAMPLE.to_string());
     let size = if asked == "all" { usize::MAX } else { asked.parse().unwrap() };

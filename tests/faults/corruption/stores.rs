@@ -10,7 +10,7 @@ use annals::prelude::*;
 use annals::{Checkpoint, Snapshot, SnapshotStore, ViewChange, ViewCommit, ViewEntry, ViewStore};
 
 use super::damage::kind_of;
-use crate::support::files::{contents, names};
+use crate::support::files::{copy_at_rest, names};
 
 pub(crate) const VIEW: &str = "totals";
 pub(crate) const KIND: &str = "state";
@@ -223,23 +223,6 @@ impl Drop for Writing<'_> {
     fn drop(&mut self) {
         drop(self.store.take());
         let _ = fs::remove_dir_all(&self.live);
-    }
-}
-
-/// As a process leaves it that dies at a moment: the engine may be merging tables, or removing some.
-fn copy_at_rest(from: &Path, to: &Path) {
-    let try_copy = || -> std::io::Result<bool> {
-        let before = contents(from)?;
-        let _ = fs::remove_dir_all(to);
-        for (name, bytes) in &before {
-            let file = to.join(name);
-            fs::create_dir_all(file.parent().unwrap())?;
-            fs::write(file, bytes)?;
-        }
-        Ok(contents(from)? == before)
-    };
-    while !try_copy().unwrap_or(false) {
-        std::thread::yield_now();
     }
 }
 

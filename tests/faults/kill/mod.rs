@@ -21,15 +21,15 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
+use crate::support::SOON;
 use crate::support::promises::{self, Heard, MayBeGone, Promises};
+use crate::support::random::Random;
 use annals::ViewWriter;
 use annals::prelude::*;
 use serde::{Deserialize, Serialize};
 
 const DIRECTORY: &str = "ANNALS_TEST_CHILD_DIRECTORY";
 const WRITERS: u8 = 4;
-/// Nothing here takes long; who waits longer than this waits for ever.
-const SOON: Duration = Duration::from_secs(60);
 /// After so many kills a store is begun anew, so that creation is killed too and no store grows without end.
 const KILLS_EACH: u64 = 10;
 
@@ -163,6 +163,7 @@ fn start_child(directory: &Path) -> Child {
 #[test]
 fn acknowledged_events_survive_random_kills() {
     let kills: u64 = std::env::var("ANNALS_TEST_KILLS").map_or(50, |text| text.parse().unwrap());
+    let mut random = Random::from_entropy();
     let (mut done, mut events, mut behind) = (0, 0, 0);
     while done < kills {
         let directory = tempfile::tempdir().unwrap();
@@ -170,8 +171,8 @@ fn acknowledged_events_survive_random_kills() {
         for kill in 0..KILLS_EACH.min(kills - done) {
             let mut child = start_child(directory.path());
             // The first kills come while the store is being created, the later ones while it is in use.
-            let delay = if kill < 3 { noise() % 40 } else { 40 + noise() % 300 };
-            thread::sleep(Duration::from_millis(delay));
+            let delay = if kill < 3 { random.below(40) } else { 40 + random.below(300) };
+            thread::sleep(Duration::from_millis(delay as u64));
             child.kill().unwrap();
             child.wait().unwrap();
             for _ in 0..2 {
@@ -260,11 +261,6 @@ fn counts(store: &Store, name: &str) -> BTreeMap<String, Counts> {
     entries.map(|entry| entry.map(|(key, counts)| (key.to_string(), counts)).unwrap()).collect()
 }
 
-/// The random part of a fresh event id, as a number.
-fn noise() -> u64 {
-    u64::from_be_bytes(*EventId::random().as_bytes().last_chunk().unwrap()) & 0xffff_ffff
-}
-
 const COPIED: &str = "ANNALS_TEST_COPIED_DIRECTORY";
 
 /// Not a test of its own: appends, and after each append makes a copy; before each, it says what must be in it.
@@ -289,6 +285,7 @@ fn child_that_makes_backups() {
 fn backup_is_whole_or_absent_after_a_kill() {
     let kills: u64 = std::env::var("ANNALS_TEST_KILLS").map_or(8, |text| text.parse().unwrap());
     let directory = tempfile::tempdir().unwrap();
+    let mut random = Random::from_entropy();
     let (mut whole, mut cut_short) = (0, 0);
     for _ in 0..kills {
         let mut child = Command::new(std::env::current_exe().unwrap())
@@ -298,7 +295,7 @@ fn backup_is_whole_or_absent_after_a_kill() {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        thread::sleep(Duration::from_millis(60 + noise() % 200));
+        thread::sleep(Duration::from_millis(60 + random.below(200) as u64));
         child.kill().unwrap();
         child.wait().unwrap();
         let store = Store::open(directory.path().join("store")).unwrap();

@@ -13,31 +13,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::shim::Event;
+use crate::support::random::Random;
 
 const SECTOR: usize = 512;
 const PAGE: usize = 4096;
-
-/// A random number generator that is the same everywhere.
-#[derive(Debug, Clone)]
-pub(crate) struct Random(pub(crate) u64);
-
-impl Random {
-    pub(crate) fn next(&mut self) -> u64 {
-        // SplitMix64.
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    pub(crate) fn below(&mut self, end: usize) -> usize {
-        usize::try_from(self.next() % end.max(1) as u64).unwrap()
-    }
-
-    fn is_one_of(&mut self, percent: usize) -> bool {
-        self.below(100) < percent
-    }
-}
 
 /// Which of the changes to the bytes of files since their last sync are on the medium.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

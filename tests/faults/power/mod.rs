@@ -14,12 +14,13 @@ use std::time::Instant;
 
 use annals::{Error, Position, Store};
 
-use self::disk::{Bytes, Disk, Image, Names, Random, read_image, write_image};
+use self::disk::{Bytes, Disk, Image, Names, read_image, write_image};
 use crate::caught;
 use crate::example_bank::check_read_models;
 use crate::shim::{Event, NO_SHIM, Place, Watch, read_trace, run};
 use crate::support::memory;
 use crate::support::promises::{MayBeGone, Promises};
+use crate::support::random::Random;
 use crate::support::skip::{say, skipped};
 use crate::workload::{Plan, is_everything};
 
