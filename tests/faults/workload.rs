@@ -8,11 +8,11 @@ use annals::prelude::*;
 use annals::{ProjectionError, ProjectionManager, ProjectionOptions, Repository, SnapshotPolicy};
 
 use crate::account::{Account, AccountCommand};
-use crate::io_error;
 use crate::read_models::{AccountBalances, TransactionHistory};
 use crate::shim::{self, Place};
 use crate::support::SOON;
 use crate::support::promises::{Heard, event};
+use crate::{io_error, kill, power};
 
 /// Not a test of its own: what the children do.
 #[test]
@@ -20,9 +20,11 @@ use crate::support::promises::{Heard, event};
 fn child() {
     let place = Place::of_child().unwrap();
     let plan = std::env::var(shim::PLAN).unwrap();
-    match plan.strip_prefix("errors ") {
-        Some(plan) => io_error::child(&Plan::named(plan), &place),
-        None => Plan::named(&plan).run(&place),
+    match plan.split_once(' ') {
+        Some(("errors", plan)) => io_error::child(&Plan::named(plan), &place),
+        Some(("power", script)) => power::directed::child(script, &place),
+        Some(("view", _)) => kill::views::child(&place),
+        _ => Plan::named(&plan).run(&place),
     }
 }
 

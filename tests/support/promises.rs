@@ -71,10 +71,15 @@ impl Heard {
 impl Book {
     /// `Store::sync`, written down.
     pub(crate) fn sync(&self, store: &Store) -> annals::Result<()> {
-        let head = store.head()?.map_or(0, Position::get);
+        let head = store.head()?;
         store.sync()?;
-        self.write(&format!("= {head}\n"));
+        self.promise(head);
         Ok(())
+    }
+
+    /// Writes down that everything up to here is durable.
+    pub(crate) fn promise(&self, head: Option<Position>) {
+        self.write(&format!("= {}\n", head.map_or(0, Position::get)));
     }
 
     /// `Store::backup`, written down.

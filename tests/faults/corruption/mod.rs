@@ -12,8 +12,10 @@
 mod check;
 mod damage;
 mod frames;
+mod missing_log;
 mod run;
 mod stores;
+mod table_blocks;
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;

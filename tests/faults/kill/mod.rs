@@ -11,6 +11,8 @@
 
 #[cfg(target_os = "linux")]
 mod at_each_change;
+#[cfg(target_os = "linux")]
+pub(crate) mod views;
 
 use std::cell::Cell;
 use std::collections::BTreeMap;

@@ -38,6 +38,8 @@ pub(crate) enum Names {
     All,
     /// The first of them, as a journal keeps them.
     First,
+    /// The newest alone.
+    Last,
     Any,
 }
 
@@ -279,6 +281,7 @@ impl Disk {
                 Names::Synced => false,
                 Names::All => true,
                 Names::First => index < first,
+                Names::Last => index + 1 == self.names.len(),
                 Names::Any => random.is_one_of(percent),
             };
             if is_there {

@@ -1,6 +1,7 @@
 //! The power is cut at every point of a workload, and whatever the medium then holds must be a store that keeps its
 //! promises. The workload runs once, behind the shim; the disks are made from its trace.
 
+pub(crate) mod directed;
 pub(crate) mod disk;
 pub(crate) mod real_disks;
 
@@ -123,7 +124,7 @@ fn cut_some(
                 continue;
             }
             tally.lock().unwrap().images += 1;
-            if let Err(why) = check(&image, &promises, plan) {
+            if let Err(why) = check(&image, &promises, plan.has_bank) {
                 let what = format!("{}, point {point}, {bytes:?}, {names:?}: {why}", plan.name);
                 keep(&image, &run.trace, &format!("{}-{point}-{outcome}", plan.name));
                 tally.lock().unwrap().wrong.push(what);
@@ -148,7 +149,7 @@ fn keep(image: &Image, trace: &[Event], name: &str) {
 }
 
 /// Whether what is left keeps the promises.
-fn check(image: &Image, promises: &Promises, plan: &Plan) -> Result<(), String> {
+fn check(image: &Image, promises: &Promises, has_bank: bool) -> Result<(), String> {
     let directory = memory();
     write_image(image, directory.path());
     let path = directory.path().join("store");
@@ -156,7 +157,7 @@ fn check(image: &Image, promises: &Promises, plan: &Plan) -> Result<(), String> 
         return Err("something was acknowledged before the store was there".to_owned());
     }
     let also = |store: &Store| {
-        if plan.has_bank {
+        if has_bank {
             check_read_models(store);
         }
         promises.check_backups(store, directory.path());
