@@ -12,6 +12,8 @@
 #[cfg(target_os = "linux")]
 mod at_each_change;
 #[cfg(target_os = "linux")]
+pub(crate) mod failed_backup;
+#[cfg(target_os = "linux")]
 pub(crate) mod views;
 
 use std::cell::Cell;
