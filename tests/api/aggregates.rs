@@ -308,7 +308,8 @@ fn execute_proceeds_when_threads_wait_for_each_other() {
     let done = accounts.execute_with("1", &deposit(1), |event| {
         tries += 1;
         if tries <= 2 {
-            // This thread, which has its turn the second time, and another one that cannot have it meanwhile.
+            // This thread, which has its turn the second time, and another one that cannot have it
+            // meanwhile.
             accounts.execute("1", &deposit(10)).unwrap();
             let other = || accounts.execute("1", &deposit(100)).unwrap();
             thread::scope(|scope| drop(scope.spawn(other).join().unwrap()));
@@ -581,7 +582,8 @@ fn fold(events: &[BankEvent]) -> Account {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
 
-    /// Plain, cached, with snapshots, with all of it: no way of working can be told from the fold of the stream.
+    /// Plain, cached, with snapshots, with all of it: no way of working can be told from the fold
+    /// of the stream.
     #[test]
     fn every_repository_returns_the_fold_of_the_stream(
         steps in prop::collection::vec(step(), 1..40),

@@ -1,5 +1,5 @@
-//! Questions about the past: lines that people can read, and chains and trees of causes that agree with a plain search,
-//! whatever nonsense the ids say.
+//! Questions about the past: lines that people can read, and chains and trees of causes that agree
+//! with a plain search, whatever nonsense the ids say.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -194,7 +194,8 @@ fn cause_of(causes: &[Option<u8>], at: usize) -> Option<usize> {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(256) })]
 
-    /// Each event names any other as its cause, itself and later ones too: circles, and causes that are not there.
+    /// Each event names any other as its cause, itself and later ones too: circles, and causes that
+    /// are not there.
     #[test]
     fn causes_and_effects_agree_with_a_plain_search(
         causes in prop::collection::vec(prop::option::weighted(0.8, 0..14_u8), 1..14),

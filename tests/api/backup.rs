@@ -1,7 +1,7 @@
-//! Backup (G14): a copy taken while the store is written is a store. It holds a beginning of the log, with everything
-//! that was acknowledged before the call; what lies beside the log fits to it (G12); it is whole or not there; and
-//! neither a bad destination nor a failure touches anything. `tests/faults/kill.rs` kills backups and lets them fail on a
-//! full disk.
+//! Backup (G14): a copy taken while the store is written is a store. It holds a beginning of the
+//! log, with everything that was acknowledged before the call; what lies beside the log fits to it
+//! (G12); it is whole or not there; and neither a bad destination nor a failure touches anything.
+//! `tests/faults/kill.rs` kills backups and lets them fail on a full disk.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -21,8 +21,8 @@ use crate::support::{copy, events, fingerprint, log, place, position, quick};
 const WRITERS: usize = 3;
 const COPIES: usize = 5;
 
-/// Appends payments to an account until told to stop, every third one durably, and now and then a snapshot; says what
-/// was acknowledged.
+/// Appends payments to an account until told to stop, every third one durably, and now and then a
+/// snapshot; says what was acknowledged.
 fn write(store: &Store, writer: usize, acknowledged: &AtomicU64, stop: &AtomicBool) {
     let account = StreamId::new(format!("account-{writer}")).unwrap();
     let mut balance = 0;
@@ -134,7 +134,8 @@ fn backup_under_load_is_a_prefix_with_all_acknowledged_before() {
     copies_under_load(&quick());
 }
 
-/// A store whose newest events are in the write-ahead log alone, acknowledged as `Buffered`, and some in tables.
+/// A store whose newest events are in the write-ahead log alone, acknowledged as `Buffered`, and
+/// some in tables.
 fn open(path: &Path) -> Store {
     let store = quick().open(path).unwrap();
     store.append("a", ExpectedVersion::Any, events(100)).unwrap();
@@ -178,7 +179,8 @@ fn backup_keeps_store_id_and_works_without_the_original() {
     }
 }
 
-/// A store that nobody closed, opened for reading: nothing of it may be changed, and its write-ahead log counts.
+/// A store that nobody closed, opened for reading: nothing of it may be changed, and its
+/// write-ahead log counts.
 #[test]
 fn read_only_backup_includes_the_log_and_changes_nothing() {
     let (directory, path) = place();
@@ -196,7 +198,8 @@ fn read_only_backup_includes_the_log_and_changes_nothing() {
     assert_eq!(log(&quick().open(&copied).unwrap()), whole);
 }
 
-/// What was published is in a copy, or there is no copy: here the files that are copied lost some of it meanwhile.
+/// What was published is in a copy, or there is no copy: here the files that are copied lost some
+/// of it meanwhile.
 #[test]
 fn backup_of_a_store_that_lost_events_is_refused() {
     let (directory, path) = place();
@@ -222,7 +225,8 @@ fn backup_of_a_store_that_lost_events_is_refused() {
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), before, "nothing is left of it");
 }
 
-/// G11 holds for a copy from the moment it is there: its watermark says how far it goes, and no further.
+/// G11 holds for a copy from the moment it is there: its watermark says how far it goes, and no
+/// further.
 #[test]
 fn backup_that_lost_events_is_refused_but_not_an_empty_one() {
     let (directory, path) = place();
@@ -320,8 +324,8 @@ fn backup_to_an_invalid_destination_changes_nothing() {
     store.append("b", ExpectedVersion::Any, events(1)).unwrap();
 }
 
-/// What a process that died left of a copy, after each of its steps: no store that holds less than it should, and
-/// nothing that stops the next copy.
+/// What a process that died left of a copy, after each of its steps: no store that holds less than
+/// it should, and nothing that stops the next copy.
 #[test]
 fn partial_backup_is_not_a_store_and_is_replaced() {
     let (directory, path) = place();

@@ -1,8 +1,9 @@
-//! The bank of the textbook, held to what it promises: its rules, its read models, and that both survive being killed,
-//! at random moments and at the points where a projection could count an event twice or not at all (G12).
+//! The bank of the textbook, held to what it promises: its rules, its read models, and that both
+//! survive being killed, at random moments and at the points where a projection could count an
+//! event twice or not at all (G12).
 //!
-//! The account and its read models are those of the example `bank`. The child is this test binary itself, told by an
-//! environment variable to open the bank and do business until it dies.
+//! The account and its read models are those of the example `bank`. The child is this test binary
+//! itself, told by an environment variable to open the bank and do business until it dies.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -122,7 +123,8 @@ fn balance_is_800_after_deposit_withdrawal_and_restart() {
 // Killed.
 
 const DIRECTORY: &str = "ANNALS_TEST_BANK";
-/// Where the child is to die, and at which time it gets there: `handler 7`. Otherwise it goes on until it is killed.
+/// Where the child is to die, and at which time it gets there: `handler 7`. Otherwise it goes on
+/// until it is killed.
 const DIE_AT: &str = "ANNALS_TEST_BANK_DIES";
 
 /// Dies the n-th time it is passed.

@@ -1,5 +1,5 @@
-//! Committing on disk: many callers in one write, tips that are not remembered, retries after the program was
-//! restarted.
+//! Committing on disk: many callers in one write, tips that are not remembered, retries after the
+//! program was restarted.
 
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -49,7 +49,8 @@ fn retry_is_recognised_after_reopening() {
     assert_eq!(store.head().unwrap(), Some(position(1_506 + 4)));
 }
 
-/// Every caller sees its own append at once; those that are refused hurt nobody in their group (G1, G4, G6).
+/// Every caller sees its own append at once; those that are refused hurt nobody in their group (G1,
+/// G4, G6).
 #[test]
 fn appends_of_64_threads_share_writes_and_stay_isolated() {
     let (_directory, path) = place();
@@ -100,8 +101,8 @@ fn appends_of_64_threads_share_writes_and_stay_isolated() {
     assert_eq!(store.streams().prefix("shared").into_iter().count(), 0);
 }
 
-/// In a group each append is as durable as it asked to be, whatever the others asked for (G5): the watermark, which says
-/// what is durable, has got there when it is acknowledged.
+/// In a group each append is as durable as it asked to be, whatever the others asked for (G5): the
+/// watermark, which says what is durable, has got there when it is acknowledged.
 #[test]
 fn sync_append_in_a_mixed_group_is_durable() {
     let (_directory, path) = place();

@@ -1,5 +1,5 @@
-//! The store on disk and the memory store keep every rule of the conformance suites, so a program that is tested over
-//! the memory store behaves the same on disk.
+//! The store on disk and the memory store keep every rule of the conformance suites, so a program
+//! that is tested over the memory store behaves the same on disk.
 
 mod memory {
     annals::event_store_conformance!((annals::MemoryStore::new(), ()));
@@ -22,7 +22,8 @@ mod disk {
     annals::view_store_conformance!(fresh());
 }
 
-/// The same with everything small: a memtable that is flushed all the time, and hardly a tip remembered.
+/// The same with everything small: a memtable that is flushed all the time, and hardly a tip
+/// remembered.
 #[cfg(feature = "rocksdb")]
 mod small_disk {
     use annals::{Durability, Store};

@@ -1,5 +1,6 @@
-//! What lies beside the log of a store on disk, snapshots and views: found again after a reopen, refused when the store
-//! is closed or open for reading only, and damage in it told or passed over as is right for it (G8, G13).
+//! What lies beside the log of a store on disk, snapshots and views: found again after a reopen,
+//! refused when the store is closed or open for reading only, and damage in it told or passed over
+//! as is right for it (G8, G13).
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -60,7 +61,8 @@ fn newest(store: &impl SnapshotStore) -> Option<u64> {
     newest.map(|snapshot| snapshot.version.get())
 }
 
-/// Two views of two values each, one of them of a name that begins the other's; three snapshots; one event.
+/// Two views of two values each, one of them of a name that begins the other's; three snapshots;
+/// one event.
 fn build(path: &Path) {
     let store = quick().open(path).unwrap();
     store.append("a-1", ExpectedVersion::Any, events(1)).unwrap();
@@ -311,7 +313,8 @@ fn closed_store_refuses_views_and_snapshots() {
     refuse(&memory, &memory);
 }
 
-/// Closing waits for what is under way: what was acknowledged is there, and the rest is refused as closed.
+/// Closing waits for what is under way: what was acknowledged is there, and the rest is refused as
+/// closed.
 #[test]
 fn close_during_derived_writes_keeps_the_acknowledged() {
     for _ in 0..5 {
@@ -497,7 +500,8 @@ fn error_of_a_limit_names_it_and_the_remedy() {
     }
 }
 
-/// A snapshot of a later version is as good as none; a checkpoint or a value of one cannot be done without.
+/// A snapshot of a later version is as good as none; a checkpoint or a value of one cannot be done
+/// without.
 #[test]
 fn records_of_a_later_version_are_skipped_or_refused() {
     let (_directory, path) = place();

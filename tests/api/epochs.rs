@@ -1,4 +1,5 @@
-//! Log epochs (G11, G14): a log that lost its end goes on in another epoch, and positions of the lost part are refused.
+//! Log epochs (G11, G14): a log that lost its end goes on in another epoch, and positions of the
+//! lost part are refused.
 
 use std::fs;
 use std::path::Path;

@@ -1,5 +1,6 @@
-//! Old events in today's shape: every kind of step, on every way of reading, over every store; steps that do not fit
-//! together are refused before anything is read; and what random steps make is what a plain interpretation says.
+//! Old events in today's shape: every kind of step, on every way of reading, over every store;
+//! steps that do not fit together are refused before anything is read; and what random steps make
+//! is what a plain interpretation says.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -47,7 +48,8 @@ struct Gone {
     phone: String,
 }
 
-/// Every kind of step; a renaming that a change follows; a split whose parts are upcast no further; bincode to JSON.
+/// Every kind of step; a renaming that a change follows; a split whose parts are upcast no further;
+/// bincode to JSON.
 fn steps() -> UpcastersBuilder {
     Upcasters::builder()
         .reads::<CustomerEvent>()
@@ -189,7 +191,8 @@ fn upcaster_failure_names_the_event() {
     let odd = NewEvent::json("Odd", &json!({})).unwrap();
     store.append("customer-1", ExpectedVersion::NoStream, [odd]).unwrap();
     for (at, (steps, why)) in cases.into_iter().enumerate() {
-        // What leads to what nothing reads cannot be built: the failing step is given somewhere to lead.
+        // What leads to what nothing reads cannot be built: the failing step is given somewhere to
+        // lead.
         let steps = if at == 0 { steps.dropped("Odd", 3) } else { steps };
         let decoder = Decoder::<CustomerEvent>::with(steps.build().unwrap());
         let error = decoder.iter(store.read_log()).next().unwrap().unwrap_err();
@@ -372,7 +375,8 @@ fn upcaster_chain_of_any_length_is_followed() {
     assert_eq!(values(events), [(1, AddressChanged { address: "Elm".into() })]);
 }
 
-/// What is stored under each name: below the last version all are old, and so is that of B, which nothing reads.
+/// What is stored under each name: below the last version all are old, and so is that of B, which
+/// nothing reads.
 const NAMES: [(&str, u32); 5] = [("A", 3), ("B", 3), ("C", 2), ("D", 4), ("E", 1)];
 
 /// All sets of the model, and one that reads D alone.
@@ -402,7 +406,8 @@ traced!(OnlyD, "D" 4);
 /// A type, by its place in [`NAMES`], and a schema version.
 type Kind = (usize, u32);
 
-/// The old kinds, each with what is done to it. A payload is the list of the marks that steps left on it.
+/// The old kinds, each with what is done to it. A payload is the list of the marks that steps left
+/// on it.
 type Plan = BTreeMap<Kind, Act>;
 
 #[derive(Debug, Clone)]
@@ -546,7 +551,8 @@ proptest! {
         let all: Vec<_> = all.into_iter().map(|(position, Traced(name, trail))| (position, name, trail)).collect();
         prop_assert_eq!(&all, &expected);
 
-        // One who reads D alone, from the types that may become it, is given what the others see of D.
+        // One who reads D alone, from the types that may become it, is given what the others see of
+        // D.
         let decoder = Decoder::<OnlyD>::with(upcasters(&plan));
         let leading = all_kinds().into_iter().filter(|kind| may_become_d(&plan, *kind));
         let leading: BTreeSet<_> = leading.map(|kind| NAMES[kind.0].0).collect();

@@ -12,7 +12,8 @@ fn large(count: usize, len: usize) -> Vec<NewEvent> {
         .collect()
 }
 
-/// By count and by length, with a frame boundary before, at and after every place that is asked for.
+/// By count and by length, with a frame boundary before, at and after every place that is asked
+/// for.
 #[test]
 fn range_is_read_across_frames_in_both_directions() {
     let shapes = [

@@ -32,7 +32,8 @@ fn reopened_store_has_all_events() {
     }
 }
 
-/// Waiting, reading, about to begin: a subscription of a closed store has ended, and everything else says why it fails.
+/// Waiting, reading, about to begin: a subscription of a closed store has ended, and everything
+/// else says why it fails.
 #[test]
 fn close_ends_subscriptions_and_refuses_later_calls() {
     let (_directory, path) = place();
@@ -98,7 +99,8 @@ fn dropping_the_last_store_releases_the_directory() {
 
     let store = quick().open(&path).unwrap();
     store.append("a", ExpectedVersion::Any, events(1)).unwrap();
-    // What was fetched already may still come; then it says what happened, and never anything of the new store.
+    // What was fetched already may still come; then it says what happened, and never anything of
+    // the new store.
     let rest: Vec<_> = iterator.collect();
     assert!(matches!(rest.last(), Some(Err(Error::Closed))));
     assert!(rest.len() < 3_000);
@@ -109,7 +111,8 @@ fn dropping_the_last_store_releases_the_directory() {
     assert_eq!(store.head().unwrap(), Some(position(3_001)));
 }
 
-/// The last owner goes at a random moment, on its own thread or another, while everything is under way.
+/// The last owner goes at a random moment, on its own thread or another, while everything is under
+/// way.
 #[test]
 fn dropped_store_ends_all_work_and_reopens_at_once() {
     let (_directory, path) = place();
@@ -240,7 +243,8 @@ fn clock_set_back_is_clamped_and_reported() {
     assert_eq!(options.open(&path).unwrap().info().unwrap().clock_behind, None);
 }
 
-/// It is the limits of the store that count, and they may be lowered without hiding what was written before.
+/// It is the limits of the store that count, and they may be lowered without hiding what was
+/// written before.
 #[test]
 fn lower_limits_refuse_appends_and_never_reads() {
     let (_directory, path) = place();
@@ -257,8 +261,8 @@ fn lower_limits_refuse_appends_and_never_reads() {
     assert!(!path.with_extension("other").exists());
 }
 
-/// A `SubscriptionReceiver` is a receiver that can be cloned: a clone that nobody drains must not keep its feeding thread, nor
-/// whoever drops the `SubscriptionReceiver`.
+/// A `SubscriptionReceiver` is a receiver that can be cloned: a clone that nobody drains must not
+/// keep its feeding thread, nor whoever drops the `SubscriptionReceiver`.
 #[test]
 fn subscription_ends_despite_a_clone_of_its_full_channel() {
     let (_directory, path) = place();
@@ -283,7 +287,8 @@ fn sync_retry_of_buffered_append_moves_the_watermark() {
     assert_ne!(watermark(), before, "the watermark moves with what is durable");
 }
 
-/// G9: what a leader that panicked had done, nobody can say. Its followers are answered, and the writer is poisoned.
+/// G9: what a leader that panicked had done, nobody can say. Its followers are answered, and the
+/// writer is poisoned.
 #[test]
 fn panic_in_a_commit_poisons_until_reopened() {
     let (_directory, path) = place();
@@ -331,8 +336,8 @@ fn empty_path_is_refused() {
     assert!(matches!(quick().read_only(true).open(""), Err(Error::InvalidArgument(_))));
 }
 
-/// As where `current` leads to a release, and the next one is put in its place. The same holds for a relative path, and
-/// a process that goes elsewhere.
+/// As where `current` leads to a release, and the next one is put in its place. The same holds for
+/// a relative path, and a process that goes elsewhere.
 #[cfg(unix)]
 #[test]
 fn open_store_ignores_a_changed_symbolic_link() {

@@ -1,5 +1,6 @@
-//! The loan applications of the example `loans`, killed while their log is imported and their read models are built:
-//! whenever that happens, the read models say what a plain walk over the log up to their checkpoint says (G12).
+//! The loan applications of the example `loans`, killed while their log is imported and their read
+//! models are built: whenever that happens, the read models say what a plain walk over the log up
+//! to their checkpoint says (G12).
 //!
 //! The child is this test binary itself, told by an environment variable to import and to build.
 

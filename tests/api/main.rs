@@ -1,7 +1,8 @@
-//! What annals does, seen from outside, through its public door. One binary, so that RocksDB is linked once.
+//! What annals does, seen from outside, through its public door. One binary, so that RocksDB is
+//! linked once.
 //!
-//! Without the feature `rocksdb` only what needs no disk is built: the memory store, the testing kit, codecs. The unit
-//! tests of an application may be built so.
+//! Without the feature `rocksdb` only what needs no disk is built: the memory store, the testing
+//! kit, codecs. The unit tests of an application may be built so.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![cfg_attr(

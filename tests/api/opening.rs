@@ -187,8 +187,8 @@ fn open_store_cannot_be_opened_again() {
     assert_eq!(log(&store).len(), 4, "the first one goes on");
 }
 
-/// The directory as a power cut leaves it, with the write-ahead log cut wherever one likes: acknowledged `Sync` events
-/// are missed (G11), the tail of `Buffered` ones is not (G5, G10).
+/// The directory as a power cut leaves it, with the write-ahead log cut wherever one likes:
+/// acknowledged `Sync` events are missed (G11), the tail of `Buffered` ones is not (G5, G10).
 #[test]
 fn write_ahead_log_that_lost_events_is_refused_unchanged() {
     let (directory, path) = place();
@@ -266,7 +266,8 @@ fn is_accepted_by_name(lost: &Path, all: &[RecordedEvent]) {
     }
 }
 
-/// Where the records of one of RocksDB's logs have their types: blocks of 32 KiB, headers of 7 bytes, the type last.
+/// Where the records of one of RocksDB's logs have their types: blocks of 32 KiB, headers of 7
+/// bytes, the type last.
 fn record_types(bytes: &[u8]) -> Vec<usize> {
     let (mut types, mut at) = (Vec::new(), 0);
     while at + 7 <= bytes.len() {
@@ -279,8 +280,8 @@ fn record_types(bytes: &[u8]) -> Vec<usize> {
     types
 }
 
-/// One flipped bit makes a record one of a recycled log. RocksDB would then read on for ever, or take the log to be
-/// empty.
+/// One flipped bit makes a record one of a recycled log. RocksDB would then read on for ever, or
+/// take the log to be empty.
 #[test]
 fn record_that_would_loop_the_engine_is_refused() {
     let (directory, path) = place();
@@ -326,7 +327,8 @@ fn record_that_would_loop_the_engine_is_refused() {
     assert!(manifest > 3 && log > 4, "{manifest} records in manifests, {log} in logs");
 }
 
-/// A store that nobody has changed since, and one that lost a suffix of it: the watermark tells them apart.
+/// A store that nobody has changed since, and one that lost a suffix of it: the watermark tells
+/// them apart.
 #[test]
 fn older_database_is_refused_as_lost_history() {
     let (directory, path) = place();
@@ -373,7 +375,8 @@ fn watermark_of_another_empty_store_is_refused() {
     );
 }
 
-/// A copy that went on by itself is another history, however long it is: the watermark knows the frame it ends with.
+/// A copy that went on by itself is another history, however long it is: the watermark knows the
+/// frame it ends with.
 #[test]
 fn database_with_another_history_is_refused() {
     let (directory, path) = place();

@@ -1,4 +1,5 @@
-//! What annals encodes reads back as what was meant, or is refused before it is stored: events, snapshots, view values.
+//! What annals encodes reads back as what was meant, or is refused before it is stored: events,
+//! snapshots, view values.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Debug;
@@ -84,7 +85,8 @@ enum BincodeEvent {
 }
 domain_events! { codec Bincode; BincodeEvent { Set => "Set", Named => "Named" } }
 
-/// An event that every codec stores as it is, and that a value is made of which not every codec does.
+/// An event that every codec stores as it is, and that a value is made of which not every codec
+/// does.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 struct Made {
     shape: u8,

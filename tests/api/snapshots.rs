@@ -1,4 +1,5 @@
-//! Snapshots make loading fast, and nothing else: what is wrong with them is seen, and changes no answer.
+//! Snapshots make loading fast, and nothing else: what is wrong with them is seen, and changes no
+//! answer.
 
 use std::num::NonZeroUsize;
 use std::sync::atomic::Ordering;
@@ -157,7 +158,8 @@ fn load_reads_the_snapshot_event_and_newer_ones() {
     assert_eq!(accounts.snapshot_stats().ignored, 0);
 }
 
-/// Each is passed over, with the reason, for an older one that fits; and none outlives those that are taken later.
+/// Each is passed over, with the reason, for an older one that fits; and none outlives those that
+/// are taken later.
 #[test]
 fn snapshot_that_does_not_match_is_skipped_for_an_older_one() {
     type Spoil = fn(&mut Snapshot);
@@ -226,7 +228,8 @@ fn snapshot_that_does_not_match_is_skipped_for_an_older_one() {
     }
 }
 
-/// The same account after a change of its code: it counts deposits, and forgot to raise its version at first.
+/// The same account after a change of its code: it counts deposits, and forgot to raise its version
+/// at first.
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Counting<const VERSION: u32> {
     #[serde(default)]

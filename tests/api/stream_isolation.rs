@@ -1,6 +1,7 @@
-//! Streams are told apart by filters, and read by iterators that never leave them. Whatever the ids look like, and
-//! wherever the frames lie, in memtables, in table files or in both, a stream is all of itself and nothing of another,
-//! one that is not there is not there, and what crosses streams misses none (G3, G8).
+//! Streams are told apart by filters, and read by iterators that never leave them. Whatever the ids
+//! look like, and wherever the frames lie, in memtables, in table files or in both, a stream is all
+//! of itself and nothing of another, one that is not there is not there, and what crosses streams
+//! misses none (G3, G8).
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,5 @@
-//! What a subscription costs, counted in events that a store hands out: events that were skipped are not read again.
+//! What a subscription costs, counted in events that a store hands out: events that were skipped
+//! are not read again.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! Events as values: whatever a serde enum holds comes back as it was, through any codec and any store, and what cannot
-//! be read says which event it is and why.
+//! Events as values: whatever a serde enum holds comes back as it was, through any codec and any
+//! store, and what cannot be read says which event it is and why.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -212,7 +212,8 @@ fn payload_holds_only_the_fields() {
         assert_eq!(event.content_type(), &ContentType::JSON);
     }
     let named = Dense::Named { amount: -1, why: Why::Unsaid, number: 300 }.encode().unwrap();
-    // Zigzag, the number of the inner variant, and 300 behind the mark of two bytes: no name, no variant of its own.
+    // Zigzag, the number of the inner variant, and 300 behind the mark of two bytes: no name, no
+    // variant of its own.
     assert_eq!(named.payload(), [1, 1, 251, 44, 1]);
     assert!(DenseEvent::Nothing.encode().unwrap().payload().is_empty());
 }

@@ -1,6 +1,7 @@
-//! Verify must find every damage, in either family alone, say where it is, and find nothing in a sound store. The
-//! damage is done behind the store's back while it is closed: through RocksDB, so that its own block checksums are
-//! right and only annals can notice; and in the table files themselves.
+//! Verify must find every damage, in either family alone, say where it is, and find nothing in a
+//! sound store. The damage is done behind the store's back while it is closed: through RocksDB, so
+//! that its own block checksums are right and only annals can notice; and in the table files
+//! themselves.
 //!
 //! Whatever was damaged, reading gives the whole history or a typed error, never less (G8).
 
@@ -15,7 +16,8 @@ use rocksdb::{DB, IteratorMode, Options};
 const STREAMS: u64 = 5;
 const APPENDS: u64 = 400;
 
-/// A closed store with some thousand events in frames of one to three, and one append of several frames.
+/// A closed store with some thousand events in frames of one to three, and one append of several
+/// frames.
 fn filled(path: &Path) -> Vec<RecordedEvent> {
     let store = Store::options().durability(Durability::Buffered).open(path).unwrap();
     let event = |n: u64| NewEvent::bytes("Happened", n.to_be_bytes().repeat(20)).unwrap();

@@ -1,4 +1,5 @@
-//! `annals bench`: what it prints, what it refuses, and that it leaves nothing behind. Never how fast it was.
+//! `annals bench`: what it prints, what it refuses, and that it leaves nothing behind. Never how
+//! fast it was.
 
 use std::fs;
 use std::process::Command;

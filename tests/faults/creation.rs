@@ -1,5 +1,5 @@
-//! A store whose creation was cut short, at each of its steps: the next open finishes it (G10), and takes nothing else for
-//! such a creation.
+//! A store whose creation was cut short, at each of its steps: the next open finishes it (G10), and
+//! takes nothing else for such a creation.
 
 use std::fs;
 use std::path::Path;

@@ -1,7 +1,8 @@
-//! The n-th call of a kind fails, once or for ever, for n = 1, 2, 3… until the workload passes untouched (G9). What
-//! fails says so with a typed error; after a failed write nothing is acknowledged until the store is opened again; then
-//! everything acknowledged is there, nothing that was refused is, nothing twice and nothing left out; what was
-//! indeterminate can be tried again; and the store goes on.
+//! The n-th call of a kind fails, once or for ever, for n = 1, 2, 3… until the workload passes
+//! untouched (G9). What fails says so with a typed error; after a failed write nothing is
+//! acknowledged until the store is opened again; then everything acknowledged is there, nothing
+//! that was refused is, nothing twice and nothing left out; what was indeterminate can be tried
+//! again; and the store goes on.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -86,7 +87,8 @@ fn work(plan: &Plan, store: &Store, heard: &Heard, indeterminate: &mut Vec<Appen
     }
 }
 
-/// Writes until it is told to reopen. A call that failed otherwise has changed nothing, and is made again.
+/// Writes until it is told to reopen. A call that failed otherwise has changed nothing, and is made
+/// again.
 fn write(plan: &Plan, heard: &Heard, writer: usize, failed: &Mutex<Vec<Append>>) {
     for round in 0..plan.rounds {
         let tip = match heard.stream_version(&own(writer)) {
@@ -117,7 +119,8 @@ fn write(plan: &Plan, heard: &Heard, writer: usize, failed: &Mutex<Vec<Append>>)
     }
 }
 
-/// Writes beside the log, while nobody else writes. What fails there poisons the log too: they share a write-ahead log.
+/// Writes beside the log, while nobody else writes. What fails there poisons the log too: they
+/// share a write-ahead log.
 fn write_view(store: &Store) {
     let written = ViewStore::checkpoint(store, "beside").and_then(|expected| {
         let state = expected.as_ref().map_or(0, |found| found.state.len()) + 1;
@@ -351,8 +354,9 @@ fn grouped_workload_survives_enospc_at_each_call() {
     every_call_fails("mixed", Blow::Enospc, 1);
 }
 
-/// The calls that matter most, one after the other: of an append whose write or sync fails nothing is published (G6), also
-/// where it is the watermark that cannot be written, and the events can be found already.
+/// The calls that matter most, one after the other: of an append whose write or sync fails nothing
+/// is published (G6), also where it is the watermark that cannot be written, and the events can be
+/// found already.
 #[test]
 fn failed_append_is_not_published_at_any_write_or_sync() {
     let tally = Mutex::new(Tally::default());
@@ -380,8 +384,9 @@ fn failed_append_is_not_published_at_any_write_or_sync() {
     assert!(hits > 12, "{hits}");
 }
 
-/// A full disk, as RocksDB sees it from behind: there is room in the write-ahead log, and none for the table that the
-/// memtables are to be moved to. It used to wait for space by itself, and locked up with the writer that waited for it.
+/// A full disk, as RocksDB sees it from behind: there is room in the write-ahead log, and none for
+/// the table that the memtables are to be moved to. It used to wait for space by itself, and locked
+/// up with the writer that waited for it.
 #[test]
 fn append_does_not_hang_when_a_flush_finds_no_space() {
     let tally = Mutex::new(Tally::default());

@@ -1,13 +1,15 @@
-//! What may go wrong below a store: processes that die, power that is cut, calls to the file system that fail, disks that
-//! are full, and bytes that are damaged (G1, G2, G5, G7-G14).
+//! What may go wrong below a store: processes that die, power that is cut, calls to the file system
+//! that fail, disks that are full, and bytes that are damaged (G1, G2, G5, G7-G14).
 //!
-//! - `kill`: a process is killed at random moments, or dies at its n-th change of the disk. `creation`: what a store that
-//!   was being created is left as.
-//! - `power`: a child works on a directory behind a shim that records every change and every sync in order. From the
-//!   trace follows what a power cut may leave at each point; each of these directories is opened and checked against
-//!   what had been promised by then. No privileges are needed. As root, the power of ext4 and XFS is cut too.
+//! - `kill`: a process is killed at random moments, or dies at its n-th change of the disk.
+//!   `creation`: what a store that was being created is left as.
+//! - `power`: a child works on a directory behind a shim that records every change and every sync
+//!   in order. From the trace follows what a power cut may leave at each point; each of these
+//!   directories is opened and checked against what had been promised by then. No privileges are
+//!   needed. As root, the power of ext4 and XFS is cut too.
 //! - `torn_logs`: logs and manifests as a power cut leaves them, made by hand.
-//! - `io_error`: the n-th write, sync, rename, open… of a workload fails, once or forever, for each n.
+//! - `io_error`: the n-th write, sync, rename, open… of a workload fails, once or forever, for each
+//!   n.
 //! - `disk_full`: a bound on the length of files; as root, disks that are really full.
 //! - `corruption`: every file of a store damaged in every way; and every frame.
 //!

@@ -1,4 +1,5 @@
-//! Starts this test binary again as a child, behind the shim `shim.c`, and reads the trace that the shim leaves.
+//! Starts this test binary again as a child, behind the shim `shim.c`, and reads the trace that the
+//! shim leaves.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -11,8 +11,8 @@ use crate::support::promises::{MayBeGone, Promises};
 use crate::support::skip::skipped;
 use crate::workload::Plan;
 
-/// Strikes a plan at one of so many changes, and lets `boot` do what the next boot would. How often; `None` if that
-/// cannot be had here.
+/// Strikes a plan at one of so many changes, and lets `boot` do what the next boot would. How
+/// often; `None` if that cannot be had here.
 pub(crate) fn strike(
     plan: &Plan,
     place: &Place,

@@ -1,9 +1,11 @@
-//! The tails of RocksDB's write-ahead log and of its manifest, as a power loss leaves what was not synced: with sectors
-//! missing that stand before the end, or with a later file and not an earlier one. Whatever is left, the store opens
-//! with a prefix of what was written (G10). What is known to have been durable is not cut off, and damage is not taken for a power loss: the
-//! store is refused, and stays as it is (G8, G11).
+//! The tails of RocksDB's write-ahead log and of its manifest, as a power loss leaves what was not
+//! synced: with sectors missing that stand before the end, or with a later file and not an earlier
+//! one. Whatever is left, the store opens with a prefix of what was written (G10). What is known to
+//! have been durable is not cut off, and damage is not taken for a power loss: the store is
+//! refused, and stays as it is (G8, G11).
 //!
-//! The store is copied while it is open, so that the copy has a log to recover, and the copy is torn.
+//! The store is copied while it is open, so that the copy has a log to recover, and the copy is
+//! torn.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -152,8 +154,8 @@ fn gap_between_log_files_ends_the_log() {
     }
 }
 
-/// RocksDB removes files of its log some time after their events are in tables. What is torn in one that is still there is
-/// not missing, and the log goes on behind it.
+/// RocksDB removes files of its log some time after their events are in tables. What is torn in one
+/// that is still there is not missing, and the log goes on behind it.
 #[test]
 fn torn_obsolete_log_file_loses_nothing() {
     let copied = Copied::new(2_000, false);
@@ -171,7 +173,8 @@ fn torn_obsolete_log_file_loses_nothing() {
     assert_eq!(check_prefix(&later, &all), APPENDS + 1);
 }
 
-/// An entry that was being added to the manifest when the power went. Nothing was removed for it yet, so nothing is lost.
+/// An entry that was being added to the manifest when the power went. Nothing was removed for it
+/// yet, so nothing is lost.
 #[test]
 fn torn_manifest_tail_is_cut_off_and_loses_nothing() {
     let copied = Copied::new(2_000, true);

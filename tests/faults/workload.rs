@@ -1,6 +1,7 @@
-//! What the children do to a store: short, but with everything under way at once that writes. Several writers that are
-//! committed in groups, appends to several streams, of all sizes; aggregates with snapshots; read models that are kept
-//! and built anew; flushes, for the memtables are as small as they can be.
+//! What the children do to a store: short, but with everything under way at once that writes.
+//! Several writers that are committed in groups, appends to several streams, of all sizes;
+//! aggregates with snapshots; read models that are kept and built anew; flushes, for the memtables
+//! are as small as they can be.
 
 use std::thread;
 
@@ -165,7 +166,8 @@ impl Plan {
                         let append = self.append(writer, round, tip);
                         heard.submit(append.clone()).unwrap();
                         if round % 4 == 3 {
-                            // A retry that is acknowledged as `Sync` is synced, though nothing is written.
+                            // A retry that is acknowledged as `Sync` is synced, though nothing is
+                            // written.
                             heard.submit(append.with_durability(Durability::Sync)).unwrap();
                         }
                         if writer == 0 && round == self.rounds / 2 {

@@ -1,5 +1,6 @@
-//! A store of each released format version must be opened, read and continued by every later version of the code. The
-//! store in `tests/fixtures/v1` was written by format version 1 from `v1.jsonl`, and must never be written again.
+//! A store of each released format version must be opened, read and continued by every later
+//! version of the code. The store in `tests/fixtures/v1` was written by format version 1 from
+//! `v1.jsonl`, and must never be written again.
 
 use std::fs;
 use std::path::Path;

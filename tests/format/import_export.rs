@@ -311,7 +311,8 @@ fn event() -> impl Strategy<Value = (NewEvent, i64)> {
 /// A stream, an event for it, and how many microseconds after the one before it is recorded.
 type Given = (String, (NewEvent, i64));
 
-/// Appends, each of some runs of events, at times that do not go back, possibly to the end of all time.
+/// Appends, each of some runs of events, at times that do not go back, possibly to the end of all
+/// time.
 fn appends() -> impl Strategy<Value = (i64, Vec<Vec<Given>>)> {
     let start = prop_oneof![
         Just(-377_705_023_200_999_000),

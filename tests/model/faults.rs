@@ -1,5 +1,6 @@
-//! What a fault leaves behind: a copy of the files as they are while the store is open, which is what a process that
-//! died leaves; of the newest write-ahead log a part, which is what a machine without power leaves; a flipped bit.
+//! What a fault leaves behind: a copy of the files as they are while the store is open, which is
+//! what a process that died leaves; of the newest write-ahead log a part, which is what a machine
+//! without power leaves; a flipped bit.
 
 #[allow(dead_code, reason = "the model only copies")]
 #[path = "../support/files.rs"]
@@ -37,8 +38,8 @@ fn logs(store: &Path) -> Vec<(PathBuf, u64)> {
     logs.map(|(path, len, _)| (path, len)).collect()
 }
 
-/// The files of a store in the order of their paths: each with its length and when it was changed. RocksDB's own log
-/// files are left out.
+/// The files of a store in the order of their paths: each with its length and when it was changed.
+/// RocksDB's own log files are left out.
 fn files(store: &Path) -> Vec<(PathBuf, u64, SystemTime)> {
     let mut files = Vec::new();
     for directory in [store.to_owned(), store.join("db")] {
@@ -79,8 +80,8 @@ pub(crate) fn flip(store: &Path, file: u16, at: u16, bit: u8) -> (PathBuf, usize
 const VIEW: &str = "v";
 const KIND: &str = "k";
 
-/// What was written beside the log: the writes in order, each with the length of the log at that time. Write number n
-/// says n.
+/// What was written beside the log: the writes in order, each with the length of the log at that
+/// time. Write number n says n.
 #[derive(Debug, Default)]
 pub(crate) struct Kept(Vec<(bool, u64)>);
 
@@ -146,7 +147,8 @@ impl Kept {
         assert_eq!(self.look(store), self.shown());
     }
 
-    /// What is there is what was written up to one moment, the same for the log (G10, G12); what came later is gone.
+    /// What is there is what was written up to one moment, the same for the log (G10, G12); what
+    /// came later is gone.
     pub(crate) fn truncate(&mut self, store: &Store, head: u64) {
         let found = self.look(store);
         let is_left = |writes: &usize| {

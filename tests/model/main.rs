@@ -1,11 +1,11 @@
-//! Any sequence of calls has the outcome that a plain list of events would have: the store on disk and the one in
-//! memory run the same random operations, and each answer is compared with a reference that is written down here, on
-//! purpose without any code of theirs.
+//! Any sequence of calls has the outcome that a plain list of events would have: the store on disk
+//! and the one in memory run the same random operations, and each answer is compared with a
+//! reference that is written down here, on purpose without any code of theirs.
 //!
 //! The reference is a `Vec`. Everything that can be asked of it is a filter over that `Vec`.
 //!
-//! Among the operations are faults: the process dies (G1, G2, G3, G5), the machine loses power with a part of what was
-//! not synced (G1, G10, G11, G12), a bit flips (G8).
+//! Among the operations are faults: the process dies (G1, G2, G3, G5), the machine loses power with
+//! a part of what was not synced (G1, G10, G11, G12), a bit flips (G8).
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 

@@ -1,4 +1,5 @@
-//! What may happen: the operations. Whoever makes them up mounts this file: `strategies` here, and the fuzz targets.
+//! What may happen: the operations. Whoever makes them up mounts this file: `strategies` here, and
+//! the fuzz targets.
 
 /// What a stream is expected to be, in terms of what it is: so that many appends are taken.
 #[derive(Debug, Clone, Copy)]
@@ -85,8 +86,8 @@ pub(crate) enum Op {
     },
     Sync,
     Reopen,
-    /// The process dies. With a part of 255, the machine does: of what was not synced, that much of the newest
-    /// write-ahead log is left.
+    /// The process dies. With a part of 255, the machine does: of what was not synced, that much of
+    /// the newest write-ahead log is left.
     Crash {
         left: Option<u8>,
     },

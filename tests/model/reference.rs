@@ -1,4 +1,5 @@
-//! The reference: a plain list of events, and every question a filter over it. It shares no code with the stores.
+//! The reference: a plain list of events, and every question a filter over it. It shares no code
+//! with the stores.
 
 use std::collections::BTreeMap;
 
@@ -35,7 +36,8 @@ impl From<RecordedEvent> for Fact {
     }
 }
 
-/// An append as it is given: what is expected of each stream, and the events in order, each with its stream.
+/// An append as it is given: what is expected of each stream, and the events in order, each with
+/// its stream.
 #[derive(Debug, Clone)]
 pub(crate) struct Call {
     pub(crate) expected: Vec<(&'static str, ExpectedVersion)>,
@@ -75,8 +77,9 @@ impl Reference {
         self.of(stream).next_back().map(|fact| fact.version)
     }
 
-    /// The rule of retries, in the words of the documentation: the same events stand after `Exact`'s version, at the
-    /// start for `NoStream`, at the very end for the others, where the end must be one of them.
+    /// The rule of retries, in the words of the documentation: the same events stand after
+    /// `Exact`'s version, at the start for `NoStream`, at the very end for the others, where the
+    /// end must be one of them.
     fn again(&self, stream: &str, expected: ExpectedVersion, ids: &[EventId]) -> Again {
         let there: Vec<&Fact> = self.of(stream).collect();
         let from = match expected {
@@ -125,8 +128,8 @@ impl Reference {
             let positions = call.events.iter().map(|(of, _)| found.get_mut(of).unwrap().remove(0));
             return Outcome::Done(positions.collect(), true);
         }
-        // One stream has its events where they were asked for, another not any more: it is a retry if the commit that the
-        // former lie in is this very call.
+        // One stream has its events where they were asked for, another not any more: it is a retry
+        // if the commit that the former lie in is this very call.
         if let Some(position) = found.values().flatten().next() {
             let commit = self.log[usize::try_from(position - 1).unwrap()].commit;
             let there = self.log.iter().filter(|fact| fact.commit == commit);

@@ -72,7 +72,8 @@ fn read(store: &Arc<dyn EventStore>, ask: &Ask, clock: i64) -> Vec<Fact> {
 /// The call as a store takes it.
 pub(crate) fn request(call: &Call) -> Append {
     let mut append = Append::new();
-    // All expectations first, in their order; then the events, each with the expectation of its stream.
+    // All expectations first, in their order; then the events, each with the expectation of its
+    // stream.
     for (stream, expected) in &call.expected {
         append = append.check(*stream, *expected);
     }

@@ -1,5 +1,6 @@
-//! Faults to put in on purpose, one file each: `*.mutant` next to this program. As a test it checks that every mutant
-//! still applies; `scripts/mutants.sh` uses it to put one into a copy of the tree.
+//! Faults to put in on purpose, one file each: `*.mutant` next to this program. As a test it checks
+//! that every mutant still applies; `scripts/mutants.sh` uses it to put one into a copy of the
+//! tree.
 //!
 //! A mutant is anchored by a function and an expression, so that it survives refactoring:
 //!
@@ -15,8 +16,9 @@
 //!     disk.write(batch, Durability::Buffered)
 //! ```
 //!
-//! `in` names a function, `Type::function`, `const NAME` or `struct NAME` anywhere under src/. The text to replace must
-//! occur in exactly one item of that name, once; white space does not count. `in`, `replace` and `with` may repeat.
+//! `in` names a function, `Type::function`, `const NAME` or `struct NAME` anywhere under src/. The
+//! text to replace must occur in exactly one item of that name, once; white space does not count.
+//! `in`, `replace` and `with` may repeat.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 

@@ -1,4 +1,5 @@
-//! The bank that several stories are told with: an account takes and gives money until it is blocked.
+//! The bank that several stories are told with: an account takes and gives money until it is
+//! blocked.
 
 use annals::Aggregate;
 use serde::{Deserialize, Serialize};

@@ -1,4 +1,5 @@
-//! A store around another one, which does something of its own at a call: the decorator of all tests.
+//! A store around another one, which does something of its own at a call: the decorator of all
+//! tests.
 
 use std::ops::Deref;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! Whether the read models of the example bank equal the fold of the log (G12), whatever was done to the process, the file
-//! system or the machine.
+//! Whether the read models of the example bank equal the fold of the log (G12), whatever was done
+//! to the process, the file system or the machine.
 
 use std::collections::BTreeMap;
 

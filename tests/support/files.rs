@@ -63,8 +63,8 @@ pub(crate) fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// Copies a store that nobody calls at the moment, as a process leaves it that dies now. RocksDB may be merging or
-/// removing tables in the background: then once more.
+/// Copies a store that nobody calls at the moment, as a process leaves it that dies now. RocksDB
+/// may be merging or removing tables in the background: then once more.
 pub(crate) fn copy_at_rest(from: &Path, to: &Path) {
     let try_copy = || -> io::Result<bool> {
         let before = contents(from)?;

@@ -1,5 +1,6 @@
-//! What all test binaries share: fresh directories, what is in them and how they are copied, random numbers, the bank,
-//! stores that fail, and what a store promised. Each binary has it as its module `support`.
+//! What all test binaries share: fresh directories, what is in them and how they are copied, random
+//! numbers, the bank, stores that fail, and what a store promised. Each binary has it as its module
+//! `support`.
 
 #![allow(dead_code, unused_imports, reason = "each binary of tests uses what it needs")]
 

@@ -1,6 +1,6 @@
-//! What a store was heard to promise, and whether it keeps it. [`Heard`] stands before a store and writes down what it
-//! acknowledges, in a file outside of the store; [`Promises`] reads that file and holds a store to it, after whatever
-//! was done to the process, the file system or the machine.
+//! What a store was heard to promise, and whether it keeps it. [`Heard`] stands before a store and
+//! writes down what it acknowledges, in a file outside of the store; [`Promises`] reads that file
+//! and holds a store to it, after whatever was done to the process, the file system or the machine.
 //!
 //! One line each, one `write` a call:
 //!
@@ -13,9 +13,9 @@
 //! c name                               it was made
 //! ```
 //!
-//! What is checked: everything acknowledged is at its place with its bytes, as far as it must be (G5), nothing else is
-//! there than was tried, the log and the streams are gapless (G2, G3) and say the same, appends are whole (G1), verify
-//! finds nothing, and appending goes on (G10, G11).
+//! What is checked: everything acknowledged is at its place with its bytes, as far as it must be
+//! (G5), nothing else is there than was tried, the log and the streams are gapless (G2, G3) and say
+//! the same, appends are whole (G1), verify finds nothing, and appending goes on (G10, G11).
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Write as _;
@@ -59,7 +59,8 @@ impl Heard {
     /// Stands before a store that was opened with this durability.
     pub(crate) fn new(store: &Store, durability: Durability, book: &Path) -> Self {
         let mut file = File::options().create(true).read(true).append(true).open(book).unwrap();
-        // A line that a kill cut short says nothing, and must not be taken for the beginning of the next.
+        // A line that a kill cut short says nothing, and must not be taken for the beginning of the
+        // next.
         let mut text = Vec::new();
         file.read_to_end(&mut text).unwrap();
         let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
@@ -205,7 +206,8 @@ impl Promises {
         }
     }
 
-    /// What is left of all this when the power went: what was not durable may be gone, and its places taken by others.
+    /// What is left of all this when the power went: what was not durable may be gone, and its
+    /// places taken by others.
     pub(crate) fn after_power_loss(mut self) -> Self {
         self.acknowledged.retain(|position, _| *position <= self.durable);
         self
@@ -221,8 +223,8 @@ impl Promises {
         self.acknowledged.len()
     }
 
-    /// Holds the backups that were made, or begun, in a directory to what was said of them (G14); then makes those
-    /// again from `store` that are not there.
+    /// Holds the backups that were made, or begun, in a directory to what was said of them (G14);
+    /// then makes those again from `store` that are not there.
     pub(crate) fn check_backups(&self, store: &Store, directory: &Path) {
         let original = store.epochs().unwrap().current();
         for (name, Copied { up_to, is_made, is_original }) in &self.backups {
@@ -312,8 +314,8 @@ impl Promises {
         head
     }
 
-    /// Opens a store, checks this and what else is to be checked, appends, and opens it once more; returns its head as
-    /// it was found.
+    /// Opens a store, checks this and what else is to be checked, appends, and opens it once more;
+    /// returns its head as it was found.
     pub(crate) fn check_and_go_on(
         &self,
         path: &Path,

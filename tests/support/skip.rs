@@ -10,7 +10,8 @@ pub(crate) fn say(line: &str) {
     writeln!(std::io::stderr(), "{line}").unwrap();
 }
 
-/// Records that `test`, or a part of it, cannot run here. `make test` and `.ci/run` print the lines of this file.
+/// Records that `test`, or a part of it, cannot run here. `make test` and `.ci/run` print the lines
+/// of this file.
 pub(crate) fn skipped(test: &str, reason: &str) {
     let line = format!("SKIPPED: {test}: {}", reason.replace('\n', " "));
     say(&line);

@@ -1,4 +1,5 @@
-//! Stores for stories that hold over any: in memory and on disk, one that fails when told to, and snapshots that do.
+//! Stores for stories that hold over any: in memory and on disk, one that fails when told to, and
+//! snapshots that do.
 
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

@@ -1,5 +1,5 @@
-//! A projection is started, stopped, paused and asked from any thread, its own handler's too; it is told apart from
-//! others, and gets out of any damage to what it keeps.
+//! A projection is started, stopped, paused and asked from any thread, its own handler's too; it is
+//! told apart from others, and gets out of any damage to what it keeps.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
@@ -261,7 +261,8 @@ fn handler_on_a_closed_store_is_not_a_failure() {
     assert!(matches!(waited, ProjectionError::NotRunning { .. }), "{waited}");
 }
 
-/// Found: the build that is replaced handled its parked events for ever, and the new one waited for it.
+/// Found: the build that is replaced handled its parked events for ever, and the new one waited for
+/// it.
 #[test]
 fn retry_of_parked_events_ends_at_promotion() {
     for (store, _kept) in stores() {

@@ -1,5 +1,6 @@
-//! A handler fails: the event is tried again, and then the projection stops before it or parks it with all later events
-//! of its stream. It is never passed over in silence (the textbook's manager steps past it for ever).
+//! A handler fails: the event is tried again, and then the projection stops before it or parks it
+//! with all later events of its stream. It is never passed over in silence (the textbook's manager
+//! steps past it for ever).
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -221,7 +222,8 @@ fn two_managers_cannot_count_an_event_twice() {
     }
 }
 
-/// As after a restore of the log from an older copy: the events it would meet next are not those it thinks.
+/// As after a restore of the log from an older copy: the events it would meet next are not those it
+/// thinks.
 #[test]
 fn checkpoint_past_the_head_is_reported_at_once() {
     let (views, longer, shorter) = (MemoryStore::new(), MemoryStore::new(), MemoryStore::new());

@@ -1,5 +1,5 @@
-//! A read model equals the fold of the log (G12), whatever the batches, the threads, the stops; and whoever appended
-//! can wait for it.
+//! A read model equals the fold of the log (G12), whatever the batches, the threads, the stops; and
+//! whoever appended can wait for it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -37,7 +37,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// G12. Events, stops, pauses and rebuilds in any order; batches of any size on any number of threads.
+    /// G12. Events, stops, pauses and rebuilds in any order; batches of any size on any number of
+    /// threads.
     #[test]
     fn read_model_equals_the_fold_of_the_log(
         steps in steps(), batch in 1..60_usize, partitions in 1..4_usize
@@ -146,8 +147,8 @@ fn paused_projection_reports_its_lag() {
     }
 }
 
-/// One handler writes a key of its own for each stream; the other one also counts all in a single key, so that streams
-/// get into each other's way. Both end as they would with one thread.
+/// One handler writes a key of its own for each stream; the other one also counts all in a single
+/// key, so that streams get into each other's way. Both end as they would with one thread.
 #[test]
 fn partitions_do_not_change_the_read_model() {
     for (store, _kept) in stores() {

@@ -1,4 +1,5 @@
-//! Projections, over both stores: what a read model holds, what happens when a handler fails, how one is built anew.
+//! Projections, over both stores: what a read model holds, what happens when a handler fails, how
+//! one is built anew.
 
 mod reactors;
 mod definitions;

@@ -1,4 +1,5 @@
-//! A shadow build makes a read model while readers see the old one, and is promoted once it has caught up.
+//! A shadow build makes a read model while readers see the old one, and is promoted once it has
+//! caught up.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
@@ -100,7 +101,8 @@ fn new_version_is_shadow_built_and_promoted() {
     }
 }
 
-/// The order of the events in which a read model was fed must not matter, so a rebuild gives the same bytes.
+/// The order of the events in which a read model was fed must not matter, so a rebuild gives the
+/// same bytes.
 #[test]
 fn rebuild_during_appends_equals_the_fold() {
     for (store, _kept) in stores() {
@@ -128,7 +130,8 @@ fn rebuild_during_appends_equals_the_fold() {
     }
 }
 
-/// Who has waited for a position, and read, must not read less afterwards: not even while another build is promoted.
+/// Who has waited for a position, and read, must not read less afterwards: not even while another
+/// build is promoted.
 #[test]
 fn waited_for_event_stays_visible_during_promotion() {
     for (store, _kept) in stores() {

@@ -1,4 +1,5 @@
-//! What a damaged store answers, held against what it must hold: everything is asked, for reading and for writing.
+//! What a damaged store answers, held against what it must hold: everything is asked, for reading
+//! and for writing.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -25,11 +26,13 @@ pub(crate) enum Outcome {
     Prefix,
     /// Opening it gives a typed error, and changes nothing.
     Refused,
-    /// It opens; a read gives a typed error, and what it gave before is right. Verify names the damage.
+    /// It opens; a read gives a typed error, and what it gave before is right. Verify names the
+    /// damage.
     Read,
     /// A different answer that nothing can notice: docs/GUARANTEES.md names it.
     Unseen,
-    /// A shorter or different answer, an error without a type, a file that was changed by a refused open.
+    /// A shorter or different answer, an error without a type, a file that was changed by a refused
+    /// open.
     Wrong,
     Panic,
     Abort,
@@ -52,8 +55,8 @@ pub(crate) const OUTCOMES: [Outcome; 11] = [
 
 /// Opens a damaged store for reading, then for writing, and asks it for everything.
 ///
-/// Where not everything is asked: an open for writing begins as one for reading does, so what that refuses is not opened
-/// again; and that the store goes on is believed.
+/// Where not everything is asked: an open for writing begins as one for reading does, so what that
+/// refuses is not opened again; and that the store goes on is believed.
 pub(crate) fn judge(
     path: &Path,
     truth: &Truth,

@@ -1,5 +1,5 @@
-//! What is done to a store: which files, and how they are damaged. A case is a line of text, so that a child process can
-//! be given it, and a person can repeat it.
+//! What is done to a store: which files, and how they are damaged. A case is a line of text, so
+//! that a child process can be given it, and a person can repeat it.
 
 use std::fmt;
 use std::fs;
@@ -115,7 +115,8 @@ pub(crate) fn groups(shape: &str, built: &Built) -> Vec<Group> {
     let sets = SETS.iter().map(|(name, _)| (*name).to_owned());
     for target in names(&built.path).into_iter().chain(sets) {
         let len = fs::read(built.path.join(&target)).map_or(0, |bytes| bytes.len());
-        // What RocksDB writes for people and for tools, and never reads to open: long, and of no meaning here.
+        // What RocksDB writes for people and for tools, and never reads to open: long, and of no
+        // meaning here.
         let step = if matches!(kind_of(&target), "log/" | "OPTIONS") { 1_009 } else { 1 };
         let is_set = target.starts_with('(');
         for fault in FAULTS {
@@ -147,7 +148,8 @@ impl Case {
         let whole = fs::read(&path).unwrap();
         let mut bytes = whole.clone();
         match self.fault {
-            // Which bit depends on the offset, so that all are met; every ninth byte is turned round.
+            // Which bit depends on the offset, so that all are met; every ninth byte is turned
+            // round.
             Fault::Flip => {
                 bytes[self.at] ^= if self.at % 9 == 8 { 0xff } else { 1 << (self.at % 9) }
             }
@@ -200,8 +202,8 @@ impl Case {
         !matches!(self.fault, Fault::Flip | Fault::Cut) || self.at.is_multiple_of(8)
     }
 
-    /// Whether nothing can notice this: a write-ahead log that continues another store just as it continued its own,
-    /// and that is not the last one. The last one is known by the watermark.
+    /// Whether nothing can notice this: a write-ahead log that continues another store just as it
+    /// continued its own, and that is not the last one. The last one is known by the watermark.
     pub(crate) fn is_beyond_notice(&self, built: &Built) -> bool {
         let is_log = |name: &str| kind_of(name) == "write-ahead log";
         let last = names(&built.path).into_iter().rfind(|name| is_log(name));

@@ -1,5 +1,5 @@
-//! Damaged bytes are reported at their place, never returned and never skipped (G8): every frame of a stream is damaged
-//! in every way, and everything that can be asked is asked.
+//! Damaged bytes are reported at their place, never returned and never skipped (G8): every frame of
+//! a stream is damaged in every way, and everything that can be asked is asked.
 
 use std::path::Path;
 
@@ -29,7 +29,8 @@ enum Damage {
 const DAMAGES: [Damage; 5] =
     [Damage::Deleted, Damage::BitFlipped, Damage::CutShort, Damage::Emptied, Damage::Swapped];
 
-/// Frames of three streams in turn, each of whose ids begins another; the last frame of the log is nobody's of these.
+/// Frames of three streams in turn, each of whose ids begins another; the last frame of the log is
+/// nobody's of these.
 fn build(path: &Path) -> Vec<RecordedEvent> {
     let store = quick().open(path).unwrap();
     for _ in 0..FRAMES {
@@ -81,7 +82,8 @@ fn read(
     (read, error)
 }
 
-/// What is read is the right answer; or its beginning up to the damage, then an error that says where that is.
+/// What is read is the right answer; or its beginning up to the damage, then an error that says
+/// where that is.
 fn judge(
     (read, error): (Vec<RecordedEvent>, Option<Error>),
     expected: &[RecordedEvent],
@@ -99,7 +101,8 @@ fn judge(
     }
 }
 
-/// Every range, both ways, with small limits; it is an error exactly if the answer has a damaged event in it.
+/// Every range, both ways, with small limits; it is an error exactly if the answer has a damaged
+/// event in it.
 fn ask_everything(
     store: &Store,
     whole: &[RecordedEvent],
@@ -140,7 +143,8 @@ fn ask_everything(
     }
 }
 
-/// Views of the past look for their end by a search over frames: it must end, and not step over a hole.
+/// Views of the past look for their end by a search over frames: it must end, and not step over a
+/// hole.
 fn ask_for_the_past(store: &Store, whole: &[RecordedEvent], told: &str) {
     for up_to in 1..=FRAMES * FRAME * 3 + 1 {
         let expected: Vec<_> =
@@ -160,8 +164,8 @@ fn ask_for_the_past(store: &Store, whole: &[RecordedEvent], told: &str) {
     }
 }
 
-/// In `streams`. A stream that lost its very last frame looks like a shorter stream to whoever reads only it; that is
-/// for verify to find, which reads both families.
+/// In `streams`. A stream that lost its very last frame looks like a shorter stream to whoever
+/// reads only it; that is for verify to find, which reads both families.
 #[test]
 fn damaged_stream_frame_fails_exactly_the_reads_of_its_range() {
     let (directory, path) = place();
@@ -225,7 +229,8 @@ fn damaged_log_frame_fails_exactly_the_reads_of_its_range() {
     }
 }
 
-/// The last frame is what the head is known from: a store that lost or cannot read it does not open.
+/// The last frame is what the head is known from: a store that lost or cannot read it does not
+/// open.
 #[test]
 fn store_with_a_damaged_last_frame_does_not_open() {
     let (directory, path) = place();

@@ -1,5 +1,5 @@
-//! A write-ahead log that is still needed and gone: only the manifest knows of it, for later logs and the tables have no
-//! gap (G11).
+//! A write-ahead log that is still needed and gone: only the manifest knows of it, for later logs
+//! and the tables have no gap (G11).
 
 use std::fs;
 

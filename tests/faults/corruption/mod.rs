@@ -1,13 +1,16 @@
-//! Damage: every file of small stores of every shape, each byte flipped in turn, blocks zeroed, cut at every length,
-//! deleted, replaced by an older state of itself and by that of another store (G8, G11, G13).
+//! Damage: every file of small stores of every shape, each byte flipped in turn, blocks zeroed, cut
+//! at every length, deleted, replaced by an older state of itself and by that of another store (G8,
+//! G11, G13).
 //!
-//! Whatever is done, opening and reading everything gives the whole history, or a typed error that names the damage, and
-//! what was given before it is right; a refused open has changed nothing but RocksDB's own log files. Never a shorter or
-//! different answer, a panic, an abort or a hang. docs/GUARANTEES.md says what remains undetectable.
+//! Whatever is done, opening and reading everything gives the whole history, or a typed error that
+//! names the damage, and what was given before it is right; a refused open has changed nothing but
+//! RocksDB's own log files. Never a shorter or different answer, a panic, an abort or a hang.
+//! docs/GUARANTEES.md says what remains undetectable.
 //!
-//! The suite tries a random sample, whose seed it prints (`ANNALS_TEST_SEED` repeats it). `ANNALS_TEST_DAMAGE=all` tries
-//! all, for an hour or two; a number asks for a sample of about so many. `ANNALS_TEST_DAMAGE_OF` names one kind of files,
-//! as the table does that is printed at the end.
+//! The suite tries a random sample, whose seed it prints (`ANNALS_TEST_SEED` repeats it).
+//! `ANNALS_TEST_DAMAGE=all` tries all, for an hour or two; a number asks for a sample of about so
+//! many. `ANNALS_TEST_DAMAGE_OF` names one kind of files, as the table does that is printed at the
+//! end.
 
 mod check;
 mod damage;
@@ -60,7 +63,8 @@ impl Chosen {
     }
 }
 
-/// From each group about as many as from each other, so that small files and rare faults are met too.
+/// From each group about as many as from each other, so that small files and rare faults are met
+/// too.
 fn sample(groups: &[Group], size: usize, random: &mut Random) -> Vec<Chosen> {
     let mut left = size;
     let mut order: Vec<usize> = (0..groups.len()).collect();

@@ -1,7 +1,8 @@
 //! Runs cases in child processes: one that panics, aborts or hangs is named, and the others go on.
 //!
-//! A child is this test binary, told by environment variables where the stores are and which cases are its own. Before
-//! a case and after it, it writes a line to a file. Which was begun and not ended is the one that it died of.
+//! A child is this test binary, told by environment variables where the stores are and which cases
+//! are its own. Before a case and after it, it writes a line to a file. Which was begun and not
+//! ended is the one that it died of.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -19,7 +20,8 @@ use super::stores::{Built, SHAPES};
 
 const STORES: &str = "ANNALS_TEST_DAMAGE_STORES";
 const LANE: &str = "ANNALS_TEST_DAMAGE_LANE";
-/// How long one case may take: opening and reading a few hundred events, on a machine that is busy with other things.
+/// How long one case may take: opening and reading a few hundred events, on a machine that is busy
+/// with other things.
 const CASE_TIME_MAX: Duration = Duration::from_secs(60);
 
 /// What became of a case, and what was said.
@@ -64,8 +66,8 @@ fn child() {
     }
 }
 
-/// Runs cases, in a directory of their own, one child after the other. `ended` is told of each as it ends; cases that
-/// change nothing are left out.
+/// Runs cases, in a directory of their own, one child after the other. `ended` is told of each as
+/// it ends; cases that change nothing are left out.
 pub(crate) fn run(
     stores: &Path,
     lane: &Path,

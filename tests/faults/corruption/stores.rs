@@ -1,5 +1,6 @@
-//! The stores that are damaged: small ones, of every shape that a directory can have, and known by heart. What a store
-//! must hold follows from how many rounds were written to it, so nothing has to be remembered but that.
+//! The stores that are damaged: small ones, of every shape that a directory can have, and known by
+//! heart. What a store must hold follows from how many rounds were written to it, so nothing has to
+//! be remembered but that.
 
 use std::fs;
 use std::num::NonZeroUsize;
@@ -226,7 +227,8 @@ impl Drop for Writing<'_> {
     }
 }
 
-/// What the nth round writes. What is about events comes before the events of the round, so that these are the last.
+/// What the nth round writes. What is about events comes before the events of the round, so that
+/// these are the last.
 fn write_round(
     store: &impl Anything,
     n: u64,

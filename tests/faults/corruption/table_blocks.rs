@@ -1,5 +1,5 @@
-//! Damage that only the checksum of a table block can reveal: the key of the last frame of a stream. Without it, the frame
-//! is that of another stream, and the stream looks shorter (G8).
+//! Damage that only the checksum of a table block can reveal: the key of the last frame of a
+//! stream. Without it, the frame is that of another stream, and the stream looks shorter (G8).
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,8 @@ use crate::support::{place, quick};
 
 const STREAM: &str = "account-damaged-1";
 
-/// Frames that each fill a block, so that the block begins with the whole key; incompressible, so that it is stored so.
+/// Frames that each fill a block, so that the block begins with the whole key; incompressible, so
+/// that it is stored so.
 fn event(seed: u64) -> NewEvent {
     let mut random = Random(seed);
     let bytes = std::iter::repeat_with(|| random.next().to_be_bytes()).flatten().take(20_000);

@@ -1,6 +1,6 @@
-//! Disks that take no more: after a failed write nothing is acknowledged until the store is opened again (G9), and a
-//! backup that fails leaves nothing (G14). A bound on the length of files stands for a full disk; `mounted` fills real
-//! ones.
+//! Disks that take no more: after a failed write nothing is acknowledged until the store is opened
+//! again (G9), and a backup that fails leaves nothing (G14). A bound on the length of files stands
+//! for a full disk; `mounted` fills real ones.
 
 #[cfg(target_os = "linux")]
 mod mounted;
@@ -13,7 +13,8 @@ use annals::prelude::*;
 
 const FULL: &str = "ANNALS_TEST_FULL_DIRECTORY";
 
-/// Not a test of its own: appends until the file system takes no more, and looks at what the store then says.
+/// Not a test of its own: appends until the file system takes no more, and looks at what the store
+/// then says.
 #[test]
 #[ignore = "another test starts it, as a process"]
 fn child_with_a_full_disk() {
@@ -41,7 +42,8 @@ fn child_with_a_full_disk() {
     fs::write(Path::new(&directory).join("acknowledged"), acknowledged.to_string()).unwrap();
 }
 
-/// G9. The shell bounds the length of any file, so that a write in the middle of the write-ahead log fails.
+/// G9. The shell bounds the length of any file, so that a write in the middle of the write-ahead
+/// log fails.
 #[test]
 fn append_is_rejected_after_a_failed_write() {
     let directory = tempfile::tempdir().unwrap();
@@ -109,8 +111,8 @@ fn child_whose_backup_finds_the_disk_full() {
     fs::write(directory.join("done"), b"").unwrap();
 }
 
-/// G14: a backup that fails leaves nothing, and the store takes appends as before. The bound on the length of files is
-/// in force for the time of the backup alone.
+/// G14: a backup that fails leaves nothing, and the store takes appends as before. The bound on the
+/// length of files is in force for the time of the backup alone.
 #[cfg(target_os = "linux")]
 #[test]
 fn backup_to_a_full_disk_leaves_nothing() {

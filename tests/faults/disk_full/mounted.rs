@@ -1,6 +1,7 @@
-//! Disks that are really full: a small tmpfs, and a small ext4 that another file fills. An append that finds no space
-//! says so; nothing is acknowledged after it, also when there is space again; opened again, the store has everything
-//! that was acknowledged and goes on (G9). Opening finds no space either: it says so, and loses nothing. Needs root.
+//! Disks that are really full: a small tmpfs, and a small ext4 that another file fills. An append
+//! that finds no space says so; nothing is acknowledged after it, also when there is space again;
+//! opened again, the store has everything that was acknowledged and goes on (G9). Opening finds no
+//! space either: it says so, and loses nothing. Needs root.
 
 use std::fs;
 use std::path::Path;

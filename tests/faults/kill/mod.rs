@@ -1,13 +1,14 @@
-//! A process that uses a store is killed without warning, again and again, at random moments. Whatever the moment, the
-//! next open must find every acknowledged event at its place with its bytes, a log and streams without a gap, and go on
-//! (G1, G2, G3, G5 for a process crash, G10, and G11: none of these opens may take an ordinary crash for lost history).
-//! A follower has met every event once and none that is not there (G7), and read models equal the fold of the log up to
-//! where they say they are (G12), whether they are killed while they follow or while they are built anew. A backup
-//! that is killed leaves a whole copy or none, and the store as it was (G14).
+//! A process that uses a store is killed without warning, again and again, at random moments.
+//! Whatever the moment, the next open must find every acknowledged event at its place with its
+//! bytes, a log and streams without a gap, and go on (G1, G2, G3, G5 for a process crash, G10, and
+//! G11: none of these opens may take an ordinary crash for lost history). A follower has met every
+//! event once and none that is not there (G7), and read models equal the fold of the log up to
+//! where they say they are (G12), whether they are killed while they follow or while they are built
+//! anew. A backup that is killed leaves a whole copy or none, and the store as it was (G14).
 //!
-//! The child is this test binary itself, told by an environment variable to write. What is acknowledged to it is written
-//! down in a file beside the store: to that the parent holds the store. To a second file its follower writes the
-//! positions of what it is given.
+//! The child is this test binary itself, told by an environment variable to write. What is
+//! acknowledged to it is written down in a file beside the store: to that the parent holds the
+//! store. To a second file its follower writes the positions of what it is given.
 
 #[cfg(target_os = "linux")]
 mod at_each_change;
@@ -34,7 +35,8 @@ use serde::{Deserialize, Serialize};
 
 const DIRECTORY: &str = "ANNALS_TEST_CHILD_DIRECTORY";
 const WRITERS: u8 = 4;
-/// After so many kills a store is begun anew, so that creation is killed too and no store grows without end.
+/// After so many kills a store is begun anew, so that creation is killed too and no store grows
+/// without end.
 const KILLS_EACH: u64 = 10;
 
 /// What is written: a text of one letter, so that a wrong byte shows.
@@ -174,7 +176,8 @@ fn acknowledged_events_survive_random_kills() {
         let mut head_before = 0;
         for kill in 0..KILLS_EACH.min(kills - done) {
             let mut child = start_child(directory.path());
-            // The first kills come while the store is being created, the later ones while it is in use.
+            // The first kills come while the store is being created, the later ones while it is in
+            // use.
             let delay = if kill < 3 { random.below(40) } else { 40 + random.below(300) };
             thread::sleep(Duration::from_millis(delay as u64));
             child.kill().unwrap();
@@ -198,8 +201,9 @@ fn acknowledged_events_survive_random_kills() {
     assert!(behind > 0, "no kill came between an event and its projection");
 }
 
-/// Holds what the child left to what was acknowledged and to what its follower met, and its read models to the log; and
-/// lets all that go on. Returns the head, and how far the read models were behind.
+/// Holds what the child left to what was acknowledged and to what its follower met, and its read
+/// models to the log; and lets all that go on. Returns the head, and how far the read models were
+/// behind.
 fn check(directory: &Path) -> (u64, u64) {
     let promises = Promises::read(&directory.join("acknowledged"));
     let lag = Cell::new(0);
@@ -267,7 +271,8 @@ fn counts(store: &Store, name: &str) -> BTreeMap<String, Counts> {
 
 const COPIED: &str = "ANNALS_TEST_COPIED_DIRECTORY";
 
-/// Not a test of its own: appends, and after each append makes a copy; before each, it says what must be in it.
+/// Not a test of its own: appends, and after each append makes a copy; before each, it says what
+/// must be in it.
 #[test]
 #[ignore = "another test starts it, as a process"]
 fn child_that_makes_backups() {
@@ -284,7 +289,8 @@ fn child_that_makes_backups() {
     }
 }
 
-/// G14: whatever the moment of the kill, a copy is there whole or not at all, and the next one to its place succeeds.
+/// G14: whatever the moment of the kill, a copy is there whole or not at all, and the next one to
+/// its place succeeds.
 #[test]
 fn backup_is_whole_or_absent_after_a_kill() {
     let kills: u64 = std::env::var("ANNALS_TEST_KILLS").map_or(8, |text| text.parse().unwrap());

@@ -1,5 +1,5 @@
-//! A process that dies at a write of its write-ahead log while it changes a view: the view and its checkpoint change
-//! together or not at all (G12).
+//! A process that dies at a write of its write-ahead log while it changes a view: the view and its
+//! checkpoint change together or not at all (G12).
 
 use annals::prelude::*;
 use annals::{Checkpoint, ViewChange, ViewCommit, ViewStore};

@@ -1,5 +1,6 @@
-//! Power cuts at the points where leaving out one step would lose something. The disk has the least that a power cut may
-//! leave, or one name more, so nothing here depends on chance (G5, G10, G11, G14).
+//! Power cuts at the points where leaving out one step would lose something. The disk has the least
+//! that a power cut may leave, or one name more, so nothing here depends on chance (G5, G10, G11,
+//! G14).
 
 use std::path::Path;
 
@@ -67,7 +68,8 @@ pub(crate) fn child(name: &str, place: &Place) {
     store.close().unwrap();
 }
 
-/// Runs a script, and gives `point` the disk after each event of its trace, and what had been promised by then.
+/// Runs a script, and gives `point` the disk after each event of its trace, and what had been
+/// promised by then.
 ///
 /// Whether that can be done here.
 fn at_each_event(script: Script, mut point: impl FnMut(&Disk, &Event, &Promises)) -> bool {
@@ -106,7 +108,8 @@ fn promises_are_kept(script: Script) {
     });
 }
 
-/// At each rename the power is cut, and the medium has the name and nothing else that was not synced; or all names.
+/// At each rename the power is cut, and the medium has the name and nothing else that was not
+/// synced; or all names.
 fn renames_are_safe(script: Script) {
     let mut renames = 0;
     let is_run = at_each_event(script, |disk, event, promises| {

@@ -1,10 +1,11 @@
 //! A disk as it is in memory and on the medium: what a power cut may leave of it.
 //!
-//! Between two syncs a file system is free. It may have written any of the sectors that were changed since a file was
-//! last synced, in any order, and a file may have grown past sectors that were never written, which then read as
-//! zeros. Of at most one sector only the beginning was written. Of the names that were made, changed and removed since
-//! their directory was last synced, it may have written any; a rename is whole or not there, and a file that was synced
-//! has its name. That is more than ext4 or XFS would do, and what docs/GUARANTEES.md assumes and no more.
+//! Between two syncs a file system is free. It may have written any of the sectors that were
+//! changed since a file was last synced, in any order, and a file may have grown past sectors that
+//! were never written, which then read as zeros. Of at most one sector only the beginning was
+//! written. Of the names that were made, changed and removed since their directory was last synced,
+//! it may have written any; a rename is whole or not there, and a file that was synced has its
+//! name. That is more than ext4 or XFS would do, and what docs/GUARANTEES.md assumes and no more.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
@@ -224,8 +225,8 @@ impl Disk {
         })
     }
 
-    /// A sync ended. After one that failed, what it was about will never be written: the file system takes it for
-    /// clean.
+    /// A sync ended. After one that failed, what it was about will never be written: the file
+    /// system takes it for clean.
     fn synced(&mut self, id: NodeId, before: u64, is_ok: bool) {
         if let Node::File { durable, pending } = &mut self.nodes[id] {
             let done = pending.iter().take_while(|change| change.number < before).count();
@@ -238,8 +239,8 @@ impl Disk {
         }
     }
 
-    /// The names in a directory that was synced, or of a file that was, are on the medium; and what was done before to
-    /// the same names.
+    /// The names in a directory that was synced, or of a file that was, are on the medium; and what
+    /// was done before to the same names.
     fn settle(&mut self, id: NodeId, before: u64) {
         let mut settled: Vec<(NodeId, OsString)> = Vec::new();
         let mut is_settled = vec![false; self.names.len()];
@@ -399,7 +400,8 @@ pub(crate) fn read_image(root: &Path) -> Image {
     Disk::of(root).cut(Bytes::Synced, Names::Synced, &mut Random(0))
 }
 
-/// Found: a sync of a manifest by RocksDB that overlapped with one by annals, begun earlier and ended later.
+/// Found: a sync of a manifest by RocksDB that overlapped with one by annals, begun earlier and
+/// ended later.
 #[test]
 fn concurrent_syncs_each_cover_earlier_writes() {
     let directory = tempfile::tempdir().unwrap();

@@ -1,5 +1,6 @@
-//! The power is cut at every point of a workload, and whatever the medium then holds must be a store that keeps its
-//! promises. The workload runs once, behind the shim; the disks are made from its trace.
+//! The power is cut at every point of a workload, and whatever the medium then holds must be a
+//! store that keeps its promises. The workload runs once, behind the shim; the disks are made from
+//! its trace.
 
 pub(crate) mod directed;
 pub(crate) mod disk;
@@ -25,7 +26,8 @@ use crate::support::random::Random;
 use crate::support::skip::{say, skipped};
 use crate::workload::{Plan, is_everything};
 
-/// What a power cut may leave: nothing that was not synced, all of it, one without the other, and chance.
+/// What a power cut may leave: nothing that was not synced, all of it, one without the other, and
+/// chance.
 const OUTCOMES: [(Bytes, Names); 10] = [
     (Bytes::Synced, Names::Synced),
     (Bytes::All, Names::All),
@@ -100,8 +102,9 @@ fn cut_some(
         if let Event::Noted(lines) = event {
             promises.add(lines);
         }
-        // With a stride, the points are other ones in each run of the tests: traces differ. Names that are given are
-        // few, and much depends on what they come after; the last point is the closed store.
+        // With a stride, the points are other ones in each run of the tests: traces differ. Names
+        // that are given are few, and much depends on what they come after; the last point is the
+        // closed store.
         let is_chosen = point % (stride * WORKERS) == worker * stride;
         let is_last = point + 1 == run.trace.len();
         let is_ours = point % WORKERS == worker;
@@ -133,7 +136,8 @@ fn cut_some(
     }
 }
 
-/// Traces differ from run to run: what was found wrong is kept where the tests are built, and what led to it.
+/// Traces differ from run to run: what was found wrong is kept where the tests are built, and what
+/// led to it.
 fn keep(image: &Image, trace: &[Event], name: &str) {
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("power-cut-{name}"));
     if directory.exists() {
@@ -211,7 +215,8 @@ fn power_cut_during_backups_keeps_promises() {
     power_is_cut("copied", 60);
 }
 
-/// What was durable when a store was closed is known after a power loss too: a database that lost it is refused (G11).
+/// What was durable when a store was closed is known after a power loss too: a database that lost
+/// it is refused (G11).
 #[test]
 fn watermark_of_a_closed_store_survives_a_power_cut() {
     let directory = memory();

@@ -1,7 +1,8 @@
-//! The power of a real file system is cut at a change, the n-th for each n: ext4 with several commit intervals and XFS, on
-//! a loop device, by the ioctl that shuts a file system down without flushing its journal. What was not synced is dropped
-//! with the page cache; mounting it again replays the journal, as after a power loss. That needs root, loop devices and
-//! the programs that make the file systems.
+//! The power of a real file system is cut at a change, the n-th for each n: ext4 with several
+//! commit intervals and XFS, on a loop device, by the ioctl that shuts a file system down without
+//! flushing its journal. What was not synced is dropped with the page cache; mounting it again
+//! replays the journal, as after a power loss. That needs root, loop devices and the programs that
+//! make the file systems.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -42,7 +43,8 @@ const KINDS: [Kind; 4] = [
 ];
 
 impl Mounted {
-    /// Makes a file system in a file in `directory`, and mounts it on `point`; or says why that cannot be done here.
+    /// Makes a file system in a file in `directory`, and mounts it on `point`; or says why that
+    /// cannot be done here.
     pub(crate) fn new(kind: &Kind, directory: &Path, point: &Path) -> Result<Self, String> {
         let source = directory.join("image");
         File::create(&source).unwrap().set_len(kind.mebibytes << 20).unwrap();
