@@ -1,7 +1,7 @@
 //! Backup (G14): a copy taken while the store is written is a store. It holds a beginning of the
-//! log, with everything that was acknowledged before the call; what lies beside the log fits to it
-//! (G12); it is whole or not there; and neither a bad destination nor a failure touches anything.
-//! `tests/faults/kill.rs` kills backups and lets them fail on a full disk.
+//! log, with everything that was acknowledged before the call; derived data next to the log fits to
+//! it (G12); it is whole or not there; and neither a bad destination nor a failure touches
+//! anything. `tests/faults/kill.rs` kills backups and lets them fail on a full disk.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,5 +1,5 @@
-//! What lies beside the log of a store on disk, snapshots and views: found again after a reopen,
-//! refused when the store is closed or open for reading only, and damage in it told or passed over
+//! Derived data of a store on disk, snapshots and views: found again after a reopen,
+//! refused when the store is closed or open for reading only, and damage in it reported or skipped
 //! as is right for it (G8, G13).
 
 use std::collections::BTreeMap;
@@ -393,7 +393,7 @@ fn damaged_view_value_fails_exactly_its_reads() {
         let page = store.scan_view(&scan("v", 1)).unwrap();
         assert!(page.entries.len() == 1 && page.has_more, "{told}");
         assert_eq!(store.scan_view(&scan("vw", 9)).unwrap().entries.len(), 2, "{told}");
-        // Built anew, it is whole again.
+        // Rebuilt, it is whole again.
         let again = vec![ViewChange::Clear, put(b"k3", b"three")];
         store.commit_view(&commit("v", Some(1), 2, again)).unwrap();
         assert_eq!(store.scan_view(&scan("v", 9)).unwrap().entries.len(), 1, "{told}");

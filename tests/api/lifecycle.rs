@@ -262,7 +262,7 @@ fn lower_limits_refuse_appends_and_never_reads() {
 }
 
 /// A `SubscriptionReceiver` is a receiver that can be cloned: a clone that nobody drains must not
-/// keep its feeding thread, nor whoever drops the `SubscriptionReceiver`.
+/// keep its feeding thread, nor the thread that drops the `SubscriptionReceiver`.
 #[test]
 fn subscription_ends_despite_a_clone_of_its_full_channel() {
     let (_directory, path) = place();

@@ -62,6 +62,8 @@ mod opening;
 #[cfg(feature = "rocksdb")]
 mod projections;
 #[cfg(feature = "rocksdb")]
+mod repositories;
+#[cfg(feature = "rocksdb")]
 mod snapshots;
 #[cfg(feature = "rocksdb")]
 mod stream_isolation;

@@ -280,7 +280,7 @@ fn record_types(bytes: &[u8]) -> Vec<usize> {
     types
 }
 
-/// One flipped bit makes a record one of a recycled log. RocksDB would then read on for ever, or
+/// One flipped bit makes a record one of a recycled log. RocksDB would then read on forever, or
 /// take the log to be empty.
 #[test]
 fn record_that_would_loop_the_engine_is_refused() {
@@ -321,7 +321,7 @@ fn record_that_would_loop_the_engine_is_refused() {
                 told.send(()).unwrap();
             });
             let waited = ended.recv_timeout(std::time::Duration::from_secs(60));
-            assert!(waited.is_ok(), "{name}, byte {at}: it is read for ever, or opens");
+            assert!(waited.is_ok(), "{name}, byte {at}: it is read forever, or opens");
         }
     }
     assert!(manifest > 3 && log > 4, "{manifest} records in manifests, {log} in logs");

@@ -158,7 +158,7 @@ fn load_reads_the_snapshot_event_and_newer_ones() {
     assert_eq!(accounts.snapshot_stats().ignored, 0);
 }
 
-/// Each is passed over, with the reason, for an older one that fits; and none outlives those that
+/// Each is skipped, with the reason, for an older one that fits; and none outlives those that
 /// are taken later.
 #[test]
 fn snapshot_that_does_not_match_is_skipped_for_an_older_one() {

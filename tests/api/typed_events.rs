@@ -127,7 +127,7 @@ fn everything() -> impl Strategy<Value = Everything> {
         (any::<(i32, String)>(), why()).prop_map(|((a, b), c)| Everything::Several(a, b, c)),
         Just(Everything::Nothing),
         Just(Everything::NoFields {}),
-        // A name of `rest` must not be that of a field beside it.
+        // A name of `rest` must not be that of a field next to it.
         (any::<u32>(), prop::collection::btree_map("[A-Z]{1,3}", any::<String>(), 0..3))
             .prop_map(|(id, rest)| Everything::Flat { id, rest }),
     ]

@@ -102,7 +102,7 @@ fn damage_a_table(desk: &Workspace) {
     fs::write(&largest, bytes).unwrap();
 }
 
-/// G11: what is lost is said, and accepted by whoever says it again.
+/// G11: what is lost is reported, and accepted by naming it again.
 #[test]
 fn lost_history_is_accepted_only_by_name_and_into_a_copy() {
     let desk = Workspace::new();

@@ -27,7 +27,7 @@ fn causes_effects_and_read_models_are_shown() {
     for name in ["1", "order-1@1"] {
         assert_eq!(desk.ok(&["trace", "s", name, "--json"]), trace, "{name}");
     }
-    // Where its id is to be had.
+    // Where its id is found.
     for args in [&["log", "s", "--ids"][..], &["read", "s", "order-1", "--ids"]] {
         assert!(desk.ok(args).contains(&format!("  {}  T  ", ids[0])), "{args:?}");
     }
@@ -145,7 +145,7 @@ impl annals::Projection for Refusing {
     }
 }
 
-/// Who asks for what is not there is told so; an empty answer looks like one.
+/// A name that does not exist is reported; an empty answer would look like a result.
 #[test]
 fn missing_items_are_reported_as_missing() {
     let desk = Workspace::new();

@@ -1,4 +1,4 @@
-//! The n-th call of a kind fails, once or for ever, for n = 1, 2, 3… until the workload passes
+//! The n-th call of a kind fails, once or forever, for n = 1, 2, 3… until the workload passes
 //! untouched (G9). What fails says so with a typed error; after a failed write nothing is
 //! acknowledged until the store is opened again; then everything acknowledged is there, nothing
 //! that was refused is, nothing twice and nothing left out; what was indeterminate can be tried
@@ -119,13 +119,13 @@ fn write(plan: &Plan, heard: &Heard, writer: usize, failed: &Mutex<Vec<Append>>)
     }
 }
 
-/// Writes beside the log, while nobody else writes. What fails there poisons the log too: they
+/// Writes derived data, while nobody else writes. What fails there poisons the log too: they
 /// share a write-ahead log.
 fn write_view(store: &Store) {
-    let written = ViewStore::checkpoint(store, "beside").and_then(|expected| {
+    let written = ViewStore::checkpoint(store, "derived").and_then(|expected| {
         let state = expected.as_ref().map_or(0, |found| found.state.len()) + 1;
         let checkpoint = Some(Checkpoint { position: None, state: vec![7; state] });
-        let (view, changes) = ("beside".into(), Vec::new());
+        let (view, changes) = ("derived".into(), Vec::new());
         store.commit_view(&ViewCommit {
             view,
             expected,
@@ -206,7 +206,7 @@ fn assert_reads_what_is_there(store: &Store) {
     assert_eq!(next - 1, head);
 }
 
-/// What was tried, and what came of it.
+/// What was tried, and the results.
 #[derive(Default)]
 struct Tally {
     runs: usize,

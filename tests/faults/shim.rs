@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// Why there is no shim.
 pub(crate) const NO_SHIM: &str = "the shim needs x86-64, glibc and a C compiler";
 
-/// The directory that stands for a disk, and what lies beside it.
+/// The directory that stands for a disk, and what is next to it.
 pub(crate) struct Place {
     root: PathBuf,
 }
@@ -61,7 +61,7 @@ impl Place {
 }
 
 impl Place {
-    /// Begins anew: what was promised and hit before no longer counts.
+    /// Starts over: what was promised and hit before no longer counts.
     pub(crate) fn forget(&self) {
         for path in [self.book(), self.root.join("fired")] {
             if path.exists() {

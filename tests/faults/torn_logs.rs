@@ -132,7 +132,7 @@ fn flipped_bit_in_the_log_is_not_cut_off() {
 /// Two files of the log, of which the first lost its end: RocksDB would open them with a hole.
 #[test]
 fn gap_between_log_files_ends_the_log() {
-    // So little that all of it lies in one block, where batches can be taken apart.
+    // So little that all of it is in one block, where batches can be taken apart.
     let copied = Copied::new(60, false);
     for (kept, from) in [(30, 30), (30, 31), (0, 1), (10, 50)] {
         let (path, wal) = copied.copy(&format!("hole-{kept}-{from}"));

@@ -1,6 +1,6 @@
 //! What the children do to a store: short, but with everything under way at once that writes.
 //! Several writers that are committed in groups, appends to several streams, of all sizes;
-//! aggregates with snapshots; read models that are kept and built anew; flushes, for the memtables
+//! aggregates with snapshots; read models that are kept and rebuilt; flushes, for the memtables
 //! are as small as they can be.
 
 use std::thread;
@@ -101,7 +101,7 @@ pub(crate) const PLANS: [Plan; 7] = [
         opens: 2,
         ..SMALL
     },
-    // Backups beside everything else.
+    // Backups during everything else.
     Plan {
         name: "copied",
         is_mixed: true,

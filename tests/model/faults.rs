@@ -80,7 +80,7 @@ pub(crate) fn flip(store: &Path, file: u16, at: u16, bit: u8) -> (PathBuf, usize
 const VIEW: &str = "v";
 const KIND: &str = "k";
 
-/// What was written beside the log: the writes in order, each with the length of the log at that
+/// Derived data that was written: the writes in order, each with the length of the log at that
 /// time. Write number n says n.
 #[derive(Debug, Default)]
 pub(crate) struct Kept(Vec<(bool, u64)>);
@@ -158,7 +158,8 @@ impl Kept {
                 && lost.iter().all(|(_, log)| *log >= head)
         };
         let writes = (0..=self.0.len()).find(is_left);
-        let writes = writes.unwrap_or_else(|| panic!("{found:?} beside a log of {head}: {self:?}"));
+        let writes =
+            writes.unwrap_or_else(|| panic!("{found:?} next to a log of {head}: {self:?}"));
         self.0.truncate(writes);
     }
 

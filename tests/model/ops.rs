@@ -1,4 +1,4 @@
-//! What may happen: the operations. Whoever makes them up mounts this file: `strategies` here, and
+//! What may happen: the operations. Each generator mounts this file: `strategies` here, and
 //! the fuzz targets.
 
 /// What a stream is expected to be, in terms of what it is: so that many appends are taken.
@@ -80,7 +80,7 @@ pub(crate) enum Op {
         deliveries: usize,
     },
     Clock(i64),
-    /// A write beside the log: of the view, or else of a snapshot.
+    /// A write of derived data: of the view, or else of a snapshot.
     Keep {
         view: bool,
     },

@@ -129,7 +129,7 @@ impl Reference {
             return Outcome::Done(positions.collect(), true);
         }
         // One stream has its events where they were asked for, another not any more: it is a retry
-        // if the commit that the former lie in is this very call.
+        // if the commit that holds the former is this very call.
         if let Some(position) = found.values().flatten().next() {
             let commit = self.log[usize::try_from(position - 1).unwrap()].commit;
             let there = self.log.iter().filter(|fact| fact.commit == commit);

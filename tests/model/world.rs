@@ -348,7 +348,7 @@ impl World {
         self.synced = Synced { head: self.synced.head, ..Synced::default() };
     }
 
-    /// What a process leaves that dies holds everything, beside the log too.
+    /// What a process leaves that dies holds everything, derived data too.
     fn kept_whole(&self, left: Option<u8>) {
         if left.is_none_or(|left| left == 255) {
             self.kept.check(self.store());
@@ -390,11 +390,15 @@ impl World {
             let told = format!("byte {at} of {}", name.display());
             assert!(head >= self.synced.head, "{told}: {head} of {}", self.synced.head);
             let log = store.read_log().into_iter();
-            judge(log, self.reference.log.iter().filter(|fact| fact.position <= head), &told);
+            check_answer(
+                log,
+                self.reference.log.iter().filter(|fact| fact.position <= head),
+                &told,
+            );
             for stream in STREAMS {
                 let facts = self.reference.log.iter().filter(|fact| fact.stream == stream);
                 let facts = facts.filter(|fact| fact.position <= head);
-                judge(store.read_stream(stream).into_iter(), facts, &told);
+                check_answer(store.read_stream(stream).into_iter(), facts, &told);
             }
             let _ = store.verify(|_| {}).unwrap();
         }
@@ -490,7 +494,7 @@ fn reader_of(clock: &Arc<AtomicI64>) -> impl Fn() -> Timestamp + Send + Sync + '
 }
 
 /// What was read is right up to where damage was met; without damage, all of it was read.
-fn judge<'f>(
+fn check_answer<'f>(
     events: impl Iterator<Item = Result<RecordedEvent, Error>>,
     mut facts: impl Iterator<Item = &'f Fact>,
     told: &str,

@@ -168,7 +168,7 @@ struct Copied {
 }
 
 impl Promises {
-    /// What stands in the file; nothing if there is none. A line that was cut short says nothing.
+    /// What is in the file; nothing if there is none. A line that was cut short says nothing.
     pub(crate) fn read(book: &Path) -> Self {
         let mut promises = Self::default();
         promises.add(&std::fs::read_to_string(book).unwrap_or_default());

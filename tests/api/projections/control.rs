@@ -261,7 +261,7 @@ fn handler_on_a_closed_store_is_not_a_failure() {
     assert!(matches!(waited, ProjectionError::NotRunning { .. }), "{waited}");
 }
 
-/// Found: the build that is replaced handled its parked events for ever, and the new one waited for
+/// Found: the build that is replaced handled its parked events forever, and the new one waited for
 /// it.
 #[test]
 fn retry_of_parked_events_ends_at_promotion() {

@@ -1,6 +1,6 @@
 //! A handler fails: the event is tried again, and then the projection stops before it or parks it
 //! with all later events of its stream. It is never passed over in silence (the textbook's manager
-//! steps past it for ever).
+//! steps past it forever).
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};

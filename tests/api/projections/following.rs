@@ -1,5 +1,5 @@
 //! A read model equals the fold of the log (G12), whatever the batches, the threads, the stops; and
-//! whoever appended can wait for it.
+//! a caller that appended can wait for it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -280,7 +280,7 @@ fn keys_with_prefixes_are_read_in_pages_in_both_directions() {
         assert_eq!(amounts(of_one().after(&third).backward()), [2, 1]);
         assert_eq!(amounts(of_one().up_to(&third)), [1, 2, 3]);
         assert_eq!(amounts(of_one().backward().up_to(&third)).last(), Some(&3));
-        assert_eq!(amounts(history.entries().up_to("account-1")).len(), 300, "and what lies below");
+        assert_eq!(amounts(history.entries().up_to("account-1")).len(), 300, "and what is below");
         assert_eq!(amounts(history.entries().prefix("account-1")).len(), 301);
         assert_eq!(amounts(history.entries().under("account-10")), [7]);
         assert!(amounts(history.entries().limit(0)).is_empty());

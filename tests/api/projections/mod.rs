@@ -1,5 +1,5 @@
 //! Projections, over both stores: what a read model holds, what happens when a handler fails, how
-//! one is built anew.
+//! one is rebuilt.
 
 mod reactors;
 mod definitions;

@@ -1,5 +1,5 @@
 //! Projections that act on the world, and those that begin in the middle: where they begin, that
-//! nothing is done anew, that failures are heard of, and that what can never be handled can be
+//! nothing is repeated, that failures are heard of, and that what can never be handled can be
 //! given up.
 
 use std::sync::{Arc, Mutex};

@@ -118,7 +118,7 @@ fn view_that_no_projection_made_is_not_removed() {
     assert_eq!(store.list_views().unwrap(), ["balances"]);
 }
 
-/// Whoever stops it waits for the handler, so the handler must not wait for them.
+/// A thread that stops it waits for the handler, so the handler must not wait for that thread.
 #[test]
 fn handler_that_removes_its_own_projection_is_refused() {
     let store = MemoryStore::new();

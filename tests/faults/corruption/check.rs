@@ -57,7 +57,7 @@ pub(crate) const OUTCOMES: [Outcome; 11] = [
 ///
 /// Where not everything is asked: an open for writing begins as one for reading does, so what that
 /// refuses is not opened again; and that the store goes on is believed.
-pub(crate) fn judge(
+pub(crate) fn check_answer(
     path: &Path,
     truth: &Truth,
     log: &[RecordedEvent],
@@ -67,7 +67,7 @@ pub(crate) fn judge(
     let reading = options().read_only(true).open(path);
     // As a power loss leaves it: only an open for writing says what is left.
     let is_torn = matches!(reading, Err(Error::TornLog { .. }));
-    let (for_reading, told) = judge_opened(reading, truth, log);
+    let (for_reading, told) = check_opened(reading, truth, log);
     if contents(path) != before {
         return (Outcome::Wrong, format!("changed by an open for reading, which gave: {told}"));
     }
@@ -79,7 +79,7 @@ pub(crate) fn judge(
     }
     let writing = options().create(false).open(path);
     let is_refused = writing.is_err();
-    let (for_writing, told_too) = judge_opened(writing, truth, log);
+    let (for_writing, told_too) = check_opened(writing, truth, log);
     if is_refused && contents(path) != before {
         return (Outcome::Wrong, format!("changed by an open that was refused: {told_too}"));
     }
@@ -105,7 +105,7 @@ fn contents(path: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     contents
 }
 
-fn judge_opened(
+fn check_opened(
     opened: Result<Store, Error>,
     truth: &Truth,
     log: &[RecordedEvent],

@@ -84,7 +84,7 @@ fn read(
 
 /// What is read is the right answer; or its beginning up to the damage, then an error that says
 /// where that is.
-fn judge(
+fn check_answer(
     (read, error): (Vec<RecordedEvent>, Option<Error>),
     expected: &[RecordedEvent],
     place: &str,
@@ -137,7 +137,7 @@ fn ask_everything(
                 // Where a stream ends is not known if its last frame cannot be read.
                 let is_beyond = from > whole.len() && *hole.end() == whole.len() as u64;
                 assert!(is_beyond || outcome.1.is_some() == is_hit, "{told}: {:?}", outcome.1);
-                judge(outcome, &expected, place, &told);
+                check_answer(outcome, &expected, place, &told);
             }
         }
     }
@@ -151,21 +151,21 @@ fn ask_for_the_past(store: &Store, whole: &[RecordedEvent], told: &str) {
             whole.iter().filter(|event| event.position().get() <= up_to).cloned().collect();
         let then = || store.read_stream(STREAM).as_of_position(position(up_to));
         let told = format!("{told}: as of {up_to}");
-        judge(read(then().into_iter()), &expected, "family streams", &told);
+        check_answer(read(then().into_iter()), &expected, "family streams", &told);
         let backward: Vec<_> = expected.iter().rev().cloned().collect();
-        judge(read(then().backward().into_iter()), &backward, "family streams", &told);
+        check_answer(read(then().backward().into_iter()), &backward, "family streams", &told);
     }
     for last in 1..=whole.len() {
         let then = || store.read_stream(STREAM).as_of_version(version(last as u64));
         let expected = &whole[..last];
-        judge(read(then().into_iter()), expected, "family streams", told);
+        check_answer(read(then().into_iter()), expected, "family streams", told);
         let backward: Vec<_> = expected.iter().rev().cloned().collect();
-        judge(read(then().backward().into_iter()), &backward, "family streams", told);
+        check_answer(read(then().backward().into_iter()), &backward, "family streams", told);
     }
 }
 
-/// In `streams`. A stream that lost its very last frame looks like a shorter stream to whoever
-/// reads only it; that is for verify to find, which reads both families.
+/// In `streams`. A stream that lost its very last frame looks like a shorter stream to a reader
+/// that reads only it; that is for verify to find, which reads both families.
 #[test]
 fn damaged_stream_frame_fails_exactly_the_reads_of_its_range() {
     let (directory, path) = place();

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use annals::prelude::*;
 
-use super::check::{OUTCOMES, Outcome, judge};
+use super::check::{OUTCOMES, Outcome, check_answer};
 use super::damage::{Case, copy};
 use super::stores::{Built, SHAPES};
 
@@ -52,10 +52,11 @@ fn child() {
         let copied = lane.join("store");
         copy(built, &copied);
         let ended = if case.apply(built, &copied) {
-            let judged =
-                std::panic::catch_unwind(|| judge(&copied, &built.truth, log, case.is_thorough()));
+            let checked = std::panic::catch_unwind(|| {
+                check_answer(&copied, &built.truth, log, case.is_thorough())
+            });
             let (outcome, told) =
-                judged.unwrap_or_else(|_| (Outcome::Panic, "see the output".to_owned()));
+                checked.unwrap_or_else(|_| (Outcome::Panic, "see the output".to_owned()));
             let is_known = outcome == Outcome::Wrong && case.is_beyond_notice(built);
             let outcome = if is_known { Outcome::Unseen } else { outcome };
             format!("{outcome:?} {}", told.replace('\n', " "))
@@ -66,8 +67,8 @@ fn child() {
     }
 }
 
-/// Runs cases, in a directory of their own, one child after the other. `ended` is told of each as
-/// it ends; cases that change nothing are left out.
+/// Runs cases, in a directory of their own, one child after the other. `ended` is called with each
+/// as it ends; cases that change nothing are left out.
 pub(crate) fn run(
     stores: &Path,
     lane: &Path,

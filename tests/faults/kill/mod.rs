@@ -7,7 +7,7 @@
 //! anew. A backup that is killed leaves a whole copy or none, and the store as it was (G14).
 //!
 //! The child is this test binary itself, told by an environment variable to write. What is
-//! acknowledged to it is written down in a file beside the store: to that the parent holds the
+//! acknowledged to it is written down in a file next to the store: to that the parent holds the
 //! store. To a second file its follower writes the positions of what it is given.
 
 #[cfg(target_os = "linux")]
@@ -35,7 +35,7 @@ use serde::{Deserialize, Serialize};
 
 const DIRECTORY: &str = "ANNALS_TEST_CHILD_DIRECTORY";
 const WRITERS: u8 = 4;
-/// After so many kills a store is begun anew, so that creation is killed too and no store grows
+/// After so many kills a new store is begun, so that creation is killed too and no store grows
 /// without end.
 const KILLS_EACH: u64 = 10;
 
@@ -68,7 +68,7 @@ fn count(counts: &mut Counts, event: &TypedEvent<Written>) {
     *counts = (counts.0 + 1, counts.1 + text.len(), event.version().get());
 }
 
-/// The read model of the counts; one is followed, the other is built anew all the time.
+/// The read model of the counts; one is followed, the other is rebuilt all the time.
 struct Counting(&'static str);
 
 impl Projection for Counting {

@@ -107,7 +107,7 @@ pub(crate) struct Disk {
 const ROOT: NodeId = 0;
 
 impl Disk {
-    /// What lies in a directory, all of it on the medium.
+    /// What is in a directory, all of it on the medium.
     pub(crate) fn of(root: &Path) -> Self {
         let empty = Node::Directory { now: Entries::new(), durable: Entries::new() };
         let (nodes, by_ino) = (vec![empty], HashMap::new());
@@ -221,7 +221,7 @@ impl Disk {
         let below = path.strip_prefix(&self.root).unwrap();
         below.iter().fold(ROOT, |id, name| match &self.nodes[id] {
             Node::Directory { now, .. } => now[name],
-            Node::File { .. } => panic!("{} lies below a file", path.display()),
+            Node::File { .. } => panic!("{} is below a file", path.display()),
         })
     }
 
@@ -395,7 +395,7 @@ pub(crate) fn write_image(image: &Image, root: &Path) {
     }
 }
 
-/// What lies in a directory.
+/// What is in a directory.
 pub(crate) fn read_image(root: &Path) -> Image {
     Disk::of(root).cut(Bytes::Synced, Names::Synced, &mut Random(0))
 }
