@@ -260,11 +260,14 @@ fn with_position(mut prefix: Vec<u8>, position: Position) -> Vec<u8> {
 mod tests {
     use super::*;
 
-    fn build(generation: u64, version: u32) -> Option<Build> {
-        Some(Build { generation, version })
-    }
-
-    fn directory(serving: Option<Build>, building: Option<Build>, newest: u64) -> Directory {
+    /// A directory of these builds, each a generation and a version.
+    fn directory(
+        serving: Option<(u64, u32)>,
+        building: Option<(u64, u32)>,
+        newest: u64,
+    ) -> Directory {
+        let build = |(generation, version)| Build { generation, version };
+        let (serving, building) = (serving.map(build), building.map(build));
         Directory { serving, building, newest, ..Directory::default() }
     }
 
@@ -272,22 +275,22 @@ mod tests {
     fn a_start_plans_one_build_of_its_version() {
         use Target::{External, Reactor, View};
         let nothing = directory(None, None, 0);
-        let serves_1 = directory(build(4, 1), None, 4);
-        let shadow_2 = directory(build(4, 1), build(5, 2), 5);
+        let serves_1 = directory(Some((4, 1)), None, 4);
+        let shadow_2 = directory(Some((4, 1)), Some((5, 2)), 5);
         let cases = [
             // Nothing is there: the first build serves from its beginning on.
-            (&nothing, 1, View, directory(build(1, 1), None, 1)),
-            (&nothing, 1, Reactor, directory(build(1, 1), None, 1)),
+            (&nothing, 1, View, directory(Some((1, 1)), None, 1)),
+            (&nothing, 1, Reactor, directory(Some((1, 1)), None, 1)),
             // The version is the same: everything goes on, a shadow build of it included.
             (&serves_1, 1, View, serves_1.clone()),
             (&shadow_2, 2, View, shadow_2.clone()),
             // Another version: a shadow build, an emptied target, or the same place.
-            (&serves_1, 2, View, directory(build(4, 1), build(5, 2), 5)),
-            (&serves_1, 2, External, directory(build(5, 2), None, 5)),
-            (&serves_1, 2, Reactor, directory(build(4, 2), None, 4)),
+            (&serves_1, 2, View, directory(Some((4, 1)), Some((5, 2)), 5)),
+            (&serves_1, 2, External, directory(Some((5, 2)), None, 5)),
+            (&serves_1, 2, Reactor, directory(Some((4, 2)), None, 4)),
             // A shadow build of a version that is no longer wanted is dropped.
-            (&shadow_2, 1, View, directory(build(4, 1), None, 5)),
-            (&shadow_2, 3, View, directory(build(4, 1), build(6, 3), 6)),
+            (&shadow_2, 1, View, directory(Some((4, 1)), None, 5)),
+            (&shadow_2, 3, View, directory(Some((4, 1)), Some((6, 3)), 6)),
         ];
         for (found, version, target, expected) in cases {
             assert_eq!(found.planned(version, target), expected, "{found:?} {version} {target:?}");
