@@ -22,7 +22,6 @@ pub use read::{Events, Place, Read, ReadLog, ReadStream, StreamInfos, Streams};
 
 use crate::error::Result;
 use crate::model::{Epochs, EventRef, Position, StreamId, Timestamp, Version};
-use crate::options::{now, system_clock};
 
 pub(crate) use append::Run;
 
@@ -97,11 +96,9 @@ pub trait EventStore: Send + Sync {
     /// None but those of every method.
     fn epochs(&self) -> Result<Epochs>;
 
-    /// The time by the clock that events are recorded with, for what is noted next to them, such as when a snapshot was
-    /// taken. That of the system, where a store has no clock of its own. It may go back.
-    fn now(&self) -> Timestamp {
-        now(&system_clock())
-    }
+    /// The time by the clock that events are recorded with; it is also used for times recorded next to events, such as
+    /// when a snapshot was taken. It may go back.
+    fn now(&self) -> Timestamp;
 
     /// A handle for readers and subscriptions to own. It does not keep the store open: once the store is closed, its
     /// calls fail with [`Closed`](crate::Error::Closed).

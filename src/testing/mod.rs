@@ -1,15 +1,17 @@
 //! What makes testing easy: [`Scenario`] tells what an aggregate does, [`ProjectionScenario`] what a read model holds,
-//! [`FixedClock`] and [`SequentialIds`] make runs the same, and [`conformance`] holds the rules that every
-//! [`EventStore`](crate::EventStore) must keep.
+//! [`FixedClock`] and [`SequentialIds`] make runs the same, [`Decorated`] makes a store fail, and [`conformance`]
+//! holds the rules that every [`EventStore`](crate::EventStore) must keep.
 
 #![allow(clippy::panic, reason = "a test fails by panicking")]
 
 mod clock;
 pub mod conformance;
+mod decorated;
 mod projection;
 mod scenario;
 mod scenario_diff;
 
 pub use clock::{FixedClock, SequentialIds};
+pub use decorated::{Decorated, Decorator};
 pub use projection::ProjectionScenario;
 pub use scenario::{Outcome, Scenario};

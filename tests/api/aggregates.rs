@@ -13,7 +13,7 @@ use annals::{
 use crate::support::bank::{
     Account, AccountError, Command, block, create, created, deposit, deposited, withdraw, withdrawn,
 };
-use crate::support::stores::{FailingStore, Kept, Mishap};
+use crate::support::stores::{Kept, Mishap, failing_store};
 use crate::support::version;
 
 fn accounts(store: &(impl EventStore + ?Sized)) -> Repository<Account> {
@@ -221,13 +221,13 @@ fn save_of_stale_aggregate_conflicts_and_keeps_its_events() {
 #[test]
 fn save_after_indeterminate_save_stores_events_once() {
     for mishap in [Mishap::WrittenButUnacknowledged, Mishap::NotWritten] {
-        let store = FailingStore::new(&MemoryStore::new());
+        let store = failing_store(&MemoryStore::new());
         let accounts = accounts(&store).cache(10);
         accounts.execute("1", &create()).unwrap();
         let mut account = accounts.load("1").unwrap();
         account.raise(deposited(10)).unwrap();
         account.raise(deposited(20)).unwrap();
-        store.next(mishap);
+        store.decorator().next(mishap);
         let unknown = accounts.save(&mut account).unwrap_err();
         assert!(matches!(unknown, Error::Indeterminate { .. }));
         assert_eq!((account.version(), account.uncommitted().len()), (Some(version(1)), 2));
@@ -507,29 +507,29 @@ fn event_that_cannot_be_read_back_is_never_stored() {
 /// A cached state saves reading, never looking.
 #[test]
 fn cached_state_is_updated_by_reading_new_events_only() {
-    let store = FailingStore::new(&MemoryStore::new());
+    let store = failing_store(&MemoryStore::new());
     let (cached, other) = (accounts(&store).cache(2), accounts(&store));
     other.execute("1", &create()).unwrap();
     other.execute("1", &Command::DepositOnes { count: 50 }).unwrap();
-    store.read();
-    assert_eq!((cached.load("1").unwrap().state().balance, store.read()), (50, 51));
-    assert_eq!((cached.load("1").unwrap().state().balance, store.read()), (50, 0));
+    store.decorator().read();
+    assert_eq!((cached.load("1").unwrap().state().balance, store.decorator().read()), (50, 51));
+    assert_eq!((cached.load("1").unwrap().state().balance, store.decorator().read()), (50, 0));
     other.execute("1", &withdraw(20)).unwrap();
-    store.read();
+    store.decorator().read();
     let refused = cached.execute("1", &withdraw(31)).unwrap_err();
     assert_eq!(
         refused.rejected(),
         Some(&AccountError::InsufficientFunds { balance: 30, asked: 31 })
     );
-    assert_eq!(store.read(), 1);
+    assert_eq!(store.decorator().read(), 1);
     cached.execute("1", &deposit(1)).unwrap();
-    assert_eq!((cached.load("1").unwrap().state().balance, store.read()), (31, 0));
+    assert_eq!((cached.load("1").unwrap().state().balance, store.decorator().read()), (31, 0));
 
     // What was raised but not saved is nobody else's.
     let mut mine = cached.load("1").unwrap();
     mine.raise(deposited(1_000)).unwrap();
     assert_eq!(cached.load("1").unwrap().state().balance, 31);
-    store.next(Mishap::NotWritten);
+    store.decorator().next(Mishap::NotWritten);
     cached.save(&mut mine).unwrap_err();
     assert_eq!(cached.load("1").unwrap().state().balance, 31);
 
@@ -537,6 +537,6 @@ fn cached_state_is_updated_by_reading_new_events_only() {
     for id in 2..10 {
         cached.execute(id, &create()).unwrap();
     }
-    store.read();
-    assert_eq!((cached.load("1").unwrap().state().balance, store.read()), (31, 53));
+    store.decorator().read();
+    assert_eq!((cached.load("1").unwrap().state().balance, store.decorator().read()), (31, 53));
 }

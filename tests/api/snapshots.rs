@@ -13,7 +13,7 @@ use annals::{
 use serde::{Deserialize, Serialize};
 
 use crate::support::bank::{Account, AccountError, BankEvent, Command, create, deposit, withdraw};
-use crate::support::stores::{FailingSnapshots, FailingStore, Kept};
+use crate::support::stores::{FailingSnapshots, Kept, failing_store};
 use crate::support::{place, quick, version};
 
 fn accounts(kept: &Kept, policy: SnapshotPolicy<Account>) -> Repository<Account> {
@@ -140,7 +140,7 @@ fn snapshot_time_is_that_of_the_event_store() {
 #[test]
 fn load_reads_the_snapshot_event_and_newer_ones() {
     let memory = MemoryStore::new();
-    let store = FailingStore::new(&memory);
+    let store = failing_store(&memory);
     let policy = || SnapshotPolicy::every(100).keep(3);
     let accounts = Repository::<Account>::new(&store).snapshots(&memory, policy());
     accounts.execute("1", &create()).unwrap();
@@ -148,12 +148,15 @@ fn load_reads_the_snapshot_event_and_newer_ones() {
         accounts.execute("1", &ones(10)).unwrap();
     }
     assert_eq!(versions(&memory), [101, 201, 301]);
-    store.read();
-    assert_eq!((accounts.load("1").unwrap().state().balance, store.read()), (350, 51));
+    store.decorator().read();
+    assert_eq!((accounts.load("1").unwrap().state().balance, store.decorator().read()), (350, 51));
     for (asked, read) in [(350, 50), (301, 1), (300, 100), (202, 2), (201, 1), (101, 1), (100, 100)]
     {
         let then = accounts.load_as_of_version("1", version(asked)).unwrap();
-        assert_eq!((then.state().events, store.read()), (asked, usize::try_from(read).unwrap()));
+        assert_eq!(
+            (then.state().events, store.decorator().read()),
+            (asked, usize::try_from(read).unwrap())
+        );
     }
     assert_eq!(accounts.snapshot_stats().ignored, 0);
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use annals::prelude::*;
 
 use crate::support::events;
-use crate::support::stores::FailingStore;
+use crate::support::stores::failing_store;
 
 /// Takes what there is now.
 fn drain(following: &mut annals::Subscription) -> usize {
@@ -22,7 +22,7 @@ fn drain(following: &mut annals::Subscription) -> usize {
 
 #[test]
 fn events_that_do_not_match_are_read_once() {
-    let store = FailingStore::new(&MemoryStore::new());
+    let store = failing_store(&MemoryStore::new());
     store.append("long", ExpectedVersion::Any, events(5_000)).unwrap();
     let subscribe = store.subscribe().stream("long").types(["Never"]);
     let mut following = subscribe.start().unwrap();
@@ -31,16 +31,16 @@ fn events_that_do_not_match_are_read_once() {
         store.append("other", ExpectedVersion::Any, events(1)).unwrap();
         assert_eq!(drain(&mut following), 0);
     }
-    assert_eq!(store.read(), 5_000);
+    assert_eq!(store.decorator().read(), 5_000);
     assert_eq!(following.checkpoint(), store.head().unwrap());
 }
 
 #[test]
 fn subscription_from_now_does_not_read_the_past() {
-    let store = FailingStore::new(&MemoryStore::new());
+    let store = failing_store(&MemoryStore::new());
     store.append("long", ExpectedVersion::Any, events(5_000)).unwrap();
     let mut following = store.subscribe().stream("long").from_now().start().unwrap();
     store.append("long", ExpectedVersion::Any, events(3)).unwrap();
     assert_eq!(drain(&mut following), 3);
-    assert!(store.read() <= 4);
+    assert!(store.decorator().read() <= 4);
 }

@@ -19,7 +19,7 @@ use crate::example_bank::check_read_models;
 use crate::power::disk::{Bytes, Disk, Names, write_image};
 use crate::shim::{Blow, Call, Event, Fault, NO_SHIM, Place, Watch, read_trace, run};
 use crate::support::memory;
-use crate::support::promises::{Heard, MayBeGone, Promises};
+use crate::support::promises::{Heard, MayBeGone, Promises, heard};
 use crate::support::random::Random;
 use crate::support::skip::{say, skipped};
 use crate::workload::{Plan, business, is_everything, own, projections};
@@ -36,7 +36,7 @@ pub(crate) fn child(plan: &Plan, place: &Place) {
                 continue;
             }
         };
-        let heard = Heard::new(&store, plan.durability, &place.book());
+        let heard = heard(&store, plan.durability, &place.book());
         for append in std::mem::take(&mut indeterminate) {
             retry(&heard, append, &mut indeterminate);
         }

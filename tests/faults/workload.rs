@@ -12,7 +12,7 @@ use crate::account::{Account, AccountCommand};
 use crate::read_models::{AccountBalances, TransactionHistory};
 use crate::shim::{self, Place};
 use crate::support::SOON;
-use crate::support::promises::{Heard, event};
+use crate::support::promises::{Heard, event, heard};
 use crate::{io_error, kill, power};
 
 /// Not a test of its own: what the children do.
@@ -147,7 +147,7 @@ impl Plan {
         for open in 0..self.opens {
             let options = Store::options().durability(self.durability).memtable_bytes(1);
             let store = options.open(place.store()).unwrap();
-            let heard = Heard::new(&store, self.durability, &place.book());
+            let heard = heard(&store, self.durability, &place.book());
             self.work(&store, &heard, place, open);
             if !self.closes {
                 std::process::abort();
@@ -171,14 +171,17 @@ impl Plan {
                             heard.submit(append.with_durability(Durability::Sync)).unwrap();
                         }
                         if writer == 0 && round == self.rounds / 2 {
-                            heard.sync(store).unwrap();
+                            heard.decorator().sync(store).unwrap();
                         }
                     }
                 });
             }
             scope.spawn(move || {
                 for number in 0..self.backups {
-                    heard.backup(store, &place.disk().join(format!("copy-{number}"))).unwrap();
+                    heard
+                        .decorator()
+                        .backup(store, &place.disk().join(format!("copy-{number}")))
+                        .unwrap();
                 }
             });
             if self.has_bank {
@@ -189,7 +192,7 @@ impl Plan {
             }
         });
         if self.backups > 0 {
-            heard.go_on_with_backup(&place.disk().join("copy-0")).unwrap();
+            heard.decorator().go_on_with_backup(&place.disk().join("copy-0")).unwrap();
         }
         if let (Some(projections), Some(head)) = (projections, store.head().unwrap()) {
             projections.projections().for_each(|p| p.wait_for(head, SOON).unwrap());

@@ -5,7 +5,6 @@
 #![allow(dead_code, unused_imports, reason = "each binary of tests uses what it needs")]
 
 pub(crate) mod bank;
-pub(crate) mod decorated;
 pub(crate) mod files;
 #[cfg(feature = "rocksdb")]
 pub(crate) mod promises;

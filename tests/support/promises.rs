@@ -25,8 +25,8 @@ use std::path::Path;
 use std::sync::Mutex;
 
 use annals::prelude::*;
+use annals::testing::{Decorated, Decorator};
 
-use super::decorated::{Decorated, Decoration};
 use super::random::Random;
 
 /// Where the checks append.
@@ -55,18 +55,16 @@ pub(crate) struct Book {
 /// A store whose acknowledgements are written down.
 pub(crate) type Heard = Decorated<Book>;
 
-impl Heard {
-    /// Stands before a store that was opened with this durability.
-    pub(crate) fn new(store: &Store, durability: Durability, book: &Path) -> Self {
-        let mut file = File::options().create(true).read(true).append(true).open(book).unwrap();
-        // A line that a kill cut short says nothing, and must not be taken for the beginning of the
-        // next.
-        let mut text = Vec::new();
-        file.read_to_end(&mut text).unwrap();
-        let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
-        file.set_len(whole as u64).unwrap();
-        Self::over(store, Book { durability, file: Mutex::new(file) })
-    }
+/// Wraps a store that was opened with this durability.
+pub(crate) fn heard(store: &Store, durability: Durability, book: &Path) -> Heard {
+    let mut file = File::options().create(true).read(true).append(true).open(book).unwrap();
+    // A line that a kill cut short says nothing, and must not be taken for the beginning of the
+    // next.
+    let mut text = Vec::new();
+    file.read_to_end(&mut text).unwrap();
+    let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+    file.set_len(whole as u64).unwrap();
+    Decorated::new(store, Book { durability, file: Mutex::new(file) })
 }
 
 impl Book {
@@ -107,7 +105,7 @@ impl Book {
     }
 }
 
-impl Decoration for Book {
+impl Decorator for Book {
     fn submit(&self, store: &dyn EventStore, append: Append) -> annals::Result<Appended> {
         let events: Vec<_> = append.events().map(|(s, event)| (s.clone(), event.id())).collect();
         let lines = |mark: char| {

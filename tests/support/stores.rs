@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use annals::prelude::*;
+use annals::testing::{Decorated, Decorator};
 use annals::{Cause, PageEnd, PageQuery, Result, Snapshot, SnapshotStore, Visitor};
 use tempfile::TempDir;
 
-use super::decorated::{Decorated, Decoration};
 use super::{place, quick};
 
 /// A store and its snapshots, kept open.
@@ -60,10 +60,8 @@ pub(crate) struct Failures {
 /// A memory store that fails when told to.
 pub(crate) type FailingStore = Decorated<Failures>;
 
-impl FailingStore {
-    pub(crate) fn new(store: &MemoryStore) -> Self {
-        Self::over(store, Failures::default())
-    }
+pub(crate) fn failing_store(store: &MemoryStore) -> FailingStore {
+    Decorated::new(store, Failures::default())
 }
 
 impl Failures {
@@ -77,7 +75,7 @@ impl Failures {
     }
 }
 
-impl Decoration for Failures {
+impl Decorator for Failures {
     fn submit(&self, store: &dyn EventStore, append: Append) -> Result<Appended> {
         let mishap = self.next.lock().unwrap().take();
         if mishap != Some(Mishap::NotWritten) {

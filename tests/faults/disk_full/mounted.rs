@@ -11,7 +11,7 @@ use annals::StoreOptions;
 use annals::prelude::*;
 
 use crate::power::real_disks::{EXT4_SMALL, Mounted, command};
-use crate::support::promises::{Heard, MayBeGone, Promises, event};
+use crate::support::promises::{MayBeGone, Promises, event, heard};
 use crate::support::skip::{say, skipped};
 
 fn options() -> StoreOptions {
@@ -20,7 +20,7 @@ fn options() -> StoreOptions {
 
 /// Appends until the disk is full; returns how often.
 fn fill(store: &Store, book: &Path, durability: Durability) -> u64 {
-    let heard = Heard::new(store, durability, book);
+    let heard = heard(store, durability, book);
     let append = || {
         let event = event("Happened", 5_000);
         let append = Append::new().to("a", ExpectedVersion::Any, [event]);

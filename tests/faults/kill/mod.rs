@@ -27,7 +27,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::support::SOON;
-use crate::support::promises::{self, Heard, MayBeGone, Promises};
+use crate::support::promises::{self, Heard, MayBeGone, Promises, heard};
 use crate::support::random::Random;
 use annals::ViewWriter;
 use annals::prelude::*;
@@ -100,7 +100,7 @@ fn child() {
     let directory = PathBuf::from(directory);
     // Small memtables, so that flushes and compactions are under way too.
     let store = Store::options().memtable_bytes(1).open(directory.join("store")).unwrap();
-    let heard = Heard::new(&store, Durability::Sync, &directory.join("acknowledged"));
+    let heard = heard(&store, Durability::Sync, &directory.join("acknowledged"));
     let projections = projections(&store);
     projections.start().unwrap();
     thread::scope(|scope| {

@@ -10,7 +10,7 @@ use super::check;
 use super::disk::{Bytes, Disk, Image, Names};
 use crate::shim::{Event, NO_SHIM, Place, Watch, read_trace, run};
 use crate::support::memory;
-use crate::support::promises::{Heard, Promises, event};
+use crate::support::promises::{Promises, event, heard};
 use crate::support::random::Random;
 use crate::support::skip::skipped;
 
@@ -31,7 +31,7 @@ const SCRIPTS: [Script; 5] =
 pub(crate) fn child(name: &str, place: &Place) {
     let script = SCRIPTS.into_iter().find(|script| format!("{script:?}") == name).unwrap();
     let store = Store::options().durability(Durability::Buffered).open(place.store()).unwrap();
-    let heard = Heard::new(&store, Durability::Buffered, &place.book());
+    let heard = heard(&store, Durability::Buffered, &place.book());
     let append = |len: usize, durability: Durability| {
         let append = Append::new().to("a", ExpectedVersion::Any, [event("Happened", len)]);
         append.with_durability(durability)
@@ -50,19 +50,19 @@ pub(crate) fn child(name: &str, place: &Place) {
         }
         Script::StoreSync => {
             heard.submit(append(10, Durability::Buffered)).unwrap();
-            heard.sync(&store).unwrap();
+            heard.decorator().sync(&store).unwrap();
         }
         Script::Close => {
             heard.submit(append(10, Durability::Buffered)).unwrap();
             let head = store.head().unwrap();
             store.close().unwrap();
-            return heard.promise(head);
+            return heard.decorator().promise(head);
         }
         Script::Backup => {
             heard.submit(append(10, Durability::Buffered)).unwrap();
             let copy = place.disk().join("copy-0");
-            heard.backup(&store, &copy).unwrap();
-            heard.go_on_with_backup(&copy).unwrap();
+            heard.decorator().backup(&store, &copy).unwrap();
+            heard.decorator().go_on_with_backup(&copy).unwrap();
         }
     }
     store.close().unwrap();

@@ -1,0 +1,131 @@
+//! [`Decorated`]: a store that does something of its own around the calls of another.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+use crate::error::Result;
+use crate::event_store::{
+    Append, Appended, EventStore, PageEnd, PageQuery, StreamInfo, StreamsQuery, Visitor,
+};
+use crate::model::{Epochs, Position, StreamId, Timestamp, Version};
+
+/// What a [`Decorated`] store does around the calls of the store that it wraps. By default each call is passed on.
+pub trait Decorator: Send + Sync + 'static {
+    /// Called for [`EventStore::submit`].
+    ///
+    /// # Errors
+    /// Those of the store that is wrapped, or any that the test wants to see handled.
+    fn submit(&self, store: &dyn EventStore, append: Append) -> Result<Appended> {
+        store.submit(append)
+    }
+
+    /// Called for [`EventStore::read_page`].
+    ///
+    /// # Errors
+    /// Those of the store that is wrapped, or any that the test wants to see handled.
+    fn read_page(
+        &self,
+        store: &dyn EventStore,
+        query: &PageQuery,
+        visit: &mut Visitor<'_>,
+    ) -> Result<PageEnd> {
+        store.read_page(query, visit)
+    }
+}
+
+/// A store around another one, to test how code handles errors of a store, or to record its calls.
+///
+/// ```
+/// use annals::prelude::*;
+/// use annals::testing::{Decorated, Decorator};
+/// use annals::{Cause, Result};
+///
+/// /// Loses every acknowledgement.
+/// struct Unacknowledged;
+///
+/// impl Decorator for Unacknowledged {
+///     fn submit(&self, store: &dyn EventStore, append: Append) -> Result<Appended> {
+///         store.submit(append)?;
+///         Err(Error::Indeterminate { cause: Cause::new(std::io::Error::other("disk failed")) })
+///     }
+/// }
+///
+/// let store = MemoryStore::new();
+/// let event = NewEvent::json("Opened", &"Ada")?;
+/// let failing = Decorated::new(&store, Unacknowledged);
+/// assert!(failing.append("account-1", ExpectedVersion::NoStream, [event.clone()]).is_err());
+/// // The append may have happened: the same one again tells.
+/// assert!(store.append("account-1", ExpectedVersion::NoStream, [event])?.is_replay());
+/// # Ok::<(), annals::Error>(())
+/// ```
+pub struct Decorated<D> {
+    store: Arc<dyn EventStore>,
+    decorator: Arc<D>,
+}
+
+impl<D: Decorator> Decorated<D> {
+    /// Wraps a store. The wrapped store is not kept open.
+    pub fn new(store: &dyn EventStore, decorator: D) -> Self {
+        Self { store: store.handle(), decorator: Arc::new(decorator) }
+    }
+
+    /// The decorator.
+    pub fn decorator(&self) -> &D {
+        &self.decorator
+    }
+}
+
+impl<D: Decorator> EventStore for Decorated<D> {
+    fn submit(&self, append: Append) -> Result<Appended> {
+        self.decorator.submit(&*self.store, append)
+    }
+
+    fn read_page(&self, query: &PageQuery, visit: &mut Visitor<'_>) -> Result<PageEnd> {
+        self.decorator.read_page(&*self.store, query, visit)
+    }
+
+    fn head(&self) -> Result<Option<Position>> {
+        self.store.head()
+    }
+
+    fn stream_version(&self, stream: &StreamId) -> Result<Option<Version>> {
+        self.store.stream_version(stream)
+    }
+
+    fn list_streams(&self, query: &StreamsQuery) -> Result<Vec<StreamInfo>> {
+        self.store.list_streams(query)
+    }
+
+    fn wait_past(
+        &self,
+        after: Option<Position>,
+        until: Option<Instant>,
+        cancelled: &AtomicBool,
+    ) -> Result<Option<Position>> {
+        self.store.wait_past(after, until, cancelled)
+    }
+
+    fn wake(&self) {
+        self.store.wake();
+    }
+
+    fn epochs(&self) -> Result<Epochs> {
+        self.store.epochs()
+    }
+
+    fn now(&self) -> Timestamp {
+        self.store.now()
+    }
+
+    fn handle(&self) -> Arc<dyn EventStore> {
+        Arc::new(Self { store: self.store.clone(), decorator: self.decorator.clone() })
+    }
+}
+
+impl<D: fmt::Debug> fmt::Debug for Decorated<D> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Decorated").field("decorator", &self.decorator).finish_non_exhaustive()
+    }
+}
