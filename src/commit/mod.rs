@@ -20,13 +20,11 @@ mod writer;
 use std::sync::Arc;
 
 pub(crate) use prepare::{Prepared, Submission};
+pub(crate) use writer::OpenLog;
 
 use crate::error::{Error, Result};
 use crate::event_store::Appended;
-use crate::head::Head;
-use crate::options::Clock;
 use crate::read::lookup::LogEnd;
-use crate::storage::{Storage, WatermarkFile};
 use crate::sync::Mutex;
 use derived::DerivedWriter;
 use gate::Gate;
@@ -42,18 +40,10 @@ pub(crate) struct Committer {
 }
 
 impl Committer {
-    pub(crate) fn new(
-        storage: Arc<Storage>,
-        head: Arc<Head>,
-        watermark: WatermarkFile,
-        end: LogEnd,
-        clock: Clock,
-        version_cache_streams: usize,
-    ) -> Self {
+    pub(crate) fn new(log: OpenLog) -> Self {
         let gate = Arc::new(Gate::new());
-        let derived = DerivedWriter::new(storage.clone(), gate.clone());
-        let writer =
-            Writer::new(storage, head, watermark, end, clock, version_cache_streams, gate.clone());
+        let derived = DerivedWriter::new(log.storage.clone(), gate.clone());
+        let writer = Writer::new(log, gate.clone());
         Self { queue: Queue::new(), writer: Mutex::new(writer), derived, gate }
     }
 

@@ -21,6 +21,17 @@ use crate::validate::{Commit, Committed, LastEvent, Shape, Verdict, validate};
 /// A batch is written once it holds this many bytes, even if more are waiting.
 const BATCH_LEN_TARGET: usize = 8 << 20;
 
+/// What is written to, as opening found it.
+pub(crate) struct OpenLog {
+    pub(crate) storage: Arc<Storage>,
+    pub(crate) head: Arc<Head>,
+    pub(crate) watermark: WatermarkFile,
+    pub(crate) end: LogEnd,
+    pub(crate) clock: Clock,
+    /// See [`StoreOptions::version_cache_streams`](crate::StoreOptions::version_cache_streams).
+    pub(crate) version_cache_streams: usize,
+}
+
 /// What is committed, and what is needed to commit more.
 pub(super) struct Writer {
     storage: Arc<Storage>,
@@ -53,18 +64,10 @@ enum Staging {
 }
 
 impl Writer {
-    pub(super) fn new(
-        storage: Arc<Storage>,
-        head: Arc<Head>,
-        watermark: WatermarkFile,
-        end: LogEnd,
-        clock: Clock,
-        version_cache_streams: usize,
-        gate: Arc<Gate>,
-    ) -> Self {
+    pub(super) fn new(log: OpenLog, gate: Arc<Gate>) -> Self {
+        let OpenLog { storage, head, watermark, end, clock, version_cache_streams } = log;
         let last_events = Recent::new(version_cache_streams);
-        let touched = HashSet::new();
-        Self { storage, head, watermark, clock, last_events, end, gate, touched }
+        Self { storage, head, watermark, clock, last_events, end, gate, touched: HashSet::new() }
     }
 
     /// Commits a group: in as few batches as its dependencies and sizes allow, usually one.

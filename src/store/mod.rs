@@ -72,12 +72,9 @@ struct Engine {
     storage: Arc<Storage>,
     head: Arc<Head>,
     reader: Reader,
-    /// `None` when open for reading only.
-    committer: Option<Committer>,
+    mode: Mode,
     limits: Limits,
     durability: Durability,
-    /// As it was at open, for a store that is open for reading only.
-    end: LogEnd,
     clock: Clock,
     path: PathBuf,
     store_id: Uuid,
@@ -88,6 +85,13 @@ struct Engine {
     importing: Mutex<()>,
     /// Holds the directory until the store is closed.
     claim: Mutex<Option<Claim>>,
+}
+
+/// What a store was opened for.
+enum Mode {
+    /// For reading: the log ended here then.
+    ReadOnly(LogEnd),
+    Writable(Box<Committer>),
 }
 
 /// What a store knows of itself without reading its history.
@@ -254,8 +258,10 @@ impl Store {
     /// [`Error::Closed`].
     pub fn info(&self) -> Result<StoreInfo> {
         let engine = &*self.engine;
-        let committer = engine.committer.as_ref();
-        let end = committer.map_or(engine.end, Committer::end);
+        let (end, poisoned) = match &engine.mode {
+            Mode::ReadOnly(end) => (*end, None),
+            Mode::Writable(committer) => (committer.end(), committer.poisoned()),
+        };
         let behind = end.recorded_at.and_then(|last| last.since(now(&engine.clock)));
         Ok(StoreInfo {
             path: engine.path.clone(),
@@ -268,7 +274,7 @@ impl Store {
             streams: end.streams,
             table_bytes: engine.storage.with(Disk::table_bytes)?,
             clock_behind: behind.filter(|behind| !behind.is_zero()),
-            poisoned: committer.and_then(Committer::poisoned),
+            poisoned,
         })
     }
 
@@ -353,9 +359,16 @@ impl Store {
 }
 
 impl Engine {
+    fn writes(&self) -> Option<&Committer> {
+        match &self.mode {
+            Mode::ReadOnly(_) => None,
+            Mode::Writable(committer) => Some(committer),
+        }
+    }
+
     fn committer(&self) -> Result<&Committer> {
         self.head.get()?;
-        self.committer.as_ref().ok_or(Error::ReadOnly)
+        self.writes().ok_or(Error::ReadOnly)
     }
 
     /// Reads what does not depend on the head.
@@ -365,7 +378,7 @@ impl Engine {
     }
 
     fn copy(&self, directory: &Path, purpose: Purpose) -> Result<CopyReport> {
-        if let Some(poisoned) = self.committer.as_ref().and_then(Committer::poisoned) {
+        if let Some(poisoned) = self.writes().and_then(Committer::poisoned) {
             return Err(poisoned);
         }
         let claimed = {
@@ -373,7 +386,7 @@ impl Engine {
             claim.as_ref().map(|claim| (claim.paths.clone(), claim.identity.clone()))
         };
         let (paths, identity) = claimed.ok_or(Error::Closed)?;
-        let (storage, head, is_writing) = (&self.storage, &self.head, self.committer.is_some());
+        let (storage, head, is_writing) = (&self.storage, &self.head, self.writes().is_some());
         let source = Source { storage, head, paths: &paths, identity: &identity, is_writing };
         copy_store(&source, directory, purpose)
     }
@@ -387,10 +400,10 @@ impl Engine {
     /// Wakes the waiting, finishes what is under way, seals, lets go. Only the first call does anything.
     fn close(&self) -> Result<()> {
         self.head.close();
-        if let Some(committer) = &self.committer {
+        if let Some(committer) = self.writes() {
             committer.close();
         }
-        let sealed = self.storage.close(|disk| match &self.committer {
+        let sealed = self.storage.close(|disk| match self.writes() {
             Some(committer) => committer.seal(disk),
             None => Ok(()),
         });

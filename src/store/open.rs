@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
-use super::{Engine, Owner, Store};
-use crate::commit::Committer;
+use super::{Engine, Mode, Owner, Store};
+use crate::commit::{Committer, OpenLog};
 use crate::error::{Error, Result};
 use crate::head::Head;
 use crate::read::Reader;
@@ -29,26 +29,25 @@ impl StoreOptions {
         let recovered = recovery::open(path.as_ref(), &self)?;
         let storage = Arc::new(recovered.storage);
         let head = Arc::new(Head::new(recovered.end.head));
-        let committer = recovered.watermark.map(|watermark| {
-            let (storage, head) = (storage.clone(), head.clone());
-            Committer::new(
-                storage,
-                head,
+        let mode = match recovered.watermark {
+            None => Mode::ReadOnly(recovered.end),
+            Some(watermark) => Mode::Writable(Box::new(Committer::new(OpenLog {
+                storage: storage.clone(),
+                head: head.clone(),
                 watermark,
-                recovered.end,
-                self.clock.clone(),
-                self.version_cache_streams,
-            )
-        });
+                end: recovered.end,
+                clock: self.clock.clone(),
+                version_cache_streams: self.version_cache_streams,
+            }))),
+        };
         let identity = recovered.claim.identity.clone();
         let engine = Arc::new(Engine {
             reader: Reader::new(storage.clone(), head.clone()),
             storage,
             head,
-            committer,
+            mode,
             limits: self.limits,
             durability: self.durability,
-            end: recovered.end,
             clock: self.clock,
             path: path.as_ref().to_owned(),
             store_id: Uuid::from_bytes(identity.store_id),
