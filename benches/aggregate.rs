@@ -5,7 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "a benchmark that fails should stop")]
 
 use annals::prelude::*;
-use annals::{Aggregate, Repository, SnapshotPolicy};
+use annals::{Aggregate, Durability, Repository, SnapshotPolicy};
 use criterion::{Criterion, criterion_group, criterion_main};
 use serde::{Deserialize, Serialize};
 

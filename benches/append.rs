@@ -11,6 +11,7 @@ use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use annals::Durability;
 use annals::baseline::Database;
 use annals::prelude::*;
 use common::{Events, PAYLOAD, PAYLOADS, stream};

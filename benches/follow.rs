@@ -12,6 +12,7 @@ use std::sync::mpsc::sync_channel;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use annals::Durability;
 use annals::prelude::*;
 use common::{Events, PAYLOAD, filled, reopened, stream};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};

@@ -9,6 +9,7 @@ mod common;
 use std::fs;
 use std::time::{Duration, Instant};
 
+use annals::Position;
 use annals::prelude::*;
 use common::{Events, PAYLOAD, buffered, filled, stream};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};

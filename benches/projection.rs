@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use annals::prelude::*;
 use annals::{
-    HandlerError, Projection, ProjectionManager, ProjectionOptions, TypedEvent, ViewWriter,
+    Durability, HandlerError, Projection, ProjectionManager, ProjectionOptions, TypedEvent,
+    ViewWriter,
 };
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use serde::{Deserialize, Serialize};

@@ -10,9 +10,11 @@ use std::hint::black_box;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use annals::Position;
 use annals::prelude::*;
 use common::{Events, Happened, PAYLOAD, PAYLOADS, buffered, filled_with, reopened, stream};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use std::ops::ControlFlow;
 
 /// Logs of longer payloads have fewer events.
 const LOG_BYTES: usize = 48 << 20;

@@ -17,6 +17,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use annals::prelude::*;
+use annals::{Durability, Error, Position};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

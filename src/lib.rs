@@ -8,6 +8,7 @@
 //! # let directory = tempfile::tempdir().unwrap();
 //! # let path = directory.path().join("bank.annals");
 //! use annals::prelude::*;
+//! use annals::{Position, Version};
 //!
 //! let store = Store::open(&path)?;
 //! let appended = store.append(
@@ -184,17 +185,13 @@ pub use view_store::{
     Checkpoint, ViewChange, ViewCommit, ViewEntry, ViewPage, ViewScan, ViewStore,
 };
 
-/// What most programs need: `use annals::prelude::*;`
+/// What most programs need, and no name that programs define themselves: `use annals::prelude::*;`
 pub mod prelude {
-    pub use std::ops::ControlFlow;
-
     pub use crate::{
-        Aggregate, Append, Appended, Delivery, DomainEvent, Durability, Epoch, Error, EventId,
-        EventRef, EventStore, EventStoreExt, EventType, ExecuteError, Executed, ExpectedVersion,
-        Filter, HandlerError, MemoryStore, Metadata, NewEvent, OnFailure, Position, Projection,
-        ProjectionManager, ProjectionOptions, RecordedEvent, Repository, SnapshotPolicy, StartFrom,
-        StreamId, Target, Timestamp, TypedEvent, Upcasters, Version, View, ViewKey, ViewStoreExt,
-        ViewWriter, domain_events,
+        Aggregate, Append, Appended, Delivery, DomainEvent, EventId, EventRef, EventStore,
+        EventStoreExt, ExecuteError, ExpectedVersion, HandlerError, MemoryStore, NewEvent,
+        Projection, ProjectionManager, ProjectionOptions, RecordedEvent, Repository,
+        SnapshotPolicy, StreamId, TypedEvent, Upcasters, ViewStoreExt, ViewWriter, domain_events,
     };
 
     #[cfg(feature = "rocksdb")]

@@ -3,7 +3,7 @@
 #![allow(dead_code, reason = "each bench is a program of its own, and uses a part of this")]
 
 use annals::prelude::*;
-use annals::{ContentType, StoreOptions};
+use annals::{ContentType, Durability, EventType, StoreOptions};
 use serde::Deserialize;
 use tempfile::TempDir;
 

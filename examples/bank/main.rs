@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use account::{Account, AccountCommand, AccountError};
+use annals::Version;
 use annals::prelude::*;
 use annals::testing::FixedClock;
 use read_models::{AccountBalances, TransactionHistory, statement};

@@ -1,6 +1,7 @@
 //! What the bank wants to see at a glance: the balance of every account, and what happened on each of them.
 
 use annals::prelude::*;
+use annals::{Filter, View, ViewKey};
 use serde::{Deserialize, Serialize};
 
 use crate::account::AccountEvent;

@@ -22,7 +22,8 @@ use std::time::{Duration, Instant};
 
 use annals::prelude::*;
 use annals::{
-    ExecuteError, HandlerError, ImportOptions, ProjectionManager, ProjectionOptions, Repository,
+    Durability, ExecuteError, HandlerError, ImportOptions, ProjectionManager, ProjectionOptions,
+    Repository,
 };
 use application::{Application, ApplicationCommand, Stage};
 use flate2::read::GzDecoder;

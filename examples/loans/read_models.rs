@@ -1,8 +1,7 @@
 //! Three questions about all applications: which are open at the end of each week, how long does each stage take, and
 //! where is each of them now.
 
-use annals::prelude::*;
-use annals::{HandlerError, Projection, TypedEvent, View, ViewKey, ViewWriter};
+use annals::{Filter, HandlerError, Projection, TypedEvent, View, ViewKey, ViewWriter};
 use serde::{Deserialize, Serialize};
 
 use crate::application::{ApplicationEvent, Stage};

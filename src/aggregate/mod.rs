@@ -29,7 +29,7 @@ use crate::codec::DomainEvent;
 ///
 /// ```
 /// use annals::prelude::*;
-/// use annals::{Aggregate, Repository};
+/// use annals::{Aggregate, Repository, Version};
 /// use serde::{Deserialize, Serialize};
 ///
 /// #[derive(Serialize, Deserialize)]

@@ -38,7 +38,7 @@ pub(super) struct Provenance {
 ///
 /// ```
 /// use annals::prelude::*;
-/// use annals::Repository;
+/// use annals::{Repository, Version};
 /// # #[derive(serde::Serialize, serde::Deserialize)]
 /// # struct MoneyDeposited { amount: u64 }
 /// # annals::domain_events! { MoneyDeposited => "MoneyDeposited" }

@@ -434,6 +434,7 @@ impl Error {
     ///
     /// ```
     /// use annals::prelude::*;
+    /// use annals::Error;
     /// fn status(error: &Error) -> u16 {
     ///     match error {
     ///         error if error.is_conflict() => 409,

@@ -20,6 +20,7 @@ const STREAMS_FEW: usize = 8;
 ///
 /// ```
 /// use annals::prelude::*;
+/// use annals::Version;
 /// let store = MemoryStore::new();
 /// store.append("rate-eur", ExpectedVersion::NoStream, [NewEvent::json("RateSet", &1.1)?])?;
 ///

@@ -221,6 +221,7 @@ impl<P: Place> Read<P> {
     /// Visits the events without copying them, until there are no more or `visit` breaks.
     ///
     /// ```
+    /// use std::ops::ControlFlow;
     /// use annals::prelude::*;
     /// let store = MemoryStore::new();
     /// store.append("a", ExpectedVersion::Any, [NewEvent::json("Happened", &1)?])?;

@@ -27,6 +27,7 @@ use history::{History, version};
 ///
 /// ```
 /// use annals::prelude::*;
+/// use annals::Position;
 /// let store = MemoryStore::new();
 /// store.append("account-1", ExpectedVersion::NoStream, [NewEvent::json("Opened", &"Ada")?])?;
 /// assert_eq!(store.head()?, Some(Position::FIRST));

@@ -66,6 +66,7 @@ impl FromStr for Epoch {
 ///
 /// ```
 /// use annals::prelude::*;
+/// use annals::Position;
 /// let store = MemoryStore::new();
 /// let epochs = store.epochs()?;
 /// assert_eq!(epochs.shared_up_to(epochs.current()), Some(Position::MAX));

@@ -27,6 +27,7 @@ pub struct RecordedAs {
 ///
 /// ```
 /// use annals::prelude::*;
+/// use annals::{Position, Version};
 /// let store = MemoryStore::new();
 /// store.append("account-1", ExpectedVersion::NoStream, [NewEvent::json("Opened", &"Ada")?])?;
 /// let event = store.read_stream("account-1").first()?.unwrap();

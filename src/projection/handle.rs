@@ -300,6 +300,7 @@ impl ProjectionHandle {
     ///
     /// ```
     /// use annals::prelude::*;
+    /// use annals::OnFailure;
     /// # use std::sync::atomic::{AtomicBool, Ordering};
     /// # use std::time::Duration;
     /// # #[derive(serde::Serialize, serde::Deserialize)]

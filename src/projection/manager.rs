@@ -86,6 +86,7 @@ impl ProjectionManager {
     ///
     /// ```
     /// use annals::prelude::*;
+    /// use annals::Target;
     /// # use annals::FailureOutcome;
     /// # use std::time::Duration;
     /// # #[derive(serde::Serialize, serde::Deserialize)]

@@ -67,6 +67,7 @@ impl StoreOptions {
     /// # let directory = tempfile::tempdir().unwrap();
     /// # let path = directory.path().join("bank.annals");
     /// use annals::prelude::*;
+    /// use annals::Error;
     /// use std::time::Duration;
     /// let open = Store::open(&path)?;
     /// let refused = Store::options().open_within(&path, Duration::from_millis(20));

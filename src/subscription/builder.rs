@@ -113,6 +113,7 @@ impl SubscriptionBuilder {
     ///
     /// ```
     /// use annals::prelude::*;
+    /// use annals::Error;
     /// let store = MemoryStore::new();
     /// store.append("account-1", ExpectedVersion::Any, [NewEvent::json("Opened", &())?])?;
     /// let subscription = store.subscribe().start()?;

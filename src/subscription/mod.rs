@@ -48,6 +48,7 @@ pub enum Delivery {
 ///
 /// ```
 /// use annals::prelude::*;
+/// use annals::Position;
 /// let store = MemoryStore::new();
 /// store.append("account-1", ExpectedVersion::Any, [NewEvent::json("Opened", &())?])?;
 ///

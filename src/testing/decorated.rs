@@ -40,7 +40,7 @@ pub trait Decorator: Send + Sync + 'static {
 /// ```
 /// use annals::prelude::*;
 /// use annals::testing::{Decorated, Decorator};
-/// use annals::{Cause, Result};
+/// use annals::{Cause, Error, Result};
 ///
 /// /// Loses every acknowledgement.
 /// struct Unacknowledged;

@@ -78,7 +78,7 @@ impl<E, I> DecodedEvents<E, I> {
     ///
     /// ```
     /// use annals::prelude::*;
-    /// use annals::{Decoder, OnUnreadable};
+    /// use annals::{Decoder, Error, OnUnreadable};
     ///
     /// #[derive(serde::Serialize, serde::Deserialize)]
     /// struct Deposited(i64);

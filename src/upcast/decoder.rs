@@ -27,6 +27,7 @@ pub enum OnUnreadable {
 /// ```
 /// use annals::Decoder;
 /// use annals::prelude::*;
+/// use annals::Position;
 ///
 /// #[derive(Debug, serde::Serialize, serde::Deserialize)]
 /// struct Deposited(i64);

@@ -6,8 +6,8 @@ use std::time::Duration;
 use annals::prelude::*;
 use annals::testing::{FixedClock, SequentialIds};
 use annals::{
-    Aggregate, EncodedEvent, EventKind, Limits, OnUnreadable, Repository, SnapshotPolicy,
-    Undecodable,
+    Aggregate, EncodedEvent, Error, EventKind, Limits, OnUnreadable, Position, Repository,
+    SnapshotPolicy, Timestamp, Undecodable, Version,
 };
 
 use crate::support::bank::{

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use annals::audit::{self, Effect, Entry, Origin};
 use annals::prelude::*;
-use annals::{CAUSATION_ID, ContentType};
+use annals::{CAUSATION_ID, ContentType, Error, Timestamp};
 use proptest::prelude::*;
 use serde_json::json;
 

@@ -12,7 +12,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
 use annals::prelude::*;
-use annals::{Snapshot, SnapshotStore, StoreOptions};
+use annals::{
+    Durability, Error, Position, Snapshot, SnapshotStore, StoreOptions, Timestamp, Version,
+};
 
 use crate::projections::{Custom, Money, balances};
 use crate::support::skip::skipped;

@@ -20,8 +20,9 @@ use crate::support::random::Random;
 use annals::prelude::*;
 use annals::testing::{ProjectionScenario, Scenario};
 use annals::{
-    Checkpoint, HandlerError, Projection, ProjectionManager, ProjectionOptions, Repository,
-    SnapshotPolicy, TypedEvent, ViewCommit, ViewPage, ViewScan, ViewStore, ViewWriter,
+    Checkpoint, Durability, Filter, HandlerError, Position, Projection, ProjectionManager,
+    ProjectionOptions, Repository, SnapshotPolicy, TypedEvent, Version, ViewCommit, ViewPage,
+    ViewScan, ViewStore, ViewWriter,
 };
 
 fn created() -> AccountEvent {

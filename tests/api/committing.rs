@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use annals::prelude::*;
+use annals::{Durability, Version};
 
 use crate::support::{events, log, place, position, quick, version};
 

@@ -8,8 +8,8 @@ use std::path::Path;
 
 use annals::prelude::*;
 use annals::{
-    Checkpoint, Direction, Limits, Snapshot, SnapshotStore, ViewChange, ViewCommit, ViewScan,
-    ViewStore, limits,
+    Checkpoint, Direction, Error, Limits, Snapshot, SnapshotStore, Timestamp, Version, ViewChange,
+    ViewCommit, ViewScan, ViewStore, limits,
 };
 use proptest::prelude::*;
 use rocksdb::{DB, Options};

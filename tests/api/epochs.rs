@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use annals::prelude::*;
-use annals::{Epoch, StoreOptions};
+use annals::{Epoch, Error, StoreOptions};
 
 use crate::support::{copy, events, place, position, quick};
 

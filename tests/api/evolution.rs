@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use annals::prelude::*;
 use annals::{
-    Bincode, Codec, Decoder, EncodedEvent, EventKind, OnUnreadable, TypedEvent, Undecodable,
+    Bincode, Codec, Decoder, EncodedEvent, Error, EventKind, OnUnreadable, TypedEvent, Undecodable,
     UpcastError, UpcastFailed, Upcasters, UpcastersBuilder, domain_events,
 };
 use proptest::prelude::*;

@@ -1,5 +1,6 @@
 //! An append of very many or very large events is cut into several frames. Nobody should notice.
 
+use annals::EventType;
 use annals::limits::{FRAME_EVENTS_MAX, FRAME_LEN_TARGET, PAYLOAD_LEN_MAX};
 use annals::prelude::*;
 

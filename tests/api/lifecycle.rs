@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use annals::ViewStore;
 use annals::prelude::*;
+use annals::{Durability, Error, EventType, Position, Timestamp, ViewStore};
 
 use crate::support::{events, log, place, position, quick, version};
 

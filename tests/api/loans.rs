@@ -24,7 +24,7 @@ use crate::support::SOON;
 use crate::support::random::Random;
 use annals::prelude::*;
 use annals::testing::Scenario;
-use annals::{ImportOptions, ProjectionManager, ProjectionOptions};
+use annals::{Durability, ImportOptions, Position, ProjectionManager, ProjectionOptions};
 use check::{Expected, expected};
 use read_models::{Stages, Weeks, Whereabouts, duration_of, open_by_week};
 

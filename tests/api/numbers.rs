@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use annals::prelude::*;
-use annals::{Decoder, EncodedEvent, UpcastFailed, Upcasters, UpcastersBuilder, domain_events};
+use annals::{
+    Decoder, EncodedEvent, Error, EventType, UpcastFailed, Upcasters, UpcastersBuilder,
+    domain_events,
+};
 use proptest::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use annals::prelude::*;
+use annals::{Durability, Error, Position};
 
 use crate::support::{copy, events, fingerprint, log, place, position, quick};
 

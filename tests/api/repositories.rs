@@ -2,7 +2,7 @@
 //! whether it is plain, cached or with snapshots.
 
 use annals::prelude::*;
-use annals::{Aggregate, Bincode, Repository, SnapshotPolicy};
+use annals::{Aggregate, Bincode, Repository, SnapshotPolicy, Version};
 use proptest::prelude::*;
 
 use crate::support::bank::{

@@ -9,6 +9,7 @@ use annals::prelude::*;
 use annals::testing::FixedClock;
 use annals::{
     Aggregate, Bincode, Limits, Repository, Snapshot, SnapshotFault, SnapshotPolicy, SnapshotStore,
+    Timestamp, Version,
 };
 use serde::{Deserialize, Serialize};
 

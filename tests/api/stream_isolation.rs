@@ -5,8 +5,8 @@
 
 use std::collections::BTreeMap;
 
-use annals::StoreOptions;
 use annals::prelude::*;
+use annals::{Durability, Error, StoreOptions, Version};
 
 use crate::support::{events, log, place};
 

@@ -1,7 +1,7 @@
 //! Times as text: reading never reverses their order, leap seconds included.
 
 use annals::prelude::*;
-use annals::{ImportOptions, Imported};
+use annals::{Error, ImportOptions, Imported, Position, Timestamp};
 use jiff::ToSpan;
 use jiff::civil::{DateTime, date};
 use proptest::prelude::*;

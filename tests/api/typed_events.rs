@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use annals::prelude::*;
-use annals::{Bincode, Codec, ContentType, Decoder, Undecodable, domain_events};
+use annals::{Bincode, Codec, ContentType, Decoder, Error, Undecodable, domain_events};
 use proptest::prelude::*;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};

@@ -10,7 +10,7 @@ use std::fs;
 use std::path::Path;
 
 use annals::prelude::*;
-use annals::{Damage, VerifyReport};
+use annals::{Damage, Durability, Error, VerifyReport};
 use rocksdb::{DB, IteratorMode, Options};
 
 const STREAMS: u64 = 5;

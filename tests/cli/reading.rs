@@ -52,8 +52,8 @@ fn causes_effects_and_read_models_are_shown() {
 /// A read model that lacks something does not look like one that has every event.
 #[test]
 fn parked_and_discarded_events_are_shown() {
-    use annals::ViewStore;
     use annals::prelude::*;
+    use annals::{OnFailure, ViewStore};
     let desk = Workspace::new();
     let line = |stream| {
         format!(

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use annals::prelude::*;
+use annals::{Error, Position};
 
 use crate::support::copy;
 

@@ -12,7 +12,10 @@ use std::thread;
 use std::time::Instant;
 
 use annals::prelude::*;
-use annals::{Checkpoint, ProjectionError, Snapshot, SnapshotStore, ViewCommit, ViewStore};
+use annals::{
+    Checkpoint, Error, Position, ProjectionError, Snapshot, SnapshotStore, Timestamp, Version,
+    ViewCommit, ViewStore,
+};
 
 use crate::caught;
 use crate::example_bank::check_read_models;

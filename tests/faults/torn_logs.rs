@@ -10,6 +10,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use annals::Error;
 use annals::prelude::*;
 use tempfile::TempDir;
 

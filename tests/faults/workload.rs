@@ -6,7 +6,10 @@
 use std::thread;
 
 use annals::prelude::*;
-use annals::{ProjectionError, ProjectionManager, ProjectionOptions, Repository, SnapshotPolicy};
+use annals::{
+    Durability, ProjectionError, ProjectionManager, ProjectionOptions, Repository, SnapshotPolicy,
+    Version,
+};
 
 use crate::account::{Account, AccountCommand};
 use crate::read_models::{AccountBalances, TransactionHistory};

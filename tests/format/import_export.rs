@@ -3,7 +3,10 @@
 use std::io::{BufReader, Read};
 
 use annals::prelude::*;
-use annals::{ContentType, ImportOptions, Imported, Limits};
+use annals::{
+    ContentType, Durability, Error, EventType, ImportOptions, Imported, Limits, Position,
+    Timestamp, Version,
+};
 use proptest::prelude::*;
 
 use crate::support::log;

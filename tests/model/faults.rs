@@ -12,7 +12,10 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use annals::prelude::*;
-use annals::{Checkpoint, Snapshot, SnapshotStore, ViewChange, ViewCommit, ViewScan, ViewStore};
+use annals::{
+    Checkpoint, Position, Snapshot, SnapshotStore, Timestamp, Version, ViewChange, ViewCommit,
+    ViewScan, ViewStore,
+};
 
 pub(crate) use files::copy_at_rest;
 

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use annals::Timestamp;
 use annals::prelude::*;
 
 use super::ops::{AsOf, Ask, Start};

@@ -7,7 +7,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use annals::prelude::*;
-use annals::{Limits, StoreOptions, Subscription};
+use annals::{
+    Durability, Error, EventType, Limits, Position, StoreOptions, Subscription, Timestamp, Version,
+};
 
 use super::faults::{self, Kept, Synced};
 use super::ops::{AsOf, Ask, Kind, Op, Part, Size, Start};

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use annals::prelude::*;
-use annals::{Decoder, ProjectionManager, Repository, SnapshotPolicy};
+use annals::{Decoder, Position, ProjectionManager, Repository, SnapshotPolicy};
 
 use crate::account::{Account, AccountEvent};
 use crate::read_models::{AccountBalances, Transaction, TransactionHistory};

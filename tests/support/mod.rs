@@ -16,9 +16,9 @@ pub(crate) mod stores;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-#[cfg(feature = "rocksdb")]
-use annals::StoreOptions;
 use annals::prelude::*;
+#[cfg(feature = "rocksdb")]
+use annals::{Durability, EventType, Position, StoreOptions, Version};
 #[cfg(feature = "rocksdb")]
 use rocksdb::{DB, Options};
 use tempfile::TempDir;

@@ -26,6 +26,7 @@ use std::sync::Mutex;
 
 use annals::prelude::*;
 use annals::testing::{Decorated, Decorator};
+use annals::{Durability, Error, Position};
 
 use super::random::Random;
 

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use annals::prelude::*;
 use annals::testing::{Decorated, Decorator};
-use annals::{Cause, PageEnd, PageQuery, Result, Snapshot, SnapshotStore, Visitor};
+use annals::{Cause, Error, PageEnd, PageQuery, Result, Snapshot, SnapshotStore, Version, Visitor};
 use tempfile::TempDir;
 
 use super::{place, quick};

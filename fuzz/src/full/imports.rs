@@ -2,7 +2,7 @@
 //! other, and the rest imported again each time, the store holds what an import of the rest alone gives; and what is
 //! exported is imported to the same.
 
-use annals::ImportOptions;
+use annals::{Error, ImportOptions};
 use annals::prelude::*;
 use tempfile::TempDir;
 

@@ -7,6 +7,7 @@ use std::sync::Once;
 use std::sync::atomic::Ordering;
 
 use annals::prelude::*;
+use annals::{Durability, Error};
 
 use super::model::faults::Synced;
 use super::model::ops::{AsOf, Ask, Kind, Op, Part, Size, Start};

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use annals::prelude::*;
-use annals::{Durability, ImportOptions, SnapshotStore, ViewStore, audit};
+use annals::{Durability, ImportOptions, Position, SnapshotStore, Timestamp, Version, ViewStore, audit};
 use rocksdb::{DB, Options};
 
 use super::template::{KIND, STREAMS, VIEW, options, store};

@@ -5,9 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use annals::prelude::*;
-use annals::{
-    Checkpoint, Snapshot, SnapshotStore, StoreOptions, ViewChange, ViewCommit, ViewStore,
-};
+use annals::{Checkpoint, Durability, Position, Snapshot, SnapshotStore, StoreOptions, ViewChange, ViewCommit, ViewStore};
 use tempfile::TempDir;
 
 /// The streams in it.

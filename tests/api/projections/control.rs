@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, OnceLock, Weak};
 
 use annals::prelude::*;
 use annals::{
-    HandlerError, OnFailure, OnUnreadable, ProjectionError, ProjectionManager, ProjectionOptions,
-    ProjectionState,
+    HandlerError, OnFailure, OnUnreadable, Position, ProjectionError, ProjectionManager,
+    ProjectionOptions, ProjectionState,
 };
 
 use super::{Custom, SOON, add_up, all_views, balances, fold, pay, pay_all, stores, wait_until};

@@ -3,7 +3,9 @@
 use std::marker::PhantomData;
 
 use annals::prelude::*;
-use annals::{Checkpoint, OnUnreadable, ProjectionError, UpcastError, ViewCommit, ViewStore};
+use annals::{
+    Checkpoint, Filter, OnUnreadable, ProjectionError, Target, UpcastError, ViewCommit, ViewStore,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 

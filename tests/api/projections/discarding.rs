@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 
 use annals::prelude::*;
-use annals::{ProjectionHandle, ProjectionState, UnhandledEvent};
+use annals::{OnFailure, Position, ProjectionHandle, ProjectionState, UnhandledEvent};
 
 use super::view_store::Watched;
 use super::{AnyStore, Custom, SOON, add_up, balances, pay, stores, wait_until};

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use annals::prelude::*;
 use annals::{
-    OnFailure, ProjectionError, ProjectionManager, ProjectionOptions, ProjectionState, Target,
+    Error, OnFailure, Position, ProjectionError, ProjectionManager, ProjectionOptions,
+    ProjectionState, Target,
 };
 
 use super::{

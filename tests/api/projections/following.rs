@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use annals::prelude::*;
 use annals::{
-    OnUnreadable, ProjectionError, ProjectionManager, ProjectionOptions, ProjectionState, ViewKey,
+    Error, OnUnreadable, Position, ProjectionError, ProjectionManager, ProjectionOptions,
+    ProjectionState, Timestamp, Version, ViewKey,
 };
 use proptest::prelude::*;
 

@@ -1,7 +1,7 @@
 //! Keys and values of a view that are too long: the error names the event, the key and the limit.
 
 use annals::prelude::*;
-use annals::{InvalidArgument, ProjectionError, limits};
+use annals::{Error, InvalidArgument, ProjectionError, ViewKey, limits};
 
 use super::{Custom, SOON, add_up, balances, pay};
 

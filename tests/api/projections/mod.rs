@@ -19,8 +19,8 @@ use std::time::Duration;
 
 use annals::prelude::*;
 use annals::{
-    HandlerError, Projection, ProjectionHandle, ProjectionState, Target, TypedEvent, ViewEntry,
-    ViewStore, ViewWriter,
+    Filter, HandlerError, Position, Projection, ProjectionHandle, ProjectionState, Target,
+    TypedEvent, ViewEntry, ViewStore, ViewWriter,
 };
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use annals::limits;
 use annals::prelude::*;
+use annals::{Filter, OnFailure, Target};
 
 use super::view_store::Watched;
 use super::{Custom, SOON, add_up, balances, fold, pay, stores};

@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex};
 
 use annals::FailureOutcome::{Parked, Retried, Stopped};
 use annals::prelude::*;
-use annals::{ProjectionError, ProjectionNotice, Upcasters};
+use annals::{
+    OnFailure, Position, ProjectionError, ProjectionNotice, StartFrom, Target, Upcasters,
+};
 
 use super::{AnyStore, Custom, Money, SOON, all_views, balances, fold, pay, pay_all, stores};
 

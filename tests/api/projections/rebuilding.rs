@@ -6,7 +6,9 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use annals::prelude::*;
-use annals::{HandlerError, ProjectionError, ProjectionManager, ProjectionOptions, ViewStore};
+use annals::{
+    Error, HandlerError, Position, ProjectionError, ProjectionManager, ProjectionOptions, ViewStore,
+};
 
 use super::{Custom, SOON, add_up, all_views, balances, fold, pay, pay_all, stores};
 

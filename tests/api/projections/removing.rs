@@ -3,7 +3,9 @@
 use std::sync::{Arc, OnceLock, Weak};
 
 use annals::prelude::*;
-use annals::{Checkpoint, ProjectionError, ProjectionHandle, ViewCommit, ViewStore};
+use annals::{
+    Checkpoint, Error, OnFailure, ProjectionError, ProjectionHandle, ViewCommit, ViewStore,
+};
 
 use super::view_store::Watched;
 use super::{Custom, SOON, add_up, all_views, balances, pay, stores};

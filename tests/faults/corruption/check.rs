@@ -6,7 +6,9 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use annals::prelude::*;
-use annals::{SnapshotStore, StoreOptions, StreamsQuery, ViewScan, ViewStore};
+use annals::{
+    Error, Position, SnapshotStore, StoreOptions, StreamsQuery, Version, ViewScan, ViewStore,
+};
 
 use super::stores::{
     KEPT, KIND, ROUND, SUMMED, Truth, VIEW, checkpoint_at, entries_at, snapshot_at,

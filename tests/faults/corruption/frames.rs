@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use annals::Error;
 use annals::prelude::*;
 use rocksdb::{DB, Options};
 

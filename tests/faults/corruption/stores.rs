@@ -8,7 +8,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use annals::prelude::*;
-use annals::{Checkpoint, Snapshot, SnapshotStore, ViewChange, ViewCommit, ViewEntry, ViewStore};
+use annals::{
+    Checkpoint, Durability, Position, Snapshot, SnapshotStore, Timestamp, Version, ViewChange,
+    ViewCommit, ViewEntry, ViewStore,
+};
 
 use super::damage::kind_of;
 use crate::support::files::{copy_at_rest, names};

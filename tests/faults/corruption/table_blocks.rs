@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use annals::Error;
 use annals::prelude::*;
 
 use crate::support::random::Random;

@@ -10,6 +10,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use annals::prelude::*;
+use annals::{Error, Position};
 
 const FULL: &str = "ANNALS_TEST_FULL_DIRECTORY";
 

@@ -7,8 +7,8 @@ use std::fs;
 use std::path::Path;
 use std::time::Instant;
 
-use annals::StoreOptions;
 use annals::prelude::*;
+use annals::{Durability, Error, StoreOptions};
 
 use crate::power::real_disks::{EXT4_SMALL, Mounted, command};
 use crate::support::promises::{MayBeGone, Promises, event, heard};

@@ -3,6 +3,7 @@
 
 use std::fs;
 
+use annals::Error;
 use annals::prelude::*;
 
 use crate::shim::{Blow, Call, Fault, NO_SHIM, Place, Watch, run};

@@ -29,8 +29,8 @@ use std::time::Duration;
 use crate::support::SOON;
 use crate::support::promises::{self, Heard, MayBeGone, Promises, heard};
 use crate::support::random::Random;
-use annals::ViewWriter;
 use annals::prelude::*;
+use annals::{Durability, Error, Position, ViewWriter};
 use serde::{Deserialize, Serialize};
 
 const DIRECTORY: &str = "ANNALS_TEST_CHILD_DIRECTORY";

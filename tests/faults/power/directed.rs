@@ -4,6 +4,7 @@
 
 use std::path::Path;
 
+use annals::Durability;
 use annals::prelude::*;
 
 use super::check;

@@ -3,6 +3,7 @@
 use std::ops::ControlFlow;
 
 use annals::prelude::*;
+use annals::{EventType, Version};
 
 use super::{Buffered, Checks, Entry, Role};
 use crate::contender::{
