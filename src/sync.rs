@@ -1,8 +1,8 @@
 //! The locks and atomics on which threads meet.
 //!
-//! A panic while a lock is held does not poison it: whoever may leave a value half changed says so itself, as the gate
-//! of the commit path does (G9). The primitives are those of the standard library; they are named here alone, so that
-//! the package `tests/schedules` can put a model checker's in their place.
+//! A panic while a lock is held does not poison the lock. Code that may leave a value half changed records that itself,
+//! as the gate of the commit path does (G9). The primitives are those of the standard library; they are named here
+//! alone, so that the package `tests/schedules` can put a model checker's in their place.
 
 #[cfg(feature = "__schedules")]
 use shuttle::sync as primitives;
