@@ -99,7 +99,7 @@ mod validate;
 mod head;
 
 // The engine.
-#[cfg(feature = "rocksdb")]
+#[cfg(any(feature = "rocksdb", feature = "__internals"))]
 mod format;
 #[cfg(feature = "rocksdb")]
 mod storage;
@@ -109,7 +109,7 @@ mod read;
 mod recovery;
 #[cfg(feature = "rocksdb")]
 mod commit;
-#[cfg(feature = "rocksdb")]
+#[cfg(any(feature = "rocksdb", feature = "__internals"))]
 mod maintenance;
 #[cfg(feature = "rocksdb")]
 mod store;
@@ -126,6 +126,9 @@ mod aggregate;
 mod projection;
 #[cfg(feature = "testing")]
 pub mod testing;
+#[cfg(feature = "__internals")]
+#[doc(hidden)]
+pub mod __internals;
 
 pub use aggregate::{
     Aggregate, AggregateRoot, CheckedSnapshot, ExecuteError, Executed, FailedSnapshot,
@@ -141,7 +144,7 @@ pub use event_store::{
     Read, ReadLog, ReadStream, Scope, StreamInfo, StreamInfos, Streams, StreamsQuery, Visitor,
 };
 pub use extension::EventStoreExt;
-#[cfg(feature = "rocksdb")]
+#[cfg(any(feature = "rocksdb", feature = "__internals"))]
 pub use format::FORMAT_VERSION;
 #[cfg(feature = "rocksdb")]
 pub use maintenance::backup::CopyReport;
@@ -152,7 +155,7 @@ pub use maintenance::baseline;
 pub use maintenance::export::Exported;
 #[cfg(feature = "rocksdb")]
 pub use maintenance::import::{ImportOptions, Imported};
-#[cfg(feature = "rocksdb")]
+#[cfg(any(feature = "rocksdb", feature = "__internals"))]
 pub use maintenance::lines::JsonLine;
 #[cfg(feature = "rocksdb")]
 pub use maintenance::verify::{Damage, VerifyProgress, VerifyReport};

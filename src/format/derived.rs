@@ -25,7 +25,7 @@ struct CheckpointBytes<'a> {
 }
 
 /// The record of a snapshot, for its key.
-pub(crate) fn encode_snapshot(key: &[u8], snapshot: &Snapshot) -> Vec<u8> {
+pub fn encode_snapshot(key: &[u8], snapshot: &Snapshot) -> Vec<u8> {
     let body = encode_body(SnapshotBytes {
         event_id: *snapshot.event_id.as_bytes(),
         schema_version: snapshot.schema_version,
@@ -36,7 +36,7 @@ pub(crate) fn encode_snapshot(key: &[u8], snapshot: &Snapshot) -> Vec<u8> {
 }
 
 /// What [`encode_snapshot`] wrote for this key, of which the caller knows the parts.
-pub(crate) fn decode_snapshot(
+pub fn decode_snapshot(
     key: &[u8],
     (kind, stream, version): (&str, &str, Version),
     record: &[u8],
@@ -54,14 +54,14 @@ pub(crate) fn decode_snapshot(
 }
 
 /// The record of a checkpoint, for its key.
-pub(crate) fn encode_checkpoint(key: &[u8], checkpoint: &Checkpoint) -> Vec<u8> {
+pub fn encode_checkpoint(key: &[u8], checkpoint: &Checkpoint) -> Vec<u8> {
     let position = checkpoint.position.map_or(0, Position::get);
     let body = encode_body(CheckpointBytes { position, state: &checkpoint.state });
     encode_record(key, &body)
 }
 
 /// What [`encode_checkpoint`] wrote for this key.
-pub(crate) fn decode_checkpoint(key: &[u8], record: &[u8]) -> Result<Checkpoint, Malformed> {
+pub fn decode_checkpoint(key: &[u8], record: &[u8]) -> Result<Checkpoint, Malformed> {
     let body: CheckpointBytes<'_> = decode_body("a checkpoint", decode_record(key, record)?)?;
     Ok(Checkpoint { position: Position::new(body.position), state: body.state.to_vec() })
 }

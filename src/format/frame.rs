@@ -21,20 +21,20 @@ const HEADER_NUMBERS_LEN_MAX: usize = 1 + 5 * 9 + 3 * 5;
 
 /// What a frame says of all its events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct FrameHeader<'a> {
-    pub(crate) first_position: Position,
-    pub(crate) stream: &'a str,
-    pub(crate) first_version: Version,
+pub struct FrameHeader<'a> {
+    pub first_position: Position,
+    pub stream: &'a str,
+    pub first_version: Version,
     /// When the first event was recorded; the others say how much later.
-    pub(crate) recorded_at: Timestamp,
+    pub recorded_at: Timestamp,
     /// How many events of the same commit are before this frame.
-    pub(crate) commit_before: u32,
+    pub commit_before: u32,
     /// How many events the whole commit has.
-    pub(crate) commit_len: u32,
+    pub commit_len: u32,
     /// How many streams the store has after this frame.
-    pub(crate) streams_after: u64,
+    pub streams_after: u64,
     /// How many events the frame has: at least one.
-    pub(crate) count: u32,
+    pub count: u32,
 }
 
 impl FrameHeader<'_> {
@@ -75,7 +75,8 @@ impl Writer for Out<'_> {
 
 /// A frame that is being made: its events are encoded by the caller of an append, its header is known only when they
 /// are given their places. Room for it is left before them, so that they are not moved once more.
-pub(crate) struct FrameDraft {
+#[derive(Debug)]
+pub struct FrameDraft {
     bytes: Vec<u8>,
     /// Where the events begin.
     room: usize,
@@ -83,14 +84,14 @@ pub(crate) struct FrameDraft {
 
 impl FrameDraft {
     /// A draft for a stream, of events of about this many bytes together.
-    pub(crate) fn new(stream: &str, events_len: usize) -> Self {
+    pub fn new(stream: &str, events_len: usize) -> Self {
         let room = ENVELOPE_LEN + HEADER_NUMBERS_LEN_MAX + stream.len();
         let mut bytes = Vec::with_capacity(room + events_len);
         bytes.resize(room, 0);
         Self { bytes, room }
     }
 
-    pub(crate) fn push(&mut self, event: &NewEvent, recorded_after: u64) {
+    pub fn push(&mut self, event: &NewEvent, recorded_after: u64) {
         encode_event(event, recorded_after, &mut self.bytes);
     }
 
@@ -100,7 +101,7 @@ impl FrameDraft {
     }
 
     /// The frame with a header, which is of the stream that the draft is for. It may be finished again with another.
-    pub(crate) fn finish(&mut self, header: &FrameHeader<'_>) -> &[u8] {
+    pub fn finish(&mut self, header: &FrameHeader<'_>) -> &[u8] {
         let (room, _) = self.bytes.split_at_mut(self.room);
         let written = bincode::encode_into_slice(HeaderBytes::from(*header), room, CONFIG);
         let Ok(len) = written else { unreachable!("room was left for the header: {written:?}") };
@@ -153,15 +154,15 @@ impl<'a> From<FrameHeader<'a>> for HeaderBytes<'a> {
 
 /// A frame whose checksum and header are right; its events are decoded one by one.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Frame<'a> {
-    pub(crate) header: FrameHeader<'a>,
+pub struct Frame<'a> {
+    pub header: FrameHeader<'a>,
     events: &'a [u8],
     known: Known<'a>,
 }
 
 impl<'a> Frame<'a> {
     /// Checks the checksum, then decodes the header.
-    pub(crate) fn decode(bytes: &'a [u8]) -> Result<Self, Malformed> {
+    pub fn decode(bytes: &'a [u8]) -> Result<Self, Malformed> {
         Self::decode_knowing(Known::default(), bytes)
     }
 
@@ -184,7 +185,7 @@ impl<'a> Frame<'a> {
 
     /// The events in order. The iterator ends after the first that is malformed, and reports what is left over.
     #[inline]
-    pub(crate) fn events(&self) -> FrameEvents<'a> {
+    pub fn events(&self) -> FrameEvents<'a> {
         let header = &self.header;
         let commit = (header.commit_first(), header.commit_last());
         FrameEvents { header: *header, commit, known: self.known, rest: self.events, next: 0 }
@@ -225,7 +226,7 @@ fn check_flags(flags: u8) -> Result<(), Malformed> {
 
 /// The events of a frame.
 #[derive(Debug, Clone)]
-pub(crate) struct FrameEvents<'a> {
+pub struct FrameEvents<'a> {
     header: FrameHeader<'a>,
     /// The first and last position of the commit.
     commit: (Position, Position),

@@ -8,33 +8,33 @@ const STORE_FILE_LEN: usize = 40;
 /// What an epoch takes in it: its id, and the position after which it begins.
 const EPOCH_LEN: usize = 16 + 8;
 /// The file `STORE` is never longer.
-pub(crate) const STORE_FILE_LEN_MAX: usize = STORE_FILE_LEN + 1 + EPOCHS_MAX * EPOCH_LEN;
+pub const STORE_FILE_LEN_MAX: usize = STORE_FILE_LEN + 1 + EPOCHS_MAX * EPOCH_LEN;
 const MAGIC: [u8; 8] = *b"annals\r\n";
 
 /// Which store this is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Identity {
-    pub(crate) store_id: [u8; 16],
-    pub(crate) created_at: Timestamp,
-    pub(crate) epochs: Epochs,
+pub struct Identity {
+    pub store_id: [u8; 16],
+    pub created_at: Timestamp,
+    pub epochs: Epochs,
     /// Whether it is a backup that nobody has written to.
-    pub(crate) is_backup: bool,
+    pub is_backup: bool,
 }
 
 impl Identity {
     /// That of a new store. Its first epoch has the id of the store.
-    pub(crate) fn new(store_id: [u8; 16], created_at: Timestamp) -> Self {
+    pub fn new(store_id: [u8; 16], created_at: Timestamp) -> Self {
         let epochs = Epochs::new(Epoch::from_bytes(store_id));
         Self { store_id, created_at, epochs, is_backup: false }
     }
 
     /// The same store, which goes on after a position in a new epoch.
-    pub(crate) fn in_new_epoch(&self, after: Option<Position>) -> Self {
+    pub fn in_new_epoch(&self, after: Option<Position>) -> Self {
         let epochs = self.epochs.begin(Epoch::random(), after);
         Self { epochs, is_backup: false, ..*self }
     }
 
-    pub(crate) fn encode(&self) -> Vec<u8> {
+    pub fn encode(&self) -> Vec<u8> {
         let mut out = [
             &MAGIC[..],
             &FORMAT_VERSION.to_be_bytes(),
@@ -55,7 +55,7 @@ impl Identity {
     }
 
     /// `None` if the bytes do not begin as the file of any version of annals does.
-    pub(crate) fn decode(bytes: &[u8]) -> Option<Result<Self, Malformed>> {
+    pub fn decode(bytes: &[u8]) -> Option<Result<Self, Malformed>> {
         bytes.strip_prefix(&MAGIC)?;
         Some(Self::decode_known(bytes))
     }

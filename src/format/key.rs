@@ -7,17 +7,17 @@ use crate::model::{Position, Version};
 const END_OF_ID: u8 = 0;
 
 /// Key in `events`: the first position of the frame.
-pub(crate) fn log_key(first: Position) -> [u8; 8] {
+pub fn log_key(first: Position) -> [u8; 8] {
     first.get().to_be_bytes()
 }
 
 /// What [`log_key`] wrote.
-pub(crate) fn parse_log_key(key: &[u8]) -> Option<Position> {
+pub fn parse_log_key(key: &[u8]) -> Option<Position> {
     Position::new(u64::from_be_bytes(key.try_into().ok()?))
 }
 
 /// What all keys of one stream begin with.
-pub(crate) fn stream_prefix(stream: &str) -> Vec<u8> {
+pub fn stream_prefix(stream: &str) -> Vec<u8> {
     let mut key = Vec::with_capacity(stream.len() + 1 + size_of::<u64>());
     key.extend_from_slice(stream.as_bytes());
     key.push(END_OF_ID);
@@ -25,14 +25,14 @@ pub(crate) fn stream_prefix(stream: &str) -> Vec<u8> {
 }
 
 /// Key in `streams`: the stream id, a 0 byte, the first version of the frame.
-pub(crate) fn stream_key(stream: &str, first: Version) -> Vec<u8> {
+pub fn stream_key(stream: &str, first: Version) -> Vec<u8> {
     let mut key = stream_prefix(stream);
     key.extend_from_slice(&first.get().to_be_bytes());
     key
 }
 
 /// What [`stream_key`] wrote.
-pub(crate) fn stream_of(key: &[u8]) -> Option<(&str, Version)> {
+pub fn stream_of(key: &[u8]) -> Option<(&str, Version)> {
     let (prefix, version) = key.split_last_chunk::<8>()?;
     let (end, id) = prefix.split_last()?;
     if *end != END_OF_ID || id.contains(&END_OF_ID) {
@@ -42,36 +42,36 @@ pub(crate) fn stream_of(key: &[u8]) -> Option<(&str, Version)> {
 }
 
 /// What all keys in `snapshots` of one kind and stream begin with.
-pub(crate) fn snapshot_prefix(kind: &str, stream: &str) -> Vec<u8> {
+pub fn snapshot_prefix(kind: &str, stream: &str) -> Vec<u8> {
     [kind.as_bytes(), &[END_OF_ID], stream.as_bytes(), &[END_OF_ID]].concat()
 }
 
 /// Key in `snapshots`: the kind, a 0 byte, the stream id, a 0 byte, the version.
-pub(crate) fn snapshot_key(kind: &str, stream: &str, version: Version) -> Vec<u8> {
+pub fn snapshot_key(kind: &str, stream: &str, version: Version) -> Vec<u8> {
     let mut key = snapshot_prefix(kind, stream);
     key.extend_from_slice(&version.get().to_be_bytes());
     key
 }
 
 /// What [`snapshot_key`] wrote.
-pub(crate) fn snapshot_of(key: &[u8]) -> Option<(&str, &str, Version)> {
+pub fn snapshot_of(key: &[u8]) -> Option<(&str, &str, Version)> {
     let (kind, rest) = named(key)?;
     let (stream, version) = stream_of(rest)?;
     Some((kind, stream, version))
 }
 
 /// What all keys in `views` of one view begin with.
-pub(crate) fn view_prefix(view: &str) -> Vec<u8> {
+pub fn view_prefix(view: &str) -> Vec<u8> {
     [view.as_bytes(), &[END_OF_ID]].concat()
 }
 
 /// Key in `views`: the name of the view, a 0 byte, the key within it.
-pub(crate) fn view_key(view: &str, key: &[u8]) -> Vec<u8> {
+pub fn view_key(view: &str, key: &[u8]) -> Vec<u8> {
     [view.as_bytes(), &[END_OF_ID], key].concat()
 }
 
 /// What [`view_key`] wrote.
-pub(crate) fn view_of(key: &[u8]) -> Option<(&str, &[u8])> {
+pub fn view_of(key: &[u8]) -> Option<(&str, &[u8])> {
     named(key).filter(|(_, key)| !key.is_empty())
 }
 

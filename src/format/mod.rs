@@ -5,6 +5,10 @@
 //!
 //! A checksum is always over the raw bytes and checked before they are decoded.
 
+// Parts are public for the fuzz targets alone: see `__internals`.
+#![cfg_attr(not(feature = "__internals"), allow(unreachable_pub))]
+#![allow(missing_docs, clippy::missing_errors_doc, clippy::missing_panics_doc)]
+
 mod derived;
 mod cursor;
 mod frame;
@@ -14,15 +18,15 @@ mod record;
 mod watermark;
 mod wire;
 
-pub(crate) use derived::{decode_checkpoint, decode_snapshot, encode_checkpoint, encode_snapshot};
-pub(crate) use frame::{Frame, FrameDraft, FrameHeader};
-pub(crate) use identity::{Identity, STORE_FILE_LEN_MAX};
-pub(crate) use key::{
+pub use derived::{decode_checkpoint, decode_snapshot, encode_checkpoint, encode_snapshot};
+pub use frame::{Frame, FrameDraft, FrameHeader};
+pub use identity::{Identity, STORE_FILE_LEN_MAX};
+pub use key::{
     log_key, parse_log_key, snapshot_key, snapshot_of, snapshot_prefix, stream_key, stream_of,
     stream_prefix, view_key, view_of, view_prefix,
 };
-pub(crate) use record::{decode_record, encode_record};
-pub(crate) use watermark::{Evidence, Manifest, SLOT_LEN, Slot, Watermark};
+pub use record::{decode_record, encode_record};
+pub use watermark::{Evidence, Manifest, SLOT_LEN, Slot, Watermark};
 pub(crate) use wire::Known;
 
 use std::sync::LazyLock;
@@ -37,7 +41,7 @@ const CONFIG: bincode::config::Configuration = bincode::config::standard();
 
 /// Why bytes are not what they should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Malformed {
+pub enum Malformed {
     /// Damaged: what was found, and what was expected.
     Damaged { found: String, expected: String },
     /// Whole, but written by a later version.

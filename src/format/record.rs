@@ -15,7 +15,7 @@ struct RecordBytes<'a> {
 }
 
 /// The bytes of a record for the key `owner`.
-pub(crate) fn encode_record(owner: &[u8], body: &[u8]) -> Vec<u8> {
+pub fn encode_record(owner: &[u8], body: &[u8]) -> Vec<u8> {
     let mut out = vec![0; ENVELOPE_LEN];
     let written = bincode::encode_into_std_write(RecordBytes { owner, body }, &mut out, CONFIG);
     assert!(written.is_ok(), "encoding into memory failed: {written:?}");
@@ -24,7 +24,7 @@ pub(crate) fn encode_record(owner: &[u8], body: &[u8]) -> Vec<u8> {
 }
 
 /// The body of the record that is under the key `owner`.
-pub(crate) fn decode_record<'a>(owner: &[u8], bytes: &'a [u8]) -> Result<&'a [u8], Malformed> {
+pub fn decode_record<'a>(owner: &[u8], bytes: &'a [u8]) -> Result<&'a [u8], Malformed> {
     let rest = open_envelope("record version", RECORD_VERSION, bytes)?;
     let (record, used): (RecordBytes<'a>, usize) = bincode::borrow_decode_from_slice(rest, CONFIG)
         .map_err(|error| Malformed::undecodable("a record", &error))?;

@@ -10,7 +10,7 @@ use super::{Malformed, check_crc};
 use crate::model::Position;
 
 /// Length of one slot: a sector, so that writing one cannot tear the other.
-pub(crate) const SLOT_LEN: usize = 512;
+pub const SLOT_LEN: usize = 512;
 /// What a slot holds before its checksum.
 const BODY_LEN: usize = 42;
 /// What it holds before the checksum of the evidence; the rest is zero.
@@ -21,45 +21,45 @@ const NUMBER_MAX: u64 = u64::MAX / 2;
 
 /// What a slot says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Watermark {
+pub struct Watermark {
     /// Which store it belongs to.
-    pub(crate) store_id: [u8; 16],
+    pub store_id: [u8; 16],
     /// The last durable position; `None` in an empty store.
-    pub(crate) durable: Option<Position>,
+    pub durable: Option<Position>,
     /// The store was closed in order: everything is in table files, and the head is `durable`.
-    pub(crate) is_clean: bool,
+    pub is_clean: bool,
     /// `None` in a slot that was written before there was evidence.
-    pub(crate) evidence: Option<Evidence>,
+    pub evidence: Option<Evidence>,
 }
 
 /// By what a database is known that is not the one the watermark was written for, or an older state of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Evidence {
+pub struct Evidence {
     /// The checksum of the frame that ends at the durable position; 0 if there is none.
-    pub(crate) frame: u32,
+    pub frame: u32,
     /// `None` where it could not be looked at.
-    pub(crate) manifest: Option<Manifest>,
+    pub manifest: Option<Manifest>,
 }
 
 /// A manifest of the database, which only grows, until one with a higher number takes its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Manifest {
+pub struct Manifest {
     /// 1 or more.
-    pub(crate) number: u64,
+    pub number: u64,
     /// How many bytes of it are durable, or more.
-    pub(crate) len: u64,
+    pub len: u64,
 }
 
 /// One of the two slots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Slot {
+pub struct Slot {
     /// Counts the writes: even in the first slot, odd in the second.
-    pub(crate) number: u64,
-    pub(crate) watermark: Watermark,
+    pub number: u64,
+    pub watermark: Watermark,
 }
 
 impl Slot {
-    pub(crate) fn encode(&self) -> [u8; SLOT_LEN] {
+    pub fn encode(&self) -> [u8; SLOT_LEN] {
         let mut out = [0; SLOT_LEN];
         let durable = self.watermark.durable.map_or(0, Position::get);
         let parts = MAGIC
@@ -114,7 +114,7 @@ impl Slot {
     }
 
     /// The slot that counts.
-    pub(crate) fn newest(file: &[u8]) -> Result<Self, Malformed> {
+    pub fn newest(file: &[u8]) -> Result<Self, Malformed> {
         let (first, second) = file.split_at_checked(SLOT_LEN).unwrap_or((file, &[]));
         match (Self::decode(first), Self::decode(second)) {
             (Ok(first), Ok(second)) if first.number > second.number => Ok(first),

@@ -4,6 +4,9 @@
 //! byte; any other is in `data_base64`. What is read is read strictly: a field that is not known, or that stands
 //! twice, is refused, because a misspelt name must not lose data.
 
+// The reader is public for the fuzz targets alone: see `__internals`.
+#![cfg_attr(not(feature = "__internals"), allow(unreachable_pub))]
+
 use std::borrow::Cow;
 use std::fmt;
 use std::io::{self, Write};
@@ -151,21 +154,24 @@ impl Serialize for Tags<'_> {
 
 /// What a line says.
 #[derive(Debug)]
-pub(crate) struct Line {
-    pub(crate) stream: StreamId,
+pub struct Line {
+    /// Its stream.
+    pub stream: StreamId,
     /// Everything but its time.
-    pub(crate) event: NewEvent,
+    pub event: NewEvent,
     /// Whether the id is the line's own.
-    pub(crate) has_id: bool,
-    pub(crate) time: Timestamp,
+    pub has_id: bool,
+    /// When it is to be recorded.
+    pub time: Timestamp,
     /// Whether the time had digits beyond the microsecond or a leap second, which were cut off.
-    pub(crate) is_time_cut: bool,
-    pub(crate) commit: Option<CommitMark>,
+    pub is_time_cut: bool,
+    /// Its commit, if it names one.
+    pub commit: Option<CommitMark>,
 }
 
 /// What consecutive lines of one commit have in common.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum CommitMark {
+pub enum CommitMark {
     /// Its digits: a number of any size is told apart from every other.
     Number(String),
     Text(String),
@@ -173,7 +179,7 @@ pub(crate) enum CommitMark {
 
 /// What is wrong with a line.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum LineFault {
+pub enum LineFault {
     #[error("it is longer than {len_max} bytes, more than an event can need")]
     TooLong { len_max: usize },
     #[error("it is not UTF-8 (byte {at})")]
@@ -242,9 +248,11 @@ fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Opti
     T::deserialize(from).map(Some)
 }
 
-/// Reads a line; an event without an id of its own gets `id`. Whether an event fits a store's limits is for
-/// [`NewEvent::check`] to say.
-pub(crate) fn parse(line: &[u8], id: EventId) -> Result<Line, LineFault> {
+/// Reads a line; an event without an id of its own gets `id`. Does not check the limits of a store.
+///
+/// # Errors
+/// The line is not an event in the line form.
+pub fn parse(line: &[u8], id: EventId) -> Result<Line, LineFault> {
     let text = std::str::from_utf8(line)
         .map_err(|error| LineFault::NotUtf8 { at: error.valid_up_to() + 1 })?;
     // A list would be read as the fields in their order.

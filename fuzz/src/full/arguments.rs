@@ -19,7 +19,10 @@ use flate2::write::GzEncoder;
 use super::template;
 use crate::input::Input;
 
+// The command line is a program over the public API, so no library offers it: its sources are mounted here. A copy in
+// the library would be compiled into every build with all features.
 #[path = "../../../src/bin/annals/main.rs"]
+#[allow(dead_code)]
 mod cli;
 
 const WORDS: [&str; 72] = [
@@ -28,7 +31,7 @@ const WORDS: [&str; 72] = [
     "read",
     "log",
     "streams",
-    "why",
+    "trace",
     "views",
     "stat",
     "verify",
@@ -107,7 +110,7 @@ pub fn arguments(data: &[u8]) {
         Ok(parsed) => parsed,
         Err(refused) => return assert!(!refused.to_string().is_empty()),
     };
-    // It would go on for ever.
+    // It would never end.
     if arguments.iter().any(|argument| argument == "--follow") {
         return;
     }

@@ -4,12 +4,12 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::Duration;
 
+use annals::__internals::{FrameDraft, FrameHeader, log_key, stream_key};
 use annals::prelude::*;
 use annals::{Durability, ImportOptions, Position, SnapshotStore, Timestamp, Version, ViewStore, audit};
 use rocksdb::{DB, Options};
 
 use super::template::{KIND, STREAMS, VIEW, options, store};
-use crate::format::{FrameDraft, FrameHeader, log_key, stream_key};
 use crate::input::Input;
 use crate::targets::events::{event, seal, time};
 
@@ -43,7 +43,7 @@ fn damage(path: &Path, input: &mut Input<'_>) {
             1 => (input.piece().to_vec(), seal(1, input.piece())),
             _ => {
                 let key = key(input);
-                let record = crate::format::encode_record(&key, input.piece());
+                let record = annals::__internals::encode_record(&key, input.piece());
                 (key, record)
             }
         };
@@ -55,12 +55,12 @@ fn damage(path: &Path, input: &mut Input<'_>) {
 /// A key that stands for something.
 fn key(input: &mut Input<'_>) -> Vec<u8> {
     let stream = input.of(&STREAMS);
-    let number = crate::model::Version::new(input.number().max(1)).unwrap();
+    let number = annals::Version::new(input.number().max(1)).unwrap();
     match input.below(6) {
         0 => stream_key(stream, number),
-        1 => crate::format::snapshot_key(KIND, stream, number),
+        1 => annals::__internals::snapshot_key(KIND, stream, number),
         2 => VIEW.as_bytes().to_vec(),
-        3 => crate::format::view_key(&format!("${VIEW}@1"), input.piece()),
+        3 => annals::__internals::view_key(&format!("${VIEW}@1"), input.piece()),
         4 => b"identity".to_vec(),
         _ => input.piece().to_vec(),
     }
@@ -78,9 +78,9 @@ fn frame(db: &DB, input: &mut Input<'_>) {
     }
     let number = |input: &mut Input<'_>| u32::try_from(input.number() & 0xffff_ffff).unwrap();
     let header = FrameHeader {
-        first_position: crate::model::Position::new(position).unwrap(),
+        first_position: annals::Position::new(position).unwrap(),
         stream,
-        first_version: crate::model::Version::new(version).unwrap(),
+        first_version: annals::Version::new(version).unwrap(),
         recorded_at: time(input),
         commit_before: if input.flag() { 0 } else { number(input) },
         commit_len: if input.flag() { 2 } else { number(input) },

@@ -2,10 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use annals::{Aggregate, Bincode};
 use serde::{Deserialize, Serialize};
-
-use crate::aggregate::Aggregate;
-use crate::codec::Bincode;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) enum BankEvent {
@@ -67,7 +65,7 @@ mod bytes {
     }
 }
 
-crate::domain_events! { codec Bincode; BankEvent {
+annals::domain_events! { codec Bincode; BankEvent {
     Opened => "Opened",
     Deposited => "Deposited" version 2,
     Moved => "Moved",

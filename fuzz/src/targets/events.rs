@@ -1,7 +1,9 @@
 //! Events and envelopes, made of input.
 
+use annals::__internals::RECORDED;
+use annals::{ContentType, EventId, EventType, NewEvent, RecordedEvent, Timestamp};
+
 use crate::input::Input;
-use crate::model::{ContentType, EventId, EventType, NewEvent, RecordedEvent, Timestamp};
 
 /// Version byte and checksum in front of a body, as docs/FORMAT.md says: so that a body gets past the checksum.
 pub(crate) fn seal(version: u8, body: &[u8]) -> Vec<u8> {
@@ -30,12 +32,12 @@ pub(crate) fn event_id(input: &mut Input<'_>) -> EventId {
 
 /// Any time, most often one that can be recorded.
 pub(crate) fn time(input: &mut Input<'_>) -> Timestamp {
-    let (number, ends) = (input.number(), [Timestamp::RECORDED_MIN, Timestamp::RECORDED_MAX]);
+    let (number, ends) = (input.number(), RECORDED);
     match input.below(4) {
         0 => Timestamp::from_micros(number.cast_signed()),
         1 => Timestamp::from_micros((number >> 14).cast_signed()),
-        2 => Timestamp::from_micros(ends[0].as_micros().saturating_add_unsigned(number)),
-        _ => Timestamp::from_micros(ends[1].as_micros().saturating_sub_unsigned(number)),
+        2 => Timestamp::from_micros(ends.0.as_micros().saturating_add_unsigned(number)),
+        _ => Timestamp::from_micros(ends.1.as_micros().saturating_sub_unsigned(number)),
     }
 }
 
@@ -50,7 +52,8 @@ pub(crate) fn event(input: &mut Input<'_>) -> NewEvent {
         2 => ContentType::TEXT,
         _ => ContentType::JSON,
     };
-    let mut event = NewEvent::known_as(id, event_type, input.piece().to_vec())
+    let mut event = NewEvent::new(event_type, input.piece())
+        .with_id(id)
         .with_content_type(content_type)
         .with_schema_version(u32::from_be_bytes([0, 0, input.byte(), input.byte()]));
     for _ in 0..input.below(4) {
@@ -65,7 +68,8 @@ pub(crate) fn event(input: &mut Input<'_>) -> NewEvent {
 /// A recorded event without its place.
 pub(crate) fn unplaced(recorded: &RecordedEvent) -> NewEvent {
     let event_type = recorded.event_type().clone();
-    let event = NewEvent::known_as(recorded.id(), event_type, recorded.payload().to_vec())
+    let event = NewEvent::new(event_type, recorded.payload())
+        .with_id(recorded.id())
         .with_content_type(recorded.content_type().clone())
         .with_schema_version(recorded.schema_version())
         .with_all_metadata(recorded.metadata().clone());

@@ -1,11 +1,12 @@
 //! Frames: whatever the bytes are, they decode or are refused, without allocating; what decodes is encoded and decoded
 //! to the same; and no bit of what was encoded can flip unnoticed.
 
+use annals::__internals::{Frame, FrameDraft, FrameHeader, Malformed};
+use annals::{EventRef, NewEvent, Position, Timestamp, Version};
+
 use super::events::{event, seal, time, unplaced, version};
 use crate::allocation::within;
-use crate::format::{Frame, FrameDraft, FrameHeader, Malformed};
 use crate::input::Input;
-use crate::model::{EventRef, NewEvent, Position, Timestamp, Version};
 
 /// What decoding may allocate whatever the bytes say: the texts of an error.
 const DECODE_MAX: usize = 1 << 10;

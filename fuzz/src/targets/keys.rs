@@ -1,14 +1,13 @@
 //! Keys: whatever the bytes are, they are a key of something or refused; what is read is written as the same bytes; and
 //! keys sort as what they mean.
 
-use crate::format::{
-    log_key, parse_log_key, snapshot_key, snapshot_of, snapshot_prefix, stream_key, stream_of,
-    stream_prefix, view_key, view_of, view_prefix,
+use annals::__internals::{
+    log_key, parse_log_key, prefix_end, snapshot_key, snapshot_of, snapshot_prefix, stream_key,
+    stream_of, stream_prefix, view_key, view_of, view_prefix,
 };
+use annals::{Position, StreamId, Version, ViewKey};
+
 use crate::input::Input;
-use crate::model::{Position, StreamId, Version};
-use crate::projection::ViewKey;
-use crate::view_store::prefix_end;
 
 pub fn keys(data: &[u8]) {
     any_bytes(data);

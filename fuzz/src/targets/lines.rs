@@ -1,13 +1,15 @@
 //! Lines of an import: whatever a line is, it is read or refused, with memory in proportion to it and a reason that a
 //! person can read; and a line that was written of an event is read as that event.
 
+use annals::__internals::{Line, RECORDED, parse_line};
+use annals::{
+    Append, EventId, ExpectedVersion, JsonLine, Limits, NewEvent, Position, RecordedAs,
+    RecordedEvent, StreamId, Timestamp, Version,
+};
+
 use super::events::{event, event_id, time, unplaced};
 use crate::allocation::within;
 use crate::input::Input;
-use crate::maintenance::lines::{JsonLine, Line, parse};
-use crate::model::{
-    EventId, Limits, NewEvent, Position, RecordedAs, RecordedEvent, StreamId, Timestamp, Version,
-};
 
 /// The id of an event whose line gives none.
 const OWN: EventId = EventId::from_bytes([7; 16]);
@@ -33,14 +35,14 @@ fn bound(line: &[u8]) -> usize {
 /// Reads a line; what it says can be recorded and written as a line again, unless it is beyond the limits.
 fn read(line: &[u8]) -> Option<Line> {
     let parsed = within(bound(line), "reading a line", || {
-        parse(line, OWN).map_err(|fault| {
+        parse_line(line, OWN).map_err(|fault| {
             let reason = fault.to_string();
             assert!(reason.len() <= REASON_LEN_MAX, "a reason of {} bytes", reason.len());
         })
     });
     let line = parsed.ok()?;
     assert!(line.has_id || line.event.id() == OWN);
-    if line.event.check(&Limits::default()).is_ok() {
+    if fits(&line.event) {
         again(&line.event, &line.stream, line.time);
     }
     Some(line)
@@ -60,18 +62,25 @@ fn again(event: &NewEvent, stream: &StreamId, time: Timestamp) {
     assert!(!text.contains(['\n', '\r']));
     let with_places = JsonLine::new(recorded.as_ref()).with_places().to_string();
     for text in [text, with_places] {
-        let line = parse(text.as_bytes(), OWN).unwrap_or_else(|fault| panic!("{fault}: {text}"));
+        let line =
+            parse_line(text.as_bytes(), OWN).unwrap_or_else(|fault| panic!("{fault}: {text}"));
         assert_eq!(line.event, unplaced(&recorded));
         assert_eq!((&line.stream, line.time), (stream, time));
         assert!(line.has_id && !line.is_time_cut && line.commit.is_some());
     }
 }
 
+/// Whether the default limits allow the event.
+fn fits(event: &NewEvent) -> bool {
+    let append = Append::new().to("a-1", ExpectedVersion::Any, [event.clone()]);
+    append.validate(&Limits::default()).is_ok()
+}
+
 /// A line of an event that a store takes.
 fn written(input: &mut Input<'_>) {
-    let stream = StreamId::new(input.text()).unwrap_or_else(|_| StreamId::trusted("a-1"));
+    let stream = StreamId::new(input.text()).unwrap_or_else(|_| StreamId::new("a-1").unwrap());
     let (time, event) = (time(input), event(input));
-    if event.check(&Limits::default()).is_ok() && time.is_recordable() {
+    if fits(&event) && (RECORDED.0..=RECORDED.1).contains(&time) {
         again(&event, &stream, time);
     }
 }

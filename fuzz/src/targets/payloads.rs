@@ -1,12 +1,12 @@
 //! Payloads of typed events: whatever the bytes are, they become an event of the application or an error, with memory
 //! in proportion to them; and what becomes an event is encoded and decoded to the same.
 
+use annals::{DomainEvent, EncodedEvent, StepError, Upcasters};
+use serde_json::{Value, json};
+
 use super::bank::BankEvent;
 use crate::allocation::within;
-use crate::codec::{DomainEvent, EncodedEvent};
 use crate::input::Input;
-use crate::upcast::{StepError, Upcasters};
-use serde_json::{Value, json};
 
 /// What bincode makes room for by a length that it is told is bounded in `src/format/value.rs`; serde makes room for up
 /// to 1 MiB for each list that is open. An element of a list takes at least a byte of the payload, and as much memory as

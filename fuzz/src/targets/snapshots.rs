@@ -4,22 +4,20 @@
 
 use std::num::NonZeroUsize;
 
-use super::bank::{Account, BankEvent};
-use super::events::{event_id, seal, time, version};
-use crate::aggregate::{Aggregate, Repository, SnapshotPolicy};
-use crate::allocation::within;
-use crate::codec::{Bincode, Codec, DomainEvent, Json};
-use crate::event_store::EventStore;
-use crate::extension::EventStoreExt;
-use crate::format::{
+use annals::__internals::{
     decode_checkpoint, decode_record, decode_snapshot, encode_checkpoint, encode_record,
     encode_snapshot, snapshot_key,
 };
+use annals::{
+    Aggregate, Bincode, Checkpoint, Codec, DomainEvent, EventStore, EventStoreExt, ExpectedVersion,
+    Json, MemoryStore, Position, Repository, Snapshot, SnapshotPolicy, SnapshotStore, StreamId,
+    Version,
+};
+
+use super::bank::{Account, BankEvent};
+use super::events::{event_id, seal, time, version};
+use crate::allocation::within;
 use crate::input::Input;
-use crate::memory::MemoryStore;
-use crate::model::{ExpectedVersion, Position, StreamId, Version};
-use crate::snapshot_store::{Snapshot, SnapshotStore};
-use crate::view_store::Checkpoint;
 
 /// What decoding may allocate beyond a copy of the state: the texts of an error.
 const DECODE_MAX: usize = 1 << 10;
@@ -66,9 +64,10 @@ fn hostile_body(input: &mut Input<'_>) {
 
 fn structured(input: &mut Input<'_>) {
     let (kind, stream) = (input.text(), input.text());
+    let stream = StreamId::new(stream).unwrap_or_else(|_| StreamId::new(STREAM).unwrap());
     let snapshot = Snapshot {
         kind,
-        stream: StreamId::trusted(&stream),
+        stream: stream.clone(),
         version: Version::new(input.number()).unwrap_or(Version::FIRST),
         event_id: event_id(input),
         schema_version: u32::from(input.byte()),
@@ -119,7 +118,7 @@ fn load<C: Codec>(input: &mut Input<'_>) {
         may_fit |= event_id.is_some();
         let snapshot = Snapshot {
             kind: KIND.to_owned(),
-            stream: StreamId::trusted(STREAM),
+            stream: StreamId::new(STREAM).unwrap(),
             version: Version::new(version as u64 + 1).unwrap(),
             event_id: event_id.unwrap_or(super::events::event_id(input)),
             schema_version: u32::from(input.byte() < 250),

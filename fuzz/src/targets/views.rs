@@ -3,18 +3,14 @@
 
 use std::time::Duration;
 
+use annals::{
+    Checkpoint, Direction, HandlerError, MemoryStore, Position, Projection, ProjectionManager,
+    TypedEvent, ViewChange, ViewCommit, ViewKey, ViewScan, ViewStore, ViewStoreExt, ViewWriter,
+};
 use serde_json::{Value, json};
 
 use super::bank::BankEvent;
-use crate::codec::TypedEvent;
-use crate::event_store::Direction;
 use crate::input::Input;
-use crate::memory::MemoryStore;
-use crate::model::Position;
-use crate::projection::{
-    HandlerError, Projection, ProjectionManager, ViewKey, ViewStoreExt, ViewWriter,
-};
-use crate::view_store::{Checkpoint, ViewChange, ViewCommit, ViewScan, ViewStore};
 
 const NAME: &str = "p";
 
@@ -63,7 +59,9 @@ fn directory(input: &mut Input<'_>) -> Vec<u8> {
     let (serving, building) = (build(), build());
     let definitions = match input.byte() {
         0..100 => json!({}),
-        100..200 => json!({ "1": { "types": { input.text(): 1 }, "stored_types": [input.text()] } }),
+        100..200 => {
+            json!({ "1": { "types": { input.text(): 1 }, "stored_types": [input.text()] } })
+        }
         _ => json!({ input.text(): input.number() }),
     };
     json!({
@@ -108,7 +106,15 @@ fn commit(store: &MemoryStore, view: &str, state: Vec<u8>, changes: Vec<ViewChan
     let checkpoint = Some(Checkpoint { position: Position::new(1), state });
     let view = view.to_owned();
     // Two changes of one key are one.
-    store.commit_view(&ViewCommit { view, expected: None, changes, checkpoint, follows_other_log: true }).unwrap();
+    store
+        .commit_view(&ViewCommit {
+            view,
+            expected: None,
+            changes,
+            checkpoint,
+            follows_other_log: true,
+        })
+        .unwrap();
 }
 
 /// Any scan is that of a filter over all entries.
@@ -152,7 +158,11 @@ fn notes(store: &MemoryStore) {
             NAME
         }
 
-        fn handle(&self, _: &TypedEvent<BankEvent>, _: &mut ViewWriter) -> Result<(), HandlerError> {
+        fn handle(
+            &self,
+            _: &TypedEvent<BankEvent>,
+            _: &mut ViewWriter,
+        ) -> Result<(), HandlerError> {
             Ok(())
         }
     }

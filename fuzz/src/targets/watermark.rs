@@ -1,11 +1,14 @@
 //! The small files beside the database, `watermark` and `STORE`: whatever their bytes are, they are read or refused;
 //! and of the two slots the right one with the higher number counts, also where a write was torn.
 
+use annals::__internals::{
+    Evidence, Identity, Manifest, SLOT_LEN, STORE_FILE_LEN_MAX, Slot, Watermark,
+};
+use annals::Position;
+
 use super::events::time;
 use crate::allocation::within;
-use crate::format::{Evidence, Identity, Manifest, SLOT_LEN, STORE_FILE_LEN_MAX, Slot, Watermark};
 use crate::input::Input;
-use crate::model::Position;
 
 const READ_MAX: usize = 1 << 10;
 

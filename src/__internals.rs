@@ -1,0 +1,21 @@
+//! Parts of the crate for its own fuzz targets, model checker and measuring program. Not stable: any release may change
+//! or remove them.
+
+pub use crate::format::{
+    Evidence, Frame, FrameDraft, FrameHeader, Identity, Malformed, Manifest, SLOT_LEN,
+    STORE_FILE_LEN_MAX, Slot, Watermark, decode_checkpoint, decode_record, decode_snapshot,
+    encode_checkpoint, encode_record, encode_snapshot, log_key, parse_log_key, snapshot_key,
+    snapshot_of, snapshot_prefix, stream_key, stream_of, stream_prefix, view_key, view_of,
+    view_prefix,
+};
+pub use crate::maintenance::lines::{Line, parse as parse_line};
+
+use crate::model::Timestamp;
+
+/// The first and the last time that can be recorded.
+pub const RECORDED: (Timestamp, Timestamp) = (Timestamp::RECORDED_MIN, Timestamp::RECORDED_MAX);
+
+/// The first key after all keys with this prefix; `None` if there is none.
+pub fn prefix_end(prefix: &[u8]) -> Option<Vec<u8>> {
+    crate::view_store::prefix_end(prefix)
+}
