@@ -1,6 +1,9 @@
 //! Parts of the crate for its own fuzz targets, model checker and measuring program. Not stable: any release may change
 //! or remove them.
 
+pub use crate::commit::gate::Gate;
+pub use crate::commit::prepare::{Prepared, Submission};
+pub use crate::commit::queue::{Queue, Ticket};
 pub use crate::format::{
     Evidence, Frame, FrameDraft, FrameHeader, Identity, Malformed, Manifest, SLOT_LEN,
     STORE_FILE_LEN_MAX, Slot, Watermark, decode_checkpoint, decode_record, decode_snapshot,
@@ -8,6 +11,7 @@ pub use crate::format::{
     snapshot_of, snapshot_prefix, stream_key, stream_of, stream_prefix, view_key, view_of,
     view_prefix,
 };
+pub use crate::head::Head;
 pub use crate::maintenance::lines::{Line, parse as parse_line};
 
 use crate::model::Timestamp;

@@ -2,6 +2,11 @@
 //!
 //! It never goes back, and moves only after the events below it are written as durably as was asked (G6).
 
+// Public for the model checker alone: see `__internals`.
+#![cfg_attr(not(feature = "__internals"), allow(unreachable_pub))]
+#![allow(missing_docs, missing_debug_implementations)]
+#![allow(clippy::missing_errors_doc, clippy::missing_panics_doc)]
+
 use std::sync::atomic::{self, Ordering};
 use std::time::Instant;
 
@@ -10,7 +15,7 @@ use crate::model::Position;
 use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Condvar, Mutex};
 
 /// The published head of one store.
-pub(crate) struct Head {
+pub struct Head {
     /// 0 while the log is empty: the one place where "none" is a number, since it must be swapped in one step.
     published: AtomicU64,
     closed: AtomicBool,
@@ -20,7 +25,7 @@ pub(crate) struct Head {
 }
 
 impl Head {
-    pub(crate) fn new(published: Option<Position>) -> Self {
+    pub fn new(published: Option<Position>) -> Self {
         Self {
             published: AtomicU64::new(published.map_or(0, Position::get)),
             closed: AtomicBool::new(false),
@@ -30,12 +35,12 @@ impl Head {
         }
     }
 
-    pub(crate) fn current(&self) -> Option<Position> {
+    pub fn current(&self) -> Option<Position> {
         Position::new(self.published.load(Ordering::SeqCst))
     }
 
     /// The head, unless the store is closed.
-    pub(crate) fn get(&self) -> Result<Option<Position>> {
+    pub fn get(&self) -> Result<Option<Position>> {
         if self.closed.load(Ordering::SeqCst) {
             return Err(Error::Closed);
         }
@@ -43,7 +48,7 @@ impl Head {
     }
 
     /// Makes everything up to `head` visible, and wakes who waits for it.
-    pub(crate) fn publish(&self, head: Position) {
+    pub fn publish(&self, head: Position) {
         let before = self.published.swap(head.get(), Ordering::SeqCst);
         assert!(before < head.get(), "the head would go back from {before} to {head}");
         // A waiter counts itself before it looks at the head: either it sees the new head, or we see it waiting.
@@ -53,20 +58,20 @@ impl Head {
     }
 
     /// Makes every waiting caller look again.
-    pub(crate) fn wake(&self) {
+    pub fn wake(&self) {
         // Taken so that nobody is between looking and waiting.
         drop(self.gate.lock());
         self.moved.notify_all();
     }
 
     /// From now on every call fails with [`Error::Closed`], those that wait included.
-    pub(crate) fn close(&self) {
+    pub fn close(&self) {
         self.closed.store(true, Ordering::SeqCst);
         self.wake();
     }
 
     /// Blocks until the head is past `after`, `until` has come, or `cancelled` is set and [`Head::wake`] called.
-    pub(crate) fn wait_past(
+    pub fn wait_past(
         &self,
         after: Option<Position>,
         until: Option<Instant>,

@@ -109,10 +109,21 @@ mod read;
 mod recovery;
 #[cfg(feature = "rocksdb")]
 mod commit;
-#[cfg(any(feature = "rocksdb", feature = "__internals"))]
+#[cfg(feature = "rocksdb")]
 mod maintenance;
 #[cfg(feature = "rocksdb")]
 mod store;
+// The parts that need no RocksDB, for the fuzz targets and the model checker.
+#[cfg(all(feature = "__internals", not(feature = "rocksdb")))]
+mod commit {
+    pub(crate) mod gate;
+    pub(crate) mod prepare;
+    pub(crate) mod queue;
+}
+#[cfg(all(feature = "__internals", not(feature = "rocksdb")))]
+mod maintenance {
+    pub(crate) mod lines;
+}
 
 // The same without a disk.
 mod memory;

@@ -1,12 +1,13 @@
 //! The locks and atomics on which threads meet.
 //!
 //! A panic while a lock is held does not poison the lock. Code that may leave a value half changed records that itself,
-//! as the gate of the commit path does (G9). The primitives are those of the standard library; they are named here
-//! alone, so that the package `tests/schedules` can put a model checker's in their place.
+//! as the gate of the commit path does (G9). The primitives are those of the standard library, or those of a model
+//! checker, for the package `tests/schedules`: with the feature `__schedules`, but never next to `rocksdb`. So a build
+//! with all features uses the standard library's.
 
-#[cfg(feature = "__schedules")]
+#[cfg(all(feature = "__schedules", not(feature = "rocksdb")))]
 use shuttle::sync as primitives;
-#[cfg(not(feature = "__schedules"))]
+#[cfg(not(all(feature = "__schedules", not(feature = "rocksdb"))))]
 use std::sync as primitives;
 use std::sync::PoisonError;
 use std::time::Duration;

@@ -1,10 +1,15 @@
 //! The gate: whether anything may be written. Every writer checks it; one that fails shuts it for all (G9).
 
+// Public for the model checker alone: see `__internals`.
+#![cfg_attr(not(feature = "__internals"), allow(unreachable_pub))]
+#![allow(missing_docs, missing_debug_implementations)]
+#![allow(clippy::missing_errors_doc, clippy::missing_panics_doc, clippy::new_without_default)]
+
 use crate::error::{Cause, Error, Result};
 use crate::sync::{Mutex, MutexGuard};
 
 /// Shared by the writer of the log and the writer of derived data.
-pub(super) struct Gate {
+pub struct Gate {
     state: Mutex<State>,
 }
 
@@ -15,12 +20,12 @@ enum State {
 }
 
 impl Gate {
-    pub(super) fn new() -> Self {
+    pub fn new() -> Self {
         Self { state: Mutex::new(State::Open) }
     }
 
     /// Whether something may be written now.
-    pub(super) fn check(&self) -> Result<()> {
+    pub fn check(&self) -> Result<()> {
         match &*self.lock() {
             State::Open => Ok(()),
             State::Poisoned(cause) => Err(Error::Poisoned { cause: cause.clone() }),
@@ -29,14 +34,14 @@ impl Gate {
     }
 
     /// Fails if a write failed, whether the store is being closed or not.
-    pub(super) fn check_sound(&self) -> Result<()> {
+    pub fn check_sound(&self) -> Result<()> {
         match self.check() {
             Err(error @ Error::Poisoned { .. }) => Err(error),
             Ok(()) | Err(_) => Ok(()),
         }
     }
 
-    pub(super) fn close(&self) {
+    pub fn close(&self) {
         let mut state = self.lock();
         if matches!(*state, State::Open) {
             *state = State::Closed;
@@ -45,7 +50,7 @@ impl Gate {
 
     /// Runs a write. If it ends with [`Error::Indeterminate`], or in a panic, nothing is written after it: nobody can
     /// say what it had done.
-    pub(super) fn attempt<T>(&self, write: impl FnOnce() -> Result<T>) -> Result<T> {
+    pub fn attempt<T>(&self, write: impl FnOnce() -> Result<T>) -> Result<T> {
         let mut attempt = Attempt { gate: self, is_over: false };
         let written = write();
         attempt.is_over = true;

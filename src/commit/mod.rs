@@ -12,9 +12,9 @@
 //! [`Error::Indeterminate`](crate::Error::Indeterminate), and the writer is poisoned until the store is reopened (G9).
 
 mod derived;
-mod gate;
-mod prepare;
-mod queue;
+pub(crate) mod gate;
+pub(crate) mod prepare;
+pub(crate) mod queue;
 mod writer;
 
 use std::sync::Arc;

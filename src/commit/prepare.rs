@@ -1,5 +1,10 @@
 //! What a caller does before it enters the queue: everything that needs neither places nor the disk.
 
+// Public for the model checker alone: see `__internals`.
+#![cfg_attr(not(feature = "__internals"), allow(unreachable_pub))]
+#![allow(missing_docs, missing_debug_implementations)]
+#![allow(clippy::missing_errors_doc, clippy::missing_panics_doc)]
+
 use crate::event_store::Append;
 use crate::format::FrameDraft;
 use crate::model::limits::{FRAME_EVENTS_MAX, FRAME_LEN_TARGET};
@@ -8,15 +13,15 @@ use crate::options::Durability;
 use crate::validate::Shape;
 
 /// One unit of the queue: appends that are committed one after the other, all or none of them.
-pub(crate) struct Submission {
-    pub(crate) appends: Vec<Prepared>,
-    pub(crate) durability: Durability,
+pub struct Submission {
+    pub appends: Vec<Prepared>,
+    pub durability: Durability,
     /// A record of the store itself, written with them.
-    pub(crate) record: Option<(Vec<u8>, Vec<u8>)>,
+    pub record: Option<(Vec<u8>, Vec<u8>)>,
 }
 
 /// One append, encoded but for its places.
-pub(crate) struct Prepared {
+pub struct Prepared {
     pub(crate) shape: Shape,
     /// In order.
     pub(crate) frames: Vec<PreparedFrame>,
@@ -39,7 +44,7 @@ pub(crate) struct PreparedFrame {
 
 impl Prepared {
     /// Encodes a validated append.
-    pub(crate) fn new(append: &Append) -> Self {
+    pub fn new(append: &Append) -> Self {
         let shape = Shape::of(append);
         let mut frames: Vec<PreparedFrame> = Vec::with_capacity(append.runs().len());
         for run in append.runs() {

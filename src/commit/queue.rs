@@ -1,5 +1,10 @@
 //! Who commits, and for whom: the queue of submissions and the hand-over of leadership.
 
+// Public for the model checker alone: see `__internals`.
+#![cfg_attr(not(feature = "__internals"), allow(unreachable_pub))]
+#![allow(missing_docs, missing_debug_implementations)]
+#![allow(clippy::missing_errors_doc, clippy::missing_panics_doc, clippy::new_without_default)]
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -22,7 +27,7 @@ enum Role {
     Follow,
 }
 
-pub(super) struct Queue {
+pub struct Queue {
     state: Mutex<State>,
 }
 
@@ -33,7 +38,7 @@ struct State {
 }
 
 /// A submission in the queue, and the place where its caller waits.
-pub(super) struct Ticket {
+pub struct Ticket {
     state: Mutex<TicketState>,
     changed: Condvar,
 }
@@ -47,16 +52,12 @@ struct TicketState {
 }
 
 impl Queue {
-    pub(super) fn new() -> Self {
+    pub fn new() -> Self {
         Self { state: Mutex::new(State::default()) }
     }
 
     /// Commits a submission: as leader, with `commit`, for all that are waiting, or through the current leader.
-    pub(super) fn submit(
-        &self,
-        submission: Submission,
-        commit: impl FnOnce(&[Arc<Ticket>]),
-    ) -> Outcome {
+    pub fn submit(&self, submission: Submission, commit: impl FnOnce(&[Arc<Ticket>])) -> Outcome {
         let (ticket, role) = self.enter(submission);
         if role == Role::Follow
             && let Some(outcome) = ticket.wait()
@@ -160,12 +161,12 @@ impl Ticket {
     }
 
     /// The submission, to be committed by the leader.
-    pub(super) fn take(&self) -> Option<Submission> {
+    pub fn take(&self) -> Option<Submission> {
         self.state.lock().submission.take()
     }
 
     /// Notes what became of it. Its caller learns of it when the group is finished.
-    pub(super) fn set(&self, outcome: Outcome) {
+    pub fn set(&self, outcome: Outcome) {
         self.state.lock().outcome = Some(outcome);
     }
 }

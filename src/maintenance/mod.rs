@@ -3,14 +3,9 @@
 //!
 //! Import goes through the commit path like every append; export reads through the seam like every reader.
 
-#[cfg(feature = "rocksdb")]
 pub(crate) mod backup;
-#[cfg(feature = "rocksdb")]
 pub(crate) mod export;
-#[cfg(feature = "rocksdb")]
 pub mod baseline;
-#[cfg(feature = "rocksdb")]
 pub(crate) mod import;
 pub(crate) mod lines;
-#[cfg(feature = "rocksdb")]
 pub(crate) mod verify;

@@ -1,21 +1,18 @@
-//! Whoever submits gets the outcome of its own submission, once; what is acknowledged is visible, at its place, in a log
-//! without a gap (G2, G6); after a failure nothing is acknowledged (G9); and nobody waits for ever, even if a leader
+//! Each caller gets the outcome of its own submission, once; what is acknowledged is visible, at its place, in a log
+//! without a gap (G2, G6); after a failure nothing is acknowledged (G9); and nobody waits forever, even if a leader
 //! panics.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
-use shuttle::thread;
-
-use super::gate::Gate;
-use super::prepare::{Prepared, Submission};
-use super::queue::{Queue, Ticket};
-use crate::check;
-use crate::head::Head;
-use crate::sync::Mutex;
-use crate::{
+use annals::__internals::{Gate, Head, Prepared, Queue, Submission, Ticket};
+use annals::{
     Append, Appended, Cause, Durability, Error, EventType, ExpectedVersion, NewEvent, Position,
     StreamId, Version,
 };
+use shuttle::sync::Mutex;
+use shuttle::thread;
+
+use crate::check;
 
 /// What the committer is, but for the disk.
 struct Engine {
@@ -47,7 +44,7 @@ impl Engine {
 
     fn submit(&self, name: u8) -> Result<Appended, Error> {
         let outcome = self.queue.submit(submission(name), |group| {
-            let mut writer = self.writer.lock();
+            let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
             self.commit(&mut writer, group);
         });
         outcome.map(|appended| appended.into_iter().next().unwrap())
@@ -111,7 +108,8 @@ fn all<T: Send + 'static>(threads: Vec<thread::JoinHandle<T>>) -> Vec<T> {
     threads.into_iter().map(|thread| thread.join().unwrap()).collect()
 }
 
-pub fn each_caller_gets_its_own_place_and_sees_it_at_once() {
+#[test]
+fn each_caller_gets_its_own_place_and_sees_it_at_once() {
     check(|| {
         let engine = Engine::new(None);
         let caller = |name: u8| {
@@ -125,19 +123,20 @@ pub fn each_caller_gets_its_own_place_and_sees_it_at_once() {
                         "what is acknowledged is visible"
                     );
                     let index = usize::try_from(place.get() - 1).unwrap();
-                    assert_eq!(engine.writer.lock().log[index], name);
+                    assert_eq!(engine.writer.lock().unwrap().log[index], name);
                 }
             })
         };
         all((1..=4).map(caller).collect());
-        let mut log = engine.writer.lock().log.clone();
+        let mut log = engine.writer.lock().unwrap().log.clone();
         assert_eq!(engine.head.current(), Position::new(8));
         log.sort_unstable();
         assert_eq!(log, [10, 11, 20, 21, 30, 31, 40, 41], "each once, and no gap");
     });
 }
 
-pub fn a_caller_alone_in_the_queue_is_committed_in_the_order_of_its_calls() {
+#[test]
+fn a_caller_alone_in_the_queue_is_committed_in_the_order_of_its_calls() {
     check(|| {
         let engine = Engine::new(None);
         let callers = [1_u8, 2, 3].map(|name| {
@@ -152,7 +151,8 @@ pub fn a_caller_alone_in_the_queue_is_committed_in_the_order_of_its_calls() {
     });
 }
 
-pub fn after_a_failed_write_nothing_is_acknowledged_and_nobody_waits_for_ever() {
+#[test]
+fn after_a_failed_write_nothing_is_acknowledged_and_nobody_waits_for_ever() {
     for fails in [Failure::Write(1), Failure::Write(2), Failure::Panic(1), Failure::Panic(2)] {
         check(move || {
             let engine = Engine::new(Some(fails));
@@ -184,8 +184,8 @@ pub fn after_a_failed_write_nothing_is_acknowledged_and_nobody_waits_for_ever() 
             all((1..=3).map(caller).collect());
             assert!(matches!(engine.gate.check(), Err(Error::Poisoned { .. })));
             let published = engine.head.current().map_or(0, Position::get);
-            let log =
-                engine.writer.lock().log.len();
+            let writer = engine.writer.lock().unwrap_or_else(PoisonError::into_inner);
+            let log = writer.log.len();
             assert!(published < log as u64, "what failed is not published");
         });
     }

@@ -1,19 +1,20 @@
 //! The memory store with its readers and subscriptions: every event once, in order, through history into live (G7); what
 //! is read is what the head says (G6); of two that expect the same version one is refused (G3).
 
+use annals::{
+    Delivery, Error, EventStore, EventStoreExt, EventType, ExpectedVersion, MemoryStore, NewEvent,
+    Position, Subscription,
+};
 use shuttle::thread;
 
 use crate::check;
-use crate::{
-    Delivery, Error, EventStore, EventStoreExt, EventType, ExpectedVersion, MemoryStore, NewEvent,
-    Position,
-};
 
 fn event() -> NewEvent {
     NewEvent::new(EventType::new("Happened").unwrap(), *b"{}")
 }
 
-pub fn a_subscription_delivers_each_event_once_in_order_wherever_it_begins() {
+#[test]
+fn a_subscription_delivers_each_event_once_in_order_wherever_it_begins() {
     check(|| {
         let store = MemoryStore::new();
         let writers = ["a-1", "b-1"].map(|stream| {
@@ -51,7 +52,8 @@ pub fn a_subscription_delivers_each_event_once_in_order_wherever_it_begins() {
     });
 }
 
-pub fn a_reader_sees_all_up_to_the_head_and_of_each_append_all_or_nothing() {
+#[test]
+fn a_reader_sees_all_up_to_the_head_and_of_each_append_all_or_nothing() {
     check(|| {
         let store = MemoryStore::new();
         let writer = {
@@ -77,7 +79,8 @@ pub fn a_reader_sees_all_up_to_the_head_and_of_each_append_all_or_nothing() {
     });
 }
 
-pub fn of_those_who_expect_the_same_version_one_wins() {
+#[test]
+fn of_those_who_expect_the_same_version_one_wins() {
     check(|| {
         let store = MemoryStore::new();
         let callers = [(); 3].map(|()| {
@@ -92,13 +95,14 @@ pub fn of_those_who_expect_the_same_version_one_wins() {
     });
 }
 
-pub fn a_cancelled_subscription_ends_and_so_does_one_of_a_closed_store() {
+#[test]
+fn a_cancelled_subscription_ends_and_so_does_one_of_a_closed_store() {
     check(|| {
         let store = MemoryStore::new();
         let mut cancelled = store.subscribe().start().unwrap();
         let cancel = cancelled.cancel_handle();
         let mut closed = store.subscribe().start().unwrap();
-        let until_end = |following: &mut crate::Subscription| {
+        let until_end = |following: &mut Subscription| {
             while following.recv().unwrap() != Delivery::Ended {}
         };
         let one = thread::spawn(move || until_end(&mut cancelled));

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use annals::__internals::Head;
+use annals::{Error, Position};
 use shuttle::thread;
 
 use crate::check;
-use crate::head::Head;
-use crate::{Error, Position};
 
-pub fn no_waiter_misses_the_head_it_waits_for() {
+#[test]
+fn no_waiter_misses_the_head_it_waits_for() {
     check(|| {
         let head = Arc::new(Head::new(None));
         let waiters = [0_u64, 1, 2].map(|after| {
@@ -29,7 +30,8 @@ pub fn no_waiter_misses_the_head_it_waits_for() {
     });
 }
 
-pub fn closing_and_cancelling_wake_whoever_waits() {
+#[test]
+fn closing_and_cancelling_wake_whoever_waits() {
     check(|| {
         let (closed, cancelled) = (Arc::new(Head::new(None)), Arc::new(Head::new(None)));
         let flag = Arc::new(AtomicBool::new(false));
@@ -49,7 +51,8 @@ pub fn closing_and_cancelling_wake_whoever_waits() {
     });
 }
 
-pub fn readers_never_see_the_head_go_back() {
+#[test]
+fn readers_never_see_the_head_go_back() {
     check(|| {
         let head = Arc::new(Head::new(None));
         let readers = [(); 2].map(|()| {
