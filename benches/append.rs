@@ -11,8 +11,8 @@ use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use annals::__internals::{Database, baseline};
 use annals::Durability;
-use annals::baseline::Database;
 use annals::prelude::*;
 use common::{Events, PAYLOAD, PAYLOADS, stream};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
@@ -40,7 +40,7 @@ fn sizes(criterion: &mut Criterion) {
                         BatchSize::SmallInput,
                     );
                 });
-                let (rows, _) = store.baseline().appends(None, ROWS_BYTES).unwrap();
+                let (rows, _) = baseline(&store).appends(None, ROWS_BYTES).unwrap();
                 store.close().unwrap();
                 let database =
                     Database::create(directory.path().join("baseline"), &options).unwrap();

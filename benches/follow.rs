@@ -12,6 +12,7 @@ use std::sync::mpsc::sync_channel;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use annals::__internals::baseline;
 use annals::Durability;
 use annals::prelude::*;
 use common::{Events, PAYLOAD, filled, reopened, stream};
@@ -42,7 +43,7 @@ fn catch_up(criterion: &mut Criterion) {
             assert_eq!(seen, EVENTS);
         });
     });
-    let below = store.baseline();
+    let below = baseline(&store);
     group.bench_function("catch up, RocksDB alone", |bencher| {
         bencher.iter(|| assert!(below.scan_log().unwrap().rows > 0));
     });

@@ -9,6 +9,7 @@ mod common;
 use std::fs;
 use std::time::{Duration, Instant};
 
+use annals::__internals::baseline;
 use annals::Position;
 use annals::prelude::*;
 use common::{Events, PAYLOAD, buffered, filled, stream};
@@ -76,7 +77,7 @@ fn lifecycle(criterion: &mut Criterion) {
         group.bench_function(BenchmarkId::new("verify", events), |bencher| {
             bencher.iter(|| assert!(store.verify(|_| {}).unwrap().is_sound()));
         });
-        let below = store.baseline();
+        let below = baseline(&store);
         group.bench_function(BenchmarkId::new("verify, RocksDB alone", events), |bencher| {
             bencher.iter(|| (below.scan_log().unwrap().rows, below.scan_streams().unwrap().rows));
         });

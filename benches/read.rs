@@ -10,6 +10,7 @@ use std::hint::black_box;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use annals::__internals::baseline;
 use annals::Position;
 use annals::prelude::*;
 use common::{Events, Happened, PAYLOAD, PAYLOADS, buffered, filled_with, reopened, stream};
@@ -60,7 +61,7 @@ fn replay(criterion: &mut Criterion) {
                 assert_eq!(seen, events);
             });
         });
-        let below = store.baseline();
+        let below = baseline(&store);
         group.bench_function("RocksDB alone", |bencher| {
             bencher.iter(|| assert!(below.scan_log().unwrap().rows > 0));
         });
@@ -105,7 +106,7 @@ fn streams(criterion: &mut Criterion) {
         group.bench_function(BenchmarkId::new("warm", len), |bencher| {
             bencher.iter(|| assert_eq!(load(&warm, &next()), len));
         });
-        let below = warm.baseline();
+        let below = baseline(&warm);
         group.bench_function(BenchmarkId::new("warm, RocksDB alone", len), |bencher| {
             bencher.iter(|| below.scan_stream(&StreamId::new(next()).unwrap()).unwrap().rows);
         });

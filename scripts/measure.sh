@@ -1,36 +1,36 @@
 #!/usr/bin/env bash
-# Measures annals beside its baseline and its peers, and as it grows; writes the figures into docs/PERFORMANCE.md, and the
-# details and pictures into docs/measured. The machine should do nothing else meanwhile.
+# Measures annals with benches/measure; writes the figures into docs/PERFORMANCE.md, and the details and pictures into
+# docs/measured. The machine should do nothing else meanwhile.
 #
-#   scripts/measure.sh                 all of it
-#   scripts/measure.sh bench growth    these parts alone
+#   scripts/measure.sh                   all of it
+#   scripts/measure.sh engine growth     these parts alone
 #
-# Parts: bench (annals beside what is below it), peers (annals beside what one would pick instead), growth.
-#   DIR=target/measure    where the stores are made, and removed again: on the disk that is meant
+# Parts: engine (annals next to RocksDB alone), peers (annals next to other stores), growth.
+#   DIR=target/measure    where the stores are made, and removed again: on the disk that is to be measured
 #   EVENTS=30000000       how far it grows
-#   PEERS="--payload 200 --rounds 3 --seconds 1"    how the peers are asked: see benches/peers
-# The peers are a package of their own, with lock versions of its own: the first time, RocksDB is compiled once more.
+#   PEERS="--payload 200 --rounds 3 --seconds 1"    how the peers are asked
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 dir=${DIR:-target/measure}
-out=docs/measured
-mkdir -p "$dir" "$out"
+out=$PWD/docs/measured
+mkdir -p "$dir"
 parts=("$@")
-[ ${#parts[@]} -gt 0 ] || parts=(bench peers growth)
-
+[ ${#parts[@]} -gt 0 ] || parts=(engine peers growth)
 for name in "${parts[@]}"; do
     case $name in
-    bench | peers | growth) ;;
+    engine | peers | growth) ;;
     *) printf 'no such part: %s\n' "$name" >&2; exit 2 ;;
     esac
 done
 
-# section NAME: puts what comes on standard input between the marks of this name in docs/PERFORMANCE.md.
+# section NAME PATTERN: puts the first line of standard input, and the lines from the one that begins with the pattern
+# until "## Each question", between the marks of this name in docs/PERFORMANCE.md.
 section() {
     local page=docs/PERFORMANCE.md text
     text=$(mktemp)
-    cat >"$text"
+    awk -v from="^$2" 'NR == 1 { print; print "" } $0 ~ from { on = 1 } /^## Each question/ { on = 0 } on' |
+        sed 's/^## /### /' >"$text"
     awk -v begin="<!-- $1 -->" -v end="<!-- end of $1 -->" -v text="$text" '
         $0 == end { inside = 0 }
         !inside { print }
@@ -40,45 +40,31 @@ section() {
     rm "$text"
 }
 
-# Says on what, in one line.
-machine() {
-    printf 'Measured on %s, %s with %s processors, %s, Linux %s, annals %s, on %s.\n' \
-        "$(date -u +%Y-%m-%d)" "$(sed -n 's/^model name.*: //p' /proc/cpuinfo | head -n 1)" "$(nproc)" \
-        "$(awk '/MemTotal/ { printf "%.0f GiB of memory", $2 / 1048576 }' /proc/meminfo)" "$(uname -r)" \
-        "$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)" "$(df --output=fstype "$dir" | tail -n 1)"
-}
-
-fenced() {
-    printf '```text\n'
-    cat
-    printf '```\n'
-}
+# From its directory: its .cargo/config.toml builds SQLite as it should be. One target directory, so that RocksDB is
+# compiled once.
+export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target}
+(cd benches/measure && cargo build --release)
+measure() { "$CARGO_TARGET_DIR/release/measure" "$@" --dir "$dir" --svg "$out/$1.svg"; }
 
 for name in "${parts[@]}"; do
     printf '== %s\n' "$name" >&2
+    text=$dir/$name.md
     case $name in
-    bench)
-        cargo build --release --all-features --bins
-        "${CARGO_TARGET_DIR:-target}/release/annals" bench --dir "$dir" --seconds 4 --report "$out/bench.html" \
-            >"$dir/bench.txt"
-        # Where it was measured is nobody's business but the machine's.
-        sed -i "s|, in $(realpath "$dir")||" "$out/bench.html"
-        { machine; echo; sed 's/, in [^ ]*$//' "$dir/bench.txt" | fenced; } | section bench
+    engine)
+        measure engine --seconds 4 >"$text"
+        section engine 'The log: ' <"$text"
         ;;
     peers)
-        # From its directory: its .cargo/config.toml builds SQLite as it should be.
-        (cd benches/peers && cargo build --release)
         # shellcheck disable=SC2086
-        "${CARGO_TARGET_DIR:-benches/peers/target}/release/peers" --dir "$dir" --drop-cache \
-            ${PEERS:---payload 200 --rounds 3 --seconds 1} --svg "$out/peers.svg" >"$out/peers.md"
-        sed -i 's/^- command: .*/- command: `scripts\/measure.sh peers`/' "$out/peers.md"
-        { machine; echo; awk '/^## Overview/ { on = 1; next } /^## Each question/ { on = 0 } on' "$out/peers.md" |
-            sed 's/^## /### /'; } | section peers
+        measure peers --drop-cache ${PEERS:---payload 200 --rounds 3 --seconds 1} >"$text"
+        section peers '## Overview' <"$text"
+        # The directory of this machine is of no interest to others.
+        sed -e '1s/^/# annals and its peers\n\n/' -e 's|^- command: .*|- command: `scripts/measure.sh peers`|' "$text" \
+            >"$out/peers.md"
         ;;
     growth)
-        cargo bench --all-features --bench growth -- --events "${EVENTS:-30000000}" --dir "$(realpath "$dir")" \
-            --svg "$PWD/$out/growth.svg" >"$dir/growth.md"
-        { machine; echo; sed 's/^## /### /' "$dir/growth.md"; } | section growth
+        measure growth --events "${EVENTS:-30000000}" >"$text"
+        section growth '## As the log grows' <"$text"
         ;;
     esac
 done

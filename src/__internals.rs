@@ -12,12 +12,20 @@ pub use crate::format::{
     view_prefix,
 };
 pub use crate::head::Head;
+#[cfg(feature = "rocksdb")]
+pub use crate::maintenance::baseline::{Baseline, Batch, Database, Scanned};
 pub use crate::maintenance::lines::{Line, parse as parse_line};
 
 use crate::model::Timestamp;
 
 /// The first and the last time that can be recorded.
 pub const RECORDED: (Timestamp, Timestamp) = (Timestamp::RECORDED_MIN, Timestamp::RECORDED_MAX);
+
+/// RocksDB below an open store.
+#[cfg(feature = "rocksdb")]
+pub fn baseline(store: &crate::store::Store) -> Baseline {
+    Baseline::new(store.storage().clone())
+}
 
 /// The first key after all keys with this prefix; `None` if there is none.
 pub fn prefix_end(prefix: &[u8]) -> Option<Vec<u8>> {

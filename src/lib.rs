@@ -160,9 +160,6 @@ pub use format::FORMAT_VERSION;
 #[cfg(feature = "rocksdb")]
 pub use maintenance::backup::CopyReport;
 #[cfg(feature = "rocksdb")]
-#[doc(hidden)]
-pub use maintenance::baseline;
-#[cfg(feature = "rocksdb")]
 pub use maintenance::export::Exported;
 #[cfg(feature = "rocksdb")]
 pub use maintenance::import::{ImportOptions, Imported};

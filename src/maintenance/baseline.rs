@@ -2,8 +2,8 @@
 //! store with, so that each figure says how much of what RocksDB gives here is left.
 //!
 //! The engine is opened, tuned and called as a store does it; what is missing is annals: no encoding, checksum of ours,
-//! expected version, queue, publishing or watermark. It lies here because `storage` is the one user of RocksDB, and
-//! because only the crate knows the keys. It is no part of the stable interface.
+//! expected version, queue, publishing or watermark. It is here because `storage` is the one user of RocksDB, and
+//! because only the crate knows the keys. Only `__internals` shows it.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -51,6 +51,7 @@ impl Paths {
     }
 
     /// Whether something here says that it is a store, or is about to become one.
+    #[cfg(feature = "__internals")]
     pub(crate) fn identifies_a_store(&self) -> bool {
         [&self.store, &self.store_new].iter().any(|file| fs::symlink_metadata(file).is_ok())
     }

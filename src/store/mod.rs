@@ -21,7 +21,6 @@ use crate::error::{Error, Result};
 use crate::event_store::Append;
 use crate::head::Head;
 use crate::maintenance::backup::{CopyReport, Purpose, Source, copy_store};
-use crate::maintenance::baseline::Baseline;
 use crate::maintenance::export::{Exported, export};
 use crate::maintenance::import::{Destination, ImportOptions, Imported, import};
 use crate::maintenance::verify::{VerifyProgress, VerifyReport, verify};
@@ -346,10 +345,9 @@ impl Store {
         self.engine.close()
     }
 
-    /// RocksDB below the store, for benchmarks that compare with it. Not part of the stable interface.
-    #[doc(hidden)]
-    pub fn baseline(&self) -> Baseline {
-        Baseline::new(self.engine.storage.clone())
+    #[cfg(feature = "__internals")]
+    pub(crate) fn storage(&self) -> &Arc<Storage> {
+        &self.engine.storage
     }
 
     /// A store that does not keep itself open.

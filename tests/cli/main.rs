@@ -2,7 +2,6 @@
 #![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used, reason = "a test says what went wrong by panicking")]
 
-mod benching;
 mod copying;
 mod inputs;
 mod piping;

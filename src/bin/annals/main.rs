@@ -3,7 +3,6 @@
 mod accept_loss;
 mod append;
 mod backup;
-mod bench;
 mod export;
 mod import;
 mod input;
@@ -56,8 +55,7 @@ use shell::{Failure, Shell};
         annals verify bank.annals\n  \
         annals backup bank.annals /mnt/backups/bank --verify\n  \
         annals restore /mnt/backups/bank bank.annals\n  \
-        annals export bank.annals bank.jsonl.gz\n  \
-        annals bench --report bench.html"
+        annals export bank.annals bank.jsonl.gz"
 )]
 pub(crate) struct Cli {
     #[command(subcommand)]
@@ -81,7 +79,6 @@ enum Command {
     Restore(backup::RestoreArgs),
     AcceptLoss(accept_loss::Args),
     Append(append::Args),
-    Bench(bench::Args),
 }
 
 pub(crate) fn run(cli: &Cli) -> Result<(), Failure> {
@@ -99,7 +96,6 @@ pub(crate) fn run(cli: &Cli) -> Result<(), Failure> {
         Command::Restore(args) => backup::restore(args, &cli.shell),
         Command::AcceptLoss(args) => accept_loss::run(args, &cli.shell),
         Command::Append(args) => append::run(args, &cli.shell),
-        Command::Bench(args) => bench::run(args, &cli.shell),
     }
 }
 

@@ -77,9 +77,6 @@ pub(crate) enum Failure {
     /// Verify did its work, and the store is not sound. What it found is printed.
     #[error("{}", damage_found(*.0))]
     Damaged(u64),
-    /// A benchmark could not measure.
-    #[error("{0}")]
-    Measuring(String),
     #[error("writing the output: {0}")]
     Output(#[from] io::Error),
 }

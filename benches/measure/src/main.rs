@@ -1,0 +1,148 @@
+//! Measures annals: next to RocksDB alone, next to the stores that one would pick instead, and as it grows.
+//! docs/PERFORMANCE.md says what the figures mean.
+
+mod chart;
+mod engine;
+mod growth;
+mod machine;
+mod measure;
+mod peers;
+mod place;
+mod report;
+mod source;
+
+use std::fmt;
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use place::Place;
+use report::Report;
+
+/// Measure how fast annals is here: on this machine, on this disk
+///
+/// The figures go to standard output, as Markdown; progress goes to standard error. It works in a directory of its own
+/// below --dir, annals-measure-NUMBER, and removes it at the end, also when it is interrupted.
+#[derive(Debug, Parser)]
+#[command(name = "measure")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Engine(engine::Args),
+    Peers(peers::Args),
+    Growth(growth::Args),
+}
+
+/// Options of every command.
+#[derive(Debug, Args)]
+struct Common {
+    /// Directory to work in, on the disk that is to be measured
+    #[arg(long, global = true, value_name = "DIR", default_value = ".", value_parser = directory)]
+    dir: PathBuf,
+    /// Also write everything as JSON
+    #[arg(long, global = true, value_name = "FILE", value_parser = output)]
+    json: Option<PathBuf>,
+    /// Also write a picture
+    #[arg(long, global = true, value_name = "FILE.svg", value_parser = output)]
+    svg: Option<PathBuf>,
+}
+
+fn directory(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    if path.is_dir() { Ok(path) } else { Err("no such directory".to_owned()) }
+}
+
+/// A file that can be written at the end: better refused now than after an hour.
+fn output(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    let above = path.parent().filter(|above| !above.as_os_str().is_empty());
+    match () {
+        () if path.is_dir() => Err("it is a directory".to_owned()),
+        () if above.is_some_and(|above| !above.is_dir()) => {
+            Err("the directory above it is missing".to_owned())
+        }
+        () => Ok(path),
+    }
+}
+
+/// Why something could not be measured.
+#[derive(Debug)]
+pub enum Failure {
+    /// A stream was not as expected; nothing was appended.
+    Conflict,
+    /// Anything else: the run is void.
+    Broken(Box<dyn std::error::Error + Send + Sync>),
+}
+
+pub type Result<T, E = Failure> = std::result::Result<T, E>;
+
+impl<E> From<E> for Failure
+where
+    E: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    fn from(error: E) -> Self {
+        Self::Broken(error.into())
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Conflict => out.write_str("a stream was not as expected"),
+            Self::Broken(error) => error.fmt(out),
+        }
+    }
+}
+
+/// What an error alone does not say: which file it is about.
+fn at<T>(path: &Path, done: std::io::Result<T>) -> Result<T> {
+    done.map_err(|error| format!("{}: {error}", path.display()).into())
+}
+
+fn run(cli: &Cli) -> Result<()> {
+    // Some peers write to standard output, which is for the report alone.
+    let mut stdout = File::from(rustix::io::dup(rustix::stdio::stdout())?);
+    rustix::stdio::dup2_stdout(rustix::stdio::stderr())?;
+    let mut about = machine::about(&cli.common.dir)?;
+    let place = Place::below(&cli.common.dir)?;
+    let report = match &cli.command {
+        Command::Engine(args) => engine::run(args, &place),
+        Command::Peers(args) => peers::run(args, &place),
+        Command::Growth(args) => growth::run(args, &place),
+    };
+    drop(place);
+    let Report { text, mut json, svg, failures } = report?;
+    about.push(("load average after".to_owned(), machine::load()));
+    let lines: Vec<_> = about.iter().map(|(name, value)| format!("- {name}: {value}")).collect();
+    write!(stdout, "{}\n\n{}\n\n{text}", machine::line(&cli.common.dir)?, lines.join("\n"))?;
+    if let Some(file) = &cli.common.json {
+        json["about"] = about.into_iter().collect();
+        at(file, fs::write(file, format!("{json:#}\n")))?;
+    }
+    if let Some(file) = &cli.common.svg {
+        at(file, fs::write(file, svg))?;
+    }
+    match failures {
+        0 => Ok(()),
+        failures => Err(format!("{failures} runs failed: the report says which").into()),
+    }
+}
+
+fn main() -> ExitCode {
+    match run(&Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("measure: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! The baselines: the same bytes as annals', written without any of its work. Nothing is validated, no version is looked
+//! up or checked, nobody waits for a published head, and what is read is neither checked nor decoded.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use rocksdb::{Cache, ColumnFamily, DB, Env, Options, ReadOptions, WriteBatch, WriteOptions};
+
+use super::frame::{self, Place, stream_prefix};
+use super::row::now;
+use super::{Buffered, Checks, Entry, Role};
+use crate::peers::contender::{
+    Append, Contender, Durability, EVENT_TYPE, Result, Seen, Settings, Visit,
+};
+
+pub const ROCKSDB: Entry = Entry {
+    name: "rocksdb",
+    role: Role::Baseline,
+    open: open_rocksdb,
+    buffered: Buffered::Kept,
+    concurrent: true,
+    readable: true,
+    checks: Checks::Nothing,
+    durability: "sync: `WriteOptions::sync`, fdatasync of the write-ahead log, one for all that wait; buffered: handed \
+                 to the operating system",
+    layout: "annals' own frames under annals' own keys, with annals' own options; values are handed out as they are",
+};
+
+pub const FILE: Entry = Entry {
+    name: "file",
+    role: Role::Baseline,
+    open: open_file,
+    buffered: Buffered::Kept,
+    concurrent: false,
+    readable: false,
+    checks: Checks::Nothing,
+    durability: "sync: write and fdatasync; buffered: write",
+    layout: "annals' own frames, each with both keys and twice, at the end of one file",
+};
+
+/// What all baselines count.
+#[derive(Debug, Default)]
+struct Counters {
+    head: AtomicU64,
+    streams: AtomicU64,
+}
+
+impl Counters {
+    /// Takes the places of an append.
+    fn take(&self, append: &Append<'_>) -> Result<(Place, u64)> {
+        let events: usize = append.parts.iter().map(|part| part.events.len()).sum();
+        let new = append.parts.iter().filter(|part| part.expected == 0).count();
+        let before = self.head.fetch_add(events as u64, Ordering::Relaxed);
+        let streams = self.streams.fetch_add(new as u64, Ordering::Relaxed);
+        let place = Place { first_position: before + 1, streams, recorded_at: now()? };
+        Ok((place, before + events as u64))
+    }
+}
+
+struct RocksDb {
+    db: DB,
+    counters: Counters,
+    write: WriteOptions,
+}
+
+/// Opens the database of a store that annals made, with the options that annals made it with, which RocksDB keeps in a
+/// file beside it: no copy of them here that could fall behind.
+/// <https://github.com/facebook/rocksdb/wiki/RocksDB-Options-File>
+fn open_rocksdb(settings: &Settings) -> Result<Box<dyn Contender>> {
+    let store = settings.path.join("store");
+    if !store.exists() {
+        let made = annals::Store::options()
+            .block_cache_bytes(settings.cache_bytes)
+            .memtable_bytes(settings.memtable_bytes)
+            .open(&store)?;
+        made.close()?;
+    }
+    let database = store.join("db");
+    let cache = Cache::new_lru_cache(settings.cache_bytes);
+    let (options, families) = Options::load_latest(&database, Env::new()?, false, cache)?;
+    let db = DB::open_cf_descriptors(&options, &database, families)?;
+    let mut write = WriteOptions::default();
+    write.set_sync(settings.durability == Durability::Sync);
+    Ok(Box::new(RocksDb { db, counters: Counters::default(), write }))
+}
+
+impl RocksDb {
+    fn family(&self, name: &str) -> Result<&ColumnFamily> {
+        Ok(self.db.cf_handle(name).ok_or("annals has no such family any more")?)
+    }
+
+    fn scan(
+        &self,
+        family: &str,
+        from: &[u8],
+        options: ReadOptions,
+        visit: &mut Visit<'_>,
+    ) -> Result<()> {
+        let mut iterator = self.db.raw_iterator_cf_opt(self.family(family)?, options);
+        iterator.seek(from);
+        while let Some((key, value)) = iterator.item() {
+            let number = key.last_chunk::<8>().map_or(0, |number| u64::from_be_bytes(*number));
+            visit(Seen { position: number, id: [0; 16], event_type: EVENT_TYPE, payload: value });
+            iterator.next();
+        }
+        Ok(iterator.status()?)
+    }
+}
+
+impl Contender for RocksDb {
+    fn append(&self, append: &Append<'_>) -> Result<u64> {
+        let (place, last) = self.counters.take(append)?;
+        let (events, streams) = (self.family("events")?, self.family("streams")?);
+        let mut batch = WriteBatch::default();
+        frame::encode(append, place, |frame| {
+            batch.put_cf(events, frame.log_key, &frame.bytes);
+            batch.put_cf(streams, &frame.stream_key, &frame.bytes);
+            Ok(())
+        })?;
+        self.db.write_opt(batch, &self.write)?;
+        Ok(last)
+    }
+
+    fn read_stream(&self, stream: &str, visit: &mut Visit<'_>) -> Result<()> {
+        let from = stream_prefix(stream);
+        let mut end = from.clone();
+        end.extend_from_slice(&[0xff; 9]);
+        let mut options = ReadOptions::default();
+        options.set_iterate_upper_bound(end);
+        self.scan("streams", &from, options, visit)
+    }
+
+    fn replay(&self, visit: &mut Visit<'_>) -> Result<()> {
+        self.scan("events", &[], ReadOptions::default(), visit)
+    }
+
+    fn close(self: Box<Self>) -> Result<()> {
+        // As annals does: memtables become table files.
+        for family in ["events", "streams"] {
+            self.db.flush_cf(self.family(family)?)?;
+        }
+        Ok(())
+    }
+}
+
+/// A file that is written at its end.
+struct Appended {
+    file: Mutex<File>,
+    counters: Counters,
+    durability: Durability,
+}
+
+fn open_file(settings: &Settings) -> Result<Box<dyn Contender>> {
+    let file = OpenOptions::new().create(true).append(true).open(settings.path.join("log"))?;
+    File::open(&settings.path)?.sync_all()?;
+    let (counters, durability) = (Counters::default(), settings.durability);
+    Ok(Box::new(Appended { file: Mutex::new(file), counters, durability }))
+}
+
+impl Contender for Appended {
+    fn append(&self, append: &Append<'_>) -> Result<u64> {
+        let (place, last) = self.counters.take(append)?;
+        let mut bytes = Vec::new();
+        frame::encode(append, place, |frame| {
+            for key in [&frame.log_key[..], &frame.stream_key] {
+                bytes.extend_from_slice(key);
+                bytes.extend_from_slice(&frame.bytes);
+            }
+            Ok(())
+        })?;
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        file.write_all(&bytes)?;
+        if self.durability == Durability::Sync {
+            file.sync_data()?;
+        }
+        Ok(last)
+    }
+
+    fn read_stream(&self, _: &str, _: &mut Visit<'_>) -> Result<()> {
+        Err("a file of frames is not read".into())
+    }
+
+    fn replay(&self, _: &mut Visit<'_>) -> Result<()> {
+        Err("a file of frames is not read".into())
+    }
+
+    fn close(self: Box<Self>) -> Result<()> {
+        let file = self.file.into_inner().unwrap_or_else(PoisonError::into_inner);
+        Ok(file.sync_all()?)
+    }
+}

@@ -1,0 +1,292 @@
+//! `measure peers`: annals and what one would pick instead, on the same work, side by side.
+
+#![cfg_attr(not(feature = "peers"), allow(dead_code))]
+
+mod ask;
+mod contender;
+mod contenders;
+#[cfg(test)]
+mod contract;
+mod report;
+mod workload;
+
+use std::fmt::Display;
+use std::path::Path;
+
+use clap::ValueEnum;
+
+use crate::place::{Place, drop_cache, remove, settle};
+use crate::report::{Report, grouped, size};
+use crate::{Result, at};
+use ask::{Appending, Budget, Figure, STREAM_EVENTS};
+use contender::Durability;
+use contenders::{ALL, Entry};
+use report::{Answer, Asked, Question};
+use workload::{Random, SEED, Shape, World};
+
+/// How many streams the appends are spread over: fewer, where an event for each would be more bytes than this.
+const APPEND_STREAMS: usize = 20_000;
+const APPEND_STREAMS_BYTES_MAX: usize = 32 << 20;
+/// The log that is read holds at most this many bytes of payload: fewer events, where they are large.
+const LOG_BYTES_MAX: usize = 512 << 20;
+/// How many streams are loaded in a round, and at most how many bytes of payload: they should fit into the caches.
+const LOADS: usize = 2_000;
+const LOAD_BYTES_MAX: usize = 64 << 20;
+const SHAPES: [Shape; 5] = [
+    Shape { streams: 1, events: 1 },
+    Shape { streams: 1, events: 10 },
+    Shape { streams: 1, events: 100 },
+    Shape { streams: 10, events: 1 },
+    Shape { streams: 100, events: 1 },
+];
+/// What many threads are asked: what commands of an application append.
+const SHAPES_OF_MANY: usize = 2;
+
+/// annals next to the stores that one would pick instead
+///
+/// Each is asked the same questions, in turns.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Less of everything, to see that it works: figures of it mean little
+    #[arg(long)]
+    quick: bool,
+    /// How many events the log has that is read (fewer, if they are large)
+    #[arg(long, value_name = "N")]
+    events: Option<usize>,
+    /// How often each is asked; the contenders take turns
+    #[arg(long, value_name = "N")]
+    rounds: Option<usize>,
+    /// How long each appends
+    #[arg(long, value_name = "S")]
+    seconds: Option<f64>,
+    /// Lengths of payloads, in bytes
+    #[arg(long, value_delimiter = ',', value_name = "BYTES")]
+    payload: Vec<usize>,
+    /// How many threads append; more than one are asked with the first payload alone
+    #[arg(long, value_delimiter = ',', value_name = "N")]
+    threads: Vec<usize>,
+    /// Only these contenders
+    #[arg(long, value_delimiter = ',', value_name = "NAME", value_parser = contender)]
+    only: Vec<&'static str>,
+    /// Only these questions
+    #[arg(long, value_delimiter = ',')]
+    questions: Vec<Questions>,
+    /// Memory of each for what it reads, in MiB
+    #[arg(long, default_value_t = 256, value_name = "MIB")]
+    cache: usize,
+    /// Memory of each for what is written and not yet in its place, in MiB
+    #[arg(long, default_value_t = 64, value_name = "MIB")]
+    memtable: usize,
+    /// Before streams are loaded for the first time, takes the store's files out of the page cache
+    #[arg(long)]
+    drop_cache: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Questions {
+    Append,
+    Read,
+}
+
+/// The options, with what was left out.
+struct Run<'a> {
+    place: &'a Place,
+    entries: Vec<&'static Entry>,
+    events: usize,
+    rounds: usize,
+    seconds: f64,
+    payloads: Vec<usize>,
+    threads: Vec<usize>,
+    budget: Budget,
+    drop_cache: bool,
+    asked: Vec<Asked>,
+}
+
+fn contender(name: &str) -> Result<&'static str, String> {
+    let known = ALL.iter().find(|entry| entry.name == name).map(|entry| entry.name);
+    let names = || ALL.iter().map(|entry| entry.name).collect::<Vec<_>>().join(", ");
+    known.ok_or_else(|| format!("there are {}", names()))
+}
+
+pub fn run(args: &Args, place: &Place) -> Result<Report> {
+    let mut run = Run::new(args, place);
+    let asks = |questions| args.questions.is_empty() || args.questions.contains(&questions);
+    if asks(Questions::Append) {
+        run.append();
+    }
+    if asks(Questions::Read) {
+        for payload_len in run.payloads.clone() {
+            run.read(payload_len)?;
+        }
+    }
+    let Run { asked, entries, .. } = run;
+    let failures =
+        asked.iter().flat_map(|one| &one.answers).map(|answer| answer.failures.len()).sum();
+    let (text, json) = (report::markdown(&asked, &entries), report::json(&asked));
+    Ok(Report { text, json, svg: report::svg(&asked), failures })
+}
+
+impl<'a> Run<'a> {
+    fn new(options: &Args, place: &'a Place) -> Self {
+        let is_wanted =
+            |entry: &&Entry| options.only.is_empty() || options.only.contains(&entry.name);
+        let or = |given: &[usize], full: &[usize], quick: &[usize]| match (given, options.quick) {
+            ([], true) => quick.to_vec(),
+            ([], false) => full.to_vec(),
+            (given, _) => given.to_vec(),
+        };
+        let pick = |full, quick| if options.quick { quick } else { full };
+        Self {
+            place,
+            entries: ALL.iter().filter(is_wanted).collect(),
+            events: options.events.unwrap_or(pick(1_000_000, 30_000)).max(STREAM_EVENTS),
+            rounds: options.rounds.unwrap_or(pick(5, 2)).max(1),
+            seconds: options.seconds.unwrap_or(if options.quick { 0.2 } else { 2.0 }),
+            payloads: or(&options.payload, &[100, 1024, 16 * 1024], &[100]),
+            threads: or(&options.threads, &[1, 8, 32], &[1, 8]),
+            budget: Budget {
+                cache_bytes: options.cache << 20,
+                memtable_bytes: options.memtable << 20,
+            },
+            drop_cache: options.drop_cache,
+            asked: Vec::new(),
+        }
+    }
+
+    /// How appends are asked, with the length of the payload.
+    fn appendings(&self) -> Vec<(Appending, usize)> {
+        let mut appendings = Vec::new();
+        for durability in [Durability::Buffered, Durability::Sync] {
+            for &threads in &self.threads {
+                let (payloads, shapes) = match threads {
+                    1 => (self.payloads.as_slice(), SHAPES.as_slice()),
+                    _ => (&self.payloads[..1], &SHAPES[..SHAPES_OF_MANY]),
+                };
+                for payload_len in payloads {
+                    let how = |shape: &Shape| Appending {
+                        shape: *shape,
+                        durability,
+                        threads,
+                        seconds: self.seconds,
+                    };
+                    appendings.extend(shapes.iter().map(how).map(|how| (how, *payload_len)));
+                }
+            }
+        }
+        appendings
+    }
+
+    fn append(&mut self) {
+        let appendings = self.appendings();
+        let count = appendings.len();
+        for (index, (how, payload_len)) in appendings.into_iter().enumerate() {
+            let Appending { shape, durability, threads, .. } = how;
+            let question = Question::Append { shape, payload_len, durability, threads };
+            let can =
+                |entry: &&&Entry| entry.offers(durability) && (threads == 1 || entry.concurrent);
+            let entries: Vec<_> = self.entries.iter().filter(can).copied().collect();
+            let streams = APPEND_STREAMS.min(APPEND_STREAMS_BYTES_MAX / payload_len.max(1));
+            // Each caller has streams of its own, and enough of them for one commit.
+            let world = World::new(streams.max(threads * shape.streams), payload_len);
+            let mut asked = Asked::new(question, &entries);
+            eprintln!("[{}/{count}] {}", index + 1, question.title());
+            for round in 1..=self.rounds {
+                for (entry, answer) in entries.iter().zip(&mut asked.answers) {
+                    let figure = self.place.within("append", |directory| {
+                        ask::append(entry, how, &world, &self.budget, directory)
+                    });
+                    note(answer, figure, round, question.unit());
+                }
+            }
+            self.asked.push(asked);
+        }
+    }
+
+    /// Has each fill a log, then asks each to read its own, in turns.
+    fn read(&mut self, payload_len: usize) -> Result<()> {
+        let events = self.events.min(LOG_BYTES_MAX / payload_len.max(1));
+        let world = World::new((events / STREAM_EVENTS).max(1), payload_len);
+        let events = world.names.len() * STREAM_EVENTS;
+        let entries: Vec<_> = self.entries.iter().filter(|entry| entry.readable).copied().collect();
+        let questions = [
+            Question::Fill { payload_len, events },
+            Question::DiskBytes { payload_len },
+            Question::LoadCold { payload_len },
+            Question::LoadWarm { payload_len },
+            Question::Replay { payload_len },
+        ];
+        let [mut fill, mut disk, mut cold, mut warm, mut replay] =
+            questions.map(|question| Asked::new(question, &entries));
+        eprintln!("[read {}] {}", size(payload_len), fill.question.title());
+        let mut stores = Vec::new();
+        for (index, entry) in entries.iter().enumerate() {
+            let directory = self.place.path(entry.name);
+            at(&directory, std::fs::create_dir(&directory))?;
+            let filled = ask::fill(entry, &world, &self.budget, &directory);
+            settle(&directory)?;
+            let figure = filled.as_ref().map(|filled| filled.figure);
+            note(&mut fill.answers[index], figure, 1, "events/s");
+            let Ok(filled) = filled else { continue };
+            if !ask::rest(entry, &self.budget, &directory)? {
+                eprintln!("  {} did not come to rest: it is read as it is", entry.name);
+            }
+            let value = filled.disk_bytes as f64 / events as f64;
+            let figure = Figure { value, p50_us: 0.0, p99_us: 0.0, cpu_us: 0.0 };
+            disk.answers[index].rounds.push(Some(figure));
+            stores.push((index, directory, filled));
+        }
+        let loads = LOADS
+            .min(LOAD_BYTES_MAX / (STREAM_EVENTS * payload_len.max(1)))
+            .clamp(1, world.names.len());
+        for round in 1..=self.rounds {
+            let mut chosen: Vec<usize> = (0..world.names.len()).collect();
+            Random::new(SEED ^ round as u64).shuffle(&mut chosen);
+            chosen.truncate(loads);
+            for (index, directory, filled) in &stores {
+                let (entry, directory) = (entries[*index], directory);
+                let reads = self.prepare(directory).and_then(|()| {
+                    ask::read(entry, filled, &world, &chosen, &self.budget, directory)
+                });
+                let reads = reads.as_ref();
+                note(&mut cold.answers[*index], reads.map(|reads| reads.cold), round, "µs cold");
+                note(&mut warm.answers[*index], reads.map(|reads| reads.warm), round, "µs warm");
+                note(
+                    &mut replay.answers[*index],
+                    reads.map(|reads| reads.replay),
+                    round,
+                    "events/s replayed",
+                );
+            }
+        }
+        for (_, directory, _) in &stores {
+            remove(directory)?;
+        }
+        self.asked.extend([fill, disk, cold, warm, replay]);
+        Ok(())
+    }
+
+    fn prepare(&self, directory: &Path) -> Result<()> {
+        settle(directory)?;
+        if self.drop_cache { drop_cache(directory) } else { Ok(()) }
+    }
+}
+
+/// Notes an answer, or that there is none, and says so.
+fn note<E: Display>(answer: &mut Answer, figure: Result<Figure, E>, round: usize, unit: &str) {
+    let name = answer.contender;
+    match figure {
+        Ok(figure) => {
+            eprintln!(
+                "  round {round}: {name:8} {:>12} {unit} ({:.2} µs CPU)",
+                grouped(figure.value),
+                figure.cpu_us
+            );
+            answer.rounds.push(Some(figure));
+        }
+        Err(error) => {
+            eprintln!("  round {round}: {name:8} FAILED: {error}");
+            answer.rounds.push(None);
+            answer.failures.push(format!("round {round}: {error}"));
+        }
+    }
+}
