@@ -5,9 +5,11 @@
 //! expected version, queue, publishing or watermark. It is here because `storage` is the one user of RocksDB, and
 //! because only the crate knows the keys. Only `__internals` shows it.
 
+#![allow(missing_debug_implementations, clippy::missing_errors_doc)]
+
+use std::fs;
 use std::path::Path;
 use std::sync::Arc;
-use std::{fmt, fs};
 
 use crate::error::{Error, Location, Result};
 use crate::event_store::Direction;
@@ -69,9 +71,6 @@ impl Baseline {
 
     /// Whole appends after a position, in order, until they hold this many bytes; at least one, if there is one.
     /// Returns the last position of them.
-    ///
-    /// # Errors
-    /// Damage, or a closed store.
     pub fn appends(
         &self,
         after: Option<Position>,
@@ -113,9 +112,6 @@ impl Baseline {
     }
 
     /// The next entries of the read models behind a key, in one batch of at most this many; `None` after the last.
-    ///
-    /// # Errors
-    /// A failing disk, or a closed store.
     pub fn view_entries(&self, after: &[u8], entries: usize) -> Result<Option<Batch>> {
         let mut puts = Vec::new();
         self.storage.with(|disk| {
@@ -133,25 +129,16 @@ impl Baseline {
     }
 
     /// Scans the log.
-    ///
-    /// # Errors
-    /// A failing disk, or a closed store.
     pub fn scan_log(&self) -> Result<Scanned> {
         self.scan(Family::Events)
     }
 
     /// Scans all streams, one after the other.
-    ///
-    /// # Errors
-    /// A failing disk, or a closed store.
     pub fn scan_streams(&self) -> Result<Scanned> {
         self.scan(Family::Streams)
     }
 
     /// Scans one stream: seeks it, and goes on until it ends.
-    ///
-    /// # Errors
-    /// A failing disk, or a closed store.
     pub fn scan_stream(&self, stream: &StreamId) -> Result<Scanned> {
         let begin = stream_key(stream.as_str(), Version::FIRST);
         self.storage.with(|disk| Scanned::of(disk.stream_cursor(&begin, Direction::Forward)?))
@@ -159,18 +146,6 @@ impl Baseline {
 
     fn scan(&self, family: Family) -> Result<Scanned> {
         self.storage.with(|disk| Scanned::of(disk.cursor(family, &[], Direction::Forward)?))
-    }
-}
-
-impl fmt::Debug for Baseline {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.debug_struct("Baseline").finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for Database {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.debug_struct("Database").finish_non_exhaustive()
     }
 }
 
@@ -189,9 +164,6 @@ impl Scanned {
 
 impl Database {
     /// Makes an empty one in a directory that is not there yet.
-    ///
-    /// # Errors
-    /// The directory is there, or the disk fails.
     pub fn create(directory: impl AsRef<Path>, options: &StoreOptions) -> Result<Self> {
         let paths = Paths::new(directory.as_ref());
         let doing = || format!("creating {}", paths.root.display());
@@ -200,9 +172,6 @@ impl Database {
     }
 
     /// Opens one that was made before. A store is refused: it is not to be opened past its lock.
-    ///
-    /// # Errors
-    /// It is a store, it is not there, it is damaged, or the disk fails.
     pub fn open(directory: impl AsRef<Path>, options: &StoreOptions) -> Result<Self> {
         let paths = Paths::new(directory.as_ref());
         if paths.identifies_a_store() {
@@ -213,17 +182,11 @@ impl Database {
     }
 
     /// Writes a batch as it was written.
-    ///
-    /// # Errors
-    /// The disk fails.
     pub fn write(&self, batch: &Batch, durability: Durability) -> Result<()> {
         self.write_as_one(std::slice::from_ref(batch), durability)
     }
 
     /// Writes several batches as one.
-    ///
-    /// # Errors
-    /// The disk fails.
     pub fn write_as_one(&self, batches: &[Batch], durability: Durability) -> Result<()> {
         self.disk.write(self.gather(batches), durability)
     }
@@ -242,17 +205,11 @@ impl Database {
     }
 
     /// Makes what was written survive a power loss.
-    ///
-    /// # Errors
-    /// The disk fails.
     pub fn sync(&self) -> Result<()> {
         self.disk.sync()
     }
 
     /// Copies it as it is, with its write-ahead log, to a directory that is not there yet.
-    ///
-    /// # Errors
-    /// The directory is there, or the disk fails.
     pub fn copy(&self, directory: impl AsRef<Path>) -> Result<()> {
         let paths = Paths::new(directory.as_ref());
         if paths.root.as_os_str().is_empty() {
@@ -264,9 +221,6 @@ impl Database {
     }
 
     /// Moves everything into table files, and closes.
-    ///
-    /// # Errors
-    /// The disk fails.
     pub fn close(self) -> Result<()> {
         self.disk.flush()
     }

@@ -221,39 +221,31 @@ fn open_after_crash(store: &Store, next_to: &Path) -> Result<Duration> {
     Ok(took)
 }
 
+/// What a step is in a table: head and cell of each column.
+fn cells(step: &Step) -> [(&'static str, String); 13] {
+    let whole = |value: f64| format!("{value:.0}");
+    let tenth = |value: f64| format!("{value:.1}");
+    let pair = |one: f64, other: f64| format!("{one:.1} / {other:.1}");
+    [
+        ("events", step.events.to_string()),
+        ("streams", step.streams.to_string()),
+        ("append, events/s", whole(step.append)),
+        ("of 10, p50 / p99 µs", pair(step.append_p50, step.append_p99)),
+        ("then settled, s", tenth(step.settle)),
+        ("load, first / again µs", pair(step.load_first, step.load_again)),
+        ("of events", whole(step.load_events)),
+        ("replay, events/s", whole(step.replay)),
+        ("open, ms", whole(step.open)),
+        ("after a crash, ms", whole(step.open_after_crash)),
+        ("disk, B/event", whole(step.disk)),
+        ("written / payload", tenth(step.written)),
+        ("memory, MiB", whole(step.memory)),
+    ]
+}
+
 fn rows(steps: &[Step]) -> String {
-    let heads = [
-        "events",
-        "streams",
-        "append, events/s",
-        "of 10, p50 / p99 µs",
-        "then settled, s",
-        "load, first / again µs",
-        "of events",
-        "replay, events/s",
-        "open, ms",
-        "after a crash, ms",
-        "disk, B/event",
-        "written / payload",
-        "memory, MiB",
-    ];
-    let row = |step: &Step| {
-        vec![
-            step.events.to_string(),
-            step.streams.to_string(),
-            format!("{:.0}", step.append),
-            format!("{:.1} / {:.1}", step.append_p50, step.append_p99),
-            format!("{:.1}", step.settle),
-            format!("{:.1} / {:.1}", step.load_first, step.load_again),
-            format!("{:.0}", step.load_events),
-            format!("{:.0}", step.replay),
-            format!("{:.0}", step.open),
-            format!("{:.0}", step.open_after_crash),
-            format!("{:.0}", step.disk),
-            format!("{:.1}", step.written),
-            format!("{:.0}", step.memory),
-        ]
-    };
+    let heads: Vec<_> = steps.first().into_iter().flat_map(cells).map(|(head, _)| head).collect();
+    let row = |step| cells(step).map(|(_, cell)| cell).to_vec();
     table(&heads, &steps.iter().map(row).collect::<Vec<_>>())
 }
 

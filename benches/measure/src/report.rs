@@ -14,13 +14,16 @@ pub struct Report {
     pub failures: usize,
 }
 
+/// Longer cells are texts, and not aligned.
+const ALIGNED_MAX: usize = 60;
+
 /// A Markdown table whose columns are aligned. The first column is text, the others are figures.
 pub fn table<H: AsRef<str>>(heads: &[H], rows: &[Vec<String>]) -> String {
     let len = |cell: &str| cell.chars().count();
     let mut widths: Vec<_> = heads.iter().map(|head| len(head.as_ref()).max(4)).collect();
     for row in rows {
         for (width, cell) in widths.iter_mut().zip(row) {
-            *width = len(cell).max(*width);
+            *width = len(cell).min(ALIGNED_MAX).max(*width);
         }
     }
     let line = |cells: &mut dyn Iterator<Item = &str>| {

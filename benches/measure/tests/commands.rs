@@ -103,7 +103,7 @@ fn engine_measures_ones_own_events() {
 #[test]
 fn peers_and_growth_report_and_leave_nothing() {
     let directory = TempDir::new().unwrap();
-    let peers = "peers --quick --events 300 --seconds 0.005 --rounds 1 --only annals,rocksdb,file";
+    let peers = "peers --events 300 --payload 100 --threads 1,8 --seconds 0.005 --rounds 1 --only annals,rocksdb,file";
     let (text, json) = measured(directory.path(), peers);
     assert!(text.contains("## Overview") && text.contains("| rocksdb"));
     assert!(json["questions"].as_array().unwrap().len() > 10);

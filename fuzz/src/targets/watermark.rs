@@ -31,7 +31,7 @@ fn any_file(bytes: &[u8]) {
 fn hostile_slots(input: &mut Input<'_>) {
     let mut file = Vec::new();
     for _ in 0..input.below(4) {
-        let mut slot = input.flag().then(|| b"annalsWM".to_vec()).unwrap_or_default();
+        let mut slot = if input.flag() { b"annalsWM".to_vec() } else { Vec::new() };
         slot.extend_from_slice(input.take(42 - slot.len()));
         slot.resize(42, 0);
         slot.extend(crc32fast::hash(&slot).to_be_bytes());

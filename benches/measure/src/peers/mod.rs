@@ -47,23 +47,20 @@ const SHAPES_OF_MANY: usize = 2;
 /// Each is asked the same questions, in turns.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Less of everything, to see that it works: figures of it mean little
-    #[arg(long)]
-    quick: bool,
     /// How many events the log has that is read (fewer, if they are large)
-    #[arg(long, value_name = "N")]
-    events: Option<usize>,
+    #[arg(long, value_name = "N", default_value_t = 1_000_000)]
+    events: usize,
     /// How often each is asked; the contenders take turns
-    #[arg(long, value_name = "N")]
-    rounds: Option<usize>,
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    rounds: usize,
     /// How long each appends
-    #[arg(long, value_name = "S")]
-    seconds: Option<f64>,
-    /// Lengths of payloads, in bytes
-    #[arg(long, value_delimiter = ',', value_name = "BYTES")]
+    #[arg(long, value_name = "SECONDS", default_value_t = 2.0)]
+    seconds: f64,
+    /// Lengths of payloads
+    #[arg(long, value_delimiter = ',', value_name = "BYTES", default_value = "100,1024,16384")]
     payload: Vec<usize>,
     /// How many threads append; more than one are asked with the first payload alone
-    #[arg(long, value_delimiter = ',', value_name = "N")]
+    #[arg(long, value_delimiter = ',', value_name = "N", default_value = "1,8,32")]
     threads: Vec<usize>,
     /// Only these contenders
     #[arg(long, value_delimiter = ',', value_name = "NAME", value_parser = contender)]
@@ -88,17 +85,11 @@ enum Questions {
     Read,
 }
 
-/// The options, with what was left out.
 struct Run<'a> {
+    args: &'a Args,
     place: &'a Place,
     entries: Vec<&'static Entry>,
-    events: usize,
-    rounds: usize,
-    seconds: f64,
-    payloads: Vec<usize>,
-    threads: Vec<usize>,
     budget: Budget,
-    drop_cache: bool,
     asked: Vec<Asked>,
 }
 
@@ -109,14 +100,17 @@ fn contender(name: &str) -> Result<&'static str, String> {
 }
 
 pub fn run(args: &Args, place: &Place) -> Result<Report> {
-    let mut run = Run::new(args, place);
+    let is_wanted = |entry: &&Entry| args.only.is_empty() || args.only.contains(&entry.name);
+    let budget = Budget { cache_bytes: args.cache << 20, memtable_bytes: args.memtable << 20 };
+    let entries = ALL.iter().filter(is_wanted).collect();
+    let mut run = Run { args, place, entries, budget, asked: Vec::new() };
     let asks = |questions| args.questions.is_empty() || args.questions.contains(&questions);
     if asks(Questions::Append) {
         run.append();
     }
     if asks(Questions::Read) {
-        for payload_len in run.payloads.clone() {
-            run.read(payload_len)?;
+        for payload_len in &args.payload {
+            run.read(*payload_len)?;
         }
     }
     let Run { asked, entries, .. } = run;
@@ -126,50 +120,22 @@ pub fn run(args: &Args, place: &Place) -> Result<Report> {
     Ok(Report { text, json, svg: report::svg(&asked), failures })
 }
 
-impl<'a> Run<'a> {
-    fn new(options: &Args, place: &'a Place) -> Self {
-        let is_wanted =
-            |entry: &&Entry| options.only.is_empty() || options.only.contains(&entry.name);
-        let or = |given: &[usize], full: &[usize], quick: &[usize]| match (given, options.quick) {
-            ([], true) => quick.to_vec(),
-            ([], false) => full.to_vec(),
-            (given, _) => given.to_vec(),
-        };
-        let pick = |full, quick| if options.quick { quick } else { full };
-        Self {
-            place,
-            entries: ALL.iter().filter(is_wanted).collect(),
-            events: options.events.unwrap_or(pick(1_000_000, 30_000)).max(STREAM_EVENTS),
-            rounds: options.rounds.unwrap_or(pick(5, 2)).max(1),
-            seconds: options.seconds.unwrap_or(if options.quick { 0.2 } else { 2.0 }),
-            payloads: or(&options.payload, &[100, 1024, 16 * 1024], &[100]),
-            threads: or(&options.threads, &[1, 8, 32], &[1, 8]),
-            budget: Budget {
-                cache_bytes: options.cache << 20,
-                memtable_bytes: options.memtable << 20,
-            },
-            drop_cache: options.drop_cache,
-            asked: Vec::new(),
-        }
-    }
-
+impl Run<'_> {
     /// How appends are asked, with the length of the payload.
     fn appendings(&self) -> Vec<(Appending, usize)> {
         let mut appendings = Vec::new();
         for durability in [Durability::Buffered, Durability::Sync] {
-            for &threads in &self.threads {
+            for &threads in &self.args.threads {
                 let (payloads, shapes) = match threads {
-                    1 => (self.payloads.as_slice(), SHAPES.as_slice()),
-                    _ => (&self.payloads[..1], &SHAPES[..SHAPES_OF_MANY]),
+                    1 => (self.args.payload.as_slice(), SHAPES.as_slice()),
+                    _ => (&self.args.payload[..1], &SHAPES[..SHAPES_OF_MANY]),
                 };
                 for payload_len in payloads {
-                    let how = |shape: &Shape| Appending {
-                        shape: *shape,
-                        durability,
-                        threads,
-                        seconds: self.seconds,
-                    };
-                    appendings.extend(shapes.iter().map(how).map(|how| (how, *payload_len)));
+                    let seconds = self.args.seconds;
+                    for &shape in shapes {
+                        let how = Appending { shape, durability, threads, seconds };
+                        appendings.push((how, *payload_len));
+                    }
                 }
             }
         }
@@ -190,7 +156,7 @@ impl<'a> Run<'a> {
             let world = World::new(streams.max(threads * shape.streams), payload_len);
             let mut asked = Asked::new(question, &entries);
             eprintln!("[{}/{count}] {}", index + 1, question.title());
-            for round in 1..=self.rounds {
+            for round in 1..=self.args.rounds {
                 for (entry, answer) in entries.iter().zip(&mut asked.answers) {
                     let figure = self.place.within("append", |directory| {
                         ask::append(entry, how, &world, &self.budget, directory)
@@ -204,7 +170,7 @@ impl<'a> Run<'a> {
 
     /// Has each fill a log, then asks each to read its own, in turns.
     fn read(&mut self, payload_len: usize) -> Result<()> {
-        let events = self.events.min(LOG_BYTES_MAX / payload_len.max(1));
+        let events = self.args.events.max(STREAM_EVENTS).min(LOG_BYTES_MAX / payload_len.max(1));
         let world = World::new((events / STREAM_EVENTS).max(1), payload_len);
         let events = world.names.len() * STREAM_EVENTS;
         let entries: Vec<_> = self.entries.iter().filter(|entry| entry.readable).copied().collect();
@@ -238,7 +204,7 @@ impl<'a> Run<'a> {
         let loads = LOADS
             .min(LOAD_BYTES_MAX / (STREAM_EVENTS * payload_len.max(1)))
             .clamp(1, world.names.len());
-        for round in 1..=self.rounds {
+        for round in 1..=self.args.rounds {
             let mut chosen: Vec<usize> = (0..world.names.len()).collect();
             Random::new(SEED ^ round as u64).shuffle(&mut chosen);
             chosen.truncate(loads);
@@ -267,7 +233,7 @@ impl<'a> Run<'a> {
 
     fn prepare(&self, directory: &Path) -> Result<()> {
         settle(directory)?;
-        if self.drop_cache { drop_cache(directory) } else { Ok(()) }
+        if self.args.drop_cache { drop_cache(directory) } else { Ok(()) }
     }
 }
 
