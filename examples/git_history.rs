@@ -1,9 +1,10 @@
 //! Turns the history of a git repository into events, as JSON lines for `annals import`.
 //!
-//! `cargo run --release --example git_history -- PATH` (`.` by default). Each git commit becomes one event `Committed`
-//! in the stream `author-<email>`, then one event for each file it touched (`FileAdded`, `FileChanged`,
-//! `FileDeleted`) in the stream `file-<path>`. The commit's hash is their correlation id. Times are the committer's;
-//! they may go back from one commit to the next, so import with `--clamp-times`.
+//! `cargo run --release --example git_history -- PATH` (`.` by default). Each git commit becomes
+//! one event `Committed` in the stream `author-<email>`, then one event for each file it touched
+//! (`FileAdded`, `FileChanged`, `FileDeleted`) in the stream `file-<path>`. The commit's hash is
+//! their correlation id. Times are the committer's; they may go back from one commit to the next,
+//! so import with `--clamp-times`.
 
 use std::error::Error;
 use std::io::{self, BufWriter, ErrorKind, Write};
@@ -116,8 +117,8 @@ impl Iterator for Events<'_> {
     }
 }
 
-/// A stream id holds no control characters and at most [`STREAM_ID_LEN_MAX`] bytes. A name that had to be changed gets
-/// a hash of the whole name at its end, so that two names stay two streams.
+/// A stream id holds no control characters and at most [`STREAM_ID_LEN_MAX`] bytes. A name that had
+/// to be changed gets a hash of the whole name at its end, so that two names stay two streams.
 fn stream_id(category: &str, name: &str) -> String {
     let mut id = format!("{category}-{name}");
     let has_control = id.chars().any(char::is_control);

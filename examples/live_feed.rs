@@ -1,5 +1,5 @@
-//! A live feed: one thread writes orders and payments, this one follows the category `order` through a channel and
-//! a timer through another, and ends when the last order has come.
+//! A live feed: one thread writes orders and payments, this one follows the category `order`
+//! through a channel and a timer through another, and ends when the last order has come.
 //!
 //! Run it with `cargo run --release --example live_feed`.
 

@@ -1,5 +1,5 @@
-//! Many threads append durably to random streams while subscribers follow: every subscriber must see every event once
-//! and in order. Prints what the machine gave.
+//! Many threads append durably to random streams while subscribers follow: every subscriber must
+//! see every event once and in order. Prints what the machine gave.
 //!
 //! `cargo run --release --example many_writers -- [SECONDS] [THREADS] [SUBSCRIBERS] [sync|buffered]`
 

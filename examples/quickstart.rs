@@ -1,5 +1,5 @@
-//! The first steps: append two events, read them back after a restart. The part between the markers stands in
-//! README.md.
+//! The first steps: append two events, read them back after a restart. The part between the markers
+//! stands in README.md.
 //!
 //! Run it with `cargo run --release --example quickstart`.
 

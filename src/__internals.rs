@@ -1,5 +1,5 @@
-//! Parts of the crate for its own fuzz targets, model checker and measuring program. Not stable: any release may change
-//! or remove them.
+//! Parts of the crate for its own fuzz targets, model checker and measuring program. Not stable:
+//! any release may change or remove them.
 
 pub use crate::commit::gate::Gate;
 pub use crate::commit::prepare::{Prepared, Submission};

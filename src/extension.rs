@@ -9,10 +9,12 @@ use crate::subscription::SubscriptionBuilder;
 ///
 /// It is written once, over [`EventStore`], and comes with [`prelude`](crate::prelude).
 pub trait EventStoreExt: EventStore {
-    /// Appends events to one stream, all or nothing, if the stream is as expected (G1, G4). At least one event.
+    /// Appends events to one stream, all or nothing, if the stream is as expected (G1, G4). At
+    /// least one event.
     ///
-    /// Appending the same [`NewEvent`] values again with the same expectation is a retry: it is acknowledged with the
-    /// original places and writes nothing ([`Appended::is_replay`]). For appends to several streams see [`Append`].
+    /// Appending the same [`NewEvent`] values again with the same expectation is a retry: it is
+    /// acknowledged with the original places and writes nothing ([`Appended::is_replay`]). For
+    /// appends to several streams see [`Append`].
     ///
     /// ```
     /// use annals::prelude::*;
@@ -30,7 +32,8 @@ pub trait EventStoreExt: EventStore {
     /// See [`EventStore::submit`].
     ///
     /// # Cost
-    /// Blocks until acknowledged: with [`Durability::Sync`](crate::Durability), until the disk has synced.
+    /// Blocks until acknowledged: with [`Durability::Sync`](crate::Durability), until the disk has
+    /// synced.
     fn append<S>(
         &self,
         stream: S,

@@ -1,6 +1,8 @@
-//! The published head: the last position that readers may see. Writers publish, readers look, followers wait.
+//! The published head: the last position that readers may see. Writers publish, readers look,
+//! followers wait.
 //!
-//! It never goes back, and moves only after the events below it are written as durably as was asked (G6).
+//! It never goes back, and moves only after the events below it are written as durably as was asked
+//! (G6).
 
 // Public for the model checker alone: see `__internals`.
 #![cfg_attr(not(feature = "__internals"), allow(unreachable_pub))]
@@ -16,7 +18,8 @@ use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Condvar, Mutex};
 
 /// The published head of one store.
 pub struct Head {
-    /// 0 while the log is empty: the one place where "none" is a number, since it must be swapped in one step.
+    /// 0 while the log is empty: the one place where "none" is a number, since it must be swapped
+    /// in one step.
     published: AtomicU64,
     closed: AtomicBool,
     waiting: AtomicUsize,
@@ -51,7 +54,8 @@ impl Head {
     pub fn publish(&self, head: Position) {
         let before = self.published.swap(head.get(), Ordering::SeqCst);
         assert!(before < head.get(), "the head would go back from {before} to {head}");
-        // A waiter counts itself before it looks at the head: either it sees the new head, or we see it waiting.
+        // A waiter counts itself before it looks at the head: either it sees the new head, or we
+        // see it waiting.
         if self.waiting.load(Ordering::SeqCst) > 0 {
             self.wake();
         }
@@ -70,7 +74,8 @@ impl Head {
         self.wake();
     }
 
-    /// Blocks until the head is past `after`, `until` has come, or `cancelled` is set and [`Head::wake`] called.
+    /// Blocks until the head is past `after`, `until` has come, or `cancelled` is set and
+    /// [`Head::wake`] called.
     pub fn wait_past(
         &self,
         after: Option<Position>,

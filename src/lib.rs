@@ -1,7 +1,7 @@
 //! **annals** is the embedded event store: one crate, one directory, no server.
 //!
-//! An application appends immutable events to streams, reads them back, follows the whole history in order, and finds
-//! everything again after a restart or a crash.
+//! An application appends immutable events to streams, reads them back, follows the whole history
+//! in order, and finds everything again after a restart or a crash.
 //!
 #![cfg_attr(feature = "rocksdb", doc = "```")]
 #![cfg_attr(not(feature = "rocksdb"), doc = "```ignore")]
@@ -26,9 +26,9 @@
 //!     .sum::<annals::Result<_>>()?;
 //! assert_eq!(balance, 1_000);
 //!
-//! // Everything of a category, from the beginning, then live.
-//! let mut following = store.subscribe().category("account").start()?;
-//! assert!(matches!(following.recv()?, Delivery::Event(event) if event.position() == Position::FIRST));
+//! // Everything of a category, from the beginning, then live. let mut following =
+//! store.subscribe().category("account").start()?; assert!(matches!(following.recv()?,
+//! Delivery::Event(event) if event.position() == Position::FIRST));
 //!
 //! // What was decided on an older version is refused.
 //! let late = [NewEvent::json("MoneyWithdrawn", &200)?];
@@ -69,8 +69,8 @@
 //! | `testing` | [`testing`]: scenarios, clocks, and the suites that every store must pass |
 //! | `cli` | the command line `annals` |
 //!
-//! The minimum supported Rust version is 1.89. A minor release may raise it, to a version that is at least six months
-//! old.
+//! The minimum supported Rust version is 1.89. A minor release may raise it, to a version that is at
+//! least six months old.
 
 // Some words of the engine are in modules that every store shares.
 #![cfg_attr(not(feature = "rocksdb"), allow(dead_code, unused_imports))]

@@ -1,8 +1,9 @@
-//! Opening: hold the directory, judge it, find the head, check what must be true, or refuse with a typed error.
+//! Opening: hold the directory, judge it, find the head, check what must be true, or refuse with a
+//! typed error.
 //!
-//! The database is first opened without changing it and compared with the watermark: a writing open of a log that was
-//! cut would delete the evidence, and one of any other damage would rewrite files of a store that is then refused. The
-//! head is the last frame's; no history is scanned.
+//! The database is first opened without changing it and compared with the watermark: a writing open
+//! of a log that was cut would delete the evidence, and one of any other damage would rewrite files
+//! of a store that is then refused. The head is the last frame's; no history is scanned.
 
 use std::path::Path;
 
@@ -47,7 +48,8 @@ pub(crate) fn open(root: &Path, options: &StoreOptions) -> Result<Recovered> {
         Disk::open_read_only(&claim.paths, options)?
     } else {
         mend(&claim, options, watermark)?;
-        // After a close in order too: what is refused must be left as it is, and a writing open rewrites it.
+        // After a close in order too: what is refused must be left as it is, and a writing open
+        // rewrites it.
         let probe = Disk::open_read_only(&claim.paths, options)?;
         check(&probe, &claim.identity, watermark, options.accepted_end)?;
         drop(probe);
@@ -67,8 +69,8 @@ pub(crate) fn open(root: &Path, options: &StoreOptions) -> Result<Recovered> {
     Ok(Recovered { claim, storage: Storage::from(disk), end, watermark })
 }
 
-/// Judges a synced copy of a store, which must reach a position, as it would be judged when it is opened; returns what
-/// it holds. Changes nothing.
+/// Judges a synced copy of a store, which must reach a position, as it would be judged when it is
+/// opened; returns what it holds. Changes nothing.
 pub(crate) fn inspect(
     paths: &Paths,
     identity: &Identity,
@@ -82,8 +84,8 @@ pub(crate) fn inspect(
     Ok(Watermark { durable: end.head, evidence, ..at_least })
 }
 
-/// Cuts off what a power loss left in pieces, if nothing that is known to have been durable goes with it: a copy of
-/// the database is mended first, and judged.
+/// Cuts off what a power loss left in pieces, if nothing that is known to have been durable goes
+/// with it: a copy of the database is mended first, and judged.
 fn mend(claim: &Claim, options: &StoreOptions, watermark: Watermark) -> Result<()> {
     let Claim { paths, identity, .. } = claim;
     if find_cut(paths, options, watermark.is_clean)?.is_none() {
@@ -112,8 +114,8 @@ fn cut_off(paths: &Paths, options: &StoreOptions, is_clean: bool) -> Result<()> 
     Ok(())
 }
 
-/// Where one of the engine's logs must be cut off, because a power loss left what was not synced in pieces. The
-/// manifest first: it says which of the others count.
+/// Where one of the engine's logs must be cut off, because a power loss left what was not synced in
+/// pieces. The manifest first: it says which of the others count.
 fn find_cut(paths: &Paths, options: &StoreOptions, is_clean: bool) -> Result<Option<Cut>> {
     if let Some(cut) = Cut::find_in_manifest(&paths.db)? {
         return Ok(Some(cut));
@@ -168,7 +170,8 @@ fn check(
     Ok(end)
 }
 
-/// At the watermark stands the frame that stood there when it was written, and not one of another history.
+/// At the watermark stands the frame that stood there when it was written, and not one of another
+/// history.
 fn check_frame(disk: &Disk, end: &LogEnd, durable: Position, expected: u32) -> Result<()> {
     let found = checksum_at(disk, end, durable)?;
     if found == Some(expected) {

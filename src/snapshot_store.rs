@@ -1,7 +1,7 @@
 //! The seam for snapshots: [`SnapshotStore`], next to [`EventStore`](crate::EventStore).
 //!
-//! A snapshot is a cache: the history says the same, more slowly. So a store may lose one, and its reader checks
-//! that it fits.
+//! A snapshot is a cache: the history says the same, more slowly. So a store may lose one, and its
+//! reader checks that it fits.
 
 use std::num::NonZeroUsize;
 use std::ops::Deref;
@@ -48,18 +48,21 @@ pub(crate) fn check_kind(kind: &str) -> Result<()> {
     Ok(check_name("snapshot kind", kind, SNAPSHOT_KIND_LEN_MAX)?)
 }
 
-/// Called for each damaged snapshot that is skipped, with its version, if that is known, and what is wrong with it.
+/// Called for each damaged snapshot that is skipped, with its version, if that is known, and what
+/// is wrong with it.
 pub type OnDamaged<'f> = dyn FnMut(Option<Version>, Error) + 'f;
 
-/// A store of snapshots. Implemented by [`Store`](crate::Store) and [`MemoryStore`](crate::MemoryStore), and for
-/// references and `Arc`s of stores.
+/// A store of snapshots. Implemented by [`Store`](crate::Store) and
+/// [`MemoryStore`](crate::MemoryStore), and for references and `Arc`s of stores.
 ///
 /// Every method fails with [`Error::Closed`] once the store is closed.
 pub trait SnapshotStore: Send + Sync {
-    /// Keeps a snapshot, in place of one of the same version, and of its kind and stream the `keep` newest versions.
+    /// Keeps a snapshot, in place of one of the same version, and of its kind and stream the `keep`
+    /// newest versions.
     ///
     /// # Errors
-    /// What [`Snapshot::check`] finds, or those of a write; see [`EventStore::submit`](crate::EventStore::submit).
+    /// What [`Snapshot::check`] finds, or those of a write; see
+    /// [`EventStore::submit`](crate::EventStore::submit).
     ///
     /// # Cost
     /// One write, without a sync: after a power loss it may be gone.
@@ -76,8 +79,8 @@ pub trait SnapshotStore: Send + Sync {
         up_to: Version,
     ) -> Result<Option<Snapshot>>;
 
-    /// Loads a snapshot as [`SnapshotStore::load_snapshot`] does, and reports each one that is skipped. A store whose
-    /// snapshots cannot be damaged need not implement it.
+    /// Loads a snapshot as [`SnapshotStore::load_snapshot`] does, and reports each one that is
+    /// skipped. A store whose snapshots cannot be damaged need not implement it.
     ///
     /// # Errors
     /// Those of [`SnapshotStore::load_snapshot`].
@@ -98,7 +101,8 @@ pub trait SnapshotStore: Send + Sync {
     /// The kind is not a valid name, or those of a write.
     fn delete_snapshots(&self, kind: &str, stream: &StreamId) -> Result<()>;
 
-    /// A handle to own; like [`EventStore::handle`](crate::EventStore::handle), it does not keep the store open.
+    /// A handle to own; like [`EventStore::handle`](crate::EventStore::handle), it does not keep
+    /// the store open.
     fn snapshot_handle(&self) -> Arc<dyn SnapshotStore>;
 }
 

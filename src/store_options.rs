@@ -60,15 +60,16 @@ impl StoreOptions {
         self
     }
 
-    /// Memory for events that are in the write-ahead log but not yet in a table file; 64 MiB by default. It also bounds
-    /// the write-ahead log, and so the time that opening takes after a crash.
+    /// Memory for events that are in the write-ahead log but not yet in a table file; 64 MiB by
+    /// default. It also bounds the write-ahead log, and so the time that opening takes after a
+    /// crash.
     pub fn memtable_bytes(mut self, bytes: usize) -> Self {
         self.memtable_bytes = bytes;
         self
     }
 
-    /// How many streams' versions are cached, so that an append need not look them up; 100,000 by default, about
-    /// 100 bytes each.
+    /// How many streams' versions are cached, so that an append need not look them up; 100,000 by
+    /// default, about 100 bytes each.
     pub fn version_cache_streams(mut self, streams: usize) -> Self {
         self.version_cache_streams = streams;
         self
@@ -80,25 +81,28 @@ impl StoreOptions {
         self
     }
 
-    /// Whether opening a missing or empty directory for writing creates a store there; it does by default.
+    /// Whether opening a missing or empty directory for writing creates a store there; it does by
+    /// default.
     pub fn create(mut self, create: bool) -> Self {
         self.create = create;
         self
     }
 
-    /// Opens for reading only: appends are refused, nothing is created, and several readers may open the store at once,
-    /// but not next to a writer.
+    /// Opens for reading only: appends are refused, nothing is created, and several readers may
+    /// open the store at once, but not next to a writer.
     pub fn read_only(mut self, read_only: bool) -> Self {
         self.read_only = read_only;
         self
     }
 
-    /// Accepts that a store has lost history, which [`Error::HistoryLost`](crate::Error::HistoryLost) refuses to open
-    /// otherwise (G11), if its log ends exactly here: at the position which that error says was found. Opened for
-    /// writing, the store goes on from there, and what is lost is lost; opened for reading only, nothing is changed. It
-    /// has no effect on a store that has lost nothing, or something else.
+    /// Accepts that a store has lost history, which
+    /// [`Error::HistoryLost`](crate::Error::HistoryLost) refuses to open otherwise (G11), if its
+    /// log ends exactly here: at the position which that error says was found. Opened for writing,
+    /// the store goes on from there, and what is lost is lost; opened for reading only, nothing is
+    /// changed. It has no effect on a store that has lost nothing, or something else.
     ///
-    /// A person should decide this, who has looked for a backup and has kept a copy of the directory.
+    /// A person should decide this, who has looked for a backup and has kept a copy of the
+    /// directory.
     ///
     /// ```no_run
     /// use annals::{Error, Store};

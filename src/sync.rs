@@ -1,10 +1,10 @@
 //! The locks and atomics on which threads meet.
 //!
-//! A panic while a lock is held does not poison it: code that may leave a value half changed reports
-//! that itself, as the gate of the commit path does (G9). The primitives are those of the standard
-//! library. With the feature `__schedules` they are those of a model checker, for the package
-//! `tests/schedules`, but never next to `rocksdb`: so a build with all features uses the standard
-//! library's.
+//! A panic while a lock is held does not poison it: code that may leave a value half changed
+//! reports that itself, as the gate of the commit path does (G9). The primitives are those of the
+//! standard library. With the feature `__schedules` they are those of a model checker, for the
+//! package `tests/schedules`, but never next to `rocksdb`: so a build with all features uses the
+//! standard library's.
 
 #[cfg(all(feature = "__schedules", not(feature = "rocksdb")))]
 use shuttle::sync as primitives;

@@ -1,7 +1,8 @@
 //! Whether an append may be committed: the pure rule, shared by every store of this crate.
 //!
-//! The rule needs to know two things of a store, both about what is committed: the tip of a stream, and which ids stand
-//! at a place ([`Committed`]). From them it says: append, or acknowledge again what was appended before, or refuse.
+//! The rule needs to know two things of a store, both about what is committed: the tip of a stream,
+//! and which ids stand at a place ([`Committed`]). From them it says: append, or acknowledge again
+//! what was appended before, or refuse.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::RangeInclusive;
@@ -44,12 +45,14 @@ pub(crate) struct Commit {
 pub(crate) struct Shape {
     /// Each stream once.
     pub(crate) expectations: Vec<(StreamId, ExpectedVersion)>,
-    /// For each expectation, the ids of the events for its stream, in order; empty where it is only checked.
+    /// For each expectation, the ids of the events for its stream, in order; empty where it is only
+    /// checked.
     pub(crate) ids: Vec<Vec<EventId>>,
     /// Consecutive events of one stream: the index of its expectation, and how many.
     pub(crate) runs: Vec<(usize, usize)>,
-    /// Whether events that are there already are acknowledged again instead of appended. Not so for an import, which
-    /// knows by itself what it has added, and must be able to repeat whatever another log holds.
+    /// Whether events that are there already are acknowledged again instead of appended. Not so for
+    /// an import, which knows by itself what it has added, and must be able to repeat whatever
+    /// another log holds.
     pub(crate) may_be_retry: bool,
 }
 
@@ -90,8 +93,8 @@ enum StreamCheck {
 /// Decides about one append.
 ///
 /// # Errors
-/// [`Error::WrongExpectedVersion`] about the first stream that is not as expected, [`Error::PartialRetry`], or what the
-/// store finds. Nothing is changed in any case.
+/// [`Error::WrongExpectedVersion`] about the first stream that is not as expected,
+/// [`Error::PartialRetry`], or what the store finds. Nothing is changed in any case.
 pub(crate) fn validate(shape: &Shape, committed: &mut impl Committed) -> Result<Verdict> {
     let mut tips = Vec::with_capacity(shape.expectations.len());
     let mut conflict = None;
@@ -121,8 +124,8 @@ pub(crate) fn validate(shape: &Shape, committed: &mut impl Committed) -> Result<
     if found == written && partial.is_none() {
         return Ok(Verdict::Replay(replay(shape, &replayed)?));
     }
-    // One stream is where a retry would find it, another went on meanwhile: the commit itself tells whether it was
-    // this.
+    // One stream is where a retry would find it, another went on meanwhile: the commit itself tells
+    // whether it was this.
     let first = replayed.iter().flatten().find_map(|(_, positions)| positions.first());
     if let Some(position) = first {
         let commit = committed.commit(*position)?;
@@ -173,13 +176,15 @@ fn check_stream(
     if places.iter().map(|(id, _)| id).eq(ids) {
         return Ok(StreamCheck::Replay(from, places.into_iter().map(|(_, place)| place).collect()));
     }
-    // Not one by one: it would take a hundred thousand times a hundred thousand, and all other appends wait.
+    // Not one by one: it would take a hundred thousand times a hundred thousand, and all other
+    // appends wait.
     let ids: HashSet<&EventId> = ids.iter().collect();
     let ours = places.iter().any(|(id, _)| ids.contains(id));
     Ok(if ours { StreamCheck::Partial } else { plain })
 }
 
-/// The acknowledgement of a commit, if its events are those of this append, in order, each in its stream.
+/// The acknowledgement of a commit, if its events are those of this append, in order, each in its
+/// stream.
 fn replay_of(shape: &Shape, commit: &Commit) -> Option<Appended> {
     let mut ids: Vec<_> = shape.ids.iter().map(|ids| ids.iter()).collect();
     let mut wanted = Vec::with_capacity(commit.events.len());

@@ -1,9 +1,10 @@
 //! The seam for read models: [`ViewStore`], next to [`EventStore`](crate::EventStore).
 //!
-//! A view is a sorted space of keys and values under a name, with a checkpoint. Its one write sets the checkpoint and
-//! changes the values together or not at all, and only if the checkpoint is still the one that the caller knows. So
-//! values and checkpoint always belong together, and of two that write the same view one is refused. Everything else
-//! that read models need, such as building one aside and switching to it, is made of that write.
+//! A view is a sorted space of keys and values under a name, with a checkpoint. Its one write sets
+//! the checkpoint and changes the values together or not at all, and only if the checkpoint is
+//! still the one that the caller knows. So values and checkpoint always belong together, and of two
+//! that write the same view one is refused. Everything else that read models need, such as building
+//! one aside and switching to it, is made of that write.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -22,7 +23,8 @@ const VIEW_PAGE_LEN_TARGET: usize = 1 << 20;
 /// How far a view is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Checkpoint {
-    /// The last position whose event is in the view, or does not matter to it; `None` before the first.
+    /// The last position whose event is in the view, or does not matter to it; `None` before the
+    /// first.
     pub position: Option<Position>,
     /// What else its writer wants to find again, of at most
     /// [`CHECKPOINT_STATE_LEN_MAX`](crate::limits::CHECKPOINT_STATE_LEN_MAX) bytes.
@@ -44,14 +46,16 @@ pub enum ViewChange {
         /// Which key.
         key: Vec<u8>,
     },
-    /// Takes all keys away that are there before this commit, wherever in its changes this one stands.
+    /// Takes all keys away that are there before this commit, wherever in its changes this one
+    /// stands.
     Clear,
 }
 
 /// The one write of a [`ViewStore`].
 ///
-/// Move the checkpoint with every commit. The comparison with `expected` is all that keeps two writers apart: if both
-/// leave the checkpoint as it is, neither notices the other, and one overwrites what the other wrote.
+/// Move the checkpoint with every commit. The comparison with `expected` is all that keeps two
+/// writers apart: if both leave the checkpoint as it is, neither notices the other, and one
+/// overwrites what the other wrote.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ViewCommit {
     /// The name of the view.
@@ -62,8 +66,8 @@ pub struct ViewCommit {
     pub changes: Vec<ViewChange>,
     /// The checkpoint after it; `None` takes it away.
     pub checkpoint: Option<Checkpoint>,
-    /// Whether the position of the checkpoint is one of the log of another store. A position of this store's own log
-    /// must not be past its head.
+    /// Whether the position of the checkpoint is one of the log of another store. A position of
+    /// this store's own log must not be past its head.
     pub follows_other_log: bool,
 }
 
@@ -71,8 +75,8 @@ impl ViewCommit {
     /// Checks what can be checked without looking into a store. Every store calls this first.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`]: the name is no name, a key is empty. [`Error::LimitExceeded`]: a key, a value, the
-    /// state, or all together is too large.
+    /// [`Error::InvalidArgument`]: the name is no name, a key is empty. [`Error::LimitExceeded`]: a
+    /// key, a value, the state, or all together is too large.
     pub fn check(&self) -> Result<()> {
         check_view_name(&self.view)?;
         let mut len: usize = 0;
@@ -95,8 +99,8 @@ impl ViewCommit {
         Ok(())
     }
 
-    /// Checks that the checkpoint is not past the head of the log that the view follows. Every store calls this before
-    /// its write.
+    /// Checks that the checkpoint is not past the head of the log that the view follows. Every
+    /// store calls this before its write.
     ///
     /// # Errors
     /// [`Error::CheckpointAhead`].
@@ -110,7 +114,8 @@ impl ViewCommit {
         }
     }
 
-    /// Checks that the view is where the caller takes it to be. Every store calls this within its write.
+    /// Checks that the view is where the caller takes it to be. Every store calls this within its
+    /// write.
     ///
     /// # Errors
     /// [`Error::CheckpointMoved`].
@@ -213,21 +218,23 @@ impl PageFiller {
     }
 }
 
-/// A store of views. Implemented by [`Store`](crate::Store) and [`MemoryStore`](crate::MemoryStore), and for references
-/// and `Arc`s of stores.
+/// A store of views. Implemented by [`Store`](crate::Store) and
+/// [`MemoryStore`](crate::MemoryStore), and for references and `Arc`s of stores.
 ///
-/// Every method fails with [`Error::Closed`] once the store is closed, and with [`Error::Corruption`] where what it
-/// reads is damaged: a view is never silently shorter (G8).
+/// Every method fails with [`Error::Closed`] once the store is closed, and with
+/// [`Error::Corruption`] where what it reads is damaged: a view is never silently shorter (G8).
 pub trait ViewStore: Send + Sync {
-    /// Changes values and checkpoint of one view, together or not at all, if its checkpoint is the expected one.
+    /// Changes values and checkpoint of one view, together or not at all, if its checkpoint is the
+    /// expected one.
     ///
     /// # Errors
-    /// [`Error::CheckpointMoved`], or what [`ViewCommit::check`] finds: nothing was changed. [`Error::Indeterminate`]:
-    /// it may or may not have been, see [`EventStore::submit`](crate::EventStore::submit).
+    /// [`Error::CheckpointMoved`], or what [`ViewCommit::check`] finds: nothing was changed.
+    /// [`Error::Indeterminate`]: it may or may not have been, see
+    /// [`EventStore::submit`](crate::EventStore::submit).
     ///
     /// # Cost
-    /// One write, without a sync. A later sync of the log makes it durable too; after a power loss a view may be
-    /// behind, but values and checkpoint belong together.
+    /// One write, without a sync. A later sync of the log makes it durable too; after a power loss
+    /// a view may be behind, but values and checkpoint belong together.
     fn commit_view(&self, commit: &ViewCommit) -> Result<()>;
 
     /// How far a view is; `None` if it has no checkpoint.
@@ -248,20 +255,23 @@ pub trait ViewStore: Send + Sync {
     /// Corruption, an invalid name, or an I/O error.
     fn scan_view(&self, scan: &ViewScan) -> Result<ViewPage>;
 
-    /// The names of all views that have a checkpoint, in order. The checkpoints themselves are not looked at.
+    /// The names of all views that have a checkpoint, in order. The checkpoints themselves are not
+    /// looked at.
     ///
     /// # Errors
     /// Damage, or a failing disk.
     fn list_views(&self) -> Result<Vec<String>>;
 
-    /// Takes a view away, values and checkpoint, whatever they are: damaged ones too. Does nothing where there is none.
+    /// Takes a view away, values and checkpoint, whatever they are: damaged ones too. Does nothing
+    /// where there is none.
     ///
     /// # Errors
     /// An invalid name, or an I/O error: nothing was changed. [`Error::Indeterminate`] as in
     /// [`ViewStore::commit_view`].
     fn drop_view(&self, view: &str) -> Result<()>;
 
-    /// A handle to own; like [`EventStore::handle`](crate::EventStore::handle), it does not keep the store open.
+    /// A handle to own; like [`EventStore::handle`](crate::EventStore::handle), it does not keep
+    /// the store open.
     fn view_handle(&self) -> Arc<dyn ViewStore>;
 }
 

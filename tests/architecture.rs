@@ -1,5 +1,6 @@
-//! The structure of src/: which file may know which, where a library may be used, how long things may get.
-//! docs/ARCHITECTURE.md says why. It parses the sources and links nothing of the crate, so it runs at once.
+//! The structure of src/: which file may know which, where a library may be used, how long things
+//! may get. docs/ARCHITECTURE.md says why. It parses the sources and links nothing of the crate, so
+//! it runs at once.
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 

@@ -1,5 +1,6 @@
-//! The documents tell the truth: links lead somewhere, the code in them is code that runs, each guarantee is cited by a
-//! test, and nothing names the machine that it was written on. Nothing of the crate is linked here.
+//! The documents tell the truth: links lead somewhere, the code in them is code that runs, each
+//! guarantee is cited by a test, and nothing names the machine that it was written on. Nothing of
+//! the crate is linked here.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -91,7 +92,8 @@ fn no_file_names_a_machine() {
     assert_none(&found, "a path or host of one machine means nothing elsewhere");
 }
 
-/// Whether the path begins here: a directory of the same name within a longer path or an address does not count.
+/// Whether the path begins here: a directory of the same name within a longer path or an address
+/// does not count.
 fn names_machine(line: &str, word: &str) -> bool {
     line.match_indices(word).any(|(at, _)| {
         let before = line[..at].chars().next_back();

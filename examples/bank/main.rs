@@ -1,8 +1,9 @@
-//! The bank of the textbook, on disk and through a restart: accounts with rules, balances and statements as read
-//! models, snapshots, an event of an earlier year, and a balance as of last Tuesday.
+//! The bank of the textbook, on disk and through a restart: accounts with rules, balances and
+//! statements as read models, snapshots, an event of an earlier year, and a balance as of last
+//! Tuesday.
 //!
-//! `cargo run --release --all-features --example bank -- bank.annals` keeps the bank in that directory; without a
-//! directory it is a temporary one. docs/GUIDE.md builds it step by step.
+//! `cargo run --release --all-features --example bank -- bank.annals` keeps the bank in that
+//! directory; without a directory it is a temporary one. docs/GUIDE.md builds it step by step.
 
 #![expect(clippy::print_stdout, reason = "an example talks")]
 

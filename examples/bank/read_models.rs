@@ -1,4 +1,5 @@
-//! What the bank wants to see at a glance: the balance of every account, and what happened on each of them.
+//! What the bank wants to see at a glance: the balance of every account, and what happened on each
+//! of them.
 
 use annals::prelude::*;
 use annals::{Filter, View, ViewKey};
@@ -77,7 +78,8 @@ impl Projection for TransactionHistory {
     }
 }
 
-/// A page of an account's statement, the newest first, and the key after which the next page begins.
+/// A page of an account's statement, the newest first, and the key after which the next page
+/// begins.
 pub(crate) fn statement(
     history: &View,
     account: &StreamId,

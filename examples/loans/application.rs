@@ -3,7 +3,8 @@
 use annals::{Aggregate, domain_events};
 use serde::{Deserialize, Serialize};
 
-/// What happens to an application itself. The log holds offers and work items too, which are not read here.
+/// What happens to an application itself. The log holds offers and work items too, which are not
+/// read here.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) enum ApplicationEvent {
     Submitted {

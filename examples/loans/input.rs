@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 /// How many applications the made-up log has.
 const MADE_UP: u64 = 400;
 
-/// Applications that come in every few hours, wait in each stage, and end in one of three ways: the same each time.
+/// Applications that come in every few hours, wait in each stage, and end in one of three ways: the
+/// same each time.
 pub(crate) fn made_up() -> String {
     let mut events: Vec<(u64, u64, &str)> = Vec::new();
     let mut noise = Noise(1);
@@ -45,7 +46,8 @@ pub(crate) fn made_up() -> String {
     lines
 }
 
-/// Numbers that look random, and are the same each time (Numerical Recipes' linear congruential generator).
+/// Numbers that look random, and are the same each time (Numerical Recipes' linear congruential
+/// generator).
 struct Noise(u64);
 
 impl Noise {

@@ -1,9 +1,10 @@
-//! Loan applications: the state of one, how many are open at the end of each week, and how long each stage takes; all
-//! of it checked against a plain walk over the input.
+//! Loan applications: the state of one, how many are open at the end of each week, and how long
+//! each stage takes; all of it checked against a plain walk over the input.
 //!
-//! `cargo run --release --all-features --example loans -- LOG.jsonl.gz open.svg` reads a log as `annals import` takes
-//! it, such as that of the BPI Challenge 2012 (262,200 events of 13,087 applications at a Dutch bank), and draws the
-//! open applications. Without arguments it makes up a small log.
+//! `cargo run --release --all-features --example loans -- LOG.jsonl.gz open.svg` reads a log as
+//! `annals import` takes it, such as that of the BPI Challenge 2012 (262,200 events of 13,087
+//! applications at a Dutch bank), and draws the open applications. Without arguments it makes up a
+//! small log.
 
 #![expect(clippy::print_stdout, reason = "an example talks")]
 

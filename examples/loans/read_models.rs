@@ -1,5 +1,5 @@
-//! Three questions about all applications: which are open at the end of each week, how long does each stage take, and
-//! where is each of them now.
+//! Three questions about all applications: which are open at the end of each week, how long does
+//! each stage take, and where is each of them now.
 
 use annals::{Filter, HandlerError, Projection, TypedEvent, View, ViewKey, ViewWriter};
 use serde::{Deserialize, Serialize};
@@ -66,8 +66,8 @@ pub(crate) struct Whereabouts {
     pub(crate) since_micros: i64,
 }
 
-/// Under `at`, by application: where it is. Under each stage, by how long: one entry for each time that an application
-/// left it, so that the entries lie in the order of their length.
+/// Under `at`, by application: where it is. Under each stage, by how long: one entry for each time
+/// that an application left it, so that the entries lie in the order of their length.
 pub(crate) struct Stages;
 
 impl Projection for Stages {
@@ -98,7 +98,8 @@ impl Projection for Stages {
     }
 }
 
-/// How often a stage was left, and after how long in the middle and at nine of ten, in microseconds.
+/// How often a stage was left, and after how long in the middle and at nine of ten, in
+/// microseconds.
 pub(crate) fn duration_of(
     stages: &View,
     stage: Stage,

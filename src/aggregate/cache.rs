@@ -8,8 +8,8 @@ use crate::model::StreamId;
 use crate::recent::Recent;
 use crate::sync::Mutex;
 
-/// A bounded cache. A state is here because it was loaded, or because its append was acknowledged. It is never the
-/// answer by itself: a load reads the events after it.
+/// A bounded cache. A state is here because it was loaded, or because its append was acknowledged.
+/// It is never the answer by itself: a load reads the events after it.
 pub(super) struct Cache<A> {
     clone: fn(&A) -> A,
     states: Mutex<Recent<StreamId, Arc<(A, Provenance)>>>,

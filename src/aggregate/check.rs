@@ -54,11 +54,12 @@ impl fmt::Display for SnapshotReport {
 }
 
 impl<A: Aggregate + PartialEq> Repository<A> {
-    /// Compares every snapshot of an aggregate with its history. For tests and after changes of the code: a snapshot
-    /// that differs shows that [`SNAPSHOT_VERSION`](Aggregate::SNAPSHOT_VERSION) should have been raised, or that its
-    /// codec does not give the state back as it was written.
+    /// Compares every snapshot of an aggregate with its history. For tests and after changes of the
+    /// code: a snapshot that differs shows that [`SNAPSHOT_VERSION`](Aggregate::SNAPSHOT_VERSION)
+    /// should have been raised, or that its codec does not give the state back as it was written.
     ///
-    /// A snapshot whose bytes are damaged is not among them: verify names it, and loading counts it as ignored.
+    /// A snapshot whose bytes are damaged is not among them: verify names it, and loading counts it
+    /// as ignored.
     ///
     /// Nothing is changed. To be rid of faulty snapshots, raise that version, or call
     /// [`delete_snapshots`](crate::SnapshotStore::delete_snapshots).

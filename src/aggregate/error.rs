@@ -6,11 +6,13 @@ use crate::model::StreamId;
 /// Why a command was not carried out.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum ExecuteError<E: std::error::Error> {
-    /// The aggregate refuses: nothing has happened. The same command will be refused until its state changes.
+    /// The aggregate refuses: nothing has happened. The same command will be refused until its
+    /// state changes.
     #[error(transparent)]
     Rejected(E),
-    /// Others were faster each time, until the [retries](crate::Repository::retries) were used up: nothing has
-    /// happened. Raise them, or split the aggregate, so that not everything waits for one stream.
+    /// Others were faster each time, until the [retries](crate::Repository::retries) were used up:
+    /// nothing has happened. Raise them, or split the aggregate, so that not everything waits for
+    /// one stream.
     #[error(
         "stream {stream}: others were faster, the first time and in each of {}: raise the retries of the repository, \
          or split the aggregate into smaller streams",
@@ -25,7 +27,8 @@ pub enum ExecuteError<E: std::error::Error> {
         #[source]
         cause: Error,
     },
-    /// Loading or storing failed. Only after [`Error::Indeterminate`] may something have been stored.
+    /// Loading or storing failed. Only after [`Error::Indeterminate`] may something have been
+    /// stored.
     #[error(transparent)]
     Store(#[from] Error),
 }
@@ -36,7 +39,8 @@ impl<E: std::error::Error> ExecuteError<E> {
         matches!(self, Self::Rejected(_))
     }
 
-    /// Whether others were faster each time, until the [retries](crate::Repository::retries) were used up.
+    /// Whether others were faster each time, until the [retries](crate::Repository::retries) were
+    /// used up.
     pub fn is_conflict(&self) -> bool {
         matches!(self, Self::Conflict { .. })
     }

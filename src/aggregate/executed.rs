@@ -42,7 +42,8 @@ impl<A: Aggregate> Executed<A> {
         self.root.version()
     }
 
-    /// The position of the last event in the state, to wait for with a read model; `None` if nothing has ever happened.
+    /// The position of the last event in the state, to wait for with a read model; `None` if
+    /// nothing has ever happened.
     pub fn position(&self) -> Option<Position> {
         self.root.position()
     }

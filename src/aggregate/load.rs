@@ -1,4 +1,5 @@
-//! Loading: a cached state or the newest snapshot that fits, and then what the stream holds behind it.
+//! Loading: a cached state or the newest snapshot that fits, and then what the stream holds behind
+//! it.
 
 use std::ops::ControlFlow;
 
@@ -48,7 +49,8 @@ impl<A: Aggregate> Repository<A> {
         }
     }
 
-    /// Reads an aggregate again, as it is stored up to its version, and returns its last `count` events.
+    /// Reads an aggregate again, as it is stored up to its version, and returns its last `count`
+    /// events.
     pub(super) fn reload(
         &self,
         root: &mut AggregateRoot<A>,
@@ -125,7 +127,8 @@ impl<A: Aggregate> Repository<A> {
         let mut root = AggregateRoot::new(snapshot.stream.clone());
         root.state = state;
         root.provenance.snapshot = Some((snapshot.version, snapshot.taken_at));
-        // One event more than is new: it proves that the snapshot is of this history, and not ahead of it.
+        // One event more than is new: it proves that the snapshot is of this history, and not ahead
+        // of it.
         let read = self.store.read_stream(&snapshot.stream).from(snapshot.version);
         let anchor = Some((snapshot.version, snapshot.event_id));
         let fits = self.fold(&mut root, read.as_of_version(to), anchor)?;
@@ -139,8 +142,8 @@ impl<A: Aggregate> Repository<A> {
         Ok(())
     }
 
-    /// Applies events. With an anchor, the first of them must be that one, and is in the state already; returns whether
-    /// it was.
+    /// Applies events. With an anchor, the first of them must be that one, and is in the state
+    /// already; returns whether it was.
     fn fold(
         &self,
         root: &mut AggregateRoot<A>,

@@ -21,11 +21,13 @@ pub use snapshots::{FailedSnapshot, IgnoredSnapshot, SnapshotFault, SnapshotStat
 
 use crate::codec::DomainEvent;
 
-/// An object whose state is what happened to it: it takes events, and decides by its state which a command leads to.
+/// An object whose state is what happened to it: it takes events, and decides by its state which a
+/// command leads to.
 ///
-/// Both methods are pure: no clock, no I/O, no chance. What a decision needs besides the state, such as the time or a
-/// rate, comes in the command. So a state can be built again at any time, and a decision can be tested without a store:
-/// see [`Scenario`](crate::testing::Scenario). [`Repository`](crate::Repository) does the rest.
+/// Both methods are pure: no clock, no I/O, no chance. What a decision needs besides the state,
+/// such as the time or a rate, comes in the command. So a state can be built again at any time, and
+/// a decision can be tested without a store: see [`Scenario`](crate::testing::Scenario).
+/// [`Repository`](crate::Repository) does the rest.
 ///
 /// ```
 /// use annals::prelude::*;
@@ -90,13 +92,14 @@ use crate::codec::DomainEvent;
 pub trait Aggregate: Default + Send + Sync + 'static {
     /// What it is one of: the events of the one with the id `123` are the stream `{CATEGORY}-123`.
     ///
-    /// It holds no `-`, where a category would end, and does not begin with `$`: the compiler refuses that where a
-    /// [`Repository`](crate::Repository) is made.
+    /// It holds no `-`, where a category would end, and does not begin with `$`: the compiler
+    /// refuses that where a [`Repository`](crate::Repository) is made.
     const CATEGORY: &'static str;
     /// Under what its snapshots are kept. Two aggregates that read the same streams need two kinds.
     const SNAPSHOT_KIND: &'static str = Self::CATEGORY;
-    /// The shape and meaning of the state. **Raise it with every change of the fields, of [`Aggregate::apply`], or of
-    /// what upcasters make of old events**: snapshots of another version are ignored, and the history is read instead.
+    /// The shape and meaning of the state. **Raise it with every change of the fields, of
+    /// [`Aggregate::apply`], or of what upcasters make of old events**: snapshots of another
+    /// version are ignored, and the history is read instead.
     const SNAPSHOT_VERSION: u32 = 1;
     /// What happens to it.
     type Event: DomainEvent;
@@ -116,7 +119,8 @@ pub trait Aggregate: Default + Send + Sync + 'static {
     fn handle(&self, command: &Self::Command) -> Result<Vec<Self::Event>, Self::Error>;
 }
 
-/// Refuses, while compiling, a category that no stream can be of, and a kind under which no snapshot can be kept.
+/// Refuses, while compiling, a category that no stream can be of, and a kind under which no
+/// snapshot can be kept.
 #[expect(clippy::indexing_slicing, reason = "it runs in the compiler")]
 const fn check_names(category: &str, kind: &str) {
     let (category, kind) = (category.as_bytes(), kind.as_bytes());

@@ -52,8 +52,8 @@ pub struct SnapshotContext {
 impl<A> SnapshotPolicy<A> {
     /// As soon as this many events have happened since the last snapshot; 0 counts as 1.
     ///
-    /// Events are counted as they pass, so a save of several events does not step over the mark, and where a snapshot
-    /// could not be written the next save tries again.
+    /// Events are counted as they pass, so a save of several events does not step over the mark,
+    /// and where a snapshot could not be written the next save tries again.
     pub fn every(events: u64) -> Self {
         Self::by(Rule::Every(events.max(1)))
     }
@@ -63,7 +63,8 @@ impl<A> SnapshotPolicy<A> {
         Self::every(1)
     }
 
-    /// With the first save, and then with a save at least this long after the last snapshot was taken.
+    /// With the first save, and then with a save at least this long after the last snapshot was
+    /// taken.
     pub fn interval(interval: Duration) -> Self {
         Self::by(Rule::Interval(interval))
     }
@@ -77,15 +78,15 @@ impl<A> SnapshotPolicy<A> {
         Self { rule, keep: NonZeroUsize::MIN, clock: None }
     }
 
-    /// Keeps this many snapshots of each aggregate, the newest; 1 by default, 0 counts as 1. More of them make loading
-    /// as of an earlier version faster.
+    /// Keeps this many snapshots of each aggregate, the newest; 1 by default, 0 counts as 1. More
+    /// of them make loading as of an earlier version faster.
     pub fn keep(mut self, snapshots: usize) -> Self {
         self.keep = NonZeroUsize::new(snapshots).unwrap_or(NonZeroUsize::MIN);
         self
     }
 
-    /// Takes the time from elsewhere than the [store of the events](EventStore::now): for tests, such as
-    /// [`FixedClock`](crate::testing::FixedClock).
+    /// Takes the time from elsewhere than the [store of the events](EventStore::now): for tests,
+    /// such as [`FixedClock`](crate::testing::FixedClock).
     pub fn clock(mut self, clock: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
         self.clock = Some(Arc::new(clock));
         self

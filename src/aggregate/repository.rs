@@ -25,8 +25,8 @@ const RETRIES: u32 = 10;
 
 /// The aggregates of one kind in a store.
 ///
-/// It may be shared by any number of threads; clones share its cache and its figures. It does not keep the store open:
-/// once the store is closed, its calls fail with [`Error::Closed`].
+/// It may be shared by any number of threads; clones share its cache and its figures. It does not
+/// keep the store open: once the store is closed, its calls fail with [`Error::Closed`].
 ///
 /// [`Aggregate`] has an example of its use.
 pub struct Repository<A: Aggregate> {
@@ -54,26 +54,29 @@ impl<A: Aggregate> Repository<A> {
         }
     }
 
-    /// Reads old events as these make them. Say it before [`Repository::cache`]: states that are kept already were read
-    /// otherwise, and are kept no longer.
+    /// Reads old events as these make them. Say it before [`Repository::cache`]: states that are
+    /// kept already were read otherwise, and are kept no longer.
     pub fn upcasters(mut self, upcasters: Upcasters) -> Self {
         self.decoder = Decoder::with(upcasters);
         self.cache = self.cache.map(|cache| Arc::new(cache.emptied()));
         self
     }
 
-    /// What to do with a stored event that cannot be read: by default loading fails. Where it is skipped instead,
-    /// [`AggregateRoot::skipped`] says so, and neither a snapshot nor the cache keeps such a state.
+    /// What to do with a stored event that cannot be read: by default loading fails. Where it is
+    /// skipped instead, [`AggregateRoot::skipped`] says so, and neither a snapshot nor the cache
+    /// keeps such a state.
     pub fn on_unreadable(mut self, on_unreadable: OnUnreadable) -> Self {
         self.on_unreadable = on_unreadable;
         self
     }
 
-    /// Loads from snapshots, and takes them after saves where the policy wants one. They are written as JSON.
+    /// Loads from snapshots, and takes them after saves where the policy wants one. They are
+    /// written as JSON.
     ///
     /// A snapshot is a cache: one that does not decode, is of another
-    /// [`SNAPSHOT_VERSION`](Aggregate::SNAPSHOT_VERSION), or does not fit the stream is ignored, and the history read
-    /// instead. It never fails a load or a save: see [`Repository::snapshot_stats`].
+    /// [`SNAPSHOT_VERSION`](Aggregate::SNAPSHOT_VERSION), or does not fit the stream is ignored,
+    /// and the history read instead. It never fails a load or a save: see
+    /// [`Repository::snapshot_stats`].
     pub fn snapshots(self, store: &(impl SnapshotStore + ?Sized), policy: SnapshotPolicy<A>) -> Self
     where
         A: Serialize + DeserializeOwned,
@@ -83,10 +86,11 @@ impl<A: Aggregate> Repository<A> {
 
     /// Does as [`Repository::snapshots`], with another codec.
     ///
-    /// JSON is the safe choice: a field that is missing is noticed. It has no form for maps whose keys are neither text
-    /// nor numbers, nor for infinite numbers; [`Bincode`](crate::Bincode) has, and is smaller and faster, but reads the
-    /// bytes of other fields as its own where nobody has raised [`SNAPSHOT_VERSION`](Aggregate::SNAPSHOT_VERSION).
-    /// Snapshots say by which codec they were written, so it may be changed at any time.
+    /// JSON is the safe choice: a field that is missing is noticed. It has no form for maps whose
+    /// keys are neither text nor numbers, nor for infinite numbers; [`Bincode`](crate::Bincode)
+    /// has, and is smaller and faster, but reads the bytes of other fields as its own where nobody
+    /// has raised [`SNAPSHOT_VERSION`](Aggregate::SNAPSHOT_VERSION). Snapshots say by which codec
+    /// they were written, so it may be changed at any time.
     pub fn snapshots_as<C: Codec>(
         mut self,
         store: &(impl SnapshotStore + ?Sized),
@@ -99,8 +103,8 @@ impl<A: Aggregate> Repository<A> {
         self
     }
 
-    /// Keeps about this many states in memory, those that were last used, so that loading them reads only what is new.
-    /// What is new is always read: a decision never rests on a stale state.
+    /// Keeps about this many states in memory, those that were last used, so that loading them
+    /// reads only what is new. What is new is always read: a decision never rests on a stale state.
     pub fn cache(mut self, states: usize) -> Self
     where
         A: Clone,
@@ -111,9 +115,9 @@ impl<A: Aggregate> Repository<A> {
 
     /// How often a command is decided again because others were faster; 10 by default.
     ///
-    /// Threads of this process that work on one aggregate need no more, however many they are: once one of them met a
-    /// conflict, [`Repository::execute`] has them take turns. What does need more is an aggregate whose stream others
-    /// append to without pause and without a repository.
+    /// Threads of this process that work on one aggregate need no more, however many they are: once
+    /// one of them met a conflict, [`Repository::execute`] has them take turns. What does need more
+    /// is an aggregate whose stream others append to without pause and without a repository.
     pub fn retries(mut self, retries: u32) -> Self {
         self.retries = retries;
         self
@@ -137,8 +141,8 @@ impl<A: Aggregate> Repository<A> {
         Ok(StreamId::new(format!("{category}-{id}"))?)
     }
 
-    /// The id of the aggregate whose stream this is: what [`Repository::stream_id`] makes it of, such as for what is
-    /// read or followed by category. `None` for a stream of another category.
+    /// The id of the aggregate whose stream this is: what [`Repository::stream_id`] makes it of,
+    /// such as for what is read or followed by category. `None` for a stream of another category.
     ///
     /// ```
     /// # use annals::prelude::*;
@@ -153,20 +157,22 @@ impl<A: Aggregate> Repository<A> {
         Some(id).filter(|id| !id.is_empty())
     }
 
-    /// Loads the aggregate, has it decide the command, and stores what happens. If others stored something in between,
-    /// the command is decided again in the new state, up to [`Repository::retries`] times: no update is lost.
+    /// Loads the aggregate, has it decide the command, and stores what happens. If others stored
+    /// something in between, the command is decided again in the new state, up to
+    /// [`Repository::retries`] times: no update is lost.
     ///
     /// An aggregate to which nothing has happened yet decides in its default state.
     ///
     /// # Errors
-    /// [`ExecuteError::Rejected`]: the aggregate refuses. [`ExecuteError::Conflict`]: others were faster each time.
-    /// [`ExecuteError::Store`]: an error of loading, or of [`EventStore::submit`]. Nothing has happened, but after
-    /// [`Error::Indeterminate`] it may have.
+    /// [`ExecuteError::Rejected`]: the aggregate refuses. [`ExecuteError::Conflict`]: others were
+    /// faster each time. [`ExecuteError::Store`]: an error of loading, or of
+    /// [`EventStore::submit`]. Nothing has happened, but after [`Error::Indeterminate`] it may
+    /// have.
     ///
     /// # Cost
-    /// That of [`Repository::load`], and where something happens, one append: it blocks until acknowledged. While
-    /// callers of this process meet conflicts over one stream, all of them wait there for their turn, each at most a
-    /// second a try.
+    /// That of [`Repository::load`], and where something happens, one append: it blocks until
+    /// acknowledged. While callers of this process meet conflicts over one stream, all of them wait
+    /// there for their turn, each at most a second a try.
     pub fn execute(
         &self,
         id: impl fmt::Display,
@@ -175,8 +181,8 @@ impl<A: Aggregate> Repository<A> {
         self.execute_with(id, command, |event| event)
     }
 
-    /// Does as [`Repository::execute`], and lets `with` add metadata or tags to each event that is to be stored. It is
-    /// called again where the command is decided again.
+    /// Does as [`Repository::execute`], and lets `with` add metadata or tags to each event that is
+    /// to be stored. It is called again where the command is decided again.
     ///
     /// # Errors
     /// Those of [`Repository::execute`].
@@ -189,11 +195,11 @@ impl<A: Aggregate> Repository<A> {
         self.decide_and_store(id, command, &mut with, &mut |append, _| append)
     }
 
-    /// Does as [`Repository::execute`], and lets `also` add events of other streams to the append, which is stored
-    /// whole or not at all: a claim of a name that must be unique, a mark that a message was handled. It is given the
-    /// append and the aggregate as it will be, and is called again where the command is decided again; not at all,
-    /// where the command leads to no event. To add metadata as well, use [`AggregateRoot::decide_with`] and
-    /// [`Repository::save_along`].
+    /// Does as [`Repository::execute`], and lets `also` add events of other streams to the append,
+    /// which is stored whole or not at all: a claim of a name that must be unique, a mark that a
+    /// message was handled. It is given the append and the aggregate as it will be, and is called
+    /// again where the command is decided again; not at all, where the command leads to no event.
+    /// To add metadata as well, use [`AggregateRoot::decide_with`] and [`Repository::save_along`].
     ///
     /// ```
     /// use annals::prelude::*;
@@ -230,9 +236,10 @@ impl<A: Aggregate> Repository<A> {
     /// ```
     ///
     /// # Errors
-    /// Those of [`Repository::execute`]. [`InvalidArgument::AppendReplaced`] where `also` gives back another append
-    /// than it was given. Where another stream is not as expected, [`ExecuteError::Store`] with the
-    /// [conflict](Error::is_conflict), at once: to decide again would not help.
+    /// Those of [`Repository::execute`]. [`InvalidArgument::AppendReplaced`] where `also` gives
+    /// back another append than it was given. Where another stream is not as expected,
+    /// [`ExecuteError::Store`] with the [conflict](Error::is_conflict), at once: to decide again
+    /// would not help.
     pub fn execute_along(
         &self,
         id: impl fmt::Display,
@@ -307,8 +314,8 @@ impl<A: Aggregate> Repository<A> {
     /// The aggregate as it was when this version was its last.
     ///
     /// # Errors
-    /// [`Error::VersionAhead`] if it has not got there, [`Error::AggregateNotFound`] if nothing has ever happened
-    /// to it, or those of [`Repository::load`].
+    /// [`Error::VersionAhead`] if it has not got there, [`Error::AggregateNotFound`] if nothing has
+    /// ever happened to it, or those of [`Repository::load`].
     pub fn load_as_of_version(
         &self,
         id: impl fmt::Display,
@@ -319,11 +326,12 @@ impl<A: Aggregate> Repository<A> {
         root.ok_or(Error::AggregateNotFound { stream, as_of: None })
     }
 
-    /// The aggregate as it was at this time: with all events that were recorded then or before. For a time to come, as
-    /// it is now.
+    /// The aggregate as it was at this time: with all events that were recorded then or before. For
+    /// a time to come, as it is now.
     ///
     /// # Errors
-    /// [`Error::AggregateNotFound`] if nothing had happened to it by then, or those of [`Repository::load`].
+    /// [`Error::AggregateNotFound`] if nothing had happened to it by then, or those of
+    /// [`Repository::load`].
     ///
     /// # Cost
     /// That of [`Repository::load`], and a binary search over the log for the time.
@@ -336,29 +344,31 @@ impl<A: Aggregate> Repository<A> {
         root.ok_or(Error::AggregateNotFound { stream, as_of: Some(time) })
     }
 
-    /// Stores what is uncommitted, if the stream is as it was loaded. `None` if nothing is uncommitted: then nothing is
-    /// done.
+    /// Stores what is uncommitted, if the stream is as it was loaded. `None` if nothing is
+    /// uncommitted: then nothing is done.
     ///
-    /// Where it was stored before, which the ids of the events tell, the aggregate is read again: its state is what is
-    /// stored, also where that differs.
+    /// Where it was stored before, which the ids of the events tell, the aggregate is read again:
+    /// its state is what is stored, also where that differs.
     ///
     /// # Errors
-    /// Those of [`EventStore::submit`]. The aggregate keeps what is uncommitted. After a conflict load it again, for
-    /// its decisions rest on what is no longer so. After [`Error::Indeterminate`] reopen the store and save the same
-    /// value again: if it was stored after all, that is recognised.
+    /// Those of [`EventStore::submit`]. The aggregate keeps what is uncommitted. After a conflict
+    /// load it again, for its decisions rest on what is no longer so. After
+    /// [`Error::Indeterminate`] reopen the store and save the same value again: if it was stored
+    /// after all, that is recognised.
     ///
     /// # Cost
-    /// One append: it blocks until acknowledged. Where the policy wants a snapshot, one more write, without a sync.
+    /// One append: it blocks until acknowledged. Where the policy wants a snapshot, one more write,
+    /// without a sync.
     pub fn save(&self, root: &mut AggregateRoot<A>) -> Result<Option<Appended>> {
         self.save_along(root, |append, _| append)
     }
 
-    /// Does as [`Repository::save`], together with events of other streams that `also` adds to the append: see
-    /// [`Repository::execute_along`].
+    /// Does as [`Repository::save`], together with events of other streams that `also` adds to the
+    /// append: see [`Repository::execute_along`].
     ///
     /// # Errors
-    /// Those of [`Repository::save`]; [`InvalidArgument::AppendReplaced`] where `also` gives back another append than
-    /// it was given.
+    /// Those of [`Repository::save`]; [`InvalidArgument::AppendReplaced`] where `also` gives back
+    /// another append than it was given.
     pub fn save_along(
         &self,
         root: &mut AggregateRoot<A>,
@@ -389,8 +399,8 @@ impl<A: Aggregate> Repository<A> {
         let of_root = append.events().filter(|(stream, _)| *stream == &root.stream).count();
         let appended = self.store.submit(append)?;
         let events = root.acknowledge(&appended);
-        // Of a replay only ids were compared: what happened is what is stored, not what was decided just now. And
-        // something may have been added to the aggregate's own stream.
+        // Of a replay only ids were compared: what happened is what is stored, not what was decided
+        // just now. And something may have been added to the aggregate's own stream.
         if appended.is_replay() || of_root != count {
             return Ok(Some((appended, self.reload(root, of_root)?)));
         }

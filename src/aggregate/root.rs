@@ -1,4 +1,5 @@
-//! [`AggregateRoot`]: an aggregate with its place in the store, and with what has happened to it but is not stored yet.
+//! [`AggregateRoot`]: an aggregate with its place in the store, and with what has happened to it
+//! but is not stored yet.
 
 use std::fmt;
 
@@ -34,7 +35,8 @@ pub(super) struct Provenance {
 
 /// An aggregate as it was loaded, and what has happened to it since but is not stored yet.
 ///
-/// [`Repository::execute`](crate::Repository::execute) does in one call what is done here step by step:
+/// [`Repository::execute`](crate::Repository::execute) does in one call what is done here step by
+/// step:
 ///
 /// ```
 /// use annals::prelude::*;
@@ -114,8 +116,8 @@ impl<A: Aggregate> AggregateRoot<A> {
         &self.stream
     }
 
-    /// The version of its last *stored* event, which the next save expects; `None` if nothing is stored. Raising events
-    /// does not move it.
+    /// The version of its last *stored* event, which the next save expects; `None` if nothing is
+    /// stored. Raising events does not move it.
     pub fn version(&self) -> Option<Version> {
         self.provenance.last.map(|tip| tip.version)
     }
@@ -130,24 +132,26 @@ impl<A: Aggregate> AggregateRoot<A> {
         &self.uncommitted
     }
 
-    /// Why events of its stream were skipped while it was loaded: an [`Error::Unreadable`] for each. Always empty
-    /// unless the repository was told to [skip](crate::OnUnreadable::Skip) them.
+    /// Why events of its stream were skipped while it was loaded: an [`Error::Unreadable`] for
+    /// each. Always empty unless the repository was told to [skip](crate::OnUnreadable::Skip) them.
     pub fn skipped(&self) -> &[Error] {
         &self.skipped
     }
 
     /// Lets something happen to it: changes the state, and keeps the event for the next save.
     ///
-    /// The event is encoded at once and read back, and what was read back is applied: the state is the one that loading
-    /// will give, and an event that could not be read again is never stored.
+    /// The event is encoded at once and read back, and what was read back is applied: the state is
+    /// the one that loading will give, and an event that could not be read again is never stored.
     ///
     /// # Errors
-    /// [`Error::Payload`]: the event has no form in its codec, or none that can be read back. Nothing has happened.
+    /// [`Error::Payload`]: the event has no form in its codec, or none that can be read back.
+    /// Nothing has happened.
     pub fn raise(&mut self, event: A::Event) -> Result<()> {
         self.raise_with(event, |event| event)
     }
 
-    /// Does as [`AggregateRoot::raise`], and lets `with` add metadata or tags to the event that is to be stored.
+    /// Does as [`AggregateRoot::raise`], and lets `with` add metadata or tags to the event that is
+    /// to be stored.
     ///
     /// # Errors
     /// Those of [`AggregateRoot::raise`].
@@ -162,12 +166,14 @@ impl<A: Aggregate> AggregateRoot<A> {
     /// Decides a command in the state as it is, and raises what it leads to: all of it or nothing.
     ///
     /// # Errors
-    /// The refusal of [`Aggregate::handle`], or those of [`AggregateRoot::raise`]. Nothing has happened.
+    /// The refusal of [`Aggregate::handle`], or those of [`AggregateRoot::raise`]. Nothing has
+    /// happened.
     pub fn decide(&mut self, command: &A::Command) -> Result<(), ExecuteError<A::Error>> {
         self.decide_with(command, |event| event)
     }
 
-    /// Does as [`AggregateRoot::decide`], and lets `with` add metadata or tags to each event that is to be stored.
+    /// Does as [`AggregateRoot::decide`], and lets `with` add metadata or tags to each event that
+    /// is to be stored.
     ///
     /// # Errors
     /// Those of [`AggregateRoot::decide`].

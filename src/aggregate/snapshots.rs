@@ -12,10 +12,12 @@ use crate::model::{ContentType, StreamId, Version};
 use crate::snapshot_store::{Snapshot, SnapshotStore};
 use crate::sync::{Mutex, MutexGuard};
 
-/// Stands between the content type and the state in the bytes of a snapshot. No content type holds it.
+/// Stands between the content type and the state in the bytes of a snapshot. No content type holds
+/// it.
 const END_OF_CONTENT_TYPE: u8 = b'\n';
 
-/// Why a snapshot is of no use. The history says the same as a snapshot would, so none of these is a loss.
+/// Why a snapshot is of no use. The history says the same as a snapshot would, so none of these is
+/// a loss.
 #[non_exhaustive]
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum SnapshotFault {
@@ -47,14 +49,15 @@ pub enum SnapshotFault {
     OtherHistory,
     /// Its state is not the one that the history gives: the state or `apply` has changed, and
     /// [`SNAPSHOT_VERSION`](crate::Aggregate::SNAPSHOT_VERSION) has not. Only
-    /// [`Repository::check_snapshots`](crate::Repository::check_snapshots) finds this: raise the version.
+    /// [`Repository::check_snapshots`](crate::Repository::check_snapshots) finds this: raise the
+    /// version.
     #[error(
         "its state is not that of the history: raise SNAPSHOT_VERSION with every change of the state or of apply"
     )]
     Differs,
     /// The codec changes the state: what it reads back is another state than what was written. Only
-    /// [`Repository::check_snapshots`](crate::Repository::check_snapshots) finds this: change the serde attributes of
-    /// the state, or take the snapshots with another codec.
+    /// [`Repository::check_snapshots`](crate::Repository::check_snapshots) finds this: change the
+    /// serde attributes of the state, or take the snapshots with another codec.
     #[error(
         "the codec for {content_type} does not give the state back as it was written: change the serde attributes of \
          the state, or take snapshots with another codec"
@@ -94,8 +97,8 @@ pub struct FailedSnapshot {
     pub cause: Cause,
 }
 
-/// What became of the snapshots of a repository since it was made, its clones included. Snapshots never fail a load or
-/// a save, so what goes wrong with them is here.
+/// What became of the snapshots of a repository since it was made, its clones included. Snapshots
+/// never fail a load or a save, so what goes wrong with them is here.
 #[non_exhaustive]
 #[derive(Debug, Clone, Default)]
 pub struct SnapshotStats {
@@ -134,8 +137,8 @@ impl fmt::Display for SnapshotStats {
     }
 }
 
-/// The snapshots of a repository. What needs serde is in function pointers, so that a repository without snapshots asks
-/// nothing of its aggregate.
+/// The snapshots of a repository. What needs serde is in function pointers, so that a repository
+/// without snapshots asks nothing of its aggregate.
 pub(super) struct Snapshots<A> {
     store: Arc<dyn SnapshotStore>,
     policy: SnapshotPolicy<A>,
@@ -169,7 +172,8 @@ impl<A: Aggregate> Snapshots<A> {
         self.store.load_snapshot(A::SNAPSHOT_KIND, stream, up_to)
     }
 
-    /// Does as [`Snapshots::newest`], and notes what is damaged; the highest version of that into `ignored` too.
+    /// Does as [`Snapshots::newest`], and notes what is damaged; the highest version of that into
+    /// `ignored` too.
     pub(super) fn newest_with(
         &self,
         stream: &StreamId,
@@ -226,9 +230,11 @@ impl<A: Aggregate> Snapshots<A> {
         stats.last_ignored = Some(IgnoredSnapshot { stream: stream.clone(), version, fault });
     }
 
-    /// Takes a snapshot of a stored state, if the policy wants one. Where that fails, the next save asks again.
+    /// Takes a snapshot of a stored state, if the policy wants one. Where that fails, the next save
+    /// asks again.
     ///
-    /// None is taken of a state from which events were skipped: it would hide them once the code can read them.
+    /// None is taken of a state from which events were skipped: it would hide them once the code
+    /// can read them.
     pub(super) fn take_if_due(&self, root: &mut AggregateRoot<A>, events: &dyn EventStore) {
         let (Provenance { last: Some(tip), snapshot: last, .. }, true) =
             (root.provenance, root.skipped.is_empty())
@@ -276,7 +282,8 @@ impl<A: Aggregate> Snapshots<A> {
             taken_at: context.now,
             state,
         };
-        // A useless one of a higher version would outlive every new one, for the highest versions are kept.
+        // A useless one of a higher version would outlive every new one, for the highest versions
+        // are kept.
         if root.provenance.ignored >= Some(tip.version) {
             self.store.delete_snapshots(A::SNAPSHOT_KIND, &root.stream).map_err(Cause::new)?;
         }

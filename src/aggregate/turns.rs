@@ -1,4 +1,5 @@
-//! Who decides next on an aggregate that many work on: after a conflict, the callers of this process take turns.
+//! Who decides next on an aggregate that many work on: after a conflict, the callers of this
+//! process take turns.
 
 use std::collections::{HashMap, VecDeque};
 use std::thread::{self, Thread};
@@ -7,16 +8,18 @@ use std::time::{Duration, Instant};
 use crate::model::StreamId;
 use crate::sync::{Mutex, MutexGuard};
 
-/// How long a caller waits for its turn before it tries without. A turn is a courtesy: what is right is decided by the
-/// version that an append expects. So callers that wait for each other, through what they do while they decide, get on.
+/// How long a caller waits for its turn before it tries without. A turn is a courtesy: what is
+/// right is decided by the version that an append expects. So callers that wait for each other,
+/// through what they do while they decide, get on.
 const WAIT_MAX: Duration = Duration::from_secs(1);
 
-/// The lines of this process, of all repositories together, for those over one store need not know of each other. Lines
-/// of streams that have one name in two stores are one line: that costs a wait, where both are fought over.
+/// The lines of this process, of all repositories together, for those over one store need not know
+/// of each other. Lines of streams that have one name in two stores are one line: that costs a
+/// wait, where both are fought over.
 static LINES: Mutex<Option<Lines>> = Mutex::new(None);
 
-/// Who is in line for which stream; who is first has its turn. There is a line only where somebody met a
-/// conflict, so that nobody waits for a stream that is not fought over.
+/// Who is in line for which stream; who is first has its turn. There is a line only where somebody
+/// met a conflict, so that nobody waits for a stream that is not fought over.
 type Lines = HashMap<StreamId, VecDeque<Thread>>;
 
 fn lines() -> MutexGuard<'static, Option<Lines>> {
@@ -33,8 +36,8 @@ impl<'s> Turn<'s> {
         is_fought_over.then(|| Self::wait(stream)).flatten()
     }
 
-    /// Stands in line and waits for the turn. `None` after a long wait, and for a thread that is in this line
-    /// already: it would wait for itself.
+    /// Stands in line and waits for the turn. `None` after a long wait, and for a thread that is in
+    /// this line already: it would wait for itself.
     pub(super) fn wait(stream: &'s StreamId) -> Option<Self> {
         let own = thread::current();
         let deadline = Instant::now() + WAIT_MAX;

@@ -13,15 +13,15 @@ use crate::model::{CAUSATION_ID, EventId};
 
 /// Why an event happened: the event, its cause, the cause of that, up to where it all began.
 ///
-/// A cause comes before what it causes. An id that names no event before the one that carries it, such as that of a
-/// command, ends the chain; so do ids that lead in a circle.
+/// A cause comes before what it causes. An id that names no event before the one that carries it,
+/// such as that of a command, ends the chain; so do ids that lead in a circle.
 ///
 /// # Errors
 /// What the store finds.
 ///
 /// # Cost
-/// There is no index: one pass over the log, from its end back to where the chain begins; to the very first event if
-/// the last id has the form of an event id and is none.
+/// There is no index: one pass over the log, from its end back to where the chain begins; to the
+/// very first event if the last id has the form of an event id and is none.
 pub fn causes(store: &(impl EventStore + ?Sized), event: EventId) -> Result<Causes> {
     let mut chain = Vec::new();
     let mut origin = None;
@@ -50,7 +50,8 @@ pub fn causes(store: &(impl EventStore + ?Sized), event: EventId) -> Result<Caus
 pub enum Origin {
     /// With its last event, which names no cause.
     Event,
-    /// With what this id names. It is no event before the others: a command, or something that annals never saw.
+    /// With what this id names. It is no event before the others: a command, or something that
+    /// annals never saw.
     Outside(String),
 }
 
@@ -72,7 +73,8 @@ impl Causes {
         &self.origin
     }
 
-    /// How much of each payload a line shows; [`PAYLOAD_CHARS`](super::PAYLOAD_CHARS) if nothing is said.
+    /// How much of each payload a line shows; [`PAYLOAD_CHARS`](super::PAYLOAD_CHARS) if nothing is
+    /// said.
     pub fn payload_chars(mut self, chars: usize) -> Self {
         self.chain.iter_mut().for_each(|entry| entry.set_payload_chars(chars));
         self

@@ -12,13 +12,15 @@ use crate::event_store::EventStore;
 use crate::extension::EventStoreExt;
 use crate::model::{CAUSATION_ID, RecordedEvent};
 
-/// How deep a tree is drawn: from there on the drawing moves along, and a number says how deep it is.
+/// How deep a tree is drawn: from there on the drawing moves along, and a number says how deep it
+/// is.
 const DRAWN_DEPTH_MAX: usize = 32;
 
-/// All that came of an event, or of a command: what names its id as cause, what names the ids of those, and so on,
-/// across streams.
+/// All that came of an event, or of a command: what names its id as cause, what names the ids of
+/// those, and so on, across streams.
 ///
-/// An effect comes after its cause: an event that names a later one is not among them. Each event is there once.
+/// An effect comes after its cause: an event that names a later one is not among them. Each event
+/// is there once.
 ///
 /// # Errors
 /// What the store finds.
@@ -70,7 +72,8 @@ impl Found {
         self.children.entry(cause).or_default().push(place);
     }
 
-    /// Each event before its effects, with its depth. Without recursion, so that no tree is too deep.
+    /// Each event before its effects, with its depth. Without recursion, so that no tree is too
+    /// deep.
     fn into_tree(mut self) -> Vec<Effect> {
         let mut events: Vec<_> = self.events.into_iter().map(Some).collect();
         let mut tree = Vec::with_capacity(events.len());
@@ -132,13 +135,14 @@ impl Effects {
         self.event.as_ref()
     }
 
-    /// The effects, each before its own effects, otherwise in the order of the log. With [`Effect::depth`] that is the
-    /// tree.
+    /// The effects, each before its own effects, otherwise in the order of the log. With
+    /// [`Effect::depth`] that is the tree.
     pub fn iter(&self) -> std::slice::Iter<'_, Effect> {
         self.tree.iter()
     }
 
-    /// How much of each payload a line shows; [`PAYLOAD_CHARS`](super::PAYLOAD_CHARS) if nothing is said.
+    /// How much of each payload a line shows; [`PAYLOAD_CHARS`](super::PAYLOAD_CHARS) if nothing is
+    /// said.
     pub fn payload_chars(mut self, chars: usize) -> Self {
         let entries = self.tree.iter_mut().map(|effect| &mut effect.entry);
         entries.chain(&mut self.event).for_each(|entry| entry.set_payload_chars(chars));

@@ -9,7 +9,8 @@ use crate::model::{CAUSATION_ID, CORRELATION_ID, RecordedEvent};
 /// How much of a payload, in characters, a line shows if nothing else is said.
 pub const PAYLOAD_CHARS: usize = 120;
 
-/// A recorded event as one line: version, time, type, payload, metadata, tags. Through [`Deref`] it is the event.
+/// A recorded event as one line: version, time, type, payload, metadata, tags. Through [`Deref`] it
+/// is the event.
 ///
 /// Any read can be shown in lines:
 ///
@@ -64,7 +65,8 @@ impl Entry {
         self.payload_chars = chars;
     }
 
-    /// The payload as the line shows it: compact JSON; text in quotes; of other bytes their number and the first ones.
+    /// The payload as the line shows it: compact JSON; text in quotes; of other bytes their number
+    /// and the first ones.
     pub fn payload_text(&self) -> String {
         payload(self.event.as_ref(), self.payload_chars)
     }

@@ -1,9 +1,10 @@
 //! Questions about the past, over any store: what happened in a stream ([`history`]), its causes
-//! ([`causes`]), its effects ([`effects`]), and what belongs together ([`correlated`]). Events are shown as
-//! they are stored; nothing is upcast.
+//! ([`causes`]), its effects ([`effects`]), and what belongs together ([`correlated`]). Events are
+//! shown as they are stored; nothing is upcast.
 //!
-//! Who appends says what an event follows from: [`NewEvent::caused_by`] and [`NewEvent::correlated_by`]. Nothing checks
-//! these ids, so that they may name commands, or work of other systems. What is asked here takes them as they are.
+//! Who appends says what an event follows from: [`NewEvent::caused_by`] and
+//! [`NewEvent::correlated_by`]. Nothing checks these ids, so that they may name commands, or work
+//! of other systems. What is asked here takes them as they are.
 //!
 //! ```
 //! use annals::audit;
@@ -52,7 +53,8 @@ use crate::model::{CORRELATION_ID, EventId, StreamId};
 
 use entry::Layout;
 
-/// What happened in a stream, from its beginning: one readable [`Entry`] for each event, read page by page.
+/// What happened in a stream, from its beginning: one readable [`Entry`] for each event, read page
+/// by page.
 ///
 /// ```
 /// use annals::prelude::*;
@@ -111,8 +113,8 @@ impl fmt::Debug for History {
     }
 }
 
-/// All events of one piece of work, in the order of the log: those that carry this correlation id. Their lines name
-/// position and stream.
+/// All events of one piece of work, in the order of the log: those that carry this correlation id.
+/// Their lines name position and stream.
 ///
 /// # Errors
 /// What the store finds.
@@ -131,7 +133,8 @@ pub fn correlated(store: &(impl EventStore + ?Sized), id: impl fmt::Display) -> 
     Ok(entries)
 }
 
-/// What a causation or correlation id names. That of an event has one text, but a UUID may be written in several ways.
+/// What a causation or correlation id names. That of an event has one text, but a UUID may be
+/// written in several ways.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Id {
     Event(EventId),

@@ -1,4 +1,5 @@
-//! Payloads and names as text that is safe to show: on one line, and without characters that a terminal obeys.
+//! Payloads and names as text that is safe to show: on one line, and without characters that a
+//! terminal obeys.
 
 use std::fmt::Write as _;
 
@@ -9,8 +10,8 @@ use crate::model::{ContentType, EventRef};
 /// How many bytes of a payload that is no text are shown.
 const BYTES_SHOWN: usize = 16;
 
-/// A payload as text of about this many characters: JSON without the space between its tokens; other text in quotes;
-/// anything else as its length and its first bytes.
+/// A payload as text of about this many characters: JSON without the space between its tokens;
+/// other text in quotes; anything else as its length and its first bytes.
 pub(super) fn payload(event: EventRef<'_>, chars_max: usize) -> String {
     let bytes = event.payload();
     let is_json = event.content_type() == ContentType::JSON.as_str();
@@ -71,9 +72,11 @@ pub(super) fn shortened(
     (start, rest)
 }
 
-/// Text that is safe to print on one line: characters that break a line or control a terminal are escaped as in JSON.
+/// Text that is safe to print on one line: characters that break a line or control a terminal are
+/// escaped as in JSON.
 ///
-/// Stream ids, event types and payloads are whatever an application stored: print them through this.
+/// Stream ids, event types and payloads are whatever an application stored: print them through
+/// this.
 ///
 /// ```
 /// assert_eq!(annals::audit::printable("account-1"), "account-1");

@@ -8,8 +8,9 @@ use serde::de::DeserializeOwned;
 use crate::error::Cause;
 use crate::model::limits::SNAPSHOT_STATE_LEN_MAX;
 
-/// bincode makes room for a text by the length that it is told, unless that is beyond a limit, which must be known when
-/// the code is compiled. So there are a few limits, and bytes are read with the one for their length.
+/// bincode makes room for a text by the length that it is told, unless that is beyond a limit,
+/// which must be known when the code is compiled. So there are a few limits, and bytes are read
+/// with the one for their length.
 const SMALL: usize = 64 << 10;
 const MEDIUM: usize = 4 << 20;
 /// How many bytes bincode counts for one: an integer of 128 bits may take a single byte.
@@ -27,8 +28,8 @@ pub(crate) fn encode_value<T: Serialize>(value: &T) -> Result<Vec<u8>, Cause> {
     })
 }
 
-/// Reads a value of all these bytes. Room is made for at most sixteen times as many as [`SMALL`], as [`MEDIUM`], or as
-/// the largest state of a snapshot, whichever is the first that they fit in.
+/// Reads a value of all these bytes. Room is made for at most sixteen times as many as [`SMALL`],
+/// as [`MEDIUM`], or as the largest state of a snapshot, whichever is the first that they fit in.
 pub(crate) fn decode_value<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Cause> {
     let decoded = if bytes.len() <= SMALL {
         decode_within::<T, { COUNTED_MAX * SMALL }>(bytes)

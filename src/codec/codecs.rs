@@ -8,7 +8,8 @@ use super::strict::{Loss, Strict};
 use crate::error::Cause;
 use crate::model::ContentType;
 
-/// Turns values into payloads and back. [`Json`] and [`Bincode`] are there; for another format implement it:
+/// Turns values into payloads and back. [`Json`] and [`Bincode`] are there; for another format
+/// implement it:
 ///
 /// ```
 /// use annals::{Cause, Codec, ContentType};
@@ -47,10 +48,12 @@ pub trait Codec {
     fn decode<T: DeserializeOwned>(payload: &[u8]) -> Result<T, Cause>;
 }
 
-/// JSON: the default. Fields have names, so a new optional one (`#[serde(default)]`) needs no new schema version.
+/// JSON: the default. Fields have names, so a new optional one (`#[serde(default)]`) needs no new
+/// schema version.
 ///
-/// A number that is not finite is refused, because JSON would store `null`. `Some(None)` of an `Option<Option<T>>` is
-/// stored as `null` too, and nothing refuses it: [`Scenario`](crate::testing::Scenario) finds such a field.
+/// A number that is not finite is refused, because JSON would store `null`. `Some(None)` of an
+/// `Option<Option<T>>` is stored as `null` too, and nothing refuses it:
+/// [`Scenario`](crate::testing::Scenario) finds such a field.
 ///
 /// ```
 /// use annals::{Codec, Json};
@@ -74,11 +77,12 @@ impl Codec for Json {
     }
 }
 
-/// bincode 2 in its standard configuration: small and fast, but without names. Any change of the fields, their order
-/// or their types needs a new schema version.
+/// bincode 2 in its standard configuration: small and fast, but without names. Any change of the
+/// fields, their order or their types needs a new schema version.
 ///
-/// A field that `skip_serializing_if` leaves out is refused, because the next field would be read in its place. A field
-/// with `skip_serializing` alone is left out unnoticed: use `skip`, which leaves it out of both directions.
+/// A field that `skip_serializing_if` leaves out is refused, because the next field would be read
+/// in its place. A field with `skip_serializing` alone is left out unnoticed: use `skip`, which
+/// leaves it out of both directions.
 ///
 /// ```
 /// use annals::{Bincode, Codec};
@@ -124,7 +128,8 @@ pub(super) fn not_read_back(content_type: ContentType, cause: Cause) -> Cause {
     Cause::new(NotReadBack { content_type, cause })
 }
 
-/// Encodes a value, and proves that its bytes decode. Whether they decode to the same value is not compared.
+/// Encodes a value, and proves that its bytes decode. Whether they decode to the same value is not
+/// compared.
 pub(crate) fn encode_readable<C: Codec, T: Serialize + DeserializeOwned>(
     value: &T,
 ) -> Result<Vec<u8>, Cause> {

@@ -1,5 +1,5 @@
-//! [`DomainEvent`]: events as values of the application's own types, and [`domain_events!`](crate::domain_events),
-//! which makes them of a serde enum.
+//! [`DomainEvent`]: events as values of the application's own types, and
+//! [`domain_events!`](crate::domain_events), which makes them of a serde enum.
 
 use std::borrow::Cow;
 use std::ops::Deref;
@@ -14,7 +14,8 @@ use crate::error::{Cause, Error, Result};
 use crate::model::limits::EVENT_TYPE_LEN_MAX;
 use crate::model::{ContentType, EventRef, EventType, NewEvent, RecordedEvent};
 
-/// The name under which a kind of event is stored, and the schema version in which it is written today.
+/// The name under which a kind of event is stored, and the schema version in which it is written
+/// today.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct EventKind {
     /// The type, as it is stored with every event.
@@ -23,7 +24,8 @@ pub struct EventKind {
     pub schema_version: u32,
 }
 
-/// What of a stored event says what happened: what an upcaster takes and gives, and what becomes a value.
+/// What of a stored event says what happened: what an upcaster takes and gives, and what becomes a
+/// value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EncodedEvent<'a> {
     /// Its type.
@@ -40,7 +42,8 @@ impl<'a> EncodedEvent<'a> {
     /// An event whose payload is a value as JSON: what an upcaster yields.
     ///
     /// # Errors
-    /// [`Error::Payload`]: the value has no JSON form. An invalid argument: no event can be of this type.
+    /// [`Error::Payload`]: the value has no JSON form. An invalid argument: no event can be of this
+    /// type.
     pub fn new_json(
         event_type: impl Into<Cow<'a, str>>,
         schema_version: u32,
@@ -52,7 +55,8 @@ impl<'a> EncodedEvent<'a> {
     /// An event whose payload is a value in bincode: what an upcaster yields.
     ///
     /// # Errors
-    /// [`Error::Payload`]: the value has no such form. An invalid argument: no event can be of this type.
+    /// [`Error::Payload`]: the value has no such form. An invalid argument: no event can be of this
+    /// type.
     pub fn new_bincode(
         event_type: impl Into<Cow<'a, str>>,
         schema_version: u32,
@@ -162,8 +166,8 @@ pub enum Undecodable {
     },
 }
 
-/// Events as values of the application: usually an enum, for which [`domain_events!`](crate::domain_events) implements
-/// it.
+/// Events as values of the application: usually an enum, for which
+/// [`domain_events!`](crate::domain_events) implements it.
 ///
 /// By hand it is implemented for what serde should not touch, such as raw bytes:
 ///
@@ -188,8 +192,8 @@ pub trait DomainEvent: Sized {
     /// What they are stored as.
     const KINDS: &'static [EventKind];
 
-    /// The event to append. [`domain_events!`](crate::domain_events) decodes it once, so that an event that could not
-    /// be read is never stored; it does not compare the values.
+    /// The event to append. [`domain_events!`](crate::domain_events) decodes it once, so that an
+    /// event that could not be read is never stored; it does not compare the values.
     ///
     /// # Errors
     /// [`Error::Payload`] if the value has no form in its codec, or one that does not decode.
@@ -221,7 +225,8 @@ pub trait DomainEvent: Sized {
     }
 }
 
-/// A domain event with its place: what happened, and through [`Deref`] the [`RecordedEvent`] it was read from.
+/// A domain event with its place: what happened, and through [`Deref`] the [`RecordedEvent`] it was
+/// read from.
 #[derive(Debug, Clone)]
 pub struct TypedEvent<E> {
     /// What happened.
@@ -244,11 +249,13 @@ impl<E> Deref for TypedEvent<E> {
     }
 }
 
-/// Implements [`DomainEvent`] for an enum that derives `Serialize` and `Deserialize`, by naming what each variant is
-/// stored as. The compiler refuses a variant that is left out, and a stored name that is given twice.
+/// Implements [`DomainEvent`] for an enum that derives `Serialize` and `Deserialize`, by naming
+/// what each variant is stored as. The compiler refuses a variant that is left out, and a stored
+/// name that is given twice.
 ///
-/// The payload is the variant's own fields; the name of the enum is nowhere stored, and that of the variant only as
-/// you give it here. So both may be renamed in the code, as long as the names to the right stay.
+/// The payload is the variant's own fields; the name of the enum is nowhere stored, and that of the
+/// variant only as you give it here. So both may be renamed in the code, as long as the names to
+/// the right stay.
 ///
 /// ```
 /// use annals::prelude::*;
@@ -273,8 +280,8 @@ impl<E> Deref for TypedEvent<E> {
 /// # Ok::<(), annals::Error>(())
 /// ```
 ///
-/// Payloads are JSON unless another [`Codec`] is named in front. It says how new events are written. Stored ones are
-/// read as their content type says, so that a store may hold both.
+/// Payloads are JSON unless another [`Codec`] is named in front. It says how new events are
+/// written. Stored ones are read as their content type says, so that a store may hold both.
 ///
 /// ```
 /// # use annals::DomainEvent;
@@ -286,14 +293,16 @@ impl<E> Deref for TypedEvent<E> {
 /// # Ok::<(), annals::Error>(())
 /// ```
 ///
-/// A single struct is an event too: `annals::domain_events! { MoneyDeposited => "MoneyDeposited" }`. A generic type is
-/// one under a name without parameters: `type BankEvent = AccountEvent<Cents>;`.
+/// A single struct is an event too:
+/// `annals::domain_events! { MoneyDeposited => "MoneyDeposited" }`. A generic type is one under a
+/// name without parameters: `type BankEvent = AccountEvent<Cents>;`.
 ///
-/// Variants may be of any form, with the attributes of serde on their fields. In JSON a variant with named fields is an
-/// object, one without fields an empty object (which may get fields with `#[serde(default)]` later), one with a single
-/// unnamed field what that field is, and one with several an array. What would change the names of variants (`rename`,
-/// `rename_all`) or how the enum is told (`tag`, `untagged`) does not go with this, and is an error when an event is
-/// encoded or decoded: test it once for each enum.
+/// Variants may be of any form, with the attributes of serde on their fields. In JSON a variant
+/// with named fields is an object, one without fields an empty object (which may get fields with
+/// `#[serde(default)]` later), one with a single unnamed field what that field is, and one with
+/// several an array. What would change the names of variants (`rename`, `rename_all`) or how the
+/// enum is told (`tag`, `untagged`) does not go with this, and is an error when an event is encoded
+/// or decoded: test it once for each enum.
 ///
 /// A variant that is left out does not compile:
 ///
@@ -457,7 +466,8 @@ fn encode_fields<C: Codec, E: DomainEvent>(
     Ok((event, read))
 }
 
-/// The value that an event will be read as. An error means that nothing could read it once it is stored.
+/// The value that an event will be read as. An error means that nothing could read it once it is
+/// stored.
 pub(crate) fn reread<E: DomainEvent>(event: &NewEvent) -> Result<E> {
     let stored = EncodedEvent {
         event_type: Cow::Borrowed(event.event_type().as_str()),
@@ -496,7 +506,8 @@ pub fn decode_variant<C: Codec, E: DeserializeOwned, N: VariantName>(
     decode_value::<C, OfVariant<E, N>>(stored).map(|decoded| decoded.value)
 }
 
-/// Reads a payload with the codec that its content type names, which need not be the one that is written with today.
+/// Reads a payload with the codec that its content type names, which need not be the one that is
+/// written with today.
 #[doc(hidden)]
 pub fn decode_value<C: Codec, T: DeserializeOwned>(
     stored: &EncodedEvent<'_>,

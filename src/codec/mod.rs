@@ -22,8 +22,8 @@ use crate::error::{Cause, Error, Result};
 use crate::model::{ContentType, EventRef, EventType, NewEvent, RecordedEvent};
 
 impl NewEvent {
-    /// An event whose payload is a value as JSON. A number that is not finite is refused; whether the payload decodes
-    /// to the value is not checked, which [`DomainEvent::encode`] does.
+    /// An event whose payload is a value as JSON. A number that is not finite is refused; whether
+    /// the payload decodes to the value is not checked, which [`DomainEvent::encode`] does.
     ///
     /// ```
     /// use annals::NewEvent;

@@ -1,5 +1,6 @@
-//! A serializer that refuses what a format would store as something else: JSON writes NaN and infinity as `null`, and
-//! bincode leaves a skipped field out, so that the next field is read in its place.
+//! A serializer that refuses what a format would store as something else: JSON writes NaN and
+//! infinity as `null`, and bincode leaves a skipped field out, so that the next field is read in
+//! its place.
 
 use serde::ser::{
     Serialize, SerializeMap, SerializeSeq, SerializeStruct, SerializeStructVariant, SerializeTuple,

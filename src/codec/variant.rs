@@ -1,5 +1,6 @@
-//! One variant of a serde enum without its tag: what is stored is the event's own fields, since its type is next to
-//! the payload. It works on any enum that derives `Serialize` and `Deserialize`, with the attributes that it has.
+//! One variant of a serde enum without its tag: what is stored is the event's own fields, since its
+//! type is next to the payload. It works on any enum that derives `Serialize` and `Deserialize`,
+//! with the attributes that it has.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -268,7 +269,8 @@ impl<'de, D: Deserializer<'de>> EnumAccess<'de> for Tagged<D> {
 impl<'de, D: Deserializer<'de>> VariantAccess<'de> for Tagged<D> {
     type Error = D::Error;
 
-    /// Written here it is a struct without fields. A payload that was written by hand may also be `null`.
+    /// Written here it is a struct without fields. A payload that was written by hand may also be
+    /// `null`.
     fn unit_variant(self) -> Result<(), D::Error> {
         if self.fields.is_human_readable() {
             return self.fields.deserialize_any(Nothing);

@@ -27,8 +27,9 @@ pub(crate) struct DerivedWriter {
     gate: Arc<Gate>,
     /// Held from the look at what is there to the end of the write.
     alone: Mutex<()>,
-    /// Versions below which a kind and stream have no snapshots, by the prefix of their keys. A scan
-    /// begins there, for it would be slow over the keys of all snapshots that were ever deleted.
+    /// Versions below which a kind and stream have no snapshots, by the prefix of their keys. A
+    /// scan begins there, for it would be slow over the keys of all snapshots that were ever
+    /// deleted.
     oldest: Mutex<HashMap<Vec<u8>, Version>>,
 }
 
@@ -46,7 +47,8 @@ impl DerivedWriter {
         self.write(|disk, batch| {
             let found = checkpoint(disk, view)?;
             commit.check_expected(found.as_ref())?;
-            // First, wherever it stands: the engine applies a batch in order, and what is put now is to stay.
+            // First, wherever it stands: the engine applies a batch in order, and what is put now
+            // is to stay.
             if changes.contains(&ViewChange::Clear) {
                 delete_prefix(batch, Family::Views, &view_prefix(view));
             }
@@ -83,7 +85,8 @@ impl DerivedWriter {
         })
     }
 
-    /// Writes a checked snapshot, and deletes those of its kind and stream that are not among the newest.
+    /// Writes a checked snapshot, and deletes those of its kind and stream that are not among the
+    /// newest.
     pub(crate) fn save_snapshot(&self, snapshot: &Snapshot, keep: NonZeroUsize) -> Result<()> {
         let (kind, stream) = (snapshot.kind.as_str(), snapshot.stream.as_str());
         self.write(|disk, batch| {

@@ -1,4 +1,5 @@
-//! The gate: whether anything may be written. Every writer checks it; one that fails shuts it for all (G9).
+//! The gate: whether anything may be written. Every writer checks it; one that fails shuts it for
+//! all (G9).
 
 // Public for the model checker alone: see `__internals`.
 #![cfg_attr(not(feature = "__internals"), allow(unreachable_pub))]
@@ -48,8 +49,8 @@ impl Gate {
         }
     }
 
-    /// Runs a write. If it ends with [`Error::Indeterminate`], or in a panic, nothing is written after it: nobody can
-    /// say what it had done.
+    /// Runs a write. If it ends with [`Error::Indeterminate`], or in a panic, nothing is written
+    /// after it: nobody can say what it had done.
     pub fn attempt<T>(&self, write: impl FnOnce() -> Result<T>) -> Result<T> {
         let mut attempt = Attempt { gate: self, is_over: false };
         let written = write();

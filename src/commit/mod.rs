@@ -1,15 +1,17 @@
 //! The write path, the only one: submit, validate, stage, write, publish, acknowledge.
 //!
-//! Callers on many threads share one write and one sync. A caller that comes when nobody is committing leads:
-//! it commits for itself on its own thread, without a hand-over. Later callers wait; the first of them leads
-//! next and commits for all that are waiting. Positions and versions are given only to what is about to be
-//! written, so a refused append leaves no gap and does not touch its neighbours.
+//! Callers on many threads share one write and one sync. A caller that comes when nobody is
+//! committing leads: it commits for itself on its own thread, without a hand-over. Later callers
+//! wait; the first of them leads next and commits for all that are waiting. Positions and versions
+//! are given only to what is about to be written, so a refused append leaves no gap and does not
+//! touch its neighbours.
 //!
 //! Snapshots and views take a way of their own, [`DerivedWriter`], so that the log does not wait
 //! for them. They pass the same gate.
 //!
 //! Once a write was attempted and failed, it may or may not be on disk: its callers get
-//! [`Error::Indeterminate`](crate::Error::Indeterminate), and the writer is poisoned until the store is reopened (G9).
+//! [`Error::Indeterminate`](crate::Error::Indeterminate), and the writer is poisoned until the
+//! store is reopened (G9).
 
 mod derived;
 pub(crate) mod gate;
@@ -31,7 +33,8 @@ use gate::Gate;
 use queue::Queue;
 use writer::Writer;
 
-/// Commits appends, one group at a time, and independently of them, one at a time, snapshots and views.
+/// Commits appends, one group at a time, and independently of them, one at a time, snapshots and
+/// views.
 pub(crate) struct Committer {
     queue: Queue,
     writer: Mutex<Writer>,

@@ -1,4 +1,5 @@
-//! What a caller does before it enters the queue: everything that needs neither places nor the disk.
+//! What a caller does before it enters the queue: everything that needs neither places nor the
+//! disk.
 
 // Public for the model checker alone: see `__internals`.
 #![cfg_attr(not(feature = "__internals"), allow(unreachable_pub))]

@@ -56,7 +56,8 @@ impl Queue {
         Self { state: Mutex::new(State::default()) }
     }
 
-    /// Commits a submission: as leader, with `commit`, for all that are waiting, or through the current leader.
+    /// Commits a submission: as leader, with `commit`, for all that are waiting, or through the
+    /// current leader.
     pub fn submit(&self, submission: Submission, commit: impl FnOnce(&[Arc<Ticket>])) -> Outcome {
         let (ticket, role) = self.enter(submission);
         if role == Role::Follow
@@ -103,7 +104,8 @@ impl Queue {
     }
 }
 
-/// The group that one leader commits. However it ends, leadership is handed over and no follower is left waiting.
+/// The group that one leader commits. However it ends, leadership is handed over and no follower is
+/// left waiting.
 struct Leading<'q> {
     queue: &'q Queue,
     group: Vec<Arc<Ticket>>,

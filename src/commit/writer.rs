@@ -127,7 +127,8 @@ impl Writer {
         staged: &mut Staged<'_>,
         submission: &mut Submission,
     ) -> Staging {
-        // What this batch touches is validated once it is committed: no answer may rest on what may still fail.
+        // What this batch touches is validated once it is committed: no answer may rest on what may
+        // still fail.
         let streams = submission.appends.iter().flat_map(|append| &append.shape.expectations);
         if !staged.touched.is_empty() && streams.clone().any(|(id, _)| staged.touched.contains(id))
         {
@@ -165,7 +166,8 @@ impl Writer {
         Staging::Staged(Ok(appended))
     }
 
-    /// Gives an append its places, and puts its frames into the batch. Nothing can refuse it any more.
+    /// Gives an append its places, and puts its frames into the batch. Nothing can refuse it any
+    /// more.
     fn add(
         &mut self,
         staged: &mut Staged<'_>,
@@ -220,7 +222,8 @@ impl Writer {
         }
     }
 
-    /// Writes what is staged, publishes it, and notes what is now committed. An error here poisons the writer.
+    /// Writes what is staged, publishes it, and notes what is now committed. An error here poisons
+    /// the writer.
     fn write(&mut self, disk: &Disk, staged: Staged<'_>) -> Result<()> {
         let Staged { batch, end, durability, mut touched, .. } = staged;
         touched.clear();
@@ -236,7 +239,8 @@ impl Writer {
             Durability::Sync => self.note_durable(disk, end),
             Durability::Buffered => Ok(()),
         });
-        // A write of derived data may have failed meanwhile, and torn the write-ahead log that this one is in.
+        // A write of derived data may have failed meanwhile, and torn the write-ahead log that this
+        // one is in.
         let written = written.and_then(|()| self.gate.check_sound());
         written.map_err(|error| Error::Indeterminate { cause: Cause::new(error) })?;
         let is_new = end.head > self.end.head;
@@ -272,7 +276,8 @@ impl Writer {
         self.end
     }
 
-    /// Moves everything into table files, then says so in the watermark. A poisoned writer says nothing.
+    /// Moves everything into table files, then says so in the watermark. A poisoned writer says
+    /// nothing.
     pub(super) fn seal(&mut self, disk: &Disk) -> Result<()> {
         self.gate.check_sound()?;
         disk.flush()?;

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 
 use crate::model::{Position, StreamId, Version};
 
-/// Where bytes are damaged or missing: in [`Error::Corruption`](crate::Error::Corruption), and in the report of
-/// [`Store::verify`](crate::Store::verify). docs/FORMAT.md explains families, frames and records.
+/// Where bytes are damaged or missing: in [`Error::Corruption`](crate::Error::Corruption), and in
+/// the report of [`Store::verify`](crate::Store::verify). docs/FORMAT.md explains families, frames
+/// and records.
 #[non_exhaustive]
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Location {

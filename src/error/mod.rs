@@ -1,5 +1,6 @@
-//! One [`Error`], sorted by what the caller should do. It can be cloned, because one failed write answers every caller
-//! of its group; it keeps its cause in `source()`; its text says what, where, and what to do.
+//! One [`Error`], sorted by what the caller should do. It can be cloned, because one failed write
+//! answers every caller of its group; it keeps its cause in `source()`; its text says what, where,
+//! and what to do.
 
 mod location;
 
@@ -19,10 +20,11 @@ use crate::model::{
 /// What annals returns.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What lies beneath an error: an I/O error, an engine's error, a decoder's. Shared, so that an error can be cloned.
+/// What lies beneath an error: an I/O error, an engine's error, a decoder's. Shared, so that an
+/// error can be cloned.
 ///
-/// It stands for the error itself: `cause.downcast_ref::<std::io::Error>()` asks what it is, here and through
-/// [`source`](std::error::Error::source).
+/// It stands for the error itself: `cause.downcast_ref::<std::io::Error>()` asks what it is, here
+/// and through [`source`](std::error::Error::source).
 #[derive(Clone)]
 pub struct Cause(Arc<dyn std::error::Error + Send + Sync>);
 
@@ -73,7 +75,8 @@ impl fmt::Debug for Cause {
 #[non_exhaustive]
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
-    /// The stream is not as the append expected; nothing was appended (G4). Load it again, decide again, retry.
+    /// The stream is not as the append expected; nothing was appended (G4). Load it again, decide
+    /// again, retry.
     #[error(
         "stream {stream}: expected {expected}, but {}: read it again, decide again, and retry",
         found_version(*actual)
@@ -86,8 +89,9 @@ pub enum Error {
         /// The version of its last event; `None` if it has none.
         actual: Option<Version>,
     },
-    /// Some events of this append stand where a retry would find them, others do not; nothing was appended. An event id
-    /// was used for two different appends: give each new event an id of its own.
+    /// Some events of this append stand where a retry would find them, others do not; nothing was
+    /// appended. An event id was used for two different appends: give each new event an id of its
+    /// own.
     #[error(
         "stream {stream}: some of the events of this append are already there and others are not, so it is no retry of \
          one append; read the streams to see what was done, and give each new event an id of its own"
@@ -96,8 +100,9 @@ pub enum Error {
         /// The stream where it was noticed.
         stream: StreamId,
     },
-    /// An event was to be recorded before the last event of the log; nothing was appended. Recorded-at never goes back
-    /// along the log: give a later time, or leave it to the store's clock.
+    /// An event was to be recorded before the last event of the log; nothing was appended.
+    /// Recorded-at never goes back along the log: give a later time, or leave it to the store's
+    /// clock.
     #[error(
         "recorded-at {given} lies before the last event of the log, recorded at {last}: give a time that does not, or \
          leave it to the clock of the store"
@@ -125,8 +130,8 @@ pub enum Error {
         #[source]
         cause: Cause,
     },
-    /// A recorded event cannot be read as what it should be: teach the code its type, add an upcaster, or skip what
-    /// cannot be read where that is acceptable.
+    /// A recorded event cannot be read as what it should be: teach the code its type, add an
+    /// upcaster, or skip what cannot be read where that is acceptable.
     #[error(
         "event {id} at position {position} of stream {stream}, {event_type} in schema version {schema_version}: {cause}"
     )]
@@ -141,12 +146,13 @@ pub enum Error {
         event_type: EventType,
         /// Its schema version as it is stored.
         schema_version: u32,
-        /// Why: an [`Undecodable`](crate::Undecodable), or an [`UpcastFailed`](crate::UpcastFailed).
+        /// Why: an [`Undecodable`](crate::Undecodable), or an
+        /// [`UpcastFailed`](crate::UpcastFailed).
         #[source]
         cause: Cause,
     },
-    /// Upcasters do not fit together, or do not fit the events that are read: correct them as the text says. Nothing
-    /// was read.
+    /// Upcasters do not fit together, or do not fit the events that are read: correct them as the
+    /// text says. Nothing was read.
     #[error("the upcasters do not fit together: {cause}")]
     Upcasters {
         /// What is wrong: an [`UpcastError`](crate::UpcastError).
@@ -172,8 +178,9 @@ pub enum Error {
         /// The version of its last event; `None` if it has none.
         actual: Option<Version>,
     },
-    /// A subscription was to begin after a position that the log does not have. If it was noted earlier, the log lost
-    /// its end since, as a restored backup does: begin again from a position that this log has.
+    /// A subscription was to begin after a position that the log does not have. If it was noted
+    /// earlier, the log lost its end since, as a restored backup does: begin again from a position
+    /// that this log has.
     #[error(
         "position {asked} is past the head of the log, {}; begin after a position that this log has",
         head_of(*head)
@@ -184,8 +191,9 @@ pub enum Error {
         /// The last position of the log; `None` if it is empty.
         head: Option<Position>,
     },
-    /// The place that a subscription was to begin after was noted in another history: the log lost its end since, or it
-    /// is another log. Begin again from the last shared position, or from the beginning.
+    /// The place that a subscription was to begin after was noted in another history: the log lost
+    /// its end since, or it is another log. Begin again from the last shared position, or from the
+    /// beginning.
     #[error(
         "position {position} was noted in epoch {noted}, but this log is in epoch {current}; begin again {}",
         shared.map_or("from the beginning".to_owned(), |last| {
@@ -199,11 +207,12 @@ pub enum Error {
         noted: Epoch,
         /// The epoch that the log is in.
         current: Epoch,
-        /// The last position up to which both have the same events; `None` if there is none that is known.
+        /// The last position up to which both have the same events; `None` if there is none that is
+        /// known.
         shared: Option<Position>,
     },
-    /// The view is not where its writer takes it to be, so another one writes it too: nothing was changed. Let only one
-    /// write it.
+    /// The view is not where its writer takes it to be, so another one writes it too: nothing was
+    /// changed. Let only one write it.
     #[error(
         "view {view}: its checkpoint is at {}, not at {} as expected: something else writes it too, such as a \
          second ProjectionManager that drives the same projection; let only one do so",
@@ -218,8 +227,9 @@ pub enum Error {
         /// Where it is.
         found: Option<Position>,
     },
-    /// The checkpoint of a view was to be past the head of the log that it follows: nothing was changed. Set it to the
-    /// position of the last event that is in the view, or say that the view follows the log of another store.
+    /// The checkpoint of a view was to be past the head of the log that it follows: nothing was
+    /// changed. Set it to the position of the last event that is in the view, or say that the view
+    /// follows the log of another store.
     #[error(
         "view {view}: position {position} is past the head of the log, {}; set the checkpoint to the position of the \
          last event that is in the view",
@@ -266,14 +276,15 @@ pub enum Error {
     /// The store was opened for reading only: open it for writing to append. Nothing was changed.
     #[error("the store is open for reading only: open it for writing to append")]
     ReadOnly,
-    /// The store is open elsewhere, in this process or another: close it there, or wait for that with
-    /// [`open_within`](crate::StoreOptions::open_within). The directory was not touched.
+    /// The store is open elsewhere, in this process or another: close it there, or wait for that
+    /// with [`open_within`](crate::StoreOptions::open_within). The directory was not touched.
     #[error("{} is open elsewhere, in this process or another: close it there first", .path.display())]
     AlreadyOpen {
         /// The directory.
         path: PathBuf,
     },
-    /// The directory cannot be written: make it writable, or open the store for reading only. It was not touched.
+    /// The directory cannot be written: make it writable, or open the store for reading only. It
+    /// was not touched.
     #[error("{} cannot be written: make it writable, or open the store for reading only: {cause}", .path.display())]
     NotWritable {
         /// The directory.
@@ -282,8 +293,8 @@ pub enum Error {
         #[source]
         cause: Cause,
     },
-    /// The store cannot be copied to this place, as a backup or to restore one. Nothing was changed: name
-    /// another place, or do what the text says.
+    /// The store cannot be copied to this place, as a backup or to restore one. Nothing was
+    /// changed: name another place, or do what the text says.
     #[error("cannot copy the store to {}: {reason}", .path.display())]
     CopyRefused {
         /// Where it was to be.
@@ -299,7 +310,8 @@ pub enum Error {
         /// What was found instead, and what to do.
         reason: String,
     },
-    /// The bytes were written by a later version of annals, or use what this one does not know: use a later version.
+    /// The bytes were written by a later version of annals, or use what this one does not know: use
+    /// a later version.
     #[error(
         "{what} has format {found}, but this version of annals knows {supported}: use a later version"
     )]
@@ -311,8 +323,9 @@ pub enum Error {
         /// The newest known.
         supported: u64,
     },
-    /// Bytes on disk are not what they were when they were written (G8). Run verify for the whole extent; restore a
-    /// backup, or, where they belong to a read model, rebuild its projection: the log can make it again.
+    /// Bytes on disk are not what they were when they were written (G8). Run verify for the whole
+    /// extent; restore a backup, or, where they belong to a read model, rebuild its projection: the
+    /// log can make it again.
     #[error("damaged data in {location}: found {found}, expected {expected}; {}", location.remedy())]
     Corruption {
         /// Where they are.
@@ -322,8 +335,9 @@ pub enum Error {
         /// What should.
         expected: String,
     },
-    /// The store has lost events that it had acknowledged as durable (G11). Nothing was changed. Restore a backup; or
-    /// accept the loss, with [`accept_lost_history_after`](crate::StoreOptions::accept_lost_history_after).
+    /// The store has lost events that it had acknowledged as durable (G11). Nothing was changed.
+    /// Restore a backup; or accept the loss, with
+    /// [`accept_lost_history_after`](crate::StoreOptions::accept_lost_history_after).
     #[error(
         "history is lost: the log ends at {}, but it reached at least position {expected_at_least}; \
          restore a backup, or accept the loss (annals accept-loss)",
@@ -336,7 +350,8 @@ pub enum Error {
         found: Option<Position>,
     },
     /// Power loss left an incomplete tail in one of the engine's logs, and the store was to be
-    /// opened for reading only. Open it for writing once, which truncates the unacknowledged tail (G10).
+    /// opened for reading only. Open it for writing once, which truncates the unacknowledged tail
+    /// (G10).
     #[error(
         "power loss left an incomplete tail after byte {len} of {}; open the store for writing once, which truncates \
          it",
@@ -348,23 +363,25 @@ pub enum Error {
         /// Where its whole part ends, in bytes.
         len: u64,
     },
-    /// The write of this append failed half-way: it may or may not be found after reopening. Reopen the store, then
-    /// retry with the same events: if they were written, the retry is recognised.
+    /// The write of this append failed half-way: it may or may not be found after reopening. Reopen
+    /// the store, then retry with the same events: if they were written, the retry is recognised.
     #[error("the write failed, and may or may not be found after reopening the store: {cause}")]
     Indeterminate {
         /// What the write failed with.
         #[source]
         cause: Cause,
     },
-    /// An earlier write failed: the store takes no more appends until it is reopened (G9). This append was not written.
+    /// An earlier write failed: the store takes no more appends until it is reopened (G9). This
+    /// append was not written.
     #[error("an earlier write failed, so the store takes no appends until it is reopened: {cause}")]
     Poisoned {
         /// What the earlier write failed with.
         #[source]
         cause: Cause,
     },
-    /// A line of an import was refused. What stood before it is in the store, but for the beginning of its own commit:
-    /// correct the line and import again, which goes on after the lines that are kept.
+    /// A line of an import was refused. What stood before it is in the store, but for the beginning
+    /// of its own commit: correct the line and import again, which goes on after the lines that are
+    /// kept.
     #[error("line {line}: {cause}{}", kept(*lines_kept))]
     ImportLine {
         /// The number of the line, from 1.
@@ -375,8 +392,9 @@ pub enum Error {
         #[source]
         cause: Cause,
     },
-    /// The input of an import could not be read to its end. The lines before that point are in the store, except for
-    /// the beginning of a commit: repair the input and import it again, which goes on after the lines that are kept.
+    /// The input of an import could not be read to its end. The lines before that point are in the
+    /// store, except for the beginning of a commit: repair the input and import it again, which
+    /// goes on after the lines that are kept.
     #[error("reading the input failed after line {line}: {cause}{}", kept_of_input(*lines_kept))]
     ImportInput {
         /// The number of the last line that was read whole; 0 if none was.
@@ -387,8 +405,8 @@ pub enum Error {
         #[source]
         cause: Cause,
     },
-    /// An import begins like one that was begun before, but differs from it: nothing was added. Import the input as it
-    /// was, with nothing changed in those lines, or into a new store.
+    /// An import begins like one that was begun before, but differs from it: nothing was added.
+    /// Import the input as it was, with nothing changed in those lines, or into a new store.
     #[error(
         "this input begins like one that was imported before, but differs from it somewhere in the first {lines} \
          lines, \
@@ -413,8 +431,8 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether others were there first: the streams are not as the append expects. Reload, decide again, and retry;
-    /// HTTP status 409 or 412.
+    /// Whether others were there first: the streams are not as the append expects. Reload, decide
+    /// again, and retry; HTTP status 409 or 412.
     pub fn is_conflict(&self) -> bool {
         matches!(self, Self::WrongExpectedVersion { .. } | Self::PartialRetry { .. })
     }
@@ -430,7 +448,8 @@ impl Error {
         )
     }
 
-    /// Whether the call itself is wrong, and can never succeed as it is: HTTP status 400. Nothing was changed.
+    /// Whether the call itself is wrong, and can never succeed as it is: HTTP status 400. Nothing
+    /// was changed.
     ///
     /// ```
     /// use annals::prelude::*;
@@ -461,7 +480,8 @@ impl Error {
         )
     }
 
-    /// Whether the same call may succeed later, unchanged: once the store is open again, free, or readable. HTTP status
+    /// Whether the same call may succeed later, unchanged: once the store is open again, free, or
+    /// readable. HTTP status
     /// 503. Where [`Error::needs_reopen`] holds too, the application has to reopen the store first.
     pub fn is_temporary(&self) -> bool {
         self.needs_reopen()

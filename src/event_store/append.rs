@@ -1,4 +1,5 @@
-//! [`Append`]: events for one or several streams, all or nothing; and [`Appended`], what became of it.
+//! [`Append`]: events for one or several streams, all or nothing; and [`Appended`], what became of
+//! it.
 
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
@@ -10,13 +11,16 @@ use crate::model::{
 };
 use crate::options::Durability;
 
-/// So many streams are looked through one by one; only further ones are indexed. Most appends have one.
+/// So many streams are looked through one by one; only further ones are indexed. Most appends have
+/// one.
 const STREAMS_FEW: usize = 8;
 
-/// Events for one or several streams, appended all or nothing (G1), with what is expected of each stream.
+/// Events for one or several streams, appended all or nothing (G1), with what is expected of each
+/// stream.
 ///
-/// Events keep the order in which they are given, across streams too. A stream that is only checked takes part with
-/// [`Append::check`]. All expectations are about the moment of the commit: they do not see this append's own events.
+/// Events keep the order in which they are given, across streams too. A stream that is only checked
+/// takes part with [`Append::check`]. All expectations are about the moment of the commit: they do
+/// not see this append's own events.
 ///
 /// ```
 /// use annals::prelude::*;
@@ -57,8 +61,8 @@ impl Append {
         Self::default()
     }
 
-    /// Adds events for a stream. A stream may be given again later, to put its events after those of another; what is
-    /// expected of it must then be the same.
+    /// Adds events for a stream. A stream may be given again later, to put its events after those
+    /// of another; what is expected of it must then be the same.
     pub fn to<S>(
         mut self,
         stream: S,
@@ -123,7 +127,8 @@ impl Append {
         few.or_else(|| self.index.get(stream).copied())
     }
 
-    /// The streams named by this append, each once, in the order of their first mention, with what is expected of them.
+    /// The streams named by this append, each once, in the order of their first mention, with what
+    /// is expected of them.
     pub fn expectations(&self) -> &[(StreamId, ExpectedVersion)] {
         &self.expectations
     }
@@ -151,7 +156,8 @@ impl Append {
         (self.expectations, self.runs)
     }
 
-    /// Checks everything that can be checked without looking into a store. Every store calls this first.
+    /// Checks everything that can be checked without looking into a store. Every store calls this
+    /// first.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] or [`Error::LimitExceeded`], about the first thing found.
@@ -229,8 +235,9 @@ pub struct Appended {
 }
 
 impl Appended {
-    /// For stores, which alone know the places: spans of consecutive positions in the order of the append's events, and
-    /// the versions each stream got, in the order of the append. `None` if either is empty.
+    /// For stores, which alone know the places: spans of consecutive positions in the order of the
+    /// append's events, and the versions each stream got, in the order of the append. `None` if
+    /// either is empty.
     pub fn new(
         spans: Vec<RangeInclusive<Position>>,
         versions: Vec<(StreamId, RangeInclusive<Version>)>,
@@ -261,12 +268,14 @@ impl Appended {
         &self.versions
     }
 
-    /// The version of the last event in the stream that was named first: the only one, for an append to one stream.
+    /// The version of the last event in the stream that was named first: the only one, for an
+    /// append to one stream.
     pub fn last_version(&self) -> Version {
         self.versions.first().map_or(Version::FIRST, |(_, versions)| *versions.end())
     }
 
-    /// Whether events of these ids had been appended before, so that this call was a retry and wrote nothing.
+    /// Whether events of these ids had been appended before, so that this call was a retry and
+    /// wrote nothing.
     pub fn is_replay(&self) -> bool {
         self.is_replay
     }

@@ -1,10 +1,13 @@
-//! The seam: [`EventStore`], the trait that every store implements and above which everything else is written.
+//! The seam: [`EventStore`], the trait that every store implements and above which everything else
+//! is written.
 //!
-//! The trait is small, blocking and dyn-compatible, and free of anything that only a local disk can do: a networked
-//! store can implement it. What makes it pleasant (arguments by `impl TryInto`, builders, iterators, subscriptions) is
-//! the extension [`EventStoreExt`](crate::EventStoreExt), written once over all stores.
+//! The trait is small, blocking and dyn-compatible, and free of anything that only a local disk can
+//! do: a networked store can implement it. What makes it pleasant (arguments by `impl TryInto`,
+//! builders, iterators, subscriptions) is the extension [`EventStoreExt`](crate::EventStoreExt),
+//! written once over all stores.
 //!
-//! A store of another kind is right if it passes [`testing::conformance`](crate::testing::conformance).
+//! A store of another kind is right if it passes
+//! [`testing::conformance`](crate::testing::conformance).
 
 mod append;
 mod query;
@@ -28,28 +31,33 @@ pub(crate) use append::Run;
 /// Takes the events of a page one by one; `Break` ends the page after the event it was given.
 pub type Visitor<'v> = dyn FnMut(EventRef<'_>) -> ControlFlow<()> + 'v;
 
-/// A store of events. Implemented by [`Store`](crate::Store) and [`MemoryStore`](crate::MemoryStore), and for
-/// references and `Arc`s of stores.
+/// A store of events. Implemented by [`Store`](crate::Store) and
+/// [`MemoryStore`](crate::MemoryStore), and for references and `Arc`s of stores.
 ///
-/// What an implementation promises, for all its callers on all threads: G1 to G4, G6 and G13 of docs/GUARANTEES.md.
-/// Every method fails with [`Error::Closed`](crate::Error::Closed) once the store is closed.
+/// What an implementation promises, for all its callers on all threads: G1 to G4, G6 and G13 of
+/// docs/GUARANTEES.md. Every method fails with [`Error::Closed`](crate::Error::Closed) once the
+/// store is closed.
 pub trait EventStore: Send + Sync {
     /// Appends all or nothing, and acknowledges.
     ///
-    /// Where the events to be written already are at exactly the place that was asked for (after `Exact`'s version,
-    /// at the start for `NoStream`; at the very end of the stream for `Any` and `StreamExists`), the call is a retry:
-    /// it is acknowledged again with the original places, and writes nothing. Ids are compared, nothing else. Of an
-    /// append to several streams it is enough that one has its events at their place, if they are in a commit of
-    /// exactly the events of this append. An append with `Any` or `StreamExists` alone is no longer recognised once
+    /// Where the events to be written already are at exactly the place that was asked for (after
+    /// `Exact`'s version, at the start for `NoStream`; at the very end of the stream for `Any` and
+    /// `StreamExists`), the call is a retry: it is acknowledged again with the original places, and
+    /// writes nothing. Ids are compared, nothing else. Of an append to several streams it is enough
+    /// that one has its events at their place, if they are in a commit of exactly the events of
+    /// this append. An append with `Any` or `StreamExists` alone is no longer recognised once
     /// anything was appended to its streams after it, by others or by the caller.
     ///
     /// # Errors
-    /// [`WrongExpectedVersion`](crate::Error::WrongExpectedVersion), [`PartialRetry`](crate::Error::PartialRetry),
-    /// [`RecordedAtBeforeHead`](crate::Error::RecordedAtBeforeHead), an invalid argument, a limit: nothing was
-    /// appended. [`Indeterminate`](crate::Error::Indeterminate): it may or may not have been.
+    /// [`WrongExpectedVersion`](crate::Error::WrongExpectedVersion),
+    /// [`PartialRetry`](crate::Error::PartialRetry),
+    /// [`RecordedAtBeforeHead`](crate::Error::RecordedAtBeforeHead), an invalid argument, a limit:
+    /// nothing was appended. [`Indeterminate`](crate::Error::Indeterminate): it may or may not have
+    /// been.
     fn submit(&self, append: Append) -> Result<Appended>;
 
-    /// Reads one bounded page, calling `visit` for each matching event in order. Nothing past the head is seen (G6).
+    /// Reads one bounded page, calling `visit` for each matching event in order. Nothing past the
+    /// head is seen (G6).
     ///
     /// `visit` may call the store. It is called while nothing is locked.
     ///
@@ -75,8 +83,8 @@ pub trait EventStore: Send + Sync {
     /// Damage, or a failing disk.
     fn list_streams(&self, query: &StreamsQuery) -> Result<Vec<StreamInfo>>;
 
-    /// Blocks until the head is past `after`, or `until` has come, or `cancelled` is set and [`EventStore::wake`]
-    /// called. Returns the head as it then is.
+    /// Blocks until the head is past `after`, or `until` has come, or `cancelled` is set and
+    /// [`EventStore::wake`] called. Returns the head as it then is.
     ///
     /// # Errors
     /// [`Closed`](crate::Error::Closed) as soon as the store is closed.
@@ -96,12 +104,12 @@ pub trait EventStore: Send + Sync {
     /// None but those of every method.
     fn epochs(&self) -> Result<Epochs>;
 
-    /// The time by the clock that events are recorded with; it is also used for times recorded next to events, such as
-    /// when a snapshot was taken. It may go back.
+    /// The time by the clock that events are recorded with; it is also used for times recorded next
+    /// to events, such as when a snapshot was taken. It may go back.
     fn now(&self) -> Timestamp;
 
-    /// A handle for readers and subscriptions to own. It does not keep the store open: once the store is closed, its
-    /// calls fail with [`Closed`](crate::Error::Closed).
+    /// A handle for readers and subscriptions to own. It does not keep the store open: once the
+    /// store is closed, its calls fail with [`Closed`](crate::Error::Closed).
     fn handle(&self) -> Arc<dyn EventStore>;
 }
 

@@ -33,7 +33,8 @@ impl Filter {
         Self::default()
     }
 
-    /// Adds event types: an event matches if it is of one of the types added. No types at all leave all events.
+    /// Adds event types: an event matches if it is of one of the types added. No types at all leave
+    /// all events.
     pub fn types(mut self, types: impl IntoIterator<Item = impl AsRef<str>>) -> Self {
         self.types.extend(types.into_iter().map(|name| name.as_ref().to_owned()));
         self
@@ -45,18 +46,19 @@ impl Filter {
         self
     }
 
-    /// Adds a prefix of stream ids: an event matches if its stream begins with one of the prefixes added.
+    /// Adds a prefix of stream ids: an event matches if its stream begins with one of the prefixes
+    /// added.
     pub fn stream_prefix(mut self, prefix: impl Into<String>) -> Self {
         self.stream_prefixes.push(prefix.into());
         self
     }
 
-    /// Checks the names. Reads and subscriptions do it before they begin. A valid filter may still match nothing, such
-    /// as one of a category and of a prefix outside of it.
+    /// Checks the names. Reads and subscriptions do it before they begin. A valid filter may still
+    /// match nothing, such as one of a category and of a prefix outside of it.
     ///
     /// # Errors
-    /// An event type that no event can have. [`InvalidArgument::CategoryWithDash`]: a category ends before the first
-    /// `-`, so none holds one.
+    /// An event type that no event can have. [`InvalidArgument::CategoryWithDash`]: a category ends
+    /// before the first `-`, so none holds one.
     pub fn check(&self) -> Result<(), InvalidArgument> {
         for name in &self.types {
             EventType::new(name)?;
@@ -125,7 +127,8 @@ pub enum Scope {
     Stream(StreamId),
 }
 
-/// Consecutive events of the log or of one stream, both ends included. An end beyond the head means "up to the head".
+/// Consecutive events of the log or of one stream, both ends included. An end beyond the head means
+/// "up to the head".
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Range {
     /// The log or a stream.
@@ -134,7 +137,8 @@ pub struct Range {
     pub from: u64,
     /// The last place.
     pub to: u64,
-    /// Events after this position are not part of it: the log or the stream as it was when this was the head.
+    /// Events after this position are not part of it: the log or the stream as it was when this was
+    /// the head.
     pub up_to: Position,
 }
 
@@ -160,7 +164,8 @@ impl Range {
         self.from > self.to || self.to == 0
     }
 
-    /// What is left when everything before `next` has been read in this direction; `None` if nothing is.
+    /// What is left when everything before `next` has been read in this direction; `None` if
+    /// nothing is.
     pub fn rest(self, next: u64, direction: Direction) -> Option<Self> {
         let rest = match direction {
             Direction::Forward => Self { from: next, ..self },
@@ -179,14 +184,16 @@ pub struct PageQuery {
     pub direction: Direction,
     /// Which events.
     pub filter: Filter,
-    /// How many matching events at most; the page may hold fewer, even none, and still leave a rest.
+    /// How many matching events at most; the page may hold fewer, even none, and still leave a
+    /// rest.
     pub events_max: usize,
 }
 
 /// Where a page ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PageEnd {
-    /// What is left of the range that was asked for, to be asked for next; `None` if it was read to its end.
+    /// What is left of the range that was asked for, to be asked for next; `None` if it was read to
+    /// its end.
     pub rest: Option<Range>,
 }
 

@@ -47,8 +47,8 @@ pub type ReadStream = Read<Version>;
 
 /// A read of the log or of a stream: say from where, which way and what, then take the events.
 ///
-/// The head at the moment of taking is the view: events appended later are not part of it. Reading never blocks
-/// appending.
+/// The head at the moment of taking is the view: events appended later are not part of it. Reading
+/// never blocks appending.
 ///
 /// ```
 /// use annals::prelude::*;
@@ -172,7 +172,8 @@ impl<P: Place> Read<P> {
         self
     }
 
-    /// Only events of these types. Given several times: of any of them. No types at all leave all events.
+    /// Only events of these types. Given several times: of any of them. No types at all leave all
+    /// events.
     pub fn types(mut self, types: impl IntoIterator<Item = impl AsRef<str>>) -> Self {
         self.filter = self.filter.types(types);
         self
@@ -321,7 +322,8 @@ impl<P> fmt::Debug for Read<P> {
     }
 }
 
-/// The last position at or below `head` that was recorded at `time` or before; `None` if there is none.
+/// The last position at or below `head` that was recorded at `time` or before; `None` if there is
+/// none.
 ///
 /// Recorded-at never goes back along the log, so this is a binary search over positions.
 ///
@@ -332,7 +334,8 @@ pub(crate) fn position_at(
     time: Timestamp,
     head: Position,
 ) -> Result<Option<Position>> {
-    // Invariant: everything up to `low` is at or before the time, everything from `high` on is after it.
+    // Invariant: everything up to `low` is at or before the time, everything from `high` on is
+    // after it.
     let (mut low, mut high) = (0, head.get().saturating_add(1));
     while high - low > 1 {
         let middle = low + (high - low) / 2;
@@ -350,8 +353,8 @@ pub(crate) fn position_at(
     Ok(Position::new(low))
 }
 
-/// The events of a read, owned. It holds no lock and no engine resource between calls, and does not keep the store
-/// open.
+/// The events of a read, owned. It holds no lock and no engine resource between calls, and does not
+/// keep the store open.
 pub struct Events {
     store: Arc<dyn EventStore>,
     rest: Option<Range>,
@@ -381,7 +384,8 @@ impl Events {
         }
     }
 
-    /// Reads pages until one holds an event or nothing is left. An error waits until the events before it are taken.
+    /// Reads pages until one holds an event or nothing is left. An error waits until the events
+    /// before it are taken.
     fn fill(&mut self) {
         while self.page.is_empty() && self.error.is_none() && self.left > 0 {
             let Some(range) = self.rest.take() else { return };

@@ -1,8 +1,9 @@
 //! Reads frames by hand: the same bytes as bincode, in a fraction of the steps.
 //!
-//! bincode reads through layers that can each fail with an error of its own: half of what annals added to a replay.
-//! Here reading ends with a value or with nothing. Who gets nothing asks bincode, which alone says what is wrong: what
-//! is refused is refused by bincode, in its words. That the same is accepted is a property test of `wire`.
+//! bincode reads through layers that can each fail with an error of its own: half of what annals
+//! added to a replay. Here reading ends with a value or with nothing. Who gets nothing asks
+//! bincode, which alone says what is wrong: what is refused is refused by bincode, in its words.
+//! That the same is accepted is a property test of `wire`.
 
 #![expect(
     clippy::inline_always,
@@ -86,7 +87,8 @@ impl<'a> Cursor<'a> {
         str::from_utf8(self.bytes()?).ok()
     }
 
-    /// A text that is probably this one. The same bytes are UTF-8 again: comparing takes a fifth of proving it.
+    /// A text that is probably this one. The same bytes are UTF-8 again: comparing takes a fifth of
+    /// proving it.
     #[inline(always)]
     pub(super) fn text_like(&mut self, known: &'a str) -> Option<&'a str> {
         let bytes = self.bytes()?;
@@ -94,7 +96,8 @@ impl<'a> Cursor<'a> {
     }
 }
 
-/// A longer number, of its own so that the code around stays small; by value, so that a cursor stays in registers.
+/// A longer number, of its own so that the code around stays small; by value, so that a cursor
+/// stays in registers.
 #[inline(never)]
 fn long(marker: u8, bytes: &[u8]) -> Option<(u64, &[u8])> {
     match marker {

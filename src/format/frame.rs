@@ -13,7 +13,8 @@ use crate::model::{
 
 /// The version of a frame's encoding: its first byte.
 const FRAME_VERSION: u8 = 1;
-/// No flag is in use. Reserved: 1 redacted, 2 compressed, 4 encrypted, for a frame and for an event alike.
+/// No flag is in use. Reserved: 1 redacted, 2 compressed, 4 encrypted, for a frame and for an event
+/// alike.
 const FLAGS_KNOWN: u8 = 0;
 
 /// Most bytes that the numbers of a header take, the length of the stream's id among them.
@@ -56,8 +57,8 @@ impl FrameHeader<'_> {
     }
 }
 
-/// Appends bincode's encoding to `out`. Writing to memory cannot fail, and no type here has a value that cannot be
-/// encoded.
+/// Appends bincode's encoding to `out`. Writing to memory cannot fail, and no type here has a value
+/// that cannot be encoded.
 fn put(value: impl Encode, out: &mut Vec<u8>) {
     let written = bincode::encode_into_writer(value, Out(out), CONFIG);
     assert!(written.is_ok(), "encoding into memory failed: {written:?}");
@@ -73,8 +74,9 @@ impl Writer for Out<'_> {
     }
 }
 
-/// A frame that is being made: its events are encoded by the caller of an append, its header is known only when they
-/// are given their places. Room for it is left before them, so that they are not moved once more.
+/// A frame that is being made: its events are encoded by the caller of an append, its header is
+/// known only when they are given their places. Room for it is left before them, so that they are
+/// not moved once more.
 #[derive(Debug)]
 pub struct FrameDraft {
     bytes: Vec<u8>,
@@ -100,7 +102,8 @@ impl FrameDraft {
         self.bytes.len() - self.room
     }
 
-    /// The frame with a header, which is of the stream that the draft is for. It may be finished again with another.
+    /// The frame with a header, which is of the stream that the draft is for. It may be finished
+    /// again with another.
     pub fn finish(&mut self, header: &FrameHeader<'_>) -> &[u8] {
         let (room, _) = self.bytes.split_at_mut(self.room);
         let written = bincode::encode_into_slice(HeaderBytes::from(*header), room, CONFIG);
@@ -183,7 +186,8 @@ impl<'a> Frame<'a> {
         Ok(Self { header, events: cursor.rest(), known })
     }
 
-    /// The events in order. The iterator ends after the first that is malformed, and reports what is left over.
+    /// The events in order. The iterator ends after the first that is malformed, and reports what
+    /// is left over.
     #[inline]
     pub fn events(&self) -> FrameEvents<'a> {
         let header = &self.header;
@@ -274,8 +278,8 @@ impl<'a> FrameEvents<'a> {
         Ok(take(event))
     }
 
-    /// As [`FrameEvents::next`], but the event is not moved: an event is 176 bytes, and moving it out of two calls
-    /// costs a third of decoding it.
+    /// As [`FrameEvents::next`], but the event is not moved: an event is 176 bytes, and moving it
+    /// out of two calls costs a third of decoding it.
     #[expect(
         clippy::inline_always,
         reason = "what calls this is to use the event where it was made"
@@ -395,8 +399,8 @@ mod tests {
         assert_eq!(super::super::hex(&golden()), GOLDEN);
     }
 
-    /// Version, crc; flags, position 1000, stream, version 7, time, place in commit 2 of 4, 3 streams, 2 events; the
-    /// events.
+    /// Version, crc; flags, position 1000, stream, version 7, time, place in commit 2 of 4, 3
+    /// streams, 2 events; the events.
     const GOLDEN: &str = concat!(
         "01790d7da3",
         "00fbe803096163636f756e742d3107fd00803c3048140c0002040302",

@@ -2,8 +2,8 @@
 
 use crate::model::{Position, Version};
 
-/// Ends a name within a key. Names hold no control characters, so no key is a prefix of another stream's, or lies among
-/// another view's, and names sort as text.
+/// Ends a name within a key. Names hold no control characters, so no key is a prefix of another
+/// stream's, or lies among another view's, and names sort as text.
 const END_OF_ID: u8 = 0;
 
 /// Key in `events`: the first position of the frame.

@@ -1,7 +1,9 @@
-//! The bytes: pure encoding and decoding of everything annals puts on a disk. docs/FORMAT.md specifies every byte.
+//! The bytes: pure encoding and decoding of everything annals puts on a disk. docs/FORMAT.md
+//! specifies every byte.
 //!
-//! This is the only module that knows `bincode` and `crc32fast`. It does no I/O. Whatever the bytes are, decoding ends
-//! with a value or with [`Malformed`]: it never panics and never allocates by a length that it was told.
+//! This is the only module that knows `bincode` and `crc32fast`. It does no I/O. Whatever the bytes
+//! are, decoding ends with a value or with [`Malformed`]: it never panics and never allocates by a
+//! length that it was told.
 //!
 //! A checksum is always over the raw bytes and checked before they are decoded.
 
@@ -69,10 +71,11 @@ impl Malformed {
     }
 }
 
-/// Splits `bytes` into its leading version byte, its checksum and the rest; checks the checksum, then the version.
+/// Splits `bytes` into its leading version byte, its checksum and the rest; checks the checksum,
+/// then the version.
 ///
-/// The layout is shared by frames and records: version, crc32 (big-endian) of the version and of everything after the
-/// checksum, then the rest.
+/// The layout is shared by frames and records: version, crc32 (big-endian) of the version and of
+/// everything after the checksum, then the rest.
 #[inline]
 fn open_envelope<'a>(
     what: &'static str,
@@ -125,8 +128,8 @@ fn hex(bytes: &[u8]) -> String {
 /// Version and checksum.
 const ENVELOPE_LEN: usize = 5;
 
-/// A hasher that has the version byte 1 behind it. Making one asks what the processor can do, and a byte of its own
-/// takes the slow way: together a fifth of the cost of checking a small frame.
+/// A hasher that has the version byte 1 behind it. Making one asks what the processor can do, and a
+/// byte of its own takes the slow way: together a fifth of the cost of checking a small frame.
 static AFTER_VERSION_1: LazyLock<crc32fast::Hasher> = LazyLock::new(|| after_version(1));
 
 fn after_version(version: u8) -> crc32fast::Hasher {

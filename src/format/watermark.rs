@@ -1,10 +1,12 @@
-//! The file `watermark`: the last position that is known to be durable, outside the database and independent of it.
+//! The file `watermark`: the last position that is known to be durable, outside the database and
+//! independent of it.
 //!
-//! It has two slots of 512 bytes, written in turn, so that a torn write leaves the other. The right slot with the
-//! higher number counts.
+//! It has two slots of 512 bytes, written in turn, so that a torn write leaves the other. The right
+//! slot with the higher number counts.
 //!
-//! Behind what a slot has always said stands more evidence: which frame ends at that position, and how long the
-//! database's manifest was. A slot that was written before there was such evidence has zeros there.
+//! Behind what a slot has always said stands more evidence: which frame ends at that position, and
+//! how long the database's manifest was. A slot that was written before there was such evidence has
+//! zeros there.
 
 use super::{Malformed, check_crc};
 use crate::model::Position;
@@ -32,7 +34,8 @@ pub struct Watermark {
     pub evidence: Option<Evidence>,
 }
 
-/// By what a database is known that is not the one the watermark was written for, or an older state of it.
+/// By what a database is known that is not the one the watermark was written for, or an older state
+/// of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Evidence {
     /// The checksum of the frame that ends at the durable position; 0 if there is none.

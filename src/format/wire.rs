@@ -27,7 +27,8 @@ pub(super) struct HeaderBytes<'a> {
     pub(super) count: u32,
 }
 
-/// An event as bincode writes it. Metadata and tags are byte strings of their own, so that they need not be decoded.
+/// An event as bincode writes it. Metadata and tags are byte strings of their own, so that they
+/// need not be decoded.
 #[derive(Debug, PartialEq, Eq, Encode, BorrowDecode)]
 pub(super) struct EventBytes<'a> {
     pub(super) flags: u8,

@@ -1,9 +1,10 @@
 //! Backup and restore: a copy of the store that is a store, taken while it is written.
 //!
-//! The engine's checkpoint gives the files of one moment: table files, which never change, shared with the original
-//! where both lie on one file system, and copies of the rest. What is acknowledged is in the write-ahead log, whatever
-//! its durability, so it is in the copy. The copy is then opened for reading and judged as a store is when it is
-//! opened: it must hold what the store had published before, and its watermark is what it holds.
+//! The engine's checkpoint gives the files of one moment: table files, which never change, shared
+//! with the original where both lie on one file system, and copies of the rest. What is
+//! acknowledged is in the write-ahead log, whatever its durability, so it is in the copy. The copy
+//! is then opened for reading and judged as a store is when it is opened: it must hold what the
+//! store had published before, and its watermark is what it holds.
 
 use std::path::Path;
 
@@ -14,7 +15,8 @@ use crate::model::Position;
 use crate::recovery;
 use crate::storage::{PartialCopy, Paths, Storage, copy_database};
 
-/// The copy that [`Store::backup`](crate::Store::backup) or [`Store::restore_to`](crate::Store::restore_to) made.
+/// The copy that [`Store::backup`](crate::Store::backup) or
+/// [`Store::restore_to`](crate::Store::restore_to) made.
 #[non_exhaustive]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CopyReport {
@@ -24,8 +26,8 @@ pub struct CopyReport {
     pub files: u64,
     /// How many bytes they have.
     pub bytes: u64,
-    /// How many of these bytes are in files that the copy shares with the store, for both are on one file system: a
-    /// medium that damages one damages both. 0 where that cannot be told.
+    /// How many of these bytes are in files that the copy shares with the store, for both are on
+    /// one file system: a medium that damages one damages both. 0 where that cannot be told.
     pub shared_bytes: u64,
 }
 

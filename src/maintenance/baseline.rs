@@ -1,9 +1,10 @@
 //! The baseline: a store's bytes, read and written by the engine alone. What benchmarks compare a
 //! store with, so that each figure says how much of what RocksDB gives here is left.
 //!
-//! The engine is opened, tuned and called as a store does it; what is missing is annals: no encoding, checksum of ours,
-//! expected version, queue, publishing or watermark. It is here because `storage` is the one user of RocksDB, and
-//! because only the crate knows the keys. Only `__internals` shows it.
+//! The engine is opened, tuned and called as a store does it; what is missing is annals: no
+//! encoding, checksum of ours, expected version, queue, publishing or watermark. It is here because
+//! `storage` is the one user of RocksDB, and because only the crate knows the keys. Only
+//! `__internals` shows it.
 
 #![allow(missing_debug_implementations, clippy::missing_errors_doc)]
 
@@ -69,8 +70,8 @@ impl Baseline {
         Self { storage }
     }
 
-    /// Whole appends after a position, in order, until they hold this many bytes; at least one, if there is one.
-    /// Returns the last position of them.
+    /// Whole appends after a position, in order, until they hold this many bytes; at least one, if
+    /// there is one. Returns the last position of them.
     pub fn appends(
         &self,
         after: Option<Position>,
@@ -111,7 +112,8 @@ impl Baseline {
         Ok((batches, last))
     }
 
-    /// The next entries of the read models behind a key, in one batch of at most this many; `None` after the last.
+    /// The next entries of the read models behind a key, in one batch of at most this many; `None`
+    /// after the last.
     pub fn view_entries(&self, after: &[u8], entries: usize) -> Result<Option<Batch>> {
         let mut puts = Vec::new();
         self.storage.with(|disk| {

@@ -1,10 +1,12 @@
-//! Import: events in the [line form](super::lines), in batches, each line once however often it is tried.
+//! Import: events in the [line form](super::lines), in batches, each line once however often it is
+//! tried.
 //!
-//! What makes it resumable: a chain of hashes names every beginning of an input. `h(i)` is the UUID v5 of line `i`
-//! under `h(i-1)`, blank lines included. With every batch, in the same write, goes a record of how many lines are done
-//! and of `h` there, under a key made of `h` at the first line that is not blank. An input is recognised by that key,
-//! and it goes on after the lines that are done if `h` is the same there. So an input may be cut, repeated or grow at
-//! its end, and a line below those that are done may be corrected; memory does not grow with it.
+//! What makes it resumable: a chain of hashes names every beginning of an input. `h(i)` is the UUID
+//! v5 of line `i` under `h(i-1)`, blank lines included. With every batch, in the same write, goes a
+//! record of how many lines are done and of `h` there, under a key made of `h` at the first line
+//! that is not blank. An input is recognised by that key, and it goes on after the lines that are
+//! done if `h` is the same there. So an input may be cut, repeated or grow at its end, and a line
+//! below those that are done may be corrected; memory does not grow with it.
 //!
 //! `h(i)` is also the id of the event of a line that gives none.
 
@@ -57,7 +59,8 @@ pub struct ImportOptions {
 }
 
 impl ImportOptions {
-    /// Whether a time that goes back becomes the time before it instead of being refused; it is refused by default.
+    /// Whether a time that goes back becomes the time before it instead of being refused; it is
+    /// refused by default.
     pub fn clamp_times(mut self, clamp: bool) -> Self {
         self.clamp_times = clamp;
         self
@@ -76,9 +79,11 @@ pub struct Imported {
     pub added: u64,
     /// Events that an earlier import of the same input had added.
     pub already_there: u64,
-    /// Of those added, how many were recorded at the time of the event before, because their own lay before it.
+    /// Of those added, how many were recorded at the time of the event before, because their own
+    /// lay before it.
     pub clamped: u64,
-    /// Of those added, how many had a time whose digits beyond the microsecond, or whose leap second, were cut off.
+    /// Of those added, how many had a time whose digits beyond the microsecond, or whose leap
+    /// second, were cut off.
     pub times_cut: u64,
 }
 
@@ -274,8 +279,9 @@ impl<'s> Import<'s> {
         Ok(())
     }
 
-    /// At the end of an input that is shorter than what an earlier import had read: sees whether its last line is in
-    /// the store. The chain, which is the id of an event that comes without one, covers all lines before it.
+    /// At the end of an input that is shorter than what an earlier import had read: sees whether
+    /// its last line is in the store. The chain, which is the id of an event that comes without
+    /// one, covers all lines before it.
     fn compare_shorter(&mut self, last: &[u8]) -> Result<(), Stop> {
         if self.done.is_none_or(|done| done.lines <= self.at.lines) {
             return Ok(());
@@ -332,8 +338,8 @@ impl<'s> Import<'s> {
         }
     }
 
-    /// Refuses an input of which nothing is known here, but whose first event is: it came in by another way, most
-    /// likely because the input is an export of this very store.
+    /// Refuses an input of which nothing is known here, but whose first event is: it came in by
+    /// another way, most likely because the input is an export of this very store.
     fn refuse_known(&self, number: u64, line: &Line) -> Result<(), Stop> {
         let id = line.event.id();
         if line.has_id && holds(self.target.store, &line.stream, id)? {
@@ -391,8 +397,8 @@ impl<'s> Import<'s> {
         Ok(())
     }
 
-    /// Writes what is whole, makes it durable, and says how it ended. A commit that was still being collected is not
-    /// whole: what stopped the import may have been its next line.
+    /// Writes what is whole, makes it durable, and says how it ended. A commit that was still being
+    /// collected is not whole: what stopped the import may have been its next line.
     fn end(
         mut self,
         ended: Result<(), Stop>,
@@ -501,8 +507,8 @@ enum ReadLine {
     End,
 }
 
-/// Reads a line of at most `len_max` bytes. Its end is `\n` or `\r\n`, or the end of the input, where an input that was
-/// cut may leave half of `\r\n`.
+/// Reads a line of at most `len_max` bytes. Its end is `\n` or `\r\n`, or the end of the input,
+/// where an input that was cut may leave half of `\r\n`.
 fn read_line(
     input: &mut dyn BufRead,
     len_max: usize,

@@ -1,8 +1,8 @@
 //! The line form: one event as one JSON object on one line, written by export and read by import.
 //!
-//! Whatever an event holds survives: a payload that is JSON text fit for one line is in `data` as it is, byte for
-//! byte; any other is in `data_base64`. What is read is read strictly: a field that is not known, or that stands
-//! twice, is refused, because a misspelt name must not lose data.
+//! Whatever an event holds survives: a payload that is JSON text fit for one line is in `data` as
+//! it is, byte for byte; any other is in `data_base64`. What is read is read strictly: a field that
+//! is not known, or that stands twice, is refused, because a misspelt name must not lose data.
 
 // The reader is public for the fuzz targets alone: see `__internals`.
 #![cfg_attr(not(feature = "__internals"), allow(unreachable_pub))]
@@ -33,10 +33,10 @@ pub(crate) fn line_len_max(limits: &Limits) -> usize {
 
 /// An event in the line form: one JSON object, without the line end.
 ///
-/// Its fields: `stream`, `type`, `time` (RFC 3339, in UTC, to the microsecond), `id`, `schema_version`, `content_type`,
-/// `metadata`, `tags`, `commit` (the first position of its commit: consecutive lines of equal `commit` were one
-/// append), then the payload: `data`, the JSON text as it is, or `data_base64` for what is not JSON text fit for one
-/// line.
+/// Its fields: `stream`, `type`, `time` (RFC 3339, in UTC, to the microsecond), `id`,
+/// `schema_version`, `content_type`, `metadata`, `tags`, `commit` (the first position of its
+/// commit: consecutive lines of equal `commit` were one append), then the payload: `data`, the JSON
+/// text as it is, or `data_base64` for what is not JSON text fit for one line.
 ///
 /// ```
 /// use annals::{JsonLine, prelude::*};
@@ -243,7 +243,8 @@ struct LineIn<'a> {
     _version: IgnoredAny,
 }
 
-/// A field that is there has a value: `null` is one of its values, or none of them, but never the same as no field.
+/// A field that is there has a value: `null` is one of its values, or none of them, but never the
+/// same as no field.
 fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Option<T>, D::Error> {
     T::deserialize(from).map(Some)
 }

@@ -1,7 +1,8 @@
-//! What is done to a store as a whole: [`backup`], [`verify`], [`import`] and [`export`], and the [line form](lines) of
-//! the last two; and the baseline that benchmarks compare a store with.
+//! What is done to a store as a whole: [`backup`], [`verify`], [`import`] and [`export`], and the
+//! [line form](lines) of the last two; and the baseline that benchmarks compare a store with.
 //!
-//! Import goes through the commit path like every append; export reads through the seam like every reader.
+//! Import goes through the commit path like every append; export reads through the seam like every
+//! reader.
 
 pub(crate) mod backup;
 pub(crate) mod export;

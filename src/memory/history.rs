@@ -36,7 +36,8 @@ pub(super) struct EventPage {
 }
 
 impl History {
-    /// Appends what was validated. `before` are the versions of its streams, one for each expectation.
+    /// Appends what was validated. `before` are the versions of its streams, one for each
+    /// expectation.
     pub(super) fn add(
         &mut self,
         append: Append,

@@ -22,8 +22,8 @@ use crate::validate::{Shape, Verdict, validate};
 use derived::Derived;
 use history::{History, version};
 
-/// A store in memory: all that [`Store`](crate::Store) promises but for what survives. Clones share it; it stays open
-/// until [`MemoryStore::close`].
+/// A store in memory: all that [`Store`](crate::Store) promises but for what survives. Clones share
+/// it; it stays open until [`MemoryStore::close`].
 ///
 /// ```
 /// use annals::prelude::*;
@@ -59,8 +59,8 @@ impl MemoryStore {
         Self::with(Limits::default(), || Timestamp::from(SystemTime::now()))
     }
 
-    /// An empty store with limits and a clock of the caller's. A limit above what a [`Store`](crate::Store) allows
-    /// counts as that.
+    /// An empty store with limits and a clock of the caller's. A limit above what a
+    /// [`Store`](crate::Store) allows counts as that.
     pub fn with(limits: Limits, clock: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
         let history = RwLock::new(History::default());
         let (head, clock): (_, Clock) = (Head::new(None), Arc::new(clock));

@@ -11,8 +11,9 @@ use super::{InvalidArgument, Position};
 /// How many epochs a log remembers. Positions of older ones are refused.
 pub(crate) const EPOCHS_MAX: usize = 64;
 
-/// One unbroken history of a log. A log that loses its end goes on with other events at the positions that it lost;
-/// from there on it is in another epoch. That happens when a backup is restored, or when a loss is accepted.
+/// One unbroken history of a log. A log that loses its end goes on with other events at the
+/// positions that it lost; from there on it is in another epoch. That happens when a backup is
+/// restored, or when a loss is accepted.
 ///
 /// To keep a position outside the store, keep the epoch with it, and give both back with
 /// [`SubscriptionBuilder::in_epoch`](crate::SubscriptionBuilder::in_epoch).
@@ -97,7 +98,8 @@ impl Epochs {
         &self.0
     }
 
-    /// The same, and then a new epoch, which shares the positions up to `after` with the one before.
+    /// The same, and then a new epoch, which shares the positions up to `after` with the one
+    /// before.
     #[must_use]
     pub fn begin(&self, epoch: Epoch, after: Option<Position>) -> Self {
         let begun = self.0.iter().copied().chain([Begun { epoch, after }]);
@@ -112,8 +114,9 @@ impl Epochs {
         }
     }
 
-    /// The last position at which this log has the event that it had in `epoch`: [`Position::MAX`] for the current one,
-    /// and `None` for one that this log was never in, or does not remember: it keeps the last 64.
+    /// The last position at which this log has the event that it had in `epoch`: [`Position::MAX`]
+    /// for the current one, and `None` for one that this log was never in, or does not remember: it
+    /// keeps the last 64.
     pub fn shared_up_to(&self, epoch: Epoch) -> Option<Position> {
         let at = self.0.iter().position(|begun| begun.epoch == epoch)?;
         let later = self.0.iter().skip(at + 1).map(|begun| begun.after);

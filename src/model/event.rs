@@ -15,8 +15,8 @@ use super::{
     RecordedEvent, Timestamp,
 };
 
-/// The identity of an event: 16 bytes, a UUID v7 unless the caller gives one. It makes a retry recognisable; it is
-/// never used for order.
+/// The identity of an event: 16 bytes, a UUID v7 unless the caller gives one. It makes a retry
+/// recognisable; it is never used for order.
 ///
 /// ```
 /// use annals::EventId;
@@ -33,9 +33,10 @@ impl EventId {
         Self(Uuid::now_v7().into_bytes())
     }
 
-    /// An id that follows from this one: the same each time for the same `what`, and another for each other. So an
-    /// event that answers a command or an event gets the same id when the answer is given again, and is recognised. (A
-    /// UUID v5 of `what` in the namespace of this id, RFC 9562.)
+    /// An id that follows from this one: the same each time for the same `what`, and another for
+    /// each other. So an event that answers a command or an event gets the same id when the answer
+    /// is given again, and is recognised. (A UUID v5 of `what` in the namespace of this id, RFC
+    /// 9562.)
     ///
     /// ```
     /// use annals::EventId;
@@ -86,8 +87,9 @@ impl FromStr for EventId {
     }
 }
 
-/// The name of a kind of event, such as `MoneyDeposited`: 1 to [`EVENT_TYPE_LEN_MAX`] bytes of UTF-8 without control
-/// characters. Choose it once: it is stored with every event, independent of the names in your code.
+/// The name of a kind of event, such as `MoneyDeposited`: 1 to [`EVENT_TYPE_LEN_MAX`] bytes of
+/// UTF-8 without control characters. Choose it once: it is stored with every event, independent of
+/// the names in your code.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EventType(Arc<str>);
 
@@ -172,7 +174,8 @@ impl From<&EventType> for EventType {
     }
 }
 
-/// What the bytes of a payload are, as a media type. 1 to [`CONTENT_TYPE_LEN_MAX`] bytes, no control characters.
+/// What the bytes of a payload are, as a media type. 1 to [`CONTENT_TYPE_LEN_MAX`] bytes, no
+/// control characters.
 ///
 /// ```
 /// use annals::ContentType;
@@ -201,7 +204,8 @@ impl ContentType {
         Ok(Self::trusted(name.as_ref()))
     }
 
-    /// A name that a checked frame holds: not checked again, and not copied where it is a known one.
+    /// A name that a checked frame holds: not checked again, and not copied where it is a known
+    /// one.
     pub(crate) fn trusted(name: &str) -> Self {
         match name {
             "application/json" => Self::JSON,
@@ -256,7 +260,8 @@ impl fmt::Display for ContentType {
 
 /// A fact that is yet to be appended.
 ///
-/// Its [`EventId`] is fixed when it is built: appending the same value again is a retry, and is recognised as one.
+/// Its [`EventId`] is fixed when it is built: appending the same value again is a retry, and is
+/// recognised as one.
 ///
 /// ```
 /// use annals::NewEvent;
@@ -280,12 +285,14 @@ pub struct NewEvent {
 }
 
 impl NewEvent {
-    /// An event with a payload of bytes, of the content type [`ContentType::BYTES`] until another is set.
+    /// An event with a payload of bytes, of the content type [`ContentType::BYTES`] until another
+    /// is set.
     pub fn new(event_type: EventType, payload: impl Into<Vec<u8>>) -> Self {
         Self::known_as(EventId::random(), event_type, payload.into())
     }
 
-    /// An event that has its id: a random one that is replaced at once would cost a call of the system.
+    /// An event that has its id: a random one that is replaced at once would cost a call of the
+    /// system.
     pub(crate) fn known_as(id: EventId, event_type: EventType, payload: Vec<u8>) -> Self {
         Self {
             id,
@@ -299,8 +306,8 @@ impl NewEvent {
         }
     }
 
-    /// Gives the event an id of the caller's own, such as one derived from the command that caused it. A retry is
-    /// recognised by ids alone: what else the event holds is not compared.
+    /// Gives the event an id of the caller's own, such as one derived from the command that caused
+    /// it. A retry is recognised by ids alone: what else the event holds is not compared.
     pub fn with_id(mut self, id: impl Into<EventId>) -> Self {
         self.id = id.into();
         self
@@ -330,8 +337,8 @@ impl NewEvent {
         self
     }
 
-    /// Adds a tag: 1 to [`TAG_LEN_MAX`] bytes without control characters. Tags come with the event; no filter chooses
-    /// by them.
+    /// Adds a tag: 1 to [`TAG_LEN_MAX`] bytes without control characters. Tags come with the event;
+    /// no filter chooses by them.
     pub fn with_tag(mut self, tag: impl Into<String>) -> Self {
         self.tags.push(tag.into());
         self
@@ -347,8 +354,9 @@ impl NewEvent {
         self.with_metadata(CAUSATION_ID, id.to_string())
     }
 
-    /// Says that it follows from another event: that one is its cause, and it belongs to the same piece of work. Where
-    /// the other carries no correlation id, that event itself is the piece of work.
+    /// Says that it follows from another event: that one is its cause, and it belongs to the same
+    /// piece of work. Where the other carries no correlation id, that event itself is the piece of
+    /// work.
     ///
     /// ```
     /// use annals::prelude::*;
@@ -367,10 +375,12 @@ impl NewEvent {
         self.correlated_by(work).caused_by(event.id())
     }
 
-    /// Records the event at this time instead of the clock's: for history that comes from elsewhere. It may not lie
-    /// before the last event of the log; of one append, all events carry such a time or none does.
+    /// Records the event at this time instead of the clock's: for history that comes from
+    /// elsewhere. It may not lie before the last event of the log; of one append, all events carry
+    /// such a time or none does.
     ///
-    /// A time in the future holds everything that is recorded after it at that time, until the clock gets there.
+    /// A time in the future holds everything that is recorded after it at that time, until the
+    /// clock gets there.
     pub fn with_recorded_at(mut self, time: Timestamp) -> Self {
         self.recorded_at = Some(time);
         self

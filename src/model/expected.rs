@@ -4,7 +4,8 @@ use std::fmt;
 
 use super::Version;
 
-/// What an append expects of a stream. Always said, never a default: the weakest check must be a choice.
+/// What an append expects of a stream. Always said, never a default: the weakest check must be a
+/// choice.
 ///
 /// ```
 /// use annals::{ExpectedVersion, Version};
@@ -36,7 +37,8 @@ impl ExpectedVersion {
     }
 }
 
-/// A stream loaded at a version is expected there again; one that was not found is expected to be absent.
+/// A stream loaded at a version is expected there again; one that was not found is expected to be
+/// absent.
 impl From<Option<Version>> for ExpectedVersion {
     fn from(tip: Option<Version>) -> Self {
         tip.map_or(Self::NoStream, Self::Exact)

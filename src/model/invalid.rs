@@ -12,7 +12,8 @@ pub enum InvalidArgument {
         /// What was empty.
         what: &'static str,
     },
-    /// What is stored along with an aggregate was put in place of its own events. Nothing was stored.
+    /// What is stored along with an aggregate was put in place of its own events. Nothing was
+    /// stored.
     #[error(
         "the append no longer begins with the events of {stream}: add to the append that is given, and give it back"
     )]
@@ -160,7 +161,8 @@ impl LimitExceeded {
     }
 }
 
-/// What to do where a limit is met. Some are forever; only those of [`Limits`](crate::Limits) can be raised.
+/// What to do where a limit is met. Some are forever; only those of [`Limits`](crate::Limits) can
+/// be raised.
 fn remedy(limit: &str) -> &'static str {
     match limit {
         "payload_len_max" => {

@@ -1,8 +1,8 @@
 //! Every bound of the store, once. Docs link here instead of repeating a number.
 //!
-//! The constants are hard maxima, part of the format forever: a reader of any store may rely on them. [`Limits`] are
-//! the bounds of one open store; they are at or below the maxima and are checked when appending only, never when
-//! reading.
+//! The constants are hard maxima, part of the format forever: a reader of any store may rely on
+//! them. [`Limits`] are the bounds of one open store; they are at or below the maxima and are
+//! checked when appending only, never when reading.
 
 use super::{InvalidArgument, LimitExceeded};
 
@@ -28,8 +28,8 @@ pub const APPEND_EVENTS_MAX: usize = 100_000;
 pub const APPEND_LEN_MAX: usize = 64 * MIB;
 /// Most streams that one append may name, written or only checked.
 pub const APPEND_STREAMS_MAX: usize = 10_000;
-/// A frame is closed before an event whose payload and texts would bring its events beyond this many bytes; only a
-/// frame of a single event may be much longer.
+/// A frame is closed before an event whose payload and texts would bring its events beyond this
+/// many bytes; only a frame of a single event may be much longer.
 pub const FRAME_LEN_TARGET: usize = 64 * KIB;
 /// Most events of one frame.
 pub const FRAME_EVENTS_MAX: usize = 1_024;
@@ -57,8 +57,8 @@ const MIB: usize = 1024 * KIB;
 const _: () = {
     assert!(PAYLOAD_LEN_MAX < APPEND_LEN_MAX, "an event of the greatest length must fit an append");
     assert!(FRAME_LEN_TARGET < FRAME_LEN_MAX);
-    // Largest single event besides its payload: metadata and tags with their length prefixes, type, content type, fixed
-    // fields.
+    // Largest single event besides its payload: metadata and tags with their length prefixes, type,
+    // content type, fixed fields.
     assert!(
         METADATA_LEN_MAX
             + METADATA_COUNT_MAX * 10
@@ -73,7 +73,8 @@ const _: () = {
 
 /// The bounds of one open store, at or below the maxima of this module.
 ///
-/// They are checked when appending only: a store written under wider limits stays readable under narrower ones.
+/// They are checked when appending only: a store written under wider limits stays readable under
+/// narrower ones.
 ///
 /// ```
 /// use annals::Limits;

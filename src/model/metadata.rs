@@ -10,8 +10,8 @@ pub const CORRELATION_ID: &str = "$correlation_id";
 /// Metadata key of the id of the command or event that caused this event.
 pub const CAUSATION_ID: &str = "$causation_id";
 
-/// Text pairs next to the payload: who, why, from where. Keys are unique and keep the order in which they were first
-/// set.
+/// Text pairs next to the payload: who, why, from where. Keys are unique and keep the order in
+/// which they were first set.
 ///
 /// Keys that begin with `$` are reserved, but for [`CORRELATION_ID`] and [`CAUSATION_ID`].
 ///
@@ -120,7 +120,8 @@ impl<K: Into<String>, V: Into<String>> FromIterator<(K, V)> for Metadata {
     }
 }
 
-/// Takes the next pair off the encoded rest; supplied by the layer that knows the encoding, so that this one need not.
+/// Takes the next pair off the encoded rest; supplied by the layer that knows the encoding, so that
+/// this one need not.
 pub(crate) type NextPair = for<'a> fn(&mut &'a [u8]) -> Option<(&'a str, &'a str)>;
 /// Takes the next tag off the encoded rest.
 pub(crate) type NextTag = for<'a> fn(&mut &'a [u8]) -> Option<&'a str>;

@@ -1,11 +1,13 @@
 //! The words: what annals talks about, as plain values.
 //!
-//! An **event** is an immutable fact ([`NewEvent`] before it is appended, [`RecordedEvent`] after). The events of one
-//! thing form a **stream** ([`StreamId`]), numbered by [`Version`]; all events of a store form the **log**, numbered by
-//! [`Position`] in commit order. An append says of each stream what version it expects there ([`ExpectedVersion`]).
+//! An **event** is an immutable fact ([`NewEvent`] before it is appended, [`RecordedEvent`] after).
+//! The events of one thing form a **stream** ([`StreamId`]), numbered by [`Version`]; all events of
+//! a store form the **log**, numbered by [`Position`] in commit order. An append says of each
+//! stream what version it expects there ([`ExpectedVersion`]).
 //!
-//! Nothing here does I/O, starts a thread or knows how bytes lie on a disk. Each type owns the error of its own
-//! validation ([`InvalidArgument`], [`LimitExceeded`]), so that `error` can stand on this module.
+//! Nothing here does I/O, starts a thread or knows how bytes lie on a disk. Each type owns the
+//! error of its own validation ([`InvalidArgument`], [`LimitExceeded`]), so that `error` can stand
+//! on this module.
 
 mod epoch;
 mod event;

@@ -1,4 +1,5 @@
-//! Places: of an event in the log ([`Position`]) and in its stream ([`Version`]). Both count from 1 without gaps.
+//! Places: of an event in the log ([`Position`]) and in its stream ([`Version`]). Both count from 1
+//! without gaps.
 
 use std::fmt;
 use std::num::NonZeroU64;

@@ -139,7 +139,8 @@ impl RecordedEvent {
     }
 }
 
-/// A recorded event, borrowed from the page it was read in: nothing is copied until [`EventRef::to_owned`].
+/// A recorded event, borrowed from the page it was read in: nothing is copied until
+/// [`EventRef::to_owned`].
 #[derive(Debug, Clone, Copy)]
 pub struct EventRef<'a> {
     pub(crate) id: EventId,
@@ -252,8 +253,8 @@ impl<'a> EventRef<'a> {
     }
 }
 
-/// Copies events that come one after the other. Names that come again are shared: their allocations were half of what a
-/// copy costs.
+/// Copies events that come one after the other. Names that come again are shared: their allocations
+/// were half of what a copy costs.
 #[derive(Debug, Default)]
 pub(crate) struct Copier {
     stream: Option<StreamId>,

@@ -1,5 +1,6 @@
-//! How the words are written by serde, in payloads, states and values of the application's own: as their text or number
-//! where people may read it, else in as few bytes as it takes. What is read is checked as by their constructors.
+//! How the words are written by serde, in payloads, states and values of the application's own: as
+//! their text or number where people may read it, else in as few bytes as it takes. What is read is
+//! checked as by their constructors.
 
 use serde::de::{Deserialize, Deserializer, Error};
 use serde::ser::{Serialize, Serializer};

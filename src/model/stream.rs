@@ -7,10 +7,12 @@ use std::sync::Arc;
 use super::InvalidArgument;
 use super::limits::{STREAM_ID_LEN_MAX, check_name};
 
-/// The name of a stream: 1 to [`STREAM_ID_LEN_MAX`] bytes of UTF-8 without control characters, not beginning with `$`.
+/// The name of a stream: 1 to [`STREAM_ID_LEN_MAX`] bytes of UTF-8 without control characters, not
+/// beginning with `$`.
 ///
-/// Its **category** is the part before the first `-` (the whole id where there is none), so `account-7` and `account-8`
-/// are both of the category `account`. Ids are compared and sorted as their bytes. Cloning is cheap.
+/// Its **category** is the part before the first `-` (the whole id where there is none), so
+/// `account-7` and `account-8` are both of the category `account`. Ids are compared and sorted as
+/// their bytes. Cloning is cheap.
 ///
 /// ```
 /// use annals::StreamId;

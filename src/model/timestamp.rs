@@ -17,13 +17,15 @@ const EPOCH: DateTime = datetime(1970, 1, 1, 0, 0, 0, 0);
 const LAST_SECOND: Time = time(23, 59, 59, 0);
 const MICROS_PER_SECOND: i64 = 1_000_000;
 
-/// A moment in UTC, in whole microseconds since 1970. Written and read as RFC 3339, which has the years 0 to 9999 of
-/// UTC, from `0000-01-01T00:00:00Z` to `9999-12-31T23:59:59.999999Z`. Only these can be recorded; others can be asked
-/// for, and are written as a number of microseconds, which is not read again.
+/// A moment in UTC, in whole microseconds since 1970. Written and read as RFC 3339, which has the
+/// years 0 to 9999 of UTC, from `0000-01-01T00:00:00Z` to `9999-12-31T23:59:59.999999Z`. Only these
+/// can be recorded; others can be asked for, and are written as a number of microseconds, which is
+/// not read again.
 ///
-/// UTC has leap seconds, this type has none: 23:59:60 UTC, with or without a fraction, is read as the last microsecond
-/// before it, 23:59:59.999999. It is read on the last day of any month, because only there can a leap second be
-/// inserted; a second 60 at any other minute is refused. So reading never reverses the order of two times.
+/// UTC has leap seconds, this type has none: 23:59:60 UTC, with or without a fraction, is read as
+/// the last microsecond before it, 23:59:59.999999. It is read on the last day of any month,
+/// because only there can a leap second be inserted; a second 60 at any other minute is refused. So
+/// reading never reverses the order of two times.
 ///
 /// ```
 /// use annals::Timestamp;
@@ -46,8 +48,8 @@ impl Timestamp {
         self.0
     }
 
-    /// Reads a time as [`FromStr`] does, and reports whether part of it was cut off: digits beyond the microsecond, or
-    /// a leap second.
+    /// Reads a time as [`FromStr`] does, and reports whether part of it was cut off: digits beyond
+    /// the microsecond, or a leap second.
     pub(crate) fn parse(text: &str) -> Result<(Self, bool), InvalidArgument> {
         let nanos = text.parse().map(Instant::as_nanosecond).ok().or_else(|| last_days(text));
         let time = nanos.and_then(|nanos| {
@@ -86,7 +88,8 @@ impl Timestamp {
     /// The last moment that is recorded: the end of the year 9999.
     pub(crate) const RECORDED_MAX: Self = Self(253_402_300_799_999_999);
 
-    /// Whether it can be recorded: RFC 3339 writes the years 0 to 9999, so that such a time is read again.
+    /// Whether it can be recorded: RFC 3339 writes the years 0 to 9999, so that such a time is read
+    /// again.
     pub(crate) fn is_recordable(self) -> bool {
         (Self::RECORDED_MIN..=Self::RECORDED_MAX).contains(&self)
     }
@@ -127,15 +130,16 @@ impl Sub<Duration> for Timestamp {
     }
 }
 
-/// Whether the second of a time that was read is 60. Its text is a date, a separator, then `HH:MM:SS` or `HHMMSS`.
+/// Whether the second of a time that was read is 60. Its text is a date, a separator, then
+/// `HH:MM:SS` or `HHMMSS`.
 fn has_second_60(text: &str) -> bool {
     let Some((_, time)) = text.split_once(['T', 't', ' ']) else { return false };
     let digits: Vec<u8> = time.bytes().filter(|byte| *byte != b':').take(6).collect();
     digits.iter().all(u8::is_ascii_digit) && digits.ends_with(b"60") && digits.len() == 6
 }
 
-/// Nanoseconds since 1970 of a moment after the last that is one in every time zone, where the date library's instants
-/// end. Its dates go on to the end of the year.
+/// Nanoseconds since 1970 of a moment after the last that is one in every time zone, where the date
+/// library's instants end. Its dates go on to the end of the year.
 fn last_days(text: &str) -> Option<i128> {
     let pieces = Pieces::parse(text).ok()?;
     let local = pieces.date().to_datetime(pieces.time()?);
@@ -145,7 +149,8 @@ fn last_days(text: &str) -> Option<i128> {
     (nanos > Instant::MAX.as_nanosecond()).then_some(nanos)
 }
 
-/// Rounded down to whole microseconds; a moment beyond the range of [`Timestamp`] becomes its nearest end.
+/// Rounded down to whole microseconds; a moment beyond the range of [`Timestamp`] becomes its
+/// nearest end.
 impl From<SystemTime> for Timestamp {
     fn from(time: SystemTime) -> Self {
         match time.duration_since(SystemTime::UNIX_EPOCH) {
@@ -174,8 +179,9 @@ impl fmt::Display for Timestamp {
 impl FromStr for Timestamp {
     type Err = InvalidArgument;
 
-    /// Reads RFC 3339 in the years 0 to 9999 of UTC, such as `2011-10-01T00:38:44.546+02:00`. Digits beyond the
-    /// microsecond are cut off; a leap second is read as the last microsecond before it.
+    /// Reads RFC 3339 in the years 0 to 9999 of UTC, such as `2011-10-01T00:38:44.546+02:00`.
+    /// Digits beyond the microsecond are cut off; a leap second is read as the last microsecond
+    /// before it.
     fn from_str(text: &str) -> Result<Self, InvalidArgument> {
         Self::parse(text).map(|(time, _)| time)
     }

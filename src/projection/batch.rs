@@ -1,9 +1,10 @@
 //! Handling a batch: one event after the other, or split by stream over several threads.
 //!
-//! Threads are only a way to be faster. Where what one changed was read or changed by another, the order of their
-//! events mattered, and the batch is handled again in order. Where a handler failed, the same: then it is known which
-//! event was the first that failed. What is done outside of the view cannot be handled again so easily: there it is
-//! remembered what was handled after the first event that failed, and not given to the handler twice.
+//! Threads are only a way to be faster. Where what one changed was read or changed by another, the
+//! order of their events mattered, and the batch is handled again in order. Where a handler failed,
+//! the same: then it is known which event was the first that failed. What is done outside of the
+//! view cannot be handled again so easily: there it is remembered what was handled after the first
+//! event that failed, and not given to the handler twice.
 
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -200,7 +201,8 @@ impl Setup<'_> {
         Partition { stage: view.stage, count, refused }
     }
 
-    /// What shares did that cannot be undone: everything up to the first event that was not handled, and some behind.
+    /// What shares did that cannot be undone: everything up to the first event that was not
+    /// handled, and some behind.
     fn merge(
         &self,
         events: &[Arc<RecordedEvent>],

@@ -45,7 +45,8 @@ pub(super) struct Directory {
     pub(super) building: Option<Build>,
     /// The newest generation there ever was: none is used twice.
     pub(super) newest: u64,
-    /// What the projection was never to handle: everything up to here. Kept, so that each build begins there.
+    /// What the projection was never to handle: everything up to here. Kept, so that each build
+    /// begins there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) after: Option<u64>,
     /// The events that each build is made of, by generation.
@@ -122,7 +123,8 @@ impl Directory {
         Build { generation: self.newest + 1, version }
     }
 
-    /// The directory that a start of the projection in this version needs: one of its builds is that version.
+    /// The directory that a start of the projection in this version needs: one of its builds is
+    /// that version.
     pub(super) fn planned(&self, version: u32, target: Target) -> Self {
         let is_ours = |build: &Build| build.version == version;
         let building = self.building.filter(is_ours);

@@ -1,5 +1,5 @@
-//! Discarded events, which are never handled. The decision belongs to the projection: it is kept under the
-//! projection's own name and holds for every build.
+//! Discarded events, which are never handled. The decision belongs to the projection: it is kept
+//! under the projection's own name and holds for every build.
 
 use std::collections::BTreeMap;
 

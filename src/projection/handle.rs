@@ -31,9 +31,9 @@ impl ProjectionHandle {
         self.supervisor.name()
     }
 
-    /// Starts it where it stopped, or goes on after [`ProjectionHandle::pause`]. If its version is not that
-    /// of the read model that is there, a shadow build makes the new one (blue/green), while readers still
-    /// see the old one, which no longer changes.
+    /// Starts it where it stopped, or goes on after [`ProjectionHandle::pause`]. If its version is
+    /// not that of the read model that is there, a shadow build makes the new one (blue/green),
+    /// while readers still see the old one, which no longer changes.
     ///
     /// # Errors
     /// [`ProjectionError::DefinitionChanged`], [`ProjectionError::Upcasters`],
@@ -44,8 +44,8 @@ impl ProjectionHandle {
         self.supervisor.start()
     }
 
-    /// Stops it, and waits until it has stopped. What was handled is kept. Its own handler may call it too; then it
-    /// stops once the handler is done.
+    /// Stops it, and waits until it has stopped. What was handled is kept. Its own handler may call
+    /// it too; then it stops once the handler is done.
     ///
     /// # Cost
     /// Waits for a handler that runs.
@@ -53,24 +53,26 @@ impl ProjectionHandle {
         self.supervisor.stop();
     }
 
-    /// Lets it rest, until [`ProjectionHandle::start`]. A batch that is being handled is finished first.
+    /// Lets it rest, until [`ProjectionHandle::start`]. A batch that is being handled is finished
+    /// first.
     pub fn pause(&self) {
         self.supervisor.job.shared.pause();
     }
 
-    /// Rebuilds the read model from the first event, or from where it began: [`ProjectionOptions::start_from`].
+    /// Rebuilds the read model from the first event, or from where it began:
+    /// [`ProjectionOptions::start_from`].
     ///
-    /// With [`Target::View`] a shadow build makes it while the present one serves and goes on; when it has
-    /// caught up, it is promoted. Where a rebuild is under way already, that one goes on. With
-    /// [`Target::External`] the projection stops, empties its target by [`Projection::reset`], and begins
-    /// again. With [`Target::Reactor`] it is refused.
+    /// With [`Target::View`] a shadow build makes it while the present one serves and goes on; when
+    /// it has caught up, it is promoted. Where a rebuild is under way already, that one goes on.
+    /// With [`Target::External`] the projection stops, empties its target by [`Projection::reset`],
+    /// and begins again. With [`Target::Reactor`] it is refused.
     ///
-    /// It returns at once: see [`ProjectionHandle::wait_for_rebuild`]. If the projection is not running, the rebuild
-    /// begins when it is started.
+    /// It returns at once: see [`ProjectionHandle::wait_for_rebuild`]. If the projection is not
+    /// running, the rebuild begins when it is started.
     ///
     /// A rebuild also repairs damaged records of the read model (G8). If the record that names the
-    /// serving build is damaged, the read model is empty until the new one is promoted. If the record
-    /// of a discarded event is damaged, this one and those after it are no longer discarded.
+    /// serving build is damaged, the read model is empty until the new one is promoted. If the
+    /// record of a discarded event is damaged, this one and those after it are no longer discarded.
     ///
     /// # Errors
     /// [`ProjectionError::NotRebuildable`], and those of [`ProjectionHandle::start`].
@@ -81,11 +83,12 @@ impl ProjectionHandle {
         self.supervisor.rebuild()
     }
 
-    /// Waits until the shadow build is promoted; `progress` is called now and then with how far it is.
-    /// Returns at once if none is being made.
+    /// Waits until the shadow build is promoted; `progress` is called now and then with how far it
+    /// is. Returns at once if none is being made.
     ///
     /// # Errors
-    /// [`ProjectionError::Failed`], [`ProjectionError::NotRunning`], [`ProjectionError::RebuildTimedOut`].
+    /// [`ProjectionError::Failed`], [`ProjectionError::NotRunning`],
+    /// [`ProjectionError::RebuildTimedOut`].
     pub fn wait_for_rebuild(
         &self,
         timeout: Duration,
@@ -117,12 +120,13 @@ impl ProjectionHandle {
         }
     }
 
-    /// Waits until the read model has every event up to this position: what an append returned can then be read from
-    /// it. Events that are parked count as passed.
+    /// Waits until the read model has every event up to this position: what an append returned can
+    /// then be read from it. Events that are parked count as passed.
     ///
     /// # Errors
-    /// [`ProjectionError::TimedOut`]; [`ProjectionError::Failed`] or [`ProjectionError::NotRunning`] as soon as it is
-    /// known that the position will not be reached.
+    /// [`ProjectionError::TimedOut`]; [`ProjectionError::Failed`] or
+    /// [`ProjectionError::NotRunning`] as soon as it is known that the position will not be
+    /// reached.
     pub fn wait_for(&self, position: Position, timeout: Duration) -> Result<(), ProjectionError> {
         self.supervisor.look_at_rest()?;
         let until = Instant::now().checked_add(timeout);
@@ -144,7 +148,8 @@ impl ProjectionHandle {
             return Some(Ok(()));
         }
         let name = self.name().to_owned();
-        // The build that will serve at this position: the shadow build, where the serving one no longer moves.
+        // The build that will serve at this position: the shadow build, where the serving one no
+        // longer moves.
         let runs = || [&state.serving, &state.building].into_iter().flatten();
         let mut ours = runs().filter(|run| run.build.version == self.supervisor.version);
         let moving = runs().find(|run| run.is_running);
@@ -229,8 +234,8 @@ impl ProjectionHandle {
         Ok(self.supervisor.job.views.view(self.name()).parked(limit)?)
     }
 
-    /// What is parked after this event, in the order of [`ProjectionHandle::parked`]: the next page,
-    /// also if the event is no longer parked.
+    /// What is parked after this event, in the order of [`ProjectionHandle::parked`]: the next
+    /// page, also if the event is no longer parked.
     ///
     /// # Errors
     /// [`ProjectionError::Store`].
@@ -264,8 +269,8 @@ impl ProjectionHandle {
     /// [recorded](ProjectionHandle::skipped). Returns how many events are still parked.
     ///
     /// # Errors
-    /// [`ProjectionError::NotRunning`]: it must be running or paused; or it stopped, or was replaced
-    /// by a rebuild, before it was done.
+    /// [`ProjectionError::NotRunning`]: it must be running or paused; or it stopped, or was
+    /// replaced by a rebuild, before it was done.
     ///
     /// # Cost
     /// Waits until it is done. Other events wait meanwhile. Each parked event is read once.

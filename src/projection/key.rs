@@ -220,8 +220,8 @@ impl fmt::Display for ViewKey {
     }
 }
 
-/// The number that a part is, as far as that can be told: 8 bytes and then an end, of which the first is 0, as no text
-/// begins.
+/// The number that a part is, as far as that can be told: 8 bytes and then an end, of which the
+/// first is 0, as no text begins.
 fn leading_number(bytes: &[u8]) -> Option<(u64, &[u8])> {
     let (number, behind) = bytes.split_first_chunk::<8>()?;
     let is_number = number.starts_with(&[0]) && !number.starts_with(&[0, ESCAPED]);

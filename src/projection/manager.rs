@@ -19,10 +19,11 @@ use crate::options::Clock;
 use crate::upcast::Upcasters;
 use crate::view_store::ViewStore;
 
-/// Runs projections, each on a thread and a checkpoint of its own. See [`Projection`] for an example.
+/// Runs projections, each on a thread and a checkpoint of its own. See [`Projection`] for an
+/// example.
 ///
-/// Dropping it stops them all, and waits for the handlers that run. It does not keep the store open: once the store is
-/// closed, the projections stop.
+/// Dropping it stops them all, and waits for the handlers that run. It does not keep the store
+/// open: once the store is closed, the projections stop.
 pub struct ProjectionManager {
     events: Arc<dyn EventStore>,
     views: Arc<dyn ViewStore>,
@@ -42,8 +43,9 @@ impl ProjectionManager {
         manager
     }
 
-    /// A manager of projections that follow one store and keep what they make in another. Then a power loss of one of
-    /// them may leave a view that is ahead of its log: the projection says so and does not start.
+    /// A manager of projections that follow one store and keep what they make in another. Then a
+    /// power loss of one of them may leave a view that is ahead of its log: the projection says so
+    /// and does not start.
     pub fn over(events: &(impl EventStore + ?Sized), views: &(impl ViewStore + ?Sized)) -> Self {
         let events = events.handle();
         let clock_of = events.clone();
@@ -58,7 +60,8 @@ impl ProjectionManager {
         }
     }
 
-    /// Reads old events through these upcasters, in all its projections, from when they are next started.
+    /// Reads old events through these upcasters, in all its projections, from when they are next
+    /// started.
     pub fn upcasters(mut self, upcasters: Upcasters) -> Self {
         for projection in &mut self.projections {
             projection.supervisor.job.handler =
@@ -68,8 +71,8 @@ impl ProjectionManager {
         self
     }
 
-    /// Takes the time, for lag and for notes, from elsewhere than from the store of the events; in all its projections,
-    /// from when they are next started.
+    /// Takes the time, for lag and for notes, from elsewhere than from the store of the events; in
+    /// all its projections, from when they are next started.
     pub fn clock(mut self, clock: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
         self.clock = Arc::new(clock);
         for projection in &mut self.projections {
@@ -78,11 +81,12 @@ impl ProjectionManager {
         self
     }
 
-    /// Tells whenever something fails in one of its projections, from when they are next started: a handler that is
-    /// tried again, an event that is parked, a projection that stops by itself. Otherwise only those learn of it who
-    /// ask [`ProjectionHandle::status`] or wait.
+    /// Tells whenever something fails in one of its projections, from when they are next started: a
+    /// handler that is tried again, an event that is parked, a projection that stops by itself.
+    /// Otherwise only those learn of it who ask [`ProjectionHandle::status`] or wait.
     ///
-    /// It is called on the thread of the projection, which waits for it. What it panics with is dropped.
+    /// It is called on the thread of the projection, which waits for it. What it panics with is
+    /// dropped.
     ///
     /// ```
     /// use annals::prelude::*;
@@ -137,9 +141,9 @@ impl ProjectionManager {
     /// Adds a projection.
     ///
     /// # Errors
-    /// [`ProjectionError::Duplicate`]; an invalid name; [`ProjectionError::Upcasters`]: its events are
-    /// not what the upcasters that were given before lead to. Those that are given later are checked
-    /// by [`ProjectionManager::start`].
+    /// [`ProjectionError::Duplicate`]; an invalid name; [`ProjectionError::Upcasters`]: its events
+    /// are not what the upcasters that were given before lead to. Those that are given later are
+    /// checked by [`ProjectionManager::start`].
     pub fn register_with(
         mut self,
         projection: impl Projection,
@@ -189,16 +193,16 @@ impl ProjectionManager {
     }
 
     /// Removes everything that a projection keeps in the store: its read model, its checkpoint, and
-    /// what it parked, skipped or discarded. It need not be registered. Returns whether anything was
-    /// there.
+    /// what it parked, skipped or discarded. It need not be registered. Returns whether anything
+    /// was there.
     ///
     /// A registered projection stays registered: if it is started again, it begins as if it had
     /// never run. What a projection keeps outside the store is not touched.
     ///
     /// # Errors
     /// [`ProjectionError::Running`]; [`ProjectionError::Store`]: an invalid name, or a view that no
-    /// projection made: nothing was changed. After an I/O error, what is left is no longer used, and
-    /// a second call removes it.
+    /// projection made: nothing was changed. After an I/O error, what is left is no longer used,
+    /// and a second call removes it.
     ///
     /// # Cost
     /// Reads the names of all views, and deletes each of those that belong to the projection with
@@ -253,8 +257,8 @@ impl ProjectionManager {
         self.projection(name)?.wait_for(position, timeout)
     }
 
-    /// Waits until all projections have every event up to this position, as [`ProjectionHandle::wait_for`] does for
-    /// one. The time is for all of them together.
+    /// Waits until all projections have every event up to this position, as
+    /// [`ProjectionHandle::wait_for`] does for one. The time is for all of them together.
     ///
     /// # Errors
     /// Those of [`ProjectionHandle::wait_for`], of the first that has any.
@@ -269,9 +273,10 @@ impl ProjectionManager {
         })
     }
 
-    /// Waits until all read models that serve have handled the whole log, what they append themselves
-    /// meanwhile included: for tests, most of all. A shadow build may still be catching up: see
-    /// [`ProjectionHandle::wait_for_rebuild`]. Returns the head of the log then; `None` if it is empty.
+    /// Waits until all read models that serve have handled the whole log, what they append
+    /// themselves meanwhile included: for tests, most of all. A shadow build may still be catching
+    /// up: see [`ProjectionHandle::wait_for_rebuild`]. Returns the head of the log then; `None` if
+    /// it is empty.
     ///
     /// # Errors
     /// Those of [`ProjectionManager::wait_for_all`]; [`ProjectionError::Store`].

@@ -44,7 +44,8 @@ pub type HandlerError = Box<dyn std::error::Error + Send + Sync>;
 /// Where a projection keeps what it makes of the events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
 pub enum Target {
-    /// In the store, through its [`ViewWriter`]: every event counts exactly once, through any crash (G12).
+    /// In the store, through its [`ViewWriter`]: every event counts exactly once, through any crash
+    /// (G12).
     #[default]
     View,
     /// Outside the store: in another database, in memory. After a crash the events since the last
@@ -58,7 +59,8 @@ pub enum Target {
     /// [`ProjectionHandle::rebuild`] is refused, and a raised version continues where the one
     /// before was.
     ///
-    /// It begins with the first event of the log. To begin later, use [`ProjectionOptions::start_from`].
+    /// It begins with the first event of the log. To begin later, use
+    /// [`ProjectionOptions::start_from`].
     Reactor,
 }
 
@@ -76,8 +78,8 @@ pub enum StartFrom {
 
 /// Makes something of the events: most of all a read model.
 ///
-/// A projection is registered with a [`ProjectionManager`], which gives it every matching event in order, keeps how far
-/// it is, and never lets it pass an event that it failed to handle.
+/// A projection is registered with a [`ProjectionManager`], which gives it every matching event in
+/// order, keeps how far it is, and never lets it pass an event that it failed to handle.
 ///
 /// ```
 /// use annals::prelude::*;
@@ -123,8 +125,8 @@ pub enum StartFrom {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// It is given committed events alone, of the types of its `Event`: others are skipped. So an enum of the few
-/// types that it needs is enough.
+/// It is given committed events alone, of the types of its `Event`: others are skipped. So an enum
+/// of the few types that it needs is enough.
 pub trait Projection: Send + Sync + 'static {
     /// What it reads.
     type Event: DomainEvent;
@@ -159,21 +161,24 @@ pub trait Projection: Send + Sync + 'static {
 
     /// Handles one event.
     ///
-    /// It must not wait for its own projection, nor start, rebuild or retry it: that would wait for this very call.
+    /// It must not wait for its own projection, nor start, rebuild or retry it: that would wait for
+    /// this very call.
     ///
-    /// It may be called again for the same event: after it failed, and, with a target outside the store, after a crash.
-    /// With [`Target::View`] it should do nothing but read and change the view, so that it may be run again.
+    /// It may be called again for the same event: after it failed, and, with a target outside the
+    /// store, after a crash. With [`Target::View`] it should do nothing but read and change the
+    /// view, so that it may be run again.
     ///
     /// # Errors
-    /// Any: nothing of the event is kept, and what then happens is set by [`ProjectionOptions`]. The projection never
-    /// skips the event in silence.
+    /// Any: nothing of the event is kept, and what then happens is set by [`ProjectionOptions`].
+    /// The projection never skips the event in silence.
     fn handle(
         &self,
         event: &TypedEvent<Self::Event>,
         view: &mut ViewWriter,
     ) -> Result<(), HandlerError>;
 
-    /// For a target outside the store: called before the checkpoint is moved, to finish what was handled since.
+    /// For a target outside the store: called before the checkpoint is moved, to finish what was
+    /// handled since.
     ///
     /// # Errors
     /// Any: the checkpoint stays, and the events come again.
@@ -231,13 +236,15 @@ impl Default for ProjectionOptions {
 }
 
 impl ProjectionOptions {
-    /// The defaults: 5 retries over about 1.5 s, then stop; 1,000 events a batch; handled one after the other.
+    /// The defaults: 5 retries over about 1.5 s, then stop; 1,000 events a batch; handled one after
+    /// the other.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Where it begins if it has never run before; with the first event by default. The place is noted when it is
-    /// started for the first time, and holds for every rebuild: what is before is never handled.
+    /// Where it begins if it has never run before; with the first event by default. The place is
+    /// noted when it is started for the first time, and holds for every rebuild: what is before is
+    /// never handled.
     ///
     /// ```
     /// use annals::prelude::*;
@@ -269,14 +276,16 @@ impl ProjectionOptions {
         self
     }
 
-    /// What to do with an event whose handler still fails after all retries; [`OnFailure::Stop`] by default.
+    /// What to do with an event whose handler still fails after all retries; [`OnFailure::Stop`] by
+    /// default.
     pub fn on_failure(mut self, on_failure: OnFailure) -> Self {
         self.on_failure = on_failure;
         self
     }
 
-    /// What to do with an event that cannot be read: by default it is a failure like another, but without retries.
-    /// [`OnUnreadable::Skip`] skips it and records it: see [`ProjectionHandle::skipped`].
+    /// What to do with an event that cannot be read: by default it is a failure like another, but
+    /// without retries. [`OnUnreadable::Skip`] skips it and records it: see
+    /// [`ProjectionHandle::skipped`].
     pub fn on_unreadable(mut self, on_unreadable: OnUnreadable) -> Self {
         self.on_unreadable = on_unreadable;
         self
@@ -288,28 +297,31 @@ impl ProjectionOptions {
         self
     }
 
-    /// How long to wait before the first retry, 50 ms by default, and at most, 5 s by default. It doubles each time.
+    /// How long to wait before the first retry, 50 ms by default, and at most, 5 s by default. It
+    /// doubles each time.
     pub fn backoff(mut self, first: Duration, max: Duration) -> Self {
         (self.backoff_first, self.backoff_max) = (first, max);
         self
     }
 
-    /// How many events are handled at most before the checkpoint moves; 1,000 by default. A batch ends earlier where
-    /// nothing more is there, so a projection that has caught up writes each event at once. 1 gives a projection with
-    /// [`Target::External`] the fewest repeats after a crash; 0 counts as 1.
+    /// How many events are handled at most before the checkpoint moves; 1,000 by default. A batch
+    /// ends earlier where nothing more is there, so a projection that has caught up writes each
+    /// event at once. 1 gives a projection with [`Target::External`] the fewest repeats after a
+    /// crash; 0 counts as 1.
     pub fn batch_events(mut self, events: usize) -> Self {
         self.batch_events = events.max(1);
         self
     }
 
-    /// Handles the events of a batch on this many threads, split by stream; 1 by default, 0 counts as 1. Events of one
-    /// stream keep their order.
+    /// Handles the events of a batch on this many threads, split by stream; 1 by default, 0 counts
+    /// as 1. Events of one stream keep their order.
     ///
-    /// It pays where a handler takes long, such as one that waits for another database; handlers that only change the
-    /// view are faster on one thread. With [`Target::View`] the result is the same as with one thread: where events of
-    /// different streams read or change the same keys, the batch is handled again in order, which
-    /// [`ProjectionStatus::conflicts`] counts. With another target, events of different streams come in any order,
-    /// also past one that fails; the view should then hold nothing that different streams share.
+    /// It pays where a handler takes long, such as one that waits for another database; handlers
+    /// that only change the view are faster on one thread. With [`Target::View`] the result is the
+    /// same as with one thread: where events of different streams read or change the same keys, the
+    /// batch is handled again in order, which [`ProjectionStatus::conflicts`] counts. With another
+    /// target, events of different streams come in any order, also past one that fails; the view
+    /// should then hold nothing that different streams share.
     pub fn partitions(mut self, threads: usize) -> Self {
         self.partitions = threads.max(1);
         self

@@ -177,8 +177,9 @@ impl Shared {
         self.state.lock()
     }
 
-    /// Held while the directory and the runs are changed, which must agree, and while a build is written, so that none
-    /// gets further while another is promoted. Not to be held by who waits for a worker.
+    /// Held while the directory and the runs are changed, which must agree, and while a build is
+    /// written, so that none gets further while another is promoted. Not to be held by who waits
+    /// for a worker.
     pub(super) fn directory(&self) -> MutexGuard<'_, ()> {
         self.directory.lock()
     }
@@ -328,7 +329,8 @@ impl Shared {
         self.look(State::serving_position)
     }
 
-    /// Promotes the shadow build: it serves from now on. Returns the one before, if its worker has yet to end.
+    /// Promotes the shadow build: it serves from now on. Returns the one before, if its worker has
+    /// yet to end.
     pub(super) fn promote(&self, generation: u64) -> Option<u64> {
         self.change(|state| {
             let is_ours = |run: &mut BuildRun| run.build.generation == generation;

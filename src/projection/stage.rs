@@ -1,7 +1,7 @@
 //! [`Stage`]: what a batch of events is about to change in a view, before it is written.
 //!
-//! A handler reads through it: first what it changed itself, then what the batch changed before, then the store. What
-//! one event changed is dropped again if its handler fails.
+//! A handler reads through it: first what it changed itself, then what the batch changed before,
+//! then the store. What one event changed is dropped again if its handler fails.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -13,7 +13,8 @@ use crate::view_store::{ViewChange, ViewEntry, ViewScan, ViewStore};
 
 /// A batch ends once about this many bytes were read and changed.
 pub(super) const STAGE_LEN_MAX: usize = 8 << 20;
-/// One event changes at most this many bytes, so that it fits into one commit whatever was handled before it.
+/// One event changes at most this many bytes, so that it fits into one commit whatever was handled
+/// before it.
 pub(super) const EVENT_CHANGES_LEN_MAX: usize = VIEW_COMMIT_LEN_MAX - 2 * STAGE_LEN_MAX;
 /// How many entries are read at once when a handler scans.
 const SCAN_PAGE_ENTRIES: usize = 1_024;
@@ -123,8 +124,8 @@ impl Stage {
         self.len
     }
 
-    /// Whether what one of two stages changed was read or changed by the other, so that the order of their events
-    /// matters.
+    /// Whether what one of two stages changed was read or changed by the other, so that the order
+    /// of their events matters.
     pub(super) fn conflicts_with(&self, other: &Self) -> bool {
         self.touches_changes_of(other) || other.touches_changes_of(self)
     }

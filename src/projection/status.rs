@@ -45,12 +45,13 @@ pub struct ProjectionStatus {
     pub name: String,
     /// The version of the code.
     pub version: u32,
-    /// The version of the read model that readers see; another one while a shadow build makes that of the code.
+    /// The version of the read model that readers see; another one while a shadow build makes that
+    /// of the code.
     pub serving_version: Option<u32>,
     /// What it is doing.
     pub state: ProjectionState,
-    /// How far the read model is that readers see: every event up to here was handled, does not matter to it, or is
-    /// parked or skipped.
+    /// How far the read model is that readers see: every event up to here was handled, does not
+    /// matter to it, or is parked or skipped.
     pub position: Option<Position>,
     /// The head of the log when this status was taken.
     pub head: Option<Position>,
@@ -157,7 +158,8 @@ pub enum FailureOutcome {
     Stopped,
 }
 
-/// Something failed in a projection: see [`ProjectionManager::on_failure`](crate::ProjectionManager::on_failure).
+/// Something failed in a projection: see
+/// [`ProjectionManager::on_failure`](crate::ProjectionManager::on_failure).
 #[non_exhaustive]
 #[derive(Debug, Clone)]
 pub struct ProjectionNotice {
@@ -268,7 +270,8 @@ pub enum ProjectionError {
         /// How long.
         timeout: Duration,
     },
-    /// It was to begin after a position that the log has not reached: [`StartFrom::After`](crate::StartFrom::After).
+    /// It was to begin after a position that the log has not reached:
+    /// [`StartFrom::After`](crate::StartFrom::After).
     #[error(
         "projection {name} is to start after position {after}, but the log ends at {}: start it from now, or after a \
          position that is there",
@@ -282,7 +285,8 @@ pub enum ProjectionError {
         /// The end of the log.
         head: Option<Position>,
     },
-    /// The projection is a [reactor](crate::Target::Reactor), whose effects cannot be undone. Nothing was changed.
+    /// The projection is a [reactor](crate::Target::Reactor), whose effects cannot be undone.
+    /// Nothing was changed.
     #[error(
         "projection {name} is a reactor, which cannot be rebuilt; to repeat its effects, register it under another name"
     )]

@@ -60,7 +60,8 @@ impl Supervisor {
         }
         let mut threads = self.threads();
         self.mend()?;
-        // So that what serves is known next to what is built. What is damaged there, the rebuild is the way out of.
+        // So that what serves is known next to what is built. What is damaged there, the rebuild is
+        // the way out of.
         let _ = self.look_at_rest();
         let is_started = self.job.shared.look(|state| state.wanted != Wanted::Stop);
         if self.job.target == Target::External {
@@ -101,8 +102,8 @@ impl Supervisor {
     /// Removes everything that is kept of it, unless it is running.
     pub(super) fn remove(&self) -> Result<bool, ProjectionError> {
         let running = || ProjectionError::Running { name: self.name().to_owned() };
-        // Its own handler must not wait for the lock: the thread that stops it has it, and waits for the
-        // handler.
+        // Its own handler must not wait for the lock: the thread that stops it has it, and waits
+        // for the handler.
         if self.job.shared.is_driven_here() {
             return Err(running());
         }
@@ -221,8 +222,8 @@ impl Supervisor {
     fn run_of(&self, build: Build, is_running: bool) -> Result<BuildRun> {
         let head = self.job.events.head()?;
         let view = build_view(self.name(), build.generation);
-        // A checkpoint that cannot be read, or is of another history, counts for nothing here. The worker will meet it
-        // and say so; a rebuild must not have to catch up with it.
+        // A checkpoint that cannot be read, or is of another history, counts for nothing here. The
+        // worker will meet it and say so; a rebuild must not have to catch up with it.
         let checkpoint = self.job.views.checkpoint(&view).ok().flatten();
         let position = checkpoint.and_then(|checkpoint| checkpoint.position);
         let mut run =

@@ -1,5 +1,5 @@
-//! [`UnhandledEvent`]: what a projection did not handle. A build parks events for a retry and skips others; a note is
-//! kept of each.
+//! [`UnhandledEvent`]: what a projection did not handle. A build parks events for a retry and skips
+//! others; a note is kept of each.
 
 use std::collections::HashMap;
 
@@ -18,8 +18,8 @@ pub(super) const PAGE_ENTRIES: usize = 1_024;
 /// Longest reason that is kept, in characters.
 const REASON_CHARS_MAX: usize = 4_096;
 
-/// An event that a projection did not handle although it matches: parked, skipped or discarded, as the list says
-/// that it is in.
+/// An event that a projection did not handle although it matches: parked, skipped or discarded, as
+/// the list says that it is in.
 #[non_exhaustive]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnhandledEvent {
@@ -31,8 +31,8 @@ pub struct UnhandledEvent {
     pub id: EventId,
     /// Its type as it is stored.
     pub event_type: EventType,
-    /// The error of the handler, or why it was skipped; `None` for an event that only waits for an earlier one of its
-    /// stream.
+    /// The error of the handler, or why it was skipped; `None` for an event that only waits for an
+    /// earlier one of its stream.
     pub reason: Option<String>,
     /// When it was parked or last tried, skipped, or discarded.
     pub at: Timestamp,

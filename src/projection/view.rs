@@ -27,7 +27,8 @@ const PAGE_ENTRIES_MAX: usize = 256;
 
 /// The comfortable door to read models, over any [`ViewStore`].
 pub trait ViewStoreExt: ViewStore {
-    /// The read model that the projection of this name keeps in the store. One that is not there yet reads as empty.
+    /// The read model that the projection of this name keeps in the store. One that is not there
+    /// yet reads as empty.
     fn view(&self, projection: impl Into<String>) -> View {
         View { views: self.view_handle(), projection: projection.into() }
     }
@@ -53,8 +54,8 @@ pub trait ViewStoreExt: ViewStore {
 
 impl<S: ViewStore + ?Sized> ViewStoreExt for S {}
 
-/// The read model of one projection, for reading. Each read is of the build that serves at that moment: while a
-/// shadow build runs, nothing of it is seen.
+/// The read model of one projection, for reading. Each read is of the build that serves at that
+/// moment: while a shadow build runs, nothing of it is seen.
 ///
 /// ```
 /// use annals::prelude::*;
@@ -127,8 +128,8 @@ impl View {
         }
     }
 
-    /// How far the read model is: all events up to here are in it, do not matter to it, or were put aside:
-    /// [`View::parked`], [`View::skipped`].
+    /// How far the read model is: all events up to here are in it, do not matter to it, or were put
+    /// aside: [`View::parked`], [`View::skipped`].
     ///
     /// # Errors
     /// Damage (G8), a failing disk.
@@ -147,8 +148,8 @@ impl View {
         }
     }
 
-    /// How the read model is, as it is in the store; `None` if it is not there yet. Whether a program drives it
-    /// just now only its [`ProjectionManager`](crate::ProjectionManager) knows.
+    /// How the read model is, as it is in the store; `None` if it is not there yet. Whether a
+    /// program drives it just now only its [`ProjectionManager`](crate::ProjectionManager) knows.
     ///
     /// # Errors
     /// Damage (G8), a failing disk.
@@ -345,11 +346,12 @@ impl ReadView {
         }
     }
 
-    /// The entries. The iterator reads a page at a time, each of one moment, and ends after the first error.
+    /// The entries. The iterator reads a page at a time, each of one moment, and ends after the
+    /// first error.
     ///
     /// # Errors
-    /// An item is [`Error::ViewReplaced`] if another build was promoted between two pages, the error
-    /// of a key that is too long, or one of those of [`View::get`].
+    /// An item is [`Error::ViewReplaced`] if another build was promoted between two pages, the
+    /// error of a key that is too long, or one of those of [`View::get`].
     pub fn iter<V: DeserializeOwned>(self) -> ViewEntries<V> {
         ViewEntries {
             left: self.limit.unwrap_or(usize::MAX),
@@ -397,7 +399,8 @@ impl<V> ViewEntries<V> {
                 direction: self.read.direction,
                 entries_max: self.left.min(PAGE_ENTRIES_MAX),
             })?;
-            // A build is cleared only after another one serves: if this one still does, the page is whole.
+            // A build is cleared only after another one serves: if this one still does, the page is
+            // whole.
             if view.serving()? != serving {
                 continue;
             }

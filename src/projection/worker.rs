@@ -1,5 +1,5 @@
-//! A worker drives one build of one projection: checkpoint, subscription, handle, and then the changes and the
-//! checkpoint in one write.
+//! A worker drives one build of one projection: checkpoint, subscription, handle, and then the
+//! changes and the checkpoint in one write.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -24,11 +24,12 @@ use crate::options::{Clock, now};
 use crate::subscription::{Delivery, Subscription};
 use crate::view_store::{Checkpoint, ViewChange, ViewCommit, ViewStore};
 
-/// Events that do not match move the checkpoint on disk only every so many positions: after a crash these are passed
-/// over again.
+/// Events that do not match move the checkpoint on disk only every so many positions: after a crash
+/// these are passed over again.
 const PROGRESS_LEN: u64 = 10_000;
 
-/// A batch ends once its payloads have this many bytes, even if more events could come: a bound on memory.
+/// A batch ends once its payloads have this many bytes, even if more events could come: a bound on
+/// memory.
 const BATCH_LEN_MAX: usize = 8 << 20;
 
 /// How long a build that waits to be promoted waits for events before it tries again.
@@ -155,7 +156,8 @@ impl Worker {
         if let Some(checkpoint) = self.seen.filter(|seen| Some(*seen) > head) {
             return Err(failure(None, 1, Cause::new(CheckpointAhead { checkpoint, head })));
         }
-        // Of a log that was restored from an older copy, what is added comes after what was skipped.
+        // Of a log that was restored from an older copy, what is added comes after what was
+        // skipped.
         self.seen = self.seen.max(self.start.min(head));
         if self.checkpoint.is_none() && self.job.target == Target::External {
             self.job.handler.reset().map_err(|cause| failure(None, 1, cause))?;
@@ -235,7 +237,8 @@ impl Worker {
         batch
     }
 
-    /// Handles all events of a batch, in as many steps as it takes. Returns whether to go on following.
+    /// Handles all events of a batch, in as many steps as it takes. Returns whether to go on
+    /// following.
     fn process(&mut self, batch: &EventBatch) -> Result<bool, ProjectionFailure> {
         let mut rest = batch.events.as_slice();
         let mut tries = 0;
@@ -343,7 +346,8 @@ impl Worker {
         }
     }
 
-    /// Waits before an event is tried again. Says whether to go on; fails if it was tried often enough.
+    /// Waits before an event is tried again. Says whether to go on; fails if it was tried often
+    /// enough.
     fn try_again(
         &self,
         event: &Arc<RecordedEvent>,

@@ -11,9 +11,9 @@ use crate::error::{Cause, Error, Result};
 use crate::model::limits::VIEW_VALUE_LEN_MAX;
 use crate::model::{LimitExceeded, quoted};
 
-/// A read model while events are handled. What is put or deleted is seen by later reads at once, and written together
-/// with the checkpoint when the batch ends: all of it or nothing (G12). If the handler fails, nothing of the event
-/// stays.
+/// A read model while events are handled. What is put or deleted is seen by later reads at once,
+/// and written together with the checkpoint when the batch ends: all of it or nothing (G12). If the
+/// handler fails, nothing of the event stays.
 ///
 /// Values are kept as JSON.
 pub struct ViewWriter {
@@ -41,9 +41,9 @@ impl ViewWriter {
     /// Sets the value of a key.
     ///
     /// # Errors
-    /// [`Error::ViewValue`] names view and key: the value has no JSON form that decodes, or is longer than
-    /// [`VIEW_VALUE_LEN_MAX`]. [`InvalidArgument::ViewKeyTooLong`](crate::InvalidArgument). The
-    /// view is not changed.
+    /// [`Error::ViewValue`] names view and key: the value has no JSON form that decodes, or is
+    /// longer than [`VIEW_VALUE_LEN_MAX`].
+    /// [`InvalidArgument::ViewKeyTooLong`](crate::InvalidArgument). The view is not changed.
     pub fn put<V: Serialize + DeserializeOwned>(
         &mut self,
         key: impl TryInto<ViewKey, Error: Into<Error>>,
@@ -62,7 +62,8 @@ impl ViewWriter {
         Ok(())
     }
 
-    /// Sets the value of a key to what `change` makes of the present one, or of the default where there is none.
+    /// Sets the value of a key to what `change` makes of the present one, or of the default where
+    /// there is none.
     ///
     /// # Errors
     /// Those of [`ViewWriter::get`] and [`ViewWriter::put`].

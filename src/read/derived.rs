@@ -71,7 +71,8 @@ pub(crate) fn list_views(disk: &Disk) -> Result<Vec<String>> {
 /// Versions of snapshots that cannot be read, where that can be told, and why.
 type Unreadable = Vec<(Option<Version>, Error)>;
 
-/// The newest snapshot at or below a version that can be read, and those that were skipped on the way to it.
+/// The newest snapshot at or below a version that can be read, and those that were skipped on the
+/// way to it.
 pub(crate) fn load_snapshot(
     disk: &Disk,
     (kind, stream, up_to): (&str, &StreamId, Version),

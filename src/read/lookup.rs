@@ -235,14 +235,16 @@ struct Extent {
 }
 
 impl Extent {
-    /// The last version, at most this one, that was recorded at or below a position; `None` if the frame is later.
+    /// The last version, at most this one, that was recorded at or below a position; `None` if the
+    /// frame is later.
     fn version_at(self, up_to: Position, at_most: Version) -> Option<Version> {
         let count = up_to.get().checked_sub(self.position.get())?;
         Some(self.first.plus(count).min(self.last).min(at_most))
     }
 }
 
-/// The last version of a stream at or below `version` that was recorded at or below the position `up_to`.
+/// The last version of a stream at or below `version` that was recorded at or below the position
+/// `up_to`.
 pub(crate) fn version_at(
     disk: &Disk,
     stream: &StreamId,
@@ -258,7 +260,8 @@ pub(crate) fn version_at(
     if let Some(found) = at.version_at(up_to, version) {
         return Ok(Some(found));
     }
-    // The frames below are older. Everything up to `low` was recorded in time, everything from `high` on was not.
+    // The frames below are older. Everything up to `low` was recorded in time, everything from
+    // `high` on was not.
     let (mut low, mut high) = (0, at.first.get());
     let mut found = None;
     while high - low > 1 {

@@ -1,8 +1,9 @@
 //! Reading up to the head: one bounded page at a time.
 //!
-//! A page's frames are copied out of the engine, then everything is let go, then they are checked and visited. So a
-//! reader holds no lock and no engine resource while the visitor runs, and closing a store never waits for a reader's
-//! code. What was asked for is either visited in order without a gap, or an error says where it is damaged (G8).
+//! A page's frames are copied out of the engine, then everything is let go, then they are checked
+//! and visited. So a reader holds no lock and no engine resource while the visitor runs, and
+//! closing a store never waits for a reader's code. What was asked for is either visited in order
+//! without a gap, or an error says where it is damaged (G8).
 
 pub(crate) mod derived;
 pub(crate) mod lookup;
@@ -21,14 +22,15 @@ use crate::model::{EventRef, Position, StreamId, Version};
 use crate::storage::{Disk, Family, Storage};
 use lookup::{bad_key, check_key, next_stream, version_at};
 
-/// A page is closed once it holds this many bytes of frames: little enough to stay in a processor's cache.
+/// A page is closed once it holds this many bytes of frames: little enough to stay in a processor's
+/// cache.
 const PAGE_LEN_TARGET: usize = 256 * 1024;
 /// A page buffer that grew beyond this is given back instead of kept for the next page.
 const PAGE_LEN_KEPT: usize = 1024 * 1024;
 
 thread_local! {
-    /// The buffers of this thread's last page, for its next one. A visitor that reads in turn finds none, and makes its
-    /// own.
+    /// The buffers of this thread's last page, for its next one. A visitor that reads in turn finds
+    /// none, and makes its own.
     static SPARE: Cell<FramePage> = const { Cell::new(FramePage::new()) };
 }
 
@@ -200,7 +202,8 @@ enum AfterFrame {
 }
 
 impl Walk<'_> {
-    /// Visits the frames; returns the next place to read, or `None` after the last one of the range.
+    /// Visits the frames; returns the next place to read, or `None` after the last one of the
+    /// range.
     fn page(&mut self, page: &FramePage, visit: &mut Visitor<'_>) -> Result<Option<u64>> {
         let forward = self.query.direction == Direction::Forward;
         let is_stream = self.range.scope != Scope::Log;
@@ -218,7 +221,8 @@ impl Walk<'_> {
                 // The stream ends before the range.
                 return Ok(None);
             }
-            // The first may begin or end beyond the range; each further one joins the one before it.
+            // The first may begin or end beyond the range; each further one joins the one before
+            // it.
             let joins = if index == 0 {
                 first <= next && next <= last
             } else {

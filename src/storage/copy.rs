@@ -8,8 +8,9 @@
 //! COPY.partial/STORE        the identity of the original
 //! ```
 //!
-//! Cut short anywhere, it is either no store, for it has no `STORE`, or a whole one. What was cut short is removed by
-//! the next copy to the same destination; what is not known to be that is never touched.
+//! Cut short anywhere, it is either no store, for it has no `STORE`, or a whole one. What was cut
+//! short is removed by the next copy to the same destination; what is not known to be that is never
+//! touched.
 
 use std::ffi::OsString;
 use std::fs::{self, File, TryLockError};
@@ -74,7 +75,8 @@ impl PartialCopy {
         &self.paths
     }
 
-    /// Says whose copy it is and how far it goes, makes all names durable, and moves it to its destination.
+    /// Says whose copy it is and how far it goes, makes all names durable, and moves it to its
+    /// destination.
     pub(crate) fn finish(mut self, identity: &Identity, watermark: Watermark) -> Result<CopySize> {
         let root = &self.paths.root;
         let failed = |doing: &'static str| {
@@ -91,8 +93,8 @@ impl PartialCopy {
         fs::rename(root, &self.destination).map_err(failed("giving its name to"))?;
         self.is_finished = true;
         sync_directory(parent_of(&self.destination)).map_err(failed("syncing what is above"))?;
-        // Last, so that until then it says what is under the former name. Next to a STORE it says nothing more: one
-        // that cannot be removed does no harm.
+        // Last, so that until then it says what is under the former name. Next to a STORE it says
+        // nothing more: one that cannot be removed does no harm.
         let _ = fs::remove_file(self.destination.join(MARKER));
         Ok(size)
     }
@@ -115,8 +117,8 @@ impl PartialCopy {
     }
 }
 
-/// Copies a database that nobody writes to a directory that is not there yet, and syncs it. Table files are never
-/// changed once they are written: where the file system can, they are shared.
+/// Copies a database that nobody writes to a directory that is not there yet, and syncs it. Table
+/// files are never changed once they are written: where the file system can, they are shared.
 pub(crate) fn copy_database(from: &Path, to: &Path) -> Result<()> {
     let failed = |path: &Path| {
         let doing = format!("copying {}", path.display());
@@ -144,8 +146,8 @@ pub(crate) fn copy_database(from: &Path, to: &Path) -> Result<()> {
 impl Drop for PartialCopy {
     fn drop(&mut self) {
         if !self.is_finished {
-            // The marker last: as long as anything is left, it says what that is. What cannot be removed is left to
-            // the next copy to this destination.
+            // The marker last: as long as anything is left, it says what that is. What cannot be
+            // removed is left to the next copy to this destination.
             let removed = File::create(&self.marker).is_ok() && self.clear().is_ok();
             let removed = removed && fs::remove_file(&self.paths.lock).is_ok();
             let removed = removed && fs::remove_file(&self.marker).is_ok();
@@ -187,7 +189,8 @@ fn check(original: &Paths, destination: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Makes the directory of the copy if it is not there, and takes its lock. `None` if somebody else holds it.
+/// Makes the directory of the copy if it is not there, and takes its lock. `None` if somebody else
+/// holds it.
 fn claim(destination: &Path, paths: &Paths, marker: &Path) -> Result<Option<File>> {
     let root = &paths.root;
     let failed = |error| Error::storage(format!("creating {}", root.display()), error);

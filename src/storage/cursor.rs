@@ -21,8 +21,8 @@ pub(crate) struct Cursor<'d> {
 }
 
 impl Cursor<'_> {
-    /// The next key with its value; `None` at the end. Damage is an error where it is met: a walk that ends without one
-    /// has seen everything.
+    /// The next key with its value; `None` at the end. Damage is an error where it is met: a walk
+    /// that ends without one has seen everything.
     pub(crate) fn next(&mut self) -> Result<Option<(&[u8], &[u8])>> {
         if self.is_returned {
             match self.direction {
@@ -43,8 +43,8 @@ impl Cursor<'_> {
 }
 
 impl Disk {
-    /// Begins at the last key that is not above `start`, for a frame is found by any place within it. Forward, where
-    /// there is no such key, it begins at the first one.
+    /// Begins at the last key that is not above `start`, for a frame is found by any place within
+    /// it. Forward, where there is no such key, it begins at the first one.
     pub(crate) fn cursor(
         &self,
         family: Family,
@@ -54,8 +54,8 @@ impl Disk {
         self.cursor_with(tuning::read(), family, start, direction)
     }
 
-    /// Begins as [`Disk::cursor`] does, and stays within the stream of the key `start`: other streams are not even
-    /// looked at, nor the table files that hold none of this one.
+    /// Begins as [`Disk::cursor`] does, and stays within the stream of the key `start`: other
+    /// streams are not even looked at, nor the table files that hold none of this one.
     pub(crate) fn stream_cursor(&self, start: &[u8], direction: Direction) -> Result<Cursor<'_>> {
         self.cursor_with(tuning::read_stream(), Family::Streams, start, direction)
     }
@@ -68,8 +68,8 @@ impl Disk {
         direction: Direction,
     ) -> Result<Cursor<'_>> {
         let mut iterator = self.db.raw_iterator_cf_opt(self.handle(family), options);
-        // Most walks forward begin at a key that is there. Only where it is not, the one before is looked for: that
-        // turns the iterator round, and round again.
+        // Most walks forward begin at a key that is there. Only where it is not, the one before is
+        // looked for: that turns the iterator round, and round again.
         if direction == Direction::Forward {
             iterator.seek(start);
         }
@@ -85,8 +85,8 @@ impl Disk {
         Ok(Cursor { family, iterator, direction, is_returned: false })
     }
 
-    /// Walks over the keys of a range, from its first forward or from its last backward. What is outside is not even
-    /// read.
+    /// Walks over the keys of a range, from its first forward or from its last backward. What is
+    /// outside is not even read.
     pub(crate) fn range_cursor(
         &self,
         family: Family,

@@ -9,12 +9,13 @@
 //! tail/       a copy of db/, while it is judged without its torn end
 //! ```
 //!
-//! Everything is judged before RocksDB touches anything, because RocksDB left alone changes a directory that it then
-//! refuses, and destroys a database whose CURRENT is missing.
+//! Everything is judged before RocksDB touches anything, because RocksDB left alone changes a
+//! directory that it then refuses, and destroys a database whose CURRENT is missing.
 //!
-//! Creation: `STORE.new` is written and synced; the database is built in `db.new`, synced, renamed to `db`; the
-//! watermark is written; `STORE.new` is renamed to `STORE`. A directory with `STORE.new` and without `STORE` is a
-//! creation that was cut short. It has never held an event, and is finished or begun again.
+//! Creation: `STORE.new` is written and synced; the database is built in `db.new`, synced, renamed
+//! to `db`; the watermark is written; `STORE.new` is renamed to `STORE`. A directory with
+//! `STORE.new` and without `STORE` is a creation that was cut short. It has never held an event,
+//! and is finished or begun again.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Read};
@@ -47,8 +48,8 @@ pub(crate) struct Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        // Closing the file is not enough: a process that is just being started from another thread holds a copy of it
-        // for a moment. A failure leaves what closing does.
+        // Closing the file is not enough: a process that is just being started from another thread
+        // holds a copy of it for a moment. A failure leaves what closing does.
         let _ = self.lock.unlock();
     }
 }
@@ -64,7 +65,8 @@ impl Claim {
     /// Judges the directory, takes the lock, creates the store if that is wanted.
     ///
     /// # Errors
-    /// [`Error::NotAStore`], [`Error::AlreadyOpen`], [`Error::NotWritable`], [`Error::UnsupportedFormat`],
+    /// [`Error::NotAStore`], [`Error::AlreadyOpen`], [`Error::NotWritable`],
+    /// [`Error::UnsupportedFormat`],
     /// [`Error::Corruption`]: not one byte of the directory was changed.
     pub(crate) fn take(
         root: &Path,
@@ -104,7 +106,8 @@ impl Claim {
         Ok(Self { paths, identity, lock })
     }
 
-    /// From here on the store is in a new epoch, which begins after a position. A crash leaves the one or the other.
+    /// From here on the store is in a new epoch, which begins after a position. A crash leaves the
+    /// one or the other.
     pub(crate) fn begin_epoch(&mut self, after: Option<Position>) -> Result<()> {
         let Paths { root, store, store_new, .. } = &self.paths;
         let identity = self.identity.in_new_epoch(after);
@@ -117,8 +120,8 @@ impl Claim {
     }
 }
 
-/// The name under which a directory is found even if the process goes to another one, or a link on the way is turned
-/// elsewhere: the engine opens each file when it needs it, by its name.
+/// The name under which a directory is found even if the process goes to another one, or a link on
+/// the way is turned elsewhere: the engine opens each file when it needs it, by its name.
 fn settled(root: &Path) -> std::io::Result<PathBuf> {
     // On Windows what is canonical has a form that the engine cannot append to.
     if cfg!(unix) { fs::canonicalize(root) } else { std::path::absolute(root) }

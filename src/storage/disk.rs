@@ -25,14 +25,15 @@ pub(crate) struct Storage {
 }
 
 impl Storage {
-    /// Runs `work` on the disk, which stays open meanwhile. Not to be nested: closing waits for the outer call, and the
-    /// inner one would wait for the closing.
+    /// Runs `work` on the disk, which stays open meanwhile. Not to be nested: closing waits for the
+    /// outer call, and the inner one would wait for the closing.
     pub(crate) fn with<T>(&self, work: impl FnOnce(&Disk) -> Result<T>) -> Result<T> {
         let disk = self.disk.read();
         work(disk.as_ref().ok_or(Error::Closed)?)
     }
 
-    /// Waits for the calls under way, lets `last` have the disk, closes it. `None` if it was closed before.
+    /// Waits for the calls under way, lets `last` have the disk, closes it. `None` if it was closed
+    /// before.
     pub(crate) fn close<T>(&self, last: impl FnOnce(&Disk) -> T) -> Option<T> {
         let mut disk = self.disk.write();
         disk.take().map(|disk| last(&disk))
@@ -95,8 +96,8 @@ impl Disk {
         Ok(Self::of(db))
     }
 
-    /// Opens for writing. This replays and may delete write-ahead logs: what has to be judged first is judged on
-    /// [`Disk::open_read_only`].
+    /// Opens for writing. This replays and may delete write-ahead logs: what has to be judged first
+    /// is judged on [`Disk::open_read_only`].
     pub(crate) fn open(paths: &Paths, options: &StoreOptions) -> Result<Self> {
         let database = tuning::database(options, &paths.log)?;
         let opened = DB::open_cf_descriptors(&database, &paths.db, families(options, &paths.db)?);
@@ -104,8 +105,8 @@ impl Disk {
         Ok(Self::of(db))
     }
 
-    /// Opens without changing a byte of the directory. Damage is judged as [`Disk::open`] would, and what the engine
-    /// cannot bear before it.
+    /// Opens without changing a byte of the directory. Damage is judged as [`Disk::open`] would,
+    /// and what the engine cannot bear before it.
     pub(crate) fn open_read_only(paths: &Paths, options: &StoreOptions) -> Result<Self> {
         Self::probe(paths, options, &tuning::database(options, &paths.log)?)
     }
@@ -155,7 +156,8 @@ impl Disk {
             .map_err(|error| engine_error("writing a batch", &error))
     }
 
-    /// How long the database's manifest is known to be: as `known` says, or as long as it has become since.
+    /// How long the database's manifest is known to be: as `known` says, or as long as it has
+    /// become since.
     pub(crate) fn manifest(&self, known: Option<Manifest>) -> Option<Manifest> {
         manifest::known(self.db.path(), known)
     }
@@ -180,13 +182,15 @@ impl Disk {
             .map_err(|error| engine_error("flushing the memtables", &error))
     }
 
-    /// Makes a copy of the database in a directory that is not there yet, as it is now: everything written before is in
-    /// it, synced, and of what is written meanwhile a beginning. Writers go on.
+    /// Makes a copy of the database in a directory that is not there yet, as it is now: everything
+    /// written before is in it, synced, and of what is written meanwhile a beginning. Writers go
+    /// on.
     pub(crate) fn checkpoint(&self, directory: &Path) -> Result<()> {
         let failed = |error| engine_error("copying the database", &error);
         let checkpoint = Checkpoint::new(&self.db).map_err(failed)?;
-        // Without flushing the memtables: the write-ahead logs are copied instead. A flush that fails, on a full disk,
-        // would stop the writers, and each would leave small tables in the original.
+        // Without flushing the memtables: the write-ahead logs are copied instead. A flush that
+        // fails, on a full disk, would stop the writers, and each would leave small tables in the
+        // original.
         checkpoint.create_checkpoint_with_log_size(directory, u64::MAX).map_err(failed)
     }
 

@@ -4,7 +4,8 @@ use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
 use std::path::Path;
 
-/// Makes a directory and those above it that are missing, each name durable before the next is made.
+/// Makes a directory and those above it that are missing, each name durable before the next is
+/// made.
 pub(super) fn create_directory(path: &Path) -> std::io::Result<()> {
     if path.is_dir() {
         return Ok(());
@@ -36,7 +37,8 @@ pub(super) fn write_synced(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     file.sync_all()
 }
 
-/// Makes names in a directory durable. Only Unix needs it, and only there can a directory be opened.
+/// Makes names in a directory durable. Only Unix needs it, and only there can a directory be
+/// opened.
 pub(super) fn sync_directory(path: &Path) -> std::io::Result<()> {
     if cfg!(unix) { File::open(path)?.sync_all() } else { Ok(()) }
 }

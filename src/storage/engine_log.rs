@@ -1,13 +1,14 @@
-//! The form of RocksDB's logs, its write-ahead logs and its manifest alike, read as far as it takes to find where one
-//! ends.
+//! The form of RocksDB's logs, its write-ahead logs and its manifest alike, read as far as it takes
+//! to find where one ends.
 //!
-//! A file is blocks of 32 KiB. A block is records, none of which crosses its end, each a checksum (CRC-32C, masked), a
-//! length of two bytes, a kind, and content; fewer than seven bytes that are left at the end of a block are zero. An
-//! entry is one record, or a first one, middle ones and a last one. Numbers are little-endian.
+//! A file is blocks of 32 KiB. A block is records, none of which crosses its end, each a checksum
+//! (CRC-32C, masked), a length of two bytes, a kind, and content; fewer than seven bytes that are
+//! left at the end of a block are zero. An entry is one record, or a first one, middle ones and a
+//! last one. Numbers are little-endian.
 //!
-//! RocksDB itself reads on forever at a record of a recycled log in a log that is not one (its issue
-//! 13333), or, where that is the first, takes the log to be empty: one flipped bit is enough for either. So such
-//! records are looked for before RocksDB looks.
+//! RocksDB itself reads on forever at a record of a recycled log in a log that is not one (its
+//! issue 13333), or, where that is the first, takes the log to be empty: one flipped bit is enough
+//! for either. So such records are looked for before RocksDB looks.
 
 #![expect(clippy::little_endian_bytes, reason = "the files are RocksDB's")]
 
@@ -19,7 +20,8 @@ const HEADER_LEN: usize = 7;
 pub(super) const ENTRY_HEAD_LEN: usize = 12;
 /// What a disk writes whole or not at all.
 const SECTOR_LEN: usize = 512;
-/// So many zeros at the end of a sector say that it was not written to its end. A block ends in fewer.
+/// So many zeros at the end of a sector say that it was not written to its end. A block ends in
+/// fewer.
 const ZEROS_MIN: usize = 8;
 /// The kinds of records that only recycled logs have. annals recycles none.
 const RECYCLED: [u8; 6] = [5, 6, 7, 8, 11, 131];
@@ -29,8 +31,8 @@ const RECYCLED: [u8; 6] = [5, 6, 7, 8, 11, 131];
 pub(super) enum Ending {
     /// With its last entry, or within one that was still being written.
     Whole,
-    /// Within an entry, of which sectors are missing that would be before the end of the file: as a power loss
-    /// leaves what was not synced.
+    /// Within an entry, of which sectors are missing that would be before the end of the file: as a
+    /// power loss leaves what was not synced.
     Torn,
     /// Before an entry that is not the next one: what is between them is missing.
     Gap,
@@ -48,7 +50,8 @@ pub(super) struct Extent {
     pub(super) ending: Ending,
 }
 
-/// Reads a file to its end, or to where it breaks, and shows how each of its entries begins. `accept` may end it there.
+/// Reads a file to its end, or to where it breaks, and shows how each of its entries begins.
+/// `accept` may end it there.
 pub(super) fn read(
     mut file: impl Read,
     accept: impl FnMut(&[u8]) -> Result<(), Ending>,
@@ -65,8 +68,8 @@ pub(super) fn read(
     Ok(Extent { len: reader.len, ending })
 }
 
-/// Where the last entry of a file ends, of which it is known that one ends at `from`: what is before is not read
-/// again.
+/// Where the last entry of a file ends, of which it is known that one ends at `from`: what is
+/// before is not read again.
 pub(super) fn end_behind(mut file: impl Read + Seek, from: u64) -> io::Result<u64> {
     let before = from - from % BLOCK_LEN as u64;
     file.seek(SeekFrom::Start(before))?;
@@ -213,7 +216,8 @@ fn broken(block: &[u8], from: usize) -> Ending {
         let zeros = part.iter().rev().take_while(|byte| **byte == 0).count();
         zeros == part.len() || zeros >= ZEROS_MIN
     });
-    // A file system may know the new length of a file before the bytes that were written to it last, few as they are.
+    // A file system may know the new length of a file before the bytes that were written to it
+    // last, few as they are.
     let is_last = block.len() < BLOCK_LEN
         && records(block).any(|record| record.at == from && record.end() == block.len());
     if is_last && block.last() == Some(&0) {

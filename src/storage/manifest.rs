@@ -1,5 +1,5 @@
-//! The database's manifest, which lists its table files: which one counts, and how long it is known to be. The engine
-//! cannot know that its manifest was longer.
+//! The database's manifest, which lists its table files: which one counts, and how long it is known
+//! to be. The engine cannot know that its manifest was longer.
 
 use std::fs::{self, File};
 use std::io;
@@ -9,7 +9,8 @@ use super::engine_log::{self, Extent};
 use crate::error::{Error, Location, Result};
 use crate::format::Manifest;
 
-/// Which manifest counts, and how long it is. `None` where that cannot be told: then the engine cannot either.
+/// Which manifest counts, and how long it is. `None` where that cannot be told: then the engine
+/// cannot either.
 pub(super) fn find(db: &Path) -> Option<(PathBuf, Manifest)> {
     let current = fs::read_to_string(db.join("CURRENT")).ok()?;
     let name = current.trim_end();
@@ -40,9 +41,9 @@ pub(super) fn check(db: &Path, known: Manifest) -> Result<()> {
     Ok(())
 }
 
-/// How long the manifest is known to be: as `known` says, or, where it has changed since, up to the end of its last
-/// entry, which is made durable first. An entry that is just being written does not count: where that fails, on a full
-/// disk, RocksDB takes it back. A failure tells nothing new.
+/// How long the manifest is known to be: as `known` says, or, where it has changed since, up to the
+/// end of its last entry, which is made durable first. An entry that is just being written does not
+/// count: where that fails, on a full disk, RocksDB takes it back. A failure tells nothing new.
 pub(super) fn known(db: &Path, known: Option<Manifest>) -> Option<Manifest> {
     if let Some(known) = known {
         let path = db.join(format!("MANIFEST-{:06}", known.number));
@@ -64,7 +65,8 @@ pub(super) fn known(db: &Path, known: Option<Manifest>) -> Option<Manifest> {
 mod tests {
     use super::*;
 
-    /// Found: it was counted, the write of it failed for lack of space, and the store was refused for what it missed.
+    /// Found: it was counted, the write of it failed for lack of space, and the store was refused
+    /// for what it missed.
     #[test]
     fn an_entry_that_is_just_being_written_is_not_known() {
         let db = tempfile::tempdir().unwrap();

@@ -1,7 +1,8 @@
-//! The disk: families of keys and values, atomic batches, checked scans. The only user of `rocksdb`.
+//! The disk: families of keys and values, atomic batches, checked scans. The only user of
+//! `rocksdb`.
 //!
-//! The modules above see bytes and [`Error`](crate::Error)s, never a type of the engine. What a key or a value means is
-//! not known here.
+//! The modules above see bytes and [`Error`](crate::Error)s, never a type of the engine. What a key
+//! or a value means is not known here.
 
 mod copy;
 mod cursor;

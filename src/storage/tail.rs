@@ -1,12 +1,15 @@
-//! The tails of the engine's logs after a power loss: what was not synced, and may be there in part.
+//! The tails of the engine's logs after a power loss: what was not synced, and may be there in
+//! part.
 //!
-//! RocksDB takes an entry at the very end that was cut off for one that was being written. But a file system may also
-//! have written a later sector and not an earlier one, or a later file and not an earlier one. The first RocksDB
-//! refuses to open, in a write-ahead log and in the manifest alike; the second it opens with a hole. So annals looks
-//! itself where they end, and cuts off what is after that, so that the log is a prefix of what was written (G10).
-//! Whether everything that was durable is in that prefix is judged before anything is cut off, on a copy (G11).
+//! RocksDB takes an entry at the very end that was cut off for one that was being written. But a
+//! file system may also have written a later sector and not an earlier one, or a later file and not
+//! an earlier one. The first RocksDB refuses to open, in a write-ahead log and in the manifest
+//! alike; the second it opens with a hole. So annals looks itself where they end, and cuts off what
+//! is after that, so that the log is a prefix of what was written (G10). Whether everything that
+//! was durable is in that prefix is judged before anything is cut off, on a copy (G11).
 //!
-//! A torn manifest has lost nothing: what an entry of it makes superfluous is removed only once that is synced.
+//! A torn manifest has lost nothing: what an entry of it makes superfluous is removed only once
+//! that is synced.
 
 use std::fs::{self, File, OpenOptions};
 use std::path::{Path, PathBuf};
@@ -27,7 +30,8 @@ pub(crate) struct Cut {
 }
 
 impl Cut {
-    /// Looks whether the manifest of a database is torn. `None`: it is not, or there is none to be found.
+    /// Looks whether the manifest of a database is torn. `None`: it is not, or there is none to be
+    /// found.
     ///
     /// # Errors
     /// [`Error::Corruption`] if it ends in something that no power loss leaves behind.
@@ -37,8 +41,8 @@ impl Cut {
         Ok(is_torn(&path, extent)?.then_some(Self { path, len: extent.len, behind: Vec::new() }))
     }
 
-    /// Looks where the write-ahead log of a database ends, in the files from the number `oldest` on. `None`: with its
-    /// last byte.
+    /// Looks where the write-ahead log of a database ends, in the files from the number `oldest`
+    /// on. `None`: with its last byte.
     ///
     /// # Errors
     /// [`Error::Corruption`] if it ends in something that no power loss leaves behind.
@@ -57,8 +61,8 @@ impl Cut {
             if extent.ending == Ending::Unknown {
                 return Ok(None);
             }
-            // Of a file in which nothing was left no number is known, but that all others come after it: RocksDB
-            // begins a new file only once there was something in the one before.
+            // Of a file in which nothing was left no number is known, but that all others come
+            // after it: RocksDB begins a new file only once there was something in the one before.
             next = number.or(Some(0));
         }
         Ok(None)

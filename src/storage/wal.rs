@@ -1,7 +1,7 @@
 //! RocksDB's write-ahead log files, read as far as it takes to find where they end.
 //!
-//! An entry is a batch. It begins with its sequence number (8 bytes) and the count of its changes (4 bytes), and the
-//! next batch has the number after them.
+//! An entry is a batch. It begins with its sequence number (8 bytes) and the count of its changes
+//! (4 bytes), and the next batch has the number after them.
 
 #![expect(clippy::little_endian_bytes, reason = "the files are RocksDB's")]
 
@@ -9,8 +9,8 @@ use std::io::{self, Read};
 
 use super::engine_log::{self, ENTRY_HEAD_LEN, Ending, Extent};
 
-/// Reads a file whose first batch must have the number `next`, if that is known; says where it ends, and which number
-/// comes after it. `None` while there was no batch.
+/// Reads a file whose first batch must have the number `next`, if that is known; says where it
+/// ends, and which number comes after it. `None` while there was no batch.
 pub(super) fn read(file: impl Read, mut next: Option<u64>) -> io::Result<(Extent, Option<u64>)> {
     let extent = engine_log::read(file, |head| {
         let Ok(head) = <&[u8; ENTRY_HEAD_LEN]>::try_from(head) else { return Err(Ending::Damaged) };

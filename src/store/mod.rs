@@ -1,9 +1,10 @@
-//! [`Store`]: the one public door of the embedded engine. It composes what is below and holds no logic of its own.
+//! [`Store`]: the one public door of the embedded engine. It composes what is below and holds no
+//! logic of its own.
 //!
-//! Owners and readers are told apart: clones of a [`Store`] own it; iterators and subscriptions hold only its engine.
-//! When the last owner goes, or [`Store::close`] is called, the store closes: waiting calls end, pages and commits
-//! under way are finished, everything is moved into table files, the lock is let go. What survives gets
-//! [`Error::Closed`].
+//! Owners and readers are told apart: clones of a [`Store`] own it; iterators and subscriptions
+//! hold only its engine. When the last owner goes, or [`Store::close`] is called, the store closes:
+//! waiting calls end, pages and commits under way are finished, everything is moved into table
+//! files, the lock is let go. What survives gets [`Error::Closed`].
 
 mod contract;
 mod open;
@@ -61,7 +62,8 @@ struct Owner {
 
 impl Drop for Owner {
     fn drop(&mut self) {
-        // Nobody is left to hear of a failure; what was acknowledged is in the write-ahead log whatever happens here.
+        // Nobody is left to hear of a failure; what was acknowledged is in the write-ahead log
+        // whatever happens here.
         let _ = self.engine.close();
     }
 }
@@ -123,11 +125,13 @@ pub struct StoreInfo {
 }
 
 impl Store {
-    /// Opens the store in this directory for reading and writing. A missing or empty directory becomes a store.
+    /// Opens the store in this directory for reading and writing. A missing or empty directory
+    /// becomes a store.
     ///
     /// # Errors
-    /// [`Error::AlreadyOpen`], [`Error::NotAStore`], [`Error::NotWritable`], [`Error::UnsupportedFormat`],
-    /// [`Error::Corruption`], [`Error::HistoryLost`]: nothing in the directory was changed. [`Error::Storage`].
+    /// [`Error::AlreadyOpen`], [`Error::NotAStore`], [`Error::NotWritable`],
+    /// [`Error::UnsupportedFormat`], [`Error::Corruption`], [`Error::HistoryLost`]: nothing in the
+    /// directory was changed. [`Error::Storage`].
     ///
     /// # Cost
     /// Independent of the number of events. After a crash the write-ahead log is read, which
@@ -144,8 +148,8 @@ impl Store {
     /// Makes all [`Durability::Buffered`] appends acknowledged so far survive a power loss.
     ///
     /// # Errors
-    /// [`Error::ReadOnly`], [`Error::Closed`], [`Error::Poisoned`]; [`Error::Indeterminate`] if the disk failed, after
-    /// which the store must be reopened.
+    /// [`Error::ReadOnly`], [`Error::Closed`], [`Error::Poisoned`]; [`Error::Indeterminate`] if the
+    /// disk failed, after which the store must be reopened.
     ///
     /// # Cost
     /// One sync of the disk.
@@ -153,10 +157,10 @@ impl Store {
         self.engine.committer()?.sync()
     }
 
-    /// Proves on disk what can be proven, up to the head at the start, while the store is in use: checksums, gapless
-    /// positions and versions, whole commits, times that never go back, that both families hold the same frames (G1 to
-    /// G3, G8), and that snapshots, checkpoints and values of views are whole. Damage is not an error: it is in the
-    /// report, precisely.
+    /// Proves on disk what can be proven, up to the head at the start, while the store is in use:
+    /// checksums, gapless positions and versions, whole commits, times that never go back, that
+    /// both families hold the same frames (G1 to G3, G8), and that snapshots, checkpoints and
+    /// values of views are whole. Damage is not an error: it is in the report, precisely.
     ///
     /// ```
     /// # let directory = tempfile::tempdir().unwrap();
@@ -173,7 +177,8 @@ impl Store {
     /// Damage that opening meets is an error of opening: there is then no store to verify.
     ///
     /// # Errors
-    /// [`Error::Closed`], also when the store is closed meanwhile; [`Error::Storage`] if the disk fails.
+    /// [`Error::Closed`], also when the store is closed meanwhile; [`Error::Storage`] if the disk
+    /// fails.
     ///
     /// # Cost
     /// Reads the whole history twice, sequentially, in bounded memory.
@@ -182,14 +187,15 @@ impl Store {
         verify(&engine.storage, &engine.head, &mut progress)
     }
 
-    /// Copies the store to a directory that is not there yet, while it is in use. The copy is a store: with the same
-    /// id, everything that was acknowledged before this call, whatever its durability, and of what is committed
-    /// meanwhile a beginning (G14); snapshots and read models too. To restore it, use [`Store::restore_to`]. The copy
-    /// is marked as a backup: the first time that it is opened for writing it begins a new [`Epoch`].
+    /// Copies the store to a directory that is not there yet, while it is in use. The copy is a
+    /// store: with the same id, everything that was acknowledged before this call, whatever its
+    /// durability, and of what is committed meanwhile a beginning (G14); snapshots and read models
+    /// too. To restore it, use [`Store::restore_to`]. The copy is marked as a backup: the first
+    /// time that it is opened for writing it begins a new [`Epoch`].
     ///
-    /// It is made in `DIRECTORY.partial`, synced, and renamed: it exists whole or not at all.
-    /// On the file system of the store, table files are shared with it (hard links), so such a copy does not outlive
-    /// the medium: take it to another one, or copy it there.
+    /// It is made in `DIRECTORY.partial`, synced, and renamed: it exists whole or not at all. On
+    /// the file system of the store, table files are shared with it (hard links), so such a copy
+    /// does not outlive the medium: take it to another one, or copy it there.
     ///
     /// ```
     /// # let directory = tempfile::tempdir().unwrap();
@@ -206,23 +212,24 @@ impl Store {
     /// ```
     ///
     /// # Errors
-    /// [`Error::CopyRefused`]: something is at this place, it is within the store, or the directory above it is
-    /// missing; nothing was changed. [`Error::Poisoned`], [`Error::Closed`]. [`Error::Storage`], as when the disk is
-    /// full, and damage (G8) that opening the copy would meet: nothing is left of the copy, and the store is as it was.
+    /// [`Error::CopyRefused`]: something is at this place, it is within the store, or the directory
+    /// above it is missing; nothing was changed. [`Error::Poisoned`], [`Error::Closed`].
+    /// [`Error::Storage`], as when the disk is full, and damage (G8) that opening the copy would
+    /// meet: nothing is left of the copy, and the store is as it was.
     ///
     /// # Cost
-    /// On the file system of the store: a link for each table file, and a copy of the write-ahead log, which
-    /// [`StoreOptions::memtable_bytes`] bounds. On another one, all bytes are copied. Appends go on meanwhile; closing
-    /// waits for it.
+    /// On the file system of the store: a link for each table file, and a copy of the write-ahead
+    /// log, which [`StoreOptions::memtable_bytes`] bounds. On another one, all bytes are copied.
+    /// Appends go on meanwhile; closing waits for it.
     pub fn backup(&self, directory: impl AsRef<Path>) -> Result<CopyReport> {
         self.engine.copy(directory.as_ref(), Purpose::Backup)
     }
 
-    /// Copies this store to a directory that does not exist yet, where it goes on in a new [`Epoch`]: restores a backup
-    /// (G14). The backup stays as it is.
+    /// Copies this store to a directory that does not exist yet, where it goes on in a new
+    /// [`Epoch`]: restores a backup (G14). The backup stays as it is.
     ///
-    /// Use it for copies that another tool made, too: nothing marks those, so opening one for writing does not begin an
-    /// epoch (G11).
+    /// Use it for copies that another tool made, too: nothing marks those, so opening one for
+    /// writing does not begin an epoch (G11).
     ///
     /// ```
     /// # let directory = tempfile::tempdir().unwrap();
@@ -277,29 +284,33 @@ impl Store {
         })
     }
 
-    /// Adds the events of an input to the log: one JSON object a line, as [`JsonLine`](crate::JsonLine) says.
+    /// Adds the events of an input to the log: one JSON object a line, as
+    /// [`JsonLine`](crate::JsonLine) says.
     ///
-    /// `stream`, `type`, `time` and one of `data` (any JSON: its text is the payload, as it stands) and `data_base64`
-    /// must be there; `id`, `schema_version`, `content_type`, `metadata`, `tags` and `commit` may be. Consecutive lines
-    /// of equal `commit` are one append, all or nothing (G1); a line without it is an append of its own. `position` and
-    /// `version` are ignored, any other field is refused. Times are kept, and may not go back, unless
+    /// `stream`, `type`, `time` and one of `data` (any JSON: its text is the payload, as it stands)
+    /// and `data_base64` must be there; `id`, `schema_version`, `content_type`, `metadata`, `tags`
+    /// and `commit` may be. Consecutive lines of equal `commit` are one append, all or nothing
+    /// (G1); a line without it is an append of its own. `position` and `version` are ignored, any
+    /// other field is refused. Times are kept, and may not go back, unless
     /// [`ImportOptions::clamp_times`] says otherwise. An import of an export gives the same log.
     ///
-    /// **Every line is added once**, however often its input is imported: after an error, a crash, a power loss, or in
-    /// full, the same input goes on where the store has it, for what was read is noted in the same write as the events.
-    /// The input is known by its lines: one that has grown at its end is the same, and adds what is new.
+    /// **Every line is added once**, however often its input is imported: after an error, a crash,
+    /// a power loss, or in full, the same input goes on where the store has it, for what was read
+    /// is noted in the same write as the events. The input is known by its lines: one that has
+    /// grown at its end is the same, and adds what is new.
     ///
     /// `progress` is told now and then how far it is. One import runs at a time; others wait.
     ///
     /// # Errors
-    /// [`Error::ImportLine`] names the line that was refused and says why: what stood before it is in the store.
-    /// [`Error::ImportDiffers`]: the input was changed within the lines that are in the store.
-    /// [`Error::ImportInput`]: the input cannot be read to its end, and what came before is in the store.
-    /// [`Error::ReadOnly`], and those of [`EventStore::submit`].
+    /// [`Error::ImportLine`] names the line that was refused and says why: what stood before it is
+    /// in the store. [`Error::ImportDiffers`]: the input was changed within the lines that are in
+    /// the store. [`Error::ImportInput`]: the input cannot be read to its end, and what came before
+    /// is in the store. [`Error::ReadOnly`], and those of [`EventStore::submit`].
     ///
     /// # Cost
-    /// Written in batches of about 1,000 events, synced once at the end. Memory does not grow with the input: one
-    /// batch, or one commit where that is larger, and one line. Lines that are there already are read, not looked up.
+    /// Written in batches of about 1,000 events, synced once at the end. Memory does not grow with
+    /// the input: one batch, or one commit where that is larger, and one line. Lines that are there
+    /// already are read, not looked up.
     pub fn import(
         &self,
         mut input: impl BufRead,
@@ -317,8 +328,8 @@ impl Store {
         import(target, &mut input, options, &mut progress)
     }
 
-    /// Writes all events up to the head, one JSON object a line, in the form that [`Store::import`] reads, with every
-    /// field. See [`JsonLine`](crate::JsonLine).
+    /// Writes all events up to the head, one JSON object a line, in the form that [`Store::import`]
+    /// reads, with every field. See [`JsonLine`](crate::JsonLine).
     ///
     /// # Errors
     /// [`Error::Storage`] if the output cannot be written; damage (G8), [`Error::Closed`].
@@ -333,11 +344,12 @@ impl Store {
         export(self, &mut output, &mut progress)
     }
 
-    /// Closes the store for all its owners, readers and subscriptions, and reports what went wrong if something did.
-    /// Dropping the last owner closes too, silently.
+    /// Closes the store for all its owners, readers and subscriptions, and reports what went wrong
+    /// if something did. Dropping the last owner closes too, silently.
     ///
     /// # Errors
-    /// The disk failed, or an earlier write had: what was acknowledged is safe, and the next open recovers it.
+    /// The disk failed, or an earlier write had: what was acknowledged is safe, and the next open
+    /// recovers it.
     ///
     /// # Cost
     /// Waits for calls under way; writes the memtables into table files and syncs them.
@@ -395,7 +407,8 @@ impl Engine {
         Ok(Prepared::new(append))
     }
 
-    /// Wakes the waiting, finishes what is under way, seals, lets go. Only the first call does anything.
+    /// Wakes the waiting, finishes what is under way, seals, lets go. Only the first call does
+    /// anything.
     fn close(&self) -> Result<()> {
         self.head.close();
         if let Some(committer) = self.writes() {

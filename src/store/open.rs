@@ -60,8 +60,8 @@ impl StoreOptions {
         Ok(Store { _owner: Some(Arc::new(Owner { engine: engine.clone() })), engine })
     }
 
-    /// Opens the store as [`StoreOptions::open`] does, and waits up to `timeout` while it is open elsewhere: for a
-    /// process that is restarted before the one before it has ended.
+    /// Opens the store as [`StoreOptions::open`] does, and waits up to `timeout` while it is open
+    /// elsewhere: for a process that is restarted before the one before it has ended.
     ///
     /// ```
     /// # let directory = tempfile::tempdir().unwrap();

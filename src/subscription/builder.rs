@@ -10,8 +10,8 @@ use crate::error::{Error, Result};
 use crate::event_store::{EventStore, Filter, ReadStream, Scope};
 use crate::model::{Epoch, Epochs, InvalidArgument, Position, StreamId, Version};
 
-/// What to follow and from where. [`EventStoreExt::subscribe`](crate::EventStoreExt::subscribe) makes one; without more
-/// it follows the whole log from its beginning.
+/// What to follow and from where. [`EventStoreExt::subscribe`](crate::EventStoreExt::subscribe)
+/// makes one; without more it follows the whole log from its beginning.
 #[must_use = "a subscription begins with `start`"]
 #[derive(Clone)]
 pub struct SubscriptionBuilder {
@@ -73,7 +73,8 @@ impl SubscriptionBuilder {
         self
     }
 
-    /// Only events of these types. Given several times: of any of them. No types at all leave all events.
+    /// Only events of these types. Given several times: of any of them. No types at all leave all
+    /// events.
     pub fn types(mut self, types: impl IntoIterator<Item = impl AsRef<str>>) -> Self {
         self.filter = self.filter.types(types);
         self
@@ -85,31 +86,33 @@ impl SubscriptionBuilder {
         self
     }
 
-    /// Begins after this position; `None` begins at the beginning. A position past the head is refused: see
-    /// [`SubscriptionBuilder::wait_if_ahead`].
+    /// Begins after this position; `None` begins at the beginning. A position past the head is
+    /// refused: see [`SubscriptionBuilder::wait_if_ahead`].
     pub fn after(mut self, position: impl Into<Option<Position>>) -> Self {
         self.start = position.into().map_or(Start::Beginning, Start::After);
         self
     }
 
-    /// Begins after this version of the stream that is followed. A version past the last one of the stream is refused:
-    /// see [`SubscriptionBuilder::wait_if_ahead`].
+    /// Begins after this version of the stream that is followed. A version past the last one of the
+    /// stream is refused: see [`SubscriptionBuilder::wait_if_ahead`].
     pub fn after_version(mut self, version: impl Into<Option<Version>>) -> Self {
         self.start = version.into().map_or(Start::Beginning, Start::AfterVersion);
         self
     }
 
-    /// Waits until the log or the stream gets to the place to begin after, instead of refusing one that is ahead.
+    /// Waits until the log or the stream gets to the place to begin after, instead of refusing one
+    /// that is ahead.
     ///
-    /// A place that was noted earlier can be ahead only if the log lost its end. The events that come then up to that
-    /// place are new, and such a subscription never delivers them.
+    /// A place that was noted earlier can be ahead only if the log lost its end. The events that
+    /// come then up to that place are new, and such a subscription never delivers them.
     pub fn wait_if_ahead(mut self) -> Self {
         self.waits_if_ahead = true;
         self
     }
 
-    /// Says in which epoch the place to begin after was noted: [`Subscription::epoch`] at that time. A place that is
-    /// not part of this log's history is then refused, even if the log has grown past it again.
+    /// Says in which epoch the place to begin after was noted: [`Subscription::epoch`] at that
+    /// time. A place that is not part of this log's history is then refused, even if the log has
+    /// grown past it again.
     ///
     /// ```
     /// use annals::prelude::*;
@@ -140,9 +143,9 @@ impl SubscriptionBuilder {
     /// Begins.
     ///
     /// # Errors
-    /// An invalid argument, such as a version without a stream. [`Error::PositionAhead`], [`Error::VersionAhead`]: the
-    /// place to begin after does not exist. [`Error::OtherEpoch`]: it was noted in another history.
-    /// [`Error::Closed`], or what the store finds.
+    /// An invalid argument, such as a version without a stream. [`Error::PositionAhead`],
+    /// [`Error::VersionAhead`]: the place to begin after does not exist. [`Error::OtherEpoch`]: it
+    /// was noted in another history. [`Error::Closed`], or what the store finds.
     ///
     /// # Cost
     /// Reads at most one event, to find a place within a stream.

@@ -1,8 +1,9 @@
 //! Following a store: catch up from any place, then live, over any [`EventStore`].
 //!
-//! A subscription is a loop: read up to the head; when nothing is left, wait until the head moves. The consumer pulls.
-//! Between writer and consumer there is no queue, so there is none that could overflow, and no hand-over from history
-//! to live at which an event could be lost, doubled or reordered (G7). A slow consumer is merely behind.
+//! A subscription is a loop: read up to the head; when nothing is left, wait until the head moves.
+//! The consumer pulls. Between writer and consumer there is no queue, so there is none that could
+//! overflow, and no hand-over from history to live at which an event could be lost, doubled or
+//! reordered (G7). A slow consumer is merely behind.
 
 mod builder;
 mod receiver;
@@ -33,10 +34,12 @@ const PAGE_EVENTS_MAX: usize = 1_024;
 pub enum Delivery {
     /// The next event.
     Event(RecordedEvent),
-    /// Everything up to this head (`None`: an empty log) has been delivered; what follows is live. Comes once when the
-    /// subscription first catches up, and again each time after it had fallen behind by more than a page.
+    /// Everything up to this head (`None`: an empty log) has been delivered; what follows is live.
+    /// Comes once when the subscription first catches up, and again each time after it had fallen
+    /// behind by more than a page.
     CaughtUp(Option<Position>),
-    /// Everything up to this position has been delivered or does not match: a subscription may go on after it.
+    /// Everything up to this position has been delivered or does not match: a subscription may go
+    /// on after it.
     Progress(Position),
     /// Nothing came in the time that was given.
     Idle,
@@ -44,7 +47,8 @@ pub enum Delivery {
     Ended,
 }
 
-/// A running subscription. Every event after its start comes once, in order (G7), however slowly it is taken.
+/// A running subscription. Every event after its start comes once, in order (G7), however slowly it
+/// is taken.
 ///
 /// ```
 /// use annals::prelude::*;
@@ -100,12 +104,14 @@ impl Subscription {
         self.recv_until(Instant::now().checked_add(timeout))
     }
 
-    /// The position up to which everything has been delivered or does not match: where to go on after a restart.
+    /// The position up to which everything has been delivered or does not match: where to go on
+    /// after a restart.
     pub fn checkpoint(&self) -> Option<Position> {
         self.reported
     }
 
-    /// The epoch of the log. Keep it with the position, and give both back: see [`SubscriptionBuilder::in_epoch`].
+    /// The epoch of the log. Keep it with the position, and give both back: see
+    /// [`SubscriptionBuilder::in_epoch`].
     pub fn epoch(&self) -> Epoch {
         self.epoch
     }
@@ -115,8 +121,9 @@ impl Subscription {
         self.cancel.clone()
     }
 
-    /// Hands the subscription to a thread that feeds a channel of this capacity, at most 65,536, for `select!`. A full
-    /// channel makes the thread wait: nothing is dropped. The channel is disconnected when the subscription ends.
+    /// Hands the subscription to a thread that feeds a channel of this capacity, at most 65,536,
+    /// for `select!`. A full channel makes the thread wait: nothing is dropped. The channel is
+    /// disconnected when the subscription ends.
     ///
     /// # Errors
     /// The system has no thread to give.
@@ -185,7 +192,8 @@ impl Subscription {
     fn read_page(&mut self) -> Result<()> {
         let Some(view) = self.view else { return Ok(()) };
         let range = Range { scope: self.scope.clone(), from: self.next, to: u64::MAX, up_to: view };
-        // Of a stream every event is looked at here, so that what does not match is skipped once and not each time.
+        // Of a stream every event is looked at here, so that what does not match is skipped once
+        // and not each time.
         let of_stream = self.scope != Scope::Log;
         let asked = if of_stream { Filter::new() } else { self.filter.clone() };
         let query = PageQuery {
@@ -205,7 +213,8 @@ impl Subscription {
         });
         let end = match end {
             Ok(end) => end,
-            // What was read before the damage is right: deliver it first, then meet the damage again.
+            // What was read before the damage is right: deliver it first, then meet the damage
+            // again.
             Err(_) if !self.page.is_empty() => {
                 self.advance_past_page();
                 return Ok(());

@@ -15,7 +15,8 @@ const CHANNEL_CAPACITY_MAX: usize = 65_536;
 /// How often a thread that waits in a full channel looks whether it is still wanted.
 const OFFER_PAUSE: Duration = Duration::from_millis(50);
 
-/// Sends as soon as there is room; gives up when nobody receives any more or the subscription is cancelled.
+/// Sends as soon as there is room; gives up when nobody receives any more or the subscription is
+/// cancelled.
 fn offer(
     sender: &Sender<Result<Delivery>>,
     mut delivery: Result<Delivery>,
@@ -31,8 +32,8 @@ fn offer(
     }
 }
 
-/// The receiving end of a subscription that feeds a channel: a [`Receiver`] by `Deref`. Dropping it ends the
-/// subscription.
+/// The receiving end of a subscription that feeds a channel: a [`Receiver`] by `Deref`. Dropping it
+/// ends the subscription.
 #[derive(Debug)]
 pub struct SubscriptionReceiver {
     receiver: Receiver<Result<Delivery>>,

@@ -26,7 +26,8 @@ use crate::model::{EventId, NewEvent, Timestamp};
 /// ```
 ///
 /// It fits wherever a clock is taken: [`MemoryStore::with`](crate::MemoryStore::with),
-/// [`StoreOptions::clock`](crate::StoreOptions::clock), [`SnapshotPolicy::clock`](crate::SnapshotPolicy::clock).
+/// [`StoreOptions::clock`](crate::StoreOptions::clock),
+/// [`SnapshotPolicy::clock`](crate::SnapshotPolicy::clock).
 #[derive(Debug, Clone)]
 pub struct FixedClock {
     micros: Arc<AtomicI64>,

@@ -11,7 +11,8 @@ use crate::event_store::{
 };
 use crate::model::{Epochs, Position, StreamId, Timestamp, Version};
 
-/// What a [`Decorated`] store does around the calls of the store that it wraps. By default each call is passed on.
+/// What a [`Decorated`] store does around the calls of the store that it wraps. By default each
+/// call is passed on.
 pub trait Decorator: Send + Sync + 'static {
     /// Called for [`EventStore::submit`].
     ///

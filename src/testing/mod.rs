@@ -1,6 +1,7 @@
-//! What makes testing easy: [`Scenario`] tells what an aggregate does, [`ProjectionScenario`] what a read model holds,
-//! [`FixedClock`] and [`SequentialIds`] make runs the same, [`Decorated`] makes a store fail, and [`conformance`]
-//! holds the rules that every [`EventStore`](crate::EventStore) must keep.
+//! What makes testing easy: [`Scenario`] tells what an aggregate does, [`ProjectionScenario`] what
+//! a read model holds, [`FixedClock`] and [`SequentialIds`] make runs the same, [`Decorated`] makes
+//! a store fail, and [`conformance`] holds the rules that every [`EventStore`](crate::EventStore)
+//! must keep.
 
 #![allow(clippy::panic, reason = "a test fails by panicking")]
 

@@ -22,8 +22,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Given events of some streams, what does a read model hold?
 ///
-/// The events go through their codec and a [`MemoryStore`], and the projection is run by a [`ProjectionManager`], as in
-/// earnest. A handler that fails is not tried again.
+/// The events go through their codec and a [`MemoryStore`], and the projection is run by a
+/// [`ProjectionManager`], as in earnest. A handler that fails is not tried again.
 ///
 /// ```
 /// # use annals::{HandlerError, Projection, TypedEvent, ViewWriter};
@@ -93,7 +93,8 @@ impl<P: Projection> ProjectionScenario<P> {
         self.given_stored(stream, events)
     }
 
-    /// These events happened, as they are stored: with metadata, or in the form that older code wrote.
+    /// These events happened, as they are stored: with metadata, or in the form that older code
+    /// wrote.
     ///
     /// ```
     /// # use annals::{HandlerError, Projection, TypedEvent, ViewWriter};

@@ -10,12 +10,14 @@ use crate::aggregate::Aggregate;
 use crate::codec::{Codec, DomainEvent};
 use crate::error::Error;
 
-/// A test of an aggregate: given what has happened, when it gets a command, then this happens, or it refuses.
+/// A test of an aggregate: given what has happened, when it gets a command, then this happens, or
+/// it refuses.
 ///
-/// All events go through their codec, those given and those that come out. The test fails if an event is read back as
-/// another one, or if the one that was read back is encoded as other bytes (in any order, for hash maps). So a scenario
-/// finds what nothing notices when an event is stored, such as `Some(None)` of an `Option<Option<T>>` in JSON.
-/// [`Outcome::then_snapshot_restores`] checks the state in the same way.
+/// All events go through their codec, those given and those that come out. The test fails if an
+/// event is read back as another one, or if the one that was read back is encoded as other bytes
+/// (in any order, for hash maps). So a scenario finds what nothing notices when an event is stored,
+/// such as `Some(None)` of an `Option<Option<T>>` in JSON. [`Outcome::then_snapshot_restores`]
+/// checks the state in the same way.
 ///
 /// A failed test shows what was given, the command, and expected and actual line by line.
 ///
@@ -205,7 +207,8 @@ where
         self.scenario.fail_by(what, &format!("{expected:#?}"), &actual)
     }
 
-    /// The command is refused with an error of which this holds: for errors that cannot be compared.
+    /// The command is refused with an error of which this holds: for errors that cannot be
+    /// compared.
     ///
     /// # Panics
     /// It is otherwise.
@@ -252,8 +255,8 @@ where
         self
     }
 
-    /// After it, a snapshot of the state restores the same state, in this codec: [`Json`](crate::Json) is that of
-    /// [`Repository::snapshots`](crate::Repository::snapshots).
+    /// After it, a snapshot of the state restores the same state, in this codec:
+    /// [`Json`](crate::Json) is that of [`Repository::snapshots`](crate::Repository::snapshots).
     ///
     /// ```
     /// # use annals::Aggregate;
@@ -325,8 +328,8 @@ impl<A: Aggregate> fmt::Debug for Outcome<A> {
     }
 }
 
-/// An event as it is read back, and whether that one is encoded as the same bytes. Hash maps may put them in another
-/// order.
+/// An event as it is read back, and whether that one is encoded as the same bytes. Hash maps may
+/// put them in another order.
 fn round_trip<E: DomainEvent>(event: &E) -> Result<(E, bool), Error> {
     let (encoded, read) = event.encode_and_read()?;
     let again = read.encode()?;

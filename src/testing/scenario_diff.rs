@@ -1,6 +1,7 @@
 //! Two texts, line by line: what is the same, what is missing, what is too much.
 
-/// The lines of both: `  ` before those in both, `- ` before those of `expected` alone, `+ ` before those of `actual`.
+/// The lines of both: `  ` before those in both, `- ` before those of `expected` alone, `+ ` before
+/// those of `actual`.
 pub(super) fn diff(expected: &str, actual: &str) -> String {
     let (expected, actual): (Vec<_>, Vec<_>) =
         (expected.lines().collect(), actual.lines().collect());

@@ -20,11 +20,11 @@ impl Upcasters {
     }
 }
 
-/// Names the steps of [`Upcasters`]: each for one type in one schema version, as it was stored. Their order is of no
-/// importance: an event goes from step to step until it is one of today.
+/// Names the steps of [`Upcasters`]: each for one type in one schema version, as it was stored.
+/// Their order is of no importance: an event goes from step to step until it is one of today.
 ///
-/// A change of the payload leads to the next schema version of the same type, so that a chain of versions is a chain of
-/// such steps:
+/// A change of the payload leads to the next schema version of the same type, so that a chain of
+/// versions is a chain of such steps:
 ///
 /// ```
 /// use annals::Upcasters;
@@ -61,16 +61,17 @@ pub struct UpcastersBuilder {
 }
 
 impl UpcastersBuilder {
-    /// Says what the code reads today: every step must lead to one of these events in the end. Given several times: to
-    /// an event of any of the sets.
+    /// Says what the code reads today: every step must lead to one of these events in the end.
+    /// Given several times: to an event of any of the sets.
     pub fn reads<E: DomainEvent>(mut self) -> Self {
         self.kinds.extend(E::KINDS);
         self
     }
 
-    /// Changes a JSON payload; the result is the next schema version. The closure takes what the old payload is read
-    /// as, a [`serde_json::Value`] or a type of its own, and gives what the new one is written from. Numbers that it
-    /// leaves alone keep their digits, however many: see [`Upcasters`](crate::Upcasters).
+    /// Changes a JSON payload; the result is the next schema version. The closure takes what the
+    /// old payload is read as, a [`serde_json::Value`] or a type of its own, and gives what the new
+    /// one is written from. Numbers that it leaves alone keep their digits, however many: see
+    /// [`Upcasters`](crate::Upcasters).
     pub fn json<T: DeserializeOwned, U: Serialize>(
         self,
         event_type: &str,
@@ -80,8 +81,8 @@ impl UpcastersBuilder {
         self.payload::<Json, T, U>(event_type, schema_version, change)
     }
 
-    /// Changes a payload in bincode; the result is the next schema version. Bincode has no names, so the closure takes
-    /// a type that has the fields of the old payload in their order.
+    /// Changes a payload in bincode; the result is the next schema version. Bincode has no names,
+    /// so the closure takes a type that has the fields of the old payload in their order.
     ///
     /// ```
     /// use annals::{EncodedEvent, Upcasters};
@@ -115,8 +116,8 @@ impl UpcastersBuilder {
         self.payload::<Bincode, T, U>(event_type, schema_version, change)
     }
 
-    /// Declares that events of this schema version read as those of the next as they stand: where a field was added
-    /// that may be missing, or one went away.
+    /// Declares that events of this schema version read as those of the next as they stand: where a
+    /// field was added that may be missing, or one went away.
     pub fn unchanged(self, event_type: &str, schema_version: u32) -> Self {
         let next = schema_version.saturating_add(1);
         self.split(event_type, schema_version, [(event_type, next)], move |stored| {
@@ -124,8 +125,8 @@ impl UpcastersBuilder {
         })
     }
 
-    /// Gives events the type and the schema version that they would have today, or would have had later. The payload
-    /// stays: where it changes too, let it change in a further step.
+    /// Gives events the type and the schema version that they would have today, or would have had
+    /// later. The payload stays: where it changes too, let it change in a further step.
     pub fn renamed(self, event_type: &str, schema_version: u32, to: (&str, u32)) -> Self {
         let new = StoredKind::from(to);
         self.split(event_type, schema_version, [to], move |stored| {
@@ -135,10 +136,11 @@ impl UpcastersBuilder {
         })
     }
 
-    /// Makes several events of one, in the order in which the closure yields them. All that it may yield is named as
-    /// `targets`, though it need not yield all of them each time.
+    /// Makes several events of one, in the order in which the closure yields them. All that it may
+    /// yield is named as `targets`, though it need not yield all of them each time.
     ///
-    /// This is the general form: with one target it changes an event in any way, such as the content type.
+    /// This is the general form: with one target it changes an event in any way, such as the
+    /// content type.
     pub fn split<'t>(
         mut self,
         event_type: &str,
@@ -166,7 +168,8 @@ impl UpcastersBuilder {
         self
     }
 
-    /// Declares that no event of this type was ever stored in an older schema version, so that none needs a step.
+    /// Declares that no event of this type was ever stored in an older schema version, so that none
+    /// needs a step.
     pub fn first_version(mut self, event_type: &str, schema_version: u32) -> Self {
         self.first_versions.insert(event_type.to_owned(), schema_version);
         self
@@ -185,7 +188,8 @@ impl UpcastersBuilder {
         })
     }
 
-    /// Checks everything: what is wrong with the steps is found here, and not when an old event turns up.
+    /// Checks everything: what is wrong with the steps is found here, and not when an old event
+    /// turns up.
     ///
     /// # Errors
     /// [`UpcastError`] names the first step that is wrong, and says what to do.
@@ -295,8 +299,8 @@ fn check_versions(
     Ok(())
 }
 
-/// Follows the steps depth first, and returns those that lead back to where they came from. Without recursion, so that
-/// no number of steps is too many.
+/// Follows the steps depth first, and returns those that lead back to where they came from. Without
+/// recursion, so that no number of steps is too many.
 fn find_circle(steps: &BTreeMap<StoredKind, Step>) -> Option<Vec<StoredKind>> {
     let (mut harmless, mut on_path) = (BTreeSet::new(), BTreeSet::new());
     for start in steps.keys() {

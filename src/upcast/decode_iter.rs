@@ -11,7 +11,8 @@ use crate::model::RecordedEvent;
 /// How many errors of events that were skipped are kept: a bound on the memory of an iterator.
 const SKIPPED_KEPT_MAX: usize = 100;
 
-/// Recorded events as values: what [`Decoder::iter`] makes of a read or a subscription. It ends after the first error.
+/// Recorded events as values: what [`Decoder::iter`] makes of a read or a subscription. It ends
+/// after the first error.
 pub struct DecodedEvents<E, I> {
     decoder: Decoder<E>,
     events: I,
@@ -72,9 +73,11 @@ impl<E, I> DecodedEvents<E, I> {
         }
     }
 
-    /// Says what to do with an event that cannot be read; [`OnUnreadable::Fail`] if nothing is said.
+    /// Says what to do with an event that cannot be read; [`OnUnreadable::Fail`] if nothing is
+    /// said.
     ///
-    /// Only [`Error::Unreadable`] is ever skipped: what the store finds, such as damage, ends the iterator.
+    /// Only [`Error::Unreadable`] is ever skipped: what the store finds, such as damage, ends the
+    /// iterator.
     ///
     /// ```
     /// use annals::prelude::*;
@@ -105,7 +108,8 @@ impl<E, I> DecodedEvents<E, I> {
         self
     }
 
-    /// What was skipped so far, and why: the first 100 of them. [`DecodedEvents::skipped_count`] counts them all.
+    /// What was skipped so far, and why: the first 100 of them. [`DecodedEvents::skipped_count`]
+    /// counts them all.
     pub fn skipped(&self) -> &[Error] {
         &self.skipped
     }

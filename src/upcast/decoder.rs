@@ -21,8 +21,9 @@ pub enum OnUnreadable {
 
 /// Reads stored events as domain events of today. Clones share its upcasters.
 ///
-/// It fails on what it does not know: an event of a type that `E` does not have is an error, because nothing should be
-/// left out in silence. To read only what `E` knows, ask the store for those types:
+/// It fails on what it does not know: an event of a type that `E` does not have is an error,
+/// because nothing should be left out in silence. To read only what `E` knows, ask the store for
+/// those types:
 ///
 /// ```
 /// use annals::Decoder;
@@ -48,8 +49,8 @@ pub enum OnUnreadable {
 /// ```
 ///
 /// An event that upcasters split may hold parts for several sets of events, all of them named to
-/// [`reads`](crate::UpcastersBuilder::reads): of an event whose type is one of [`Decoder::stored_types`], the parts
-/// that belong to other sets are left out.
+/// [`reads`](crate::UpcastersBuilder::reads): of an event whose type is one of
+/// [`Decoder::stored_types`], the parts that belong to other sets are left out.
 pub struct Decoder<E> {
     upcasters: Upcasters,
     /// What upcasters add to the types of `E`; `None` if there are no upcasters.
@@ -95,8 +96,8 @@ impl<E: DomainEvent> Decoder<E> {
         self.upcasters.steps_to(E::KINDS)
     }
 
-    /// Gives the values of a recorded event to `take`: one, unless upcasters split or drop it. All of them, or none if
-    /// one of them cannot be read.
+    /// Gives the values of a recorded event to `take`: one, unless upcasters split or drop it. All
+    /// of them, or none if one of them cannot be read.
     ///
     /// # Errors
     /// [`Error::Unreadable`] names event, position and type, and says why.
@@ -146,8 +147,8 @@ impl<E: DomainEvent> Decoder<E> {
         Ok(values)
     }
 
-    /// Whether an event, or a part of one, is to be left out: another set reads it, and it is only here because events
-    /// of `E` are stored under the same type.
+    /// Whether an event, or a part of one, is to be left out: another set reads it, and it is only
+    /// here because events of `E` are stored under the same type.
     fn is_for_others(&self, stored_type: &str, part: &EncodedEvent<'_>, why: &Undecodable) -> bool {
         matches!(why, Undecodable::UnknownType)
             && self.upcasters.is_current(part)

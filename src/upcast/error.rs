@@ -1,4 +1,5 @@
-//! What can be wrong with upcasters: [`UpcastError`] where they are built, [`UpcastFailed`] where they are used.
+//! What can be wrong with upcasters: [`UpcastError`] where they are built, [`UpcastFailed`] where
+//! they are used.
 
 use std::fmt;
 
@@ -181,7 +182,8 @@ pub enum UpcastFailed {
         #[source]
         cause: Cause,
     },
-    /// A step read a number that [`serde_json::Value`] does not hold, so that its digits would be lost.
+    /// A step read a number that [`serde_json::Value`] does not hold, so that its digits would be
+    /// lost.
     #[error(
         "the upcaster of {kind} would lose digits of the number {number} in the field `{field}`: let it read that \
          field into a type that holds them, such as u128 or serde_json::value::RawValue"
@@ -189,7 +191,8 @@ pub enum UpcastFailed {
     Number {
         /// What the step is for.
         kind: StoredKind,
-        /// The path to the field in the payload, such as `items[2].price`; empty if the payload is the number.
+        /// The path to the field in the payload, such as `items[2].price`; empty if the payload is
+        /// the number.
         field: String,
         /// The number, as far as it is known.
         number: String,

@@ -1,5 +1,5 @@
-//! Old events in today's shape. What is stored is never changed: [`Upcasters`] change what is read, on its way from the
-//! store to the code, and a [`Decoder`] makes values of it.
+//! Old events in today's shape. What is stored is never changed: [`Upcasters`] change what is read,
+//! on its way from the store to the code, and a [`Decoder`] makes values of it.
 
 mod builder;
 mod decode_iter;
@@ -22,8 +22,8 @@ use crate::model::ContentType;
 
 use numbers::{Digits, LostNumber};
 
-/// What makes old events look like today's: steps, each for one type in one schema version, checked as a whole before
-/// anything is read. Clones share them.
+/// What makes old events look like today's: steps, each for one type in one schema version, checked
+/// as a whole before anything is read. Clones share them.
 ///
 /// ```
 /// use annals::prelude::*;
@@ -87,11 +87,11 @@ use numbers::{Digits, LostNumber};
 ///
 /// # Numbers
 /// A [`serde_json::Value`] holds integers in 64 bits and every other number as an `f64`. A step may
-/// still read JSON as a `Value`: each number that it keeps, moves or renames gets its original digits
-/// back, however many. So does a number that the step writes itself, if it equals such a number as an
-/// `f64`. Two cases are refused with [`UpcastFailed::Number`], which names the field: a number beyond
-/// the range of `f64`, and numbers of one payload that are equal as `f64`s but differ in their digits.
-/// Let the step read such a field into a type that holds it: `u128`,
+/// still read JSON as a `Value`: each number that it keeps, moves or renames gets its original
+/// digits back, however many. So does a number that the step writes itself, if it equals such a
+/// number as an `f64`. Two cases are refused with [`UpcastFailed::Number`], which names the field:
+/// a number beyond the range of `f64`, and numbers of one payload that are equal as `f64`s but
+/// differ in their digits. Let the step read such a field into a type that holds it: `u128`,
 /// [`RawValue`](serde_json::value::RawValue), or a decimal type.
 ///
 /// # Cost
@@ -137,7 +137,8 @@ impl Upcasters {
         stored: EncodedEvent<'a>,
     ) -> Result<Vec<EncodedEvent<'a>>, UpcastFailed> {
         let mut done = Vec::with_capacity(1);
-        // A stack, the next on top. Steps lead to what they declare, and never back, so it becomes empty.
+        // A stack, the next on top. Steps lead to what they declare, and never back, so it becomes
+        // empty.
         let mut pending = vec![stored];
         while let Some(event) = pending.pop() {
             match self.step(&event) {
@@ -148,10 +149,11 @@ impl Upcasters {
         Ok(done)
     }
 
-    /// The types under which events that may become one of these kinds are stored: those of the kinds, then the old
-    /// ones in the order of their names. What is dropped becomes none of them.
+    /// The types under which events that may become one of these kinds are stored: those of the
+    /// kinds, then the old ones in the order of their names. What is dropped becomes none of them.
     ///
-    /// The schema version of a kind is not asked for: what does not fit should fail when read, and not be left out.
+    /// The schema version of a kind is not asked for: what does not fit should fail when read, and
+    /// not be left out.
     pub fn stored_types(&self, kinds: &[EventKind]) -> Vec<String> {
         let is_wanted = |name: &str| kinds.iter().any(|kind| kind.event_type == name);
         let current = kinds.iter().map(|kind| kind.event_type.to_owned());
@@ -195,7 +197,8 @@ impl Upcasters {
         Ok(())
     }
 
-    /// The old kinds from which steps lead to a type that is wanted: from those back to all that leads there.
+    /// The old kinds from which steps lead to a type that is wanted: from those back to all that
+    /// leads there.
     fn leading_to(&self, is_wanted: impl Fn(&str) -> bool) -> BTreeSet<(&str, u32)> {
         let mut leading = BTreeSet::new();
         let mut sources: HashMap<(&str, u32), Vec<(&str, u32)>> = HashMap::new();

@@ -1,5 +1,5 @@
-//! Random commands, saves, lost races and looks back: every repository returns the fold of the stream,
-//! whether it is plain, cached or with snapshots.
+//! Random commands, saves, lost races and looks back: every repository returns the fold of the
+//! stream, whether it is plain, cached or with snapshots.
 
 use annals::prelude::*;
 use annals::{Aggregate, Bincode, Repository, SnapshotPolicy, Version};

@@ -10,10 +10,11 @@ use super::shell::{Failure, Shell, count, open_patiently};
 
 /// Copy what is left of a store that has lost history, as a store that goes on from there
 ///
-/// A store whose log ends before a position that is known to have been durable is refused by every other command. Look
-/// for a backup first. Where there is none, this accepts the loss: the log must end exactly at the position named by
-/// --after, which the refusal says. The store itself is not changed: keep it. The copy is in a new epoch. With --json:
-/// one object with head and lost_from, and lost_to_at_least.
+/// A store whose log ends before a position that is known to have been durable is refused by every
+/// other command. Look for a backup first. Where there is none, this accepts the loss: the log must
+/// end exactly at the position named by --after, which the refusal says. The store itself is not
+/// changed: keep it. The copy is in a new epoch. With --json: one object with head and lost_from,
+/// and lost_to_at_least.
 #[derive(clap::Args)]
 #[expect(clippy::doc_markdown, reason = "this is the help text, which has no markup")]
 #[command(after_help = "Example:\n  annals accept-loss bank.annals bank-again.annals --after 4711")]

@@ -15,7 +15,8 @@ use super::shell::{Failure, Shell};
 
 /// Append one event to a stream; it is durable when the command ends
 ///
-/// DATA is JSON, kept as it stands, unless --text or --bytes says otherwise. The store is created if there is none.
+/// DATA is JSON, kept as it stands, unless --text or --bytes says otherwise. The store is created
+/// if there is none.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  \
     annals append bank.annals account-123 Opened '{\"owner\":\"Ada\"}' --expected none\n  \
@@ -32,18 +33,19 @@ pub(crate) struct Args {
     /// The payload; - reads it from standard input; without it, null as JSON and else empty
     #[arg(allow_hyphen_values = true)]
     data: Option<String>,
-    /// What the stream must be like for the append to happen: any (no matter what), none (it has no events), exists (it
-    /// has events), or the version of its last event
+    /// What the stream must be like for the append to happen: any (no matter what), none (it has no
+    /// events), exists (it has events), or the version of its last event
     #[arg(long, value_name = "any|none|exists|VERSION", default_value = "any", value_parser = expected)]
     expected: ExpectedVersion,
-    /// The event's id, a UUID: repeating the command with the same id and the same --expected none or VERSION appends
-    /// nothing twice [default: a new one]
+    /// The event's id, a UUID: repeating the command with the same id and the same --expected none
+    /// or VERSION appends nothing twice [default: a new one]
     #[arg(long, value_name = "UUID")]
     id: Option<EventId>,
     /// The shape of the payload within its type, from 1
     #[arg(long, value_name = "N", default_value_t = 1)]
     schema_version: u32,
-    /// What the payload is, as a media type [default: application/json, or what --text and --bytes say]
+    /// What the payload is, as a media type [default: application/json, or what --text and --bytes
+    /// say]
     #[arg(long, value_name = "TYPE")]
     content_type: Option<ContentType>,
     /// DATA is text (text/plain; charset=utf-8)
@@ -148,7 +150,8 @@ fn event(args: &Args) -> Result<NewEvent, Failure> {
     Ok(event)
 }
 
-/// The text without a byte order mark, and without the space around it, such as the line end that a shell adds.
+/// The text without a byte order mark, and without the space around it, such as the line end that a
+/// shell adds.
 fn json_text(text: Vec<u8>) -> Result<Vec<u8>, Failure> {
     let refused = |error: &dyn std::fmt::Display| {
         Failure::Usage(format!(

@@ -1,4 +1,5 @@
-//! `annals backup` and `annals restore`: a copy of a store that is a store, to keep or to go on with.
+//! `annals backup` and `annals restore`: a copy of a store that is a store, to keep or to go on
+//! with.
 
 use std::fs;
 use std::io::{self, Write};
@@ -17,13 +18,14 @@ use super::verify::{print_damage, verdict, verify};
 /// How often the size of what is copied is looked at.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
-/// Copy a store, with its snapshots and read models, to a directory that is not there yet: the copy is a store
+/// Copy a store, with its snapshots and read models, to a directory that is not there yet: the copy
+/// is a store
 ///
-/// It is made as TO.partial, synced, and renamed: it is there whole or not at all. To go on with it, use `annals
-/// restore`. A program that has the store open for writing makes its backups itself, with
-/// Store::backup. On the file system of the store, table files are shared with it, not copied: such a copy does not
-/// outlive the disk. With --json: one object with head, files, bytes, shared_bytes, seconds, and sound where the copy
-/// was verified.
+/// It is made as TO.partial, synced, and renamed: it is there whole or not at all. To go on with
+/// it, use `annals restore`. A program that has the store open for writing makes its backups
+/// itself, with Store::backup. On the file system of the store, table files are shared with it, not
+/// copied: such a copy does not outlive the disk. With --json: one object with head, files, bytes,
+/// shared_bytes, seconds, and sound where the copy was verified.
 #[derive(clap::Args)]
 #[expect(clippy::doc_markdown, reason = "this is the help text, which has no markup")]
 #[command(after_help = "Examples:\n  \
@@ -35,11 +37,13 @@ pub(crate) struct Args {
     copy: Copy,
 }
 
-/// Copy a backup, with its snapshots and read models, to a directory that does not exist yet, where it goes on
+/// Copy a backup, with its snapshots and read models, to a directory that does not exist yet, where
+/// it goes on
 ///
-/// The copy is in a new epoch, which `annals stat` shows: a subscriber that kept a position together with the epoch is
-/// refused if this log no longer has that position. The backup stays as it is. A copy that another tool made is
-/// restored in the same way. With --json: as `annals backup`.
+/// The copy is in a new epoch, which `annals stat` shows: a subscriber that kept a position
+/// together with the epoch is refused if this log no longer has that position. The backup stays as
+/// it is. A copy that another tool made is restored in the same way. With --json: as
+/// `annals backup`.
 #[derive(clap::Args)]
 #[command(
     after_help = "Example:\n  annals restore /mnt/backups/bank-2026-11-17 bank.annals --verify"
@@ -114,7 +118,8 @@ fn copy(store: &Store, to: &Path, bar: &ProgressBar, make: Make) -> Result<CopyR
     Ok(copied?)
 }
 
-/// How many bytes the files below a directory have. What cannot be looked at does not count: it is for show.
+/// How many bytes the files below a directory have. What cannot be looked at does not count: it is
+/// for show.
 fn size(directory: &Path) -> u64 {
     let Ok(entries) = fs::read_dir(directory) else { return 0 };
     let entries = entries.filter_map(Result::ok);

@@ -21,9 +21,9 @@ const PROGRESS_EVENTS: u64 = 1_000;
 
 /// Write the whole log, one JSON object a line, in the form that import reads
 ///
-/// Import of an export gives the same log, whatever the events hold; only the store id differs. A file is written
-/// next to its place as FILE.partial and renamed when it is whole: what stood there before is replaced, or kept if the
-/// export fails.
+/// Import of an export gives the same log, whatever the events hold; only the store id differs. A
+/// file is written next to its place as FILE.partial and renamed when it is whole: what stood there
+/// before is replaced, or kept if the export fails.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  \
     annals export bank.annals bank.jsonl.gz\n  \

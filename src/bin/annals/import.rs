@@ -13,13 +13,15 @@ use super::shell::{Failure, Shell, count, grouped, long, note, progress};
 
 /// Add the events of a file: each line once, however often it is imported
 ///
-/// The file holds one JSON object a line. Required: "stream", "type", "time" (RFC 3339), and "data" (any JSON) or
-/// "data_base64". Optional: "id" (a UUID), "schema_version", "content_type", "metadata" (an object of strings), "tags"
-/// (a list of strings), "commit" (consecutive lines of equal commit are one append, all or nothing). Any other field is
-/// refused, but for "position" and "version", which are ignored.
+/// The file holds one JSON object a line. Required: "stream", "type", "time" (RFC 3339), and "data"
+/// (any JSON) or "data_base64". Optional: "id" (a UUID), "schema_version", "content_type",
+/// "metadata" (an object of strings), "tags" (a list of strings), "commit" (consecutive lines of
+/// equal commit are one append, all or nothing). Any other field is refused, but for "position" and
+/// "version", which are ignored.
 ///
-/// An import that was cut short, by a bad line or a kill, goes on where it was when the same file is imported again; a
-/// file that has grown at its end adds what is new. Times are kept. The store is created if there is none.
+/// An import that was cut short, by a bad line or a kill, goes on where it was when the same file
+/// is imported again; a file that has grown at its end adds what is new. Times are kept. The store
+/// is created if there is none.
 #[derive(clap::Args)]
 #[expect(clippy::doc_markdown, reason = "this is the help text, which has no markup")]
 #[command(after_help = "Examples:\n  \

@@ -7,8 +7,8 @@ use flate2::bufread::GzDecoder;
 /// The first two bytes of each member of a gzip file.
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 
-/// The input, decompressed if its first bytes are those of gzip. Bytes after the compressed data are
-/// no part of it: `on_trailing` is called if there are any.
+/// The input, decompressed if its first bytes are those of gzip. Bytes after the compressed data
+/// are no part of it: `on_trailing` is called if there are any.
 pub(crate) fn decompressed(
     raw: Box<dyn Read>,
     on_trailing: impl FnMut() + 'static,

@@ -16,13 +16,14 @@ const LOOK_PAUSE: Duration = Duration::from_millis(500);
 
 /// Print the events of all streams, in the order in which they were committed
 ///
-/// For people: position, time, stream@version, type, data, then #tags and metadata. With --json: the line form that
-/// import reads, led by position and version.
+/// For people: position, time, stream@version, type, data, then #tags and metadata. With --json:
+/// the line form that import reads, led by position and version.
 ///
-/// With --follow it goes on as events arrive, until it is stopped or the reader of its output goes away. One process
-/// at a time holds a store for writing, so a follower holds it only while it reads: it looks every half second whether
-/// the store's files changed, reads what is new, and lets go. While another process holds the store for writing, it
-/// waits: the events come when that one closes the store. To follow within the writing program, subscribe there.
+/// With --follow it goes on as events arrive, until it is stopped or the reader of its output goes
+/// away. One process at a time holds a store for writing, so a follower holds it only while it
+/// reads: it looks every half second whether the store's files changed, reads what is new, and lets
+/// go. While another process holds the store for writing, it waits: the events come when that one
+/// closes the store. To follow within the writing program, subscribe there.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  \
     annals log bank.annals --after 262000 --json\n  \
@@ -47,7 +48,8 @@ pub(crate) struct Args {
     /// Only events of this type; may be given several times
     #[arg(long = "type", value_name = "TYPE")]
     types: Vec<EventType>,
-    /// Only streams of this category (the part of the id before the first -); may be given several times
+    /// Only streams of this category (the part of the id before the first -); may be given several
+    /// times
     #[arg(long = "category", value_name = "CATEGORY")]
     categories: Vec<String>,
     /// Only streams whose id begins with this; may be given several times

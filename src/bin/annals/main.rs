@@ -1,4 +1,5 @@
-//! `annals`, the command line of the store: one file per command, all of them on the public API alone.
+//! `annals`, the command line of the store: one file per command, all of them on the public API
+//! alone.
 
 mod accept_loss;
 mod append;

@@ -1,7 +1,7 @@
 //! Events as people read them, or as lines for programs.
 //!
-//! What an event holds may have been written by anyone: for people, nothing of it reaches the terminal that could steer
-//! it.
+//! What an event holds may have been written by anyone: for people, nothing of it reaches the
+//! terminal that could steer it.
 
 use std::fmt::Write as _;
 use std::io::{self, Stdout, Write};
@@ -161,7 +161,8 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// JSON text on one line: a line end between JSON tokens is as good as a space, and within them there is none.
+/// JSON text on one line: a line end between JSON tokens is as good as a space, and within them
+/// there is none.
 pub(crate) fn one_line(json: &str) -> String {
     json.replace(['\n', '\r', '\t'], " ")
 }

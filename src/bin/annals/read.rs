@@ -13,8 +13,8 @@ use super::shell::{Failure, Shell, note};
 
 /// Print the events of one stream
 ///
-/// For people: version, position, time, type, data, then #tags and metadata. With --json: the line form that import
-/// reads, led by position and version.
+/// For people: version, position, time, type, data, then #tags and metadata. With --json: the line
+/// form that import reads, led by position and version.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  \
     annals read bank.annals account-123\n  \

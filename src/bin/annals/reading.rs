@@ -63,8 +63,8 @@ impl<'a> Reading<'a> {
         }
     }
 
-    /// Prints a read of events up to the first head. `read` is asked again, with what was printed so
-    /// far, after the store was let go of.
+    /// Prints a read of events up to the first head. `read` is asked again, with what was printed
+    /// so far, after the store was let go of.
     pub(crate) fn print<P: Place>(
         &mut self,
         printer: &mut Printer,

@@ -8,8 +8,8 @@ use std::time::Duration;
 use annals::{Error, Store, StoreOptions};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// How long a command waits for a store that is held elsewhere, so that commands one after the other, or next to one
-/// that follows, do not fail for a moment's overlap.
+/// How long a command waits for a store that is held elsewhere, so that commands one after the
+/// other, or next to one that follows, do not fail for a moment's overlap.
 const OPEN_WAIT: Duration = Duration::from_secs(2);
 
 /// Options of every command.
@@ -21,7 +21,8 @@ pub(crate) struct Shell {
     /// Memory for blocks read from disk [default: 64]
     #[arg(long, global = true, value_name = "MIB", value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
     block_cache_mib: Option<u32>,
-    /// Memory for events not yet in a table file; also bounds the time to open after a crash [default: 64]
+    /// Memory for events not yet in a table file; also bounds the time to open after a crash
+    /// [default: 64]
     #[arg(long, global = true, value_name = "MIB", value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
     memtable_mib: Option<u32>,
 }
@@ -110,7 +111,8 @@ fn damage_found(damages: u64) -> String {
     format!("{} found; restore a backup", count(damages, "damage"))
 }
 
-/// Progress on standard error; nothing is drawn where that is not a terminal. `total` is in bytes or in events.
+/// Progress on standard error; nothing is drawn where that is not a terminal. `total` is in bytes
+/// or in events.
 pub(crate) fn progress(total: Option<u64>, template: &str) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr());
     match ProgressStyle::with_template(template) {

@@ -13,9 +13,10 @@ use super::shell::{Failure, Shell, grouped, long, progress};
 
 /// Say what is in a store: events, streams, types, head, times, size
 ///
-/// Reads the whole log to count its types. With --json: one object with store_id, created_at, format_version, epoch,
-/// is_backup, events, streams, types, head (null in an empty store), first_time, last_time, table_bytes, event_types
-/// (how many events of each), and clock_behind_us where this machine's clock is before the last event.
+/// Reads the whole log to count its types. With --json: one object with store_id, created_at,
+/// format_version, epoch, is_backup, events, streams, types, head (null in an empty store),
+/// first_time, last_time, table_bytes, event_types (how many events of each), and clock_behind_us
+/// where this machine's clock is before the last event.
 #[derive(clap::Args)]
 #[expect(clippy::doc_markdown, reason = "this is the help text, which has no markup")]
 #[command(after_help = "Example:\n  annals stat bank.annals --json | jq .events")]

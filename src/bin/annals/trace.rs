@@ -13,9 +13,9 @@ use super::shell::{Failure, Shell};
 
 /// Show the causes and effects of an event, across streams
 ///
-/// Follows the causation ids that events carry. The id of a command, if it is a UUID, shows its effects. With --json:
-/// the causes, from the event back to its origin, then the effects, in the form that import reads, led by position and
-/// version. Exit code 1 if the store has no such event.
+/// Follows the causation ids that events carry. The id of a command, if it is a UUID, shows its
+/// effects. With --json: the causes, from the event back to its origin, then the effects, in the
+/// form that import reads, led by position and version. Exit code 1 if the store has no such event.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  \
     annals trace bank.annals 262000\n  \

@@ -9,11 +9,12 @@ use serde_json::{Value, json};
 
 use super::shell::{Failure, Shell, count, grouped, progress};
 
-/// Prove on disk what can be proven: checksums, gapless positions and versions, whole commits, times, both copies
+/// Prove on disk what can be proven: checksums, gapless positions and versions, whole commits,
+/// times, both copies
 ///
-/// Reads everything twice, changes nothing. Exit code 1 and a line for each damage if the store is not sound. With
-/// --json: one object with sound, head, events, frames, streams, damage_count, and damage (a list of place, position,
-/// found, expected; at most 1,000).
+/// Reads everything twice, changes nothing. Exit code 1 and a line for each damage if the store is
+/// not sound. With --json: one object with sound, head, events, frames, streams, damage_count, and
+/// damage (a list of place, position, found, expected; at most 1,000).
 #[derive(clap::Args)]
 #[expect(clippy::doc_markdown, reason = "this is the help text, which has no markup")]
 #[command(after_help = "Example:\n  annals verify bank.annals && echo sound")]

@@ -40,7 +40,8 @@ pub struct VerifyReport {
     pub streams: u64,
     /// How many snapshots were found whole.
     pub snapshots: u64,
-    /// How many views have a checkpoint that was found whole: each read model is two, its directory and its build.
+    /// How many views have a checkpoint that was found whole: each read model is two, its directory
+    /// and its build.
     pub views: u64,
     /// How many values of views were found whole.
     pub view_entries: u64,
@@ -163,7 +164,8 @@ impl Verifier<'_> {
         let streams = self.walk_streams()?;
         if log != streams {
             self.compare_families()?;
-            // The sums differ for a reason: one that looking up did not find must not pass for soundness.
+            // The sums differ for a reason: one that looking up did not find must not pass for
+            // soundness.
             if self.report.is_sound() {
                 let found =
                     format!("frames: {} in events, {} in streams", log.frames, streams.frames);
@@ -303,7 +305,8 @@ impl Verifier<'_> {
         state.commit = None;
     }
 
-    /// The first position above `bad` from which the log can be read again: exponential search, then binary.
+    /// The first position above `bad` from which the log can be read again: exponential search,
+    /// then binary.
     fn skip_unreadable(&self, bad: Position) -> Result<Option<Position>> {
         let readable_at = |place: u64| -> Result<Option<Position>> {
             let Some(place) = Position::new(place) else { return Ok(None) };

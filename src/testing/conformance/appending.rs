@@ -11,7 +11,8 @@ use crate::model::{
     limits,
 };
 
-/// G4: every expectation against a stream without events and with one or two; a refusal carries the version found.
+/// G4: every expectation against a stream without events and with one or two; a refusal carries the
+/// version found.
 pub fn the_four_expectations_decide_as_the_table_says(store: &Arc<dyn EventStore>) {
     use ExpectedVersion::{Any, Exact, NoStream, StreamExists};
     // Expected, then whether a stream with 0, 1 or 2 events takes the append.
@@ -55,7 +56,8 @@ pub fn the_four_expectations_decide_as_the_table_says(store: &Arc<dyn EventStore
     }
 }
 
-/// G2, G3: positions and versions from 1 without gaps, refused appends between them or not; the caller sees its append.
+/// G2, G3: positions and versions from 1 without gaps, refused appends between them or not; the
+/// caller sees its append.
 pub fn places_are_gapless_in_the_order_of_acknowledgement(store: &Arc<dyn EventStore>) {
     assert_eq!(store.head().unwrap(), None);
     let (mut head, mut tips) = (0, [0; 3]);
@@ -84,7 +86,8 @@ pub fn places_are_gapless_in_the_order_of_acknowledgement(store: &Arc<dyn EventS
     }
 }
 
-/// G1: the caller's order across streams, a stream given twice, one that is only checked; one commit.
+/// G1: the caller's order across streams, a stream given twice, one that is only checked; one
+/// commit.
 pub fn an_append_to_several_streams_keeps_its_order_and_is_one_commit(store: &Arc<dyn EventStore>) {
     store.append("b", ExpectedVersion::NoStream, [event("Before", 0)]).unwrap();
     let append = Append::new()
@@ -170,7 +173,8 @@ pub fn events_keep_every_field(store: &Arc<dyn EventStore>) {
     check(followed);
 }
 
-/// Neither with times of the caller's nor with the store's own, nor when the store's clock is behind the log.
+/// Neither with times of the caller's nor with the store's own, nor when the store's clock is
+/// behind the log.
 pub fn recorded_at_never_goes_back_along_the_log(store: &Arc<dyn EventStore>) {
     let past = Timestamp::from_micros(1_000);
     store.append("a", ExpectedVersion::Any, [event("Old", 1).with_recorded_at(past)]).unwrap();

@@ -15,8 +15,8 @@ use crate::model::{EventId, ExpectedVersion, NewEvent, Position, RecordedEvent, 
 const WRITERS: usize = 6;
 const ROUNDS: usize = 60;
 
-/// Appends to a stream of the writer's own and to one that all share; each acknowledgement is checked at once. Returns
-/// the ids and the positions that were acknowledged.
+/// Appends to a stream of the writer's own and to one that all share; each acknowledgement is
+/// checked at once. Returns the ids and the positions that were acknowledged.
 fn write(store: &Arc<dyn EventStore>, writer: usize) -> Vec<(EventId, Position)> {
     let own = format!("own-{writer}");
     let mut acknowledged = Vec::new();
@@ -42,7 +42,8 @@ fn write(store: &Arc<dyn EventStore>, writer: usize) -> Vec<(EventId, Position)>
     acknowledged
 }
 
-/// Reads until told to stop: what is below the head never changes, and the head never goes back (G6).
+/// Reads until told to stop: what is below the head never changes, and the head never goes back
+/// (G6).
 fn watch(store: &Arc<dyn EventStore>, done: &AtomicBool) -> Vec<EventId> {
     let (mut head, mut seen) = (None, Vec::new());
     loop {
@@ -137,7 +138,8 @@ pub fn one_of_many_rivals_for_a_version_wins(store: &Arc<dyn EventStore>) {
     assert_eq!(stream(store, "prize").len() as u64, last);
 }
 
-/// A retry is recognised even while the first attempt is on its way, for an append to several streams too.
+/// A retry is recognised even while the first attempt is on its way, for an append to several
+/// streams too.
 pub fn the_same_append_from_many_threads_is_written_once(store: &Arc<dyn EventStore>) {
     let rounds = 40;
     store.append("a", ExpectedVersion::NoStream, [event("Before", 0)]).unwrap();

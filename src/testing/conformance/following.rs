@@ -66,7 +66,8 @@ pub fn a_subscription_begins_where_it_was_told(store: &Arc<dyn EventStore>) {
     assert_eq!(caught_up, log);
 }
 
-/// From its beginning, behind a version, after a position, beyond its tip; and no other stream is seen.
+/// From its beginning, behind a version, after a position, beyond its tip; and no other stream is
+/// seen.
 pub fn a_subscription_of_one_stream_counts_in_versions(store: &Arc<dyn EventStore>) {
     let log = history(store);
     for name in STREAMS {
@@ -97,7 +98,8 @@ pub fn a_subscription_of_one_stream_counts_in_versions(store: &Arc<dyn EventStor
     assert_eq!(next_event(&mut ahead).version(), version(tip + 3));
 }
 
-/// A subscriber that noted such a position followed a log that lost its end since, and would miss what comes next.
+/// A subscriber that noted such a position followed a log that lost its end since, and would miss
+/// what comes next.
 pub fn a_start_past_the_head_is_refused_unless_it_waits(store: &Arc<dyn EventStore>) {
     let refused = store.subscribe().after(Position::FIRST).start().unwrap_err();
     assert!(matches!(refused, Error::PositionAhead { asked: Position::FIRST, head: None }));
@@ -119,7 +121,8 @@ pub fn a_start_past_the_head_is_refused_unless_it_waits(store: &Arc<dyn EventSto
     assert_eq!(next_event(&mut following).position(), position(7));
 }
 
-/// A place that was noted in another epoch is refused, whether the log has it or not; one of this epoch is not.
+/// A place that was noted in another epoch is refused, whether the log has it or not; one of this
+/// epoch is not.
 pub fn a_place_of_another_epoch_is_refused(store: &Arc<dyn EventStore>) {
     store.append("a", ExpectedVersion::Any, events(3)).unwrap();
     let own = store.epochs().unwrap().current();
@@ -143,7 +146,8 @@ pub fn a_place_of_another_epoch_is_refused(store: &Arc<dyn EventStore>) {
     store.subscribe().in_epoch(other).start().unwrap();
 }
 
-/// By category, by type, by prefix: the matching events, and word of how far the others were skipped.
+/// By category, by type, by prefix: the matching events, and word of how far the others were
+/// skipped.
 pub fn a_filtered_subscription_tells_its_progress(store: &Arc<dyn EventStore>) {
     let log = history(store);
     let head = store.head().unwrap();
@@ -310,7 +314,8 @@ pub fn nothing_in_time_is_idle_and_not_the_end(store: &Arc<dyn EventStore>) {
     assert_eq!(last, Delivery::Ended);
 }
 
-/// A channel of one: history, the word that it has caught up, and live events, all of them in order.
+/// A channel of one: history, the word that it has caught up, and live events, all of them in
+/// order.
 pub fn a_slow_consumer_behind_a_full_channel_loses_nothing(store: &Arc<dyn EventStore>) {
     store.append("a", ExpectedVersion::Any, events(500)).unwrap();
     let following = store.subscribe().start().unwrap().into_receiver(1).unwrap();

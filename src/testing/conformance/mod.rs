@@ -1,8 +1,11 @@
-//! What every [`EventStore`] promises, as tests: each public function is one rule, and panics where a store breaks it.
+//! What every [`EventStore`] promises, as tests: each public function is one rule, and panics where
+//! a store breaks it.
 //!
-//! A store is put through all of them by [`event_store_conformance!`](crate::event_store_conformance), which makes one
-//! `#[test]` of each; [`CASES`] is the same list for a harness of another kind. Nothing in here knows how a store keeps
-//! its events: one behind a network can be put through it too. No rule depends on how fast a store is.
+//! A store is put through all of them by
+//! [`event_store_conformance!`](crate::event_store_conformance), which makes one `#[test]` of each;
+//! [`CASES`] is the same list for a harness of another kind. Nothing in here knows how a store
+//! keeps its events: one behind a network can be put through it too. No rule depends on how fast a
+//! store is.
 //!
 //! [`snapshots`] and [`views`] are the same for a [`SnapshotStore`](crate::SnapshotStore) and a
 //! [`ViewStore`](crate::ViewStore).
@@ -47,8 +50,8 @@ macro_rules! cases {
 
         $(#[$about])*
         ///
-        /// It takes an expression that makes a fresh and empty store, and what is to be kept as long as the store is
-        /// used, such as the temporary directory it is in.
+        /// It takes an expression that makes a fresh and empty store, and what is to be kept as
+        /// long as the store is used, such as the temporary directory it is in.
         #[macro_export]
         macro_rules! $macro {
             ($dollar make:expr) => {
@@ -78,8 +81,8 @@ pub mod snapshots;
 pub mod views;
 
 cases! { $ EventStore
-    /// Makes one `#[test]` of every rule in [`testing::conformance`](crate::testing::conformance) for an
-    /// [`EventStore`](crate::EventStore).
+    /// Makes one `#[test]` of every rule in [`testing::conformance`](crate::testing::conformance)
+    /// for an [`EventStore`](crate::EventStore).
     ///
     /// ```
     /// mod memory {

@@ -14,8 +14,8 @@ use crate::model::{
 pub(super) const STREAMS: [&str; 8] = ["a", "a-1", "a-10", "a b", "ab", "b-1", "ä-1", "日本-1"];
 const TYPES: [&str; 3] = ["Opened", "Changed", "Closed"];
 
-/// Appends of one to five events to one or two streams, at times that stand still now and then. Returns the log as it
-/// must now read.
+/// Appends of one to five events to one or two streams, at times that stand still now and then.
+/// Returns the log as it must now read.
 pub(super) fn history(store: &Arc<dyn EventStore>) -> Vec<RecordedEvent> {
     let mut number = 0;
     let mut expected: Vec<(EventId, &str, u64)> = Vec::new();
@@ -223,7 +223,8 @@ pub fn a_stream_reads_as_its_options_say_and_never_sees_another(store: &Arc<dyn 
     }
 }
 
-/// What a view of the past shows is what was there then, both ways, and where several bounds are given the narrowest.
+/// What a view of the past shows is what was there then, both ways, and where several bounds are
+/// given the narrowest.
 pub fn the_log_and_a_stream_read_as_of_a_position_a_version_or_a_time(store: &Arc<dyn EventStore>) {
     let log = history(store);
     let count = expected_len(&log);

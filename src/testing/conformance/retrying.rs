@@ -1,4 +1,5 @@
-//! Appending the same events again: acknowledged with the places they have, or refused, never written twice by mistake.
+//! Appending the same events again: acknowledged with the places they have, or refused, never
+//! written twice by mistake.
 
 use std::sync::Arc;
 
@@ -41,8 +42,8 @@ fn same_places(first: &Appended, again: &Appended) {
     assert_eq!(again.last_version(), first.last_version());
 }
 
-/// `NoStream` and `Exact` name a place, so that later events do not hide it; for `Any` and `StreamExists` only the very
-/// end counts, and after later events the same call appends again.
+/// `NoStream` and `Exact` name a place, so that later events do not hide it; for `Any` and
+/// `StreamExists` only the very end counts, and after later events the same call appends again.
 pub fn a_retry_after_later_events_is_recognised_where_a_place_was_named(
     store: &Arc<dyn EventStore>,
 ) {
@@ -87,7 +88,8 @@ pub fn a_retry_over_several_streams_needs_all_its_parts(store: &Arc<dyn EventSto
     let before = contents(store);
     same_places(&first, &store.submit(append.clone()).unwrap());
     assert_eq!(contents(store), before);
-    // The end of `c` is elsewhere now: the commit that the other parts are found in tells that this is a retry.
+    // The end of `c` is elsewhere now: the commit that the other parts are found in tells that this
+    // is a retry.
     store.append("c", StreamExists, events(1)).unwrap();
     let before = contents(store);
     same_places(&first, &store.submit(append.clone()).unwrap());

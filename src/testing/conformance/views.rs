@@ -11,7 +11,8 @@ use crate::model::limits;
 use crate::view_store::{Checkpoint, ViewChange, ViewCommit, ViewEntry, ViewScan, ViewStore};
 
 cases! { $ ViewStore
-    /// Makes one `#[test]` of every rule in [`testing::conformance::views`](crate::testing::conformance::views).
+    /// Makes one `#[test]` of every rule in
+    /// [`testing::conformance::views`](crate::testing::conformance::views).
     ///
     /// ```
     /// mod memory {
@@ -214,7 +215,8 @@ pub fn the_last_change_of_a_key_counts(store: &Arc<dyn ViewStore>) {
     assert_eq!(contents(store, "v").1, expected.into());
 }
 
-/// What the commit itself puts stays, before the clear or behind it, also under a key that was there.
+/// What the commit itself puts stays, before the clear or behind it, also under a key that was
+/// there.
 pub fn a_clear_takes_what_was_there_before_wherever_it_stands(store: &Arc<dyn ViewStore>) {
     let others = [put(b"k", b"1"), put(b"\xff", b"1"), put(b"\0", b"1")].to_vec();
     for view in ["u", "v", "v ", "vw", "w"] {

@@ -61,8 +61,9 @@ pub(super) fn print(
 }
 
 impl Printer<'_> {
-    /// Prints what is left, as much as the reader of the output takes. `directory` is the checkpoint
-    /// of the name when the first entry was read: for a projection it says which build is read.
+    /// Prints what is left, as much as the reader of the output takes. `directory` is the
+    /// checkpoint of the name when the first entry was read: for a projection it says which build
+    /// is read.
     fn page(&mut self, store: &Store, directory: &mut Option<Checkpoint>) -> Result<Pace, Failure> {
         match store.view(self.name).position() {
             Err(Error::NotAProjection { .. }) => return self.kept(store),

@@ -16,14 +16,15 @@ use super::shell::{Failure, Shell, count, note, open_patiently};
 
 /// List the read models that projections keep in the store, print one of them, or remove one
 ///
-/// For people: how far each is, how far behind the log, and which events are not in it; or the keys, their parts with /
-/// between them, and values. With --json: one object a line, with view, version, position, behind, parked_events,
-/// parked_streams, skipped_events, discarded_events, rebuild (version and position, or null); or with key, key_hex (its
-/// bytes), value; or with position, stream, id, type, reason, at.
+/// For people: how far each is, how far behind the log, and which events are not in it; or the
+/// keys, their parts with / between them, and values. With --json: one object a line, with view,
+/// version, position, behind, parked_events, parked_streams, skipped_events, discarded_events,
+/// rebuild (version and position, or null); or with key, key_hex (its bytes), value; or with
+/// position, stream, id, type, reason, at.
 ///
-/// A view that a program keeps without a projection is listed with its position (is_projection is false), and its
-/// entries are printed with their keys and values as they are kept: a key that is no text has only its key_hex, and a
-/// value that is no JSON is in value_base64.
+/// A view that a program keeps without a projection is listed with its position (is_projection is
+/// false), and its entries are printed with their keys and values as they are kept: a key that is
+/// no text has only its key_hex, and a value that is no JSON is in value_base64.
 #[derive(clap::Args)]
 #[expect(clippy::doc_markdown, reason = "this is the help text, which has no markup")]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
