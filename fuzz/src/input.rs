@@ -1,5 +1,5 @@
-//! Takes choices and values off the bytes that the engine makes up. Where they end, everything is 0 or empty, so that
-//! every input means something and a longer one means more.
+//! Takes choices and values off the bytes that the engine makes up. Where they end, everything is 0
+//! or empty, so that every input means something and a longer one means more.
 
 /// The bytes that are left.
 pub(crate) struct Input<'a>(&'a [u8]);

@@ -67,8 +67,8 @@ pub fn bars(panels: &[(String, Vec<Bar>)]) -> String {
                     end = begin + max;
                     let _ = writeln!(
                         out,
-                        "<path d=\"M{min:.1} {middle}H{end:.1}M{min:.1} {tick}v6M{end:.1} {tick}v6\" \
-                         stroke=\"{INK}\" fill=\"none\"/>"
+                        "<path d=\"M{min:.1} {middle}H{end:.1}M{min:.1} {tick}v6M{end:.1} \
+                         {tick}v6\" stroke=\"{INK}\" fill=\"none\"/>"
                     );
                 }
                 text(&mut out, (end + 6.0, line), "", &bar.label);
@@ -80,7 +80,8 @@ pub fn bars(panels: &[(String, Vec<Bar>)]) -> String {
     drawing(MARGIN + COLUMNS as f64 * (WIDTH + MARGIN), top, &out)
 }
 
-/// Panels of curves, three in a row. The axis is logarithmic; its places are given with their names.
+/// Panels of curves, three in a row. The axis is logarithmic; its places are given with their
+/// names.
 pub fn curves(axis: &[f64], panels: &[(&str, Vec<Curve>)]) -> String {
     const COLUMNS: usize = 3;
     let rows = panels.len().div_ceil(COLUMNS);
@@ -135,7 +136,8 @@ fn drawing(width: f64, height: f64, inside: &str) -> String {
     format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" \
          viewBox=\"0 0 {width} {height}\" font-family=\"system-ui, sans-serif\" font-size=\"12\" \
-         fill=\"{INK}\">\n<rect width=\"{width}\" height=\"{height}\" fill=\"#ffffff\"/>\n{inside}</svg>\n"
+         fill=\"{INK}\">\n<rect width=\"{width}\" height=\"{height}\" fill=\"#ffffff\"/>\n\
+         {inside}</svg>\n"
     )
 }
 

@@ -1,5 +1,6 @@
-//! `measure growth`: what becomes of the costs as a history grows: append, load, open and replay, memory and disk, from a
-//! million events on, and from a thousand streams to millions. Costs that should stay flat are seen to stay flat, or not.
+//! `measure growth`: what becomes of the costs as a history grows: append, load, open and replay,
+//! memory and disk, from a million events on, and from a thousand streams to millions. Costs that
+//! should stay flat are seen to stay flat, or not.
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -34,11 +35,13 @@ const REST_MAX: Duration = Duration::from_secs(600);
 
 /// Every cost as the history grows
 ///
-/// One store grows, and is measured at each step. Then the number of streams grows, in logs of the same length.
+/// One store grows, and is measured at each step. Then the number of streams grows, in logs of the
+/// same length.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// How far the log grows
-    #[arg(long, value_name = "N", default_value_t = LOG, value_parser = value_parser!(u64).range(LEAST..))]
+    #[arg(long, value_name = "N", default_value_t = LOG)]
+    #[arg(value_parser = value_parser!(u64).range(LEAST..))]
     events: u64,
 }
 
@@ -204,8 +207,8 @@ fn load(store: &Store, streams: u64) -> Result<(f64, f64)> {
     Ok((loads.micros().0, loads.count as f64 / LOADS as f64))
 }
 
-/// How long it takes to open what a crash leaves: a backup has the write-ahead log of its original. The store itself
-/// stays as it is.
+/// How long it takes to open what a crash leaves: a backup has the write-ahead log of its original.
+/// The store itself stays as it is.
 fn open_after_crash(store: &Store, next_to: &Path) -> Result<Duration> {
     let [used, crashed] = ["used", "crashed"].map(|name| next_to.join(name));
     store.backup(&used)?;

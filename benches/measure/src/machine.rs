@@ -17,7 +17,8 @@ pub fn line(directory: &Path) -> Result<String> {
     let memory = number_of("/proc/meminfo", "MemTotal:") as f64 / f64::from(1 << 20);
     let annals = versions().split(", ").next().unwrap_or_default().to_owned();
     Ok(format!(
-        "Measured on {}, {} with {} processors, {memory:.0} GiB of memory, Linux {}, {annals}, on {}.",
+        "Measured on {}, {} with {} processors, {memory:.0} GiB of memory, Linux {}, {annals}, \
+         on {}.",
         today()?,
         field("/proc/cpuinfo", "model name"),
         std::thread::available_parallelism()?,
@@ -87,7 +88,8 @@ fn number_of(file: &str, name: &str) -> u64 {
     value.and_then(|number| number.parse().ok()).unwrap_or_default()
 }
 
-/// The kind of file system that the directory is on; syncs of one in memory cost nothing, and mean nothing.
+/// The kind of file system that the directory is on; syncs of one in memory cost nothing, and mean
+/// nothing.
 fn file_system(directory: &Path) -> Result<String> {
     let directory = at(directory, directory.canonicalize())?;
     let mounts = whole("/proc/self/mounts");

@@ -1,5 +1,5 @@
-//! Measures annals: next to RocksDB alone, next to the stores that one would pick instead, and as it grows.
-//! docs/PERFORMANCE.md says what the figures mean.
+//! Measures annals: next to RocksDB alone, next to the stores that one would pick instead, and as
+//! it grows. docs/PERFORMANCE.md says what the figures mean.
 
 mod chart;
 mod engine;
@@ -24,8 +24,9 @@ use report::Report;
 
 /// Measure how fast annals is here: on this machine, on this disk
 ///
-/// The figures go to standard output, as Markdown; progress goes to standard error. It works in a directory of its own
-/// below --dir, annals-measure-NUMBER, and removes it at the end, also when it is interrupted.
+/// The figures go to standard output, as Markdown; progress goes to standard error. It works in a
+/// directory of its own below --dir, annals-measure-NUMBER, and removes it at the end, also when it
+/// is interrupted.
 #[derive(Debug, Parser)]
 #[command(name = "measure")]
 struct Cli {

@@ -14,8 +14,8 @@ use crate::Result;
 pub struct Measured {
     pub count: u64,
     pub elapsed: Duration,
-    /// Processor time of the whole process meanwhile, threads that flush and compact included; zero where it was not
-    /// asked for.
+    /// Processor time of the whole process meanwhile, threads that flush and compact included; zero
+    /// where it was not asked for.
     pub cpu: Duration,
     pub latency: Option<Latency>,
 }
@@ -114,9 +114,9 @@ impl Recorder {
     }
 }
 
-/// Does each share on a thread of its own, all at once. A single one is done on this thread, and takes as long as its
-/// operations do: what it does between them is not the store's. Several take until the last has finished, for one is at
-/// work while another prepares.
+/// Does each share on a thread of its own, all at once. A single one is done on this thread, and
+/// takes as long as its operations do: what it does between them is not the store's. Several take
+/// until the last has finished, for one is at work while another prepares.
 pub fn at_once<T: Send>(
     mut shares: Vec<T>,
     work: impl Fn(T, &mut Recorder) -> Result<()> + Sync,
@@ -149,9 +149,9 @@ pub fn at_once<T: Send>(
     })
 }
 
-/// Runs both sides in turn, so that a machine that gets slower or faster does so for both: until the store has run for
-/// as long as was asked, and at least once. Each side says how long it took, and does the same work each time; its
-/// middle run counts.
+/// Runs both sides in turn, so that a machine that gets slower or faster does so for both: until
+/// the store has run for as long as was asked, and at least once. Each side says how long it took,
+/// and does the same work each time; its middle run counts.
 pub fn in_turn(
     count: u64,
     least: Duration,
@@ -174,8 +174,8 @@ pub fn in_turn(
     }
 }
 
-/// Waits until no thread works any more, compaction above all. Returns how long that took, and whether it came to rest
-/// within this time.
+/// Waits until no thread works any more, compaction above all. Returns how long that took, and
+/// whether it came to rest within this time.
 pub fn rest(most: Duration) -> Result<(Duration, bool)> {
     const LOOK: Duration = Duration::from_millis(250);
     const QUIET: Duration = Duration::from_millis(1_750);

@@ -1,5 +1,5 @@
-//! Where is measured: a directory of its own, which is gone at the end, also when the program is interrupted; and what
-//! is in it on the disk.
+//! Where is measured: a directory of its own, which is gone at the end, also when the program is
+//! interrupted; and what is in it on the disk.
 
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
@@ -43,7 +43,8 @@ impl Place {
         self.root.join(name)
     }
 
-    /// Runs in a new directory, which is then removed; and waits until its writes have left the operating system.
+    /// Runs in a new directory, which is then removed; and waits until its writes have left the
+    /// operating system.
     pub fn within<T>(&self, name: &str, run: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
         let path = self.path(name);
         at(&path, fs::create_dir(&path))?;
@@ -81,12 +82,14 @@ pub fn remove(path: &Path) -> Result<()> {
     at(path, fs::remove_dir_all(path))
 }
 
-/// Makes the operating system write out what earlier runs left to it, so that nobody pays for another's writes.
+/// Makes the operating system write out what earlier runs left to it, so that nobody pays for
+/// another's writes.
 pub fn settle(directory: &Path) -> Result<()> {
     Ok(syncfs(File::open(directory)?)?)
 }
 
-/// Takes the files of a store out of the operating system's page cache: those of this store alone, so it needs no root.
+/// Takes the files of a store out of the operating system's page cache: those of this store alone,
+/// so it needs no root.
 pub fn drop_cache(directory: &Path) -> Result<()> {
     each_file(directory, &mut |path| {
         let file = File::open(path)?;

@@ -48,7 +48,8 @@ pub fn table<H: AsRef<str>>(heads: &[H], rows: &[Vec<String>]) -> String {
     out
 }
 
-/// A number as people write it: two digits behind the point below 10, one below 100, then groups of three.
+/// A number as people write it: two digits behind the point below 10, one below 100, then groups of
+/// three.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a figure for people")]
 pub fn grouped(value: f64) -> String {
     if value < 100.0 {

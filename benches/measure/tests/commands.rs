@@ -1,4 +1,5 @@
-//! The commands: what they report, what they refuse, and that they leave nothing behind. Never how fast it was.
+//! The commands: what they report, what they refuse, and that they leave nothing behind. Never how
+//! fast it was.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -87,7 +88,8 @@ fn engine_measures_ones_own_events() {
     let line = |number: usize| {
         let (stream, kind) = (number % 7, number % 3);
         format!(
-            "{{\"stream\":\"s-{stream}\",\"type\":\"T{kind}\",\"time\":\"2011-10-01T00:00:00Z\",\"data\":1}}\n"
+            "{{\"stream\":\"s-{stream}\",\"type\":\"T{kind}\",\"data\":1,\
+             \"time\":\"2011-10-01T00:00:00Z\"}}\n"
         )
     };
     fs::write(directory.path().join("in"), (0..70).map(line).collect::<String>()).unwrap();
@@ -103,7 +105,8 @@ fn engine_measures_ones_own_events() {
 #[test]
 fn peers_and_growth_report_and_leave_nothing() {
     let directory = TempDir::new().unwrap();
-    let peers = "peers --events 300 --payload 100 --threads 1,8 --seconds 0.005 --rounds 1 --only annals,rocksdb,file";
+    let peers = "peers --events 300 --payload 100 --threads 1,8 --seconds 0.005 --rounds 1 \
+                 --only annals,rocksdb,file";
     let (text, json) = measured(directory.path(), peers);
     assert!(text.contains("## Overview") && text.contains("| rocksdb"));
     assert!(json["questions"].as_array().unwrap().len() > 10);

@@ -1,7 +1,8 @@
-//! Arguments of the command line: whatever they are, the program does its work or says why not; wrong usage leaves
-//! nothing behind; and no command leaves a store that is not sound.
+//! Arguments of the command line: whatever they are, the program does its work or says why not;
+//! wrong usage leaves nothing behind; and no command leaves a store that is not sound.
 //!
-//! It runs in this process, in a directory of its own. Names of files lead nowhere else: a `/` is no part of them.
+//! It runs in this process, in a directory of its own. Names of files lead nowhere else: a `/` is
+//! no part of them.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -19,8 +20,8 @@ use flate2::write::GzEncoder;
 use super::template;
 use crate::input::Input;
 
-// The command line is a program over the public API, so no library offers it: its sources are mounted here. A copy in
-// the library would be compiled into every build with all features.
+// The command line is a program over the public API, so no library offers it: its sources are
+// mounted here. A copy in the library would be compiled into every build with all features.
 #[path = "../../../src/bin/annals/main.rs"]
 #[allow(dead_code)]
 mod cli;
@@ -156,7 +157,7 @@ fn argument(input: &mut Input<'_>) -> OsString {
     }
 }
 
-/// What there is beside the store.
+/// Makes the files next to the store.
 fn prepare(directory: &Path) {
     let line = |second| {
         format!(

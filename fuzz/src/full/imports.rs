@@ -1,6 +1,6 @@
-//! Imports of any input: it is taken or refused at a line; once the lines that are refused are taken away, one after the
-//! other, and the rest imported again each time, the store holds what an import of the rest alone gives; and what is
-//! exported is imported to the same.
+//! Imports of any input: it is taken or refused at a line; once the lines that are refused are
+//! taken away, one after the other, and the rest imported again each time, the store holds what an
+//! import of the rest alone gives; and what is exported is imported to the same.
 
 use annals::{Error, ImportOptions};
 use annals::prelude::*;

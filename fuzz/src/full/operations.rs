@@ -1,4 +1,5 @@
-//! Sequences of operations, faults among them, have the outcome that a plain list of events would have: see
+//! Sequences of operations, faults among them, have the outcome that a plain list of events would
+//! have: see
 //! `tests/model`. Here the engine looks for the sequences, and writes fail too, for a bound on the length of files.
 
 use std::fs;
@@ -143,8 +144,8 @@ fn longest_log(store: &Path) -> u64 {
     logs.filter_map(|path| Some(fs::metadata(path).ok()?.len())).max().unwrap_or_default()
 }
 
-/// An append whose write may fail: then nothing is acknowledged until the store is opened again (G9), and it is there
-/// as a whole or not at all.
+/// An append whose write may fail: then nothing is acknowledged until the store is opened again
+/// (G9), and it is there as a whole or not at all.
 fn failing_append(world: &mut World, input: &mut Input<'_>) {
     let mut part = part(input);
     (part.kind, part.count) = (Kind::Any, part.count.max(1));

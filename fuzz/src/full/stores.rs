@@ -1,4 +1,5 @@
-//! A store in which somebody has put anything, with right checksums: whatever is asked of it is answered or refused.
+//! A store in which somebody has put anything, with right checksums: whatever is asked of it is
+//! answered or refused.
 
 use std::ops::ControlFlow;
 use std::path::Path;

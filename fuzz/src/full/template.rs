@@ -1,4 +1,5 @@
-//! Stores that are made once and copied for each input: one with a little of everything in it, and an empty one.
+//! Stores that are made once and copied for each input: one with a little of everything in it, and
+//! an empty one.
 
 use std::fs;
 use std::path::{Path, PathBuf};

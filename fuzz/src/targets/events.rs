@@ -5,7 +5,8 @@ use annals::{ContentType, EventId, EventType, NewEvent, RecordedEvent, Timestamp
 
 use crate::input::Input;
 
-/// Version byte and checksum in front of a body, as docs/FORMAT.md says: so that a body gets past the checksum.
+/// Version byte and checksum in front of a body, as docs/FORMAT.md says: so that a body gets past
+/// the checksum.
 pub(crate) fn seal(version: u8, body: &[u8]) -> Vec<u8> {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(&[version]);

@@ -1,5 +1,5 @@
-//! Frames: whatever the bytes are, they decode or are refused, without allocating; what decodes is encoded and decoded
-//! to the same; and no bit of what was encoded can flip unnoticed.
+//! Frames: whatever the bytes are, they decode or are refused, without allocating; what decodes is
+//! encoded and decoded to the same; and no bit of what was encoded can flip unnoticed.
 
 use annals::__internals::{Frame, FrameDraft, FrameHeader, Malformed};
 use annals::{EventRef, NewEvent, Position, Timestamp, Version};
@@ -61,7 +61,8 @@ fn hostile(version: u8, body: &[u8]) {
         draft.push(&unplaced(&event.to_owned()), after);
     }
     let again = draft.finish(&frame.header);
-    // A number may be written longer than it must be, and a key twice: so the bytes need not be the same.
+    // A number may be written longer than it must be, and a key twice: so the bytes need not be the
+    // same.
     let read = decode(again).expect("what was decoded is encoded and decoded again");
     assert_eq!(read.header, frame.header);
     for (event, again) in events.iter().zip(read.events()) {

@@ -1,5 +1,5 @@
-//! Keys: whatever the bytes are, they are a key of something or refused; what is read is written as the same bytes; and
-//! keys sort as what they mean.
+//! Keys: whatever the bytes are, they are a key of something or refused; what is read is written as
+//! the same bytes; and keys sort as what they mean.
 
 use annals::__internals::{
     log_key, parse_log_key, prefix_end, snapshot_key, snapshot_of, snapshot_prefix, stream_key,
@@ -98,8 +98,8 @@ fn keys_of_views(input: &mut Input<'_>, left: &Place, right: &Place) {
     assert_eq!(view_of(&key(left, a)), read);
     let is_before_end = prefix_end(a).is_none_or(|end| b < end.as_slice());
     assert_eq!(b >= a && is_before_end, b.starts_with(a));
-    // Parts of keys: a text, a number, a text. A 0 byte in a text is left out: behind it a number may begin with the
-    // byte that marks it as one of a text.
+    // Parts of keys: a text, a number, a text. A 0 byte in a text is left out: behind it a number
+    // may begin with the byte that marks it as one of a text.
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).replace('\0', "0");
     let (a, b) = (text(a), text(b));
     let parts = |text: &str, place: &Place| ViewKey::new((text, place.number, text));

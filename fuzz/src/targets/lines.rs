@@ -1,5 +1,6 @@
-//! Lines of an import: whatever a line is, it is read or refused, with memory in proportion to it and a reason that a
-//! person can read; and a line that was written of an event is read as that event.
+//! Lines of an import: whatever a line is, it is read or refused, with memory in proportion to it
+//! and a reason that a person can read; and a line that was written of an event is read as that
+//! event.
 
 use annals::__internals::{Line, RECORDED, parse_line};
 use annals::{
@@ -25,14 +26,15 @@ pub fn lines(data: &[u8]) {
     }
 }
 
-/// The texts and the payload of a line are copied out of it. One with escapes is put together in a buffer that doubles
-/// as it fills, where for a moment the old and the new one are there. Each of the few pairs and tags that a line may
-/// hold costs a little more.
+/// The texts and the payload of a line are copied out of it. One with escapes is put together in a
+/// buffer that doubles as it fills, where for a moment the old and the new one are there. Each of
+/// the few pairs and tags that a line may hold costs a little more.
 fn bound(line: &[u8]) -> usize {
     5 * line.len() + (64 << 10)
 }
 
-/// Reads a line; what it says can be recorded and written as a line again, unless it is beyond the limits.
+/// Reads a line; what it says can be recorded and written as a line again, unless it is beyond the
+/// limits.
 fn read(line: &[u8]) -> Option<Line> {
     let parsed = within(bound(line), "reading a line", || {
         parse_line(line, OWN).map_err(|fault| {
@@ -85,7 +87,8 @@ fn written(input: &mut Input<'_>) {
     }
 }
 
-/// A line that has the form of one, with any of the fields, of any content, in any order and number.
+/// A line that has the form of one, with any of the fields, of any content, in any order and
+/// number.
 fn fields(input: &mut Input<'_>) -> Vec<u8> {
     let mut line = b"{\"stream\":\"a-1\",\"type\":\"T\"".to_vec();
     let mut is_timed = false;

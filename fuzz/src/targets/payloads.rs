@@ -1,5 +1,6 @@
-//! Payloads of typed events: whatever the bytes are, they become an event of the application or an error, with memory
-//! in proportion to them; and what becomes an event is encoded and decoded to the same.
+//! Payloads of typed events: whatever the bytes are, they become an event of the application or an
+//! error, with memory in proportion to them; and what becomes an event is encoded and decoded to
+//! the same.
 
 use annals::{DomainEvent, EncodedEvent, StepError, Upcasters};
 use serde_json::{Value, json};
@@ -8,9 +9,9 @@ use super::bank::BankEvent;
 use crate::allocation::within;
 use crate::input::Input;
 
-/// What bincode makes room for by a length that it is told is bounded in `src/format/value.rs`; serde makes room for up
-/// to 1 MiB for each list that is open. An element of a list takes at least a byte of the payload, and as much memory as
-/// the application's type does.
+/// What bincode makes room for by a length that it is told is bounded in `src/format/value.rs`;
+/// serde makes room for up to 1 MiB for each list that is open. An element of a list takes at least
+/// a byte of the payload, and as much memory as the application's type does.
 fn bound(payload: &[u8]) -> usize {
     let told = if payload.len() <= 64 << 10 { 1 << 20 } else { 1 << 30 };
     told + (3 << 20) + 256 * payload.len()

@@ -1,6 +1,6 @@
-//! Snapshots and the other small records: whatever the bytes are, they are read or refused, without allocating more
-//! than they hold; and a snapshot of any bytes never fails a load, nor changes what one gives unless it says that it is
-//! of this very history.
+//! Snapshots and the other small records: whatever the bytes are, they are read or refused, without
+//! allocating more than they hold; and a snapshot of any bytes never fails a load, nor changes what
+//! one gives unless it says that it is of this very history.
 
 use std::num::NonZeroUsize;
 
@@ -91,7 +91,7 @@ fn structured(input: &mut Input<'_>) {
     assert!(decode_snapshot(&key, parts, &damaged).is_err());
 }
 
-/// Loads an aggregate beside snapshots of any content.
+/// Loads an aggregate next to snapshots of any content.
 fn load<C: Codec>(input: &mut Input<'_>) {
     let store = MemoryStore::new();
     let happened = [
@@ -129,7 +129,7 @@ fn load<C: Codec>(input: &mut Input<'_>) {
     }
     let accounts =
         Repository::<Account>::new(&store).snapshots_as::<C>(&store, SnapshotPolicy::always());
-    let loaded = within(LOAD_MAX, "loading beside hostile snapshots", || accounts.load("1"));
+    let loaded = within(LOAD_MAX, "loading next to hostile snapshots", || accounts.load("1"));
     let loaded = loaded.expect("a snapshot never fails a load");
     assert_eq!(loaded.version(), Version::new(3));
     if !may_fit {

@@ -1,5 +1,5 @@
-//! Read models: whatever stands where a projection keeps its directory, its values and its notes, reading it gives
-//! entries or an error.
+//! Read models: whatever stands where a projection keeps its directory, its values and its notes,
+//! reading it gives entries or an error.
 
 use std::time::Duration;
 

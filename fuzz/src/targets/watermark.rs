@@ -1,5 +1,6 @@
-//! The small files beside the database, `watermark` and `STORE`: whatever their bytes are, they are read or refused;
-//! and of the two slots the right one with the higher number counts, also where a write was torn.
+//! The small files next to the database, `watermark` and `STORE`: whatever their bytes are, they are
+//! read or refused; and of the two slots the right one with the higher number counts, also where a
+//! write was torn.
 
 use annals::__internals::{
     Evidence, Identity, Manifest, SLOT_LEN, STORE_FILE_LEN_MAX, Slot, Watermark,
@@ -69,8 +70,9 @@ fn writes(input: &mut Input<'_>) {
         let (at, bytes) = (usize::try_from(number % 2).unwrap() * SLOT_LEN, next.encode());
         let torn_at = input.below(SLOT_LEN + 1);
         file[at..at + torn_at].copy_from_slice(&bytes[..torn_at]);
-        // Torn where its evidence begins with zeros, in a slot that held none: the position is right, and less is known
-        // of the database. A disk that writes whole sectors never leaves that.
+        // Torn where its evidence begins with zeros, in a slot that held none: the position is
+        // right, and less is known of the database. A disk that writes whole sectors never leaves
+        // that.
         let without = Watermark { evidence: None, ..next.watermark };
         let possible = [newest, next, Slot { watermark: without, ..next }];
         let read = Slot::newest(&file).expect("the other slot is right");

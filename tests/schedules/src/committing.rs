@@ -1,6 +1,6 @@
-//! Each caller gets the outcome of its own submission, once; what is acknowledged is visible, at its place, in a log
-//! without a gap (G2, G6); after a failure nothing is acknowledged (G9); and nobody waits forever, even if a leader
-//! panics.
+//! Each caller gets the outcome of its own submission, once; what is acknowledged is visible, at
+//! its place, in a log without a gap (G2, G6); after a failure nothing is acknowledged (G9); and
+//! nobody waits forever, even if a leader panics.
 
 use std::sync::{Arc, PoisonError};
 

@@ -1,4 +1,5 @@
-//! The published head: it never goes back, and whoever waits for it wakes for each reason there is (G6).
+//! The published head: it never goes back, and a waiter wakes for each reason there is
+//! (G6).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -31,7 +32,7 @@ fn no_waiter_misses_the_head_it_waits_for() {
 }
 
 #[test]
-fn closing_and_cancelling_wake_whoever_waits() {
+fn closing_and_cancelling_wake_every_waiter() {
     check(|| {
         let (closed, cancelled) = (Arc::new(Head::new(None)), Arc::new(Head::new(None)));
         let flag = Arc::new(AtomicBool::new(false));

@@ -1,5 +1,5 @@
-//! How fast events go in: appends, the log that the other figures read, and the import of the user's own. The store and
-//! the baseline write the same bytes in turn, slice by slice.
+//! How fast events go in: appends, the log that the other figures read, and the import of the
+//! user's own. The store and the baseline write the same bytes in turn, slice by slice.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
@@ -24,8 +24,8 @@ const THREADS: usize = 32;
 /// As many bytes of rows are written as one batch as an import does at most, and as many events.
 const IMPORT_BATCH_LEN: usize = 4 << 20;
 const IMPORT_BATCH_EVENTS: u64 = 1_000;
-/// A slice grows until it takes this long: long enough that what is around it does not count, short enough that both
-/// sides meet the same machine.
+/// A slice grows until it takes this long: long enough that what is around it does not count, short
+/// enough that both sides meet the same machine.
 const SLICE: Duration = Duration::from_millis(100);
 const SLICE_BYTES_MAX: usize = 16 << 20;
 const SLICE_APPENDS_MAX: usize = 1 << 16;
@@ -49,8 +49,8 @@ enum Until {
     Events(u64),
 }
 
-/// What the store is compared with: RocksDB writes the same rows, or a file gets as many bytes as RocksDB's log gets,
-/// and is synced.
+/// What the store is compared with: RocksDB writes the same rows, or a file gets as many bytes as
+/// RocksDB's log gets, and is synced.
 struct Below {
     database: Database,
     file: Option<File>,
@@ -142,8 +142,8 @@ pub(super) fn open_input(path: &Path) -> Result<Box<dyn BufRead>> {
     Ok(Box::new(input))
 }
 
-/// Writes the rows of a store in such batches as an import makes, with a sync at the end, and returns how long that
-/// took.
+/// Writes the rows of a store in such batches as an import makes, with a sync at the end, and
+/// returns how long that took.
 fn write_as_imported(store: &Store, database: &Database) -> Result<Duration> {
     let (below, mut after, mut elapsed) = (baseline(store), None, Duration::ZERO);
     loop {
@@ -166,7 +166,8 @@ fn write_as_imported(store: &Store, database: &Database) -> Result<Duration> {
     }
 }
 
-/// Appends on both sides until there is enough. The first slice does not count, unless a number of events is asked for.
+/// Appends on both sides until there is enough. The first slice does not count, unless a number of
+/// events is asked for.
 fn race(
     store: &Store,
     below: &Below,

@@ -28,13 +28,13 @@ const EVENTS_MAX: u64 = 1_000_000_000;
 
 /// annals next to RocksDB alone
 ///
-/// Each figure comes with that of its baseline, measured in turn with it: what RocksDB alone, or a plain file, needs for
-/// the same bytes. The ratio is the part of the baseline's speed that the store reaches; it can be compared between
-/// machines, the figures cannot. With --input the events are your own: they are imported, replayed, loaded stream by
-/// stream and made into a read model.
+/// Each figure comes with that of its baseline, measured in turn with it: what RocksDB alone, or a
+/// plain file, needs for the same bytes. The ratio is the part of the baseline's speed that the
+/// store reaches; it can be compared between machines, the figures cannot. With --input the events
+/// are your own: they are imported, replayed, loaded stream by stream and made into a read model.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
-    measure engine --dir /mnt/data --events 10000000 --streams 500000 --only fill,replay,streams\n  \
+    measure engine --events 10000000 --streams 500000 --only fill,replay\n  \
     measure engine --input history.jsonl.gz --json figures.json")]
 pub struct Args {
     /// How many events the log has that is read
@@ -313,8 +313,8 @@ pub fn run(args: &Args, place: &Place) -> Result<Report> {
 
 /// What each baseline does.
 fn baselines(figures: &[Figure]) -> String {
-    let mut out = "Ratio: the part of the baseline's speed that annals reaches; 1 is as fast. The baseline is, in the \
-                   same run:\n\n"
+    let mut out = "Ratio: the part of the baseline's speed that annals reaches; 1 is as fast. The \
+                   baseline is, in the same run:\n\n"
         .to_owned();
     let mut listed: Vec<&str> = Vec::new();
     for Figure { baseline_is, .. } in figures {

@@ -12,7 +12,8 @@ use crate::measure::{Measured, Recorder, in_turn, timed};
 
 /// Of more streams, so many are loaded in one run.
 const LOADS_MAX: usize = 20_000;
-/// So many are loaded after opening: few enough that each finds a part of the store that nobody has read.
+/// So many are loaded after opening: few enough that each finds a part of the store that nobody has
+/// read.
 const FIRST_LOADS_MAX: usize = 2_000;
 pub(super) const SCANNING: &str = "RocksDB scanning the same rows";
 

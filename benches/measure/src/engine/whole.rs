@@ -63,7 +63,8 @@ impl Bench<'_> {
         Ok(Base { store, database })
     }
 
-    /// A backup has the write-ahead log of its original, as what a crash leaves has: opening reads it.
+    /// A backup has the write-ahead log of its original, as what a crash leaves has: opening reads
+    /// it.
     fn open_after_crash(&mut self) -> Result<()> {
         let Base { store, database } = self.pair("crash", Durability::Buffered)?;
         let bytes = UNFLUSHED_MIB << 20;

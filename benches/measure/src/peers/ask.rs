@@ -50,8 +50,9 @@ pub struct Figure {
     /// Microseconds for a commit or a load: half took less, and 99 of 100.
     pub p50_us: f64,
     pub p99_us: f64,
-    /// Microseconds of processor time for an event or a load, all threads of the process together, those that flush and
-    /// compact too: what the store takes from the application, and what a busy machine disturbs least.
+    /// Microseconds of processor time for an event or a load, all threads of the process together,
+    /// those that flush and compact too: what the store takes from the application, and what a busy
+    /// machine disturbs least.
     pub cpu_us: f64,
 }
 
@@ -81,7 +82,8 @@ pub fn append(
     let mut callers = Vec::new();
     for number in 0..how.threads {
         let mut caller = Caller::new(world, number, how.threads);
-        // The clock starts when each stream has an event: a store that is in use, not one that is new.
+        // The clock starts when each stream has an event: a store that is in use, not one that is
+        // new.
         warm_up(&*contender, &mut caller)?;
         callers.push(caller);
     }
@@ -132,9 +134,9 @@ pub struct Filled {
     pub streams: Vec<Tally>,
 }
 
-/// Writes a log in which each stream has [`STREAM_EVENTS`] events, one in each of so many passes over all streams in
-/// random order. The figure is events per second, and the closing counts: what was put off is done by then, or is not
-/// needed.
+/// Writes a log in which each stream has [`STREAM_EVENTS`] events, one in each of so many passes
+/// over all streams in random order. The figure is events per second, and the closing counts: what
+/// was put off is done by then, or is not needed.
 pub fn fill(entry: &Entry, world: &World, budget: &Budget, directory: &Path) -> Result<Filled> {
     let is_buffered = entry.offers(Durability::Buffered);
     let durability = if is_buffered { Durability::Buffered } else { Durability::Sync };
@@ -170,8 +172,9 @@ pub fn fill(entry: &Entry, world: &World, budget: &Budget, directory: &Path) -> 
     Ok(Filled { figure, disk_bytes: disk_bytes(directory)?, log, streams })
 }
 
-/// Opens a store and waits until none of its threads works any more: one that still puts in order what was just written
-/// is slower to read, and for that there is no figure. `false` if it worked on after two minutes.
+/// Opens a store and waits until none of its threads works any more: one that still puts in order
+/// what was just written is slower to read, and for that there is no figure. `false` if it worked
+/// on after two minutes.
 pub fn rest(entry: &Entry, budget: &Budget, directory: &Path) -> Result<bool> {
     let contender = (entry.open)(&budget.settings(directory, Durability::Sync))?;
     let (_, is_quiet) = measure::rest(REST_MAX)?;
@@ -190,8 +193,8 @@ pub struct Reads {
     pub replay: Figure,
 }
 
-/// Opens a store that was filled, loads these streams, loads them again, and replays the log. Fails if anything is
-/// missing.
+/// Opens a store that was filled, loads these streams, loads them again, and replays the log. Fails
+/// if anything is missing.
 pub fn read(
     entry: &Entry,
     filled: &Filled,
@@ -232,7 +235,8 @@ pub fn read(
     Ok(Reads { cold, warm, replay: Figure::rate(&replay) })
 }
 
-/// A baseline hands out more than the payload, for it decodes nothing; the others must have found exactly what is there.
+/// A baseline hands out more than the payload, for it decodes nothing; the others must have found
+/// exactly what is there.
 fn check(entry: &Entry, found: Tally, expected: Tally) -> Result<()> {
     let holds_all = found.events == expected.events && found.bytes >= expected.bytes;
     let agrees = found == expected || entry.role == Role::Baseline && holds_all;

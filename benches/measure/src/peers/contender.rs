@@ -38,8 +38,8 @@ pub struct Settings {
     pub memtable_bytes: usize,
 }
 
-/// An event to be appended. Its payload is borrowed: a contender that needs its own copy pays for it, as an
-/// application that encodes its events would.
+/// An event to be appended. Its payload is borrowed: a contender that needs its own copy pays for
+/// it, as an application that encodes its events would.
 #[derive(Debug, Clone)]
 pub struct Event<'a> {
     pub id: [u8; 16],
@@ -59,7 +59,8 @@ pub struct Part<'a> {
 #[derive(Debug, Clone)]
 pub struct Append<'a> {
     pub parts: Vec<Part<'a>>,
-    /// The log position up to which the caller has seen these streams: what a contender goes by that knows no versions.
+    /// The log position up to which the caller has seen these streams: what a contender goes by
+    /// that knows no versions.
     pub as_of: u64,
 }
 
@@ -77,8 +78,8 @@ pub type Visit<'v> = dyn FnMut(Seen<'_>) + 'v;
 
 /// A store of events, as an application would see it. It may be called from many threads.
 pub trait Contender: Send + Sync {
-    /// Appends, if each stream is as expected, and answers when that is as durable as the settings say. Returns the
-    /// position of the last event. Positions count from 1 without gaps.
+    /// Appends, if each stream is as expected, and answers when that is as durable as the settings
+    /// say. Returns the position of the last event. Positions count from 1 without gaps.
     fn append(&self, append: &Append<'_>) -> Result<u64>;
 
     /// All events of a stream, in order.

@@ -1,6 +1,7 @@
-//! What each contender must do for its figures to mean anything: give back what it was given, by stream and by
-//! position, also after it was closed and opened; refuse an append that was decided on an older state; give positions
-//! without gaps to callers on many threads. A baseline must write the bytes that annals writes.
+//! What each contender must do for its figures to mean anything: give back what it was given, by
+//! stream and by position, also after it was closed and opened; refuse an append that was decided
+//! on an older state; give positions without gaps to callers on many threads. A baseline must write
+//! the bytes that annals writes.
 
 use std::path::Path;
 use std::thread;
@@ -20,7 +21,8 @@ fn open(entry: &Entry, path: &Path, durability: Durability) -> Box<dyn Contender
     (entry.open)(&settings).unwrap_or_else(|error| panic!("{}: {error}", entry.name))
 }
 
-/// Runs a test on a new store of each contender that is asked for, with each durability that it offers.
+/// Runs a test on a new store of each contender that is asked for, with each durability that it
+/// offers.
 fn each(wanted: impl Fn(&Entry) -> bool, test: impl Fn(&Entry, Durability, &Path)) {
     for entry in ALL.iter().filter(|entry| wanted(entry)) {
         for durability in [Durability::Buffered, Durability::Sync] {

@@ -24,12 +24,15 @@ use contenders::{ALL, Entry};
 use report::{Answer, Asked, Question};
 use workload::{Random, SEED, Shape, World};
 
-/// How many streams the appends are spread over: fewer, where an event for each would be more bytes than this.
+/// How many streams the appends are spread over: fewer, where an event for each would be more bytes
+/// than this.
 const APPEND_STREAMS: usize = 20_000;
 const APPEND_STREAMS_BYTES_MAX: usize = 32 << 20;
-/// The log that is read holds at most this many bytes of payload: fewer events, where they are large.
+/// The log that is read holds at most this many bytes of payload: fewer events, where they are
+/// large.
 const LOG_BYTES_MAX: usize = 512 << 20;
-/// How many streams are loaded in a round, and at most how many bytes of payload: they should fit into the caches.
+/// How many streams are loaded in a round, and at most how many bytes of payload: they should fit
+/// into the caches.
 const LOADS: usize = 2_000;
 const LOAD_BYTES_MAX: usize = 64 << 20;
 const SHAPES: [Shape; 5] = [

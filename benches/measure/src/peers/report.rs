@@ -1,4 +1,5 @@
-//! What was asked, what was answered, and how that is shown: as Markdown for people, as JSON for programs.
+//! What was asked, what was answered, and how that is shown: as Markdown for people, as JSON for
+//! programs.
 
 use std::fmt::Write;
 
@@ -89,7 +90,8 @@ impl Question {
 
     /// Whether this contender does here what the others do.
     pub fn is_like(&self, entry: &Entry) -> bool {
-        // What can only sync is compared where syncing is asked for, and not where it has to do more than the others.
+        // What can only sync is compared where syncing is asked for, and not where it has to do
+        // more than the others.
         self.durability()
             .is_none_or(|durability| entry.offers(durability) && entry.is_like(durability))
     }
@@ -119,8 +121,8 @@ pub struct Summary {
     pub p50_us: f64,
     pub p99_us: f64,
     pub cpu_us: f64,
-    /// How many times as fast as annals, or as small: the median of the ratios round by round, since what disturbs a
-    /// round disturbs all its runs.
+    /// How many times as fast as annals, or as small: the median of the ratios round by round,
+    /// since what disturbs a round disturbs all its runs.
     pub times_annals: Option<f64>,
 }
 
@@ -170,10 +172,11 @@ fn median(mut values: Vec<f64>) -> Option<f64> {
 /// Everything, as Markdown.
 pub fn markdown(asked: &[Asked], entries: &[&Entry]) -> String {
     let mut out = format!(
-        "## The contenders\n\n{}\nA baseline writes the bytes that annals writes and does none of its work. A figure \
-         with † is not like with like: what was acknowledged there does not survive the end of the process, or was \
-         synced where others were not.\n\n## Overview\n\nHow many times as fast as annals (of disk: as small). Above \
-         1 is ahead of annals.\n\n{}\n## Each question\n",
+        "## The contenders\n\n{}\nA baseline writes the bytes that annals writes and does none of \
+         its work. A figure with † is not like with like: what was acknowledged there does not \
+         survive the end of the process, or was synced where others were not.\n\n## Overview\n\n\
+         How many times as fast as annals (of disk: as small). Above 1 is ahead of annals.\n\n{}\n\
+         ## Each question\n",
         contenders(entries),
         overview(asked, entries)
     );

@@ -5,8 +5,8 @@ use crate::peers::contender::{Append, Event, Part, Seen};
 /// Everything that looks random follows from this.
 pub const SEED: u64 = 0x616e_6e61_6c73;
 
-/// Where payloads are cut from: larger than what any contender compresses in one piece, so that an event compresses
-/// like text of its own and not like a copy of the one before.
+/// Where payloads are cut from: larger than what any contender compresses in one piece, so that an
+/// event compresses like text of its own and not like a copy of the one before.
 const TEXT_LEN: usize = 4 << 20;
 
 /// Numbers that look random (splitmix64).
@@ -158,7 +158,8 @@ impl<'w> Caller<'w> {
 pub struct Tally {
     pub events: u64,
     pub bytes: u64,
-    /// Of one byte from each line of the processor's cache, the type's length, and a byte of the id.
+    /// Of one byte from each line of the processor's cache, the type's length, and a byte of the
+    /// id.
     pub sum: u64,
 }
 

@@ -51,7 +51,8 @@ impl Contender for Annals {
                 Some(version) => ExpectedVersion::Exact(version),
             };
             let events = part.events.iter().map(|event| {
-                // The id that all contenders store; a random one is made first and thrown away, at annals' cost.
+                // The id that all contenders store; a random one is made first and thrown away, at
+                // annals' cost.
                 NewEvent::new(self.event_type.clone(), event.payload)
                     .with_id(EventId::from_bytes(event.id))
             });

@@ -1,5 +1,6 @@
-//! The baselines: the same bytes as annals', written without any of its work. Nothing is validated, no version is looked
-//! up or checked, nobody waits for a published head, and what is read is neither checked nor decoded.
+//! The baselines: the same bytes as annals', written without any of its work. Nothing is validated,
+//! no version is looked up or checked, nobody waits for a published head, and what is read is
+//! neither checked nor decoded.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -65,8 +66,8 @@ struct RocksDb {
     write: WriteOptions,
 }
 
-/// Opens the database of a store that annals made, with the options that annals made it with, which RocksDB keeps in a
-/// file beside it: no copy of them here that could fall behind.
+/// Opens the database of a store that annals made, with the options that annals made it with, which
+/// RocksDB keeps in a file next to it: no copy of them here that could fall behind.
 /// <https://github.com/facebook/rocksdb/wiki/RocksDB-Options-File>
 fn open_rocksdb(settings: &Settings) -> Result<Box<dyn Contender>> {
     let store = settings.path.join("store");

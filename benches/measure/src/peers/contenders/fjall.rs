@@ -1,4 +1,5 @@
-//! fjall: the row of an event in two keyspaces, by position and by stream and version, written in one batch.
+//! fjall: the row of an event in two keyspaces, by position and by stream and version, written in
+//! one batch.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -31,7 +32,8 @@ struct Fjall {
     database: Database,
     log: Keyspace,
     streams: Keyspace,
-    /// Held from the look at the versions to the end of the write: positions follow the order of the journal.
+    /// Held from the look at the versions to the end of the write: positions follow the order of
+    /// the journal.
     writer: Mutex<Writer>,
     durability: Durability,
     /// How many batches are in the journal, and how many of them are known to be synced.
@@ -53,8 +55,8 @@ fn open(settings: &Settings) -> Result<Box<dyn Contender>> {
     let options = || {
         KeyspaceCreateOptions::default()
             .max_memtable_size(memtable_bytes)
-            // Both are read in runs, not by single keys: larger blocks compress better and need a smaller index, and
-            // filters would never be asked.
+            // Both are read in runs, not by single keys: larger blocks compress better and need a
+            // smaller index, and filters would never be asked.
             // https://docs.rs/fjall/3/fjall/struct.KeyspaceCreateOptions.html#method.data_block_size_policy
             .data_block_size_policy(BlockSizePolicy::all(16 * 1024))
             .filter_policy(FilterPolicy::disabled())
@@ -133,8 +135,8 @@ impl Fjall {
         Ok((position, self.written.fetch_add(1, Ordering::AcqRel) + 1))
     }
 
-    /// Has this batch synced, unless another caller's sync has covered it meanwhile. fjall's own `durability` of a
-    /// batch would sync once for each, while nobody else can write.
+    /// Has this batch synced, unless another caller's sync has covered it meanwhile. fjall's own
+    /// `durability` of a batch would sync once for each, while nobody else can write.
     fn sync(&self, batch: u64) -> Result<()> {
         let mut synced = self.synced.lock().unwrap_or_else(PoisonError::into_inner);
         if *synced < batch {

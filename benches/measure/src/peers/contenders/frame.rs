@@ -1,5 +1,5 @@
-//! The frames of docs/FORMAT.md, written by hand, so that the baselines write what annals writes. A test holds them to it
-//! byte by byte.
+//! The frames of docs/FORMAT.md, written by hand, so that the baselines write what annals writes. A
+//! test holds them to it byte by byte.
 
 use crate::peers::contender::{Append, EVENT_TYPE, Event, Result};
 
@@ -9,7 +9,7 @@ const FRAME_LEN_TARGET: usize = 64 * 1024;
 const FRAME_EVENTS_MAX: usize = 1_024;
 const END_OF_ID: u8 = 0;
 
-/// A frame with the two keys that it stands under.
+/// A frame with the two keys that it is stored under.
 #[derive(Debug)]
 pub struct Frame {
     pub log_key: [u8; 8],
@@ -79,7 +79,8 @@ pub fn encode(
 fn take(events: &[Event<'_>], out: &mut Vec<u8>) -> usize {
     for (index, event) in events.iter().enumerate().take(FRAME_EVENTS_MAX) {
         let before = out.len();
-        // Flags, id, type, schema version, content type, time after the frame's, no metadata, no tags, payload.
+        // Flags, id, type, schema version, content type, time after the frame's, no metadata, no
+        // tags, payload.
         out.push(0);
         out.extend_from_slice(&event.id);
         text(EVENT_TYPE.as_bytes(), out);

@@ -1,4 +1,5 @@
-//! redb: the row of an event in two tables, by position and by stream and version, written in one transaction.
+//! redb: the row of an event in two tables, by position and by stream and version, written in one
+//! transaction.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -17,7 +18,7 @@ pub const ENTRY: Entry = Entry {
     open,
     // A commit of this kind is in the memory of the process alone.
     buffered: Buffered::Weaker,
-    // Its transactions take turns, whoever asks.
+    // Its write transactions take turns.
     concurrent: true,
     readable: true,
     checks: Checks::Versions,
@@ -29,8 +30,9 @@ pub const ENTRY: Entry = Entry {
 const LOG: TableDefinition<u64, &[u8]> = TableDefinition::new("log");
 const STREAMS: TableDefinition<(&str, u64), &[u8]> = TableDefinition::new("streams");
 
-/// Pages that commits without durability gave up are not used again before a durable one, so a store that never makes
-/// one grows without bound. <https://docs.rs/redb/4/redb/enum.Durability.html>
+/// Pages that commits without durability gave up are not used again before a durable one, so a
+/// store that never makes one grows without bound.
+/// <https://docs.rs/redb/4/redb/enum.Durability.html>
 const COMMITS_BETWEEN_DURABLE: u64 = 1_000;
 
 struct Redb {

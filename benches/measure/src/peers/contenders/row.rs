@@ -1,5 +1,6 @@
-//! An event as a value of a key-value store, for those that have no form of their own: fixed fields, big-endian, then
-//! type and payload. As small and as fast to read as one would write it by hand.
+//! An event as a value of a key-value store, for those that have no form of their own: fixed
+//! fields, big-endian, then type and payload. As small and as fast to read as one would write it by
+//! hand.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

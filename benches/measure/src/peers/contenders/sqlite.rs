@@ -1,4 +1,5 @@
-//! SQLite in WAL mode: one table of events by position, one index by stream and version, streams by number.
+//! SQLite in WAL mode: one table of events by position, one index by stream and version, streams by
+//! number.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -16,7 +17,7 @@ pub const ENTRY: Entry = Entry {
     role: Role::Peer,
     open,
     buffered: Buffered::Kept,
-    // Its transactions take turns, whoever asks.
+    // Its write transactions take turns.
     concurrent: true,
     readable: true,
     checks: Checks::Versions,
@@ -25,10 +26,10 @@ pub const ENTRY: Entry = Entry {
     layout: "a table by position, an index by stream and version; not compressed",
 };
 
-/// Streams by number make the index a third of what it is with their names in it, and an insert dirties fewer pages.
-/// The positions are the row ids, so the table is in the order of the log. A table in the order of the streams (WITHOUT
-/// ROWID) would load them faster, and replay the log by one look-up for each event.
-/// <https://www.sqlite.org/withoutrowid.html>
+/// Streams by number make the index a third of what it is with their names in it, and an insert
+/// dirties fewer pages. The positions are the row ids, so the table is in the order of the log. A
+/// table in the order of the streams (WITHOUT ROWID) would load them faster, and replay the log by
+/// one look-up for each event. <https://www.sqlite.org/withoutrowid.html>
 const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS streams (stream INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT;
     CREATE TABLE IF NOT EXISTS events (
@@ -57,8 +58,8 @@ const PAGE_BYTES: usize = 4096;
 type Tip = (Option<i64>, u64);
 
 struct Sqlite {
-    /// One connection, and so one cache of pages, for everything: SQLite has one writer at a time anyway, and waiting
-    /// on a mutex is cheaper than trying again when it is busy.
+    /// One connection, and so one cache of pages, for everything: SQLite has one writer at a time
+    /// anyway, and waiting on a mutex is cheaper than trying again when it is busy.
     writer: Mutex<Writer>,
 }
 
@@ -85,8 +86,9 @@ fn open(settings: &Settings) -> Result<Box<dyn Contender>> {
             Durability::Buffered => "NORMAL",
         },
     )?;
-    // A checkpoint writes each dirty page once, however often it changed: the more it covers, the less it writes. As
-    // large as the memory that others sort their writes in. https://www.sqlite.org/wal.html#ckpt
+    // A checkpoint writes each dirty page once, however often it changed: the more it covers, the
+    // less it writes. As large as the memory that others sort their writes in.
+    // https://www.sqlite.org/wal.html#ckpt
     connection.pragma_update(
         None,
         "wal_autocheckpoint",
@@ -154,7 +156,8 @@ impl Writer {
 impl Contender for Sqlite {
     fn append(&self, append: &Append<'_>) -> Result<u64> {
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        // IMMEDIATE: it will write, and need not find that out. https://www.sqlite.org/lang_transaction.html
+        // IMMEDIATE: it will write, and need not find that out.
+        // https://www.sqlite.org/lang_transaction.html
         writer.run("BEGIN IMMEDIATE")?;
         let inserted = writer.insert(append);
         if inserted.is_err() {

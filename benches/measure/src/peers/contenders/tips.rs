@@ -1,5 +1,6 @@
-//! The last versions of the streams that were used lately, in memory: annals remembers them, so the stores that are
-//! built here over a key-value store or a table may too. Each of them is the only writer of its files.
+//! The last versions of the streams that were used lately, in memory: annals remembers them, so the
+//! stores that are built here over a key-value store or a table may too. Each of them is the only
+//! writer of its files.
 
 use std::collections::HashMap;
 

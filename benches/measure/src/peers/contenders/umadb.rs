@@ -1,8 +1,10 @@
-//! umadb-core, as its server uses it: a writer thread that commits what is waiting, and readers beside it.
+//! umadb-core, as its server uses it: a writer thread that commits what is waiting, and readers
+//! next to it.
 //!
-//! It is an event store, but not of streams: an event has tags, and an append may be refused if there are events of
-//! some tags after a position. So a stream is a tag here, and the caller's expectation is the position up to which it
-//! has read. It keeps no versions, and no time unless the application writes it into the metadata.
+//! It is an event store, but not of streams: an event has tags, and an append may be refused if
+//! there are events of some tags after a position. So a stream is a tag here, and the caller's
+//! expectation is the position up to which it has read. It keeps no versions, and no time unless
+//! the application writes it into the metadata.
 
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -49,7 +51,8 @@ struct UmaDbContender {
 }
 
 fn open(settings: &Settings) -> Result<Box<dyn Contender>> {
-    // Its own defaults (file I/O, commits that block), but with the cache that all here get: it has none by default.
+    // Its own defaults (file I/O, commits that block), but with the cache that all here get: it has
+    // none by default.
     let options = StorageOptions::default()
         .db_path(settings.path.join("uma.db"))
         .page_cache_max_mb(settings.cache_bytes / 1_000_000);
