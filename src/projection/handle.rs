@@ -62,10 +62,11 @@ impl ProjectionHandle {
     /// Rebuilds the read model from the first event, or from where it began:
     /// [`ProjectionOptions::start_from`].
     ///
-    /// With [`Target::View`] a shadow build makes it while the present one serves and goes on; when
-    /// it has caught up, it is promoted. Where a rebuild is under way already, that one goes on.
-    /// With [`Target::External`] the projection stops, empties its target by [`Projection::reset`],
-    /// and begins again. With [`Target::Reactor`] it is refused.
+    /// With [`Target::View`](crate::Target::View) a shadow build makes it while the present one
+    /// serves and goes on; when it has caught up, it is promoted. Where a rebuild is under way
+    /// already, that one goes on. With [`Target::External`](crate::Target::External) the projection
+    /// stops, empties its target by [`Projection::reset`], and begins again. With
+    /// [`Target::Reactor`](crate::Target::Reactor) it is refused.
     ///
     /// It returns at once: see [`ProjectionHandle::wait_for_rebuild`]. If the projection is not
     /// running, the rebuild begins when it is started.

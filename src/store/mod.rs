@@ -305,7 +305,8 @@ impl Store {
     /// [`Error::ImportLine`] names the line that was refused and says why: what stood before it is
     /// in the store. [`Error::ImportDiffers`]: the input was changed within the lines that are in
     /// the store. [`Error::ImportInput`]: the input cannot be read to its end, and what came before
-    /// is in the store. [`Error::ReadOnly`], and those of [`EventStore::submit`].
+    /// is in the store. [`Error::ReadOnly`], and those of
+    /// [`EventStore::submit`](crate::EventStore::submit).
     ///
     /// # Cost
     /// Written in batches of about 1,000 events, synced once at the end. Memory does not grow with
