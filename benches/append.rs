@@ -1,5 +1,5 @@
-//! Appending: how long one append takes, by its size, its durability and how many threads append at once; and RocksDB
-//! alone with the same rows.
+//! Appending: how long one append takes, by its size, its durability and how many threads append at
+//! once; and RocksDB alone with the same rows.
 //!
 //! `cargo bench --all-features --bench append`
 
@@ -70,7 +70,8 @@ fn threads(criterion: &mut Criterion) {
     }
 }
 
-/// How long so many appends of one event take, shared among threads. What is left over is appended too.
+/// How long so many appends of one event take, shared among threads. What is left over is appended
+/// too.
 fn at_once(store: &Store, threads: u64, appends: u64) -> Duration {
     let start = Barrier::new(usize::try_from(threads).unwrap() + 1);
     thread::scope(|scope| {

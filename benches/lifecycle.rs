@@ -1,4 +1,5 @@
-//! The store as a whole, as its history grows: opening after closing and after a crash, verify, backup.
+//! The store as a whole, as its history grows: opening after closing and after a crash, verify,
+//! backup.
 //!
 //! `cargo bench --all-features --bench lifecycle`
 
@@ -45,7 +46,8 @@ fn lifecycle(criterion: &mut Criterion) {
         for number in 0..UNFLUSHED {
             store.append(stream(number), ExpectedVersion::Any, source.next(10)).unwrap();
         }
-        // A backup has the write-ahead log of its original, as what a crash leaves has: opening it reads that log.
+        // A backup has the write-ahead log of its original, as what a crash leaves has: opening it
+        // reads that log.
         group.bench_function(BenchmarkId::new("open after a crash", events), |bencher| {
             bencher.iter_custom(|rounds| {
                 let once = || {

@@ -1,5 +1,5 @@
-//! How fast a read model is built: events per second, from disk, into a view on disk. By one that is new and catches up,
-//! and by one that is built anew beside the one that serves.
+//! How fast a read model is built: events per second, from disk, into a view on disk. By one that
+//! is new and catches up, and by one that is built anew beside the one that serves.
 //!
 //! `cargo bench --all-features --bench projection`
 

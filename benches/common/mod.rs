@@ -86,7 +86,8 @@ pub(crate) fn filled_with(payload: usize, events: u64, append_len: u64) -> (Stor
     (store, directory)
 }
 
-/// The same store, closed and opened: in table files, and in nobody's cache but the operating system's.
+/// The same store, closed and opened: in table files, and in nobody's cache but the operating
+/// system's.
 pub(crate) fn reopened(store: Store) -> Store {
     let path = store.info().unwrap().path;
     store.close().unwrap();

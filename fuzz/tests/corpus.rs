@@ -1,5 +1,6 @@
-//! The targets without the engine: over the inputs that are kept in `corpus/`, and over many that are made of these by
-//! chance, the same ones every time. What was found once lies there too, so that it is tried for ever.
+//! The targets without the engine: over the inputs that are kept in `corpus/`, and over many that
+//! are made of these by chance, the same ones every time. What was found once lies there too, so
+//! that it is tried for ever.
 
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -2,8 +2,8 @@
 //! taken away, one after the other, and the rest imported again each time, the store holds what an
 //! import of the rest alone gives; and what is exported is imported to the same.
 
-use annals::{Error, ImportOptions};
 use annals::prelude::*;
+use annals::{Error, ImportOptions};
 use tempfile::TempDir;
 
 use super::template;

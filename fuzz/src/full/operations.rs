@@ -1,6 +1,6 @@
 //! Sequences of operations, faults among them, have the outcome that a plain list of events would
-//! have: see
-//! `tests/model`. Here the engine looks for the sequences, and writes fail too, for a bound on the length of files.
+//! have: see `tests/model`. Here the engine looks for the sequences, and writes fail too, for a
+//! bound on the length of files.
 
 use std::fs;
 use std::path::Path;

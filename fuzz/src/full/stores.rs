@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use annals::__internals::{FrameDraft, FrameHeader, log_key, stream_key};
 use annals::prelude::*;
-use annals::{Durability, ImportOptions, Position, SnapshotStore, Timestamp, Version, ViewStore, audit};
+use annals::{
+    Durability, ImportOptions, Position, SnapshotStore, Timestamp, Version, ViewStore, audit,
+};
 use rocksdb::{DB, Options};
 
 use super::template::{KIND, STREAMS, VIEW, options, store};

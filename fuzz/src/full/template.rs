@@ -6,7 +6,10 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use annals::prelude::*;
-use annals::{Checkpoint, Durability, Position, Snapshot, SnapshotStore, StoreOptions, ViewChange, ViewCommit, ViewStore};
+use annals::{
+    Checkpoint, Durability, Position, Snapshot, SnapshotStore, StoreOptions, ViewChange,
+    ViewCommit, ViewStore,
+};
 use tempfile::TempDir;
 
 /// The streams in it.
@@ -48,7 +51,8 @@ fn fill(path: &Path) {
     let store = options().open(path).unwrap();
     for round in 0..3 {
         for stream in STREAMS {
-            let opened = NewEvent::json("Opened", &round).unwrap().with_tag("t").with_metadata("k", "v");
+            let opened =
+                NewEvent::json("Opened", &round).unwrap().with_tag("t").with_metadata("k", "v");
             let noted = NewEvent::bytes("Noted", [0xff, round]).unwrap().caused_by(opened.id());
             store.append(stream, ExpectedVersion::Any, [opened, noted]).unwrap();
         }
@@ -80,7 +84,15 @@ fn commit(
 ) {
     let checkpoint = Some(Checkpoint { position, state: state.to_vec() });
     let view = view.to_owned();
-    store.commit_view(&ViewCommit { view, expected: None, changes, checkpoint, follows_other_log: true }).unwrap();
+    store
+        .commit_view(&ViewCommit {
+            view,
+            expected: None,
+            changes,
+            checkpoint,
+            follows_other_log: true,
+        })
+        .unwrap();
 }
 
 fn copy(from: &Path, to: &Path) {

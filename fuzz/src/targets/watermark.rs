@@ -1,6 +1,6 @@
-//! The small files next to the database, `watermark` and `STORE`: whatever their bytes are, they are
-//! read or refused; and of the two slots the right one with the higher number counts, also where a
-//! write was torn.
+//! The small files next to the database, `watermark` and `STORE`: whatever their bytes are, they
+//! are read or refused; and of the two slots the right one with the higher number counts, also
+//! where a write was torn.
 
 use annals::__internals::{
     Evidence, Identity, Manifest, SLOT_LEN, STORE_FILE_LEN_MAX, Slot, Watermark,
