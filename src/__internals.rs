@@ -3,7 +3,7 @@
 
 pub use crate::commit::gate::Gate;
 pub use crate::commit::prepare::{Prepared, Submission};
-pub use crate::commit::queue::{Queue, Ticket};
+pub use crate::commit::queue::{Queue, Ticket, settle};
 pub use crate::format::{
     Evidence, Frame, FrameDraft, FrameHeader, Identity, Malformed, Manifest, SLOT_LEN,
     STORE_FILE_LEN_MAX, Slot, Watermark, decode_checkpoint, decode_record, decode_snapshot,

@@ -17,6 +17,7 @@ mod derived;
 pub(crate) mod gate;
 pub(crate) mod prepare;
 pub(crate) mod queue;
+mod staged;
 mod writer;
 
 use std::sync::Arc;

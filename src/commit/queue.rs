@@ -20,6 +20,20 @@ const GROUP_LEN_MAX: usize = 1_024;
 /// What became of a submission.
 pub(super) type Outcome = Result<Vec<Appended>>;
 
+/// The answer to a caller, once the batch of its submission was written or the write failed. After
+/// a failure the staged appends may or may not be on disk. A refusal may rest on them, so its caller
+/// gets [`Error::Poisoned`]: nothing of its submission was appended.
+pub fn settle(outcome: Outcome, written: &Result<()>) -> Outcome {
+    match (outcome, written) {
+        (outcome, Ok(())) => outcome,
+        (Ok(_), Err(error)) => Err(error.clone()),
+        (Err(_), Err(Error::Indeterminate { cause })) => {
+            Err(Error::Poisoned { cause: cause.clone() })
+        }
+        (Err(refused), Err(_)) => Err(refused),
+    }
+}
+
 /// Whether a caller commits now or waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Role {
@@ -170,5 +184,26 @@ impl Ticket {
     /// Notes what became of it. Its caller learns of it when the group is finished.
     pub fn set(&self, outcome: Outcome) {
         self.state.lock().outcome = Some(outcome);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Position, StreamId, Version};
+
+    #[test]
+    fn failed_write_settles_appends_as_indeterminate_and_refusals_as_poisoned() {
+        let stream = StreamId::new("a").unwrap();
+        let versions = vec![(stream.clone(), Version::FIRST..=Version::FIRST)];
+        let appended = Appended::new(vec![Position::FIRST..=Position::FIRST], versions, false);
+        let appended = vec![appended.unwrap()];
+        let refused = Error::PartialRetry { stream };
+        let failed = Err(Error::Indeterminate { cause: Cause::new(CutShort) });
+        assert_eq!(settle(Ok(appended.clone()), &Ok(())).unwrap(), appended);
+        let given = settle(Err(refused.clone()), &Ok(()));
+        assert!(matches!(given, Err(Error::PartialRetry { .. })));
+        assert!(matches!(settle(Ok(appended), &failed), Err(Error::Indeterminate { .. })));
+        assert!(matches!(settle(Err(refused), &failed), Err(Error::Poisoned { .. })));
     }
 }

@@ -1,12 +1,13 @@
 //! The writer: takes a group through validate, stage, write, publish. Held by one leader at a time.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use super::gate::Gate;
 use super::prepare::{Prepared, PreparedFrame, Submission};
-use super::queue::{Outcome, Ticket};
+use super::queue::{Outcome, Ticket, settle};
+use super::staged::StagedAppends;
 use crate::error::{Cause, Error, Result};
 use crate::event_store::Appended;
 use crate::format::{Evidence, FrameHeader, Watermark, checksum_of, log_key, stream_key};
@@ -43,7 +44,7 @@ pub(super) struct Writer {
     end: LogEnd,
     gate: Arc<Gate>,
     /// Empty between batches; kept for its room.
-    touched: HashSet<StreamId>,
+    staged: StagedAppends,
 }
 
 /// What a batch will have committed once it is written.
@@ -51,119 +52,111 @@ struct Staged<'d> {
     batch: Batch<'d>,
     end: LogEnd,
     durability: Durability,
-    /// Streams whose committed state is no longer the newest.
-    touched: HashSet<StreamId>,
+    appends: StagedAppends,
     outcomes: Vec<(Arc<Ticket>, Outcome)>,
-}
-
-/// Whether a submission found its place in the batch.
-enum Staging {
-    Staged(Outcome),
-    /// It depends on what this batch is about to commit: it is looked at again after that.
-    AfterCommit,
 }
 
 impl Writer {
     pub(super) fn new(log: OpenLog, gate: Arc<Gate>) -> Self {
         let OpenLog { storage, head, watermark, end, clock, version_cache_streams } = log;
         let last_events = Recent::new(version_cache_streams);
-        Self { storage, head, watermark, clock, last_events, end, gate, touched: HashSet::new() }
+        Self {
+            storage,
+            head,
+            watermark,
+            clock,
+            last_events,
+            end,
+            gate,
+            staged: StagedAppends::default(),
+        }
     }
 
-    /// Commits a group: in as few batches as its dependencies and sizes allow, usually one.
+    /// Commits a group: in as few batches as its size allows, usually one.
     pub(super) fn commit(&mut self, group: &[Arc<Ticket>]) {
-        let mut waiting = group.iter().filter_map(|ticket| Some((ticket.clone(), ticket.take()?)));
-        let mut left_over = None;
-        while let Some(first) = left_over.take().or_else(|| waiting.next()) {
+        let waiting = group.iter().filter_map(|ticket| Some((ticket.clone(), ticket.take()?)));
+        let mut waiting = waiting.peekable();
+        while let Some((_, first)) = waiting.peek() {
+            let room = first.len_in_batch();
             let (storage, gate) = (self.storage.clone(), self.gate.clone());
             if let Err(refused) = gate.check() {
-                first.0.set(Err(refused));
-                continue;
+                waiting.by_ref().for_each(|(ticket, _)| ticket.set(Err(refused.clone())));
+                return;
             }
-            let mut tickets = Vec::new();
+            let mut outcomes = Vec::new();
             let staged_and_written = |disk: &Disk| {
-                let mut staged = self.begin(disk, &first.1);
-                let mut next = Some(first);
-                while let Some((ticket, mut submission)) = next {
-                    match self.stage(disk, &mut staged, &mut submission) {
-                        Staging::Staged(outcome) => staged.outcomes.push((ticket, outcome)),
-                        Staging::AfterCommit => {
-                            left_over = Some((ticket, submission));
-                            break;
-                        }
-                    }
-                    let is_full = staged.batch.len() >= BATCH_LEN_TARGET;
-                    next = if is_full { None } else { waiting.next() };
+                let mut staged = self.begin(disk, room);
+                while staged.batch.len() < BATCH_LEN_TARGET
+                    && let Some((ticket, submission)) = waiting.next()
+                {
+                    let outcome = self.stage(disk, &mut staged, submission);
+                    staged.outcomes.push((ticket, outcome));
                 }
-                tickets = std::mem::take(&mut staged.outcomes);
+                outcomes = std::mem::take(&mut staged.outcomes);
                 self.write(disk, staged)
             };
             let written = gate.attempt(|| storage.with(staged_and_written));
-            for (ticket, outcome) in tickets {
-                // Nothing is acknowledged that was not written; what was refused stays refused.
-                ticket.set(outcome.and_then(|appended| match &written {
-                    Ok(()) => Ok(appended),
-                    Err(error) => Err(error.clone()),
-                }));
+            if outcomes.is_empty() {
+                // The storage was closed: nothing of the group was looked at.
+                let closed = written.err().unwrap_or(Error::Closed);
+                waiting.by_ref().for_each(|(ticket, _)| ticket.set(Err(closed.clone())));
+                return;
+            }
+            for (ticket, outcome) in outcomes {
+                ticket.set(settle(outcome, &written));
             }
         }
     }
 
-    /// An empty batch, with room for its first submission.
-    fn begin<'d>(&mut self, disk: &'d Disk, first: &Submission) -> Staged<'d> {
+    /// An empty batch, with room for this many bytes.
+    fn begin<'d>(&mut self, disk: &'d Disk, room: usize) -> Staged<'d> {
         Staged {
-            batch: disk.batch_with_room(first.len_in_batch()),
+            batch: disk.batch_with_room(room),
             end: self.end,
             durability: Durability::Buffered,
-            touched: std::mem::take(&mut self.touched),
+            appends: std::mem::take(&mut self.staged),
             outcomes: Vec::new(),
         }
     }
 
-    /// Validates a submission against what is committed, and adds it to the batch.
+    /// Validates a submission against what is committed and what the batch has staged, and adds it
+    /// to the batch.
     fn stage(
         &mut self,
         disk: &Disk,
         staged: &mut Staged<'_>,
-        submission: &mut Submission,
-    ) -> Staging {
-        // What this batch touches is validated once it is committed: no answer may rest on what may
-        // still fail.
-        let streams = submission.appends.iter().flat_map(|append| &append.shape.expectations);
-        if !staged.touched.is_empty() && streams.clone().any(|(id, _)| staged.touched.contains(id))
-        {
-            return Staging::AfterCommit;
-        }
+        submission: Submission,
+    ) -> Result<Vec<Appended>> {
         let mut verdicts = Vec::with_capacity(submission.appends.len());
         let mut pending =
             Pending { last_events: HashMap::new(), recorded_at: staged.end.recorded_at };
         for append in &submission.appends {
-            let mut committed =
-                OnDisk { disk, last_events: &mut self.last_events, pending: &pending };
-            let verdict = validate(&append.shape, &mut committed)
-                .and_then(|verdict| pending.check_time(append, &verdict).map(|()| verdict));
-            match verdict {
-                Err(refused) => return Staging::Staged(Err(refused)),
-                Ok(verdict) => {
-                    if verdicts.len() + 1 < submission.appends.len() {
-                        pending.add(append, &verdict);
-                    }
-                    verdicts.push(verdict);
-                }
+            let mut committed = Known {
+                disk,
+                committed: self.end.head,
+                last_events: &mut self.last_events,
+                staged: &staged.appends,
+                pending: &pending,
+            };
+            let verdict = validate(&append.shape, &mut committed)?;
+            pending.check_time(append, &verdict)?;
+            if verdicts.len() + 1 < submission.appends.len() {
+                pending.add(append, &verdict);
             }
+            verdicts.push(verdict);
         }
         let now = now(&self.clock);
-        let decided = submission.appends.iter_mut().zip(verdicts);
+        let decided = submission.appends.into_iter().zip(verdicts);
         let appended = decided.map(|(append, verdict)| match verdict {
             Verdict::Replay(appended) => appended,
-            Verdict::Append(versions) => self.add(staged, append, versions, now),
+            Verdict::Append(versions) => self.add(staged, append, &versions, now),
         });
         let appended = appended.collect();
         if let Some((key, record)) = &submission.record {
             staged.batch.put(Family::Meta, key, record);
         }
         staged.durability = staged.durability.stricter(submission.durability);
-        Staging::Staged(Ok(appended))
+        Ok(appended)
     }
 
     /// Gives an append its places, and puts its frames into the batch. Nothing can refuse it any
@@ -171,15 +164,17 @@ impl Writer {
     fn add(
         &mut self,
         staged: &mut Staged<'_>,
-        append: &mut Prepared,
-        mut tips: Vec<Option<Version>>,
+        append: Prepared,
+        before_it: &[Option<Version>],
         now: Timestamp,
     ) -> Appended {
-        let Prepared { shape: Shape { expectations, .. }, frames, count, recorded_at } = append;
+        let Prepared { shape, mut frames, count, recorded_at } = append;
+        let expectations = &shape.expectations;
+        let mut tips = before_it.to_vec();
         let first = Position::after(staged.end.head);
         let mut before = 0;
         let mut versions: Vec<Option<RangeInclusive<Version>>> = vec![None; tips.len()];
-        for frame in frames {
+        for frame in &mut frames {
             let places = expectations.get(frame.stream).zip(tips.get_mut(frame.stream));
             let Some((((stream, _), tip), versions)) = places.zip(versions.get_mut(frame.stream))
             else {
@@ -194,40 +189,41 @@ impl Writer {
                 // The clock may have been set back: recorded-at never goes back along the log.
                 recorded_at: staged.end.recorded_at.map_or(at, |last| last.max(at)),
                 commit_before: before,
-                commit_len: *count,
+                commit_len: count,
                 streams_after: staged.end.streams,
                 count: frame.count,
             };
             let next = Position::after(staged.end.head);
             assert_eq!(header.first_position, next, "positions are gapless (G2)");
             staged.put(&header, frame);
-            staged.touched.insert(stream.clone());
             let last = header.last_version();
             let first_version = versions.as_ref().map_or(header.first_version, |v| *v.start());
             *versions = Some(first_version..=last);
             *tip = Some(last);
-            self.last_events
-                .insert(stream.clone(), Some(LastEvent { version: last, id: frame.last_id }));
+            let last_event = LastEvent { version: last, id: frame.last_id };
+            staged.appends.set_last_event(stream, last_event);
+            self.last_events.insert(stream.clone(), Some(last_event));
             before += frame.count;
         }
-        if let Some((_, last)) = *recorded_at {
+        if let Some((_, last)) = recorded_at {
             staged.end.recorded_at = staged.end.recorded_at.max(Some(last));
         }
         let streams = expectations.iter().zip(versions);
         let versions = streams.filter_map(|((stream, _), range)| Some((stream.clone(), range?)));
         let last = staged.end.head.unwrap_or(first);
-        match Appended::new(vec![first..=last], versions.collect(), false) {
-            Some(appended) => appended,
-            None => unreachable!("a validated append has events"),
-        }
+        let Some(appended) = Appended::new(vec![first..=last], versions.collect(), false) else {
+            unreachable!("a validated append has events")
+        };
+        staged.appends.add(shape, first, before_it);
+        appended
     }
 
     /// Writes what is staged, publishes it, and notes what is now committed. An error here poisons
     /// the writer.
     fn write(&mut self, disk: &Disk, staged: Staged<'_>) -> Result<()> {
-        let Staged { batch, end, durability, mut touched, .. } = staged;
-        touched.clear();
-        self.touched = touched;
+        let Staged { batch, end, durability, mut appends, .. } = staged;
+        appends.clear();
+        self.staged = appends;
         let written = if batch.is_empty() {
             // What is acknowledged again must be as durable as is asked for now.
             let is_behind = self.watermark.get().durable < end.head;
@@ -338,25 +334,30 @@ impl Pending {
     }
 }
 
-/// What is committed, as validation asks for it; then what the same submission is about to add.
-struct OnDisk<'w> {
+/// What validation may ask for: what is committed, then what the batch has staged, then what the
+/// same submission is about to add.
+struct Known<'w> {
     disk: &'w Disk,
+    /// The last committed position.
+    committed: Option<Position>,
     last_events: &'w mut Recent<StreamId, Option<LastEvent>>,
+    staged: &'w StagedAppends,
     pending: &'w Pending,
 }
 
-impl Committed for OnDisk<'_> {
+impl Committed for Known<'_> {
     fn stream_version(&mut self, stream: &StreamId) -> Result<Option<LastEvent>> {
-        if let Some(tip) = self.pending.last_events.get(stream) {
-            return Ok(Some(*tip));
+        let staged = || self.staged.last_event(stream);
+        if let Some(last) = self.pending.last_events.get(stream).copied().or_else(staged) {
+            return Ok(Some(last));
         }
         if let Some(known) = self.last_events.get(stream) {
             return Ok(known);
         }
         let last = lookup::last_event(self.disk, stream)?;
-        let tip = last.map(|(version, id)| LastEvent { version, id });
-        self.last_events.insert(stream.clone(), tip);
-        Ok(tip)
+        let last = last.map(|(version, id)| LastEvent { version, id });
+        self.last_events.insert(stream.clone(), last);
+        Ok(last)
     }
 
     fn places(
@@ -365,10 +366,25 @@ impl Committed for OnDisk<'_> {
         from: Version,
         count: usize,
     ) -> Result<Vec<(EventId, Position)>> {
-        lookup::events_from(self.disk, stream, from, count)
+        let mut staged = self.staged.events_of(stream).peekable();
+        let is_staged = staged.peek().is_some_and(|(first, ..)| *first <= from);
+        let mut places = if is_staged {
+            Vec::new()
+        } else {
+            lookup::events_from(self.disk, stream, from, count)?
+        };
+        let staged = staged.filter(|(version, ..)| *version >= from);
+        let left = count.saturating_sub(places.len());
+        places.extend(staged.take(left).map(|(_, id, position)| (id, position)));
+        Ok(places)
     }
 
     fn commit(&mut self, position: Position) -> Result<Commit> {
+        if let Some(staged) =
+            self.staged.commit(position).filter(|_| Some(position) > self.committed)
+        {
+            return Ok(staged);
+        }
         let (first, last) = lookup::commit_range(self.disk, position)?;
         Ok(Commit { first, events: lookup::events_between(self.disk, (first, last))? })
     }

@@ -1,12 +1,14 @@
 //! Committing on disk: many callers in one write, tips that are not remembered, retries after the
 //! program was restarted.
 
-use std::sync::Barrier;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier};
 use std::thread;
+use std::time::Duration;
 
 use annals::prelude::*;
-use annals::{Durability, Version};
+use annals::{Durability, Error, Timestamp, Version};
 
 use crate::support::{events, log, place, position, quick, version};
 
@@ -155,4 +157,90 @@ fn version_cache_of_one_stream_changes_no_answer() {
     }
     assert_eq!(store.info().unwrap().streams, streams);
     assert_eq!(store.head().unwrap(), Some(position(20 * streams)));
+}
+
+/// A store whose first leader takes so long that the callers who come meanwhile are one group.
+fn with_slow_first_commit(path: &Path) -> Store {
+    let is_first = Arc::new(AtomicBool::new(true));
+    let clock = move || {
+        if is_first.swap(false, Ordering::SeqCst) {
+            thread::sleep(Duration::from_millis(300));
+        }
+        Timestamp::from(std::time::SystemTime::now())
+    };
+    quick().clock(clock).open(path).unwrap()
+}
+
+/// Submits each append on a thread of its own, all of them in one group if the machine allows.
+fn submit_together(store: &Store, appends: Vec<Append>) -> Vec<annals::Result<Appended>> {
+    thread::scope(|scope| {
+        let leader = scope.spawn(|| store.append("leader", ExpectedVersion::Any, events(1)));
+        thread::sleep(Duration::from_millis(50));
+        let submit = |append| scope.spawn(move || store.submit(append));
+        let callers: Vec<_> = appends.into_iter().map(submit).collect();
+        leader.join().unwrap().unwrap();
+        callers.into_iter().map(|caller| caller.join().unwrap()).collect()
+    })
+}
+
+/// Appends to one stream share a batch: each sees those before it.
+#[test]
+fn appends_to_one_stream_share_a_batch() {
+    let (_directory, path) = place();
+    let store = with_slow_first_commit(&path);
+    let any = || Append::new().to("hot", ExpectedVersion::Any, events(3));
+    let first = || Append::new().to("once", ExpectedVersion::NoStream, events(2));
+    let appends = (0..12).map(|caller| if caller % 2 == 0 { any() } else { first() }).collect();
+    let (mut appended, mut refused) = (Vec::new(), 0);
+    for outcome in submit_together(&store, appends) {
+        match outcome {
+            Ok(outcome) => appended.push(outcome),
+            Err(Error::WrongExpectedVersion { actual, .. }) => {
+                assert_eq!(actual, Some(version(2)));
+                refused += 1;
+            }
+            Err(other) => panic!("{other}"),
+        }
+    }
+    assert_eq!((appended.len(), refused), (7, 5), "one of six creates the stream");
+    assert_eq!(store.stream_version(&"hot".try_into().unwrap()).unwrap(), Some(version(18)));
+    let log = log(&store);
+    assert!(log.iter().map(|event| event.position().get()).eq(1..=21));
+    for appended in appended {
+        let (stream, versions) = &appended.versions()[0];
+        let expected = (versions.start().get()..=versions.end().get()).map(version);
+        let places = appended.positions().map(|at| &log[usize::try_from(at.get() - 1).unwrap()]);
+        let places: Vec<_> = places.map(|event| (event.stream(), event.version())).collect();
+        assert!(places.iter().copied().eq(expected.map(|version| (stream, version))));
+    }
+    assert!(store.verify(|_| {}).unwrap().is_sound());
+}
+
+/// A retry that is in one batch with the first try is acknowledged with the same places.
+#[test]
+fn retry_within_a_batch_is_recognised() {
+    let retried = [
+        Append::new().to("a", ExpectedVersion::NoStream, events(3)),
+        Append::new().to("leader", ExpectedVersion::Exact(version(1)), events(2)),
+        Append::new().to("b", ExpectedVersion::Any, events(1)),
+        Append::new()
+            .to("c", ExpectedVersion::NoStream, events(2))
+            .to("d", ExpectedVersion::NoStream, events(1))
+            .to("c", ExpectedVersion::NoStream, events(1)),
+        Append::new().to("e", ExpectedVersion::NoStream, events(2_500)),
+    ];
+    for append in retried {
+        let (_directory, path) = place();
+        let store = with_slow_first_commit(&path);
+        let outcomes = submit_together(&store, vec![append.clone(); 6]);
+        let outcomes: Vec<_> = outcomes.into_iter().map(Result::unwrap).collect();
+        assert_eq!(outcomes.iter().filter(|outcome| !outcome.is_replay()).count(), 1);
+        for outcome in &outcomes {
+            assert!(outcome.positions().eq(outcomes[0].positions()));
+            assert_eq!(outcome.versions(), outcomes[0].versions());
+        }
+        let count = append.events().count() as u64 + 1;
+        assert_eq!(store.head().unwrap(), Some(position(count)));
+        assert!(store.submit(append).unwrap().is_replay());
+    }
 }

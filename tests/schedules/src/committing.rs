@@ -4,7 +4,7 @@
 
 use std::sync::{Arc, PoisonError};
 
-use annals::__internals::{Gate, Head, Prepared, Queue, Submission, Ticket};
+use annals::__internals::{Gate, Head, Prepared, Queue, Submission, Ticket, settle};
 use annals::{
     Append, Appended, Cause, Durability, Error, EventType, ExpectedVersion, NewEvent, Position,
     StreamId, Version,
@@ -64,11 +64,17 @@ impl Engine {
         if staged.is_empty() {
             return;
         }
-        let mut places = Vec::new();
+        let mut outcomes = Vec::new();
         let written = self.gate.attempt(|| {
             for (_, submission) in &staged {
-                writer.log.push(submission.record.as_ref().unwrap().0[0]);
-                places.push(Position::new(writer.log.len() as u64).unwrap());
+                let name = submission.record.as_ref().unwrap().0[0];
+                // A name is taken by the first submission that has it, in this batch or before.
+                outcomes.push(if name >= NAMES && writer.log.contains(&name) {
+                    Err(taken())
+                } else {
+                    writer.log.push(name);
+                    Ok(vec![appended(Position::new(writer.log.len() as u64).unwrap())])
+                });
             }
             writer.writes += 1;
             match writer.fails {
@@ -82,13 +88,23 @@ impl Engine {
                 _ => {}
             }
             self.gate.check_sound()?;
-            self.head.publish(*places.last().unwrap());
+            let head = Position::new(writer.log.len() as u64);
+            if head > self.head.current() {
+                self.head.publish(head.unwrap());
+            }
             Ok(())
         });
-        for ((ticket, _), place) in staged.iter().zip(places) {
-            ticket.set(written.clone().map(|()| vec![appended(place)]));
+        for ((ticket, _), outcome) in staged.iter().zip(outcomes) {
+            ticket.set(settle(outcome, &written));
         }
     }
+}
+
+/// From here on a name can be taken once.
+const NAMES: u8 = 200;
+
+fn taken() -> Error {
+    Error::PartialRetry { stream: StreamId::new("taken").unwrap() }
 }
 
 fn submission(name: u8) -> Submission {
@@ -187,6 +203,32 @@ fn after_a_failed_write_nothing_is_acknowledged_and_nobody_waits_for_ever() {
             let writer = engine.writer.lock().unwrap_or_else(PoisonError::into_inner);
             let log = writer.log.len();
             assert!(published < log as u64, "what failed is not published");
+        });
+    }
+}
+
+/// A refusal may rest on what is staged before it in its batch: it is given only if that is
+/// published.
+#[test]
+fn a_refusal_is_given_only_when_what_it_rests_on_is_published() {
+    for fails in [None, Some(Failure::Write(1)), Some(Failure::Write(2)), Some(Failure::Panic(1))] {
+        check(move || {
+            let engine = Engine::new(fails);
+            let caller = |name: u8| {
+                let engine = engine.clone();
+                thread::spawn(move || {
+                    let submitted = || engine.submit(name);
+                    let outcome =
+                        std::panic::catch_unwind(std::panic::AssertUnwindSafe(submitted)).ok();
+                    if let Some(Err(Error::PartialRetry { .. })) = outcome {
+                        let published = engine.head.current().map_or(0, Position::get);
+                        let writer = engine.writer.lock().unwrap_or_else(PoisonError::into_inner);
+                        let at = writer.log.iter().position(|taken| *taken == name).unwrap();
+                        assert!((at as u64) < published, "refused for what is not published");
+                    }
+                })
+            };
+            all([NAMES, NAMES, 1, NAMES].map(caller).into());
         });
     }
 }

@@ -1,0 +1,94 @@
+//! What a batch is about to commit, as validation asks for it: an append sees the appends before it in its batch.
+//!
+//! No answer that rests on this is given before the batch is written: see [`settle`](super::queue::settle).
+
+use std::collections::HashMap;
+
+use crate::model::{EventId, Position, StreamId, Version};
+use crate::validate::{Commit, LastEvent, Shape};
+
+/// The appends of a batch that is not written yet.
+#[derive(Default)]
+pub(super) struct StagedAppends {
+    last_events: HashMap<StreamId, LastEvent>,
+    appends: Vec<StagedAppend>,
+}
+
+/// One append, and where it is in the log.
+struct StagedAppend {
+    shape: Shape,
+    first: Position,
+    /// The version of its first event in each stream, one for each expectation.
+    first_versions: Vec<Version>,
+}
+
+impl StagedAppends {
+    /// Forgets everything, and keeps the room.
+    pub(super) fn clear(&mut self) {
+        self.last_events.clear();
+        self.appends.clear();
+    }
+
+    /// Adds an append. `before` are the versions of its streams before it, one for each expectation.
+    pub(super) fn add(&mut self, shape: Shape, first: Position, before: &[Option<Version>]) {
+        let first_versions = before.iter().map(|before| Version::after(*before)).collect();
+        self.appends.push(StagedAppend { shape, first, first_versions });
+    }
+
+    pub(super) fn set_last_event(&mut self, stream: &StreamId, last: LastEvent) {
+        self.last_events.insert(stream.clone(), last);
+    }
+
+    pub(super) fn last_event(&self, stream: &StreamId) -> Option<LastEvent> {
+        self.last_events.get(stream).copied()
+    }
+
+    /// The events of a stream, in order.
+    pub(super) fn events_of<'s>(
+        &'s self,
+        stream: &'s StreamId,
+    ) -> impl Iterator<Item = (Version, EventId, Position)> + 's {
+        let of_stream = move |append: &&StagedAppend| {
+            append.shape.expectations.iter().any(|(named, _)| named == stream)
+        };
+        let events = self.appends.iter().filter(of_stream).flat_map(StagedAppend::events);
+        events
+            .filter(move |(named, ..)| *named == stream)
+            .map(|(_, version, id, at)| (version, id, at))
+    }
+
+    /// The append that the event at this position is part of.
+    pub(super) fn commit(&self, position: Position) -> Option<Commit> {
+        let after = self.appends.partition_point(|append| append.first <= position);
+        let append = self.appends.get(after.checked_sub(1)?)?;
+        let events = append.events().map(|(stream, version, id, _)| (stream.clone(), version, id));
+        Some(Commit { first: append.first, events: events.collect() })
+    }
+}
+
+impl StagedAppend {
+    /// Its events, in the order of the log.
+    fn events(&self) -> impl Iterator<Item = (&StreamId, Version, EventId, Position)> {
+        let mut taken = vec![0; self.shape.expectations.len()];
+        let mut next = self.first;
+        let runs = self.shape.runs.iter().filter_map(move |(stream, count)| {
+            let (id, _) = self.shape.expectations.get(*stream)?;
+            let ids = self.shape.ids.get(*stream)?;
+            let (taken, first) = (taken.get_mut(*stream)?, self.first_versions.get(*stream)?);
+            let begin = std::mem::replace(taken, *taken + *count);
+            let (version, position) = (first.plus(number(begin)), next);
+            next = next.plus(number(*count));
+            Some((id, ids.get(begin..begin + count)?, version, position))
+        });
+        runs.flat_map(|(stream, ids, version, position)| {
+            let more = 0_u64..;
+            ids.iter()
+                .zip(more)
+                .map(move |(id, more)| (stream, version.plus(more), *id, position.plus(more)))
+        })
+    }
+}
+
+fn number(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
+}
