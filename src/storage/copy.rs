@@ -1,16 +1,16 @@
-//! A copy of a store while it is made: next to its destination, and renamed to it when it is whole.
+//! Copies a store: the copy is made next to its destination, and renamed to it when it is complete.
 //!
 //! ```text
-//! COPY.partial/UNFINISHED   that this is a copy being made; removed once it has its name
-//! COPY.partial/LOCK         held while it is made; then that of the copy
-//! COPY.partial/db           from the engine, or file by file
-//! COPY.partial/watermark    how far the copy goes
+//! COPY.partial/UNFINISHED   marks an unfinished copy; removed after the rename
+//! COPY.partial/LOCK         held during the copy; then the lock file of the copy
+//! COPY.partial/db           the database, copied by the engine or file by file
+//! COPY.partial/watermark    the last position of the copy
 //! COPY.partial/STORE        the identity of the original
 //! ```
 //!
-//! Cut short anywhere, it is either no store, for it has no `STORE`, or a whole one. What was cut
-//! short is removed by the next copy to the same destination; what is not known to be that is never
-//! touched.
+//! An interrupted copy is either not a store, because it has no `STORE`, or a complete one. The
+//! next copy to the same destination removes an unfinished copy. It never touches anything without
+//! the marker.
 
 use std::ffi::OsString;
 use std::fs::{self, File, TryLockError};
@@ -26,7 +26,7 @@ use crate::model::InvalidArgument;
 
 const MARKER: &str = "UNFINISHED";
 
-/// A copy that is being made. Dropped before it is finished, it is removed.
+/// An unfinished copy. If it is dropped before [`PartialCopy::finish`], it is removed.
 pub(crate) struct PartialCopy {
     destination: PathBuf,
     paths: Paths,
@@ -36,17 +36,17 @@ pub(crate) struct PartialCopy {
     is_finished: bool,
 }
 
-/// How large a copy is.
+/// The size of a copy.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct CopySize {
     pub(crate) files: u64,
     pub(crate) bytes: u64,
-    /// In files that it shares with the original.
+    /// Bytes in files that it shares with the original.
     pub(crate) shared_bytes: u64,
 }
 
 impl PartialCopy {
-    /// Judges the destination, and begins a copy of `original` next to it.
+    /// Checks the destination, and begins a copy of `original` next to it.
     ///
     /// # Errors
     /// [`Error::CopyRefused`], [`Error::InvalidArgument`]: nothing was changed.
@@ -64,18 +64,18 @@ impl PartialCopy {
         };
         let copy =
             Self { destination: destination.to_owned(), paths, marker, lock, is_finished: false };
-        // Only now is what we see ours alone.
+        // Checked again: only the lock rules out concurrent changes.
         check(original, destination)?;
         copy.clear()?;
         Ok(copy)
     }
 
-    /// Where its parts belong. `db` is not there yet.
+    /// The paths of its parts. `db` does not exist yet.
     pub(crate) fn paths(&self) -> &Paths {
         &self.paths
     }
 
-    /// Says whose copy it is and how far it goes, makes all names durable, and moves it to its
+    /// Writes the identity and the watermark, makes all names durable, and renames the copy to its
     /// destination.
     pub(crate) fn finish(mut self, identity: &Identity, watermark: Watermark) -> Result<CopySize> {
         let root = &self.paths.root;
@@ -86,20 +86,20 @@ impl PartialCopy {
         WatermarkFile::create(&self.paths.watermark, watermark)?;
         write_synced(&self.paths.store, &identity.encode()).map_err(failed("writing STORE in"))?;
         sync_directory(root).map_err(failed("syncing"))?;
-        let size = size_of(root).map_err(failed("looking at"))?;
+        let size = size_of(root).map_err(failed("measuring"))?;
         if fs::symlink_metadata(&self.destination).is_ok() {
             return Err(refused(&self.destination, ALREADY_THERE));
         }
-        fs::rename(root, &self.destination).map_err(failed("giving its name to"))?;
+        fs::rename(root, &self.destination).map_err(failed("renaming"))?;
         self.is_finished = true;
-        sync_directory(parent_of(&self.destination)).map_err(failed("syncing what is above"))?;
-        // Last, so that until then it says what is under the former name. Next to a STORE it says
-        // nothing more: one that cannot be removed does no harm.
+        sync_directory(parent_of(&self.destination)).map_err(failed("syncing the parent of"))?;
+        // The marker is removed last, because until the rename it marks the unfinished copy. Next
+        // to a STORE it has no meaning, so a failed removal does no harm.
         let _ = fs::remove_file(self.destination.join(MARKER));
         Ok(size)
     }
 
-    /// Removes what is there but the marker and the lock.
+    /// Removes everything but the marker and the lock.
     fn clear(&self) -> Result<()> {
         let Paths { store, watermark, log, db, .. } = &self.paths;
         let removed = [store, watermark].map(fs::remove_file);
@@ -117,8 +117,9 @@ impl PartialCopy {
     }
 }
 
-/// Copies a database that nobody writes to a directory that is not there yet, and syncs it. Table
-/// files are never changed once they are written: where the file system can, they are shared.
+/// Copies a database to a directory that does not exist yet, and syncs the copy. The database must
+/// not be open for writing. Table files never change after they are written, so they are
+/// hard-linked if the file system supports it.
 pub(crate) fn copy_database(from: &Path, to: &Path) -> Result<()> {
     let failed = |path: &Path| {
         let doing = format!("copying {}", path.display());
@@ -129,7 +130,7 @@ pub(crate) fn copy_database(from: &Path, to: &Path) -> Result<()> {
         let entry = entry.map_err(failed(from))?;
         let (from, to) = (entry.path(), to.join(entry.file_name()));
         let is_file = entry.file_type().map_err(failed(&from))?.is_file();
-        // The engine's own lock is made again when the copy is opened.
+        // The engine creates its own lock file when it opens the copy.
         if !is_file || entry.file_name() == "LOCK" {
             continue;
         }
@@ -146,14 +147,14 @@ pub(crate) fn copy_database(from: &Path, to: &Path) -> Result<()> {
 impl Drop for PartialCopy {
     fn drop(&mut self) {
         if !self.is_finished {
-            // The marker last: as long as anything is left, it says what that is. What cannot be
-            // removed is left to the next copy to this destination.
+            // The marker is removed last: it identifies the remaining files. The next copy to this
+            // destination removes what cannot be removed here.
             let removed = File::create(&self.marker).is_ok() && self.clear().is_ok();
             let removed = removed && fs::remove_file(&self.paths.lock).is_ok();
             let removed = removed && fs::remove_file(&self.marker).is_ok();
             let _ = removed && fs::remove_dir(&self.paths.root).is_ok();
         }
-        // As for a store: closing the file may not be enough.
+        // As for a store, closing the file may not be enough.
         let _ = self.lock.unlock();
     }
 }
@@ -165,32 +166,31 @@ fn refused(destination: &Path, reason: impl Into<String>) -> Error {
     Error::CopyRefused { path: destination.to_owned(), reason: reason.into() }
 }
 
-/// Whether a copy may come to this place.
+/// Checks that a copy may be created at the destination.
 fn check(original: &Paths, destination: &Path) -> Result<()> {
     if fs::symlink_metadata(destination).is_ok() {
         return Err(refused(destination, ALREADY_THERE));
     }
-    // Not made where it is missing: a disk that is not mounted would be taken for an empty one.
+    // A missing parent is not created: a disk that is not mounted would look like an empty one.
     let parent = parent_of(destination);
     let above = match fs::canonicalize(parent) {
         Ok(above) if above.is_dir() => above,
-        Ok(_) => return Err(refused(destination, "what is above it is a file")),
+        Ok(_) => return Err(refused(destination, "the path above it is a file")),
         Err(error) => {
             let reason = format!("the directory above it cannot be opened: {error}");
             return Err(refused(destination, reason));
         }
     };
-    let store = fs::canonicalize(&original.root).map_err(|error| {
-        Error::storage(format!("looking for {}", original.root.display()), error)
-    })?;
+    let store = fs::canonicalize(&original.root)
+        .map_err(|error| Error::storage(format!("resolving {}", original.root.display()), error))?;
     if above.starts_with(store) {
-        return Err(refused(destination, "it lies within the store itself"));
+        return Err(refused(destination, "it is within the store itself"));
     }
     Ok(())
 }
 
-/// Makes the directory of the copy if it is not there, and takes its lock. `None` if somebody else
-/// holds it.
+/// Creates the directory of the copy if it is missing, and takes its lock. Returns `None` if
+/// another copy holds the lock.
 fn claim(destination: &Path, paths: &Paths, marker: &Path) -> Result<Option<File>> {
     let root = &paths.root;
     let failed = |error| Error::storage(format!("creating {}", root.display()), error);
@@ -201,15 +201,15 @@ fn claim(destination: &Path, paths: &Paths, marker: &Path) -> Result<Option<File
             Ok(()) | Err(_) => {}
         }
     }
-    // The marker first: what has it is ours to remove.
+    // The marker is written first: it allows the next copy to remove the directory.
     let mark = || File::create(marker).and_then(|_| sync_directory(root));
     let marked = if is_left_over { Ok(()) } else { mark() };
     let open = || File::options().write(true).create(true).truncate(false).open(&paths.lock);
     let lock = marked.and_then(|()| open()).map_err(|error| {
-        // A directory that holds more stays.
+        // A directory that is not empty is kept.
         let _ = fs::remove_file(marker).and_then(|()| fs::remove_dir(root));
         match error.kind() {
-            // What was there a moment ago has been given its name.
+            // Another copy finished and renamed the directory in the meantime.
             ErrorKind::NotFound => refused(destination, UNDER_WAY),
             _ => failed(error),
         }
@@ -221,7 +221,8 @@ fn claim(destination: &Path, paths: &Paths, marker: &Path) -> Result<Option<File
     }
 }
 
-/// Whether a copy that was cut short is in the way. Something else may not be.
+/// Whether an unfinished copy exists. Anything else in its place, except an empty directory, is an
+/// error.
 fn is_left_over(destination: &Path, paths: &Paths, marker: &Path) -> Result<bool> {
     let root = &paths.root;
     let entries = match fs::symlink_metadata(root) {
@@ -244,7 +245,7 @@ fn in_the_way(root: &Path, why: &str) -> String {
     format!("{} is in the way: {why}; move it elsewhere", root.display())
 }
 
-/// The place next to the destination where the copy is made.
+/// The directory next to the destination in which the copy is made.
 fn partial(destination: &Path) -> Result<PathBuf> {
     let name = destination.file_name();
     let mut name = OsString::from(name.ok_or_else(|| refused(destination, "it has no name"))?);
@@ -252,7 +253,7 @@ fn partial(destination: &Path) -> Result<PathBuf> {
     Ok(parent_of(destination).join(name))
 }
 
-/// What the engine makes a copy of the database in.
+/// The temporary directory in which the engine copies the database.
 fn engines_own(paths: &Paths) -> PathBuf {
     paths.db.with_extension("tmp")
 }
@@ -276,7 +277,7 @@ fn size_of(directory: &Path) -> std::io::Result<CopySize> {
     Ok(size)
 }
 
-/// Whether an open file is the one that now has this name, and not one that was renamed or removed.
+/// Whether an open file is still at this path, so was neither renamed nor removed.
 #[cfg(unix)]
 fn is_at(file: &File, path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
@@ -286,7 +287,7 @@ fn is_at(file: &File, path: &Path) -> bool {
     })
 }
 
-/// Elsewhere a file that is open is neither renamed nor removed.
+/// On other systems an open file cannot be renamed or removed.
 #[cfg(not(unix))]
 fn is_at(_: &File, _: &Path) -> bool {
     true
@@ -297,7 +298,7 @@ fn is_shared(about: &fs::Metadata) -> bool {
     std::os::unix::fs::MetadataExt::nlink(about) > 1
 }
 
-/// Only Unix tells.
+/// Only Unix reports the number of links.
 #[cfg(not(unix))]
 fn is_shared(_: &fs::Metadata) -> bool {
     false

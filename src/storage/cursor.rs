@@ -1,4 +1,4 @@
-//! [`Cursor`]: keys and values of a family, one after the other.
+//! [`Cursor`]: iterates over the keys and values of a family.
 
 use std::ops::Range;
 
@@ -11,18 +11,18 @@ use super::tuning;
 use crate::error::Result;
 use crate::event_store::Direction;
 
-/// Walks over the keys and values of a family, in one direction, all of one moment.
+/// Iterates in one direction over the keys and values of a family, as of its creation.
 pub(crate) struct Cursor<'d> {
     family: Family,
     iterator: DBRawIterator<'d>,
     direction: Direction,
-    /// Whether the entry that the iterator is at was returned.
+    /// Whether the iterator's current entry was already returned.
     is_returned: bool,
 }
 
 impl Cursor<'_> {
-    /// The next key with its value; `None` at the end. Damage is an error where it is met: a walk
-    /// that ends without one has seen everything.
+    /// Returns the next key with its value, or `None` at the end. Damage is an error, so a cursor
+    /// that reaches the end without an error has returned every entry.
     pub(crate) fn next(&mut self) -> Result<Option<(&[u8], &[u8])>> {
         if self.is_returned {
             match self.direction {
@@ -34,17 +34,17 @@ impl Cursor<'_> {
         if let Some(entry) = self.iterator.item() {
             return Ok(Some(entry));
         }
-        // An iterator that is past the end must not be moved again.
+        // An iterator that is past the end must not be moved.
         self.is_returned = false;
-        // Not `valid` alone: an iterator that met damage is not valid either.
+        // `valid` is not enough: an iterator that found damage is not valid either.
         self.iterator.status().map_err(|error| read_error(self.family, &error))?;
         Ok(None)
     }
 }
 
 impl Disk {
-    /// Begins at the last key that is not above `start`, for a frame is found by any place within
-    /// it. Forward, where there is no such key, it begins at the first one.
+    /// A cursor from the last key at or below `start`, so that any position or version within a
+    /// frame finds the frame. If no such key exists, a forward cursor begins at the first key.
     pub(crate) fn cursor(
         &self,
         family: Family,
@@ -54,8 +54,8 @@ impl Disk {
         self.cursor_with(tuning::read(), family, start, direction)
     }
 
-    /// Begins as [`Disk::cursor`] does, and stays within the stream of the key `start`: other
-    /// streams are not even looked at, nor the table files that hold none of this one.
+    /// A cursor that begins as [`Disk::cursor`] does, and stays within the stream of the key
+    /// `start`. It reads neither other streams nor table files without this stream.
     pub(crate) fn stream_cursor(&self, start: &[u8], direction: Direction) -> Result<Cursor<'_>> {
         self.cursor_with(tuning::read_stream(), Family::Streams, start, direction)
     }
@@ -68,8 +68,8 @@ impl Disk {
         direction: Direction,
     ) -> Result<Cursor<'_>> {
         let mut iterator = self.db.raw_iterator_cf_opt(self.handle(family), options);
-        // Most walks forward begin at a key that is there. Only where it is not, the one before is
-        // looked for: that turns the iterator round, and round again.
+        // Most forward cursors begin at an existing key. The previous key is looked up only if
+        // `start` does not exist, because that reverses the iterator twice.
         if direction == Direction::Forward {
             iterator.seek(start);
         }
@@ -85,8 +85,8 @@ impl Disk {
         Ok(Cursor { family, iterator, direction, is_returned: false })
     }
 
-    /// Walks over the keys of a range, from its first forward or from its last backward. What is
-    /// outside is not even read.
+    /// A cursor over the keys of a range, forward from its first or backward from its last. It does
+    /// not read outside the range.
     pub(crate) fn range_cursor(
         &self,
         family: Family,
@@ -95,7 +95,7 @@ impl Disk {
     ) -> Cursor<'_> {
         let mut options = tuning::read();
         options.set_iterate_lower_bound(keys.start);
-        // A bound below the other leaves nothing between them.
+        // RocksDB needs ordered bounds; a reversed range is empty.
         options.set_iterate_upper_bound(keys.end.max(keys.start));
         let mut iterator = self.db.raw_iterator_cf_opt(self.handle(family), options);
         match direction {

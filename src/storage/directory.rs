@@ -1,21 +1,21 @@
-//! The directory of a store: what belongs in it, who holds it, how it comes into being.
+//! The directory of a store: its files, its lock, and its creation.
 //!
 //! ```text
-//! STORE       that this is a store, in which format, which one (written last)
+//! STORE       marks a store; holds its format and identity (written last)
 //! LOCK        held while the store is open: exclusively by a writer, shared by readers
 //! watermark   the last position known to be durable
 //! log/        RocksDB's own log files
 //! db/         RocksDB
-//! tail/       a copy of db/, while it is judged without its torn end
+//! tail/       a copy of db/ without its torn end, while that copy is checked
 //! ```
 //!
-//! Everything is judged before RocksDB touches anything, because RocksDB left alone changes a
-//! directory that it then refuses, and destroys a database whose CURRENT is missing.
+//! Everything is checked before RocksDB touches anything, because RocksDB changes a directory that
+//! it then rejects, and destroys a database whose CURRENT is missing.
 //!
-//! Creation: `STORE.new` is written and synced; the database is built in `db.new`, synced, renamed
-//! to `db`; the watermark is written; `STORE.new` is renamed to `STORE`. A directory with
-//! `STORE.new` and without `STORE` is a creation that was cut short. It has never held an event,
-//! and is finished or begun again.
+//! Creation: `STORE.new` is written and synced; the database is built in `db.new`, synced, and
+//! renamed to `db`; the watermark is written; `STORE.new` is renamed to `STORE`. A directory with
+//! `STORE.new` and without `STORE` is an interrupted creation. It has never held an event, and
+//! opening it for writing finishes or restarts the creation.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Read};
@@ -30,16 +30,17 @@ use crate::format::{Identity, STORE_FILE_LEN_MAX, Watermark};
 use crate::model::{InvalidArgument, Position};
 use crate::store_options::StoreOptions;
 
-/// What a caller is going to do with the directory.
+/// The access to the directory that a caller needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Access {
     Read,
     Write,
-    /// Write, and create a store where there is nothing.
+    /// Write, and create a store if the directory is missing or empty.
     Create,
 }
 
-/// A store's directory, held: as long as this lives, nobody else opens the store for writing.
+/// A store's directory with its lock held. While it exists, no other caller or process can open the
+/// store for writing.
 pub(crate) struct Claim {
     pub(crate) paths: Paths,
     pub(crate) identity: Identity,
@@ -48,8 +49,8 @@ pub(crate) struct Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        // Closing the file is not enough: a process that is just being started from another thread
-        // holds a copy of it for a moment. A failure leaves what closing does.
+        // Closing the file is not enough: a process that another thread is just starting holds a
+        // copy of it for a moment. If unlocking fails, closing the file still releases the lock.
         let _ = self.lock.unlock();
     }
 }
@@ -57,17 +58,16 @@ impl Drop for Claim {
 enum Found {
     Store(Identity),
     Nothing,
-    /// A creation that was cut short; the identity is `None` if not even that was written whole.
+    /// An interrupted creation; the identity is `None` if it was not completely written.
     Unfinished(Option<Identity>),
 }
 
 impl Claim {
-    /// Judges the directory, takes the lock, creates the store if that is wanted.
+    /// Checks the directory, takes the lock, and creates the store if `access` allows it.
     ///
     /// # Errors
     /// [`Error::NotAStore`], [`Error::AlreadyOpen`], [`Error::NotWritable`],
-    /// [`Error::UnsupportedFormat`],
-    /// [`Error::Corruption`]: not one byte of the directory was changed.
+    /// [`Error::UnsupportedFormat`], [`Error::Corruption`]: the directory is unchanged.
     pub(crate) fn take(
         root: &Path,
         access: Access,
@@ -88,16 +88,16 @@ impl Claim {
                 return Err(Error::not_a_store(root, reason));
             }
             Found::Unfinished(_) => {
-                let reason = "its creation was cut short; open it for writing once to finish it";
+                let reason = "its creation was interrupted; open it for writing once to finish it";
                 return Err(Error::not_a_store(root, reason));
             }
         }
         let found = settled(root);
-        let found =
-            found.map_err(|error| Error::storage(format!("finding {}", root.display()), error))?;
+        let found = found
+            .map_err(|error| Error::storage(format!("resolving {}", root.display()), error))?;
         let paths = Paths::new(&found);
         let lock = take_lock(&paths, access)?;
-        // Only now is what we see ours alone.
+        // Checked again: only the lock rules out concurrent changes.
         let identity = match inspect(&paths, access)? {
             Found::Store(identity) => identity,
             Found::Nothing => create(&paths, options, new)?,
@@ -106,8 +106,8 @@ impl Claim {
         Ok(Self { paths, identity, lock })
     }
 
-    /// From here on the store is in a new epoch, which begins after a position. A crash leaves the
-    /// one or the other.
+    /// Begins a new epoch after a position. This is atomic: after a crash the store is in either
+    /// the old epoch or the new one.
     pub(crate) fn begin_epoch(&mut self, after: Option<Position>) -> Result<()> {
         let Paths { root, store, store_new, .. } = &self.paths;
         let identity = self.identity.in_new_epoch(after);
@@ -120,10 +120,10 @@ impl Claim {
     }
 }
 
-/// The name under which a directory is found even if the process goes to another one, or a link on
-/// the way is turned elsewhere: the engine opens each file when it needs it, by its name.
+/// An absolute path that stays valid if the process changes its working directory or a symbolic
+/// link on the path changes. The engine opens each file by name when it needs it.
 fn settled(root: &Path) -> std::io::Result<PathBuf> {
-    // On Windows what is canonical has a form that the engine cannot append to.
+    // On Windows, the engine cannot append to a canonical path.
     if cfg!(unix) { fs::canonicalize(root) } else { std::path::absolute(root) }
 }
 
@@ -139,7 +139,7 @@ fn inspect(paths: &Paths, access: Access) -> Result<Found> {
     };
     if let Some(bytes) = read_if_there(&paths.store)? {
         let identity = Identity::decode(&bytes)
-            .ok_or_else(|| Error::not_a_store(root, "its file STORE is not one of annals"))?
+            .ok_or_else(|| Error::not_a_store(root, "its file STORE is not from annals"))?
             .map_err(|malformed| malformed.at(Location::file(&paths.store)))?;
         check_database(paths)?;
         return Ok(Found::Store(identity));
@@ -168,7 +168,7 @@ fn inspect(paths: &Paths, access: Access) -> Result<Found> {
             Err(Error::not_a_store(root, reason))
         }
         (None, Some(_), Some(identity)) => Ok(Found::Unfinished(Some(identity))),
-        // Nothing of a database was begun yet: the file was cut short itself.
+        // No database exists yet, so writing STORE.new itself was interrupted.
         (None, Some(_), None) if !begun => Ok(Found::Unfinished(None)),
         (None, None, _) if !begun && !paths.watermark.exists() && !paths.log.exists() => {
             Ok(Found::Nothing)
@@ -181,7 +181,7 @@ fn inspect(paths: &Paths, access: Access) -> Result<Found> {
     }
 }
 
-/// A database without its CURRENT would be destroyed by opening it.
+/// Rejects a database without its CURRENT, because opening it would destroy it.
 fn check_database(paths: &Paths) -> Result<()> {
     let current = paths.db.join("CURRENT");
     match read_if_there(&current)? {
@@ -196,7 +196,7 @@ fn check_database(paths: &Paths) -> Result<()> {
 
 fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>> {
     let mut bytes = Vec::new();
-    // No file read here is longer; one that is, is not ours.
+    // No valid file read here is longer.
     let len_max = 2 * STORE_FILE_LEN_MAX as u64;
     match File::open(path).and_then(|file| file.take(len_max).read_to_end(&mut bytes)) {
         Ok(_) => Ok(Some(bytes)),
@@ -211,7 +211,7 @@ fn take_lock(paths: &Paths, access: Access) -> Result<File> {
     let file = opened.map_err(|error| match error.kind() {
         ErrorKind::NotFound => Error::not_a_store(
             &paths.root,
-            "its file LOCK is missing; opening it for writing once puts it back",
+            "its file LOCK is missing; open it for writing once to restore it",
         ),
         _ if writes => not_writable(&paths.root, error),
         _ => Error::storage(format!("opening {}", paths.lock.display()), error),
@@ -235,19 +235,19 @@ fn not_writable(root: &Path, error: std::io::Error) -> Error {
     Error::storage(format!("opening {} for writing", root.display()), error)
 }
 
-/// Creates the store, or finishes what a creation that was cut short began.
+/// Creates the store, or finishes an interrupted creation.
 fn create(paths: &Paths, options: &StoreOptions, identity: Identity) -> Result<Identity> {
     let failed = |doing: &'static str| {
         let root = paths.root.display().to_string();
         move |error| Error::storage(format!("creating the store {root}: {doing}"), error)
     };
     if !paths.db.exists() {
-        // First, for a STORE.new that is then cut short next to it would be taken for damage.
+        // First, because an incomplete STORE.new next to db.new would be taken for damage.
         if paths.db_new.exists() {
-            fs::remove_dir_all(&paths.db_new).map_err(failed("removing what was begun before"))?;
+            fs::remove_dir_all(&paths.db_new).map_err(failed("removing an unfinished db.new"))?;
             sync_directory(&paths.root).map_err(failed("syncing the directory"))?;
         }
-        // Again where it is there, too: it may be there in memory only, after a sync that failed.
+        // Written again even if it exists: after a failed sync it may exist only in memory.
         write_synced(&paths.store_new, &identity.encode()).map_err(failed("STORE.new"))?;
         sync_directory(&paths.root).map_err(failed("syncing the directory"))?;
         fs::create_dir_all(&paths.log).map_err(failed("log"))?;
@@ -261,7 +261,7 @@ fn create(paths: &Paths, options: &StoreOptions, identity: Identity) -> Result<I
     let store_id = identity.store_id;
     let empty = Watermark { store_id, durable: None, is_clean: true, evidence: None };
     WatermarkFile::create(&paths.watermark, empty)?;
-    // Its name too, before the name that says that all is there.
+    // The name `watermark` must be durable before `STORE` marks the creation as complete.
     sync_directory(&paths.root).map_err(failed("syncing the directory"))?;
     fs::rename(&paths.store_new, &paths.store).map_err(failed("renaming STORE.new"))?;
     sync_directory(&paths.root).map_err(failed("syncing the directory"))?;

@@ -19,21 +19,21 @@ use crate::options::Durability;
 use crate::store_options::StoreOptions;
 use crate::sync::RwLock;
 
-/// The open database, until it is closed.
+/// The database, open until [`Storage::close`].
 pub(crate) struct Storage {
     disk: RwLock<Option<Disk>>,
 }
 
 impl Storage {
-    /// Runs `work` on the disk, which stays open meanwhile. Not to be nested: closing waits for the
-    /// outer call, and the inner one would wait for the closing.
+    /// Runs `work` on the disk, which stays open until `work` returns. Calls must not be nested:
+    /// `close` would wait for the outer call, and the inner call for `close`.
     pub(crate) fn with<T>(&self, work: impl FnOnce(&Disk) -> Result<T>) -> Result<T> {
         let disk = self.disk.read();
         work(disk.as_ref().ok_or(Error::Closed)?)
     }
 
-    /// Waits for the calls under way, lets `last` have the disk, closes it. `None` if it was closed
-    /// before.
+    /// Waits for running calls, passes the disk to `last`, and closes it. Returns `None` if it is
+    /// already closed.
     pub(crate) fn close<T>(&self, last: impl FnOnce(&Disk) -> T) -> Option<T> {
         let mut disk = self.disk.write();
         disk.take().map(|disk| last(&disk))
@@ -49,12 +49,12 @@ impl From<Disk> for Storage {
 /// Families of keys and values on a disk.
 pub(crate) struct Disk {
     pub(super) db: DB,
-    /// Made once: making them costs a fiftieth of a small append.
+    /// Created once, because creating them costs a fiftieth of a small append.
     synced: WriteOptions,
     buffered: WriteOptions,
 }
 
-/// Changes that are written together or not at all.
+/// Changes that are written atomically.
 pub(crate) struct Batch<'d> {
     disk: &'d Disk,
     batch: WriteBatch,
@@ -69,7 +69,7 @@ impl Batch<'_> {
         self.batch.delete_cf(self.disk.handle(family), key);
     }
 
-    /// Deletes what is there now, or was put into this batch before; what is put later stays.
+    /// Deletes the keys that exist now or were put into this batch earlier, but not later puts.
     pub(crate) fn delete_range(&mut self, family: Family, keys: Range<&[u8]>) {
         self.batch.delete_range_cf(self.disk.handle(family), keys.start, keys.end);
     }
@@ -78,14 +78,14 @@ impl Batch<'_> {
         self.batch.is_empty()
     }
 
-    /// How many bytes it has grown to.
+    /// The size of the batch in bytes.
     pub(crate) fn len(&self) -> usize {
         self.batch.size_in_bytes()
     }
 }
 
 impl Disk {
-    /// Makes a database in a directory that does not exist yet.
+    /// Creates a database in a directory that does not exist yet.
     pub(crate) fn create(db: &Path, log: &Path, options: &StoreOptions) -> Result<Self> {
         let mut database = tuning::database(options, log)?;
         database.create_if_missing(true);
@@ -96,8 +96,8 @@ impl Disk {
         Ok(Self::of(db))
     }
 
-    /// Opens for writing. This replays and may delete write-ahead logs: what has to be judged first
-    /// is judged on [`Disk::open_read_only`].
+    /// Opens for writing. This replays and may delete write-ahead logs, so check the database with
+    /// [`Disk::open_read_only`] first.
     pub(crate) fn open(paths: &Paths, options: &StoreOptions) -> Result<Self> {
         let database = tuning::database(options, &paths.log)?;
         let opened = DB::open_cf_descriptors(&database, &paths.db, families(options, &paths.db)?);
@@ -105,16 +105,17 @@ impl Disk {
         Ok(Self::of(db))
     }
 
-    /// Opens without changing a byte of the directory. Damage is judged as [`Disk::open`] would,
-    /// and what the engine cannot bear before it.
+    /// Opens without changing a byte of the directory. It rejects the same damage as [`Disk::open`]
+    /// and, before that, records that RocksDB cannot handle (see [`tail::check`]).
     pub(crate) fn open_read_only(paths: &Paths, options: &StoreOptions) -> Result<Self> {
         Self::probe(paths, options, &tuning::database(options, &paths.log)?)
     }
 
-    /// The number of the first write-ahead log file that is still needed, whatever is in the files.
+    /// The number of the first write-ahead log file that is still needed, regardless of the
+    /// contents of the files.
     pub(crate) fn oldest_log(paths: &Paths, options: &StoreOptions) -> Result<u64> {
         let mut database = tuning::database(options, &paths.log)?;
-        // Stops at what is torn. The mode that skips it puts pieces of several batches together.
+        // This mode stops at a torn entry. The mode that skips it joins pieces of several batches.
         database.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
         let disk = Self::probe(paths, options, &database)?;
         let oldest = disk.db.property_int_value(rocksdb::properties::MIN_LOG_NUMBER_TO_KEEP);
@@ -140,12 +141,13 @@ impl Disk {
         self.batch_with_room(0)
     }
 
-    /// A batch that takes so many bytes without growing.
+    /// A batch with capacity for `len` bytes.
     pub(crate) fn batch_with_room(&self, len: usize) -> Batch<'_> {
         Batch { disk: self, batch: WriteBatch::with_capacity_bytes(len) }
     }
 
-    /// Writes a batch through the write-ahead log. After an error it may or may not be on disk.
+    /// Writes a batch through the write-ahead log. After an error, the batch may or may not be on
+    /// disk.
     pub(crate) fn write(&self, batch: Batch<'_>, durability: Durability) -> Result<()> {
         let options = match durability {
             Durability::Sync => &self.synced,
@@ -156,23 +158,22 @@ impl Disk {
             .map_err(|error| engine_error("writing a batch", &error))
     }
 
-    /// How long the database's manifest is known to be: as `known` says, or as long as it has
-    /// become since.
+    /// The durable length of the database's manifest: `known`, or more if it has grown since.
     pub(crate) fn manifest(&self, known: Option<Manifest>) -> Option<Manifest> {
         manifest::known(self.db.path(), known)
     }
 
-    /// That the database's manifest is not shorter or older than it is known to have been.
+    /// Checks that the database's manifest is not shorter or older than `known`.
     pub(crate) fn check_manifest(&self, known: Manifest) -> Result<()> {
         manifest::check(self.db.path(), known)
     }
 
-    /// Makes everything written so far survive a power loss.
+    /// Makes everything written so far durable.
     pub(crate) fn sync(&self) -> Result<()> {
         self.db.flush_wal(true).map_err(|error| engine_error("syncing the log", &error))
     }
 
-    /// Moves everything written so far into table files, synced.
+    /// Moves everything written so far into synced table files.
     pub(crate) fn flush(&self) -> Result<()> {
         let handles = Family::ALL.map(|family| self.handle(family));
         let mut wait = FlushOptions::default();
@@ -182,15 +183,16 @@ impl Disk {
             .map_err(|error| engine_error("flushing the memtables", &error))
     }
 
-    /// Makes a copy of the database in a directory that is not there yet, as it is now: everything
-    /// written before is in it, synced, and of what is written meanwhile a beginning. Writers go
-    /// on.
+    /// Copies the database to a directory that does not exist yet.
+    ///
+    /// The copy is synced. It contains everything written before the call, and a prefix of what is
+    /// written during it. Writers continue.
     pub(crate) fn checkpoint(&self, directory: &Path) -> Result<()> {
         let failed = |error| engine_error("copying the database", &error);
         let checkpoint = Checkpoint::new(&self.db).map_err(failed)?;
-        // Without flushing the memtables: the write-ahead logs are copied instead. A flush that
-        // fails, on a full disk, would stop the writers, and each would leave small tables in the
-        // original.
+        // The memtables are not flushed; the write-ahead logs are copied instead. A flush that
+        // fails, for example on a full disk, would stop the writers, and each flush would leave
+        // small tables in the original.
         checkpoint.create_checkpoint_with_log_size(directory, u64::MAX).map_err(failed)
     }
 
@@ -200,7 +202,7 @@ impl Disk {
         Ok(found.map(|value| value.to_vec()))
     }
 
-    /// Bytes on disk in table files, all families together.
+    /// The size of the table files of all families, in bytes.
     pub(crate) fn table_bytes(&self) -> Result<u64> {
         let mut sum = 0;
         for family in Family::ALL {
@@ -219,7 +221,7 @@ impl Disk {
     pub(super) fn handle(&self, family: Family) -> &ColumnFamily {
         match self.db.cf_handle(family.name()) {
             Some(handle) => handle,
-            // Opening names every family, and fails where one is missing.
+            // Opening names every family, and fails if one is missing.
             None => unreachable!("family {} was opened", family.name()),
         }
     }

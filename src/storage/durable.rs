@@ -4,8 +4,8 @@ use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
 use std::path::Path;
 
-/// Makes a directory and those above it that are missing, each name durable before the next is
-/// made.
+/// Creates a directory and its missing parents. Each name is durable before the next directory is
+/// created.
 pub(super) fn create_directory(path: &Path) -> std::io::Result<()> {
     if path.is_dir() {
         return Ok(());
@@ -37,8 +37,8 @@ pub(super) fn write_synced(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     file.sync_all()
 }
 
-/// Makes names in a directory durable. Only Unix needs it, and only there can a directory be
-/// opened.
+/// Makes the names in a directory durable. Only Unix needs this, and only Unix can open a
+/// directory.
 pub(super) fn sync_directory(path: &Path) -> std::io::Result<()> {
     if cfg!(unix) { File::open(path)?.sync_all() } else { Ok(()) }
 }

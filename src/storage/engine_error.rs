@@ -1,4 +1,4 @@
-//! Errors of the engine as errors of this crate.
+//! Converts errors of the engine to errors of this crate.
 
 use rocksdb::ErrorKind;
 
@@ -9,10 +9,10 @@ pub(super) fn read_error(family: Family, error: &rocksdb::Error) -> Error {
     engine_error(format!("reading {}", family.name()), error)
 }
 
-/// An error of the engine as one of ours. Its text is all that the engine gives.
+/// Converts an error of the engine. Its text is all that the engine provides.
 pub(super) fn engine_error(doing: impl Into<String>, error: &rocksdb::Error) -> Error {
     let (doing, text) = (doing.into(), error.to_string());
-    // A table or log that is named by the manifest but gone is reported as an I/O error.
+    // RocksDB reports a table or log that the manifest names but that is missing as an I/O error.
     let is_missing_file =
         error.kind() == ErrorKind::IOError && text.contains("No such file or directory");
     if error.kind() == ErrorKind::Corruption || is_missing_file {
@@ -21,7 +21,7 @@ pub(super) fn engine_error(doing: impl Into<String>, error: &rocksdb::Error) -> 
     Error::storage(doing, EngineFailure(text))
 }
 
-/// What the engine said.
+/// The text of an engine error.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct EngineFailure(String);

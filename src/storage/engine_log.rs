@@ -1,14 +1,14 @@
-//! The form of RocksDB's logs, its write-ahead logs and its manifest alike, read as far as it takes
-//! to find where one ends.
+//! Parses RocksDB's log format, shared by its write-ahead logs and its manifest, only as far as
+//! needed to find where a log ends.
 //!
-//! A file is blocks of 32 KiB. A block is records, none of which crosses its end, each a checksum
-//! (CRC-32C, masked), a length of two bytes, a kind, and content; fewer than seven bytes that are
-//! left at the end of a block are zero. An entry is one record, or a first one, middle ones and a
-//! last one. Numbers are little-endian.
+//! A file consists of blocks of 32 KiB. A block consists of records, which never cross its end.
+//! A record is a checksum (CRC-32C, masked), a length of two bytes, a kind, and content. If fewer
+//! than seven bytes are left at the end of a block, they are zero. An entry is one full record, or
+//! a first record, any number of middle ones, and a last one. Numbers are little-endian.
 //!
-//! RocksDB itself reads on forever at a record of a recycled log in a log that is not one (its
-//! issue 13333), or, where that is the first, takes the log to be empty: one flipped bit is enough
-//! for either. So such records are looked for before RocksDB looks.
+//! If a log that is not recycled contains a record of a recycled log, RocksDB reads in an endless
+//! loop (its issue 13333) or, if that record is the first, takes the log for empty. One flipped
+//! bit is enough for either. So annals searches for such records before RocksDB opens the files.
 
 #![expect(clippy::little_endian_bytes, reason = "the files are RocksDB's")]
 
@@ -16,42 +16,42 @@ use std::io::{self, Read, Seek, SeekFrom};
 
 const BLOCK_LEN: usize = 32 * 1024;
 const HEADER_LEN: usize = 7;
-/// How much of an entry is shown: as much as a batch of the write-ahead log has before its changes.
+/// How many bytes of an entry `accept` gets: the header of a batch in the write-ahead log.
 pub(super) const ENTRY_HEAD_LEN: usize = 12;
-/// What a disk writes whole or not at all.
+/// The number of bytes that a disk writes atomically.
 const SECTOR_LEN: usize = 512;
-/// So many zeros at the end of a sector say that it was not written to its end. A block ends in
-/// fewer.
+/// A sector that ends in this many zeros was not written to its end. The padding of a block is
+/// shorter.
 const ZEROS_MIN: usize = 8;
-/// The kinds of records that only recycled logs have. annals recycles none.
+/// The record kinds of recycled logs. annals never recycles logs.
 const RECYCLED: [u8; 6] = [5, 6, 7, 8, 11, 131];
 
 /// How a file ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ending {
-    /// With its last entry, or within one that was still being written.
+    /// After its last entry, or within an entry that was still being written.
     Whole,
-    /// Within an entry, of which sectors are missing that would be before the end of the file: as a
-    /// power loss leaves what was not synced.
+    /// Within an entry that lacks sectors before the end of the file. A power loss leaves unsynced
+    /// data in this state.
     Torn,
-    /// Before an entry that is not the next one: what is between them is missing.
+    /// Before an entry that is not the next one: the entries between them are missing.
     Gap,
-    /// In what is neither right nor as a power loss leaves it.
+    /// In bytes that are neither valid nor the result of a power loss.
     Damaged,
-    /// In a kind of record that annals does not make RocksDB write.
+    /// In a kind of record that RocksDB does not write with the options that annals sets.
     Unknown,
 }
 
-/// Where a file ends, and how.
+/// Where and how a file ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Extent {
-    /// Length of the part that holds whole entries, one after the other.
+    /// Length of the prefix that holds only whole entries.
     pub(super) len: u64,
     pub(super) ending: Ending,
 }
 
-/// Reads a file to its end, or to where it breaks, and shows how each of its entries begins.
-/// `accept` may end it there.
+/// Reads a file up to its end or the first error, and passes the first bytes of each entry to
+/// `accept`. If `accept` returns an error, the file ends before that entry.
 pub(super) fn read(
     mut file: impl Read,
     accept: impl FnMut(&[u8]) -> Result<(), Ending>,
@@ -68,8 +68,8 @@ pub(super) fn read(
     Ok(Extent { len: reader.len, ending })
 }
 
-/// Where the last entry of a file ends, of which it is known that one ends at `from`: what is
-/// before is not read again.
+/// Finds where the last entry of a file ends. An entry must end at `from`; blocks before it are
+/// not read.
 pub(super) fn end_behind(mut file: impl Read + Seek, from: u64) -> io::Result<u64> {
     let before = from - from % BLOCK_LEN as u64;
     file.seek(SeekFrom::Start(before))?;
@@ -78,7 +78,7 @@ pub(super) fn end_behind(mut file: impl Read + Seek, from: u64) -> io::Result<u6
     Ok(reader.len)
 }
 
-/// Where in a file the first record of a recycled log begins. Records need not be right otherwise.
+/// Finds the first record of a recycled log in a file. Checksums are not checked.
 pub(super) fn find_recycled(mut file: impl Read) -> io::Result<Option<u64>> {
     let mut found = None;
     for_each_block(&mut file, |at, block| {
@@ -89,7 +89,7 @@ pub(super) fn find_recycled(mut file: impl Read) -> io::Result<Option<u64>> {
     Ok(found)
 }
 
-/// Takes the blocks of a file, each with the byte it is at, as long as `take` wants more.
+/// Calls `take` with each block of a file and the block's offset until `take` returns `false`.
 fn for_each_block(
     file: &mut impl Read,
     mut take: impl FnMut(u64, &[u8]) -> bool,
@@ -105,35 +105,35 @@ fn for_each_block(
     }
 }
 
-/// What a block says of a record.
+/// A record as it is stored in a block.
 struct Record<'b> {
-    /// Where in the block it begins.
+    /// Its offset in the block.
     at: usize,
     checksum: u32,
     len: usize,
     kind: u8,
-    /// `None` if the block ends before it does.
+    /// `None` if the block ends before the record.
     content: Option<&'b [u8]>,
 }
 
 impl Record<'_> {
-    /// Space that was set aside, or sectors that were not written.
+    /// Whether the space was only preallocated, or its sectors were not written.
     fn is_unused(&self) -> bool {
         self.kind == 0 && self.len == 0
     }
 
-    /// Where in the block it ends.
+    /// The offset of its end in the block.
     fn end(&self) -> usize {
         self.at + HEADER_LEN + self.len
     }
 }
 
-/// The records of a block, up to one after which nothing can be told.
+/// The records of a block, up to the first one whose end is unknown.
 fn records(block: &[u8]) -> impl Iterator<Item = Record<'_>> {
     let mut rest = Some(block);
     std::iter::from_fn(move || {
         let left = rest.take()?;
-        // Padding, or a header that the end of the file cuts off.
+        // Fewer bytes are padding, or a header that the end of the file cuts off.
         let ([c0, c1, c2, c3, l0, l1, kind], behind) = left.split_first_chunk::<HEADER_LEN>()?;
         let len = usize::from(u16::from_le_bytes([*l0, *l1]));
         let split = behind.split_at_checked(len);
@@ -150,17 +150,17 @@ fn records(block: &[u8]) -> impl Iterator<Item = Record<'_>> {
 }
 
 struct Reader<F> {
-    /// Records before this byte are not looked at.
+    /// Records before this offset are skipped.
     from: u64,
     /// Where the last entry ends.
     len: u64,
-    /// How an entry begins whose end was not met yet.
+    /// The first bytes of an entry whose end was not read yet.
     head: Option<Vec<u8>>,
     accept: F,
 }
 
 impl<F: FnMut(&[u8]) -> Result<(), Ending>> Reader<F> {
-    /// Takes the records of the block that stands `at` this byte of the file.
+    /// Reads the records of the block at the offset `at` in the file.
     fn take(&mut self, block: &[u8], at: u64) -> Result<(), Ending> {
         let from = self.from;
         for record in records(block).skip_while(|record| at + (record.at as u64) < from) {
@@ -179,7 +179,7 @@ impl<F: FnMut(&[u8]) -> Result<(), Ending>> Reader<F> {
         Ok(())
     }
 
-    /// Takes a record that ends at this byte of the file.
+    /// Adds a record that ends at the offset `end` in the file.
     fn record(&mut self, kind: u8, content: &[u8], end: u64) -> Result<(), Ending> {
         // Full, first, middle, last.
         let (begins, ends) = match kind {
@@ -206,7 +206,7 @@ impl<F: FnMut(&[u8]) -> Result<(), Ending>> Reader<F> {
     }
 }
 
-/// Whether the record at this byte of the block lacks a sector, or is damaged.
+/// Whether the record at the offset `from` in the block is torn or damaged.
 fn broken(block: &[u8], from: usize) -> Ending {
     let sectors = block.chunks(SECTOR_LEN).enumerate().filter_map(|(index, sector)| {
         let begin = from.saturating_sub(index * SECTOR_LEN);
@@ -216,8 +216,8 @@ fn broken(block: &[u8], from: usize) -> Ending {
         let zeros = part.iter().rev().take_while(|byte| **byte == 0).count();
         zeros == part.len() || zeros >= ZEROS_MIN
     });
-    // A file system may know the new length of a file before the bytes that were written to it
-    // last, few as they are.
+    // A file system may record the new length of a file before the last bytes written to it, even
+    // if these are few.
     let is_last = block.len() < BLOCK_LEN
         && records(block).any(|record| record.at == from && record.end() == block.len());
     if is_last && block.last() == Some(&0) {
@@ -226,12 +226,12 @@ fn broken(block: &[u8], from: usize) -> Ending {
     if unwritten.next().is_some() { Ending::Torn } else { Ending::Damaged }
 }
 
-/// A checksum as it is stored: one that is computed over checksums would be weak.
+/// Masks a checksum for storage, because a checksum over data that contains checksums is weak.
 fn masked(crc: u32) -> u32 {
     crc.rotate_right(15).wrapping_add(0xa282_ead8)
 }
 
-/// CRC-32C (Castagnoli) of a kind and bytes.
+/// The CRC-32C (Castagnoli) of a kind and bytes.
 fn crc32c(kind: u8, bytes: &[u8]) -> u32 {
     let all = std::iter::once(&kind).chain(bytes);
     !all.fold(!0, |crc: u32, byte| {
@@ -303,7 +303,7 @@ pub(super) mod tests {
         file(entries().iter().map(Vec::as_slice))
     }
 
-    /// Where the last entry ends that ends at or before a byte.
+    /// The end of the last entry that ends at or before an offset.
     fn end_before(at: usize) -> u64 {
         let entries = entries();
         let ends = (0..=4).map(|count| file(entries[..count].iter().map(Vec::as_slice)).len());
@@ -365,7 +365,7 @@ pub(super) mod tests {
             torn[all.len() - missing..].fill(0);
             assert_eq!(extent(&torn), (end_before(all.len() - 1), Ending::Torn), "{missing}");
         }
-        // What is not the last entry does not end that way.
+        // Only the last entry may end that way.
         let mut damaged = file([&[7; 100][..], &[7, 7, 0]]);
         damaged[50] ^= 1;
         assert_eq!(extent(&damaged), (0, Ending::Damaged));
@@ -412,7 +412,7 @@ pub(super) mod tests {
                 assert_eq!(find(&found), Some(at));
                 assert_eq!(find(&[block.clone(), found].concat()), Some(BLOCK_LEN as u64 + at));
             }
-            // Not where a record is cut short, and not within its content.
+            // Neither a truncated record nor the content of a record counts.
             let content = [vec![9, 9, 9, 9, 7, 0, 1], record(kind, 0)].concat();
             assert_eq!(find(&content), None);
             assert_eq!(find(&record(1, 30)[..20]), None);

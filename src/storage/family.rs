@@ -1,6 +1,6 @@
-//! [`Family`]: which sorted spaces of keys there are.
+//! [`Family`]: the families of keys in a store.
 
-/// A family of keys: its own sorted space within the store.
+/// A family of keys: a separate sorted key space within the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Family {
     /// The log: frames by first position.
@@ -9,11 +9,11 @@ pub(crate) enum Family {
     Streams,
     /// Snapshots of aggregates.
     Snapshots,
-    /// How far each projection is.
+    /// The checkpoint of each view.
     Checkpoints,
     /// Read models kept in the store.
     Views,
-    /// Tags, types, categories; empty until asked for.
+    /// Reserved for an index of tags, types and categories; empty in this version.
     Index,
     /// Small records of the store itself.
     Meta,

@@ -1,5 +1,5 @@
-//! The database's manifest, which lists its table files: which one counts, and how long it is known
-//! to be. The engine cannot know that its manifest was longer.
+//! The database's manifest, which lists its table files: which one is current, and its known
+//! length. The engine itself cannot detect that its manifest was longer.
 
 use std::fs::{self, File};
 use std::io;
@@ -9,8 +9,8 @@ use super::engine_log::{self, Extent};
 use crate::error::{Error, Location, Result};
 use crate::format::Manifest;
 
-/// Which manifest counts, and how long it is. `None` where that cannot be told: then the engine
-/// cannot either.
+/// Finds the current manifest and its length. Returns `None` if that fails, in which case the
+/// engine cannot find it either.
 pub(super) fn find(db: &Path) -> Option<(PathBuf, Manifest)> {
     let current = fs::read_to_string(db.join("CURRENT")).ok()?;
     let name = current.trim_end();
@@ -25,7 +25,7 @@ pub(super) fn read(path: &Path) -> io::Result<Extent> {
     File::open(path).and_then(|file| engine_log::read(file, |_| Ok(())))
 }
 
-/// That the manifest is not shorter or older than it is known to have been.
+/// Checks that the manifest is not shorter or older than `known`.
 pub(super) fn check(db: &Path, known: Manifest) -> Result<()> {
     let Some((path, found)) = find(db) else { return Ok(()) };
     if found.number < known.number {
@@ -41,9 +41,11 @@ pub(super) fn check(db: &Path, known: Manifest) -> Result<()> {
     Ok(())
 }
 
-/// How long the manifest is known to be: as `known` says, or, where it has changed since, up to the
-/// end of its last entry, which is made durable first. An entry that is just being written does not
-/// count: where that fails, on a full disk, RocksDB takes it back. A failure tells nothing new.
+/// The durable length of the manifest: `known`, or, if the manifest has changed since, the end of
+/// its last entry, which is synced first.
+///
+/// An entry that is still being written does not count: if that write fails, for example on a full
+/// disk, RocksDB removes the entry. If this function fails to read or sync, it returns `known`.
 pub(super) fn known(db: &Path, known: Option<Manifest>) -> Option<Manifest> {
     if let Some(known) = known {
         let path = db.join(format!("MANIFEST-{:06}", known.number));
@@ -65,8 +67,8 @@ pub(super) fn known(db: &Path, known: Option<Manifest>) -> Option<Manifest> {
 mod tests {
     use super::*;
 
-    /// Found: it was counted, the write of it failed for lack of space, and the store was refused
-    /// for what it missed.
+    /// A regression test: such an entry was counted, its write failed on a full disk, and the store
+    /// was then rejected because the entry was missing.
     #[test]
     fn an_entry_that_is_just_being_written_is_not_known() {
         let db = tempfile::tempdir().unwrap();
@@ -82,7 +84,7 @@ mod tests {
                 assert_eq!(known(db.path(), None), Some(expected));
                 so_far = known(db.path(), so_far);
                 assert_eq!(so_far, Some(expected));
-                // What RocksDB makes of it when the write fails.
+                // RocksDB truncates the manifest to this when the write fails.
                 fs::write(&path, whole).unwrap();
                 check(db.path(), expected).unwrap();
             }

@@ -1,8 +1,8 @@
-//! The disk: families of keys and values, atomic batches, checked scans. The only user of
-//! `rocksdb`.
+//! The disk: families of keys and values, atomic batches, checked scans. This is the only module
+//! that uses `rocksdb`.
 //!
-//! The modules above see bytes and [`Error`](crate::Error)s, never a type of the engine. What a key
-//! or a value means is not known here.
+//! The modules above see bytes and [`Error`](crate::Error)s, never a type of the engine. This
+//! module does not know what a key or a value means.
 
 mod copy;
 mod cursor;

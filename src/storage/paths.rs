@@ -1,4 +1,4 @@
-//! [`Paths`]: the names of the files in the directory of a store.
+//! [`Paths`]: the paths of the files in the directory of a store.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 
-/// The places within a store's directory.
+/// The paths within a store's directory.
 #[derive(Debug, Clone)]
 pub(crate) struct Paths {
     pub(crate) root: PathBuf,
@@ -35,12 +35,12 @@ impl Paths {
         }
     }
 
-    /// The same with the database where its copy is judged.
+    /// The same paths, but with the database in the directory where a copy of it is checked.
     pub(crate) fn of_copy(&self) -> Self {
         Self { db: self.tail.clone(), ..self.clone() }
     }
 
-    /// Removes the copy that was judged, or was left behind.
+    /// Removes the copy of the database, including one that an interrupted check left behind.
     pub(crate) fn remove_copy(&self) -> Result<()> {
         match fs::remove_dir_all(&self.tail) {
             Err(error) if error.kind() != ErrorKind::NotFound => {
@@ -50,7 +50,7 @@ impl Paths {
         }
     }
 
-    /// Whether something here says that it is a store, or is about to become one.
+    /// Whether the directory is marked as a store, or as the creation of one.
     #[cfg(feature = "__internals")]
     pub(crate) fn identifies_a_store(&self) -> bool {
         [&self.store, &self.store_new].iter().any(|file| fs::symlink_metadata(file).is_ok())

@@ -1,15 +1,16 @@
-//! The tails of the engine's logs after a power loss: what was not synced, and may be there in
-//! part.
+//! The tails of the engine's logs after a power loss, which may hold only parts of the unsynced
+//! data.
 //!
-//! RocksDB takes an entry at the very end that was cut off for one that was being written. But a
-//! file system may also have written a later sector and not an earlier one, or a later file and not
-//! an earlier one. The first RocksDB refuses to open, in a write-ahead log and in the manifest
-//! alike; the second it opens with a hole. So annals looks itself where they end, and cuts off what
-//! is after that, so that the log is a prefix of what was written (G10). Whether everything that
-//! was durable is in that prefix is judged before anything is cut off, on a copy (G11).
+//! RocksDB treats a truncated entry at the end of a log as an unfinished write. But a file system
+//! may also have written a later sector without an earlier one, or a later file without an earlier
+//! one. If a sector of a write-ahead log or of the manifest is missing, RocksDB refuses to open the
+//! database. If a file is missing, RocksDB opens the database with a gap in the history. So annals
+//! finds the end of the logs itself and cuts off everything after it, which leaves a prefix of what
+//! was written (G10). Before it cuts anything off, it checks on a copy that the prefix contains
+//! everything that was durable (G11).
 //!
-//! A torn manifest has lost nothing: what an entry of it makes superfluous is removed only once
-//! that is synced.
+//! A torn manifest has lost nothing: RocksDB removes files that an entry makes obsolete only after
+//! that entry is synced.
 
 use std::fs::{self, File, OpenOptions};
 use std::path::{Path, PathBuf};
@@ -19,33 +20,33 @@ use super::engine_log::{self, Ending, Extent};
 use super::{manifest, wal};
 use crate::error::{Error, Location, Result};
 
-/// Where one of the engine's logs is to be cut off.
+/// Where to cut off one of the engine's logs.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Cut {
-    /// The file that is shortened, and to what.
+    /// The file to truncate; `len` is its new length.
     path: PathBuf,
     len: u64,
-    /// Files that go: what they hold comes after it.
+    /// Later files, which are removed.
     behind: Vec<PathBuf>,
 }
 
 impl Cut {
-    /// Looks whether the manifest of a database is torn. `None`: it is not, or there is none to be
-    /// found.
+    /// Finds where to cut off a torn manifest. Returns `None` if the manifest is not torn or cannot
+    /// be found.
     ///
     /// # Errors
-    /// [`Error::Corruption`] if it ends in something that no power loss leaves behind.
+    /// [`Error::Corruption`] if it ends in damage that no power loss causes.
     pub(crate) fn find_in_manifest(db: &Path) -> Result<Option<Self>> {
         let Some((path, _)) = manifest::find(db) else { return Ok(None) };
         let extent = manifest::read(&path).map_err(|error| failed("reading", &path, error))?;
         Ok(is_torn(&path, extent)?.then_some(Self { path, len: extent.len, behind: Vec::new() }))
     }
 
-    /// Looks where the write-ahead log of a database ends, in the files from the number `oldest`
-    /// on. `None`: with its last byte.
+    /// Finds where to cut off a torn write-ahead log, in the files from number `oldest` on. Returns
+    /// `None` if the log is not torn.
     ///
     /// # Errors
-    /// [`Error::Corruption`] if it ends in something that no power loss leaves behind.
+    /// [`Error::Corruption`] if it ends in damage that no power loss causes.
     pub(crate) fn find_in_log(db: &Path, oldest: u64) -> Result<Option<Self>> {
         let mut files = log_files(db)?;
         files.retain(|(number, _)| *number >= oldest);
@@ -57,23 +58,23 @@ impl Cut {
             if is_torn(&path, extent)? {
                 return Ok(Some(Self { path, len: extent.len, behind: files.collect() }));
             }
-            // Of a later version of RocksDB: it knows itself what to do.
+            // A later version of RocksDB wrote the log, and handles it itself.
             if extent.ending == Ending::Unknown {
                 return Ok(None);
             }
-            // Of a file in which nothing was left no number is known, but that all others come
-            // after it: RocksDB begins a new file only once there was something in the one before.
+            // If nothing is left in a file, its numbers are unknown, but every later file is past
+            // the end: RocksDB begins a new file only after the previous one has content.
             next = number.or(Some(0));
         }
         Ok(None)
     }
 
-    /// What has to be done before the store can be read.
+    /// The error for a reader: the log must be cut off before the store can be read.
     pub(crate) fn to_be_made(&self) -> Error {
         Error::TornLog { path: self.path.clone(), len: self.len }
     }
 
-    /// Cuts off. If the power goes meanwhile, the same is found again.
+    /// Cuts off the log. After a power loss in between, the next open finds the same cut again.
     pub(crate) fn apply(&self, db: &Path) -> Result<()> {
         for path in &self.behind {
             fs::remove_file(path).map_err(|error| failed("removing", path, error))?;
@@ -87,21 +88,21 @@ impl Cut {
     }
 }
 
-/// Whether a file that ends so has lost its end in a power loss.
+/// Whether a file lost its end in a power loss.
 fn is_torn(path: &Path, Extent { len, ending }: Extent) -> Result<bool> {
     match ending {
         Ending::Whole | Ending::Unknown => Ok(false),
         Ending::Torn | Ending::Gap => Ok(true),
         Ending::Damaged => {
             let location = Location::byte_of_file(path, len);
-            Err(Error::corruption(location, "something else", "an entry of RocksDB's log"))
+            Err(Error::corruption(location, "invalid bytes", "an entry of RocksDB's log"))
         }
     }
 }
 
-/// Refuses what the engine would read forever, or skip: see [`engine_log`].
+/// Rejects logs that would make the engine loop forever or skip entries: see [`engine_log`].
 pub(super) fn check(db: &Path) -> Result<()> {
-    // What cannot be listed, the engine cannot open.
+    // If the directory cannot be listed, the engine cannot open it and reports the error.
     let logs = log_files(db).unwrap_or_default().into_iter().map(|(_, path)| path);
     for path in manifest::find(db).map(|(path, _)| path).into_iter().chain(logs) {
         let found = File::open(&path).and_then(engine_log::find_recycled);
@@ -127,7 +128,7 @@ fn log_files(db: &Path) -> Result<Vec<(u64, PathBuf)>> {
         files.sort_unstable();
         Ok(files)
     };
-    listed().map_err(|error| failed("looking for", db, error))
+    listed().map_err(|error| failed("listing", db, error))
 }
 
 fn failed(doing: &str, path: &Path, error: std::io::Error) -> Error {

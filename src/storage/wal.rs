@@ -1,7 +1,7 @@
-//! RocksDB's write-ahead log files, read as far as it takes to find where they end.
+//! Reads RocksDB's write-ahead log files only as far as needed to find where they end.
 //!
 //! An entry is a batch. It begins with its sequence number (8 bytes) and the count of its changes
-//! (4 bytes), and the next batch has the number after them.
+//! (4 bytes). The next batch's sequence number is the sum of the two.
 
 #![expect(clippy::little_endian_bytes, reason = "the files are RocksDB's")]
 
@@ -9,14 +9,14 @@ use std::io::{self, Read};
 
 use super::engine_log::{self, ENTRY_HEAD_LEN, Ending, Extent};
 
-/// Reads a file whose first batch must have the number `next`, if that is known; says where it
-/// ends, and which number comes after it. `None` while there was no batch.
+/// Reads a file whose first batch must have the number `next`, if that is known. Returns where the
+/// file ends, and the number after its last batch, or `next` if it has no batch.
 pub(super) fn read(file: impl Read, mut next: Option<u64>) -> io::Result<(Extent, Option<u64>)> {
     let extent = engine_log::read(file, |head| {
         let Ok(head) = <&[u8; ENTRY_HEAD_LEN]>::try_from(head) else { return Err(Ending::Damaged) };
         let [number @ .., c0, c1, c2, c3] = *head;
         let (number, count) = (u64::from_le_bytes(number), u32::from_le_bytes([c0, c1, c2, c3]));
-        // One that was written again is fine: a write may have failed and been made again.
+        // A lower number is valid: a failed write may have been repeated.
         if next.is_some_and(|next| number > next) {
             return Err(Ending::Gap);
         }

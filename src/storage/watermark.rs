@@ -1,4 +1,5 @@
-//! The watermark file: written after every sync, without a sync of its own; read at open.
+//! The watermark file, which is written after every sync of the log and read at open. These writes
+//! are not synced themselves.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -15,12 +16,12 @@ pub(crate) struct WatermarkFile {
 }
 
 impl WatermarkFile {
-    /// What the file says.
+    /// Reads the watermark from the file.
     pub(crate) fn read(path: &Path) -> Result<Watermark> {
         Ok(read_newest(path)?.watermark)
     }
 
-    /// Makes the file, or overwrites it while a store is being created.
+    /// Creates the file, or overwrites it while a store is being created.
     pub(crate) fn create(path: &Path, watermark: Watermark) -> Result<()> {
         let slot = Slot { number: 0, watermark };
         let failed = |error| Error::storage(format!("writing {}", path.display()), error);
