@@ -1,9 +1,10 @@
-//! Opening: hold the directory, judge it, find the head, check what must be true, or refuse with a
-//! typed error.
+//! Opens a store: locks the directory, checks it, finds the head, and checks the invariants, or
+//! fails with a typed error.
 //!
-//! The database is first opened without changing it and compared with the watermark: a writing open
-//! of a log that was cut would delete the evidence, and one of any other damage would rewrite files
-//! of a store that is then refused. The head is the last frame's; no history is scanned.
+//! The database is first opened read-only and compared with the watermark: opening a truncated log
+//! for writing would delete the evidence, and opening a database with any other damage would
+//! rewrite files of a store that is then rejected. The head comes from the last frame; no history
+//! is scanned.
 
 use std::path::Path;
 
@@ -19,10 +20,10 @@ use crate::storage::{
 };
 use crate::store_options::{AcceptedEnd, StoreOptions};
 
-/// Key in `meta` of the store's identity, so that a database of another store is noticed.
+/// The key of the store's identity in `meta`, which detects the database of another store.
 const IDENTITY_KEY: &[u8] = b"identity";
 
-/// A store that is open.
+/// An open store.
 pub(crate) struct Recovered {
     pub(crate) claim: Claim,
     pub(crate) storage: Storage,
@@ -31,7 +32,7 @@ pub(crate) struct Recovered {
     pub(crate) watermark: Option<WatermarkFile>,
 }
 
-/// Opens a store, or creates one.
+/// Opens a store, or creates it if the options allow that.
 pub(crate) fn open(root: &Path, options: &StoreOptions) -> Result<Recovered> {
     let access = match (options.read_only, options.create) {
         (true, _) => Access::Read,
@@ -48,8 +49,8 @@ pub(crate) fn open(root: &Path, options: &StoreOptions) -> Result<Recovered> {
         Disk::open_read_only(&claim.paths, options)?
     } else {
         mend(&claim, options, watermark)?;
-        // After a close in order too: what is refused must be left as it is, and a writing open
-        // rewrites it.
+        // Even after a clean shutdown: a rejected store must stay unchanged, and opening it for
+        // writing would rewrite files.
         let probe = Disk::open_read_only(&claim.paths, options)?;
         check(&probe, &claim.identity, watermark, options.accepted_end)?;
         drop(probe);
@@ -60,7 +61,8 @@ pub(crate) fn open(root: &Path, options: &StoreOptions) -> Result<Recovered> {
     let watermark = if options.read_only {
         None
     } else {
-        // Before the watermark forgets the loss: the positions after the end will be given again.
+        // This must come before the watermark is overwritten, which removes the evidence of the
+        // loss. The positions after the end will be assigned again.
         if claim.identity.is_backup || watermark.durable > end.head {
             claim.begin_epoch(end.head)?;
         }
@@ -69,8 +71,8 @@ pub(crate) fn open(root: &Path, options: &StoreOptions) -> Result<Recovered> {
     Ok(Recovered { claim, storage: Storage::from(disk), end, watermark })
 }
 
-/// Judges a synced copy of a store, which must reach a position, as it would be judged when it is
-/// opened; returns what it holds. Changes nothing.
+/// Checks a synced copy of a store as opening it would, and that it contains the position
+/// `at_least`. Returns the watermark for the copy. Changes nothing.
 pub(crate) fn inspect(
     paths: &Paths,
     identity: &Identity,
@@ -84,8 +86,8 @@ pub(crate) fn inspect(
     Ok(Watermark { durable: end.head, evidence, ..at_least })
 }
 
-/// Cuts off what a power loss left in pieces, if nothing that is known to have been durable goes
-/// with it: a copy of the database is mended first, and judged.
+/// Cuts off the torn tail that a power loss left, if that removes nothing that is known to have
+/// been durable. A copy of the database is repaired and checked first.
 fn mend(claim: &Claim, options: &StoreOptions, watermark: Watermark) -> Result<()> {
     let Claim { paths, identity, .. } = claim;
     if find_cut(paths, options, watermark.is_clean)?.is_none() {
@@ -98,7 +100,7 @@ fn mend(claim: &Claim, options: &StoreOptions, watermark: Watermark) -> Result<(
         let probe = Disk::open_read_only(&copy, options)?;
         check(&probe, identity, watermark, options.accepted_end)
     };
-    // One that was left behind is in the way.
+    // Removes a copy that an earlier, interrupted open left behind.
     paths.remove_copy()?;
     let judged = judge();
     let removed = paths.remove_copy();
@@ -106,7 +108,7 @@ fn mend(claim: &Claim, options: &StoreOptions, watermark: Watermark) -> Result<(
     cut_off(paths, options, watermark.is_clean)
 }
 
-/// Cuts off whatever is torn.
+/// Cuts off every torn tail.
 fn cut_off(paths: &Paths, options: &StoreOptions, is_clean: bool) -> Result<()> {
     while let Some(cut) = find_cut(paths, options, is_clean)? {
         cut.apply(&paths.db)?;
@@ -114,22 +116,22 @@ fn cut_off(paths: &Paths, options: &StoreOptions, is_clean: bool) -> Result<()> 
     Ok(())
 }
 
-/// Where one of the engine's logs must be cut off, because a power loss left what was not synced in
-/// pieces. The manifest first: it says which of the others count.
+/// Finds where one of the engine's logs must be cut off because a power loss left it torn. The
+/// manifest comes first, because it determines which log files are needed.
 fn find_cut(paths: &Paths, options: &StoreOptions, is_clean: bool) -> Result<Option<Cut>> {
     if let Some(cut) = Cut::find_in_manifest(&paths.db)? {
         return Ok(Some(cut));
     }
-    // After a close in order everything is in table files.
+    // After a clean shutdown everything is in table files.
     if is_clean || matches!(Cut::find_in_log(&paths.db, 0), Ok(None)) {
         return Ok(None);
     }
-    // Files that are not needed any more may be torn, and gone in any order.
+    // Files that are no longer needed may be torn, or be removed in any order.
     let oldest = Disk::oldest_log(paths, options)?;
     Cut::find_in_log(&paths.db, oldest)
 }
 
-/// What must be true of every store, found without scanning its history.
+/// Checks the invariants of every store, without scanning its history.
 fn check(
     disk: &Disk,
     identity: &Identity,
@@ -139,7 +141,8 @@ fn check(
     let expected = Uuid::from_bytes(identity.store_id);
     let owner = Uuid::from_bytes(watermark.store_id);
     if owner != expected {
-        let (found, expected) = (format!("that of store {owner}"), format!("that of {expected}"));
+        let (found, expected) =
+            (format!("that of store {owner}"), format!("that of store {expected}"));
         return Err(Error::corruption(Location::file("watermark"), found, expected));
     }
     let end = log_end(disk)?;
@@ -148,7 +151,7 @@ fn check(
         let found =
             decode_record(IDENTITY_KEY, &record).map_err(|malformed| malformed.at(location()))?;
         if found != identity.store_id {
-            let expected = format!("that of {expected}, as STORE says");
+            let expected = format!("that of store {expected}, as STORE says");
             return Err(Error::corruption(location(), "the identity of another store", expected));
         }
     } else if end.head.is_some() {
@@ -158,7 +161,7 @@ fn check(
         && end.head < Some(expected_at_least)
     {
         if accepted_end == Some(AcceptedEnd(end.head)) {
-            // What the watermark knows of the rest is of what is lost.
+            // The watermark's evidence describes the lost events, so it is not checked.
             return Ok(end);
         }
         return Err(Error::HistoryLost { expected_at_least, found: end.head });
@@ -170,8 +173,8 @@ fn check(
     Ok(end)
 }
 
-/// At the watermark stands the frame that stood there when it was written, and not one of another
-/// history.
+/// Checks that the frame at the watermark is the one that was there when the watermark was written,
+/// not a frame of another history.
 fn check_frame(disk: &Disk, end: &LogEnd, durable: Position, expected: u32) -> Result<()> {
     let found = checksum_at(disk, end, durable)?;
     if found == Some(expected) {
@@ -179,27 +182,27 @@ fn check_frame(disk: &Disk, end: &LogEnd, durable: Position, expected: u32) -> R
     }
     let found = match found {
         Some(found) => format!("the end of a frame with the checksum {found:08x}"),
-        None => "no end of a frame".to_owned(),
+        None => "no frame that ends there".to_owned(),
     };
-    let expected = format!("the end of that with {expected:08x}, as the watermark says");
+    let expected = format!("the end of one with {expected:08x}, as the watermark says");
     Err(Error::corruption(Location::log(durable), found, expected))
 }
 
-/// From here on a crash is an unclean close.
+/// Marks the store as open for writing: from now on a crash is an unclean shutdown.
 fn begin_writing(
     disk: &Disk,
     claim: &Claim,
     end: &LogEnd,
     watermark: Watermark,
 ) -> Result<WatermarkFile> {
-    // Beyond the end only where the loss was accepted: from here on it counts.
+    // The watermark is beyond the end only if the caller accepted the loss; now the end counts.
     let durable = watermark.durable.min(end.head);
     let frame = match durable {
         Some(durable) => checksum_at(disk, end, durable)?.unwrap_or_default(),
         None => 0,
     };
     let evidence = Some(Evidence { frame, manifest: disk.manifest(None) });
-    // Before the first write: after it the write-ahead log may be torn.
+    // This must come before the first write, because after that the write-ahead log may be torn.
     let mut file = WatermarkFile::open(&claim.paths.watermark)?;
     file.set(Watermark { durable, is_clean: false, evidence, ..watermark })?;
     file.sync()?;
