@@ -1,9 +1,10 @@
-//! Reads frames by hand: the same bytes as bincode, in a fraction of the steps.
+//! A hand-written reader for frames. It reads the same encoding as bincode in a fraction of the
+//! steps.
 //!
-//! bincode reads through layers that can each fail with an error of its own: half of what annals
-//! added to a replay. Here reading ends with a value or with nothing. Who gets nothing asks
-//! bincode, which alone says what is wrong: what is refused is refused by bincode, in its words.
-//! That the same is accepted is a property test of `wire`.
+//! Each layer of bincode can fail with a separate error, which was half of annals' overhead in a
+//! replay. Here each read returns a value or `None`. After `None`, the caller decodes the bytes
+//! with bincode, so every rejection and its error text come from bincode. A property test of `wire`
+//! checks that both readers accept the same bytes.
 
 #![expect(
     clippy::inline_always,
@@ -11,7 +12,7 @@
 )]
 #![expect(clippy::little_endian_bytes, reason = "as bincode writes integers")]
 
-/// Bytes that are read from the front.
+/// Reads bytes from the front.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Cursor<'a> {
     rest: &'a [u8],
@@ -22,7 +23,7 @@ impl<'a> Cursor<'a> {
         Self { rest: bytes }
     }
 
-    /// What was not read yet.
+    /// The bytes that were not read yet.
     pub(super) fn rest(self) -> &'a [u8] {
         self.rest
     }
@@ -44,7 +45,8 @@ impl<'a> Cursor<'a> {
         self.take()
     }
 
-    /// One byte up to 250; else it says how long the number behind it is. Nearly all are one byte.
+    /// Reads a number. Numbers up to 250 take one byte; for others, the first byte is a marker for
+    /// the length of the number after it. Nearly all numbers take one byte.
     #[inline(always)]
     pub(super) fn u64(&mut self) -> Option<u64> {
         match self.byte()? {
@@ -67,7 +69,7 @@ impl<'a> Cursor<'a> {
         value
     }
 
-    /// 0, -1, 1, -2 are written as 0, 1, 2, 3.
+    /// Reads a signed number: 0, -1, 1, -2 are encoded as 0, 1, 2, 3.
     #[inline(always)]
     pub(super) fn i64(&mut self) -> Option<i64> {
         let mapped = self.u64()?;
@@ -87,8 +89,8 @@ impl<'a> Cursor<'a> {
         str::from_utf8(self.bytes()?).ok()
     }
 
-    /// A text that is probably this one. The same bytes are UTF-8 again: comparing takes a fifth of
-    /// proving it.
+    /// Reads a text that probably equals `known`. Equal bytes need no UTF-8 validation; comparing
+    /// takes a fifth of its time.
     #[inline(always)]
     pub(super) fn text_like(&mut self, known: &'a str) -> Option<&'a str> {
         let bytes = self.bytes()?;
@@ -96,8 +98,8 @@ impl<'a> Cursor<'a> {
     }
 }
 
-/// A longer number, of its own so that the code around stays small; by value, so that a cursor
-/// stays in registers.
+/// Reads a number longer than one byte. This is a separate function to keep the inlined code small,
+/// and takes its arguments by value so that a cursor stays in registers.
 #[inline(never)]
 fn long(marker: u8, bytes: &[u8]) -> Option<(u64, &[u8])> {
     match marker {

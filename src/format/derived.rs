@@ -1,6 +1,6 @@
-//! Derived data: the bodies of the records of snapshots and of checkpoints.
+//! Derived data: the bodies of the records of snapshots and checkpoints.
 //!
-//! The names and places are in the key, and the key is in the record; so they are not here again.
+//! A record contains its key, which holds the names and versions, so the body does not repeat them.
 
 use bincode::{BorrowDecode, Encode};
 
@@ -19,12 +19,12 @@ struct SnapshotBytes<'a> {
 
 #[derive(Encode, BorrowDecode)]
 struct CheckpointBytes<'a> {
-    /// 0 before the first.
+    /// 0 before the first event.
     position: u64,
     state: &'a [u8],
 }
 
-/// The record of a snapshot, for its key.
+/// Encodes a snapshot as the record for its key.
 pub fn encode_snapshot(key: &[u8], snapshot: &Snapshot) -> Vec<u8> {
     let body = encode_body(SnapshotBytes {
         event_id: *snapshot.event_id.as_bytes(),
@@ -35,7 +35,8 @@ pub fn encode_snapshot(key: &[u8], snapshot: &Snapshot) -> Vec<u8> {
     encode_record(key, &body)
 }
 
-/// What [`encode_snapshot`] wrote for this key, of which the caller knows the parts.
+/// Decodes a record that [`encode_snapshot`] encoded for this key. The caller passes the key's
+/// parts as well.
 pub fn decode_snapshot(
     key: &[u8],
     (kind, stream, version): (&str, &str, Version),
@@ -53,14 +54,14 @@ pub fn decode_snapshot(
     })
 }
 
-/// The record of a checkpoint, for its key.
+/// Encodes a checkpoint as the record for its key.
 pub fn encode_checkpoint(key: &[u8], checkpoint: &Checkpoint) -> Vec<u8> {
     let position = checkpoint.position.map_or(0, Position::get);
     let body = encode_body(CheckpointBytes { position, state: &checkpoint.state });
     encode_record(key, &body)
 }
 
-/// What [`encode_checkpoint`] wrote for this key.
+/// Decodes a record that [`encode_checkpoint`] encoded for this key.
 pub fn decode_checkpoint(key: &[u8], record: &[u8]) -> Result<Checkpoint, Malformed> {
     let body: CheckpointBytes<'_> = decode_body("a checkpoint", decode_record(key, record)?)?;
     Ok(Checkpoint { position: Position::new(body.position), state: body.state.to_vec() })
@@ -172,7 +173,7 @@ mod tests {
     }
 
     proptest! {
-        /// The checksum is right, so these bytes reach the decoder.
+        /// The checksum is valid, so these bytes reach the decoder.
         #[test]
         fn any_body_is_read_or_refused(body: Vec<u8>, cut: usize) {
             let record = encode_record(b"k", &body);
@@ -180,7 +181,7 @@ mod tests {
             if let Ok(checkpoint) = decode_checkpoint(b"k", &record) {
                 prop_assert!(checkpoint.state.len() <= body.len());
             }
-            // What is behind the end of a right body is damage, and so is what is missing.
+            // Extra bytes after a valid body are damage, and so are missing ones.
             let right = encode_body(CheckpointBytes { position: 300, state: &body });
             let cut = cut % right.len();
             prop_assert!(decode_checkpoint(b"k", &encode_record(b"k", &right[..cut])).is_err());

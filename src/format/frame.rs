@@ -1,4 +1,4 @@
-//! The frame: the unit on disk. The consecutive events that one append wrote to one stream.
+//! The frame, the unit on disk: the consecutive events that one append wrote to one stream.
 
 use bincode::Encode;
 use bincode::enc::write::Writer;
@@ -11,28 +11,27 @@ use crate::model::{
     EventId, EventRef, MetadataRef, NewEvent, Position, TagsRef, Timestamp, Version,
 };
 
-/// The version of a frame's encoding: its first byte.
+/// The version of a frame's encoding, stored in its first byte.
 const FRAME_VERSION: u8 = 1;
-/// No flag is in use. Reserved: 1 redacted, 2 compressed, 4 encrypted, for a frame and for an event
-/// alike.
+/// No flag is in use. Reserved for frames and events alike: 1 redacted, 2 compressed, 4 encrypted.
 const FLAGS_KNOWN: u8 = 0;
 
-/// Most bytes that the numbers of a header take, the length of the stream's id among them.
+/// Maximum length of a header's numbers, including the length of the stream's id.
 const HEADER_NUMBERS_LEN_MAX: usize = 1 + 5 * 9 + 3 * 5;
 
-/// What a frame says of all its events.
+/// The fields that a frame stores once for all its events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FrameHeader<'a> {
     pub first_position: Position,
     pub stream: &'a str,
     pub first_version: Version,
-    /// When the first event was recorded; the others say how much later.
+    /// When the first event was recorded; each event stores its distance from this time.
     pub recorded_at: Timestamp,
     /// How many events of the same commit are before this frame.
     pub commit_before: u32,
     /// How many events the whole commit has.
     pub commit_len: u32,
-    /// How many streams the store has after this frame.
+    /// How many streams the store has, including this frame's.
     pub streams_after: u64,
     /// How many events the frame has: at least one.
     pub count: u32,
@@ -57,14 +56,14 @@ impl FrameHeader<'_> {
     }
 }
 
-/// Appends bincode's encoding to `out`. Writing to memory cannot fail, and no type here has a value
-/// that cannot be encoded.
+/// Appends bincode's encoding to `out`. Writing to memory cannot fail, and every value of the types
+/// used here can be encoded.
 fn put(value: impl Encode, out: &mut Vec<u8>) {
     let written = bincode::encode_into_writer(value, Out(out), CONFIG);
     assert!(written.is_ok(), "encoding into memory failed: {written:?}");
 }
 
-/// Where bincode writes to.
+/// A writer for bincode that appends to a vector.
 struct Out<'v>(&'v mut Vec<u8>);
 
 impl Writer for Out<'_> {
@@ -74,18 +73,18 @@ impl Writer for Out<'_> {
     }
 }
 
-/// A frame that is being made: its events are encoded by the caller of an append, its header is
-/// known only when they are given their places. Room for it is left before them, so that they are
-/// not moved once more.
+/// An unfinished frame. The caller of an append encodes its events; its header is known only after
+/// the events get their positions. Room for the header is reserved before the events, so that the
+/// events need not be moved.
 #[derive(Debug)]
 pub struct FrameDraft {
     bytes: Vec<u8>,
-    /// Where the events begin.
+    /// The offset of the events.
     room: usize,
 }
 
 impl FrameDraft {
-    /// A draft for a stream, of events of about this many bytes together.
+    /// A draft for a stream, with room for about `events_len` bytes of events.
     pub fn new(stream: &str, events_len: usize) -> Self {
         let room = ENVELOPE_LEN + HEADER_NUMBERS_LEN_MAX + stream.len();
         let mut bytes = Vec::with_capacity(room + events_len);
@@ -97,13 +96,13 @@ impl FrameDraft {
         encode_event(event, recorded_after, &mut self.bytes);
     }
 
-    /// How many bytes the events take.
+    /// The length of the encoded events in bytes.
     pub(crate) fn events_len(&self) -> usize {
         self.bytes.len() - self.room
     }
 
-    /// The frame with a header, which is of the stream that the draft is for. It may be finished
-    /// again with another.
+    /// Completes the frame with a header, which must name the draft's stream. It may be called
+    /// again with another header.
     pub fn finish(&mut self, header: &FrameHeader<'_>) -> &[u8] {
         let (room, _) = self.bytes.split_at_mut(self.room);
         let written = bincode::encode_into_slice(HeaderBytes::from(*header), room, CONFIG);
@@ -155,7 +154,7 @@ impl<'a> From<FrameHeader<'a>> for HeaderBytes<'a> {
     }
 }
 
-/// A frame whose checksum and header are right; its events are decoded one by one.
+/// A frame whose checksum and header were checked; its events are decoded one by one.
 #[derive(Debug, Clone, Copy)]
 pub struct Frame<'a> {
     pub header: FrameHeader<'a>,
@@ -169,7 +168,7 @@ impl<'a> Frame<'a> {
         Self::decode_knowing(Known::default(), bytes)
     }
 
-    /// The same, faster where the frame holds what is known.
+    /// Like [`Frame::decode`], but faster if the frame contains the texts in `known`.
     #[expect(clippy::inline_always, reason = "else every frame is copied twice")]
     #[inline(always)]
     pub(crate) fn decode_knowing(known: Known<'a>, bytes: &'a [u8]) -> Result<Self, Malformed> {
@@ -181,13 +180,13 @@ impl<'a> Frame<'a> {
         };
         check_flags(header.flags)?;
         let Some(header) = header.check() else {
-            return Err(Malformed::damaged("numbers that do not agree", what));
+            return Err(Malformed::damaged("inconsistent numbers", what));
         };
         Ok(Self { header, events: cursor.rest(), known })
     }
 
-    /// The events in order. The iterator ends after the first that is malformed, and reports what
-    /// is left over.
+    /// The events in order. The iterator ends after the first malformed event, and reports bytes
+    /// after the last event as an error.
     #[inline]
     pub fn events(&self) -> FrameEvents<'a> {
         let header = &self.header;
@@ -240,7 +239,7 @@ pub struct FrameEvents<'a> {
 }
 
 impl<'a> FrameEvents<'a> {
-    /// Decodes the next event and hands it over where it was made.
+    /// Decodes the next event and passes it to `take` without moving it.
     #[expect(clippy::inline_always, reason = "see `next_with`")]
     #[inline(always)]
     fn decode_next<T>(&mut self, take: impl FnOnce(EventRef<'a>) -> T) -> Result<T, Malformed> {
@@ -278,8 +277,8 @@ impl<'a> FrameEvents<'a> {
         Ok(take(event))
     }
 
-    /// As [`FrameEvents::next`], but the event is not moved: an event is 176 bytes, and moving it
-    /// out of two calls costs a third of decoding it.
+    /// Like [`FrameEvents::next`], but does not move the event: an event is 176 bytes, and moving
+    /// it out of two calls costs a third of the time to decode it.
     #[expect(
         clippy::inline_always,
         reason = "what calls this is to use the event where it was made"
@@ -301,7 +300,7 @@ impl<'a> FrameEvents<'a> {
         Some(taken)
     }
 
-    /// The end of the frame: nothing may be left over.
+    /// The error for bytes after the last event.
     #[cold]
     fn left_over(&mut self) -> Malformed {
         let left = std::mem::take(&mut self.rest).len();
@@ -317,7 +316,7 @@ impl<'a> Iterator for FrameEvents<'a> {
     }
 }
 
-/// Proves that a list decodes to its end, so that a later walk meets no error.
+/// Checks that a whole list decodes, so that iterating over it later cannot fail.
 #[inline]
 fn check_list<'a, T>(
     mut rest: &'a [u8],
@@ -393,7 +392,7 @@ mod tests {
         );
     }
 
-    /// Format version 1, frozen: if this fails, old stores can no longer be read.
+    /// Format version 1 is frozen: if this fails, existing stores can no longer be read.
     #[test]
     fn a_frame_is_the_bytes_that_the_format_says() {
         assert_eq!(super::super::hex(&golden()), GOLDEN);
@@ -477,7 +476,7 @@ mod tests {
     }
 
     proptest! {
-        /// With a right checksum around them, so that the decoder itself is reached.
+        /// The checksum is valid, so these bytes reach the decoder.
         #[test]
         fn any_bytes_decode_or_are_refused_without_panic(
             mut bytes in proptest::collection::vec(any::<u8>(), ENVELOPE_LEN..200)
@@ -490,7 +489,7 @@ mod tests {
             }
         }
 
-        /// One byte of a right frame changed and resealed: what a hostile writer would do.
+        /// Changes one byte of a valid frame and updates its checksum, as a malicious writer would.
         #[test]
         fn a_resealed_frame_decodes_or_is_refused_without_panic(
             at in ENVELOPE_LEN..golden().len(), byte: u8

@@ -1,34 +1,34 @@
-//! The file `STORE`: that this directory is a store, in which format, and which one.
+//! The file `STORE`, which marks a directory as a store and holds its format version and identity.
 
 use super::{FORMAT_VERSION, Malformed, check_crc};
 use crate::model::{Begun, EPOCHS_MAX, Epoch, Epochs, Position, Timestamp};
 
-/// Length of the file `STORE` of a store that is in its first epoch.
+/// Length of the file `STORE` of a store in its first epoch.
 const STORE_FILE_LEN: usize = 40;
-/// What an epoch takes in it: its id, and the position after which it begins.
+/// Length of an epoch in the file: its id, and the position after which it begins.
 const EPOCH_LEN: usize = 16 + 8;
-/// The file `STORE` is never longer.
+/// Maximum length of the file `STORE`.
 pub const STORE_FILE_LEN_MAX: usize = STORE_FILE_LEN + 1 + EPOCHS_MAX * EPOCH_LEN;
 const MAGIC: [u8; 8] = *b"annals\r\n";
 
-/// Which store this is.
+/// The identity of a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
     pub store_id: [u8; 16],
     pub created_at: Timestamp,
     pub epochs: Epochs,
-    /// Whether it is a backup that nobody has written to.
+    /// Whether it is a backup that was never opened for writing.
     pub is_backup: bool,
 }
 
 impl Identity {
-    /// That of a new store. Its first epoch has the id of the store.
+    /// The identity of a new store. Its first epoch has the store's id.
     pub fn new(store_id: [u8; 16], created_at: Timestamp) -> Self {
         let epochs = Epochs::new(Epoch::from_bytes(store_id));
         Self { store_id, created_at, epochs, is_backup: false }
     }
 
-    /// The same store, which goes on after a position in a new epoch.
+    /// The same store in a new epoch, which begins after a position.
     pub fn in_new_epoch(&self, after: Option<Position>) -> Self {
         let epochs = self.epochs.begin(Epoch::random(), after);
         Self { epochs, is_backup: false, ..*self }
@@ -54,7 +54,8 @@ impl Identity {
         out
     }
 
-    /// `None` if the bytes do not begin as the file of any version of annals does.
+    /// Decodes the file `STORE`. Returns `None` if it does not begin with the magic bytes, which
+    /// every version of annals writes.
     pub fn decode(bytes: &[u8]) -> Option<Result<Self, Malformed>> {
         bytes.strip_prefix(&MAGIC)?;
         Some(Self::decode_known(bytes))
@@ -63,9 +64,10 @@ impl Identity {
     fn decode_known(bytes: &[u8]) -> Result<Self, Malformed> {
         let damaged = || {
             let found = format!("{} bytes", bytes.len());
-            Malformed::damaged(found, format!("{STORE_FILE_LEN} bytes, or those of its epochs too"))
+            Malformed::damaged(found, format!("{STORE_FILE_LEN} bytes, or more with its epochs"))
         };
-        // A later format may be longer, but keeps magic, version and the checksum at the end.
+        // A later format may be longer, but keeps the magic and version at the beginning and the
+        // checksum at the end.
         let (body, crc) = bytes.split_last_chunk::<4>().ok_or_else(damaged)?;
         let (version, rest) = body
             .get(MAGIC.len()..)
@@ -97,7 +99,7 @@ impl Identity {
     }
 }
 
-/// `None` if there are too few bytes.
+/// Decodes an epoch. Returns `None` if there are too few bytes.
 fn decode_epoch(bytes: &[u8]) -> Option<Begun> {
     let (epoch, after) = bytes.split_first_chunk::<16>()?;
     let after = u64::from_be_bytes(after.try_into().ok()?);

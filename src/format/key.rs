@@ -1,9 +1,9 @@
-//! Keys that sort as what they mean.
+//! Keys, whose byte order is the order of what they encode.
 
 use crate::model::{Position, Version};
 
-/// Ends a name within a key. Names hold no control characters, so no key is a prefix of another
-/// stream's, or lies among another view's, and names sort as text.
+/// Ends a name within a key. Names contain no control characters, so no stream's key is a prefix of
+/// another stream's, the keys of different views do not mix, and names sort as text.
 const END_OF_ID: u8 = 0;
 
 /// Key in `events`: the first position of the frame.
@@ -11,12 +11,12 @@ pub fn log_key(first: Position) -> [u8; 8] {
     first.get().to_be_bytes()
 }
 
-/// What [`log_key`] wrote.
+/// Decodes a key that [`log_key`] encoded.
 pub fn parse_log_key(key: &[u8]) -> Option<Position> {
     Position::new(u64::from_be_bytes(key.try_into().ok()?))
 }
 
-/// What all keys of one stream begin with.
+/// The prefix of all keys of one stream in `streams`.
 pub fn stream_prefix(stream: &str) -> Vec<u8> {
     let mut key = Vec::with_capacity(stream.len() + 1 + size_of::<u64>());
     key.extend_from_slice(stream.as_bytes());
@@ -31,7 +31,7 @@ pub fn stream_key(stream: &str, first: Version) -> Vec<u8> {
     key
 }
 
-/// What [`stream_key`] wrote.
+/// Decodes a key that [`stream_key`] encoded.
 pub fn stream_of(key: &[u8]) -> Option<(&str, Version)> {
     let (prefix, version) = key.split_last_chunk::<8>()?;
     let (end, id) = prefix.split_last()?;
@@ -41,7 +41,7 @@ pub fn stream_of(key: &[u8]) -> Option<(&str, Version)> {
     Some((std::str::from_utf8(id).ok()?, Version::new(u64::from_be_bytes(*version))?))
 }
 
-/// What all keys in `snapshots` of one kind and stream begin with.
+/// The prefix of all keys of one kind and stream in `snapshots`.
 pub fn snapshot_prefix(kind: &str, stream: &str) -> Vec<u8> {
     [kind.as_bytes(), &[END_OF_ID], stream.as_bytes(), &[END_OF_ID]].concat()
 }
@@ -53,14 +53,14 @@ pub fn snapshot_key(kind: &str, stream: &str, version: Version) -> Vec<u8> {
     key
 }
 
-/// What [`snapshot_key`] wrote.
+/// Decodes a key that [`snapshot_key`] encoded.
 pub fn snapshot_of(key: &[u8]) -> Option<(&str, &str, Version)> {
     let (kind, rest) = named(key)?;
     let (stream, version) = stream_of(rest)?;
     Some((kind, stream, version))
 }
 
-/// What all keys in `views` of one view begin with.
+/// The prefix of all keys of one view in `views`.
 pub fn view_prefix(view: &str) -> Vec<u8> {
     [view.as_bytes(), &[END_OF_ID]].concat()
 }
@@ -70,12 +70,12 @@ pub fn view_key(view: &str, key: &[u8]) -> Vec<u8> {
     [view.as_bytes(), &[END_OF_ID], key].concat()
 }
 
-/// What [`view_key`] wrote.
+/// Decodes a key that [`view_key`] encoded.
 pub fn view_of(key: &[u8]) -> Option<(&str, &[u8])> {
     named(key).filter(|(_, key)| !key.is_empty())
 }
 
-/// A name and what is after its end.
+/// Splits a key into its first name and the bytes after the name's end.
 fn named(key: &[u8]) -> Option<(&str, &[u8])> {
     let end = key.iter().position(|byte| *byte == END_OF_ID)?;
     let (name, rest) = key.split_at_checked(end)?;

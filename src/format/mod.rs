@@ -1,13 +1,12 @@
-//! The bytes: pure encoding and decoding of everything annals puts on a disk. docs/FORMAT.md
-//! specifies every byte.
+//! Encoding and decoding of everything annals stores on disk. docs/FORMAT.md specifies every byte.
 //!
-//! This is the only module that knows `bincode` and `crc32fast`. It does no I/O. Whatever the bytes
-//! are, decoding ends with a value or with [`Malformed`]: it never panics and never allocates by a
-//! length that it was told.
+//! This is the only module in the engine that uses `bincode` and `crc32fast`. It does no I/O.
+//! Decoding any bytes returns a value or [`Malformed`]: it never panics, and never allocates by a
+//! length that it read.
 //!
-//! A checksum is always over the raw bytes and checked before they are decoded.
+//! A checksum always covers the raw bytes, and is checked before they are decoded.
 
-// Parts are public for the fuzz targets alone: see `__internals`.
+// Parts are public only for the fuzz targets: see `__internals`.
 #![cfg_attr(not(feature = "__internals"), allow(unreachable_pub))]
 #![allow(missing_docs, clippy::missing_errors_doc, clippy::missing_panics_doc)]
 
@@ -35,18 +34,19 @@ use std::sync::LazyLock;
 
 use crate::error::{Error, Location};
 
-/// The version of the directory layout and of everything in it, as `STORE` carries it.
+/// The version of the directory layout and of everything in it, stored in `STORE`.
 pub const FORMAT_VERSION: u32 = 1;
 
-/// How bincode writes: little-endian, variable-length integers. Also what `wincode` can write.
+/// The configuration of bincode: little-endian, variable-length integers. `wincode` can write the
+/// same encoding.
 const CONFIG: bincode::config::Configuration = bincode::config::standard();
 
-/// Why bytes are not what they should be.
+/// Why bytes could not be decoded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Malformed {
-    /// Damaged: what was found, and what was expected.
+    /// The bytes are damaged.
     Damaged { found: String, expected: String },
-    /// Whole, but written by a later version.
+    /// The bytes are intact, but a later version wrote them.
     Unsupported { what: &'static str, found: u64, supported: u64 },
 }
 
@@ -59,7 +59,7 @@ impl Malformed {
         Self::damaged(format!("bytes that do not decode ({error})"), what)
     }
 
-    /// The error for a caller who knows where the bytes were.
+    /// Converts this to an [`Error`] with the location of the bytes.
     #[cold]
     pub(crate) fn at(self, location: Location) -> Error {
         match self {
@@ -71,11 +71,10 @@ impl Malformed {
     }
 }
 
-/// Splits `bytes` into its leading version byte, its checksum and the rest; checks the checksum,
-/// then the version.
+/// Checks the checksum of an envelope, then its version, and returns the bytes after them.
 ///
-/// The layout is shared by frames and records: version, crc32 (big-endian) of the version and of
-/// everything after the checksum, then the rest.
+/// Frames and records share this layout: the version byte, the crc32 (big-endian) of the version
+/// and of everything after the checksum, then the rest.
 #[inline]
 fn open_envelope<'a>(
     what: &'static str,
@@ -99,7 +98,7 @@ fn open_envelope<'a>(
     Ok(rest)
 }
 
-/// The checksum that an envelope carries; 0 if it is too short to carry one.
+/// The checksum stored in an envelope; 0 if the envelope is too short to have one.
 pub(crate) fn checksum_of(envelope: &[u8]) -> u32 {
     match envelope {
         [_, a, b, c, d, ..] => u32::from_be_bytes([*a, *b, *c, *d]),
@@ -107,7 +106,8 @@ pub(crate) fn checksum_of(envelope: &[u8]) -> u32 {
     }
 }
 
-/// Fills in the checksum of an envelope whose first five bytes were left for it and the version.
+/// Writes the version and the checksum into the first five bytes of an envelope, which are reserved
+/// for them.
 fn seal_envelope(version: u8, bytes: &mut [u8]) {
     if let Some((head, rest)) = bytes.split_first_chunk_mut::<ENVELOPE_LEN>() {
         let [a, b, c, d] = crc(version, rest).to_be_bytes();
@@ -115,7 +115,7 @@ fn seal_envelope(version: u8, bytes: &mut [u8]) {
     }
 }
 
-/// Bytes for people.
+/// Formats bytes as hexadecimal text.
 #[cfg(test)]
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut hex, byte| {
@@ -125,11 +125,12 @@ fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// Version and checksum.
+/// Length of the version and the checksum.
 const ENVELOPE_LEN: usize = 5;
 
-/// A hasher that has the version byte 1 behind it. Making one asks what the processor can do, and a
-/// byte of its own takes the slow way: together a fifth of the cost of checking a small frame.
+/// A hasher that already contains the version byte 1. Creating a hasher queries the processor's
+/// features, and hashing a single byte takes the slow path: together these are a fifth of the cost
+/// of checking a small frame.
 static AFTER_VERSION_1: LazyLock<crc32fast::Hasher> = LazyLock::new(|| after_version(1));
 
 fn after_version(version: u8) -> crc32fast::Hasher {

@@ -1,6 +1,6 @@
-//! Small records: version, checksum, the key they belong to, a body.
+//! Small records: a version, a checksum, the record's key, and a body.
 //!
-//! The key is in the record too, so that a record under a wrong key is noticed.
+//! A record contains its key, so that a record under a wrong key is detected.
 
 use bincode::{BorrowDecode, Encode};
 
@@ -14,7 +14,7 @@ struct RecordBytes<'a> {
     body: &'a [u8],
 }
 
-/// The bytes of a record for the key `owner`.
+/// Encodes a record for the key `owner`.
 pub fn encode_record(owner: &[u8], body: &[u8]) -> Vec<u8> {
     let mut out = vec![0; ENVELOPE_LEN];
     let written = bincode::encode_into_std_write(RecordBytes { owner, body }, &mut out, CONFIG);
@@ -23,7 +23,7 @@ pub fn encode_record(owner: &[u8], body: &[u8]) -> Vec<u8> {
     out
 }
 
-/// The body of the record that is under the key `owner`.
+/// Decodes the record stored under the key `owner`, and returns its body.
 pub fn decode_record<'a>(owner: &[u8], bytes: &'a [u8]) -> Result<&'a [u8], Malformed> {
     let rest = open_envelope("record version", RECORD_VERSION, bytes)?;
     let (record, used): (RecordBytes<'a>, usize) = bincode::borrow_decode_from_slice(rest, CONFIG)

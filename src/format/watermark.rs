@@ -1,62 +1,63 @@
-//! The file `watermark`: the last position that is known to be durable, outside the database and
+//! The file `watermark`: the last position known to be durable, outside the database and
 //! independent of it.
 //!
-//! It has two slots of 512 bytes, written in turn, so that a torn write leaves the other. The right
-//! slot with the higher number counts.
+//! It has two slots of 512 bytes, written in turn, so that a torn write leaves the other intact.
+//! The valid slot with the higher number counts.
 //!
-//! Behind what a slot has always said stands more evidence: which frame ends at that position, and
-//! how long the database's manifest was. A slot that was written before there was such evidence has
-//! zeros there.
+//! Evidence follows the original fields of a slot: the checksum of the frame that ends at that
+//! position, and the number and length of the database's manifest. Slots from before the evidence
+//! was introduced have zeros there.
 
 use super::{Malformed, check_crc};
 use crate::model::Position;
 
-/// Length of one slot: a sector, so that writing one cannot tear the other.
+/// Length of one slot: one sector, so that writing one slot cannot tear the other.
 pub const SLOT_LEN: usize = 512;
-/// What a slot holds before its checksum.
+/// Length of the original fields of a slot, before their checksum.
 const BODY_LEN: usize = 42;
-/// What it holds before the checksum of the evidence; the rest is zero.
+/// Where the evidence ends and its checksum begins; the bytes after that are zero.
 const EVIDENCE_END: usize = 66;
 const MAGIC: [u8; 8] = *b"annalsWM";
-/// No store has written as often. A reader can count on from any number below.
+/// Maximum number of a slot. No store writes that often, and counting on from any number up to it
+/// cannot overflow.
 const NUMBER_MAX: u64 = u64::MAX / 2;
 
-/// What a slot says.
+/// The content of a slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Watermark {
-    /// Which store it belongs to.
+    /// The store it belongs to.
     pub store_id: [u8; 16],
     /// The last durable position; `None` in an empty store.
     pub durable: Option<Position>,
-    /// The store was closed in order: everything is in table files, and the head is `durable`.
+    /// Whether the shutdown was clean: everything is in table files, and the head is `durable`.
     pub is_clean: bool,
-    /// `None` in a slot that was written before there was evidence.
+    /// `None` in a slot from before the evidence was introduced.
     pub evidence: Option<Evidence>,
 }
 
-/// By what a database is known that is not the one the watermark was written for, or an older state
+/// Detects a database that is not the one the watermark was written for, or that is an older state
 /// of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Evidence {
     /// The checksum of the frame that ends at the durable position; 0 if there is none.
     pub frame: u32,
-    /// `None` where it could not be looked at.
+    /// `None` if the manifest could not be read.
     pub manifest: Option<Manifest>,
 }
 
-/// A manifest of the database, which only grows, until one with a higher number takes its place.
+/// A manifest of the database, which only grows until a manifest with a higher number replaces it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Manifest {
     /// 1 or more.
     pub number: u64,
-    /// How many bytes of it are durable, or more.
+    /// A lower bound of its durable length in bytes.
     pub len: u64,
 }
 
 /// One of the two slots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Slot {
-    /// Counts the writes: even in the first slot, odd in the second.
+    /// The number of this write: even in the first slot, odd in the second.
     pub number: u64,
     pub watermark: Watermark,
 }
@@ -116,7 +117,7 @@ impl Slot {
         })
     }
 
-    /// The slot that counts.
+    /// The valid slot with the higher number.
     pub fn newest(file: &[u8]) -> Result<Self, Malformed> {
         let (first, second) = file.split_at_checked(SLOT_LEN).unwrap_or((file, &[]));
         match (Self::decode(first), Self::decode(second)) {

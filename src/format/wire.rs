@@ -1,4 +1,4 @@
-//! What is in a frame, as bincode writes it and as [`Cursor`] reads it.
+//! The encoding of a frame's header and events, as bincode writes it and [`Cursor`] reads it.
 
 use bincode::{BorrowDecode, Encode};
 
@@ -6,7 +6,7 @@ use super::cursor::Cursor;
 use super::{CONFIG, Malformed};
 use crate::model::ContentType;
 
-/// Texts that were read before, and may well come again.
+/// Texts of the previous frame and event, which are likely to repeat.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Known<'a> {
     pub(crate) stream: &'a str,
@@ -27,8 +27,8 @@ pub(super) struct HeaderBytes<'a> {
     pub(super) count: u32,
 }
 
-/// An event as bincode writes it. Metadata and tags are byte strings of their own, so that they
-/// need not be decoded.
+/// An event as bincode writes it. Metadata and tags are separate byte strings, so that a reader can
+/// skip decoding them.
 #[derive(Debug, PartialEq, Eq, Encode, BorrowDecode)]
 pub(super) struct EventBytes<'a> {
     pub(super) flags: u8,
@@ -36,16 +36,16 @@ pub(super) struct EventBytes<'a> {
     pub(super) event_type: &'a str,
     pub(super) schema_version: u32,
     pub(super) content_type: ContentTypeBytes<'a>,
-    /// Microseconds after the frame's recorded-at.
+    /// Microseconds after the frame's `recorded_at`.
     pub(super) recorded_after: u64,
-    /// Pairs of strings, one after the other.
+    /// Pairs of strings, concatenated.
     pub(super) metadata: &'a [u8],
-    /// Strings, one after the other.
+    /// Strings, concatenated.
     pub(super) tags: &'a [u8],
     pub(super) payload: &'a [u8],
 }
 
-/// The usual content types take one byte.
+/// A content type; the common ones take one byte.
 #[derive(Debug, PartialEq, Eq, Encode, BorrowDecode)]
 pub(super) enum ContentTypeBytes<'a> {
     Other(&'a str),
@@ -116,7 +116,7 @@ impl<'a> EventBytes<'a> {
     }
 }
 
-/// What bincode says of bytes that [`Cursor`] could not read.
+/// The error of bincode for bytes that [`Cursor`] could not read.
 #[cold]
 pub(super) fn refused<'a, T: BorrowDecode<'a, ()>>(
     what: &'static str,
@@ -124,7 +124,7 @@ pub(super) fn refused<'a, T: BorrowDecode<'a, ()>>(
 ) -> Malformed {
     match bincode::borrow_decode_from_slice::<T, _>(bytes, CONFIG) {
         Err(error) => Malformed::undecodable(what, &error),
-        // Not reached: both read the same, as a test shows.
+        // Unreachable: a test checks that both accept the same bytes.
         Ok(_) => Malformed::damaged("bytes that do not decode", what),
     }
 }
@@ -149,7 +149,7 @@ mod tests {
 
     use super::*;
 
-    /// A header and an event, as `frame` tests them in a frame.
+    /// An encoded header and event, like those in the tests of `frame`.
     fn right() -> Vec<u8> {
         let header = HeaderBytes {
             flags: 0,
@@ -178,14 +178,14 @@ mod tests {
         bytes
     }
 
-    /// Bytes among which lengths and markers of numbers are frequent.
+    /// Bytes with many lengths and number markers.
     fn likely_bytes() -> impl Strategy<Value = Vec<u8>> {
         let byte =
             prop_oneof![4 => 0..=4_u8, 2 => 250..=255_u8, 1 => b'a'..=b'z', 1 => any::<u8>()];
         proptest::collection::vec(byte, 0..120)
     }
 
-    /// By hand and by bincode: the same value of the same bytes, or none.
+    /// Checks that the cursor and bincode read the same value from the same bytes, or both none.
     fn agrees<'a, T: BorrowDecode<'a, ()> + PartialEq + std::fmt::Debug>(
         bytes: &'a [u8],
         read: impl FnOnce(&mut Cursor<'a>) -> Option<T>,
@@ -221,7 +221,8 @@ mod tests {
             all_agree(&bytes);
         }
 
-        /// Of right ones, from each beginning, so that every field is met at every place.
+        /// Changes valid bytes and reads from any offset, so that every field is read at every
+        /// place.
         #[test]
         fn right_bytes_changed_are_read_by_hand_as_bincode_reads_them(
             from in 0..right().len(), at in 0..right().len(), bytes in likely_bytes()
