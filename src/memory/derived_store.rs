@@ -1,4 +1,4 @@
-//! A [`MemoryStore`] as [`SnapshotStore`] and [`ViewStore`].
+//! Implements [`SnapshotStore`] and [`ViewStore`] for [`MemoryStore`].
 
 use std::num::NonZeroUsize;
 use std::ops::Bound;

@@ -9,10 +9,10 @@ use crate::event_store::{Append, Appended, Direction, PageQuery, Range, Scope};
 use crate::model::{EventId, Position, RecordedAs, RecordedEvent, StreamId, Timestamp, Version};
 use crate::validate::{Commit, Committed, LastEvent};
 
-/// How many events a page looks at, matching or not.
+/// How many events a page examines at most, including those that do not match.
 const PAGE_EVENTS_MAX: usize = 1_024;
 
-/// Every event, and where those of each stream are.
+/// All events, with an index by stream.
 #[derive(Default)]
 pub(super) struct History {
     log: Vec<Arc<RecordedEvent>>,
@@ -29,14 +29,14 @@ fn index(place: u64) -> usize {
     usize::try_from(place - 1).unwrap_or(usize::MAX)
 }
 
-/// Some events, each with what is left of the range after it.
+/// Some events, each with the rest of the range after it.
 pub(super) struct EventPage {
     pub(super) events: Vec<(Arc<RecordedEvent>, Option<Range>)>,
     pub(super) rest: Option<Range>,
 }
 
 impl History {
-    /// Appends what was validated. `before` are the versions of its streams, one for each
+    /// Adds a validated append. `before` holds the versions of its streams, one for each
     /// expectation.
     pub(super) fn add(
         &mut self,
@@ -83,7 +83,7 @@ impl History {
     pub(super) fn page(&self, query: &PageQuery, head: Position) -> EventPage {
         let mut rest = Some(query.range.clone()).filter(|range| !range.is_empty());
         let mut events = Vec::new();
-        // Looked at before the first event: a page of none leaves the whole range.
+        // The limit is checked before the first event: a page of no events leaves the whole range.
         for _ in 0..PAGE_EVENTS_MAX {
             if events.len() >= query.events_max {
                 break;
@@ -98,7 +98,7 @@ impl History {
         EventPage { events, rest }
     }
 
-    /// The next event of a range, and what is left of the range after it.
+    /// The next event of a range, and the rest of the range after it.
     fn step(
         &self,
         range: Range,

@@ -1,4 +1,4 @@
-//! [`MemoryStore`]: the same contract without a disk, for tests.
+//! [`MemoryStore`]: the contract of a store without a disk, for tests.
 
 mod derived;
 mod derived_store;
@@ -22,8 +22,9 @@ use crate::validate::{Shape, Verdict, validate};
 use derived::Derived;
 use history::{History, version};
 
-/// A store in memory: all that [`Store`](crate::Store) promises but for what survives. Clones share
-/// it; it stays open until [`MemoryStore::close`].
+/// A store in memory, with every guarantee of [`Store`](crate::Store) except durability.
+///
+/// Clones share the store, which stays open until [`MemoryStore::close`].
 ///
 /// ```
 /// use annals::prelude::*;
@@ -54,13 +55,13 @@ impl Default for MemoryStore {
 }
 
 impl MemoryStore {
-    /// An empty store with the system's clock.
+    /// Creates an empty store with default limits and the system's clock.
     pub fn new() -> Self {
         Self::with(Limits::default(), || Timestamp::from(SystemTime::now()))
     }
 
-    /// An empty store with limits and a clock of the caller's. A limit above what a
-    /// [`Store`](crate::Store) allows counts as that.
+    /// Creates an empty store with custom limits and a custom clock. A limit above the maximum of a
+    /// [`Store`](crate::Store) is reduced to that maximum.
     pub fn with(limits: Limits, clock: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
         let history = RwLock::new(History::default());
         let (head, clock): (_, Clock) = (Head::new(None), Arc::new(clock));
@@ -76,8 +77,8 @@ impl MemoryStore {
         }
     }
 
-    /// Closes the store for all its clones. Every later call fails with
-    /// [`Closed`](crate::Error::Closed), and so do those that wait.
+    /// Closes the store for all its clones. Waiting calls and all later calls fail with
+    /// [`Closed`](crate::Error::Closed).
     pub fn close(&self) {
         self.inner.head.close();
     }

@@ -1,4 +1,4 @@
-//! Reading derived data: snapshots, checkpoints, views. Every record is checked before it is used.
+//! Reads derived data: snapshots, checkpoints, views. Every record is checked before it is used.
 
 use super::lookup::bad_key;
 use crate::error::{Error, Location, Result};
@@ -12,7 +12,7 @@ use crate::snapshot_store::Snapshot;
 use crate::storage::{Disk, Family};
 use crate::view_store::{Checkpoint, PageFiller, ViewPage, ViewScan, prefix_end};
 
-/// How far a view is.
+/// The checkpoint of a view.
 pub(crate) fn checkpoint(disk: &Disk, view: &str) -> Result<Option<Checkpoint>> {
     let key = view.as_bytes();
     let Some(record) = disk.get(Family::Checkpoints, key)? else { return Ok(None) };
@@ -24,7 +24,7 @@ fn read_checkpoint(key: &[u8], record: &[u8]) -> Result<Checkpoint> {
         .map_err(|malformed| malformed.at(location_of(Family::Checkpoints, key)))
 }
 
-/// The value of a key of a view.
+/// The value of a key in a view.
 pub(crate) fn view_value(disk: &Disk, view: &str, key: &[u8]) -> Result<Option<Vec<u8>>> {
     let key = view_key(view, key);
     let Some(record) = disk.get(Family::Views, &key)? else { return Ok(None) };
@@ -35,13 +35,13 @@ fn read_value<'r>(key: &[u8], record: &'r [u8]) -> Result<&'r [u8]> {
     decode_record(key, record).map_err(|malformed| malformed.at(location_of(Family::Views, key)))
 }
 
-/// A page of a view.
+/// Reads one page of a view.
 pub(crate) fn scan_view(disk: &Disk, scan: &ViewScan) -> Result<ViewPage> {
     let (from, to) = scan.key_range();
     let from = view_key(&scan.view, &from);
     let to = match to {
         Some(to) => view_key(&scan.view, &to),
-        // A name and its end: there is always a key behind.
+        // The prefix ends in a 0 byte, so there is always a key above it.
         None => prefix_end(&view_prefix(&scan.view)).unwrap_or_default(),
     };
     let mut page = PageFiller::new(scan.entries_max);
@@ -57,7 +57,7 @@ pub(crate) fn scan_view(disk: &Disk, scan: &ViewScan) -> Result<ViewPage> {
     Ok(page.finish())
 }
 
-/// The names of all views that have a checkpoint, sound or damaged.
+/// The names of all views that have a checkpoint, even a damaged one.
 pub(crate) fn list_views(disk: &Disk) -> Result<Vec<String>> {
     let mut views = Vec::new();
     let mut cursor = disk.cursor(Family::Checkpoints, &[], Direction::Forward)?;
@@ -68,11 +68,10 @@ pub(crate) fn list_views(disk: &Disk) -> Result<Vec<String>> {
     Ok(views)
 }
 
-/// Versions of snapshots that cannot be read, where that can be told, and why.
+/// The snapshots that could not be read: the version, if it is known, and the error.
 type Unreadable = Vec<(Option<Version>, Error)>;
 
-/// The newest snapshot at or below a version that can be read, and those that were skipped on the
-/// way to it.
+/// The newest readable snapshot at or below a version, and the unreadable ones that were skipped.
 pub(crate) fn load_snapshot(
     disk: &Disk,
     (kind, stream, up_to): (&str, &StreamId, Version),
@@ -86,7 +85,7 @@ pub(crate) fn load_snapshot(
         let (key, record) = match cursor.next() {
             Ok(Some(entry)) => entry,
             Ok(None) => return Ok((None, skipped)),
-            // A snapshot is a cache: where a whole range cannot be read, the history can.
+            // A snapshot is only a cache: if a range of them is damaged, the history remains.
             Err(damage @ Error::Corruption { .. }) => {
                 skipped.push((None, damage));
                 return Ok((None, skipped));
@@ -107,7 +106,7 @@ pub(crate) fn load_snapshot(
     }
 }
 
-/// Where a record is.
+/// The location of a record, for an error.
 pub(crate) fn location_of(family: Family, key: &[u8]) -> Location {
     match view_of(key).filter(|_| family == Family::Views) {
         Some((view, key)) => Location::View { view: view.to_owned(), key: key.to_vec() },

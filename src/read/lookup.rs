@@ -1,6 +1,6 @@
-//! Finding frames: by position, by version, the last of a stream, the last of the log.
+//! Finds frames: by position, by version, the last of a stream, the last of the log.
 //!
-//! Every frame is checked before it is used: its checksum, and that it is under its own key (G8).
+//! Every frame is checked before it is used: its checksum, and that it matches its key (G8).
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use crate::format::{Frame, checksum_of, log_key, parse_log_key, stream_key, stre
 use crate::model::{EventId, EventRef, Position, StreamId, Timestamp, Version};
 use crate::storage::{Cursor, Disk, Family};
 
-/// The end of the log, as its last frame says it.
+/// The end of the log, according to its last frame.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct LogEnd {
     pub(crate) head: Option<Position>,
@@ -22,13 +22,13 @@ pub(crate) struct LogEnd {
     pub(crate) checksum: u32,
 }
 
-/// The error for a key that is not one of a frame or record.
+/// The error for an invalid key.
 pub(crate) fn bad_key(family: Family, key: &[u8]) -> Error {
     let location = Location::Key { family: family.name(), key: key.to_vec() };
-    Error::corruption(location, "a key that means nothing", "the key of a frame or record")
+    Error::corruption(location, "an invalid key", "the key of a frame or record")
 }
 
-/// Checks that a key and its frame name the same place.
+/// Checks that a key and its frame agree on the frame's place.
 #[inline]
 pub(crate) fn check_key<T: PartialEq + fmt::Debug + Copy>(
     location: impl FnOnce() -> Location,
@@ -42,7 +42,7 @@ pub(crate) fn check_key<T: PartialEq + fmt::Debug + Copy>(
     Err(Error::corruption(location(), found, expected))
 }
 
-/// Decodes a frame that was found under its first position.
+/// Decodes the frame stored under a first position, and checks that position.
 pub(crate) fn decode_in_log(first: Position, bytes: &[u8]) -> Result<Frame<'_>> {
     let location = || Location::log(first);
     let frame = Frame::decode(bytes).map_err(|malformed| malformed.at(location()))?;
@@ -50,7 +50,7 @@ pub(crate) fn decode_in_log(first: Position, bytes: &[u8]) -> Result<Frame<'_>> 
     Ok(frame)
 }
 
-/// Decodes a frame that was found under its stream and first version.
+/// Decodes the frame stored under a stream and first version, and checks both.
 pub(crate) fn decode_in_stream<'b>(
     stream: &StreamId,
     first: Version,
@@ -75,7 +75,7 @@ fn each_event<'f>(
     Ok(())
 }
 
-/// A frame and its first place.
+/// A frame and its first position or version.
 type Found<'c, P> = Option<(P, Frame<'c>)>;
 
 /// The next frame of the log.
@@ -85,7 +85,7 @@ fn next_in_log<'c>(cursor: &'c mut Cursor<'_>) -> Result<Found<'c, Position>> {
     Ok(Some((first, decode_in_log(first, value)?)))
 }
 
-/// The next frame of a stream; `None` if the next key is not one of it.
+/// The next frame of a stream; `None` if the next key belongs to another stream.
 fn next_in_stream<'c>(cursor: &'c mut Cursor<'_>, stream: &StreamId) -> Result<Found<'c, Version>> {
     let Some((key, value)) = cursor.next()? else { return Ok(None) };
     match stream_of(key) {
@@ -96,7 +96,7 @@ fn next_in_stream<'c>(cursor: &'c mut Cursor<'_>, stream: &StreamId) -> Result<F
     }
 }
 
-/// The end of the log: its last frame, which must be in `streams` too.
+/// Reads the end of the log from its last frame, which must be in `streams` as well.
 pub(crate) fn log_end(disk: &Disk) -> Result<LogEnd> {
     let mut cursor = disk.cursor(Family::Events, &[u8::MAX; 9], Direction::Backward)?;
     let Some((key, value)) = cursor.next()? else { return Ok(LogEnd::default()) };
@@ -119,7 +119,7 @@ pub(crate) fn log_end(disk: &Disk) -> Result<LogEnd> {
     })
 }
 
-/// The checksum of the frame of the log that ends at a position, if one does.
+/// The checksum of the frame that ends at a position; `None` if no frame ends there.
 pub(crate) fn checksum_at(disk: &Disk, end: &LogEnd, position: Position) -> Result<Option<u32>> {
     if end.head == Some(position) {
         return Ok(Some(end.checksum));
@@ -131,7 +131,7 @@ pub(crate) fn checksum_at(disk: &Disk, end: &LogEnd, position: Position) -> Resu
     Ok((frame.header.last_position() == position).then(|| checksum_of(value)))
 }
 
-/// The first and last position of the commit that the event at this position was part of.
+/// The first and last position of the commit that contains a position.
 pub(crate) fn commit_range(disk: &Disk, position: Position) -> Result<(Position, Position)> {
     let mut cursor = disk.cursor(Family::Events, &log_key(position), Direction::Backward)?;
     let Some((_, frame)) = next_in_log(&mut cursor)? else {
@@ -141,7 +141,8 @@ pub(crate) fn commit_range(disk: &Disk, position: Position) -> Result<(Position,
     Ok((frame.header.commit_first(), frame.header.commit_last()))
 }
 
-/// The streams, versions and ids of the events from a position to another, each the end of a frame.
+/// The streams, versions and ids of the events from `first` to `last`. A frame must begin at
+/// `first`, and one must end at `last`.
 pub(crate) fn events_between(
     disk: &Disk,
     (first, last): (Position, Position),
@@ -214,7 +215,7 @@ pub(crate) fn events_from(
     Ok(found)
 }
 
-/// The first stream whose keys are not below `start`.
+/// The first stream with a key at or above `start`.
 pub(crate) fn next_stream(disk: &Disk, start: &[u8]) -> Result<Option<StreamId>> {
     let mut cursor = disk.cursor(Family::Streams, start, Direction::Forward)?;
     while let Some((key, _)) = cursor.next()? {
@@ -226,7 +227,7 @@ pub(crate) fn next_stream(disk: &Disk, start: &[u8]) -> Result<Option<StreamId>>
     Ok(None)
 }
 
-/// Where a frame is in its stream and in the log.
+/// The place of a frame in its stream and in the log.
 #[derive(Clone, Copy)]
 struct Extent {
     first: Version,
@@ -235,8 +236,8 @@ struct Extent {
 }
 
 impl Extent {
-    /// The last version, at most this one, that was recorded at or below a position; `None` if the
-    /// frame is later.
+    /// The last version of the frame that is at most `at_most` and was recorded at or below the
+    /// position `up_to`; `None` if the whole frame was recorded later.
     fn version_at(self, up_to: Position, at_most: Version) -> Option<Version> {
         let count = up_to.get().checked_sub(self.position.get())?;
         Some(self.first.plus(count).min(self.last).min(at_most))
@@ -252,7 +253,7 @@ pub(crate) fn version_at(
     up_to: Position,
 ) -> Result<Option<Version>> {
     let at = extent_at(disk, stream, version)?;
-    // Above the greatest version there is nothing to look for.
+    // No version exists above the maximum.
     if version < Version::MAX && at.is_none_or(|at| at.last < version) {
         check_ends_below(disk, stream, version)?;
     }
@@ -260,8 +261,8 @@ pub(crate) fn version_at(
     if let Some(found) = at.version_at(up_to, version) {
         return Ok(Some(found));
     }
-    // The frames below are older. Everything up to `low` was recorded in time, everything from
-    // `high` on was not.
+    // The frames below are older. Binary search: versions up to `low` were recorded at or below
+    // `up_to`, versions from `high` on were not.
     let (mut low, mut high) = (0, at.first.get());
     let mut found = None;
     while high - low > 1 {
@@ -269,7 +270,7 @@ pub(crate) fn version_at(
         let at = extent_at(disk, stream, middle)?.filter(|at| at.last >= middle);
         let Some(at) = at else {
             let location = Location::stream(stream, middle);
-            let expected = "a frame: later versions are there";
+            let expected = "a frame, because later versions exist";
             return Err(Error::corruption(location, "nothing", expected));
         };
         match at.version_at(up_to, version) {
@@ -283,7 +284,8 @@ pub(crate) fn version_at(
     Ok(found)
 }
 
-/// A version that no frame holds must be above the stream's last: otherwise its frame is missing.
+/// Checks that a version that no frame holds is above the stream's last one. Otherwise its frame is
+/// missing.
 fn check_ends_below(disk: &Disk, stream: &StreamId, version: Version) -> Result<()> {
     let start = stream_key(stream.as_str(), version);
     let mut cursor = disk.stream_cursor(&start, Direction::Forward)?;
@@ -295,7 +297,8 @@ fn check_ends_below(disk: &Disk, stream: &StreamId, version: Version) -> Result<
         }
     }
     let Some(above) = above else { return Ok(()) };
-    // An append between the two looks may have brought both: what is missing is missing still.
+    // An append between the two lookups may have added both frames, so look again: a frame that is
+    // really missing is still missing.
     if extent_at(disk, stream, version)?.is_some_and(|at| at.last >= version) {
         return Ok(());
     }
@@ -304,7 +307,7 @@ fn check_ends_below(disk: &Disk, stream: &StreamId, version: Version) -> Result<
     Err(Error::corruption(Location::stream(stream, version), found, expected))
 }
 
-/// The frame of a stream that holds this version, or the last one below it.
+/// The frame of a stream that holds a version, or else the last one below it.
 fn extent_at(disk: &Disk, stream: &StreamId, version: Version) -> Result<Option<Extent>> {
     let start = stream_key(stream.as_str(), version);
     let mut cursor = disk.stream_cursor(&start, Direction::Backward)?;

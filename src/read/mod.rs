@@ -1,9 +1,9 @@
-//! Reading up to the head: one bounded page at a time.
+//! Reads up to the head, one bounded page at a time.
 //!
-//! A page's frames are copied out of the engine, then everything is let go, then they are checked
-//! and visited. So a reader holds no lock and no engine resource while the visitor runs, and
-//! closing a store never waits for a reader's code. What was asked for is either visited in order
-//! without a gap, or an error says where it is damaged (G8).
+//! A page's frames are copied out of the engine, all engine resources are released, and then the
+//! frames are checked and visited. So a reader holds no lock and no engine resource while the
+//! visitor runs, and closing a store never waits for a visitor. Either the requested events are
+//! visited in order without a gap, or an error reports where they are damaged (G8).
 
 pub(crate) mod derived;
 pub(crate) mod lookup;
@@ -22,15 +22,14 @@ use crate::model::{EventRef, Position, StreamId, Version};
 use crate::storage::{Disk, Family, Storage};
 use lookup::{bad_key, check_key, next_stream, version_at};
 
-/// A page is closed once it holds this many bytes of frames: little enough to stay in a processor's
-/// cache.
+/// A page is full once it holds this many bytes of frames, which fit in a processor's cache.
 const PAGE_LEN_TARGET: usize = 256 * 1024;
-/// A page buffer that grew beyond this is given back instead of kept for the next page.
+/// A page buffer that grew beyond this many bytes is freed instead of kept for the next page.
 const PAGE_LEN_KEPT: usize = 1024 * 1024;
 
 thread_local! {
-    /// The buffers of this thread's last page, for its next one. A visitor that reads in turn finds
-    /// none, and makes its own.
+    /// The buffers of this thread's last page, reused for the next one. While a visitor runs they
+    /// are in use, so a nested read allocates new ones.
     static SPARE: Cell<FramePage> = const { Cell::new(FramePage::new()) };
 }
 
@@ -46,13 +45,13 @@ impl Default for FramePage {
     }
 }
 
-/// Reads one store up to its head.
+/// Reads a store up to its head.
 pub(crate) struct Reader {
     storage: Arc<Storage>,
     head: Arc<Head>,
 }
 
-/// Frames copied out of the engine, each with the place that its key says.
+/// Frames copied out of the engine, each with the position or version in its key.
 struct FramePage {
     bytes: Vec<u8>,
     frames: Vec<(u64, std::ops::Range<usize>)>,
@@ -62,7 +61,7 @@ struct FramePage {
 /// Why a page holds no more frames.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum PageEnded {
-    /// It is large enough; more follow.
+    /// The page is full; more frames follow.
     Full,
     /// The next frame is beyond the range.
     Range,
@@ -99,7 +98,7 @@ impl Reader {
         let page = self.storage.with(|disk| fetch(disk, &range, query))?;
         let rest = Walk { range: &range, query, left: query.events_max }.page(&page, visit);
         if page.bytes.capacity() <= PAGE_LEN_KEPT {
-            // A thread that ends may still read, but has no place of its own any more.
+            // A thread that is exiting may still read, but its thread-local storage may be gone.
             let _ = SPARE.try_with(|spare| spare.set(page));
         }
         Ok(PageEnd { rest: rest?.and_then(|next| range.rest(next, query.direction)) })
@@ -128,7 +127,7 @@ impl Reader {
             match info {
                 Some((id, tip)) if id.as_str().starts_with(&query.prefix) => {
                     behind = Some(past_stream(id.as_str()));
-                    // A stream whose first append is not yet published is not there yet.
+                    // A stream whose first append is not published yet is not visible.
                     streams.extend(tip.map(|tip| StreamInfo { id, version: tip }));
                 }
                 _ => break,
@@ -144,13 +143,13 @@ fn past_stream(id: &str) -> Vec<u8> {
     key
 }
 
-/// Copies the frames of a range, as many as make a page.
+/// Copies frames of a range, up to a full page.
 fn fetch(disk: &Disk, range: &Range, query: &PageQuery) -> Result<FramePage> {
     let mut page = SPARE.try_with(Cell::take).unwrap_or_default();
     page.bytes.clear();
     page.frames.clear();
     page.end = PageEnded::Scope;
-    // Each frame has at least one event; of the first, those before the range may be skipped.
+    // Each frame has at least one event. Events of the first frame may be before the range.
     let frames_max = if query.filter.is_all() { query.events_max } else { usize::MAX };
     let start = range.scope.key(match query.direction {
         Direction::Forward => range.from,
@@ -184,30 +183,29 @@ fn fetch(disk: &Disk, range: &Range, query: &PageQuery) -> Result<FramePage> {
     Ok(page)
 }
 
-/// One walk over the frames of a page.
+/// The state of a pass over the frames of a page.
 struct Walk<'q> {
     range: &'q Range,
     query: &'q PageQuery,
     left: usize,
 }
 
-/// What a frame left to do.
+/// How to continue after a frame.
 enum AfterFrame {
-    /// Go on with the next frame.
+    /// Continue with the next frame.
     On,
-    /// The view ends within this frame.
+    /// The range ends within or before this frame.
     EndOfView,
-    /// The page is full, or the visitor has had enough: this place is the next to read.
+    /// The page is full, or the visitor stopped: the next place to read.
     Stop(Option<u64>),
 }
 
 impl Walk<'_> {
-    /// Visits the frames; returns the next place to read, or `None` after the last one of the
-    /// range.
+    /// Visits the frames. Returns the next place to read, or `None` at the end of the range.
     fn page(&mut self, page: &FramePage, visit: &mut Visitor<'_>) -> Result<Option<u64>> {
         let forward = self.query.direction == Direction::Forward;
         let is_stream = self.range.scope != Scope::Log;
-        // The place that the next frame must hold: no frame may be missing between two others.
+        // The place that the next frame must hold, so that no frame is missing in between.
         let mut next = if forward { self.range.from } else { self.range.to };
         let mut known = Known::default();
         for (index, (key_place, range)) in page.frames.iter().enumerate() {
@@ -221,8 +219,8 @@ impl Walk<'_> {
                 // The stream ends before the range.
                 return Ok(None);
             }
-            // The first may begin or end beyond the range; each further one joins the one before
-            // it.
+            // The first frame may begin or end outside the range. Each further frame must be
+            // adjacent to the previous one.
             let joins = if index == 0 {
                 first <= next && next <= last
             } else {
@@ -242,7 +240,7 @@ impl Walk<'_> {
             }
         }
         let is_over = if forward { next > self.range.to } else { next < self.range.from };
-        // A stream may end before the range does. Nothing else may.
+        // Only a stream may end before the range does.
         let may_end_early = forward && is_stream && page.end == PageEnded::Scope;
         match page.end {
             PageEnded::Full => Ok(Some(next)),
@@ -251,7 +249,7 @@ impl Walk<'_> {
         }
     }
 
-    /// Visits the events of one frame that are part of the range and match.
+    /// Visits the events of one frame that are in the range and match the filter.
     fn frame<'p>(
         &mut self,
         frame: &Frame<'p>,
@@ -353,7 +351,7 @@ impl Scope {
         }
     }
 
-    /// The first and last place of a frame, after checking that its key says the same.
+    /// The first and last place of a frame, after a check that they match its key.
     fn extent(&self, frame: &Frame<'_>, place: u64) -> Result<(u64, u64)> {
         let header = &frame.header;
         let location = || self.location(place);
