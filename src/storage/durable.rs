@@ -1,4 +1,4 @@
-//! Files and names that survive a power loss.
+//! Creates files and names that survive a power loss.
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write};

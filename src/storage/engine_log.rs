@@ -181,7 +181,7 @@ impl<F: FnMut(&[u8]) -> Result<(), Ending>> Reader<F> {
 
     /// Adds a record that ends at the offset `end` in the file.
     fn record(&mut self, kind: u8, content: &[u8], end: u64) -> Result<(), Ending> {
-        // Full, first, middle, last.
+        // The kinds of a full, a first, a middle and a last record.
         let (begins, ends) = match kind {
             1 => (true, true),
             2 => (true, false),
