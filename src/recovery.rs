@@ -49,8 +49,8 @@ pub(crate) fn open(root: &Path, options: &StoreOptions) -> Result<Recovered> {
         Disk::open_read_only(&claim.paths, options)?
     } else {
         mend(&claim, options, watermark)?;
-        // Even after a clean shutdown: a rejected store must stay unchanged, and opening it for
-        // writing would rewrite files.
+        // The probe is needed even after a clean shutdown: a rejected store must stay unchanged,
+        // and opening it for writing would rewrite files.
         let probe = Disk::open_read_only(&claim.paths, options)?;
         check(&probe, &claim.identity, watermark, options.accepted_end)?;
         drop(probe);

@@ -93,8 +93,8 @@ impl PartialCopy {
         fs::rename(root, &self.destination).map_err(failed("renaming"))?;
         self.is_finished = true;
         sync_directory(parent_of(&self.destination)).map_err(failed("syncing the parent of"))?;
-        // The marker is removed last, because until the rename it marks the unfinished copy. Next
-        // to a STORE it has no meaning, so a failed removal does no harm.
+        // The marker is removed last, because it marks the unfinished copy until the rename is
+        // durable. Next to a STORE it has no meaning, so a failed removal does no harm.
         let _ = fs::remove_file(self.destination.join(MARKER));
         Ok(size)
     }
