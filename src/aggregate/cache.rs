@@ -1,4 +1,4 @@
-//! States that were used recently, as they are stored: loading then reads only what is new.
+//! [`Cache`]: recently used states in memory, so that loading reads only newer events.
 
 use std::sync::Arc;
 
@@ -8,8 +8,8 @@ use crate::model::StreamId;
 use crate::recent::Recent;
 use crate::sync::Mutex;
 
-/// A bounded cache. A state is here because it was loaded, or because its append was acknowledged.
-/// It is never the answer by itself: a load reads the events after it.
+/// A bounded cache of states that were loaded, or whose append was acknowledged. A load always
+/// reads the events after a cached state, so a stale one is harmless.
 pub(super) struct Cache<A> {
     clone: fn(&A) -> A,
     states: Mutex<Recent<StreamId, Arc<(A, Provenance)>>>,
@@ -29,12 +29,12 @@ impl<A: Aggregate> Cache<A> {
     }
 
     pub(super) fn get(&self, stream: &StreamId) -> Option<AggregateRoot<A>> {
-        // The state is copied while nothing is locked: it may be large.
+        // The lock is released before the state is copied: it may be large.
         let kept = self.states.lock().get(stream)?;
         Some(AggregateRoot::at(stream.clone(), (self.clone)(&kept.0), kept.1))
     }
 
-    /// Keeps a stored state, unless an event was skipped for it: every load reports that again.
+    /// Caches a stored state, unless an event was skipped for it: each load must report the skip.
     pub(super) fn put(&self, root: &AggregateRoot<A>) {
         if root.skipped.is_empty() && root.encoded().is_empty() {
             let kept = Arc::new(((self.clone)(&root.state), root.provenance));

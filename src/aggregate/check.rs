@@ -1,4 +1,4 @@
-//! Checking snapshots against the history that they sum up.
+//! Checks snapshots against the history that they summarise.
 
 use std::fmt;
 
@@ -9,28 +9,28 @@ use crate::error::Result;
 use crate::model::{StreamId, Timestamp, Version};
 use crate::snapshot_store::Snapshot;
 
-/// What [`Repository::check_snapshots`](crate::Repository::check_snapshots) found.
+/// The result of [`Repository::check_snapshots`](crate::Repository::check_snapshots).
 #[derive(Debug, Clone)]
 pub struct SnapshotReport {
-    /// Of which stream.
+    /// The stream of the aggregate.
     pub stream: StreamId,
-    /// All its snapshots, oldest first.
+    /// All its readable snapshots, oldest first.
     pub snapshots: Vec<CheckedSnapshot>,
 }
 
 /// A snapshot that was checked.
 #[derive(Debug, Clone)]
 pub struct CheckedSnapshot {
-    /// At which version.
+    /// The version of its state.
     pub version: Version,
     /// When it was taken.
     pub taken_at: Timestamp,
-    /// What is wrong with it; `None` if it gives the state that the history gives.
+    /// What is wrong with it; `None` if its state matches the history.
     pub fault: Option<SnapshotFault>,
 }
 
 impl SnapshotReport {
-    /// Whether every snapshot gives the state that the history gives.
+    /// Whether the state of every snapshot matches the history.
     pub fn is_sound(&self) -> bool {
         self.snapshots.iter().all(|snapshot| snapshot.fault.is_none())
     }
@@ -45,7 +45,7 @@ impl fmt::Display for SnapshotReport {
         for CheckedSnapshot { version, taken_at, fault } in &self.snapshots {
             write!(out, "\n  version {version}, taken at {taken_at}: ")?;
             match fault {
-                None => out.write_str("as the history says")?,
+                None => out.write_str("matches the history")?,
                 Some(fault) => write!(out, "{fault}")?,
             }
         }
@@ -54,18 +54,20 @@ impl fmt::Display for SnapshotReport {
 }
 
 impl<A: Aggregate + PartialEq> Repository<A> {
-    /// Compares every snapshot of an aggregate with its history. For tests and after changes of the
-    /// code: a snapshot that differs shows that [`SNAPSHOT_VERSION`](Aggregate::SNAPSHOT_VERSION)
-    /// should have been raised, or that its codec does not give the state back as it was written.
+    /// Compares every snapshot of an aggregate with its history.
     ///
-    /// A snapshot whose bytes are damaged is not among them: verify names it, and loading counts it
-    /// as ignored.
+    /// Use it in tests and after changes to the code. A snapshot that differs shows that
+    /// [`SNAPSHOT_VERSION`](Aggregate::SNAPSHOT_VERSION) should have been raised, or that the codec
+    /// does not restore the state as it was written.
     ///
-    /// Nothing is changed. To be rid of faulty snapshots, raise that version, or call
+    /// The report omits a snapshot whose bytes are damaged: verify reports it, and loading counts
+    /// it as ignored.
+    ///
+    /// Nothing is changed. To remove faulty snapshots, raise that version, or call
     /// [`delete_snapshots`](crate::SnapshotStore::delete_snapshots).
     ///
     /// # Errors
-    /// What the store finds. Faults of snapshots are no errors here, but the report.
+    /// Any error of the store. A faulty snapshot is not an error: the report contains it.
     ///
     /// # Cost
     /// Reads all snapshots of the aggregate, and its whole history.
@@ -93,7 +95,8 @@ impl<A: Aggregate + PartialEq> Repository<A> {
     }
 }
 
-/// What is wrong with a snapshot, by the aggregate as the history gives it at the same version.
+/// What is wrong with a snapshot, compared with `root`, which was rebuilt from the history up to
+/// the snapshot's version.
 fn fault_of<A: Aggregate + PartialEq>(
     snapshots: &Snapshots<A>,
     snapshot: &Snapshot,

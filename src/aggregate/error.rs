@@ -1,51 +1,51 @@
-//! [`ExecuteError`]: why a command was not carried out.
+//! [`ExecuteError`]: why a command was not executed.
 
 use crate::error::Error;
 use crate::model::StreamId;
 
-/// Why a command was not carried out.
+/// Why a command was not executed.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum ExecuteError<E: std::error::Error> {
-    /// The aggregate refuses: nothing has happened. The same command will be refused until its
-    /// state changes.
+    /// The aggregate rejected the command. Nothing was stored. It will reject the same command
+    /// until its state changes.
     #[error(transparent)]
     Rejected(E),
-    /// Others were faster each time, until the [retries](crate::Repository::retries) were used up:
-    /// nothing has happened. Raise them, or split the aggregate, so that not everything waits for
-    /// one stream.
+    /// Another writer appended to the stream first in each attempt, until the
+    /// [retries](crate::Repository::retries) were used up. Nothing was stored. Raise the retries,
+    /// or split the aggregate, so that fewer commands compete for one stream.
     #[error(
-        "stream {stream}: others were faster, the first time and in each of {}: raise the retries of the repository, \
-         or split the aggregate into smaller streams",
+        "stream {stream}: another writer appended first, at the first attempt and in each of {}; raise the retries of \
+         the repository, or split the aggregate into smaller streams",
         counted(*retries)
     )]
     Conflict {
         /// The stream of the aggregate.
         stream: StreamId,
-        /// How often the command was decided again.
+        /// How often the command was retried.
         retries: u32,
-        /// What the last try was refused with.
+        /// The error of the last attempt.
         #[source]
         cause: Error,
     },
-    /// Loading or storing failed. Only after [`Error::Indeterminate`] may something have been
-    /// stored.
+    /// Loading or storing failed. Nothing was stored, except possibly after
+    /// [`Error::Indeterminate`].
     #[error(transparent)]
     Store(#[from] Error),
 }
 
 impl<E: std::error::Error> ExecuteError<E> {
-    /// Whether the aggregate refused.
+    /// Whether the aggregate rejected the command.
     pub fn is_rejected(&self) -> bool {
         matches!(self, Self::Rejected(_))
     }
 
-    /// Whether others were faster each time, until the [retries](crate::Repository::retries) were
-    /// used up.
+    /// Whether the command met a conflict in each attempt, until the
+    /// [retries](crate::Repository::retries) were used up.
     pub fn is_conflict(&self) -> bool {
         matches!(self, Self::Conflict { .. })
     }
 
-    /// The refusal of the aggregate, if it is one.
+    /// The error with which the aggregate rejected the command, if it did.
     pub fn rejected(&self) -> Option<&E> {
         match self {
             Self::Rejected(refusal) => Some(refusal),

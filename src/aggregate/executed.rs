@@ -1,4 +1,4 @@
-//! [`Executed`]: a command that was carried out.
+//! [`Executed`]: the result of a command.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use super::{Aggregate, AggregateRoot};
 use crate::event_store::Appended;
 use crate::model::{Position, StreamId, Version};
 
-/// A command that was carried out: what happened, and the aggregate after it.
+/// The result of a command: the events that it led to, and the aggregate after them.
 pub struct Executed<A: Aggregate> {
     root: AggregateRoot<A>,
     events: Vec<A::Event>,
@@ -22,12 +22,12 @@ impl<A: Aggregate> Executed<A> {
         Self { root, events, appended }
     }
 
-    /// The state after it.
+    /// The state after the command.
     pub fn state(&self) -> &A {
         self.root.state()
     }
 
-    /// The state after it.
+    /// Turns this into the state after the command.
     pub fn into_state(self) -> A {
         self.root.into_state()
     }
@@ -37,28 +37,28 @@ impl<A: Aggregate> Executed<A> {
         self.root.stream()
     }
 
-    /// The version of the state; `None` if nothing has ever happened.
+    /// The version of the state; `None` if the stream has no events.
     pub fn version(&self) -> Option<Version> {
         self.root.version()
     }
 
-    /// The position of the last event in the state, to wait for with a read model; `None` if
-    /// nothing has ever happened.
+    /// The position of the last event in the state; `None` if the stream has no events. Wait for it
+    /// to read the result from a read model.
     pub fn position(&self) -> Option<Position> {
         self.root.position()
     }
 
-    /// What happened, in order; nothing, where the command led to no event.
+    /// The events of this command, in order; empty if it led to none.
     pub fn events(&self) -> &[A::Event] {
         &self.events
     }
 
-    /// Where the events stand; `None` if there were none.
+    /// Where the events are stored; `None` if there were none.
     pub fn appended(&self) -> Option<&Appended> {
         self.appended.as_ref()
     }
 
-    /// The aggregate after it, to go on with.
+    /// Turns this into the aggregate after the command, for further changes.
     pub fn into_root(self) -> AggregateRoot<A> {
         self.root
     }

@@ -1,5 +1,5 @@
-//! Loading: a cached state or the newest snapshot that fits, and then what the stream holds behind
-//! it.
+//! Loads aggregates: from a cached state or the newest snapshot that fits, and then from the events
+//! after it.
 
 use std::ops::ControlFlow;
 
@@ -14,7 +14,7 @@ use crate::snapshot_store::Snapshot;
 use crate::upcast::OnUnreadable;
 
 impl<A: Aggregate> Repository<A> {
-    /// The aggregate as it is now; one to which nothing has happened, if there is none.
+    /// The current aggregate; in its default state if its stream has no events.
     pub(super) fn newest(&self, stream: &StreamId) -> Result<AggregateRoot<A>> {
         let cached = self.cache.as_ref().and_then(|cache| cache.get(stream));
         let cached_at = cached.as_ref().and_then(AggregateRoot::version);
@@ -31,7 +31,7 @@ impl<A: Aggregate> Repository<A> {
         Ok(root)
     }
 
-    /// The aggregate as it was at a version: `None` if nothing has ever happened to it.
+    /// The aggregate as it was at a version; `None` if its stream has no events.
     pub(super) fn at_version(
         &self,
         stream: &StreamId,
@@ -49,7 +49,7 @@ impl<A: Aggregate> Repository<A> {
         }
     }
 
-    /// Reads an aggregate again, as it is stored up to its version, and returns its last `count`
+    /// Reads an aggregate from the store again, up to its version, and returns its last `count`
     /// events.
     pub(super) fn reload(
         &self,
@@ -78,13 +78,13 @@ impl<A: Aggregate> Repository<A> {
         failure.map_or(Ok(events), Err)
     }
 
-    /// The last version of a stream that was recorded at a time or before.
+    /// The last version of a stream that was recorded at or before a time.
     pub(super) fn version_at(&self, stream: &StreamId, time: Timestamp) -> Result<Option<Version>> {
         let last = self.store.read_stream(stream).as_of_time(time).last()?;
         Ok(last.map(|event| event.version()))
     }
 
-    /// From the newest snapshot that fits, or else from the beginning.
+    /// Loads from the newest snapshot that fits, or else from the first event.
     fn restore(&self, stream: &StreamId, to: Version) -> Result<AggregateRoot<A>> {
         let mut root = AggregateRoot::new(stream.clone());
         let mut up_to = Some(to);
@@ -107,7 +107,7 @@ impl<A: Aggregate> Repository<A> {
                 Err(fault) => snapshots.note_ignored(stream, Some(snapshot.version), fault),
             }
             root.provenance.ignored = root.provenance.ignored.max(Some(snapshot.version));
-            // A store that does not go down would have this go on forever.
+            // The minimum ends the loop even if a faulty store returns a snapshot above `at`.
             up_to = snapshot.version.min(at).previous();
         }
         self.catch_up(&mut root, to)?;
@@ -127,23 +127,23 @@ impl<A: Aggregate> Repository<A> {
         let mut root = AggregateRoot::new(snapshot.stream.clone());
         root.state = state;
         root.provenance.snapshot = Some((snapshot.version, snapshot.taken_at));
-        // One event more than is new: it proves that the snapshot is of this history, and not ahead
-        // of it.
+        // The read includes the last event of the snapshot: its id proves that the snapshot is of
+        // this history, and not ahead of it.
         let read = self.store.read_stream(&snapshot.stream).from(snapshot.version);
         let anchor = Some((snapshot.version, snapshot.event_id));
         let fits = self.fold(&mut root, read.as_of_version(to), anchor)?;
         Ok(if fits { Ok(root) } else { Err(SnapshotFault::OtherHistory) })
     }
 
-    /// Applies what the stream holds behind a state, up to a version.
+    /// Applies the events of the stream after a state, up to a version.
     pub(super) fn catch_up(&self, root: &mut AggregateRoot<A>, to: Version) -> Result<()> {
         let read = self.store.read_stream(&root.stream).after(root.version()).as_of_version(to);
         self.fold(root, read, None)?;
         Ok(())
     }
 
-    /// Applies events. With an anchor, the first of them must be that one, and is in the state
-    /// already; returns whether it was.
+    /// Applies events. If there is an anchor, the first event must be the anchor; it is in the
+    /// state already, and is not applied. Returns whether the anchor was found.
     fn fold(
         &self,
         root: &mut AggregateRoot<A>,

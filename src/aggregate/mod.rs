@@ -1,4 +1,5 @@
-//! Aggregates: objects whose state is what happened to them, and which decide what happens next.
+//! Aggregates: objects that rebuild their state from events, and decide which events a command
+//! leads to.
 
 mod policy;
 mod root;
@@ -21,13 +22,13 @@ pub use snapshots::{FailedSnapshot, IgnoredSnapshot, SnapshotFault, SnapshotStat
 
 use crate::codec::DomainEvent;
 
-/// An object whose state is what happened to it: it takes events, and decides by its state which a
-/// command leads to.
+/// An object that rebuilds its state from its events, and decides which new events a command leads
+/// to.
 ///
-/// Both methods are pure: no clock, no I/O, no chance. What a decision needs besides the state,
-/// such as the time or a rate, comes in the command. So a state can be built again at any time, and
-/// a decision can be tested without a store: see [`Scenario`](crate::testing::Scenario).
-/// [`Repository`](crate::Repository) does the rest.
+/// Both methods must be pure: no clock, no I/O, no randomness. The command carries everything else
+/// that a decision needs, such as the time or a rate. Therefore the state can be rebuilt at any
+/// time, and a decision can be tested without a store: see [`Scenario`](crate::testing::Scenario).
+/// [`Repository`](crate::Repository) loads and stores aggregates.
 ///
 /// ```
 /// use annals::prelude::*;
@@ -90,52 +91,55 @@ use crate::codec::DomainEvent;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub trait Aggregate: Default + Send + Sync + 'static {
-    /// What it is one of: the events of the one with the id `123` are the stream `{CATEGORY}-123`.
+    /// The category of its streams: the aggregate with the id `123` has the stream
+    /// `{CATEGORY}-123`.
     ///
-    /// It holds no `-`, where a category would end, and does not begin with `$`: the compiler
-    /// refuses that where a [`Repository`](crate::Repository) is made.
+    /// It must not contain `-`, which ends a category, and must not begin with `$`: creating a
+    /// [`Repository`](crate::Repository) for such an aggregate does not compile.
     const CATEGORY: &'static str;
-    /// Under what its snapshots are kept. Two aggregates that read the same streams need two kinds.
+    /// The kind under which its snapshots are stored. Two aggregates that read the same streams
+    /// need different kinds.
     const SNAPSHOT_KIND: &'static str = Self::CATEGORY;
-    /// The shape and meaning of the state. **Raise it with every change of the fields, of
-    /// [`Aggregate::apply`], or of what upcasters make of old events**: snapshots of another
-    /// version are ignored, and the history is read instead.
+    /// The version of the state's shape and meaning. **Raise it with every change of the fields, of
+    /// [`Aggregate::apply`], or of the events that upcasters yield**: snapshots of another version
+    /// are ignored, and the history is read instead.
     const SNAPSHOT_VERSION: u32 = 1;
-    /// What happens to it.
+    /// Its events.
     type Event: DomainEvent;
-    /// What it can be asked to do.
+    /// Its commands.
     type Command;
-    /// Why it refuses.
+    /// Why it rejects a command.
     type Error: std::error::Error + Send + Sync + 'static;
 
-    /// Takes in what happened. It cannot fail, for it has happened; whether it may is decided in
-    /// [`Aggregate::handle`].
+    /// Applies an event to the state. It cannot fail, because the event has already happened:
+    /// [`Aggregate::handle`] decides whether it may.
     fn apply(&mut self, event: Self::Event);
 
-    /// Decides: what happens by this command, in this state. Nothing, where the list is empty.
+    /// Decides which events a command leads to in the current state; an empty list if it changes
+    /// nothing.
     ///
     /// # Errors
-    /// The refusal, in the words of the domain.
+    /// The reason why the aggregate rejects the command, as an error of the domain.
     fn handle(&self, command: &Self::Command) -> Result<Vec<Self::Event>, Self::Error>;
 }
 
-/// Refuses, while compiling, a category that no stream can be of, and a kind under which no
-/// snapshot can be kept.
+/// Rejects at compile time a category that no stream can have, and a kind under which no snapshot
+/// can be stored.
 #[expect(clippy::indexing_slicing, reason = "it runs in the compiler")]
 const fn check_names(category: &str, kind: &str) {
     let (category, kind) = (category.as_bytes(), kind.as_bytes());
-    assert!(!category.is_empty() && category.len() < 255, "a CATEGORY has 1 to 254 bytes");
+    assert!(!category.is_empty() && category.len() < 255, "a CATEGORY must have 1 to 254 bytes");
     assert!(category[0] != b'$', "a CATEGORY that begins with '$' is reserved");
-    assert!(!kind.is_empty() && kind.len() <= 255, "a SNAPSHOT_KIND has 1 to 255 bytes");
+    assert!(!kind.is_empty() && kind.len() <= 255, "a SNAPSHOT_KIND must have 1 to 255 bytes");
     let mut at = 0;
     while at < category.len() {
-        assert!(category[at] != b'-', "a CATEGORY ends at the first '-', so it holds none");
-        assert!(category[at] >= b' ', "a CATEGORY holds no control character");
+        assert!(category[at] != b'-', "a CATEGORY must not contain '-', which ends it");
+        assert!(category[at] >= b' ', "a CATEGORY must not contain a control character");
         at += 1;
     }
     at = 0;
     while at < kind.len() {
-        assert!(kind[at] >= b' ', "a SNAPSHOT_KIND holds no control character");
+        assert!(kind[at] >= b' ', "a SNAPSHOT_KIND must not contain a control character");
         at += 1;
     }
 }

@@ -9,7 +9,8 @@ use crate::event_store::EventStore;
 use crate::model::{Timestamp, Version};
 use crate::options::{Clock, now};
 
-/// When snapshots are taken, and how many are kept of each aggregate. Asked after each save.
+/// When snapshots are taken, and how many are kept of each aggregate. The repository evaluates it
+/// after each save.
 ///
 /// ```
 /// use std::time::Duration;
@@ -23,7 +24,7 @@ use crate::options::{Clock, now};
 pub struct SnapshotPolicy<A> {
     rule: Rule<A>,
     keep: NonZeroUsize,
-    /// That of the store, unless another is given.
+    /// `None` for the clock of the event store.
     clock: Option<Clock>,
 }
 
@@ -35,41 +36,41 @@ enum Rule<A> {
 
 type Wanted<A> = dyn Fn(&A, &SnapshotContext) -> bool + Send + Sync;
 
-/// What a policy may go by, besides the state.
+/// The facts that a policy may use in addition to the state.
 #[non_exhaustive]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SnapshotContext {
     /// The version of the state.
     pub version: Version,
-    /// How many events have happened since the last snapshot: all, if there is none.
+    /// How many events happened since the last snapshot; all events if there is none.
     pub events_since: u64,
     /// When the last snapshot was taken, if there is one.
     pub last_taken_at: Option<Timestamp>,
-    /// The time.
+    /// The current time.
     pub now: Timestamp,
 }
 
 impl<A> SnapshotPolicy<A> {
-    /// As soon as this many events have happened since the last snapshot; 0 counts as 1.
+    /// Takes a snapshot once at least this many events happened since the last one; 0 counts as 1.
     ///
-    /// Events are counted as they pass, so a save of several events does not step over the mark,
-    /// and where a snapshot could not be written the next save tries again.
+    /// A save of several events cannot miss the threshold. If a snapshot could not be written, the
+    /// next save tries again.
     pub fn every(events: u64) -> Self {
         Self::by(Rule::Every(events.max(1)))
     }
 
-    /// After every save: for few events that are hard to apply.
+    /// Takes a snapshot after every save: for streams of few events that are expensive to apply.
     pub fn always() -> Self {
         Self::every(1)
     }
 
-    /// With the first save, and then with a save at least this long after the last snapshot was
-    /// taken.
+    /// Takes a snapshot after the first save, and then after any save at least this long after the
+    /// last snapshot.
     pub fn interval(interval: Duration) -> Self {
         Self::by(Rule::Interval(interval))
     }
 
-    /// Whenever this says so.
+    /// Takes a snapshot after each save for which the closure returns `true`.
     pub fn when(wanted: impl Fn(&A, &SnapshotContext) -> bool + Send + Sync + 'static) -> Self {
         Self::by(Rule::When(Arc::new(wanted)))
     }
@@ -78,15 +79,15 @@ impl<A> SnapshotPolicy<A> {
         Self { rule, keep: NonZeroUsize::MIN, clock: None }
     }
 
-    /// Keeps this many snapshots of each aggregate, the newest; 1 by default, 0 counts as 1. More
-    /// of them make loading as of an earlier version faster.
+    /// Keeps the newest snapshots of each aggregate, up to this many; 1 by default, 0 counts as 1.
+    /// Additional ones make loading as of an earlier version faster.
     pub fn keep(mut self, snapshots: usize) -> Self {
         self.keep = NonZeroUsize::new(snapshots).unwrap_or(NonZeroUsize::MIN);
         self
     }
 
-    /// Takes the time from elsewhere than the [store of the events](EventStore::now): for tests,
-    /// such as [`FixedClock`](crate::testing::FixedClock).
+    /// Takes the time from another clock than the [event store's](EventStore::now): for tests, with
+    /// [`FixedClock`](crate::testing::FixedClock) for example.
     pub fn clock(mut self, clock: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
         self.clock = Some(Arc::new(clock));
         self

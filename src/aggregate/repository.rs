@@ -1,4 +1,4 @@
-//! [`Repository`]: loads aggregates, has them decide, and stores what happens.
+//! [`Repository`]: loads aggregates, executes commands on them, and stores the resulting events.
 
 use std::fmt;
 use std::sync::Arc;
@@ -20,15 +20,15 @@ use crate::options::Durability;
 use crate::snapshot_store::SnapshotStore;
 use crate::upcast::{Decoder, OnUnreadable, Upcasters};
 
-/// How often a command is decided again after a conflict, unless said otherwise.
+/// How often a command is retried after a conflict, by default.
 const RETRIES: u32 = 10;
 
-/// The aggregates of one kind in a store.
+/// Loads and stores the aggregates of one type.
 ///
-/// It may be shared by any number of threads; clones share its cache and its figures. It does not
-/// keep the store open: once the store is closed, its calls fail with [`Error::Closed`].
+/// Any number of threads may share it; clones share its cache and its statistics. It does not keep
+/// the store open: once the store is closed, its calls fail with [`Error::Closed`].
 ///
-/// [`Aggregate`] has an example of its use.
+/// See [`Aggregate`] for an example.
 pub struct Repository<A: Aggregate> {
     pub(super) store: Arc<dyn EventStore>,
     pub(super) decoder: Decoder<A::Event>,
@@ -40,7 +40,7 @@ pub struct Repository<A: Aggregate> {
 }
 
 impl<A: Aggregate> Repository<A> {
-    /// The aggregates of this kind in a store. Nothing is read yet.
+    /// Creates a repository over a store. Nothing is read yet.
     pub fn new(store: &(impl EventStore + ?Sized)) -> Self {
         const { check_names(A::CATEGORY, A::SNAPSHOT_KIND) };
         Self {
@@ -54,29 +54,29 @@ impl<A: Aggregate> Repository<A> {
         }
     }
 
-    /// Reads old events as these make them. Say it before [`Repository::cache`]: states that are
-    /// kept already were read otherwise, and are kept no longer.
+    /// Upcasts old events with these upcasters. Call it before [`Repository::cache`]: it replaces
+    /// the cache by an empty one, because the cached states were read without these upcasters.
     pub fn upcasters(mut self, upcasters: Upcasters) -> Self {
         self.decoder = Decoder::with(upcasters);
         self.cache = self.cache.map(|cache| Arc::new(cache.emptied()));
         self
     }
 
-    /// What to do with a stored event that cannot be read: by default loading fails. Where it is
-    /// skipped instead, [`AggregateRoot::skipped`] says so, and neither a snapshot nor the cache
-    /// keeps such a state.
+    /// Sets what to do with a stored event that cannot be read; by default loading fails. If it is
+    /// skipped instead, [`AggregateRoot::skipped`] reports it, and the resulting state is neither
+    /// cached nor stored as a snapshot.
     pub fn on_unreadable(mut self, on_unreadable: OnUnreadable) -> Self {
         self.on_unreadable = on_unreadable;
         self
     }
 
-    /// Loads from snapshots, and takes them after saves where the policy wants one. They are
+    /// Loads from snapshots, and takes one after a save when the policy requires it. Snapshots are
     /// written as JSON.
     ///
-    /// A snapshot is a cache: one that does not decode, is of another
+    /// A snapshot is a cache: one that does not decode, has another
     /// [`SNAPSHOT_VERSION`](Aggregate::SNAPSHOT_VERSION), or does not fit the stream is ignored,
-    /// and the history read instead. It never fails a load or a save: see
-    /// [`Repository::snapshot_stats`].
+    /// and the history is read instead. A snapshot never makes a load or a save fail:
+    /// [`Repository::snapshot_stats`] reports its faults.
     pub fn snapshots(self, store: &(impl SnapshotStore + ?Sized), policy: SnapshotPolicy<A>) -> Self
     where
         A: Serialize + DeserializeOwned,
@@ -84,13 +84,13 @@ impl<A: Aggregate> Repository<A> {
         self.snapshots_as::<Json>(store, policy)
     }
 
-    /// Does as [`Repository::snapshots`], with another codec.
+    /// Like [`Repository::snapshots`], with another codec.
     ///
-    /// JSON is the safe choice: a field that is missing is noticed. It has no form for maps whose
-    /// keys are neither text nor numbers, nor for infinite numbers; [`Bincode`](crate::Bincode)
-    /// has, and is smaller and faster, but reads the bytes of other fields as its own where nobody
-    /// has raised [`SNAPSHOT_VERSION`](Aggregate::SNAPSHOT_VERSION). Snapshots say by which codec
-    /// they were written, so it may be changed at any time.
+    /// JSON is the safe choice, because it detects a missing field. It cannot represent infinite
+    /// numbers, nor maps whose keys are neither text nor numbers. [`Bincode`](crate::Bincode) can,
+    /// and is smaller and faster, but it reads the bytes of one field as those of another if the
+    /// fields change and [`SNAPSHOT_VERSION`](Aggregate::SNAPSHOT_VERSION) was not raised. A
+    /// snapshot names its codec, so you may change the codec at any time.
     pub fn snapshots_as<C: Codec>(
         mut self,
         store: &(impl SnapshotStore + ?Sized),
@@ -103,8 +103,8 @@ impl<A: Aggregate> Repository<A> {
         self
     }
 
-    /// Keeps about this many states in memory, those that were last used, so that loading them
-    /// reads only what is new. What is new is always read: a decision never rests on a stale state.
+    /// Keeps about this many recently used states in memory, so that loading them reads only newer
+    /// events. These are always read: a decision is never based on a stale state.
     pub fn cache(mut self, states: usize) -> Self
     where
         A: Clone,
@@ -113,17 +113,17 @@ impl<A: Aggregate> Repository<A> {
         self
     }
 
-    /// How often a command is decided again because others were faster; 10 by default.
+    /// Sets how often a command is retried after a conflict; 10 by default.
     ///
-    /// Threads of this process that work on one aggregate need no more, however many they are: once
-    /// one of them met a conflict, [`Repository::execute`] has them take turns. What does need more
-    /// is an aggregate whose stream others append to without pause and without a repository.
+    /// The default suffices for any number of threads of this process that work on one aggregate:
+    /// after the first conflict, [`Repository::execute`] makes them take turns. Raise it if other
+    /// code appends to the stream continuously and without a repository.
     pub fn retries(mut self, retries: u32) -> Self {
         self.retries = retries;
         self
     }
 
-    /// What saves survive once acknowledged, instead of the store's own setting.
+    /// Sets the durability of saves, instead of the store's default.
     pub fn durability(mut self, durability: Durability) -> Self {
         self.durability = Some(durability);
         self
@@ -132,7 +132,7 @@ impl<A: Aggregate> Repository<A> {
     /// The stream of the aggregate with this id: the category, `-`, the id.
     ///
     /// # Errors
-    /// The id is empty, too long, or holds a control character.
+    /// The id is empty, too long, or contains a control character.
     pub fn stream_id(&self, id: impl fmt::Display) -> Result<StreamId> {
         let (category, id) = (A::CATEGORY, id.to_string());
         if id.is_empty() {
@@ -141,8 +141,8 @@ impl<A: Aggregate> Repository<A> {
         Ok(StreamId::new(format!("{category}-{id}"))?)
     }
 
-    /// The id of the aggregate whose stream this is: what [`Repository::stream_id`] makes it of,
-    /// such as for what is read or followed by category. `None` for a stream of another category.
+    /// The id of the aggregate that has this stream: the inverse of [`Repository::stream_id`], for
+    /// events that are read by category. `None` for a stream of another category.
     ///
     /// ```
     /// # use annals::prelude::*;
@@ -157,22 +157,22 @@ impl<A: Aggregate> Repository<A> {
         Some(id).filter(|id| !id.is_empty())
     }
 
-    /// Loads the aggregate, has it decide the command, and stores what happens. If others stored
-    /// something in between, the command is decided again in the new state, up to
-    /// [`Repository::retries`] times: no update is lost.
+    /// Loads the aggregate, lets it decide the command, and stores the resulting events.
     ///
-    /// An aggregate to which nothing has happened yet decides in its default state.
+    /// If another writer appended to the stream in between, the command is decided again in the new
+    /// state, up to [`Repository::retries`] times: no update is lost (optimistic concurrency).
+    ///
+    /// An aggregate without events decides in its default state.
     ///
     /// # Errors
-    /// [`ExecuteError::Rejected`]: the aggregate refuses. [`ExecuteError::Conflict`]: others were
-    /// faster each time. [`ExecuteError::Store`]: an error of loading, or of
-    /// [`EventStore::submit`]. Nothing has happened, but after [`Error::Indeterminate`] it may
-    /// have.
+    /// [`ExecuteError::Rejected`]: the aggregate rejected the command. [`ExecuteError::Conflict`]:
+    /// each attempt met a conflict. [`ExecuteError::Store`]: an error of loading, or of
+    /// [`EventStore::submit`]. Nothing was stored, except possibly after [`Error::Indeterminate`].
     ///
     /// # Cost
-    /// That of [`Repository::load`], and where something happens, one append: it blocks until
-    /// acknowledged. While callers of this process meet conflicts over one stream, all of them wait
-    /// there for their turn, each at most a second a try.
+    /// That of [`Repository::load`], and one append if there are events: it blocks until
+    /// acknowledged. While callers of this process conflict over one stream, they wait for their
+    /// turn, at most one second for each attempt.
     pub fn execute(
         &self,
         id: impl fmt::Display,
@@ -181,8 +181,8 @@ impl<A: Aggregate> Repository<A> {
         self.execute_with(id, command, |event| event)
     }
 
-    /// Does as [`Repository::execute`], and lets `with` add metadata or tags to each event that is
-    /// to be stored. It is called again where the command is decided again.
+    /// Like [`Repository::execute`], but `with` may add metadata or tags to each event before it is
+    /// stored. `with` is called again when the command is decided again.
     ///
     /// # Errors
     /// Those of [`Repository::execute`].
@@ -195,11 +195,13 @@ impl<A: Aggregate> Repository<A> {
         self.decide_and_store(id, command, &mut with, &mut |append, _| append)
     }
 
-    /// Does as [`Repository::execute`], and lets `also` add events of other streams to the append,
-    /// which is stored whole or not at all: a claim of a name that must be unique, a mark that a
-    /// message was handled. It is given the append and the aggregate as it will be, and is called
-    /// again where the command is decided again; not at all, where the command leads to no event.
-    /// To add metadata as well, use [`AggregateRoot::decide_with`] and [`Repository::save_along`].
+    /// Like [`Repository::execute`], but `also` may add events of other streams to the append,
+    /// which is stored atomically: for example to claim a name that must be unique, or to record
+    /// that a message was handled.
+    ///
+    /// `also` takes the append and the aggregate with its new events. It is called again when the
+    /// command is decided again, and not at all if the command leads to no event. To add metadata
+    /// as well, use [`AggregateRoot::decide_with`] and [`Repository::save_along`].
     ///
     /// ```
     /// use annals::prelude::*;
@@ -236,10 +238,10 @@ impl<A: Aggregate> Repository<A> {
     /// ```
     ///
     /// # Errors
-    /// Those of [`Repository::execute`]. [`InvalidArgument::AppendReplaced`] where `also` gives
-    /// back another append than it was given. Where another stream is not as expected,
-    /// [`ExecuteError::Store`] with the [conflict](Error::is_conflict), at once: to decide again
-    /// would not help.
+    /// Those of [`Repository::execute`]. [`InvalidArgument::AppendReplaced`] if `also` returns
+    /// another append than it was given. If another stream is not at its expected version,
+    /// [`ExecuteError::Store`] with the [conflict](Error::is_conflict), without a retry: deciding
+    /// again would not help.
     pub fn execute_along(
         &self,
         id: impl fmt::Display,
@@ -279,13 +281,14 @@ impl<A: Aggregate> Repository<A> {
         }
     }
 
-    /// The aggregate as it is now.
+    /// Loads the current aggregate.
     ///
     /// # Errors
-    /// [`Error::AggregateNotFound`], [`Error::Unreadable`], or what the store finds.
+    /// [`Error::AggregateNotFound`], [`Error::Unreadable`], or any error of the store.
     ///
     /// # Cost
-    /// Reads the events since the cached state, since the newest snapshot that fits, or else all.
+    /// Reads the events after the cached state or the newest snapshot that fits, or else all events
+    /// of the stream.
     pub fn load(&self, id: impl fmt::Display) -> Result<AggregateRoot<A>> {
         let root = self.load_or_new(id)?;
         if root.version().is_some() {
@@ -294,28 +297,28 @@ impl<A: Aggregate> Repository<A> {
         Err(Error::AggregateNotFound { stream: root.stream, as_of: None })
     }
 
-    /// The aggregate as it is now; `None` if nothing has ever happened to it.
+    /// Loads the current aggregate; `None` if it does not exist.
     ///
     /// # Errors
-    /// [`Error::Unreadable`], or what the store finds.
+    /// [`Error::Unreadable`], or any error of the store.
     pub fn find(&self, id: impl fmt::Display) -> Result<Option<AggregateRoot<A>>> {
         let root = self.load_or_new(id)?;
         Ok(Some(root).filter(|root| root.version().is_some()))
     }
 
-    /// The aggregate as it is now, or one to which nothing has happened.
+    /// Loads the current aggregate, or a new one in its default state if it does not exist.
     ///
     /// # Errors
-    /// [`Error::Unreadable`], or what the store finds.
+    /// [`Error::Unreadable`], or any error of the store.
     pub fn load_or_new(&self, id: impl fmt::Display) -> Result<AggregateRoot<A>> {
         self.newest(&self.stream_id(id)?)
     }
 
-    /// The aggregate as it was when this version was its last.
+    /// Loads the aggregate as it was at this version.
     ///
     /// # Errors
-    /// [`Error::VersionAhead`] if it has not got there, [`Error::AggregateNotFound`] if nothing has
-    /// ever happened to it, or those of [`Repository::load`].
+    /// [`Error::VersionAhead`] if it has not reached that version, [`Error::AggregateNotFound`] if
+    /// it does not exist, or those of [`Repository::load`].
     pub fn load_as_of_version(
         &self,
         id: impl fmt::Display,
@@ -326,11 +329,11 @@ impl<A: Aggregate> Repository<A> {
         root.ok_or(Error::AggregateNotFound { stream, as_of: None })
     }
 
-    /// The aggregate as it was at this time: with all events that were recorded then or before. For
-    /// a time to come, as it is now.
+    /// Loads the aggregate as it was at this time: with all events that were recorded at or before
+    /// it. A time in the future gives the current aggregate.
     ///
     /// # Errors
-    /// [`Error::AggregateNotFound`] if nothing had happened to it by then, or those of
+    /// [`Error::AggregateNotFound`] if the aggregate did not exist at that time, or those of
     /// [`Repository::load`].
     ///
     /// # Cost
@@ -344,31 +347,31 @@ impl<A: Aggregate> Repository<A> {
         root.ok_or(Error::AggregateNotFound { stream, as_of: Some(time) })
     }
 
-    /// Stores what is uncommitted, if the stream is as it was loaded. `None` if nothing is
-    /// uncommitted: then nothing is done.
+    /// Stores the uncommitted events, if the stream is still at the version that was loaded. Does
+    /// nothing and returns `None` if there are no uncommitted events.
     ///
-    /// Where it was stored before, which the ids of the events tell, the aggregate is read again:
-    /// its state is what is stored, also where that differs.
+    /// If the events were stored before, which their ids show, the aggregate is read again, so that
+    /// its state matches the stored events even if they differ.
     ///
     /// # Errors
-    /// Those of [`EventStore::submit`]. The aggregate keeps what is uncommitted. After a conflict
-    /// load it again, for its decisions rest on what is no longer so. After
-    /// [`Error::Indeterminate`] reopen the store and save the same value again: if it was stored
-    /// after all, that is recognised.
+    /// Those of [`EventStore::submit`]. The aggregate keeps its uncommitted events. After a
+    /// conflict, load it again, because its decisions are based on an outdated state. After
+    /// [`Error::Indeterminate`], reopen the store and save the same value again: the store
+    /// recognises events that it stored already.
     ///
     /// # Cost
-    /// One append: it blocks until acknowledged. Where the policy wants a snapshot, one more write,
+    /// One append: it blocks until acknowledged. If the policy requires a snapshot, one more write
     /// without a sync.
     pub fn save(&self, root: &mut AggregateRoot<A>) -> Result<Option<Appended>> {
         self.save_along(root, |append, _| append)
     }
 
-    /// Does as [`Repository::save`], together with events of other streams that `also` adds to the
-    /// append: see [`Repository::execute_along`].
+    /// Like [`Repository::save`], but `also` may add events of other streams to the append: see
+    /// [`Repository::execute_along`].
     ///
     /// # Errors
-    /// Those of [`Repository::save`]; [`InvalidArgument::AppendReplaced`] where `also` gives back
-    /// another append than it was given.
+    /// Those of [`Repository::save`]; [`InvalidArgument::AppendReplaced`] if `also` returns another
+    /// append than it was given.
     pub fn save_along(
         &self,
         root: &mut AggregateRoot<A>,
@@ -377,7 +380,7 @@ impl<A: Aggregate> Repository<A> {
         Ok(self.commit(root, &mut also)?.map(|(appended, _)| appended))
     }
 
-    /// Stores what is uncommitted, and returns it.
+    /// Stores the uncommitted events, and returns them.
     fn commit(
         &self,
         root: &mut AggregateRoot<A>,
@@ -399,8 +402,8 @@ impl<A: Aggregate> Repository<A> {
         let of_root = append.events().filter(|(stream, _)| *stream == &root.stream).count();
         let appended = self.store.submit(append)?;
         let events = root.acknowledge(&appended);
-        // Of a replay only ids were compared: what happened is what is stored, not what was decided
-        // just now. And something may have been added to the aggregate's own stream.
+        // A replay compared only ids, so the stored events may differ from those decided just now.
+        // And `also` may have added events to the aggregate's own stream.
         if appended.is_replay() || of_root != count {
             return Ok(Some((appended, self.reload(root, of_root)?)));
         }
@@ -413,13 +416,14 @@ impl<A: Aggregate> Repository<A> {
         Ok(Some((appended, events)))
     }
 
-    /// What became of the snapshots since this repository was made; nothing, if it has none.
+    /// Statistics of the snapshots since this repository was created; all zero if it has no
+    /// snapshots.
     pub fn snapshot_stats(&self) -> SnapshotStats {
         self.snapshots.as_ref().map(|snapshots| snapshots.stats().clone()).unwrap_or_default()
     }
 }
 
-/// Whether the events of the aggregate are first.
+/// Whether the append begins with the events of the aggregate.
 fn begins_with<A: Aggregate>(append: &Append, root: &AggregateRoot<A>) -> bool {
     let mut events = append.events();
     root.encoded().iter().all(|own| {
@@ -429,7 +433,7 @@ fn begins_with<A: Aggregate>(append: &Append, root: &AggregateRoot<A>) -> bool {
     })
 }
 
-/// Whether others were faster in this stream.
+/// Whether this is a conflict in this stream.
 fn is_conflict_in(error: &Error, of: &StreamId) -> bool {
     matches!(error, Error::WrongExpectedVersion { stream, .. } if stream == of)
 }

@@ -1,5 +1,4 @@
-//! [`AggregateRoot`]: an aggregate with its place in the store, and with what has happened to it
-//! but is not stored yet.
+//! [`AggregateRoot`]: an aggregate with its version in the store and its uncommitted events.
 
 use std::fmt;
 
@@ -9,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::event_store::Appended;
 use crate::model::{EventId, EventRef, NewEvent, Position, StreamId, Timestamp, Version};
 
-/// The last stored event that is in a state.
+/// The last stored event that a state includes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct LastStored {
     pub(super) version: Version,
@@ -23,20 +22,19 @@ impl From<EventRef<'_>> for LastStored {
     }
 }
 
-/// Where a stored state stands: in its stream, and towards its snapshots.
+/// The origin of a state: its last stored event, and the snapshots of its stream.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Provenance {
     pub(super) last: Option<LastStored>,
-    /// The newest snapshot of this history that is known, and when it was taken.
+    /// The version of the newest known snapshot of this history, and when it was taken.
     pub(super) snapshot: Option<(Version, Timestamp)>,
     /// The highest version of a snapshot that was found but not used.
     pub(super) ignored: Option<Version>,
 }
 
-/// An aggregate as it was loaded, and what has happened to it since but is not stored yet.
+/// An aggregate as it was loaded, with the uncommitted events that were raised since.
 ///
-/// [`Repository::execute`](crate::Repository::execute) does in one call what is done here step by
-/// step:
+/// [`Repository::execute`](crate::Repository::execute) does these steps in one call:
 ///
 /// ```
 /// use annals::prelude::*;
@@ -74,18 +72,19 @@ pub(super) struct Provenance {
 /// ```
 pub struct AggregateRoot<A: Aggregate> {
     pub(super) stream: StreamId,
-    /// With what is uncommitted.
+    /// Includes the uncommitted events.
     pub(super) state: A,
-    /// Without what is uncommitted.
+    /// Excludes the uncommitted events.
     pub(super) provenance: Provenance,
     pub(super) skipped: Vec<Error>,
     uncommitted: Vec<A::Event>,
-    /// What is uncommitted, as it will be appended: built once, so that saving again is a retry.
+    /// The uncommitted events as they will be appended. They are encoded once and keep their ids,
+    /// so that saving again is a retry.
     encoded: Vec<NewEvent>,
 }
 
 impl<A: Aggregate> AggregateRoot<A> {
-    /// One to which nothing has happened.
+    /// A new aggregate, without events.
     pub(super) fn new(stream: StreamId) -> Self {
         Self::at(stream, A::default(), Provenance::default())
     }
@@ -101,12 +100,12 @@ impl<A: Aggregate> AggregateRoot<A> {
         }
     }
 
-    /// Its state, with what is uncommitted.
+    /// Its state, including the uncommitted events.
     pub fn state(&self) -> &A {
         &self.state
     }
 
-    /// Its state, with what is uncommitted.
+    /// Turns this into its state, including the uncommitted events.
     pub fn into_state(self) -> A {
         self.state
     }
@@ -117,7 +116,7 @@ impl<A: Aggregate> AggregateRoot<A> {
     }
 
     /// The version of its last *stored* event, which the next save expects; `None` if nothing is
-    /// stored. Raising events does not move it.
+    /// stored. Raising events does not change it.
     pub fn version(&self) -> Option<Version> {
         self.provenance.last.map(|tip| tip.version)
     }
@@ -127,31 +126,32 @@ impl<A: Aggregate> AggregateRoot<A> {
         self.provenance.last.map(|tip| tip.position)
     }
 
-    /// What has happened to it but is not stored yet, in order.
+    /// The events that were raised but are not stored yet, in order.
     pub fn uncommitted(&self) -> &[A::Event] {
         &self.uncommitted
     }
 
-    /// Why events of its stream were skipped while it was loaded: an [`Error::Unreadable`] for
-    /// each. Always empty unless the repository was told to [skip](crate::OnUnreadable::Skip) them.
+    /// An [`Error::Unreadable`] for each event of its stream that was skipped while loading. Always
+    /// empty unless the repository is set to [skip](crate::OnUnreadable::Skip) such events.
     pub fn skipped(&self) -> &[Error] {
         &self.skipped
     }
 
-    /// Lets something happen to it: changes the state, and keeps the event for the next save.
+    /// Applies an event to the state, and keeps it for the next save.
     ///
-    /// The event is encoded at once and read back, and what was read back is applied: the state is
-    /// the one that loading will give, and an event that could not be read again is never stored.
+    /// The event is encoded immediately and decoded again, and the decoded event is applied.
+    /// Therefore the state is the same as after loading, and an event that cannot be decoded is
+    /// never stored.
     ///
     /// # Errors
-    /// [`Error::Payload`]: the event has no form in its codec, or none that can be read back.
-    /// Nothing has happened.
+    /// [`Error::Payload`]: the codec cannot encode the event, or cannot decode the result. The
+    /// aggregate is unchanged.
     pub fn raise(&mut self, event: A::Event) -> Result<()> {
         self.raise_with(event, |event| event)
     }
 
-    /// Does as [`AggregateRoot::raise`], and lets `with` add metadata or tags to the event that is
-    /// to be stored.
+    /// Like [`AggregateRoot::raise`], but `with` may add metadata or tags to the event before it is
+    /// stored.
     ///
     /// # Errors
     /// Those of [`AggregateRoot::raise`].
@@ -163,17 +163,17 @@ impl<A: Aggregate> AggregateRoot<A> {
         self.raise_all(vec![event], with)
     }
 
-    /// Decides a command in the state as it is, and raises what it leads to: all of it or nothing.
+    /// Decides a command in the current state, and raises all resulting events or none.
     ///
     /// # Errors
-    /// The refusal of [`Aggregate::handle`], or those of [`AggregateRoot::raise`]. Nothing has
-    /// happened.
+    /// [`ExecuteError::Rejected`] with the error of [`Aggregate::handle`], or those of
+    /// [`AggregateRoot::raise`]. The aggregate is unchanged.
     pub fn decide(&mut self, command: &A::Command) -> Result<(), ExecuteError<A::Error>> {
         self.decide_with(command, |event| event)
     }
 
-    /// Does as [`AggregateRoot::decide`], and lets `with` add metadata or tags to each event that
-    /// is to be stored.
+    /// Like [`AggregateRoot::decide`], but `with` may add metadata or tags to each event before it
+    /// is stored.
     ///
     /// # Errors
     /// Those of [`AggregateRoot::decide`].
@@ -186,7 +186,7 @@ impl<A: Aggregate> AggregateRoot<A> {
         Ok(self.raise_all(events, with)?)
     }
 
-    /// Nothing is applied before all are encoded: one that has no form leaves everything as it was.
+    /// Encodes all events before it applies any, so that a failure leaves the aggregate unchanged.
     fn raise_all(
         &mut self,
         events: Vec<A::Event>,
@@ -202,14 +202,14 @@ impl<A: Aggregate> AggregateRoot<A> {
         Ok(())
     }
 
-    /// What the next save appends.
+    /// The events that the next save appends.
     pub(super) fn encoded(&self) -> &[NewEvent] {
         &self.encoded
     }
 
-    /// What was uncommitted is stored. Returns it.
+    /// Records that the uncommitted events are stored, and returns them.
     pub(super) fn acknowledge(&mut self, appended: &Appended) -> Vec<A::Event> {
-        // They are before what was appended to other streams with them.
+        // They precede the events of other streams in the append.
         let before = self.encoded.len().saturating_sub(1);
         let position = appended.positions().nth(before);
         if let (Some(last), Some(position)) = (self.encoded.last(), position) {
@@ -231,7 +231,7 @@ impl<A: Aggregate> fmt::Debug for AggregateRoot<A> {
     }
 }
 
-/// An event as it will be appended, and the value that it will be read as.
+/// An event as it will be appended, and the value that a reader will decode from it.
 fn raised<E: DomainEvent>(
     event: &E,
     with: &mut impl FnMut(NewEvent) -> NewEvent,

@@ -1,4 +1,4 @@
-//! Snapshots of one kind of aggregate: taking them, reading them, and saying what became of them.
+//! Takes and reads the snapshots of one kind of aggregate, and counts the results.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,64 +12,63 @@ use crate::model::{ContentType, StreamId, Version};
 use crate::snapshot_store::{Snapshot, SnapshotStore};
 use crate::sync::{Mutex, MutexGuard};
 
-/// Stands between the content type and the state in the bytes of a snapshot. No content type holds
-/// it.
+/// Separates the content type from the state in the bytes of a snapshot. A content type cannot
+/// contain it.
 const END_OF_CONTENT_TYPE: u8 = b'\n';
 
-/// Why a snapshot is of no use. The history says the same as a snapshot would, so none of these is
-/// a loss.
+/// Why a snapshot is unusable. Nothing is lost: the state can always be rebuilt from the history.
 #[non_exhaustive]
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum SnapshotFault {
-    /// It is of another [`SNAPSHOT_VERSION`](crate::Aggregate::SNAPSHOT_VERSION).
-    #[error("its schema version is {found}, that of the code {known}")]
+    /// It has another [`SNAPSHOT_VERSION`](crate::Aggregate::SNAPSHOT_VERSION).
+    #[error("its schema version is {found}, but the code has {known}")]
     OtherVersion {
-        /// Its schema version.
+        /// The schema version of the snapshot.
         found: u32,
-        /// That of the code.
+        /// The schema version of the code.
         known: u32,
     },
     /// It was written by another codec.
-    #[error("it is written as {found}, not as {known}")]
+    #[error("it was written as {found}, not as {known}")]
     OtherCodec {
-        /// As what it is written.
+        /// The content type of the snapshot.
         found: String,
-        /// As what the repository writes.
+        /// The content type that the repository writes.
         known: String,
     },
     /// It does not decode.
     #[error("it does not decode: {cause}")]
     Undecodable {
-        /// What the codec said.
+        /// The error of the codec.
         #[source]
         cause: Cause,
     },
-    /// Its last event is not in the stream: it is ahead of it, or of another history.
+    /// Its last event is not in the stream: the snapshot is ahead of the stream, or of another
+    /// history.
     #[error("its last event is not at this version of the stream")]
     OtherHistory,
-    /// Its state is not the one that the history gives: the state or `apply` has changed, and
-    /// [`SNAPSHOT_VERSION`](crate::Aggregate::SNAPSHOT_VERSION) has not. Only
-    /// [`Repository::check_snapshots`](crate::Repository::check_snapshots) finds this: raise the
-    /// version.
+    /// Its state differs from the history: the state or `apply` was changed without raising
+    /// [`SNAPSHOT_VERSION`](crate::Aggregate::SNAPSHOT_VERSION). Raise it. Only
+    /// [`Repository::check_snapshots`](crate::Repository::check_snapshots) detects this.
     #[error(
-        "its state is not that of the history: raise SNAPSHOT_VERSION with every change of the state or of apply"
+        "its state differs from the history: raise SNAPSHOT_VERSION with every change of the state or of apply"
     )]
     Differs,
-    /// The codec changes the state: what it reads back is another state than what was written. Only
-    /// [`Repository::check_snapshots`](crate::Repository::check_snapshots) finds this: change the
-    /// serde attributes of the state, or take the snapshots with another codec.
+    /// The codec changes the state: it decodes another state than it encoded. Change the serde
+    /// attributes of the state, or take the snapshots with another codec. Only
+    /// [`Repository::check_snapshots`](crate::Repository::check_snapshots) detects this.
     #[error(
-        "the codec for {content_type} does not give the state back as it was written: change the serde attributes of \
-         the state, or take snapshots with another codec"
+        "the codec for {content_type} does not restore the state as it was written: change the serde attributes of the \
+         state, or take snapshots with another codec"
     )]
     ChangedByCodec {
         /// The content type that the codec writes.
         content_type: ContentType,
     },
-    /// The store could not read it, such as where it is damaged. Verify tells of damage too.
+    /// The store could not read it, for example because it is damaged. Verify also reports damage.
     #[error("the store could not read it, so the history was read instead: {cause}")]
     Unloadable {
-        /// What the store said.
+        /// The error of the store.
         #[source]
         cause: Cause,
     },
@@ -78,41 +77,41 @@ pub enum SnapshotFault {
 /// A snapshot that was not used.
 #[derive(Debug, Clone)]
 pub struct IgnoredSnapshot {
-    /// Of which stream.
+    /// The stream of its aggregate.
     pub stream: StreamId,
-    /// At which version; `None` if it could not even be read.
+    /// The version of its state; `None` if the snapshot could not be read at all.
     pub version: Option<Version>,
-    /// Why.
+    /// Why it was not used.
     pub fault: SnapshotFault,
 }
 
 /// A snapshot that could not be written. The append before it is not affected.
 #[derive(Debug, Clone)]
 pub struct FailedSnapshot {
-    /// Of which stream.
+    /// The stream of its aggregate.
     pub stream: StreamId,
-    /// At which version.
+    /// The version of its state.
     pub version: Version,
-    /// What the codec or the store said.
+    /// The error of the codec or the store.
     pub cause: Cause,
 }
 
-/// What became of the snapshots of a repository since it was made, its clones included. Snapshots
-/// never fail a load or a save, so what goes wrong with them is here.
+/// Statistics of the snapshots of a repository and its clones, since it was created. Snapshots
+/// never make a load or a save fail, so their faults are reported here.
 #[non_exhaustive]
 #[derive(Debug, Clone, Default)]
 pub struct SnapshotStats {
-    /// How many were written.
+    /// How many snapshots were written.
     pub written: u64,
     /// How many could not be written.
     pub failed: u64,
-    /// The last of those.
+    /// The last one that could not be written.
     pub last_failed: Option<FailedSnapshot>,
-    /// How many loads began with one.
+    /// How many loads began with a snapshot.
     pub used: u64,
-    /// How many were found by loads, but of no use, those that are damaged among them.
+    /// How many loads found but ignored, including damaged ones.
     pub ignored: u64,
-    /// The last of those.
+    /// The last one that was ignored.
     pub last_ignored: Option<IgnoredSnapshot>,
 }
 
@@ -137,8 +136,8 @@ impl fmt::Display for SnapshotStats {
     }
 }
 
-/// The snapshots of a repository. What needs serde is in function pointers, so that a repository
-/// without snapshots asks nothing of its aggregate.
+/// The snapshots of a repository. It calls serde through function pointers, so that a repository
+/// without snapshots requires no serde bounds on its aggregate.
 pub(super) struct Snapshots<A> {
     store: Arc<dyn SnapshotStore>,
     policy: SnapshotPolicy<A>,
@@ -167,13 +166,13 @@ impl<A: Aggregate> Snapshots<A> {
         self.stats.lock()
     }
 
-    /// The newest snapshot at or below a version, of use or not.
+    /// The newest snapshot at or below a version, usable or not.
     pub(super) fn newest(&self, stream: &StreamId, up_to: Version) -> Result<Option<Snapshot>> {
         self.store.load_snapshot(A::SNAPSHOT_KIND, stream, up_to)
     }
 
-    /// Does as [`Snapshots::newest`], and notes what is damaged; the highest version of that into
-    /// `ignored` too.
+    /// Like [`Snapshots::newest`], but counts damaged snapshots as ignored, and raises `ignored` to
+    /// the highest of their versions.
     pub(super) fn newest_with(
         &self,
         stream: &StreamId,
@@ -188,7 +187,7 @@ impl<A: Aggregate> Snapshots<A> {
         self.store.load_snapshot_with(A::SNAPSHOT_KIND, stream, up_to, &mut note)
     }
 
-    /// The state of a snapshot, as far as it can be judged without the stream.
+    /// Decodes the state of a snapshot. This cannot check whether the snapshot fits the stream.
     pub(super) fn restore(&self, snapshot: &Snapshot) -> Result<A, SnapshotFault> {
         let (found, known) = (snapshot.schema_version, A::SNAPSHOT_VERSION);
         if found != known {
@@ -206,7 +205,7 @@ impl<A: Aggregate> Snapshots<A> {
             .map_err(|cause| SnapshotFault::Undecodable { cause })
     }
 
-    /// Whether the codec gives a state back as it was written.
+    /// Whether the codec decodes a state to the value that it encoded.
     pub(super) fn preserves(&self, state: &A) -> bool
     where
         A: PartialEq,
@@ -230,11 +229,11 @@ impl<A: Aggregate> Snapshots<A> {
         stats.last_ignored = Some(IgnoredSnapshot { stream: stream.clone(), version, fault });
     }
 
-    /// Takes a snapshot of a stored state, if the policy wants one. Where that fails, the next save
-    /// asks again.
+    /// Takes a snapshot of a stored state, if the policy requires one. If that fails, the next save
+    /// tries again.
     ///
-    /// None is taken of a state from which events were skipped: it would hide them once the code
-    /// can read them.
+    /// It takes none of a state for which events were skipped: the snapshot would hide them once
+    /// the code can read them.
     pub(super) fn take_if_due(&self, root: &mut AggregateRoot<A>, events: &dyn EventStore) {
         let (Provenance { last: Some(tip), snapshot: last, .. }, true) =
             (root.provenance, root.skipped.is_empty())
@@ -282,8 +281,8 @@ impl<A: Aggregate> Snapshots<A> {
             taken_at: context.now,
             state,
         };
-        // A useless one of a higher version would outlive every new one, for the highest versions
-        // are kept.
+        // The store keeps the highest versions, so an unusable snapshot of a higher version would
+        // outlive every new one.
         if root.provenance.ignored >= Some(tip.version) {
             self.store.delete_snapshots(A::SNAPSHOT_KIND, &root.stream).map_err(Cause::new)?;
         }

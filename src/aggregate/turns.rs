@@ -1,5 +1,4 @@
-//! Who decides next on an aggregate that many work on: after a conflict, the callers of this
-//! process take turns.
+//! [`Turn`]: after a conflict over an aggregate, the callers of this process take turns.
 
 use std::collections::{HashMap, VecDeque};
 use std::thread::{self, Thread};
@@ -8,36 +7,37 @@ use std::time::{Duration, Instant};
 use crate::model::StreamId;
 use crate::sync::{Mutex, MutexGuard};
 
-/// How long a caller waits for its turn before it tries without. A turn is a courtesy: what is
-/// right is decided by the version that an append expects. So callers that wait for each other,
-/// through what they do while they decide, get on.
+/// How long a caller waits for its turn before it tries without one. This resolves a deadlock
+/// between callers that wait for each other while they decide. Turns only reduce conflicts;
+/// correctness rests on the version that an append expects.
 const WAIT_MAX: Duration = Duration::from_secs(1);
 
-/// The lines of this process, of all repositories together, for those over one store need not know
-/// of each other. Lines of streams that have one name in two stores are one line: that costs a
-/// wait, where both are fought over.
+/// The lines of this process, shared by all repositories, because several repositories may use one
+/// store. Streams with the same name in two stores share a line, which costs a wait if there are
+/// conflicts over both.
 static LINES: Mutex<Option<Lines>> = Mutex::new(None);
 
-/// Who is in line for which stream; who is first has its turn. There is a line only where somebody
-/// met a conflict, so that nobody waits for a stream that is not fought over.
+/// The threads in line for each stream; the first has its turn. A line exists only after a
+/// conflict, so that callers do not wait for a stream without conflicts.
 type Lines = HashMap<StreamId, VecDeque<Thread>>;
 
 fn lines() -> MutexGuard<'static, Option<Lines>> {
     LINES.lock()
 }
 
-/// A caller's place in the line for a stream. When it is dropped, the next one has its turn.
+/// A caller's place in the line for a stream. Dropping it gives the turn to the next caller.
 pub(super) struct Turn<'s>(&'s StreamId);
 
 impl<'s> Turn<'s> {
-    /// Stands in line after those who met a conflict, if there are any, and waits for the turn.
+    /// Joins the line after the callers that met a conflict, if there are any, and waits for the
+    /// turn.
     pub(super) fn behind_others(stream: &'s StreamId) -> Option<Self> {
         let is_fought_over = lines().as_ref().is_some_and(|lines| lines.contains_key(stream));
         is_fought_over.then(|| Self::wait(stream)).flatten()
     }
 
-    /// Stands in line and waits for the turn. `None` after a long wait, and for a thread that is in
-    /// this line already: it would wait for itself.
+    /// Joins the line and waits for the turn. Returns `None` after [`WAIT_MAX`], and for a thread
+    /// that is in this line already: it would wait for itself.
     pub(super) fn wait(stream: &'s StreamId) -> Option<Self> {
         let own = thread::current();
         let deadline = Instant::now() + WAIT_MAX;
@@ -49,7 +49,7 @@ impl<'s> Turn<'s> {
             }
             line.push_back(own.clone());
         }
-        // From here on dropping it leaves the line, however it is left.
+        // From here on, dropping `turn` removes the thread from the line, on every path.
         let turn = Self(stream);
         loop {
             let is_first = {

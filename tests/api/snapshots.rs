@@ -278,7 +278,7 @@ fn check_finds_a_state_change_without_new_version() {
     let raised = raised.snapshots(&kept.snapshots, SnapshotPolicy::always());
     assert_eq!(raised.load("1").unwrap().state().deposits, 5);
     assert!(
-        raised.snapshot_stats().to_string().contains("schema version is 1, that of the code 2")
+        raised.snapshot_stats().to_string().contains("schema version is 1, but the code has 2")
     );
 }
 
