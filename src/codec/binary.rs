@@ -1,4 +1,4 @@
-//! Values of the application in bincode: what the codec of that name writes into payloads.
+//! Encodes and decodes values of the application as bincode, for the codec of that name.
 
 use bincode::config::{Configuration, Limit, standard};
 use bincode::error::{DecodeError, EncodeError};
@@ -8,15 +8,14 @@ use serde::de::DeserializeOwned;
 use crate::error::Cause;
 use crate::model::limits::SNAPSHOT_STATE_LEN_MAX;
 
-/// bincode makes room for a text by the length that it is told, unless that is beyond a limit,
-/// which must be known when the code is compiled. So there are a few limits, and bytes are read
-/// with the one for their length.
+/// bincode allocates memory for a text by the length that the bytes claim, up to a limit that must
+/// be a constant. Therefore there are several limits, and the length of the bytes selects one.
 const SMALL: usize = 64 << 10;
 const MEDIUM: usize = 4 << 20;
-/// How many bytes bincode counts for one: an integer of 128 bits may take a single byte.
+/// How many bytes bincode may count for one encoded byte: an integer of 128 bits may take one byte.
 const COUNTED_MAX: usize = 16;
 
-/// More bytes than the value needs.
+/// Bytes remained after the value. The field is their number.
 #[derive(Debug, thiserror::Error)]
 #[error("bytes are left over after the value: {0}")]
 struct LeftOver(usize);
@@ -28,8 +27,8 @@ pub(crate) fn encode_value<T: Serialize>(value: &T) -> Result<Vec<u8>, Cause> {
     })
 }
 
-/// Reads a value of all these bytes. Room is made for at most sixteen times as many as [`SMALL`],
-/// as [`MEDIUM`], or as the largest state of a snapshot, whichever is the first that they fit in.
+/// Decodes a value from all these bytes. It allocates at most sixteen times the first of these
+/// sizes that the bytes fit in: [`SMALL`], [`MEDIUM`], or the largest state of a snapshot.
 pub(crate) fn decode_value<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Cause> {
     let decoded = if bytes.len() <= SMALL {
         decode_within::<T, { COUNTED_MAX * SMALL }>(bytes)
@@ -48,7 +47,7 @@ pub(crate) fn decode_value<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Cause
     }
 }
 
-/// What a type's own code says: bincode would show it quoted, as a part of its own error.
+/// The error text of a type's own serde code: bincode would quote it within an error of its own.
 fn plain(text: String) -> Cause {
     Cause::from(Box::<dyn std::error::Error + Send + Sync>::from(text))
 }

@@ -1,4 +1,5 @@
-//! How a value becomes the bytes of a payload: [`Codec`], and the codecs that come with annals.
+//! [`Codec`] turns a value into the bytes of a payload; [`Json`] and [`Bincode`] are the built-in
+//! codecs.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -8,8 +9,8 @@ use super::strict::{Loss, Strict};
 use crate::error::Cause;
 use crate::model::ContentType;
 
-/// Turns values into payloads and back. [`Json`] and [`Bincode`] are there; for another format
-/// implement it:
+/// Encodes values as payloads, and decodes them. [`Json`] and [`Bincode`] are built in; for another
+/// format, implement this trait:
 ///
 /// ```
 /// use annals::{Cause, Codec, ContentType};
@@ -32,28 +33,28 @@ use crate::model::ContentType;
 /// # Ok::<(), Cause>(())
 /// ```
 pub trait Codec {
-    /// What is stored next to the payload, so that a reader knows what its bytes are.
+    /// The content type, which is stored next to the payload, so that a reader knows its format.
     fn content_type() -> ContentType;
 
-    /// The value as bytes.
+    /// Encodes a value.
     ///
     /// # Errors
-    /// The value has no such form.
+    /// The format cannot represent the value.
     fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, Cause>;
 
-    /// The value of these bytes, all of them.
+    /// Decodes a value from all these bytes.
     ///
     /// # Errors
-    /// They are not those of such a value.
+    /// They are not exactly one encoded value of this type.
     fn decode<T: DeserializeOwned>(payload: &[u8]) -> Result<T, Cause>;
 }
 
-/// JSON: the default. Fields have names, so a new optional one (`#[serde(default)]`) needs no new
-/// schema version.
+/// JSON, the default codec. Fields have names, so a new optional field (`#[serde(default)]`) needs
+/// no new schema version.
 ///
-/// A number that is not finite is refused, because JSON would store `null`. `Some(None)` of an
-/// `Option<Option<T>>` is stored as `null` too, and nothing refuses it:
-/// [`Scenario`](crate::testing::Scenario) finds such a field.
+/// A number that is not finite is rejected, because JSON would store `null`. `Some(None)` of an
+/// `Option<Option<T>>` is also stored as `null`, but is not rejected:
+/// [`Scenario`](crate::testing::Scenario) detects such a field.
 ///
 /// ```
 /// use annals::{Codec, Json};
@@ -77,12 +78,12 @@ impl Codec for Json {
     }
 }
 
-/// bincode 2 in its standard configuration: small and fast, but without names. Any change of the
-/// fields, their order or their types needs a new schema version.
+/// bincode 2 in its standard configuration: small and fast, but without field names. Any change of
+/// the fields, their order or their types needs a new schema version.
 ///
-/// A field that `skip_serializing_if` leaves out is refused, because the next field would be read
-/// in its place. A field with `skip_serializing` alone is left out unnoticed: use `skip`, which
-/// leaves it out of both directions.
+/// A field that `skip_serializing_if` omits is rejected, because the next field would be read in
+/// its place. A field with `skip_serializing` alone is omitted without an error: use `skip`, which
+/// omits it in both directions.
 ///
 /// ```
 /// use annals::{Bincode, Codec};
@@ -112,7 +113,7 @@ impl Codec for Bincode {
     }
 }
 
-/// A value was encoded, but its bytes do not decode.
+/// A value was encoded, but the bytes do not decode.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "it was encoded as {content_type}, but does not decode: {cause}; change its serde attributes or the codec"
@@ -128,8 +129,7 @@ pub(super) fn not_read_back(content_type: ContentType, cause: Cause) -> Cause {
     Cause::new(NotReadBack { content_type, cause })
 }
 
-/// Encodes a value, and proves that its bytes decode. Whether they decode to the same value is not
-/// compared.
+/// Encodes a value, and checks that its bytes decode. It does not compare the values.
 pub(crate) fn encode_readable<C: Codec, T: Serialize + DeserializeOwned>(
     value: &T,
 ) -> Result<Vec<u8>, Cause> {

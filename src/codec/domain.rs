@@ -1,5 +1,5 @@
 //! [`DomainEvent`]: events as values of the application's own types, and
-//! [`domain_events!`](crate::domain_events), which makes them of a serde enum.
+//! [`domain_events!`](crate::domain_events), which implements it for a serde enum.
 
 use std::borrow::Cow;
 use std::ops::Deref;
@@ -14,36 +14,35 @@ use crate::error::{Cause, Error, Result};
 use crate::model::limits::EVENT_TYPE_LEN_MAX;
 use crate::model::{ContentType, EventRef, EventType, NewEvent, RecordedEvent};
 
-/// The name under which a kind of event is stored, and the schema version in which it is written
-/// today.
+/// The name under which a kind of event is stored, and its current schema version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct EventKind {
-    /// The type, as it is stored with every event.
+    /// The event type, as it is stored with every event.
     pub event_type: &'static str,
-    /// The shape of the payload; the first is 1.
+    /// The version of the payload's shape; the first is 1.
     pub schema_version: u32,
 }
 
-/// What of a stored event says what happened: what an upcaster takes and gives, and what becomes a
-/// value.
+/// The type and payload of a stored event: the input and output of upcasters, from which a
+/// [`DomainEvent`] is decoded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EncodedEvent<'a> {
-    /// Its type.
+    /// Its event type.
     pub event_type: Cow<'a, str>,
-    /// The shape of its payload.
+    /// The version of its payload's shape.
     pub schema_version: u32,
-    /// What the bytes of its payload are.
+    /// The format of its payload.
     pub content_type: Cow<'a, str>,
     /// Its payload.
     pub payload: Cow<'a, [u8]>,
 }
 
 impl<'a> EncodedEvent<'a> {
-    /// An event whose payload is a value as JSON: what an upcaster yields.
+    /// Creates an event whose payload is a value as JSON, for an upcaster to yield.
     ///
     /// # Errors
-    /// [`Error::Payload`]: the value has no JSON form. An invalid argument: no event can be of this
-    /// type.
+    /// [`Error::Payload`]: the value cannot be encoded as JSON. An invalid argument: the event type
+    /// is not a valid name.
     pub fn new_json(
         event_type: impl Into<Cow<'a, str>>,
         schema_version: u32,
@@ -52,11 +51,11 @@ impl<'a> EncodedEvent<'a> {
         Self::write::<Json>(event_type.into(), schema_version, value)
     }
 
-    /// An event whose payload is a value in bincode: what an upcaster yields.
+    /// Creates an event whose payload is a value as bincode, for an upcaster to yield.
     ///
     /// # Errors
-    /// [`Error::Payload`]: the value has no such form. An invalid argument: no event can be of this
-    /// type.
+    /// [`Error::Payload`]: the value cannot be encoded as bincode. An invalid argument: the event
+    /// type is not a valid name.
     pub fn new_bincode(
         event_type: impl Into<Cow<'a, str>>,
         schema_version: u32,
@@ -65,23 +64,23 @@ impl<'a> EncodedEvent<'a> {
         Self::write::<Bincode>(event_type.into(), schema_version, value)
     }
 
-    /// The payload, read as JSON.
+    /// Decodes the payload as JSON.
     ///
     /// # Errors
-    /// [`Undecodable`]: it is of another content type, or not what it should be.
+    /// [`Undecodable`]: the payload has another content type, or does not decode.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, Undecodable> {
         self.read::<Json, T>()
     }
 
-    /// The payload, read as bincode.
+    /// Decodes the payload as bincode.
     ///
     /// # Errors
-    /// [`Undecodable`]: it is of another content type, or not what it should be.
+    /// [`Undecodable`]: the payload has another content type, or does not decode.
     pub fn bincode<T: DeserializeOwned>(&self) -> Result<T, Undecodable> {
         self.read::<Bincode, T>()
     }
 
-    /// The payload in this codec alone: bytes of another one might decode by accident.
+    /// Decodes the payload with this codec only: bytes of another codec might decode by accident.
     pub(crate) fn read<C: Codec, T: DeserializeOwned>(&self) -> Result<T, Undecodable> {
         let expected = C::content_type();
         if self.content_type != expected.as_str() {
@@ -113,7 +112,7 @@ impl<'a> From<EventRef<'a>> for EncodedEvent<'a> {
     }
 }
 
-/// Why a stored event cannot be read as one of a set of domain events.
+/// Why a stored event cannot be decoded as one of a set of domain events.
 #[non_exhaustive]
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Undecodable {
@@ -122,7 +121,7 @@ pub enum Undecodable {
         "the code knows no event of this type: name it in domain_events!, or have an upcaster rename or drop it"
     )]
     UnknownType,
-    /// The code knows the type, but in another schema version.
+    /// The code reads this type, but in another schema version.
     #[error(
         "the code reads schema version {known} of it: {}",
         if found < known {
@@ -133,34 +132,34 @@ pub enum Undecodable {
         }
     )]
     OtherSchemaVersion {
-        /// The schema version that was found.
+        /// The schema version of the stored event.
         found: u32,
-        /// The one that the code reads.
+        /// The schema version that the code reads.
         known: u32,
     },
-    /// The payload is of a content type for which there is no codec here.
+    /// The payload has a content type for which the code has no codec.
     #[error(
-        "no codec for the content type {content_type}: JSON and bincode are always read, another one where \
-         domain_events! names its codec; who appends by hand says what the bytes are using with_content_type"
+        "no codec for the content type {content_type}: JSON and bincode are always read, another codec must be named in \
+         domain_events!; when you append by hand, declare the format using with_content_type"
     )]
     UnknownContentType {
         /// The content type.
         content_type: String,
     },
-    /// The payload is of another content type than it is read as.
+    /// The payload has another content type than it is read as.
     #[error(
-        "its content type is {found}, but it is read as {expected}: let an upcaster change it, or read it as what it is"
+        "its content type is {found}, but it is read as {expected}: let an upcaster convert it, or read it as its content type"
     )]
     OtherContentType {
-        /// The content type that was found.
+        /// The content type of the payload.
         found: String,
-        /// The one that it is read as.
+        /// The content type that it is read as.
         expected: ContentType,
     },
-    /// The payload is not what it should be.
+    /// The payload does not decode.
     #[error("its payload does not decode: {cause}")]
     Payload {
-        /// What the codec said.
+        /// The error of the codec.
         #[source]
         cause: Cause,
     },
@@ -169,7 +168,7 @@ pub enum Undecodable {
 /// Events as values of the application: usually an enum, for which
 /// [`domain_events!`](crate::domain_events) implements it.
 ///
-/// By hand it is implemented for what serde should not touch, such as raw bytes:
+/// Implement it by hand for payloads that serde should not handle, such as raw bytes:
 ///
 /// ```
 /// use annals::prelude::*;
@@ -189,17 +188,19 @@ pub enum Undecodable {
 /// }
 /// ```
 pub trait DomainEvent: Sized {
-    /// What they are stored as.
+    /// The type and schema version of each kind of event.
     const KINDS: &'static [EventKind];
 
-    /// The event to append. [`domain_events!`](crate::domain_events) decodes it once, so that an
-    /// event that could not be read is never stored; it does not compare the values.
+    /// Encodes the event to append.
+    ///
+    /// The implementation by [`domain_events!`](crate::domain_events) also decodes it once, so that
+    /// an event that cannot be read is never stored. It does not compare the values.
     ///
     /// # Errors
-    /// [`Error::Payload`] if the value has no form in its codec, or one that does not decode.
+    /// [`Error::Payload`]: the codec cannot encode the value, or cannot decode the result.
     fn encode(&self) -> Result<NewEvent>;
 
-    /// The event to append, and the value that it will be read as.
+    /// Encodes the event to append, and decodes the value that a reader will get.
     #[doc(hidden)]
     fn encode_and_read(&self) -> Result<(NewEvent, Self)> {
         let event = self.encode()?;
@@ -207,16 +208,16 @@ pub trait DomainEvent: Sized {
         Ok((event, read))
     }
 
-    /// The value of a stored event, which is of one of [`DomainEvent::KINDS`].
+    /// Decodes a stored event that is one of [`DomainEvent::KINDS`].
     ///
     /// # Errors
-    /// [`Undecodable`] says why it is not.
+    /// [`Undecodable`] gives the reason.
     fn decode(stored: &EncodedEvent<'_>) -> Result<Self, Undecodable>;
 
-    /// Checks that a stored event is of a kind that is known here, in the schema version of today.
+    /// Checks that a stored event is one of [`DomainEvent::KINDS`], in its current schema version.
     ///
     /// # Errors
-    /// [`Undecodable`] says why it is not.
+    /// [`Undecodable::UnknownType`] or [`Undecodable::OtherSchemaVersion`].
     fn check_kind(stored: &EncodedEvent<'_>) -> Result<(), Undecodable> {
         let kind = Self::KINDS.iter().find(|kind| kind.event_type == stored.event_type);
         let known = kind.ok_or(Undecodable::UnknownType)?.schema_version;
@@ -225,17 +226,17 @@ pub trait DomainEvent: Sized {
     }
 }
 
-/// A domain event with its place: what happened, and through [`Deref`] the [`RecordedEvent`] it was
-/// read from.
+/// A domain event with the [`RecordedEvent`] from which it was decoded, which it dereferences to
+/// (see [`Deref`]).
 #[derive(Debug, Clone)]
 pub struct TypedEvent<E> {
-    /// What happened.
+    /// The domain event.
     pub event: E,
     recorded: Arc<RecordedEvent>,
 }
 
 impl<E> TypedEvent<E> {
-    /// Joins a value with the event it was read from.
+    /// Combines a domain event with the recorded event from which it was decoded.
     pub fn new(event: E, recorded: Arc<RecordedEvent>) -> Self {
         Self { event, recorded }
     }
@@ -249,13 +250,14 @@ impl<E> Deref for TypedEvent<E> {
     }
 }
 
-/// Implements [`DomainEvent`] for an enum that derives `Serialize` and `Deserialize`, by naming
-/// what each variant is stored as. The compiler refuses a variant that is left out, and a stored
-/// name that is given twice.
+/// Implements [`DomainEvent`] for an enum that derives `Serialize` and `Deserialize`.
 ///
-/// The payload is the variant's own fields; the name of the enum is nowhere stored, and that of the
-/// variant only as you give it here. So both may be renamed in the code, as long as the names to
-/// the right stay.
+/// It names the event type under which each variant is stored. A missing variant or a duplicate
+/// event type does not compile.
+///
+/// The payload is the variant's own fields. The name of the enum and the names of its variants are
+/// not stored, so you may rename them in the code, as long as the event types to the right of `=>`
+/// stay the same.
 ///
 /// ```
 /// use annals::prelude::*;
@@ -280,8 +282,8 @@ impl<E> Deref for TypedEvent<E> {
 /// # Ok::<(), annals::Error>(())
 /// ```
 ///
-/// Payloads are JSON unless another [`Codec`] is named in front. It says how new events are
-/// written. Stored ones are read as their content type says, so that a store may hold both.
+/// Payloads are JSON unless another [`Codec`] is named in front. This codec encodes new events.
+/// Stored events are decoded by their content type, so a store may contain both formats.
 ///
 /// ```
 /// # use annals::DomainEvent;
@@ -293,18 +295,20 @@ impl<E> Deref for TypedEvent<E> {
 /// # Ok::<(), annals::Error>(())
 /// ```
 ///
-/// A single struct is an event too:
-/// `annals::domain_events! { MoneyDeposited => "MoneyDeposited" }`. A generic type is one under a
-/// name without parameters: `type BankEvent = AccountEvent<Cents>;`.
+/// A single struct can be an event:
+/// `annals::domain_events! { MoneyDeposited => "MoneyDeposited" }`. A generic type needs an alias
+/// without parameters: `type BankEvent = AccountEvent<Cents>;`.
 ///
-/// Variants may be of any form, with the attributes of serde on their fields. In JSON a variant
-/// with named fields is an object, one without fields an empty object (which may get fields with
-/// `#[serde(default)]` later), one with a single unnamed field what that field is, and one with
-/// several an array. What would change the names of variants (`rename`, `rename_all`) or how the
-/// enum is told (`tag`, `untagged`) does not go with this, and is an error when an event is encoded
-/// or decoded: test it once for each enum.
+/// Variants may have any form, with serde attributes on their fields. In JSON, a variant with named
+/// fields is an object; one without fields is an empty object, which may get fields with
+/// `#[serde(default)]` later; one with a single unnamed field is the value of that field; and one
+/// with several unnamed fields is an array.
 ///
-/// A variant that is left out does not compile:
+/// Serde attributes that change the names of variants (`rename`, `rename_all`) or the form of the
+/// enum (`tag`, `untagged`) are not supported: encoding or decoding an event fails. A test that
+/// encodes one event of each enum detects this.
+///
+/// A missing variant does not compile:
 ///
 /// ```compile_fail
 /// # use serde::{Deserialize, Serialize};
@@ -313,7 +317,7 @@ impl<E> Deref for TypedEvent<E> {
 /// annals::domain_events! { AccountEvent { Opened => "Opened" } }
 /// ```
 ///
-/// Nor do two variants under one name:
+/// Two variants with the same event type do not compile:
 ///
 /// ```compile_fail
 /// # use serde::{Deserialize, Serialize};
@@ -322,7 +326,7 @@ impl<E> Deref for TypedEvent<E> {
 /// annals::domain_events! { AccountEvent { Opened => "Opened", Closed => "Opened" } }
 /// ```
 ///
-/// Nor a schema version 0:
+/// A schema version of 0 does not compile:
 ///
 /// ```compile_fail
 /// # use serde::{Deserialize, Serialize};
@@ -405,21 +409,21 @@ macro_rules! domain_events {
     };
 }
 
-/// Refuses, while compiling, what could not be stored or told apart.
+/// Rejects at compile time invalid event types, duplicates, and a schema version of 0.
 #[doc(hidden)]
 #[expect(clippy::indexing_slicing, reason = "it runs in the compiler")]
 pub const fn check_kinds(kinds: &[EventKind]) {
     let mut at = 0;
     while at < kinds.len() {
         let name = kinds[at].event_type.as_bytes();
-        assert!(!name.is_empty(), "the name of a kind of event is empty");
-        assert!(name.len() <= EVENT_TYPE_LEN_MAX, "the name of a kind of event is too long");
+        assert!(!name.is_empty(), "an event type is empty");
+        assert!(name.len() <= EVENT_TYPE_LEN_MAX, "an event type is too long");
         assert!(kinds[at].schema_version > 0, "schema versions count from 1");
         let mut before = 0;
         while before < at {
             assert!(
                 !is_same(kinds[before].event_type.as_bytes(), name),
-                "two kinds of event are stored under one name"
+                "two kinds of event have the same event type"
             );
             before += 1;
         }
@@ -466,8 +470,8 @@ fn encode_fields<C: Codec, E: DomainEvent>(
     Ok((event, read))
 }
 
-/// The value that an event will be read as. An error means that nothing could read it once it is
-/// stored.
+/// Decodes the value that a reader of the event will get. An error means that the event would be
+/// unreadable once stored.
 pub(crate) fn reread<E: DomainEvent>(event: &NewEvent) -> Result<E> {
     let stored = EncodedEvent {
         event_type: Cow::Borrowed(event.event_type().as_str()),
@@ -506,8 +510,8 @@ pub fn decode_variant<C: Codec, E: DeserializeOwned, N: VariantName>(
     decode_value::<C, OfVariant<E, N>>(stored).map(|decoded| decoded.value)
 }
 
-/// Reads a payload with the codec that its content type names, which need not be the one that is
-/// written with today.
+/// Decodes a payload with the codec that its content type names, which may differ from the codec
+/// that encodes new events.
 #[doc(hidden)]
 pub fn decode_value<C: Codec, T: DeserializeOwned>(
     stored: &EncodedEvent<'_>,

@@ -1,4 +1,5 @@
-//! Typed events: payloads from values and back, as JSON, in bincode, or as the application likes.
+//! Typed events: encodes values as payloads and decodes them, as JSON, bincode, or in a codec of
+//! the application.
 
 mod strict;
 mod binary;
@@ -22,8 +23,10 @@ use crate::error::{Cause, Error, Result};
 use crate::model::{ContentType, EventRef, EventType, NewEvent, RecordedEvent};
 
 impl NewEvent {
-    /// An event whose payload is a value as JSON. A number that is not finite is refused; whether
-    /// the payload decodes to the value is not checked, which [`DomainEvent::encode`] does.
+    /// Creates an event whose payload is a value as JSON.
+    ///
+    /// A number that is not finite is rejected. Unlike [`DomainEvent::encode`], this does not check
+    /// that the payload decodes.
     ///
     /// ```
     /// use annals::NewEvent;
@@ -33,7 +36,7 @@ impl NewEvent {
     /// ```
     ///
     /// # Errors
-    /// The type's name is not a valid one, or the value has no JSON form.
+    /// The event type is not a valid name, or the value cannot be encoded as JSON.
     pub fn json<T>(event_type: T, payload: &impl Serialize) -> Result<Self>
     where
         T: TryInto<EventType, Error: Into<Error>>,
@@ -43,10 +46,10 @@ impl NewEvent {
         Ok(Self::new(event_type, payload).with_content_type(ContentType::JSON))
     }
 
-    /// An event whose payload is bytes that only the application understands.
+    /// Creates an event whose payload is bytes that only the application understands.
     ///
     /// # Errors
-    /// The type's name is not a valid one.
+    /// The event type is not a valid name.
     pub fn bytes<T>(event_type: T, payload: impl Into<Vec<u8>>) -> Result<Self>
     where
         T: TryInto<EventType, Error: Into<Error>>,
@@ -56,20 +59,20 @@ impl NewEvent {
 }
 
 impl RecordedEvent {
-    /// The payload, read as JSON.
+    /// Decodes the payload as JSON.
     ///
     /// # Errors
-    /// [`Error::Payload`] with type and position, if it is not what it should be.
+    /// [`Error::Payload`], with type and position, if the payload is not JSON of this type.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T> {
         self.as_ref().json()
     }
 }
 
 impl EventRef<'_> {
-    /// The payload, read as JSON.
+    /// Decodes the payload as JSON.
     ///
     /// # Errors
-    /// [`Error::Payload`] with type and position, if it is not what it should be.
+    /// [`Error::Payload`], with type and position, if the payload is not JSON of this type.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T> {
         serde_json::from_slice(self.payload()).map_err(|cause| Error::Payload {
             event_type: EventType::trusted(self.event_type()),

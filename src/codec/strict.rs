@@ -1,5 +1,5 @@
-//! A serializer that refuses what a format would store as something else: JSON writes NaN and
-//! infinity as `null`, and bincode leaves a skipped field out, so that the next field is read in
+//! [`Strict`]: a serializer that rejects values which a format would silently change. JSON writes
+//! NaN and infinity as `null`, and bincode omits a skipped field, so that the next field is read in
 //! its place.
 
 use serde::ser::{
@@ -7,16 +7,16 @@ use serde::ser::{
     SerializeTupleStruct, SerializeTupleVariant, Serializer,
 };
 
-/// What a format stores as something else without an error.
+/// A loss that a format does not report as an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Loss {
     /// JSON: a number that is not finite.
     NonFinite,
-    /// bincode: a field that `skip_serializing_if` leaves out.
+    /// bincode: a field that `skip_serializing_if` omits.
     SkippedField,
 }
 
-/// A value or a serializer, and the loss that it refuses.
+/// A value or a serializer, with the loss that it rejects.
 pub(super) struct Strict<T> {
     inner: T,
     loss: Loss,
@@ -29,7 +29,7 @@ impl<T> Strict<T> {
         Self { inner, loss, field: None }
     }
 
-    /// Something inside of this, under the same rule.
+    /// Wraps a part of this value, under the same rule and field name.
     fn within<U>(&self, inner: U) -> Strict<U> {
         Strict { inner, loss: self.loss, field: self.field }
     }
@@ -65,7 +65,7 @@ impl<T: Serialize + ?Sized> Serialize for Strict<&T> {
     }
 }
 
-/// Methods of [`Serializer`] that hand a plain value on.
+/// Methods of [`Serializer`] that forward a plain value.
 macro_rules! hand_on {
     ($($method:ident($($argument:ident: $type:ty),*);)+) => {
         $(fn $method(self, $($argument: $type),*) -> Result<S::Ok, S::Error> {
@@ -74,7 +74,7 @@ macro_rules! hand_on {
     };
 }
 
-/// Methods of [`Serializer`] that begin something with parts, which are checked in their turn.
+/// Methods of [`Serializer`] that begin a compound value, whose parts are checked as well.
 macro_rules! begin {
     ($($method:ident($($argument:ident: $type:ty),*) -> $parts:ident;)+) => {
         $(fn $method(self, $($argument: $type),*) -> Result<Self::$parts, S::Error> {
@@ -172,7 +172,7 @@ impl<S: Serializer> Serializer for Strict<S> {
     }
 }
 
-/// The parts of something: each is checked, and handed on.
+/// Implements the serializers of compound values: each part is checked, and forwarded.
 macro_rules! parts {
     ($($trait:ident { $method:ident($($name:ident: &'static str)?) $($skip:ident)? })+) => {
         $(impl<P: $trait> $trait for Strict<P> {

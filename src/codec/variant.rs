@@ -1,6 +1,6 @@
-//! One variant of a serde enum without its tag: what is stored is the event's own fields, since its
-//! type is next to the payload. It works on any enum that derives `Serialize` and `Deserialize`,
-//! with the attributes that it has.
+//! Encodes and decodes one variant of a serde enum without its tag. Only the event's own fields are
+//! stored, because its type is stored next to the payload. This works for any enum that derives
+//! `Serialize` and `Deserialize`, including serde attributes on its fields.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -15,7 +15,7 @@ use serde::ser::{
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// Writes the fields of an enum's value; an error if the value is not of the variant of this name.
+/// Serializes the fields of an enum value. Fails if serde calls its variant by another name.
 pub(super) struct Fields<'v, T> {
     pub(super) value: &'v T,
     pub(super) variant: &'static str,
@@ -27,7 +27,7 @@ impl<T: Serialize> Serialize for Fields<'_, T> {
     }
 }
 
-/// Passes what is inside of one variant on to a serializer, and nothing else.
+/// Forwards only the contents of one variant to a serializer.
 struct Untagged<S> {
     inner: S,
     variant: &'static str,
@@ -43,20 +43,20 @@ impl<S: Serializer> Untagged<S> {
     }
 }
 
-/// Serde's names of variants are not stored, so that there is nothing to be won by other ones.
-const RENAMED: &str = "take `rename` or `rename_all` away from the variants, for the name under which events are \
-                       stored is given to domain_events!";
+/// Serde's variant names are not stored, so renaming them has no use.
+const RENAMED: &str = "remove `rename` or `rename_all` from the variants, because domain_events! names what events are \
+                       stored as";
 
-/// An attribute of the enum makes something else of it before it gets here.
-const NOT_AN_ENUM: &str = "domain events must look to serde as an enum in its default form: take the attributes \
-                           `tag`, `content`, `untagged`, `from`, `into` or `transparent` away from the enum, for the \
-                           type of an event is stored next to its payload";
+/// A serde attribute turns the enum into another form before it reaches this code.
+const NOT_AN_ENUM: &str = "serde must see domain events as an enum in its default form: remove the attributes `tag`, \
+                           `content`, `untagged`, `from`, `into` or `transparent` from the enum, because the type of \
+                           an event is stored next to its payload";
 
 fn not_an_enum<T, E: serde::ser::Error>() -> Result<T, E> {
     Err(E::custom(NOT_AN_ENUM))
 }
 
-/// Methods of [`Serializer`] for what is not a variant of an enum.
+/// Methods of [`Serializer`] for values other than a variant of an enum: all fail.
 macro_rules! refuse {
     ($($method:ident($($argument:ty),*) -> $ok:ty;)+) => {
         $(fn $method(self, $(_: $argument),*) -> Result<$ok, Self::Error> {
@@ -76,7 +76,7 @@ impl<S: Serializer> Serializer for Untagged<S> {
     type SerializeStruct = Impossible<S::Ok, S::Error>;
     type SerializeStructVariant = Inside<S::SerializeStruct>;
 
-    /// As a struct without fields, so that the variant may get fields later.
+    /// Writes a struct without fields, so that the variant may get fields later.
     fn serialize_unit_variant(
         self,
         name: &'static str,
@@ -162,7 +162,7 @@ impl<S: Serializer> Serializer for Untagged<S> {
     }
 }
 
-/// The fields of a variant as those of a struct or tuple.
+/// Serializes the fields of a variant as those of a struct or tuple.
 struct Inside<S>(S);
 
 impl<S: SerializeStruct> SerializeStructVariant for Inside<S> {
@@ -199,14 +199,14 @@ impl<S: SerializeTuple> SerializeTupleVariant for Inside<S> {
     }
 }
 
-/// The name of a variant, as a type: `domain_events!` makes one for each.
+/// The name of a variant, as a type: `domain_events!` declares one for each variant.
 #[doc(hidden)]
 pub trait VariantName {
     /// The name.
     const NAME: &'static str;
 }
 
-/// An enum's value, read from the fields of one variant.
+/// An enum value, deserialized from the fields of one variant.
 pub(super) struct OfVariant<T, N> {
     pub(super) value: T,
     name: PhantomData<N>,
@@ -219,7 +219,7 @@ impl<'de, T: DeserializeOwned, N: VariantName> Deserialize<'de> for OfVariant<T,
     }
 }
 
-/// Fields that look to an enum as if they stood under the name of their variant.
+/// Presents fields to an enum as the contents of a variant with this name.
 struct Tagged<D> {
     variant: &'static str,
     fields: D,
@@ -269,7 +269,7 @@ impl<'de, D: Deserializer<'de>> EnumAccess<'de> for Tagged<D> {
 impl<'de, D: Deserializer<'de>> VariantAccess<'de> for Tagged<D> {
     type Error = D::Error;
 
-    /// Written here it is a struct without fields. A payload that was written by hand may also be
+    /// [`Fields`] writes a struct without fields. A payload that was written by hand may also be
     /// `null`.
     fn unit_variant(self) -> Result<(), D::Error> {
         if self.fields.is_human_readable() {
@@ -295,7 +295,8 @@ impl<'de, D: Deserializer<'de>> VariantAccess<'de> for Tagged<D> {
     }
 }
 
-/// What stands for a variant without fields: anything that holds fields, none of which it knows.
+/// Accepts the payload of a variant without fields: an empty one, or one with fields, all of which
+/// are ignored.
 struct Nothing;
 
 impl<'de> Visitor<'de> for Nothing {

@@ -342,9 +342,9 @@ fn enum_with_another_serde_tag_is_refused_with_a_remedy() {
         let decoding = decoded::<E>(stored("Made", &json!({ "a": 1 }))).err().unwrap().to_string();
         assert!(decoding.contains(advice), "{decoding}");
     }
-    assert_refused(&Renamed::Made {}, "take `rename` or `rename_all` away from the variants");
+    assert_refused(&Renamed::Made {}, "remove `rename` or `rename_all` from the variants");
     let attributes =
-        "as an enum in its default form: take the attributes `tag`, `content`, `untagged`";
+        "as an enum in its default form: remove the attributes `tag`, `content`, `untagged`";
     assert_refused(&Tagged::Made {}, attributes);
     assert_refused(&Adjacent::Made {}, attributes);
     assert_refused(&Untagged::Made { a: 1 }, attributes);
