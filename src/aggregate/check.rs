@@ -45,7 +45,7 @@ impl fmt::Display for SnapshotReport {
         for CheckedSnapshot { version, taken_at, fault } in &self.snapshots {
             write!(out, "\n  version {version}, taken at {taken_at}: ")?;
             match fault {
-                None => out.write_str("matches the history")?,
+                None => out.write_str("as the history says")?,
                 Some(fault) => write!(out, "{fault}")?,
             }
         }

@@ -1,4 +1,4 @@
-//! [`causes`]: from an event back to what it all began with.
+//! [`causes`]: the chain of causes of an event, back to its origin.
 
 use std::fmt;
 use std::ops::ControlFlow;
@@ -11,17 +11,17 @@ use crate::event_store::EventStore;
 use crate::extension::EventStoreExt;
 use crate::model::{CAUSATION_ID, EventId};
 
-/// Why an event happened: the event, its cause, the cause of that, up to where it all began.
+/// The chain of causes of an event: the event, its cause, the cause of that, back to the origin.
 ///
-/// A cause comes before what it causes. An id that names no event before the one that carries it,
-/// such as that of a command, ends the chain; so do ids that lead in a circle.
+/// A cause must precede its effect in the log. A causation id that names no earlier event, such as
+/// that of a command, ends the chain; a cycle ends it as well.
 ///
 /// # Errors
-/// What the store finds.
+/// Any error of the store.
 ///
 /// # Cost
-/// There is no index: one pass over the log, from its end back to where the chain begins; to the
-/// very first event if the last id has the form of an event id and is none.
+/// There is no index: one pass over the log, from its end back to the origin of the chain; back to
+/// the first event of the log if the last causation id looks like an event id but names no event.
 pub fn causes(store: &(impl EventStore + ?Sized), event: EventId) -> Result<Causes> {
     let mut chain = Vec::new();
     let mut origin = None;
@@ -45,17 +45,17 @@ pub fn causes(store: &(impl EventStore + ?Sized), event: EventId) -> Result<Caus
     Ok(Causes { chain, origin })
 }
 
-/// Where a chain of causes begins.
+/// The origin of a chain of causes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
-    /// With its last event, which names no cause.
+    /// The last event of the chain, which names no cause.
     Event,
-    /// With what this id names. It is no event before the others: a command, or something that
-    /// annals never saw.
+    /// This id, which names no earlier event of the log: a command, for example, or work of another
+    /// system.
     Outside(String),
 }
 
-/// Why an event happened. Displayed as lines, the event first.
+/// The chain of causes of an event. Displays as lines, the event first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Causes {
     chain: Vec<Entry>,
@@ -63,18 +63,18 @@ pub struct Causes {
 }
 
 impl Causes {
-    /// The event that was asked for, then each its cause; none if the log holds no such event.
+    /// The requested event, followed by its causes; empty if the log contains no such event.
     pub fn iter(&self) -> std::slice::Iter<'_, Entry> {
         self.chain.iter()
     }
 
-    /// Where it all began.
+    /// The origin of the chain.
     pub fn origin(&self) -> &Origin {
         &self.origin
     }
 
-    /// How much of each payload a line shows; [`PAYLOAD_CHARS`](super::PAYLOAD_CHARS) if nothing is
-    /// said.
+    /// Sets how many characters of each payload a line shows;
+    /// [`PAYLOAD_CHARS`](super::PAYLOAD_CHARS) by default.
     pub fn payload_chars(mut self, chars: usize) -> Self {
         self.chain.iter_mut().for_each(|entry| entry.set_payload_chars(chars));
         self

@@ -1,4 +1,4 @@
-//! [`effects`]: all that came of an event or a command, as a tree.
+//! [`effects`]: all effects of an event or a command, as a tree.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -12,21 +12,21 @@ use crate::event_store::EventStore;
 use crate::extension::EventStoreExt;
 use crate::model::{CAUSATION_ID, RecordedEvent};
 
-/// How deep a tree is drawn: from there on the drawing moves along, and a number says how deep it
-/// is.
+/// The depth to which a tree is indented. Deeper lines are shifted to the left, and a number shows
+/// their depth.
 const DRAWN_DEPTH_MAX: usize = 32;
 
-/// All that came of an event, or of a command: what names its id as cause, what names the ids of
-/// those, and so on, across streams.
+/// All effects of an event or a command: the events that name its id as their cause, the events
+/// that name those, and so on, across streams.
 ///
-/// An effect comes after its cause: an event that names a later one is not among them. Each event
-/// is there once.
+/// An effect must follow its cause in the log: an event that names a later one as its cause is not
+/// included. Each event is included once.
 ///
 /// # Errors
-/// What the store finds.
+/// Any error of the store.
 ///
 /// # Cost
-/// There is no index: one pass over the whole log. What is found is held in memory.
+/// There is no index: one pass over the whole log. The result is held in memory.
 pub fn effects(store: &(impl EventStore + ?Sized), id: impl fmt::Display) -> Result<Effects> {
     let id = id.to_string();
     let root = Id::new(&id);
@@ -35,7 +35,7 @@ pub fn effects(store: &(impl EventStore + ?Sized), id: impl fmt::Display) -> Res
         let own = Id::Event(event.id());
         if own == root {
             if found.root.is_none() {
-                // What named it before it was there is no effect of it.
+                // Events that named it before it was stored are not its effects.
                 found = Found { root: Some(event.to_owned()), ..Found::default() };
             }
             return ControlFlow::Continue(());
@@ -53,14 +53,14 @@ pub fn effects(store: &(impl EventStore + ?Sized), id: impl fmt::Display) -> Res
     Ok(Effects { id, event, tree: found.into_tree() })
 }
 
-/// What a pass over the log has found so far.
+/// The events that the pass over the log has found so far.
 #[derive(Default)]
 struct Found {
     root: Option<RecordedEvent>,
     events: Vec<RecordedEvent>,
-    /// Where in `events` each stands.
+    /// The index of each event in `events`.
     places: HashMap<Id, usize>,
-    /// The effects of each, and those of the root.
+    /// The effects of each event, and of the root under `None`.
     children: HashMap<Option<usize>, Vec<usize>>,
 }
 
@@ -72,12 +72,12 @@ impl Found {
         self.children.entry(cause).or_default().push(place);
     }
 
-    /// Each event before its effects, with its depth. Without recursion, so that no tree is too
-    /// deep.
+    /// Lists each event before its effects, with its depth. It uses no recursion, so that a deep
+    /// tree cannot overflow the stack.
     fn into_tree(mut self) -> Vec<Effect> {
         let mut events: Vec<_> = self.events.into_iter().map(Some).collect();
         let mut tree = Vec::with_capacity(events.len());
-        // A stack, the next on top.
+        // A stack with the next event on top.
         let mut pending = Vec::new();
         let mut push = |pending: &mut Vec<_>, cause, depth| {
             let children = self.children.remove(&cause).unwrap_or_default();
@@ -97,17 +97,17 @@ impl Found {
     }
 }
 
-/// One event of [`Effects`]. Through [`Deref`] it is the [`Entry`].
+/// One event of [`Effects`]. It dereferences to its [`Entry`] (see [`Deref`]).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Effect {
     entry: Entry,
     depth: usize,
-    /// Of the effects of one cause.
+    /// Whether it is the last effect of its cause.
     is_last: bool,
 }
 
 impl Effect {
-    /// How many causes are between: 1 for what was caused directly.
+    /// Its depth in the tree: 1 for a direct effect, 2 for an effect of that, and so on.
     pub fn depth(&self) -> usize {
         self.depth
     }
@@ -121,7 +121,7 @@ impl Deref for Effect {
     }
 }
 
-/// All that came of an event or a command. Displayed as a tree of lines.
+/// All effects of an event or a command. Displays as a tree of lines.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Effects {
     id: String,
@@ -130,19 +130,19 @@ pub struct Effects {
 }
 
 impl Effects {
-    /// The event that was asked for; `None` if the id names none, but a command perhaps.
+    /// The requested event; `None` if the id names no event, but a command for example.
     pub fn event(&self) -> Option<&Entry> {
         self.event.as_ref()
     }
 
-    /// The effects, each before its own effects, otherwise in the order of the log. With
-    /// [`Effect::depth`] that is the tree.
+    /// The effects in the order of the log, except that the effects of an effect directly follow
+    /// it. [`Effect::depth`] gives the structure of the tree.
     pub fn iter(&self) -> std::slice::Iter<'_, Effect> {
         self.tree.iter()
     }
 
-    /// How much of each payload a line shows; [`PAYLOAD_CHARS`](super::PAYLOAD_CHARS) if nothing is
-    /// said.
+    /// Sets how many characters of each payload a line shows;
+    /// [`PAYLOAD_CHARS`](super::PAYLOAD_CHARS) by default.
     pub fn payload_chars(mut self, chars: usize) -> Self {
         let entries = self.tree.iter_mut().map(|effect| &mut effect.entry);
         entries.chain(&mut self.event).for_each(|entry| entry.set_payload_chars(chars));
@@ -165,7 +165,8 @@ impl fmt::Display for Effects {
             Some(event) => write!(out, "{event}")?,
             None => write!(out, "{}, which is no event of this log", printable(&self.id))?,
         }
-        // Of each level above: whether its line ends there, since no further effect follows on it.
+        // For each level above: whether its vertical line has ended, because no effect follows on
+        // it.
         let mut ended = Vec::new();
         for effect in self {
             ended.truncate(effect.depth - 1);

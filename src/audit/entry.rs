@@ -1,4 +1,4 @@
-//! [`Entry`]: a recorded event as a line for people.
+//! [`Entry`]: a recorded event as a line of readable text.
 
 use std::fmt;
 use std::ops::Deref;
@@ -6,13 +6,13 @@ use std::ops::Deref;
 use super::text::{payload, printable, shortened};
 use crate::model::{CAUSATION_ID, CORRELATION_ID, RecordedEvent};
 
-/// How much of a payload, in characters, a line shows if nothing else is said.
+/// How many characters of a payload a line shows by default.
 pub const PAYLOAD_CHARS: usize = 120;
 
-/// A recorded event as one line: version, time, type, payload, metadata, tags. Through [`Deref`] it
-/// is the event.
+/// A recorded event that displays as one line: version, time, type, payload, metadata, tags. It
+/// dereferences to the event (see [`Deref`]).
 ///
-/// Any read can be shown in lines:
+/// Any read can be displayed as lines:
 ///
 /// ```
 /// use annals::audit::Entry;
@@ -34,19 +34,19 @@ pub struct Entry {
     payload_chars: usize,
 }
 
-/// What a line begins with.
+/// The beginning of a line, and whether it is in columns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Layout {
-    /// Its version: the stream is known. In columns.
+    /// The version, because the stream is known. In columns.
     Stream,
-    /// Its position, and its place in its stream. In columns.
+    /// The position, the stream and the version. In columns.
     Log,
-    /// Its place in its stream, without columns.
+    /// The stream and the version, without columns.
     Tree,
 }
 
 impl Entry {
-    /// An event of a stream that is known: its line begins with the version.
+    /// Creates an entry whose line begins with the version and does not name the stream.
     pub fn new(event: RecordedEvent) -> Self {
         Self::laid_out(event, Layout::Stream)
     }
@@ -55,7 +55,7 @@ impl Entry {
         Self { event, layout, payload_chars: PAYLOAD_CHARS }
     }
 
-    /// How much of the payload, and of each value of the metadata, the line shows.
+    /// Sets how many characters of the payload, and of each metadata value, the line shows.
     pub fn payload_chars(mut self, chars: usize) -> Self {
         self.set_payload_chars(chars);
         self
@@ -65,13 +65,13 @@ impl Entry {
         self.payload_chars = chars;
     }
 
-    /// The payload as the line shows it: compact JSON; text in quotes; of other bytes their number
-    /// and the first ones.
+    /// The payload as the line shows it: compact JSON, text in quotes, or the length and the first
+    /// bytes of anything else.
     pub fn payload_text(&self) -> String {
         payload(self.event.as_ref(), self.payload_chars)
     }
 
-    /// The id of the command or event that it follows from.
+    /// The id of the command or event that caused it.
     pub fn causation_id(&self) -> Option<&str> {
         self.metadata().get(CAUSATION_ID)
     }
@@ -81,7 +81,7 @@ impl Entry {
         self.metadata().get(CORRELATION_ID)
     }
 
-    /// The event.
+    /// Turns this into the recorded event.
     pub fn into_event(self) -> RecordedEvent {
         self.event
     }

@@ -1,10 +1,10 @@
-//! Questions about the past, over any store: what happened in a stream ([`history`]), its causes
-//! ([`causes`]), its effects ([`effects`]), and what belongs together ([`correlated`]). Events are
-//! shown as they are stored; nothing is upcast.
+//! Audit queries over any store: the history of a stream ([`history`]), the causes of an event
+//! ([`causes`]), the effects of an event or a command ([`effects`]), and the events of one piece of
+//! work ([`correlated`]). Events are shown as they are stored; nothing is upcast.
 //!
-//! Who appends says what an event follows from: [`NewEvent::caused_by`] and
-//! [`NewEvent::correlated_by`]. Nothing checks these ids, so that they may name commands, or work
-//! of other systems. What is asked here takes them as they are.
+//! The code that appends an event names its cause with [`NewEvent::caused_by`], and the piece of
+//! work with [`NewEvent::correlated_by`]. Nothing checks these ids, so they may name commands or
+//! work of other systems. These queries use them unchecked.
 //!
 //! ```
 //! use annals::audit;
@@ -53,8 +53,8 @@ use crate::model::{CORRELATION_ID, EventId, StreamId};
 
 use entry::Layout;
 
-/// What happened in a stream, from its beginning: one readable [`Entry`] for each event, read page
-/// by page.
+/// The history of a stream from its first event: one readable [`Entry`] for each event. It reads
+/// one page at a time.
 ///
 /// ```
 /// use annals::prelude::*;
@@ -82,14 +82,14 @@ where
     History { events: store.read_stream(stream).into_iter(), payload_chars: PAYLOAD_CHARS }
 }
 
-/// The entries of a stream. It ends after the first error.
+/// An iterator over the entries of a stream. It ends after the first error.
 pub struct History {
     events: Events,
     payload_chars: usize,
 }
 
 impl History {
-    /// How much of each payload a line shows; [`PAYLOAD_CHARS`] if nothing is said.
+    /// Sets how many characters of each payload a line shows; [`PAYLOAD_CHARS`] by default.
     pub fn payload_chars(mut self, chars: usize) -> Self {
         self.payload_chars = chars;
         self
@@ -113,14 +113,14 @@ impl fmt::Debug for History {
     }
 }
 
-/// All events of one piece of work, in the order of the log: those that carry this correlation id.
-/// Their lines name position and stream.
+/// All events with this correlation id, which are those of one piece of work, in the order of the
+/// log. Their lines begin with position and stream.
 ///
 /// # Errors
-/// What the store finds.
+/// Any error of the store.
 ///
 /// # Cost
-/// There is no index: one pass over the whole log. What is found is held in memory.
+/// There is no index: one pass over the whole log. The result is held in memory.
 pub fn correlated(store: &(impl EventStore + ?Sized), id: impl fmt::Display) -> Result<Vec<Entry>> {
     let wanted = Id::new(&id.to_string());
     let mut entries = Vec::new();
@@ -133,8 +133,8 @@ pub fn correlated(store: &(impl EventStore + ?Sized), id: impl fmt::Display) -> 
     Ok(entries)
 }
 
-/// What a causation or correlation id names. That of an event has one text, but a UUID may be
-/// written in several ways.
+/// A causation or correlation id. An event id is compared as a parsed UUID, because a UUID has
+/// several spellings.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Id {
     Event(EventId),

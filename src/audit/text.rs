@@ -1,5 +1,5 @@
-//! Payloads and names as text that is safe to show: on one line, and without characters that a
-//! terminal obeys.
+//! Formats payloads and names as text that is safe to print: on one line, without characters that
+//! control a terminal.
 
 use std::fmt::Write as _;
 
@@ -7,11 +7,11 @@ use serde::de::IgnoredAny;
 
 use crate::model::{ContentType, EventRef};
 
-/// How many bytes of a payload that is no text are shown.
+/// How many bytes of a binary payload are shown.
 const BYTES_SHOWN: usize = 16;
 
-/// A payload as text of about this many characters: JSON without the space between its tokens;
-/// other text in quotes; anything else as its length and its first bytes.
+/// Formats a payload as text of about this many characters: JSON without the space between its
+/// tokens, other text in quotes, anything else as its length and its first bytes.
 pub(super) fn payload(event: EventRef<'_>, chars_max: usize) -> String {
     let bytes = event.payload();
     let is_json = event.content_type() == ContentType::JSON.as_str();
@@ -30,7 +30,7 @@ pub(super) fn payload(event: EventRef<'_>, chars_max: usize) -> String {
     }
 }
 
-/// Whether text was meant by these bytes.
+/// Whether bytes that decode as this text are probably text.
 fn is_shown(text: &str) -> bool {
     text.chars().all(|character| !character.is_control() || character.is_whitespace())
 }
@@ -61,7 +61,7 @@ fn between_tokens(json: &str) -> impl Iterator<Item = char> {
     })
 }
 
-/// The beginning of a text; and where it is longer, a note of how long the whole is, in bytes.
+/// The beginning of a text, and, if the text is longer, a suffix with its whole length in bytes.
 pub(super) fn shortened(
     mut text: impl Iterator<Item = char>,
     chars_max: usize,
@@ -72,11 +72,11 @@ pub(super) fn shortened(
     (start, rest)
 }
 
-/// Text that is safe to print on one line: characters that break a line or control a terminal are
+/// Makes text safe to print on one line: characters that break a line or control a terminal are
 /// escaped as in JSON.
 ///
-/// Stream ids, event types and payloads are whatever an application stored: print them through
-/// this.
+/// Use it to print stream ids, event types and payloads, because an application may store any
+/// characters in them.
 ///
 /// ```
 /// assert_eq!(annals::audit::printable("account-1"), "account-1");

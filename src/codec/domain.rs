@@ -139,8 +139,8 @@ pub enum Undecodable {
     },
     /// The payload has a content type for which the code has no codec.
     #[error(
-        "no codec for the content type {content_type}: JSON and bincode are always read, another codec must be named in \
-         domain_events!; when you append by hand, declare the format using with_content_type"
+        "no codec for the content type {content_type}: JSON and bincode are always read, another codec must be named \
+         in domain_events!; when you append by hand, declare the format using with_content_type"
     )]
     UnknownContentType {
         /// The content type.
@@ -148,7 +148,8 @@ pub enum Undecodable {
     },
     /// The payload has another content type than it is read as.
     #[error(
-        "its content type is {found}, but it is read as {expected}: let an upcaster convert it, or read it as its content type"
+        "its content type is {found}, but it is read as {expected}: let an upcaster convert it, or read it as \
+         {found}"
     )]
     OtherContentType {
         /// The content type of the payload.

@@ -1,4 +1,4 @@
-//! [`UpcastersBuilder`]: steps are named one by one, and checked all together.
+//! [`UpcastersBuilder`]: collects the steps of upcasters, and checks them together.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -14,16 +14,16 @@ use crate::codec::{Bincode, Codec, DomainEvent, EncodedEvent, EventKind, Json};
 use crate::model::EventType;
 
 impl Upcasters {
-    /// Names the steps; [`UpcastersBuilder::build`] checks them.
+    /// Starts a builder for steps; [`UpcastersBuilder::build`] checks them.
     pub fn builder() -> UpcastersBuilder {
         UpcastersBuilder::default()
     }
 }
 
-/// Names the steps of [`Upcasters`]: each for one type in one schema version, as it was stored.
-/// Their order is of no importance: an event goes from step to step until it is one of today.
+/// Builds [`Upcasters`] from steps, each for one stored event type in one schema version.
 ///
-/// A change of the payload leads to the next schema version of the same type, so that a chain of
+/// The order of the calls does not matter: an event goes from step to step until it has its current
+/// shape. A change of the payload leads to the next schema version of the same type, so a chain of
 /// versions is a chain of such steps:
 ///
 /// ```
@@ -41,7 +41,7 @@ impl Upcasters {
 ///         data["currency"] = "EUR".into();
 ///         Ok(data)
 ///     })
-///     // An optional field went away: nothing is to be done.
+///     // An optional field was removed: the payload needs no change.
 ///     .unchanged("Opened", 2)
 ///     .json("Opened", 3, |mut data: Value| {
 ///         data["limit"] = 0.into();
@@ -56,22 +56,23 @@ pub struct UpcastersBuilder {
     kinds: Vec<EventKind>,
     first_versions: HashMap<String, u32>,
     steps: Vec<(StoredKind, Step)>,
-    /// The first step that should have had targets.
+    /// The first step that lacks targets.
     untargeted: Option<StoredKind>,
 }
 
 impl UpcastersBuilder {
-    /// Says what the code reads today: every step must lead to one of these events in the end.
-    /// Given several times: to an event of any of the sets.
+    /// Declares the current events, which the code reads: every step must finally lead to one of
+    /// them. If it is called several times, to an event of any of the sets.
     pub fn reads<E: DomainEvent>(mut self) -> Self {
         self.kinds.extend(E::KINDS);
         self
     }
 
-    /// Changes a JSON payload; the result is the next schema version. The closure takes what the
-    /// old payload is read as, a [`serde_json::Value`] or a type of its own, and gives what the new
-    /// one is written from. Numbers that it leaves alone keep their digits, however many: see
-    /// [`Upcasters`](crate::Upcasters).
+    /// Changes a JSON payload; the result is the next schema version.
+    ///
+    /// The old payload is decoded as the argument of the closure, a [`serde_json::Value`] or any
+    /// other type; the return value is encoded as the new payload. Numbers that the closure does
+    /// not change keep all their digits: see [`Upcasters`](crate::Upcasters).
     pub fn json<T: DeserializeOwned, U: Serialize>(
         self,
         event_type: &str,
@@ -81,8 +82,8 @@ impl UpcastersBuilder {
         self.payload::<Json, T, U>(event_type, schema_version, change)
     }
 
-    /// Changes a payload in bincode; the result is the next schema version. Bincode has no names,
-    /// so the closure takes a type that has the fields of the old payload in their order.
+    /// Changes a bincode payload; the result is the next schema version. bincode stores no field
+    /// names, so the closure must take a type with the fields of the old payload in their order.
     ///
     /// ```
     /// use annals::{EncodedEvent, Upcasters};
@@ -92,7 +93,7 @@ impl UpcastersBuilder {
     /// struct MoneyDeposited { cents: i64, by: Option<String> }
     /// annals::domain_events! { codec annals::Bincode; MoneyDeposited => "MoneyDeposited" version 2 }
     ///
-    /// /// As it was written until May.
+    /// /// The shape that was written until May.
     /// #[derive(Serialize, Deserialize)]
     /// struct MoneyDepositedV1 { euros: i64 }
     ///
@@ -116,8 +117,8 @@ impl UpcastersBuilder {
         self.payload::<Bincode, T, U>(event_type, schema_version, change)
     }
 
-    /// Declares that events of this schema version read as those of the next as they stand: where a
-    /// field was added that may be missing, or one went away.
+    /// Declares that events of this schema version can be read as the next version without a
+    /// change: an optional field was added, or a field was removed.
     pub fn unchanged(self, event_type: &str, schema_version: u32) -> Self {
         let next = schema_version.saturating_add(1);
         self.split(event_type, schema_version, [(event_type, next)], move |stored| {
@@ -125,8 +126,8 @@ impl UpcastersBuilder {
         })
     }
 
-    /// Gives events the type and the schema version that they would have today, or would have had
-    /// later. The payload stays: where it changes too, let it change in a further step.
+    /// Gives events another type and schema version: the current ones, or those of a later step.
+    /// The payload stays the same: change it in that step.
     pub fn renamed(self, event_type: &str, schema_version: u32, to: (&str, u32)) -> Self {
         let new = StoredKind::from(to);
         self.split(event_type, schema_version, [to], move |stored| {
@@ -136,10 +137,10 @@ impl UpcastersBuilder {
         })
     }
 
-    /// Makes several events of one, in the order in which the closure yields them. All that it may
-    /// yield is named as `targets`, though it need not yield all of them each time.
+    /// Splits one event into several, in the order in which the closure yields them. `targets` must
+    /// name every kind that the closure may yield, but it need not yield all of them each time.
     ///
-    /// This is the general form: with one target it changes an event in any way, such as the
+    /// This is the general form: with one target it can change any part of an event, such as the
     /// content type.
     pub fn split<'t>(
         mut self,
@@ -160,7 +161,7 @@ impl UpcastersBuilder {
         self
     }
 
-    /// Leaves events out, as if they had never been. They stay in the store.
+    /// Omits events when they are read, as if they did not exist. They stay in the store.
     pub fn dropped(mut self, event_type: &str, schema_version: u32) -> Self {
         let run: StepFn = Box::new(|_| Ok(Vec::new()));
         let kind = StoredKind::from((event_type, schema_version));
@@ -188,11 +189,11 @@ impl UpcastersBuilder {
         })
     }
 
-    /// Checks everything: what is wrong with the steps is found here, and not when an old event
-    /// turns up.
+    /// Checks all steps, and builds the upcasters. A wrong step is reported here, and not when an
+    /// old event is read.
     ///
     /// # Errors
-    /// [`UpcastError`] names the first step that is wrong, and says what to do.
+    /// [`UpcastError`] names the first wrong step and the remedy.
     pub fn build(self) -> Result<Upcasters, UpcastError> {
         let current = current(&self.kinds)?;
         let mut steps: BTreeMap<StoredKind, Step> = BTreeMap::new();
@@ -222,7 +223,8 @@ impl UpcastersBuilder {
     }
 }
 
-/// What is read today. Sets may share a type, in one schema version.
+/// The event types that are read, with their current schema versions. Sets may share a type, but
+/// only in the same schema version.
 fn current(kinds: &[EventKind]) -> Result<BTreeMap<String, u32>, UpcastError> {
     let mut current = BTreeMap::new();
     for kind in kinds {
@@ -237,7 +239,7 @@ fn current(kinds: &[EventKind]) -> Result<BTreeMap<String, u32>, UpcastError> {
     Ok(current)
 }
 
-/// A step by itself: names, versions, and whether its events are old.
+/// Checks one step without the others: its names and versions, and that its events are old.
 fn check_step(
     kind: &StoredKind,
     step: &Step,
@@ -259,7 +261,7 @@ fn check_step(
     }
 }
 
-/// Whatever a step leads to is read, or upcast further.
+/// Checks that every target of a step is read, or upcast further.
 fn check_targets(
     steps: &BTreeMap<StoredKind, Step>,
     current: &BTreeMap<String, u32>,
@@ -276,7 +278,7 @@ fn check_targets(
     Ok(())
 }
 
-/// Below the newest schema version that is known of a type, each has its step.
+/// Checks that each schema version below the newest known one of a type has a step.
 fn check_versions(
     steps: &BTreeMap<StoredKind, Step>,
     current: &BTreeMap<String, u32>,
@@ -299,12 +301,12 @@ fn check_versions(
     Ok(())
 }
 
-/// Follows the steps depth first, and returns those that lead back to where they came from. Without
-/// recursion, so that no number of steps is too many.
+/// Follows the steps depth first, and returns the first cycle. It uses no recursion, so that a long
+/// chain of steps cannot overflow the stack.
 fn find_circle(steps: &BTreeMap<StoredKind, Step>) -> Option<Vec<StoredKind>> {
     let (mut harmless, mut on_path) = (BTreeSet::new(), BTreeSet::new());
     for start in steps.keys() {
-        // From where it came, and which target of each is to be looked at next.
+        // The kinds from `start` to the current one, each with the index of its next target.
         let mut path = vec![(start, 0)];
         on_path.insert(start);
         while let Some((kind, next)) = path.last_mut() {

@@ -1,4 +1,4 @@
-//! [`DecodedEvents`]: the values of a read or a subscription, one by one.
+//! [`DecodedEvents`]: an iterator over the decoded events of a read or a subscription.
 
 use std::fmt;
 use std::vec;
@@ -8,15 +8,15 @@ use crate::codec::{DomainEvent, TypedEvent};
 use crate::error::{Error, Result};
 use crate::model::RecordedEvent;
 
-/// How many errors of events that were skipped are kept: a bound on the memory of an iterator.
+/// How many errors of skipped events an iterator keeps: this bounds its memory.
 const SKIPPED_KEPT_MAX: usize = 100;
 
-/// Recorded events as values: what [`Decoder::iter`] makes of a read or a subscription. It ends
-/// after the first error.
+/// An iterator over the decoded events of a read or a subscription, returned by [`Decoder::iter`].
+/// It ends after the first error.
 pub struct DecodedEvents<E, I> {
     decoder: Decoder<E>,
     events: I,
-    /// What is left of the event that was decoded last.
+    /// The remaining values of the last decoded event.
     values: vec::IntoIter<TypedEvent<E>>,
     on_unreadable: OnUnreadable,
     skipped: Vec<Error>,
@@ -25,7 +25,7 @@ pub struct DecodedEvents<E, I> {
 }
 
 impl<E: DomainEvent> Decoder<E> {
-    /// The values of many recorded events: those of a read (`store.read_log()`) or of a
+    /// Decodes recorded events one by one: those of a read (`store.read_log()`) or of a
     /// [`Subscription`](crate::Subscription).
     ///
     /// ```
@@ -73,10 +73,9 @@ impl<E, I> DecodedEvents<E, I> {
         }
     }
 
-    /// Says what to do with an event that cannot be read; [`OnUnreadable::Fail`] if nothing is
-    /// said.
+    /// Sets what to do with an event that cannot be read; [`OnUnreadable::Fail`] by default.
     ///
-    /// Only [`Error::Unreadable`] is ever skipped: what the store finds, such as damage, ends the
+    /// Only [`Error::Unreadable`] is ever skipped: an error of the store, such as damage, ends the
     /// iterator.
     ///
     /// ```
@@ -108,8 +107,8 @@ impl<E, I> DecodedEvents<E, I> {
         self
     }
 
-    /// What was skipped so far, and why: the first 100 of them. [`DecodedEvents::skipped_count`]
-    /// counts them all.
+    /// The errors of the events that were skipped so far: the first 100.
+    /// [`DecodedEvents::skipped_count`] counts all of them.
     pub fn skipped(&self) -> &[Error] {
         &self.skipped
     }
@@ -119,7 +118,7 @@ impl<E, I> DecodedEvents<E, I> {
         self.skipped_count
     }
 
-    /// What the values are read from, such as a subscription to ask for its position.
+    /// The source of the events, for example a subscription, to get its position.
     pub fn source(&self) -> &I {
         &self.events
     }

@@ -1,4 +1,4 @@
-//! [`Decoder`]: stored events as today's domain events, upcast where they are old.
+//! [`Decoder`]: decodes stored events as current domain events, and upcasts old ones.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -15,15 +15,14 @@ pub enum OnUnreadable {
     /// Fail with [`Error::Unreadable`].
     #[default]
     Fail,
-    /// Go on without it, and report it to the caller.
+    /// Skip it, and report it to the caller.
     Skip,
 }
 
-/// Reads stored events as domain events of today. Clones share its upcasters.
+/// Decodes stored events as current domain events. Clones share its upcasters.
 ///
-/// It fails on what it does not know: an event of a type that `E` does not have is an error,
-/// because nothing should be left out in silence. To read only what `E` knows, ask the store for
-/// those types:
+/// An event of a type that `E` does not have is an error, so that no event is omitted silently. To
+/// read only the events of `E`, read only their types from the store:
 ///
 /// ```
 /// use annals::Decoder;
@@ -48,59 +47,59 @@ pub enum OnUnreadable {
 /// # Ok::<(), annals::Error>(())
 /// ```
 ///
-/// An event that upcasters split may hold parts for several sets of events, all of them named to
-/// [`reads`](crate::UpcastersBuilder::reads): of an event whose type is one of
-/// [`Decoder::stored_types`], the parts that belong to other sets are left out.
+/// Upcasters may split an event into parts for several sets of events, each declared with
+/// [`reads`](crate::UpcastersBuilder::reads). If the type of the stored event is one of
+/// [`Decoder::stored_types`], the decoder omits the parts that belong to other sets.
 pub struct Decoder<E> {
     upcasters: Upcasters,
-    /// What upcasters add to the types of `E`; `None` if there are no upcasters.
+    /// The types that upcasters add to those of `E`; `None` if there are no upcasters.
     old_types: Option<Arc<[String]>>,
     events: PhantomData<fn() -> E>,
 }
 
 impl<E: DomainEvent> Decoder<E> {
-    /// Reads events as they are stored.
+    /// Creates a decoder without upcasters.
     pub fn new() -> Self {
         Self::with(Upcasters::none())
     }
 
-    /// Reads events as these upcasters make them.
+    /// Creates a decoder with these upcasters.
     pub fn with(upcasters: Upcasters) -> Self {
         let old_types = if upcasters.is_empty() {
             None
         } else {
-            // Those of today are first.
+            // The current types come first.
             Some(upcasters.stored_types(E::KINDS).into_iter().skip(E::KINDS.len()).collect())
         };
         Self { upcasters, old_types, events: PhantomData }
     }
 
-    /// The types under which events that may become one of these are stored: to read no others.
+    /// The event types under which events of `E` may be stored, as a filter for reads.
     ///
-    /// Those that upcasters drop are not among them, for there is nothing to read.
+    /// A type whose events are all dropped by the upcasters is not included.
     pub fn stored_types(&self) -> Vec<&str> {
         let old = self.old_types.iter().flat_map(|types| types.iter());
         E::KINDS.iter().map(|kind| kind.event_type).chain(old.map(String::as_str)).collect()
     }
 
-    /// Checks that `E` reads what the upcasters lead to.
+    /// Checks that the upcasters lead to the kinds of `E`.
     ///
     /// # Errors
-    /// [`UpcastError`] names the first kind that it reads otherwise.
+    /// [`UpcastError`] names the first kind of `E` that does not match.
     pub(crate) fn check(&self) -> Result<(), UpcastError> {
         self.upcasters.check_reads(E::KINDS)
     }
 
-    /// The steps that lead to `E`: the old kind of each, and its targets.
+    /// The steps that lead to `E`: the old kind of each step, and its targets.
     pub(crate) fn steps(&self) -> Vec<(StoredKind, Vec<StoredKind>)> {
         self.upcasters.steps_to(E::KINDS)
     }
 
-    /// Gives the values of a recorded event to `take`: one, unless upcasters split or drop it. All
-    /// of them, or none if one of them cannot be read.
+    /// Passes the values of a recorded event to `take`: one, unless upcasters split or drop the
+    /// event. If one value cannot be read, it passes none.
     ///
     /// # Errors
-    /// [`Error::Unreadable`] names event, position and type, and says why.
+    /// [`Error::Unreadable`], with the event, its position and type, and the cause.
     pub fn each(&self, recorded: EventRef<'_>, mut take: impl FnMut(E)) -> Result<()> {
         let stored = EncodedEvent::from(recorded);
         if self.upcasters.concern(&stored) {
@@ -117,7 +116,7 @@ impl<E: DomainEvent> Decoder<E> {
         Ok(())
     }
 
-    /// The values of a recorded event, each with its place.
+    /// The values of a recorded event, each with the recorded event.
     ///
     /// # Errors
     /// Those of [`Decoder::each`].
@@ -130,7 +129,7 @@ impl<E: DomainEvent> Decoder<E> {
         Ok(values)
     }
 
-    /// The values that steps make of a stored event: all that are for `E`.
+    /// Upcasts a stored event, and returns the values that belong to `E`.
     fn upcast(&self, stored: EncodedEvent<'_>) -> Result<Vec<E>, UpcastFailed> {
         let stored_type = stored.event_type.clone();
         let parts = self.upcasters.apply(stored)?;
@@ -147,8 +146,8 @@ impl<E: DomainEvent> Decoder<E> {
         Ok(values)
     }
 
-    /// Whether an event, or a part of one, is to be left out: another set reads it, and it is only
-    /// here because events of `E` are stored under the same type.
+    /// Whether to omit an event, or a part of one: another set reads it, and this decoder only met
+    /// it because events of `E` are stored under the same type.
     fn is_for_others(&self, stored_type: &str, part: &EncodedEvent<'_>, why: &Undecodable) -> bool {
         matches!(why, Undecodable::UnknownType)
             && self.upcasters.is_current(part)

@@ -1,5 +1,4 @@
-//! What can be wrong with upcasters: [`UpcastError`] where they are built, [`UpcastFailed`] where
-//! they are used.
+//! Errors of upcasters: [`UpcastError`] when they are built, [`UpcastFailed`] when they are used.
 
 use std::fmt;
 
@@ -7,13 +6,13 @@ use crate::codec::{EncodedEvent, Undecodable};
 use crate::error::{Cause, Error};
 use crate::model::InvalidArgument;
 
-/// What a step fails with: any error, also a text (`Err("no amount")?`).
+/// The error of a step: any error, or a text (`Err("no amount")?`).
 pub type StepError = Box<dyn std::error::Error + Send + Sync>;
 
-/// A type in one schema version, as events of it are stored.
+/// An event type in one schema version, as it is stored with an event.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StoredKind {
-    /// The type.
+    /// The event type.
     pub event_type: String,
     /// The schema version.
     pub schema_version: u32,
@@ -41,12 +40,13 @@ impl fmt::Display for StoredKind {
     }
 }
 
-/// Why upcasters do not fit together, or do not fit the events that are read. Nothing was read.
+/// Why upcasters are inconsistent, or do not match the events that the code reads. No event was
+/// read.
 #[non_exhaustive]
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UpcastError {
-    /// A step names a type that no event can have.
-    #[error("a step names the type {name:?}, which no event can have: {source}")]
+    /// A step names an invalid event type.
+    #[error("a step names the type {name:?}, which is not a valid event type: {source}")]
     Name {
         /// The name.
         name: String,
@@ -60,59 +60,61 @@ pub enum UpcastError {
         event_type: String,
     },
     /// There are two steps for the same events.
-    #[error("there are two steps for {kind}: leave one of them")]
+    #[error("there are two steps for {kind}: remove one of them")]
     TwoSteps {
-        /// What both are for.
+        /// The kind of event that both are for.
         kind: StoredKind,
     },
     /// Two sets of events read one type in different schema versions.
     #[error(
-        "{event_type} is read in schema version {one} by one set of events and {other} by another: let all read the \
-         newest, for events are upcast to one shape"
+        "{event_type} is read in schema version {one} by one set of events and {other} by another: let all sets \
+         read the newest, because events are upcast to one shape"
     )]
     TwoVersions {
         /// The type.
         event_type: String,
         /// The schema version of one set.
         one: u32,
-        /// That of the other.
+        /// The schema version of the other set.
         other: u32,
     },
     /// A step is for events that are not old.
     #[error(
-        "there is a step for {kind}, but schema version {current} of it is the one that is read: take the step away, \
-         or give the type a higher version where its events are defined"
+        "there is a step for {kind}, but schema version {current} of it is the one that is read: remove the step, or \
+         give the type a higher version where its events are defined"
     )]
     NotOld {
-        /// What the step is for.
+        /// The kind of event that the step is for.
         kind: StoredKind,
         /// The schema version that is read.
         current: u32,
     },
-    /// A step says nothing of what it leads to.
-    #[error("the step for {kind} names no target: name all that it may yield, or use `dropped`")]
+    /// A step has no targets.
+    #[error(
+        "the step for {kind} names no target: name every kind that it may yield, or use `dropped`"
+    )]
     NoTarget {
-        /// What the step is for.
+        /// The kind of event that the step is for.
         kind: StoredKind,
     },
-    /// A step leads to what nothing reads.
+    /// A step leads to a kind that is neither read nor upcast further.
     #[error(
         "the step for {kind} leads to {target}, which is neither read nor upcast further: correct the target, add a \
          step for it, or name the events that read it with `reads`"
     )]
     Gap {
-        /// What the step is for.
+        /// The kind of event that the step is for.
         kind: StoredKind,
-        /// Where it leads.
+        /// The target of the step.
         target: StoredKind,
     },
-    /// An older schema version has no step, although later ones are read or have one.
+    /// An older schema version has no step, although later versions are read or have a step.
     #[error(
-        "there is no step for {kind}, though later versions of it are known: add one, `unchanged` if it reads as the \
-         next as it stands, or `first_version` if no such event was ever written"
+        "there is no step for {kind}, though later versions of it are known: add one, or use `unchanged` if it can be \
+         read as the next version, or `first_version` if no such event was ever written"
     )]
     Missing {
-        /// What has no step.
+        /// The kind without a step.
         kind: StoredKind,
     },
     /// A set of events reads a kind that the steps change before it is read.
@@ -127,9 +129,9 @@ pub enum UpcastError {
         }
     )]
     ReadsOld {
-        /// What is read.
+        /// The kind that is read.
         kind: StoredKind,
-        /// What it is turned into.
+        /// The kinds that it is turned into.
         targets: Vec<StoredKind>,
     },
     /// A set of events reads a type in another schema version than the steps lead to.
@@ -142,15 +144,15 @@ pub enum UpcastError {
         }
     )]
     ReadsOther {
-        /// What is read.
+        /// The kind that is read.
         kind: StoredKind,
         /// The schema version that the steps lead to.
         newest: u32,
     },
-    /// Steps lead back to where they began, so that events would be upcast forever.
-    #[error("the steps lead in a circle: {}; take one of them away", circle(kinds))]
+    /// The steps form a cycle, so that events would be upcast forever.
+    #[error("the steps form a cycle: {}; remove one of them", circle(kinds))]
     Cycle {
-        /// What is upcast to what, the last to the first again.
+        /// The kinds in the cycle: each is upcast to the next, the last to the first.
         kinds: Vec<StoredKind>,
     },
 }
@@ -176,43 +178,44 @@ pub enum UpcastFailed {
     /// A step failed.
     #[error("the upcaster of {kind} failed: {cause}")]
     Step {
-        /// What the step is for.
+        /// The kind of event that the step is for.
         kind: StoredKind,
-        /// What it said.
+        /// The error of the step.
         #[source]
         cause: Cause,
     },
-    /// A step read a number that [`serde_json::Value`] does not hold, so that its digits would be
+    /// A step read a number that [`serde_json::Value`] cannot hold, so that its digits would be
     /// lost.
     #[error(
         "the upcaster of {kind} would lose digits of the number {number} in the field `{field}`: let it read that \
          field into a type that holds them, such as u128 or serde_json::value::RawValue"
     )]
     Number {
-        /// What the step is for.
+        /// The kind of event that the step is for.
         kind: StoredKind,
         /// The path to the field in the payload, such as `items[2].price`; empty if the payload is
         /// the number.
         field: String,
-        /// The number, as far as it is known.
+        /// The text of the number, shortened if it is long.
         number: String,
     },
-    /// A step yielded what it had not declared, so that nobody knows whether it can be read.
+    /// A step yielded an event that is not among its targets, so that nothing has checked whether
+    /// the code can read it.
     #[error(
         "the upcaster of {kind} yielded {found}, which is not among its targets: name it there, or correct the step"
     )]
     Undeclared {
-        /// What the step is for.
+        /// The kind of event that the step is for.
         kind: StoredKind,
-        /// What it yielded.
+        /// The kind that it yielded.
         found: StoredKind,
     },
-    /// What the steps made cannot be read.
+    /// The result of the steps cannot be decoded.
     #[error("upcast to {kind}: {why}")]
     Undecodable {
-        /// What they made.
+        /// The kind that the steps yielded.
         kind: StoredKind,
-        /// Why it cannot be read.
+        /// Why it cannot be decoded.
         #[source]
         why: Undecodable,
     },

@@ -1,5 +1,5 @@
-//! Old events in today's shape. What is stored is never changed: [`Upcasters`] change what is read,
-//! on its way from the store to the code, and a [`Decoder`] makes values of it.
+//! Upcasting: old events in their current shape. Stored events never change: [`Upcasters`] convert
+//! them while they are read, and a [`Decoder`] decodes the result.
 
 mod builder;
 mod decode_iter;
@@ -22,8 +22,8 @@ use crate::model::ContentType;
 
 use numbers::{Digits, LostNumber};
 
-/// What makes old events look like today's: steps, each for one type in one schema version, checked
-/// as a whole before anything is read. Clones share them.
+/// Converts old events to their current shape, in steps. Each step is for one event type in one
+/// schema version; all steps are checked together before anything is read. Clones share the steps.
 ///
 /// ```
 /// use annals::prelude::*;
@@ -46,14 +46,14 @@ use numbers::{Digits, LostNumber};
 ///
 /// let upcasters = Upcasters::builder()
 ///     .reads::<CustomerEvent>()
-///     // It was in whole euros once.
+///     // The amount was once in whole euros.
 ///     .json("MoneyDeposited", 1, |old: Value| {
 ///         let euros = old["amount"].as_i64().ok_or("the amount is no whole number")?;
 ///         Ok(json!({ "cents": euros * 100 }))
 ///     })
-///     // It had another name at first.
+///     // The event first had another name.
 ///     .renamed("Deposited", 1, ("MoneyDeposited", 1))
-///     // It said two things at once.
+///     // The event contained two facts.
 ///     .split("CustomerMoved", 1, [("AddressChanged", 1), ("PhoneChanged", 1)], |moved| {
 ///         let old: Value = moved.json()?;
 ///         Ok(vec![
@@ -61,7 +61,7 @@ use numbers::{Digits, LostNumber};
 ///             EncodedEvent::new_json("PhoneChanged", 1, &json!({ "phone": old["phone"] }))?,
 ///         ])
 ///     })
-///     // It says nothing to anybody any more.
+///     // Nothing reads this event any more.
 ///     .dropped("Ping", 1)
 ///     .build()?;
 ///
@@ -87,32 +87,32 @@ use numbers::{Digits, LostNumber};
 ///
 /// # Numbers
 /// A [`serde_json::Value`] holds integers in 64 bits and every other number as an `f64`. A step may
-/// still read JSON as a `Value`: each number that it keeps, moves or renames gets its original
-/// digits back, however many. So does a number that the step writes itself, if it equals such a
-/// number as an `f64`. Two cases are refused with [`UpcastFailed::Number`], which names the field:
-/// a number beyond the range of `f64`, and numbers of one payload that are equal as `f64`s but
-/// differ in their digits. Let the step read such a field into a type that holds it: `u128`,
+/// still read JSON as a `Value`: each number that it keeps, moves or renames gets all its original
+/// digits back. The same applies to a number that the step writes itself, if it equals such a
+/// number as an `f64`. Two cases fail with [`UpcastFailed::Number`], which names the field: a
+/// number beyond the range of `f64`, and numbers of one payload that are equal as `f64`s but differ
+/// in their digits. For these, let the step read the field into a type that holds it: `u128`,
 /// [`RawValue`](serde_json::value::RawValue), or a decimal type.
 ///
 /// # Cost
-/// An event that no step concerns costs one look into a hash table; without any steps, nothing.
+/// An event without a step costs one lookup in a hash table; nothing if there are no steps at all.
 #[derive(Clone, Default)]
 pub struct Upcasters(Option<Arc<Checked>>);
 
-/// Steps that were checked: all they declare leads to what is read, and none leads back to itself.
+/// Checked steps: all their targets lead to events that are read, and there is no cycle.
 struct Checked {
     steps: HashMap<String, BTreeMap<u32, Step>>,
-    /// What is read, in the schema version of today.
+    /// The event types that are read, with their current schema versions.
     current: BTreeMap<String, u32>,
 }
 
-/// What a step does.
+/// The function of a step.
 type StepFn =
     Box<dyn for<'a> Fn(EncodedEvent<'a>) -> Result<Vec<EncodedEvent<'a>>, StepError> + Send + Sync>;
 
-/// What is done with the events of one type in one schema version.
+/// A step for the events of one type in one schema version.
 struct Step {
-    /// All that it may yield.
+    /// All kinds of event that it may yield.
     targets: Vec<StoredKind>,
     run: StepFn,
 }
@@ -123,22 +123,23 @@ impl Upcasters {
         Self::default()
     }
 
-    /// Whether an event is changed at all.
+    /// Whether there is a step for this event.
     pub fn concern(&self, stored: &EncodedEvent<'_>) -> bool {
         self.step(stored).is_some()
     }
 
-    /// What a stored event is today: one event, several in their order, or none.
+    /// Upcasts a stored event to its current shape: one event, several in their order, or none.
     ///
     /// # Errors
-    /// A step failed, yielded what it does not declare, or cannot keep the digits of a number.
+    /// A step failed, yielded an event that is not among its targets, or would lose digits of a
+    /// number.
     pub fn apply<'a>(
         &self,
         stored: EncodedEvent<'a>,
     ) -> Result<Vec<EncodedEvent<'a>>, UpcastFailed> {
         let mut done = Vec::with_capacity(1);
-        // A stack, the next on top. Steps lead to what they declare, and never back, so it becomes
-        // empty.
+        // A stack with the next event on top. It becomes empty, because steps yield only their
+        // targets, and have no cycle.
         let mut pending = vec![stored];
         while let Some(event) = pending.pop() {
             match self.step(&event) {
@@ -149,11 +150,12 @@ impl Upcasters {
         Ok(done)
     }
 
-    /// The types under which events that may become one of these kinds are stored: those of the
-    /// kinds, then the old ones in the order of their names. What is dropped becomes none of them.
+    /// The event types under which events of these kinds may be stored: the types of the kinds,
+    /// then the old types that are upcast to them, in the order of their names. A type whose events
+    /// are all dropped is not included.
     ///
-    /// The schema version of a kind is not asked for: what does not fit should fail when read, and
-    /// not be left out.
+    /// This ignores the schema version of a kind: an event that does not fit should fail when it is
+    /// read, and not be omitted.
     pub fn stored_types(&self, kinds: &[EventKind]) -> Vec<String> {
         let is_wanted = |name: &str| kinds.iter().any(|kind| kind.event_type == name);
         let current = kinds.iter().map(|kind| kind.event_type.to_owned());
@@ -162,7 +164,7 @@ impl Upcasters {
         current.chain(old.into_iter().map(str::to_owned)).collect()
     }
 
-    /// The steps that lead to one of these kinds: the old kind of each, and its targets.
+    /// The steps that lead to one of these kinds: the old kind of each step, and its targets.
     pub(crate) fn steps_to(&self, kinds: &[EventKind]) -> Vec<(StoredKind, Vec<StoredKind>)> {
         let is_wanted = |name: &str| kinds.iter().any(|kind| kind.event_type == name);
         let leading = self.leading_to(is_wanted);
@@ -172,10 +174,11 @@ impl Upcasters {
             .collect()
     }
 
-    /// Checks that these kinds are what events are upcast to.
+    /// Checks that events are upcast to these kinds.
     ///
     /// # Errors
-    /// [`UpcastError::ReadsOld`] or [`UpcastError::ReadsOther`] names the first that is not.
+    /// [`UpcastError::ReadsOld`] or [`UpcastError::ReadsOther`], with the first kind that does not
+    /// match.
     pub(crate) fn check_reads(&self, kinds: &[EventKind]) -> Result<(), UpcastError> {
         let Some(checked) = &self.0 else { return Ok(()) };
         for EventKind { event_type, schema_version } in kinds {
@@ -184,7 +187,7 @@ impl Upcasters {
             if let Some(step) = steps.and_then(|steps| steps.get(schema_version)) {
                 return Err(UpcastError::ReadsOld { kind: kind(), targets: step.targets.clone() });
             }
-            // What steps lead to, and no step leads away from.
+            // Targets of steps that have no step themselves.
             let targets = self.steps().flat_map(|(_, _, step)| &step.targets);
             let targets = targets.filter(|target| target.event_type == *event_type);
             let versions = targets.map(|target| target.schema_version);
@@ -197,8 +200,8 @@ impl Upcasters {
         Ok(())
     }
 
-    /// The old kinds from which steps lead to a type that is wanted: from those back to all that
-    /// leads there.
+    /// The old kinds from which steps lead, directly or through other steps, to a type that is
+    /// wanted.
     fn leading_to(&self, is_wanted: impl Fn(&str) -> bool) -> BTreeSet<(&str, u32)> {
         let mut leading = BTreeSet::new();
         let mut sources: HashMap<(&str, u32), Vec<(&str, u32)>> = HashMap::new();
@@ -232,7 +235,7 @@ impl Upcasters {
         self.0.is_none()
     }
 
-    /// Whether this is a kind of today, of any of the sets that these upcasters were made for.
+    /// Whether this is a current kind of any event set that these upcasters were built for.
     fn is_current(&self, stored: &EncodedEvent<'_>) -> bool {
         let version = self.0.as_ref().and_then(|checked| checked.current.get(&*stored.event_type));
         version == Some(&stored.schema_version)
@@ -245,7 +248,7 @@ impl Upcasters {
 
 impl Step {
     fn apply<'a>(&self, event: EncodedEvent<'a>) -> Result<Vec<EncodedEvent<'a>>, UpcastFailed> {
-        // Only an error needs the name, but by then the event is gone.
+        // Only an error needs the name, but the step consumes the event.
         let (name, schema_version) = (event.event_type.clone(), event.schema_version);
         let kind = || StoredKind { event_type: name.clone().into_owned(), schema_version };
         let lost =
@@ -277,7 +280,8 @@ fn is_json(event: &EncodedEvent<'_>) -> bool {
     event.content_type == ContentType::JSON.as_str()
 }
 
-/// Whether a step failed because `serde_json` found something that it cannot read.
+/// Whether a step failed because `serde_json` found a syntax error, which includes a number that it
+/// cannot read.
 fn is_syntax(error: &StepError) -> bool {
     let first: &(dyn std::error::Error + 'static) = &**error;
     let mut chain = std::iter::successors(Some(first), |error| error.source());

@@ -1,4 +1,4 @@
-//! [`Digits`]: numbers of a JSON payload keep their digits through a step that reads it as a
+//! [`Digits`]: keeps the digits of the numbers in a JSON payload through a step that reads it as a
 //! [`serde_json::Value`], which holds integers in 64 bits and every other number as an `f64`.
 
 use std::collections::{HashMap, HashSet};
@@ -9,35 +9,38 @@ use serde_json::Number;
 
 use crate::model::quoted;
 
-/// A number this short, without an exponent, survives `serde_json`: an `f64` gives back 15 digits.
+/// `serde_json` preserves a number of at most this length without an exponent: an `f64` holds 15
+/// digits.
 const EXACT_LEN_MAX: usize = 15;
 
 /// The numbers of a payload that `serde_json` changes when it reads and writes them.
 pub(super) struct Digits {
-    /// By what `serde_json` writes for them.
+    /// Keyed by the text that `serde_json` writes for them.
     originals: HashMap<String, Original>,
     /// The first number that `serde_json` cannot read at all.
     unreadable: Option<LostNumber>,
 }
 
-/// What was written in the payload for numbers that `serde_json` cannot tell apart.
+/// The original texts of numbers that `serde_json` cannot distinguish.
 struct Original {
-    /// All that it changes, at least one.
+    /// The texts that it changes, at least one.
     changed: Vec<String>,
-    /// Whether their values, or that of a number that it does not change, differ.
+    /// Whether the values of these numbers differ, or differ from an unchanged number with the same
+    /// written form.
     is_ambiguous: bool,
 }
 
-/// A number that cannot be kept.
+/// A number whose digits cannot be preserved.
 #[derive(Debug, Clone)]
 pub(super) struct LostNumber {
-    /// Where it is in the payload.
+    /// The path to it in the payload.
     pub(super) field: String,
     pub(super) number: String,
 }
 
 impl Digits {
-    /// The numbers of this payload; `None` if `serde_json` keeps all of them.
+    /// The numbers of this payload that `serde_json` changes or cannot read; `None` if there are
+    /// none.
     pub(super) fn of(payload: &[u8]) -> Option<Self> {
         let mut digits = Self { originals: HashMap::new(), unreadable: None };
         for (number, place) in numbers(payload) {
@@ -63,7 +66,7 @@ impl Digits {
         if digits.originals.is_empty() && digits.unreadable.is_none() {
             return None;
         }
-        // A number that serde_json keeps may look like one that it changes.
+        // serde_json may write a number that it preserves in the same form as one that it changes.
         for (number, _) in numbers(payload) {
             let written = serde_json::from_str::<Number>(number).map(|number| number.to_string());
             let original = written.ok().and_then(|written| digits.originals.get_mut(&written));
@@ -76,17 +79,17 @@ impl Digits {
         Some(digits)
     }
 
-    /// The first number that `serde_json` cannot read: reading a [`serde_json::Value`] fails.
+    /// The first number that `serde_json` cannot read: decoding a [`serde_json::Value`] fails.
     pub(super) fn unreadable(&self) -> Option<&LostNumber> {
         self.unreadable.as_ref()
     }
 
-    /// What a step made of the payload, with the original digits of the numbers that `serde_json`
-    /// changed; `None` if it holds no such number. If the step kept digits by itself, in a type of
-    /// its own, nothing that looks like them is changed.
+    /// Restores the original digits in the payload that a step wrote, for the numbers that
+    /// `serde_json` changed; `None` if it contains no such number. If the step kept the digits of a
+    /// number itself, using another type, no number of the same written form is changed.
     ///
     /// # Errors
-    /// The first number that may stand for several in the old payload.
+    /// The first number that may correspond to several numbers of the old payload.
     pub(super) fn restore(&self, payload: &[u8]) -> Result<Option<Vec<u8>>, LostNumber> {
         let kept: HashSet<&str> = numbers(payload).map(|(number, _)| number).collect();
         let mut restored = Vec::new();
@@ -118,13 +121,14 @@ impl LostNumber {
     }
 }
 
-/// What `serde_json` makes of a number.
+/// How `serde_json` reads a number.
 enum Reading {
     /// The same value.
     Kept,
-    /// Another value, or an integer in a form that is no longer read as one: what it writes for it.
+    /// Another value, or an integer in a form that is no longer read as an integer. The field is
+    /// the text that it writes.
     Changed(String),
-    /// Nothing: it is larger than any `f64`.
+    /// Not at all: the number is larger than any `f64`.
     OutOfRange,
 }
 
@@ -145,7 +149,7 @@ fn reading(number: &str) -> Reading {
     Reading::Changed(written)
 }
 
-/// A number as its sign, its significant digits and the power of ten of the last of them.
+/// A number as its sign, its significant digits, and the power of ten of the last digit.
 fn value(number: &str) -> (bool, String, i64) {
     let (mantissa, exponent) = number.split_once(['e', 'E']).unwrap_or((number, "0"));
     let beyond = if exponent.starts_with('-') { i64::MIN / 2 } else { i64::MAX / 2 };
@@ -165,7 +169,7 @@ fn value(number: &str) -> (bool, String, i64) {
     (is_negative, significant.to_owned(), last)
 }
 
-/// The numbers of a JSON text, and where they are.
+/// The numbers of a JSON text, with their byte ranges.
 fn numbers(text: &[u8]) -> impl Iterator<Item = (&str, Range<usize>)> {
     let mut at = 0;
     std::iter::from_fn(move || {
@@ -188,7 +192,8 @@ fn numbers(text: &[u8]) -> impl Iterator<Item = (&str, Range<usize>)> {
     })
 }
 
-/// Where the string that begins here ends: after its closing quote, or at the end of the text.
+/// The end of the string that begins at `start`: after its closing quote, or at the end of the
+/// text.
 fn string_end(text: &[u8], start: usize) -> usize {
     let mut at = start + 1;
     while let Some(byte) = text.get(at) {
@@ -201,7 +206,7 @@ fn string_end(text: &[u8], start: usize) -> usize {
     text.len()
 }
 
-/// The path to the value that begins here, such as `items[2].price`.
+/// The path to the value that begins at `end`, such as `items[2].price`.
 fn field(text: &[u8], end: usize) -> String {
     enum Part {
         Key(String),

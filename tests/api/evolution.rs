@@ -268,19 +268,19 @@ fn upcasters_with_dead_ends_or_cycles_are_refused() {
     let cases = [
         (
             base().renamed("Moved", 1, to_address).dropped("Moved", 1),
-            "there are two steps for Moved in schema version 1: leave one of them",
+            "there are two steps for Moved in schema version 1: remove one of them",
         ),
         (
             base().renamed("A", 1, ("B", 1)).renamed("B", 1, ("A", 1)),
-            "the steps lead in a circle: A 1 → B 1 → A 1; take one",
+            "the steps form a cycle: A 1 → B 1 → A 1; remove one",
         ),
         (
             split(split(base(), "A", &[to_address, ("B", 1)]), "B", &[to_address, ("C", 1)])
                 .json("C", 1, ok)
                 .renamed("C", 2, ("B", 1)),
-            "the steps lead in a circle: B 1 → C 1 → C 2 → B 1; take one",
+            "the steps form a cycle: B 1 → C 1 → C 2 → B 1; remove one",
         ),
-        (base().renamed("A", 1, ("A", 1)), "the steps lead in a circle: A 1 → A 1; take one"),
+        (base().renamed("A", 1, ("A", 1)), "the steps form a cycle: A 1 → A 1; remove one"),
         (
             base().json("Moved", 1, ok),
             "the step for Moved in schema version 1 leads to Moved in schema version 2, which is neither",
@@ -327,7 +327,7 @@ fn upcasters_of_current_or_impossible_versions_are_refused() {
         (base().renamed("A", 1, ("B", 0)), "B is named in schema version 0"),
         (
             base().dropped("", 1),
-            "a step names the type \"\", which no event can have: event type is empty",
+            "a step names the type \"\", which is not a valid event type: event type is empty",
         ),
         (splitting(base(), "Moved", &[]), "the step for Moved in schema version 1 names no target"),
         (
