@@ -122,8 +122,9 @@ fn ask(store: &Store) {
         let _ = store.read_stream(&id).backward().limit(3).into_iter().count();
         let _ = store.read_stream(&id).as_of_time(Timestamp::from_micros(0)).last();
         let _ = store.load_snapshot(KIND, &id, Version::MAX);
-        let _ =
-            audit::history(store, &id).map(|entry| entry.map(|entry| entry.to_string())).count();
+        for entry in audit::history(store, &id) {
+            let _ = entry.map(|entry| entry.to_string());
+        }
     }
     if let Ok(mut following) = store.subscribe().start() {
         for _ in 0..40 {

@@ -162,6 +162,7 @@ fn callers_on_many_threads_get_positions_without_gaps() {
 #[test]
 fn baselines_write_what_annals_writes() {
     use annals::prelude::*;
+    use annals::{Timestamp, Version};
 
     const TIME: i64 = 1_700_000_000_000_000;
     let directory = tempfile::tempdir().unwrap();
