@@ -15,8 +15,8 @@ use crate::{Result, at};
 
 /// The exit code of a program that was interrupted.
 const INTERRUPTED: i32 = 130;
-/// The engine's threads may be about to make one more file while everything is removed.
-const REMOVALS_MAX: u32 = 50;
+/// RocksDB may still make files while everything is removed: on a busy disk, opening takes seconds.
+const REMOVALS_MAX: u32 = 500;
 const REMOVAL_PAUSE: Duration = Duration::from_millis(20);
 
 #[derive(Debug)]
