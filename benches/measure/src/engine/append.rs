@@ -21,6 +21,9 @@ use crate::{Result, at};
 
 /// As many callers at once as a busy server has.
 const THREADS: usize = 32;
+/// Writers of one hot stream, and how many appends each makes in a slice.
+const WRITERS: usize = 64;
+const WRITER_APPENDS: usize = 20;
 /// As many bytes of rows are written as one batch as an import does at most, and as many events.
 const IMPORT_BATCH_LEN: usize = 4 << 20;
 const IMPORT_BATCH_EVENTS: u64 = 1_000;
@@ -86,7 +89,41 @@ impl Bench<'_> {
             remove(&self.place.path("append"))?;
             remove(&self.place.path("append-baseline"))?;
         }
-        Ok(())
+        self.hot_stream()
+    }
+
+    /// Many writers of one stream, next to as many writers of a stream each.
+    pub(super) fn hot_stream(&mut self) -> Result<()> {
+        let Base { store, database } = self.pair("append", Durability::Sync)?;
+        drop(database);
+        let mut sides = [Recorder::new(), Recorder::new()];
+        let mut counts = false;
+        while sides[0].elapsed < self.args.seconds {
+            for (is_spread, side) in [false, true].into_iter().zip(&mut sides) {
+                let mut shares = Vec::with_capacity(WRITERS);
+                for writer in 0..WRITERS {
+                    let mut share = self.source.appends(WRITER_APPENDS, 1)?;
+                    let own = if is_spread { writer } else { 0 };
+                    for append in &mut share {
+                        append.stream = format!("hot-{own}").try_into()?;
+                    }
+                    shares.push(share);
+                }
+                let slice = at_once(shares, |share, recorder| append(&store, share, recorder))?;
+                // The first slices make the streams and fill the caches.
+                if counts {
+                    side.append(&slice);
+                }
+            }
+            counts = true;
+        }
+        let name = format!("append 1 event, synced, {WRITERS} writers of one stream");
+        let [hot, spread] = sides.map(|side| side.measured());
+        let baseline_is = "as many writers, each of its own stream";
+        self.add(Group::Append, name, Shown::Rate("event"), [hot, spread], baseline_is);
+        store.close()?;
+        remove(&self.place.path("append"))?;
+        remove(&self.place.path("append-baseline"))
     }
 
     /// Makes the log that is read, and the same rows next to it.
