@@ -1,6 +1,7 @@
-//! [`DerivedWriter`]: writes data that is derived from the log, snapshots and views. One at a time,
-//! so that nothing comes between a look at what is there and the write that rests on it; and
-//! without a sync, for the log can make them again.
+//! [`DerivedWriter`] writes the data derived from the log: snapshots and views.
+//!
+//! Writes run one at a time, so that no other write comes between reading the current state and the
+//! write that depends on it. They are not synced, because the data can be rebuilt from the log.
 
 use std::collections::{BTreeSet, HashMap};
 use std::num::NonZeroUsize;
@@ -25,15 +26,14 @@ use crate::view_store::{ViewChange, ViewCommit, prefix_end};
 pub(crate) struct DerivedWriter {
     storage: Arc<Storage>,
     gate: Arc<Gate>,
-    /// Held from the look at what is there to the end of the write.
+    /// Held from reading the current state to the end of the write.
     alone: Mutex<()>,
-    /// Versions below which a kind and stream have no snapshots, by the prefix of their keys. A
-    /// scan begins there, for it would be slow over the keys of all snapshots that were ever
-    /// deleted.
+    /// For each kind and stream, by the prefix of its keys: a version below which it has no
+    /// snapshots. Scans begin there, because scanning the keys of all deleted snapshots is slow.
     oldest: Mutex<HashMap<Vec<u8>, Version>>,
 }
 
-/// How many kinds and streams are remembered in [`DerivedWriter::oldest`]: a bound on memory.
+/// The most entries in [`DerivedWriter::oldest`]: a bound on memory.
 const OLDEST_MAX: usize = 1_024;
 
 impl DerivedWriter {
@@ -47,8 +47,8 @@ impl DerivedWriter {
         self.write(|disk, batch| {
             let found = checkpoint(disk, view)?;
             commit.check_expected(found.as_ref())?;
-            // First, wherever it stands: the engine applies a batch in order, and what is put now
-            // is to stay.
+            // The deletion comes first, wherever `Clear` is among the changes: RocksDB applies a
+            // batch in order, and the puts of this commit must remain.
             if changes.contains(&ViewChange::Clear) {
                 delete_prefix(batch, Family::Views, &view_prefix(view));
             }
@@ -76,7 +76,7 @@ impl DerivedWriter {
         })
     }
 
-    /// Deletes a view, whatever it holds.
+    /// Deletes a view with all its values and its checkpoint.
     pub(crate) fn drop_view(&self, view: &str) -> Result<()> {
         self.write(|_, batch| {
             delete_prefix(batch, Family::Views, &view_prefix(view));
@@ -85,8 +85,7 @@ impl DerivedWriter {
         })
     }
 
-    /// Writes a checked snapshot, and deletes those of its kind and stream that are not among the
-    /// newest.
+    /// Writes a checked snapshot, and deletes all but the newest `keep` of its kind and stream.
     pub(crate) fn save_snapshot(&self, snapshot: &Snapshot, keep: NonZeroUsize) -> Result<()> {
         let (kind, stream) = (snapshot.kind.as_str(), snapshot.stream.as_str());
         self.write(|disk, batch| {
@@ -103,14 +102,14 @@ impl DerivedWriter {
             if oldest.len() >= OLDEST_MAX {
                 oldest.clear();
             }
-            // If the write fails, the store takes no more.
+            // The entry may be updated before the write: if the write fails, the store is poisoned.
             let kept = versions.iter().rev().take(keep.get()).min();
             oldest.extend(kept.map(|version| (prefix, *version)));
             Ok(())
         })
     }
 
-    /// Deletes all snapshots of a kind and stream, damaged ones too.
+    /// Deletes all snapshots of a kind and stream, including damaged ones.
     pub(crate) fn delete_snapshots(&self, kind: &str, stream: &StreamId) -> Result<()> {
         self.write(|_, batch| {
             delete_prefix(batch, Family::Snapshots, &snapshot_prefix(kind, stream.as_str()));
@@ -118,7 +117,7 @@ impl DerivedWriter {
         })
     }
 
-    /// Writes what `stage` puts into a batch, all of it or nothing.
+    /// Writes the batch that `stage` fills, all of it or nothing.
     fn write(&self, stage: impl FnOnce(&Disk, &mut Batch<'_>) -> Result<()>) -> Result<()> {
         let _alone = self.alone.lock();
         self.storage.with(|disk| {
@@ -138,13 +137,13 @@ impl DerivedWriter {
 }
 
 fn delete_prefix(batch: &mut Batch<'_>, family: Family, prefix: &[u8]) {
-    // A name and its end: there is always a key behind.
+    // A prefix is a name and a terminator, so a key after it always exists.
     if let Some(end) = prefix_end(prefix) {
         batch.delete_range(family, prefix..&end);
     }
 }
 
-/// The versions of all snapshots under a prefix, from a key on.
+/// The versions of all snapshots under a prefix, starting at a key.
 fn versions(disk: &Disk, from: &[u8], prefix: &[u8]) -> Result<BTreeSet<Version>> {
     let mut versions = BTreeSet::new();
     let end = prefix_end(prefix).unwrap_or_default();

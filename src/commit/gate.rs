@@ -1,7 +1,7 @@
-//! The gate: whether anything may be written. Every writer checks it; one that fails shuts it for
-//! all (G9).
+//! The gate decides whether writes are allowed. Every writer checks it; a failed write closes it
+//! for all writers (G9).
 
-// Public for the model checker alone: see `__internals`.
+// Public only for the model checker: see `__internals`.
 #![cfg_attr(not(feature = "__internals"), allow(unreachable_pub))]
 #![allow(missing_docs, missing_debug_implementations)]
 #![allow(clippy::missing_errors_doc, clippy::missing_panics_doc, clippy::new_without_default)]
@@ -25,7 +25,7 @@ impl Gate {
         Self { state: Mutex::new(State::Open) }
     }
 
-    /// Whether something may be written now.
+    /// Fails unless writes are allowed now.
     pub fn check(&self) -> Result<()> {
         match &*self.lock() {
             State::Open => Ok(()),
@@ -34,7 +34,7 @@ impl Gate {
         }
     }
 
-    /// Fails if a write failed, whether the store is being closed or not.
+    /// Fails if an earlier write failed, even while the store is being closed.
     pub fn check_sound(&self) -> Result<()> {
         match self.check() {
             Err(error @ Error::Poisoned { .. }) => Err(error),
@@ -49,8 +49,8 @@ impl Gate {
         }
     }
 
-    /// Runs a write. If it ends with [`Error::Indeterminate`], or in a panic, nothing is written
-    /// after it: nobody can say what it had done.
+    /// Runs a write. If it returns [`Error::Indeterminate`] or panics, the gate refuses all later
+    /// writes, because it is unknown how much of this one reached the disk.
     pub fn attempt<T>(&self, write: impl FnOnce() -> Result<T>) -> Result<T> {
         let mut attempt = Attempt { gate: self, is_over: false };
         let written = write();
@@ -63,7 +63,7 @@ impl Gate {
 
     fn poison(&self, cause: Cause) {
         let mut state = self.lock();
-        // The first failure is the one to tell.
+        // Later errors report the first failure.
         if !matches!(*state, State::Poisoned(_)) {
             *state = State::Poisoned(cause);
         }
@@ -74,7 +74,7 @@ impl Gate {
     }
 }
 
-/// A write panicked: what it had done is unknown.
+/// A write panicked: it is unknown how much of it reached the disk.
 #[derive(Debug, thiserror::Error)]
 #[error("a commit was cut short by a panic")]
 pub(super) struct CutShort;

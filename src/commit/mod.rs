@@ -1,15 +1,15 @@
-//! The write path, the only one: submit, validate, stage, write, publish, acknowledge.
+//! The only write path: submit, validate, stage, write, publish, acknowledge.
 //!
-//! Callers on many threads share one write and one sync. A caller that comes when nobody is
-//! committing leads: it commits for itself on its own thread, without a hand-over. Later callers
-//! wait; the first of them leads next and commits for all that are waiting. Positions and versions
-//! are given only to what is about to be written, so a refused append leaves no gap and does not
-//! touch its neighbours.
+//! Callers on many threads share one write and one sync. If no commit is running, a caller leads:
+//! it commits on its own thread, without a hand-over. Later callers wait; the first of them leads
+//! next and commits for all that are waiting. Positions and versions are assigned only to events
+//! that are about to be written, so a rejected append leaves no gap and does not affect the other
+//! appends of its group.
 //!
-//! Snapshots and views take a way of their own, [`DerivedWriter`], so that the log does not wait
-//! for them. They pass the same gate.
+//! [`DerivedWriter`] writes snapshots and views separately, so that the log does not wait for them.
+//! It checks the same gate.
 //!
-//! Once a write was attempted and failed, it may or may not be on disk: its callers get
+//! A failed write may or may not be on disk. Its callers get
 //! [`Error::Indeterminate`](crate::Error::Indeterminate), and the writer is poisoned until the
 //! store is reopened (G9).
 
@@ -34,8 +34,7 @@ use gate::Gate;
 use queue::Queue;
 use writer::Writer;
 
-/// Commits appends, one group at a time, and independently of them, one at a time, snapshots and
-/// views.
+/// Commits appends, one group at a time, and, independently, snapshots and views, one at a time.
 pub(crate) struct Committer {
     queue: Queue,
     writer: Mutex<Writer>,
@@ -51,7 +50,7 @@ impl Committer {
         Self { queue: Queue::new(), writer: Mutex::new(writer), derived, gate }
     }
 
-    /// Commits all appends of a submission or none, and returns what became of each.
+    /// Commits all appends of a submission or none, and returns the result of each.
     pub(crate) fn submit(&self, submission: Submission) -> Result<Vec<Appended>> {
         self.queue.submit(submission, |group| {
             self.writer.lock().commit(group);
@@ -63,28 +62,28 @@ impl Committer {
         self.writer.lock().sync()
     }
 
-    /// Refuses all later submissions; what was taken up before is finished first.
+    /// Waits for the commit under way, then refuses all later submissions.
     pub(crate) fn close(&self) {
         let _under_way = self.writer.lock();
         self.gate.close();
     }
 
-    /// The end of the log as it now is.
+    /// The current end of the log.
     pub(crate) fn end(&self) -> LogEnd {
         self.writer.lock().end()
     }
 
-    /// The earlier failure, if the writer is poisoned.
+    /// The failure that poisoned the writer, if it is poisoned.
     pub(crate) fn poisoned(&self) -> Option<Error> {
         self.gate.check_sound().err()
     }
 
-    /// Commits snapshots and views.
+    /// The writer of snapshots and views.
     pub(crate) fn derived(&self) -> &DerivedWriter {
         &self.derived
     }
 
-    /// Says in the watermark that the store was closed in order. Nothing may be written after it.
+    /// Records a clean shutdown in the watermark. Nothing may be written afterwards.
     pub(crate) fn seal(&self, disk: &crate::storage::Disk) -> Result<()> {
         self.writer.lock().seal(disk)
     }

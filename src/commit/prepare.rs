@@ -1,7 +1,7 @@
-//! What a caller does before it enters the queue: everything that needs neither places nor the
-//! disk.
+//! Prepares an append on the caller's thread, before it enters the queue: all work that needs
+//! neither positions and versions nor the disk.
 
-// Public for the model checker alone: see `__internals`.
+// Public only for the model checker: see `__internals`.
 #![cfg_attr(not(feature = "__internals"), allow(unreachable_pub))]
 #![allow(missing_docs, missing_debug_implementations)]
 #![allow(clippy::missing_errors_doc, clippy::missing_panics_doc)]
@@ -13,32 +13,32 @@ use crate::model::{EventId, NewEvent, Timestamp};
 use crate::options::Durability;
 use crate::validate::Shape;
 
-/// One unit of the queue: appends that are committed one after the other, all or none of them.
+/// One entry of the queue: appends that are committed in order, all of them or none.
 pub struct Submission {
     pub appends: Vec<Prepared>,
     pub durability: Durability,
-    /// A record of the store itself, written with them.
+    /// Key and value of a record in `meta`, written in the same batch.
     pub record: Option<(Vec<u8>, Vec<u8>)>,
 }
 
-/// One append, encoded but for its places.
+/// One append, encoded except for its positions, versions and times.
 pub struct Prepared {
     pub(crate) shape: Shape,
     /// In order.
     pub(crate) frames: Vec<PreparedFrame>,
-    /// How many events there are.
+    /// The number of events.
     pub(crate) count: u32,
-    /// When its first and its last event are to be recorded; `None` for now.
+    /// The times to record for its first and last event; `None` for the time of the commit.
     pub(crate) recorded_at: Option<(Timestamp, Timestamp)>,
 }
 
-/// Consecutive events of one stream: as many as make a frame.
+/// Consecutive events of one stream that make one frame.
 pub(crate) struct PreparedFrame {
     /// Index into the expectations.
     pub(crate) stream: usize,
     pub(crate) count: u32,
     pub(crate) draft: FrameDraft,
-    /// When the first event is to be recorded; `None` for now.
+    /// The time to record for its first event; `None` for the time of the commit.
     pub(crate) recorded_at: Option<Timestamp>,
     pub(crate) last_id: EventId,
 }
@@ -75,13 +75,13 @@ impl Prepared {
     }
 }
 
-/// About how many bytes an event takes: enough for most.
+/// Estimates the encoded length of an event: large enough for most.
 fn encoded_len(event: &NewEvent) -> usize {
     event.text_len() + 48
 }
 
 impl Submission {
-    /// About how many bytes its changes take in a batch: each frame is there twice, with its keys.
+    /// Estimates its length in a batch, which holds each frame twice, with its keys.
     pub(crate) fn len_in_batch(&self) -> usize {
         let frames = self.appends.iter().flat_map(|append| &append.frames);
         frames.map(|frame| 2 * (frame.draft.events_len() + 192)).sum()
@@ -100,7 +100,7 @@ impl PreparedFrame {
     }
 
     fn push(&mut self, event: &NewEvent) {
-        // Validation saw to it that times within an append do not go back.
+        // Validation ensures that times within an append do not go back.
         let times = event.recorded_at().zip(self.recorded_at);
         let after = times.and_then(|(time, first)| time.since(first)).unwrap_or_default();
         let after = u64::try_from(after.as_micros()).unwrap_or(u64::MAX);

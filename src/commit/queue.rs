@@ -1,6 +1,6 @@
-//! Who commits, and for whom: the queue of submissions and the hand-over of leadership.
+//! The queue of submissions and the hand-over of leadership between callers.
 
-// Public for the model checker alone: see `__internals`.
+// Public only for the model checker: see `__internals`.
 #![cfg_attr(not(feature = "__internals"), allow(unreachable_pub))]
 #![allow(missing_docs, missing_debug_implementations)]
 #![allow(clippy::missing_errors_doc, clippy::missing_panics_doc, clippy::new_without_default)]
@@ -14,10 +14,10 @@ use crate::error::{Cause, Error, Result};
 use crate::event_store::Appended;
 use crate::sync::{Condvar, Mutex};
 
-/// Most submissions in one group: a bound on how long the first of them waits for the others.
+/// The most submissions in one group: bounds how long the first of them waits for the others.
 const GROUP_LEN_MAX: usize = 1_024;
 
-/// What became of a submission.
+/// The result of a submission.
 pub(super) type Outcome = Result<Vec<Appended>>;
 
 /// The answer to a caller, once the batch of its submission was written or the write failed. After
@@ -51,7 +51,7 @@ struct State {
     has_leader: bool,
 }
 
-/// A submission in the queue, and the place where its caller waits.
+/// A submission in the queue, on which its caller waits.
 pub struct Ticket {
     state: Mutex<TicketState>,
     changed: Condvar,
@@ -61,7 +61,7 @@ pub struct Ticket {
 struct TicketState {
     submission: Option<Submission>,
     outcome: Option<Outcome>,
-    /// Its caller is to lead the next group.
+    /// Whether its caller leads the next group.
     leads: bool,
 }
 
@@ -70,8 +70,8 @@ impl Queue {
         Self { state: Mutex::new(State::default()) }
     }
 
-    /// Commits a submission: as leader, with `commit`, for all that are waiting, or through the
-    /// current leader.
+    /// Commits a submission, either through the current leader or as leader. A leader runs `commit`
+    /// for all waiting submissions.
     pub fn submit(&self, submission: Submission, commit: impl FnOnce(&[Arc<Ticket>])) -> Outcome {
         let (ticket, role) = self.enter(submission);
         if role == Role::Follow
@@ -79,7 +79,7 @@ impl Queue {
         {
             return outcome;
         }
-        // We lead. Our own submission is in the group, for it was the first of those waiting.
+        // We lead. Our own submission is in the group, because it was the first one waiting.
         let leading = self.lead();
         commit(&leading.group);
         // The next leader begins before our followers are woken.
@@ -87,7 +87,7 @@ impl Queue {
         ticket.wait().unwrap_or(Err(Error::Closed))
     }
 
-    /// Enters a submission, and says whether its caller leads.
+    /// Enters a submission, and returns whether its caller leads.
     fn enter(&self, submission: Submission) -> (Arc<Ticket>, Role) {
         let state = TicketState { submission: Some(submission), ..TicketState::default() };
         let ticket = Arc::new(Ticket { state: Mutex::new(state), changed: Condvar::new() });
@@ -98,14 +98,14 @@ impl Queue {
         (ticket, role)
     }
 
-    /// Takes all that are waiting, up to a bound, in the order in which they came.
+    /// Takes all waiting submissions, up to [`GROUP_LEN_MAX`], in order of arrival.
     fn lead(&self) -> Leading<'_> {
         let mut state = self.state.lock();
         let count = state.waiting.len().min(GROUP_LEN_MAX);
         Leading { queue: self, group: state.waiting.drain(..count).collect(), is_finished: false }
     }
 
-    /// Names the first of those waiting as the next leader, if there is one.
+    /// Makes the first waiting caller the next leader, if one is waiting.
     fn hand_over(&self) {
         let mut state = self.state.lock();
         match state.waiting.front() {
@@ -118,8 +118,8 @@ impl Queue {
     }
 }
 
-/// The group that one leader commits. However it ends, leadership is handed over and no follower is
-/// left waiting.
+/// The group that one leader commits. When it ends, even by a panic, leadership is handed over and
+/// no follower is left waiting.
 struct Leading<'q> {
     queue: &'q Queue,
     group: Vec<Arc<Ticket>>,
@@ -127,7 +127,7 @@ struct Leading<'q> {
 }
 
 impl Leading<'_> {
-    /// Hands over, then wakes those whose outcome is known.
+    /// Hands over leadership, then wakes the callers of the group.
     fn finish(mut self) {
         self.end();
     }
@@ -139,7 +139,7 @@ impl Leading<'_> {
         self.queue.hand_over();
         for ticket in &self.group {
             let mut state = ticket.state.lock();
-            // A leader that panicked leaves callers without an outcome: they must not wait forever.
+            // If the leader panicked, some callers have no outcome: they must not wait forever.
             if state.outcome.is_none() {
                 let cause = Cause::new(CutShort);
                 let is_untouched = state.submission.is_some();
@@ -162,7 +162,7 @@ impl Drop for Leading<'_> {
 }
 
 impl Ticket {
-    /// Waits for the outcome; `None` if the caller is to lead instead.
+    /// Waits for the outcome; `None` if the caller must lead instead.
     fn wait(&self) -> Option<Outcome> {
         let mut state = self.state.lock();
         loop {
@@ -176,12 +176,12 @@ impl Ticket {
         }
     }
 
-    /// The submission, to be committed by the leader.
+    /// Takes the submission, for the leader to commit.
     pub fn take(&self) -> Option<Submission> {
         self.state.lock().submission.take()
     }
 
-    /// Notes what became of it. Its caller learns of it when the group is finished.
+    /// Sets the outcome. The caller receives it when the group is finished.
     pub fn set(&self, outcome: Outcome) {
         self.state.lock().outcome = Some(outcome);
     }

@@ -1,4 +1,4 @@
-//! The writer: takes a group through validate, stage, write, publish. Held by one leader at a time.
+//! The writer validates, stages, writes and publishes a group. One leader at a time holds it.
 
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
@@ -22,7 +22,7 @@ use crate::validate::{Commit, Committed, LastEvent, Shape, Verdict, validate};
 /// A batch is written once it holds this many bytes, even if more are waiting.
 const BATCH_LEN_TARGET: usize = 8 << 20;
 
-/// What is written to, as opening found it.
+/// The log as it was opened, and what is needed to write to it.
 pub(crate) struct OpenLog {
     pub(crate) storage: Arc<Storage>,
     pub(crate) head: Arc<Head>,
@@ -33,7 +33,7 @@ pub(crate) struct OpenLog {
     pub(crate) version_cache_streams: usize,
 }
 
-/// What is committed, and what is needed to commit more.
+/// The committed end of the log, and what is needed to commit more.
 pub(super) struct Writer {
     storage: Arc<Storage>,
     head: Arc<Head>,
@@ -43,11 +43,11 @@ pub(super) struct Writer {
     last_events: Recent<StreamId, Option<LastEvent>>,
     end: LogEnd,
     gate: Arc<Gate>,
-    /// Empty between batches; kept for its room.
+    /// Empty between batches; kept to reuse its allocation.
     staged: StagedAppends,
 }
 
-/// What a batch will have committed once it is written.
+/// A batch that is being filled, and the state once it is committed.
 struct Staged<'d> {
     batch: Batch<'d>,
     end: LogEnd,
@@ -72,7 +72,7 @@ impl Writer {
         }
     }
 
-    /// Commits a group: in as few batches as its size allows, usually one.
+    /// Commits a group in as few batches as its size allows, usually one.
     pub(super) fn commit(&mut self, group: &[Arc<Ticket>]) {
         let waiting = group.iter().filter_map(|ticket| Some((ticket.clone(), ticket.take()?)));
         let mut waiting = waiting.peekable();
@@ -97,7 +97,7 @@ impl Writer {
             };
             let written = gate.attempt(|| storage.with(staged_and_written));
             if outcomes.is_empty() {
-                // The storage was closed: nothing of the group was looked at.
+                // The storage was closed before any submission was staged.
                 let closed = written.err().unwrap_or(Error::Closed);
                 waiting.by_ref().for_each(|(ticket, _)| ticket.set(Err(closed.clone())));
                 return;
@@ -108,7 +108,7 @@ impl Writer {
         }
     }
 
-    /// An empty batch, with room for this many bytes.
+    /// Begins an empty batch, with room for this many bytes.
     fn begin<'d>(&mut self, disk: &'d Disk, room: usize) -> Staged<'d> {
         Staged {
             batch: disk.batch_with_room(room),
@@ -119,8 +119,8 @@ impl Writer {
         }
     }
 
-    /// Validates a submission against what is committed and what the batch has staged, and adds it
-    /// to the batch.
+    /// Validates a submission against the committed and the staged events, and adds it to the
+    /// batch.
     fn stage(
         &mut self,
         disk: &Disk,
@@ -159,8 +159,8 @@ impl Writer {
         Ok(appended)
     }
 
-    /// Gives an append its places, and puts its frames into the batch. Nothing can refuse it any
-    /// more.
+    /// Assigns positions and versions to an append, and puts its frames into the batch. It can no
+    /// longer be rejected.
     fn add(
         &mut self,
         staged: &mut Staged<'_>,
@@ -186,7 +186,7 @@ impl Writer {
                 first_position: first.plus(u64::from(before)),
                 stream: stream.as_str(),
                 first_version: Version::after(*tip),
-                // The clock may have been set back: recorded-at never goes back along the log.
+                // The clock may have been set back, but recorded-at never goes back along the log.
                 recorded_at: staged.end.recorded_at.map_or(at, |last| last.max(at)),
                 commit_before: before,
                 commit_len: count,
@@ -218,14 +218,14 @@ impl Writer {
         appended
     }
 
-    /// Writes what is staged, publishes it, and notes what is now committed. An error here poisons
+    /// Writes the staged batch, publishes it, and updates the end of the log. An error here poisons
     /// the writer.
     fn write(&mut self, disk: &Disk, staged: Staged<'_>) -> Result<()> {
         let Staged { batch, end, durability, mut appends, .. } = staged;
         appends.clear();
         self.staged = appends;
         let written = if batch.is_empty() {
-            // What is acknowledged again must be as durable as is asked for now.
+            // A retry that finds its events stored must still give them the requested durability.
             let is_behind = self.watermark.get().durable < end.head;
             if durability == Durability::Sync && is_behind { disk.sync() } else { Ok(()) }
         } else {
@@ -235,8 +235,8 @@ impl Writer {
             Durability::Sync => self.note_durable(disk, end),
             Durability::Buffered => Ok(()),
         });
-        // A write of derived data may have failed meanwhile, and torn the write-ahead log that this
-        // one is in.
+        // A write of derived data may have failed meanwhile and left an incomplete record in the
+        // write-ahead log that also holds this write.
         let written = written.and_then(|()| self.gate.check_sound());
         written.map_err(|error| Error::Indeterminate { cause: Cause::new(error) })?;
         let is_new = end.head > self.end.head;
@@ -272,8 +272,8 @@ impl Writer {
         self.end
     }
 
-    /// Moves everything into table files, then says so in the watermark. A poisoned writer says
-    /// nothing.
+    /// Moves everything into table files, then records that in the watermark. A poisoned writer
+    /// leaves the watermark unchanged.
     pub(super) fn seal(&mut self, disk: &Disk) -> Result<()> {
         self.gate.check_sound()?;
         disk.flush()?;
@@ -291,7 +291,7 @@ fn reached(watermark: Watermark, disk: &Disk, end: LogEnd, is_clean: bool) -> Wa
 }
 
 impl Staged<'_> {
-    /// The same bytes under both keys.
+    /// Puts the same bytes under both keys.
     fn put(&mut self, header: &FrameHeader<'_>, frame: &mut PreparedFrame) {
         let bytes = frame.draft.finish(header);
         self.batch.put(Family::Events, &log_key(header.first_position), bytes);
@@ -303,14 +303,14 @@ impl Staged<'_> {
     }
 }
 
-/// What the earlier appends of a submission will have done, while its later ones are validated.
+/// The effects of a submission's earlier appends, while its later ones are validated.
 struct Pending {
     last_events: HashMap<StreamId, LastEvent>,
     recorded_at: Option<Timestamp>,
 }
 
 impl Pending {
-    /// A time that the caller gave may not go back along the log.
+    /// Rejects a time given by the caller that goes back along the log.
     fn check_time(&mut self, append: &Prepared, verdict: &Verdict) -> Result<()> {
         let (Verdict::Append(_), Some((given, last))) = (verdict, append.recorded_at) else {
             return Ok(());
@@ -334,8 +334,8 @@ impl Pending {
     }
 }
 
-/// What validation may ask for: what is committed, then what the batch has staged, then what the
-/// same submission is about to add.
+/// The events that validation sees: committed events, then those staged in the batch, then those of
+/// earlier appends in the same submission.
 struct Known<'w> {
     disk: &'w Disk,
     /// The last committed position.

@@ -1,4 +1,4 @@
-//! What a [`Store`] promises every caller: [`EventStore`], [`SnapshotStore`] and [`ViewStore`].
+//! [`Store`] implements the traits [`EventStore`], [`SnapshotStore`] and [`ViewStore`].
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -95,7 +95,7 @@ impl SnapshotStore for Store {
         check_kind(kind)?;
         let range = (kind, stream, up_to);
         let (newest, passed_over) = self.engine.read(|disk| derived::load_snapshot(disk, range))?;
-        // While nothing is held of the engine: who is told may call it again.
+        // No lock is held here, so the callback may re-enter the store.
         for (version, error) in passed_over {
             on_damaged(version, error);
         }

@@ -1,10 +1,10 @@
-//! [`Store`]: the one public door of the embedded engine. It composes what is below and holds no
-//! logic of its own.
+//! [`Store`]: the only public entry point of the embedded engine. It composes the lower layers and
+//! holds no logic of its own.
 //!
-//! Owners and readers are told apart: clones of a [`Store`] own it; iterators and subscriptions
-//! hold only its engine. When the last owner goes, or [`Store::close`] is called, the store closes:
-//! waiting calls end, pages and commits under way are finished, everything is moved into table
-//! files, the lock is let go. What survives gets [`Error::Closed`].
+//! Clones of a [`Store`] own it; iterators and subscriptions hold only its engine. The store closes
+//! when its last owner is dropped or [`Store::close`] is called: waiting calls end, pages and
+//! commits under way finish, all data moves into table files, and the lock is released. Iterators
+//! and subscriptions that are still in use then get [`Error::Closed`].
 
 mod contract;
 mod open;
@@ -51,19 +51,19 @@ use crate::sync::Mutex;
 #[derive(Clone)]
 pub struct Store {
     engine: Arc<Engine>,
-    /// `None` in the handles of readers and subscriptions, which do not keep the store open.
+    /// `None` in the handles that readers and subscriptions hold: they do not keep the store open.
     _owner: Option<Arc<Owner>>,
 }
 
-/// Closes the store when the last of its owners goes.
+/// Closes the store when its last owner is dropped.
 struct Owner {
     engine: Arc<Engine>,
 }
 
 impl Drop for Owner {
     fn drop(&mut self) {
-        // Nobody is left to hear of a failure; what was acknowledged is in the write-ahead log
-        // whatever happens here.
+        // No caller is left to receive an error. Even if this fails, everything acknowledged is in
+        // the write-ahead log.
         let _ = self.engine.close();
     }
 }
@@ -82,51 +82,52 @@ struct Engine {
     created_at: Timestamp,
     epochs: Epochs,
     is_backup: bool,
-    /// Held while an import runs: two of the same input would not see what the other adds.
+    /// Held while an import runs: two imports of the same input would not see each other's events.
     importing: Mutex<()>,
-    /// Holds the directory until the store is closed.
+    /// Locks the directory until the store is closed.
     claim: Mutex<Option<Claim>>,
 }
 
-/// What a store was opened for.
+/// Whether a store was opened for reading or for writing.
 enum Mode {
-    /// For reading: the log ended here then.
+    /// With the end of the log when the store was opened.
     ReadOnly(LogEnd),
     Writable(Box<Committer>),
 }
 
-/// What a store knows of itself without reading its history.
+/// Facts about a store that are known without reading its history.
 #[non_exhaustive]
 #[derive(Debug, Clone)]
 pub struct StoreInfo {
     /// The directory.
     pub path: PathBuf,
-    /// Which store this is: the same for all its copies.
+    /// The id of the store, which all its copies share.
     pub store_id: Uuid,
     /// When it was created.
     pub created_at: Timestamp,
-    /// The epoch that its log is in.
+    /// The current epoch of its log.
     pub epoch: Epoch,
-    /// Whether it is a backup that was never opened for writing. That would begin a new epoch.
+    /// Whether it is a backup that was never opened for writing. Opening it for writing begins a
+    /// new epoch.
     pub is_backup: bool,
-    /// The version of the bytes on disk.
+    /// The version of the format on disk.
     pub format_version: u32,
     /// The last position; also the number of events.
     pub head: Option<Position>,
-    /// How many streams there are.
+    /// The number of streams.
     pub streams: u64,
     /// Bytes in table files.
     pub table_bytes: u64,
-    /// How far the clock is behind the last event: until it has caught up, events are
-    /// recorded at the time of that last event.
+    /// How far the clock is behind the time of the last event. Until the clock catches up, new
+    /// events get the time of that event.
     pub clock_behind: Option<Duration>,
-    /// Why the store takes no appends until it is reopened.
+    /// The reason why the store rejects appends until it is reopened.
     pub poisoned: Option<Error>,
 }
 
 impl Store {
-    /// Opens the store in this directory for reading and writing. A missing or empty directory
-    /// becomes a store.
+    /// Opens the store in this directory for reading and writing. Creates the store if the
+    /// directory is missing or empty.
     ///
     /// # Errors
     /// [`Error::AlreadyOpen`], [`Error::NotAStore`], [`Error::NotWritable`],
@@ -134,13 +135,13 @@ impl Store {
     /// directory was changed. [`Error::Storage`].
     ///
     /// # Cost
-    /// Independent of the number of events. After a crash the write-ahead log is read, which
+    /// Independent of the number of events. After a crash, reads the write-ahead log, whose size
     /// [`StoreOptions::memtable_bytes`] bounds. Syncs the disk.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         Self::options().open(path)
     }
 
-    /// Options to open with, at their defaults.
+    /// The default options for opening a store.
     pub fn options() -> StoreOptions {
         StoreOptions::default()
     }
@@ -149,7 +150,7 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::ReadOnly`], [`Error::Closed`], [`Error::Poisoned`]; [`Error::Indeterminate`] if the
-    /// disk failed, after which the store must be reopened.
+    /// disk failed: the store must then be reopened.
     ///
     /// # Cost
     /// One sync of the disk.
@@ -157,10 +158,12 @@ impl Store {
         self.engine.committer()?.sync()
     }
 
-    /// Proves on disk what can be proven, up to the head at the start, while the store is in use:
-    /// checksums, gapless positions and versions, whole commits, times that never go back, that
-    /// both families hold the same frames (G1 to G3, G8), and that snapshots, checkpoints and
-    /// values of views are whole. Damage is not an error: it is in the report, precisely.
+    /// Checks the data on disk, up to the head at the start, while the store is in use.
+    ///
+    /// It checks that checksums match, positions and versions have no gaps, commits are whole,
+    /// times never go back, and both column families hold the same frames (G1 to G3, G8). It also
+    /// checks that snapshots, checkpoints and view values are intact. Damage is not an error: the
+    /// report lists where it is.
     ///
     /// ```
     /// # let directory = tempfile::tempdir().unwrap();
@@ -174,10 +177,10 @@ impl Store {
     /// # Ok::<(), annals::Error>(())
     /// ```
     ///
-    /// Damage that opening meets is an error of opening: there is then no store to verify.
+    /// If [`Store::open`] finds damage, it fails, and there is no store to verify.
     ///
     /// # Errors
-    /// [`Error::Closed`], also when the store is closed meanwhile; [`Error::Storage`] if the disk
+    /// [`Error::Closed`], also if the store is closed meanwhile; [`Error::Storage`] if the disk
     /// fails.
     ///
     /// # Cost
@@ -187,15 +190,17 @@ impl Store {
         verify(&engine.storage, &engine.head, &mut progress)
     }
 
-    /// Copies the store to a directory that is not there yet, while it is in use. The copy is a
-    /// store: with the same id, everything that was acknowledged before this call, whatever its
-    /// durability, and of what is committed meanwhile a beginning (G14); snapshots and read models
-    /// too. To restore it, use [`Store::restore_to`]. The copy is marked as a backup: the first
-    /// time that it is opened for writing it begins a new [`Epoch`].
+    /// Copies the store to a directory that does not exist yet, while the store is in use.
     ///
-    /// It is made in `DIRECTORY.partial`, synced, and renamed: it exists whole or not at all. On
-    /// the file system of the store, table files are shared with it (hard links), so such a copy
-    /// does not outlive the medium: take it to another one, or copy it there.
+    /// The copy is a complete store with the same id, including snapshots and read models. It holds
+    /// everything acknowledged before this call, regardless of durability, and a prefix of what is
+    /// committed during the call (G14). It is marked as a backup: opening it for writing for the
+    /// first time begins a new [`Epoch`]. To restore it, use [`Store::restore_to`].
+    ///
+    /// The copy is made in `DIRECTORY.partial`, synced, and renamed, so it exists whole or not at
+    /// all. On the file system of the store, the copy shares table files with the store (hard
+    /// links), so both are lost with the medium: back up to another medium, or copy the backup to
+    /// one.
     ///
     /// ```
     /// # let directory = tempfile::tempdir().unwrap();
@@ -212,24 +217,24 @@ impl Store {
     /// ```
     ///
     /// # Errors
-    /// [`Error::CopyRefused`]: something is at this place, it is within the store, or the directory
-    /// above it is missing; nothing was changed. [`Error::Poisoned`], [`Error::Closed`].
-    /// [`Error::Storage`], as when the disk is full, and damage (G8) that opening the copy would
-    /// meet: nothing is left of the copy, and the store is as it was.
+    /// [`Error::CopyRefused`]: the path exists or is within the store, or its parent directory is
+    /// missing; nothing was changed. [`Error::Poisoned`], [`Error::Closed`]. [`Error::Storage`], as
+    /// when the disk is full, and damage (G8) that opening the copy would find: the partial copy is
+    /// removed, and the store is as before.
     ///
     /// # Cost
-    /// On the file system of the store: a link for each table file, and a copy of the write-ahead
-    /// log, which [`StoreOptions::memtable_bytes`] bounds. On another one, all bytes are copied.
-    /// Appends go on meanwhile; closing waits for it.
+    /// On the file system of the store: a hard link for each table file, and a copy of the
+    /// write-ahead log, whose size [`StoreOptions::memtable_bytes`] bounds. On another file system,
+    /// all bytes are copied. Appends continue meanwhile; closing waits for the copy.
     pub fn backup(&self, directory: impl AsRef<Path>) -> Result<CopyReport> {
         self.engine.copy(directory.as_ref(), Purpose::Backup)
     }
 
-    /// Copies this store to a directory that does not exist yet, where it goes on in a new
-    /// [`Epoch`]: restores a backup (G14). The backup stays as it is.
+    /// Restores a backup: copies this store to a directory that does not exist yet, and begins a
+    /// new [`Epoch`] there (G14). The backup is unchanged.
     ///
-    /// Use it for copies that another tool made, too: nothing marks those, so opening one for
-    /// writing does not begin an epoch (G11).
+    /// Also use it for copies made by another tool: they carry no mark, so opening one for writing
+    /// does not begin a new epoch (G11).
     ///
     /// ```
     /// # let directory = tempfile::tempdir().unwrap();
@@ -258,7 +263,7 @@ impl Store {
         self.engine.copy(directory.as_ref(), Purpose::Restore)
     }
 
-    /// What the store knows of itself.
+    /// Facts about the store, such as its id, head and size.
     ///
     /// # Errors
     /// [`Error::Closed`].
@@ -284,34 +289,34 @@ impl Store {
         })
     }
 
-    /// Adds the events of an input to the log: one JSON object a line, as
-    /// [`JsonLine`](crate::JsonLine) says.
+    /// Appends the events of an input to the log. Each line of the input is one JSON object, as
+    /// [`JsonLine`](crate::JsonLine) describes.
     ///
-    /// `stream`, `type`, `time` and one of `data` (any JSON: its text is the payload, as it stands)
-    /// and `data_base64` must be there; `id`, `schema_version`, `content_type`, `metadata`, `tags`
-    /// and `commit` may be. Consecutive lines of equal `commit` are one append, all or nothing
-    /// (G1); a line without it is an append of its own. `position` and `version` are ignored, any
-    /// other field is refused. Times are kept, and may not go back, unless
-    /// [`ImportOptions::clamp_times`] says otherwise. An import of an export gives the same log.
+    /// `stream`, `type`, `time` and one of `data` (any JSON; its unchanged text is the payload) and
+    /// `data_base64` are required; `id`, `schema_version`, `content_type`, `metadata`, `tags` and
+    /// `commit` are optional. Consecutive lines with the same `commit` are one append, all or
+    /// nothing (G1); a line without `commit` is a separate append. `position` and `version` are
+    /// ignored; any other field is rejected. Times are kept and may not go back, unless
+    /// [`ImportOptions::clamp_times`] is set. Importing an export gives the same log.
     ///
-    /// **Every line is added once**, however often its input is imported: after an error, a crash,
-    /// a power loss, or in full, the same input goes on where the store has it, for what was read
-    /// is noted in the same write as the events. The input is known by its lines: one that has
-    /// grown at its end is the same, and adds what is new.
+    /// **Every line is added once**, however often its input is imported. Progress is recorded in
+    /// the same write as the events, so importing the same input again, even after an error, a
+    /// crash or a power loss, continues after the lines that are in the store. An input is
+    /// recognised by its lines: if lines were added at its end, only these are imported.
     ///
-    /// `progress` is told now and then how far it is. One import runs at a time; others wait.
+    /// `progress` is called from time to time. One import runs at a time; others wait.
     ///
     /// # Errors
-    /// [`Error::ImportLine`] names the line that was refused and says why: what stood before it is
-    /// in the store. [`Error::ImportDiffers`]: the input was changed within the lines that are in
-    /// the store. [`Error::ImportInput`]: the input cannot be read to its end, and what came before
-    /// is in the store. [`Error::ReadOnly`], and those of
+    /// [`Error::ImportLine`] gives the rejected line and the reason; the lines before it are in the
+    /// store. [`Error::ImportDiffers`]: lines that are in the store have changed in the input.
+    /// [`Error::ImportInput`]: the input could not be read to its end; the lines read before are in
+    /// the store. [`Error::ReadOnly`], and the errors of
     /// [`EventStore::submit`](crate::EventStore::submit).
     ///
     /// # Cost
-    /// Written in batches of about 1,000 events, synced once at the end. Memory does not grow with
-    /// the input: one batch, or one commit where that is larger, and one line. Lines that are there
-    /// already are read, not looked up.
+    /// Writes batches of about 1,000 events and syncs once at the end. Memory does not grow with
+    /// the input: it holds one line, and one batch or, if larger, one commit. Lines that are
+    /// already in the store are read, but not looked up.
     pub fn import(
         &self,
         mut input: impl BufRead,
@@ -329,14 +334,14 @@ impl Store {
         import(target, &mut input, options, &mut progress)
     }
 
-    /// Writes all events up to the head, one JSON object a line, in the form that [`Store::import`]
-    /// reads, with every field. See [`JsonLine`](crate::JsonLine).
+    /// Writes all events up to the head as lines that [`Store::import`] reads, one JSON object per
+    /// event, with every field. See [`JsonLine`](crate::JsonLine).
     ///
     /// # Errors
     /// [`Error::Storage`] if the output cannot be written; damage (G8), [`Error::Closed`].
     ///
     /// # Cost
-    /// Reads the whole log, a page at a time. Give it a buffered output.
+    /// Reads the whole log, one page at a time. Use a buffered output.
     pub fn export(
         &self,
         mut output: impl Write,
@@ -345,15 +350,15 @@ impl Store {
         export(self, &mut output, &mut progress)
     }
 
-    /// Closes the store for all its owners, readers and subscriptions, and reports what went wrong
-    /// if something did. Dropping the last owner closes too, silently.
+    /// Closes the store for all its owners, readers and subscriptions. Dropping the last owner
+    /// closes it too, but does not report errors.
     ///
     /// # Errors
-    /// The disk failed, or an earlier write had: what was acknowledged is safe, and the next open
-    /// recovers it.
+    /// The disk failed now or in an earlier write. Everything acknowledged is safe, and the next
+    /// open recovers it.
     ///
     /// # Cost
-    /// Waits for calls under way; writes the memtables into table files and syncs them.
+    /// Waits for calls under way; writes the memtables to table files and syncs them.
     pub fn close(self) -> Result<()> {
         self.engine.close()
     }
@@ -363,7 +368,7 @@ impl Store {
         &self.engine.storage
     }
 
-    /// A store that does not keep itself open.
+    /// A handle that does not keep the store open.
     fn reader_handle(&self) -> Self {
         Self { engine: self.engine.clone(), _owner: None }
     }
@@ -382,7 +387,7 @@ impl Engine {
         self.writes().ok_or(Error::ReadOnly)
     }
 
-    /// Reads what does not depend on the head.
+    /// Reads data that does not depend on the head.
     fn read<T>(&self, work: impl FnOnce(&Disk) -> Result<T>) -> Result<T> {
         self.head.get()?;
         self.storage.with(work)
@@ -408,8 +413,8 @@ impl Engine {
         Ok(Prepared::new(append))
     }
 
-    /// Wakes the waiting, finishes what is under way, seals, lets go. Only the first call does
-    /// anything.
+    /// Wakes waiting calls, finishes calls under way, seals the log and releases the lock. Only the
+    /// first call does anything.
     fn close(&self) -> Result<()> {
         self.head.close();
         if let Some(committer) = self.writes() {
@@ -419,7 +424,7 @@ impl Engine {
             Some(committer) => committer.seal(disk),
             None => Ok(()),
         });
-        // The lock goes last: the next owner finds everything in place.
+        // The lock is released last, so that the next owner finds everything in place.
         drop(self.claim.lock().take());
         sealed.unwrap_or(Ok(()))
     }

@@ -1,4 +1,4 @@
-//! Opening a [`Store`]: what is recovered becomes an engine.
+//! Opening a [`Store`]: builds the engine from what recovery returns.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::recovery;
 use crate::store_options::StoreOptions;
 use crate::sync::Mutex;
 
-/// How often a store that is open elsewhere is tried again.
+/// Pause between attempts to open a store that is still open elsewhere.
 const OPEN_PAUSE: Duration = Duration::from_millis(10);
 
 impl StoreOptions {
@@ -60,8 +60,8 @@ impl StoreOptions {
         Ok(Store { _owner: Some(Arc::new(Owner { engine: engine.clone() })), engine })
     }
 
-    /// Opens the store as [`StoreOptions::open`] does, and waits up to `timeout` while it is open
-    /// elsewhere: for a process that is restarted before the one before it has ended.
+    /// Opens the store like [`StoreOptions::open`], but waits up to `timeout` while it is open
+    /// elsewhere, as when a process restarts before its predecessor has ended.
     ///
     /// ```
     /// # let directory = tempfile::tempdir().unwrap();
