@@ -1,5 +1,5 @@
-//! Parts of the crate for its own fuzz targets, model checker and measuring program. Not stable:
-//! any release may change or remove them.
+//! Parts of the crate for its own fuzz targets, model checker and benchmarks. Not stable: any
+//! release may change or remove them.
 
 pub use crate::commit::gate::Gate;
 pub use crate::commit::prepare::{Prepared, Submission};
@@ -18,16 +18,16 @@ pub use crate::maintenance::lines::{Line, parse as parse_line};
 
 use crate::model::Timestamp;
 
-/// The first and the last time that can be recorded.
+/// The earliest and the latest time that can be recorded.
 pub const RECORDED: (Timestamp, Timestamp) = (Timestamp::RECORDED_MIN, Timestamp::RECORDED_MAX);
 
-/// RocksDB below an open store.
+/// Accesses the RocksDB database of an open store directly.
 #[cfg(feature = "rocksdb")]
 pub fn baseline(store: &crate::store::Store) -> Baseline {
     Baseline::new(store.storage().clone())
 }
 
-/// The first key after all keys with this prefix; `None` if there is none.
+/// The first key after all keys with this prefix; `None` if no such key exists.
 pub fn prefix_end(prefix: &[u8]) -> Option<Vec<u8>> {
     crate::view_store::prefix_end(prefix)
 }

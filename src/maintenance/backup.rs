@@ -1,10 +1,10 @@
-//! Backup and restore: a copy of the store that is a store, taken while it is written.
+//! Backup and restore copy a store, while it may be in use, to a complete store.
 //!
-//! The engine's checkpoint gives the files of one moment: table files, which never change, shared
-//! with the original where both lie on one file system, and copies of the rest. What is
-//! acknowledged is in the write-ahead log, whatever its durability, so it is in the copy. The copy
-//! is then opened for reading and judged as a store is when it is opened: it must hold what the
-//! store had published before, and its watermark is what it holds.
+//! A RocksDB checkpoint gives a consistent set of files: table files, which never change and are
+//! shared with the original if both are on one file system, and copies of the rest. All
+//! acknowledged events are in the write-ahead log, regardless of durability, so they are in the
+//! copy. The copy is then opened for reading with the checks of every open: it must contain
+//! everything that the store had published before, and its watermark is set to its last event.
 
 use std::path::Path;
 
@@ -15,32 +15,32 @@ use crate::model::Position;
 use crate::recovery;
 use crate::storage::{PartialCopy, Paths, Storage, copy_database};
 
-/// The copy that [`Store::backup`](crate::Store::backup) or
-/// [`Store::restore_to`](crate::Store::restore_to) made.
+/// Describes the copy made by [`Store::backup`](crate::Store::backup) or
+/// [`Store::restore_to`](crate::Store::restore_to).
 #[non_exhaustive]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CopyReport {
-    /// The last position in the copy: it holds the log up to there.
+    /// The last position in the copy.
     pub head: Option<Position>,
-    /// How many files it has.
+    /// The number of files.
     pub files: u64,
-    /// How many bytes they have.
+    /// The total size of the files.
     pub bytes: u64,
-    /// How many of these bytes are in files that the copy shares with the store, for both are on
-    /// one file system: a medium that damages one damages both. 0 where that cannot be told.
+    /// How many of these bytes are in files that the copy shares with the store because both are on
+    /// one file system. Damage to the medium affects both. 0 if sharing cannot be detected.
     pub shared_bytes: u64,
 }
 
-/// What the copy is for.
+/// The purpose of a copy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Purpose {
-    /// To be kept: it is marked, so that it begins a new epoch when it is opened for writing.
+    /// A backup: it is marked, so that opening it for writing begins a new epoch.
     Backup,
-    /// To go on with: it is in a new epoch.
+    /// A store to continue with: it begins a new epoch.
     Restore,
 }
 
-/// What is to be copied.
+/// The store to copy.
 pub(crate) struct Source<'s> {
     pub(crate) storage: &'s Storage,
     pub(crate) head: &'s Head,

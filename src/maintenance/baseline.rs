@@ -1,10 +1,10 @@
-//! The baseline: a store's bytes, read and written by the engine alone. What benchmarks compare a
-//! store with, so that each figure says how much of what RocksDB gives here is left.
+//! The baseline reads and writes the bytes of a store with RocksDB alone. Benchmarks compare a
+//! store with it, so that each figure shows which part of RocksDB's speed annals keeps.
 //!
-//! The engine is opened, tuned and called as a store does it; what is missing is annals: no
-//! encoding, checksum of ours, expected version, queue, publishing or watermark. It is here because
-//! `storage` is the one user of RocksDB, and because only the crate knows the keys. Only
-//! `__internals` shows it.
+//! RocksDB is opened, tuned and called as a store does. The work of annals is missing: encoding,
+//! its checksums, expected versions, queue, publishing and watermark. The baseline is in this crate
+//! because only `storage` uses RocksDB, and because only this crate knows the keys. It is exported
+//! only by `__internals`.
 
 #![allow(missing_debug_implementations, clippy::missing_errors_doc)]
 
@@ -21,10 +21,10 @@ use crate::read::lookup::{bad_key, decode_in_log};
 use crate::storage::{Cursor, Disk, Family, Paths, Storage};
 use crate::store_options::StoreOptions;
 
-/// What the engine writes before each record of its log, as long as none crosses a block.
+/// The header that RocksDB writes before each record of its log, if no record crosses a block.
 const LOG_RECORD_HEADER_LEN: usize = 7;
 
-/// What was written together, as the engine sees it: keys and values of several families.
+/// Keys and values, of several column families, that were written together.
 #[derive(Debug)]
 pub struct Batch {
     puts: Vec<(Family, Vec<u8>, Arc<[u8]>)>,
@@ -32,7 +32,7 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// How many events are in it; of a read model, how many entries.
+    /// The number of events, or of entries of a read model.
     pub fn events(&self) -> u64 {
         self.events
     }
@@ -43,24 +43,25 @@ impl Batch {
     }
 }
 
-/// What a scan met.
+/// The result of a scan.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Scanned {
     /// Keys.
     pub rows: u64,
     /// Bytes of keys and values.
     pub bytes: u64,
-    /// The last value. Each is copied here: rows that nobody looks at are not read.
+    /// The last value. Every value is copied here, because values that are not used would not be
+    /// read.
     pub last: Vec<u8>,
 }
 
-/// Reads below an open store. Nothing is checked but what the engine checks.
+/// Reads the RocksDB database of an open store, with no checks but those of RocksDB.
 #[derive(Clone)]
 pub struct Baseline {
     storage: Arc<Storage>,
 }
 
-/// A database of its own, tuned as that of a store, for writing what a store wrote.
+/// A separate database, tuned like that of a store, for writing the batches of a store.
 pub struct Database {
     disk: Disk,
 }
@@ -70,8 +71,8 @@ impl Baseline {
         Self { storage }
     }
 
-    /// Whole appends after a position, in order, until they hold this many bytes; at least one, if
-    /// there is one. Returns the last position of them.
+    /// Returns whole appends after a position, in order, until they hold this many bytes, and their
+    /// last position. Returns at least one append, if one exists.
     pub fn appends(
         &self,
         after: Option<Position>,
@@ -112,8 +113,8 @@ impl Baseline {
         Ok((batches, last))
     }
 
-    /// The next entries of the read models behind a key, in one batch of at most this many; `None`
-    /// after the last.
+    /// The next entries of the read models after a key, at most this many, in one batch; `None`
+    /// after the last entry.
     pub fn view_entries(&self, after: &[u8], entries: usize) -> Result<Option<Batch>> {
         let mut puts = Vec::new();
         self.storage.with(|disk| {
@@ -140,7 +141,7 @@ impl Baseline {
         self.scan(Family::Streams)
     }
 
-    /// Scans one stream: seeks it, and goes on until it ends.
+    /// Scans one stream: seeks to its beginning and reads to its end.
     pub fn scan_stream(&self, stream: &StreamId) -> Result<Scanned> {
         let begin = stream_key(stream.as_str(), Version::FIRST);
         self.storage.with(|disk| Scanned::of(disk.stream_cursor(&begin, Direction::Forward)?))
@@ -165,7 +166,7 @@ impl Scanned {
 }
 
 impl Database {
-    /// Makes an empty one in a directory that is not there yet.
+    /// Creates an empty database in a directory that does not exist yet.
     pub fn create(directory: impl AsRef<Path>, options: &StoreOptions) -> Result<Self> {
         let paths = Paths::new(directory.as_ref());
         let doing = || format!("creating {}", paths.root.display());
@@ -173,17 +174,17 @@ impl Database {
         Ok(Self { disk: Disk::create(&paths.db, &paths.log, options)? })
     }
 
-    /// Opens one that was made before. A store is refused: it is not to be opened past its lock.
+    /// Opens an existing database. Refuses a store, because opening it here would bypass its lock.
     pub fn open(directory: impl AsRef<Path>, options: &StoreOptions) -> Result<Self> {
         let paths = Paths::new(directory.as_ref());
         if paths.identifies_a_store() {
-            let reason = "it is a store, and no database next to one".to_owned();
+            let reason = "it is a store, not a separate database".to_owned();
             return Err(Error::NotAStore { path: paths.root, reason });
         }
         Ok(Self { disk: Disk::open(&paths, options)? })
     }
 
-    /// Writes a batch as it was written.
+    /// Writes one batch.
     pub fn write(&self, batch: &Batch, durability: Durability) -> Result<()> {
         self.write_as_one(std::slice::from_ref(batch), durability)
     }
@@ -193,7 +194,7 @@ impl Database {
         self.disk.write(self.gather(batches), durability)
     }
 
-    /// How many bytes writing this batch adds to the write-ahead log.
+    /// The number of bytes that writing this batch adds to the write-ahead log.
     pub fn len_in_log(&self, batch: &Batch) -> usize {
         self.gather(std::slice::from_ref(batch)).len() + LOG_RECORD_HEADER_LEN
     }
@@ -206,12 +207,12 @@ impl Database {
         gathered
     }
 
-    /// Makes what was written survive a power loss.
+    /// Makes all writes so far survive a power loss.
     pub fn sync(&self) -> Result<()> {
         self.disk.sync()
     }
 
-    /// Copies it as it is, with its write-ahead log, to a directory that is not there yet.
+    /// Copies the database, with its write-ahead log, to a directory that does not exist yet.
     pub fn copy(&self, directory: impl AsRef<Path>) -> Result<()> {
         let paths = Paths::new(directory.as_ref());
         if paths.root.as_os_str().is_empty() {
@@ -222,7 +223,7 @@ impl Database {
         self.disk.checkpoint(&paths.db)
     }
 
-    /// Moves everything into table files, and closes.
+    /// Moves everything into table files and closes the database.
     pub fn close(self) -> Result<()> {
         self.disk.flush()
     }

@@ -1,4 +1,4 @@
-//! Export: the whole log in the [line form](super::lines).
+//! Export writes the whole log in the [line form](super::lines).
 
 use std::io::Write;
 use std::ops::ControlFlow;
@@ -8,10 +8,10 @@ use crate::error::{Error, Result};
 use crate::event_store::EventStore;
 use crate::extension::EventStoreExt;
 
-/// After how many events progress is told.
+/// The number of events between two reports of progress.
 const PROGRESS_EVENTS: u64 = 1_000;
 
-/// How far an export is, and, at its end, what it wrote.
+/// The progress of an export and, at its end, its result.
 #[non_exhaustive]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Exported {

@@ -1,14 +1,14 @@
-//! Import: events in the [line form](super::lines), in batches, each line once however often it is
-//! tried.
+//! Import appends events in the [line form](super::lines), in batches. It adds each line once,
+//! however often the import is repeated.
 //!
-//! What makes it resumable: a chain of hashes names every beginning of an input. `h(i)` is the UUID
-//! v5 of line `i` under `h(i-1)`, blank lines included. With every batch, in the same write, goes a
-//! record of how many lines are done and of `h` there, under a key made of `h` at the first line
-//! that is not blank. An input is recognised by that key, and it goes on after the lines that are
-//! done if `h` is the same there. So an input may be cut, repeated or grow at its end, and a line
-//! below those that are done may be corrected; memory does not grow with it.
+//! A chain of hashes makes it resumable: `h(i)`, the UUID v5 of line `i` under `h(i-1)`, identifies
+//! the first `i` lines of an input, blank lines included. Each batch also writes a record of the
+//! number of imported lines and of `h` at the last of them. The key of the record is `h` at the
+//! first line that is not blank. An input is recognised by that key; if `h` agrees at the recorded
+//! line, the import continues after it. So an input may be truncated, repeated or extended, and
+//! lines after the imported ones may be corrected. Memory does not grow with the input.
 //!
-//! `h(i)` is also the id of the event of a line that gives none.
+//! `h(i)` is also the event id if line `i` gives none.
 
 use std::io::{BufRead, ErrorKind};
 use std::ops::ControlFlow;
@@ -31,16 +31,16 @@ use crate::storage::{Family, Storage};
 /// A batch is written once it holds this many events or bytes, at the next end of a commit.
 const BATCH_EVENTS_MAX: usize = 1_000;
 const BATCH_LEN_MAX: usize = 4 << 20;
-/// What some programs put at the beginning of a text in UTF-8. It is no part of the first line.
+/// A mark that some programs put at the beginning of UTF-8 text. It is not part of the first line.
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
-/// After how many lines progress is told.
+/// The number of lines between two reports of progress.
 const PROGRESS_LINES: u64 = 1_000;
-/// Where the chain of every input begins.
+/// The initial value of the chain, `h(0)`, for every input.
 const CHAIN_START: Uuid = Uuid::from_u128(0x0a9a_15e1_7f3d_4c52_9d36_5b1b_8a4c_60e7);
-/// Keys in `meta` of what is known of inputs: this, then 16 bytes of the chain.
+/// The prefix of the keys in `meta` for records of inputs; 16 bytes of the chain follow.
 const RECORD_PREFIX: &[u8] = b"import/";
 
-/// How an import deals with what may be dealt with in two ways.
+/// Options of [`Store::import`](crate::Store::import).
 ///
 /// ```
 /// # let directory = tempfile::tempdir().unwrap();
@@ -59,15 +59,15 @@ pub struct ImportOptions {
 }
 
 impl ImportOptions {
-    /// Whether a time that goes back becomes the time before it instead of being refused; it is
-    /// refused by default.
+    /// Whether an event whose time goes back gets the time of the previous event. By default, its
+    /// line is rejected.
     pub fn clamp_times(mut self, clamp: bool) -> Self {
         self.clamp_times = clamp;
         self
     }
 }
 
-/// How far an import is, and, at its end, what it did.
+/// The progress of an import and, at its end, its result.
 #[non_exhaustive]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Imported {
@@ -79,15 +79,14 @@ pub struct Imported {
     pub added: u64,
     /// Events that an earlier import of the same input had added.
     pub already_there: u64,
-    /// Of those added, how many were recorded at the time of the event before, because their own
-    /// lay before it.
+    /// Added events that were recorded at the time of the previous event, because their own was
+    /// earlier.
     pub clamped: u64,
-    /// Of those added, how many had a time whose digits beyond the microsecond, or whose leap
-    /// second, were cut off.
+    /// Added events whose time was truncated to the microsecond, or lost its leap second.
     pub times_cut: u64,
 }
 
-/// What an import needs of a store that is open for writing.
+/// The parts of a store, open for writing, that an import needs.
 pub(crate) struct Destination<'s> {
     pub(crate) store: &'s dyn EventStore,
     pub(crate) committer: &'s Committer,
@@ -95,7 +94,7 @@ pub(crate) struct Destination<'s> {
     pub(crate) limits: &'s Limits,
 }
 
-/// Imports an input. The caller sees to it that a store runs one import at a time.
+/// Imports an input. The caller ensures that a store runs one import at a time.
 pub(crate) fn import(
     target: Destination<'_>,
     input: &mut dyn BufRead,
@@ -109,11 +108,11 @@ pub(crate) fn import(
 
 /// Why an import stops before the end of its input.
 enum Stop {
-    /// The line is refused.
+    /// The line is rejected.
     Line(u64, Cause),
-    /// The input cannot be read any further.
+    /// Reading the input failed.
     Input(std::io::Error),
-    /// The input is not the one that it begins like.
+    /// The input begins like one that was imported before, but differs from it.
     Differs(u64),
     Store(Error),
 }
@@ -124,7 +123,7 @@ impl From<Error> for Stop {
     }
 }
 
-/// A place in the input: after so many lines, with this chain.
+/// A place in the input: the number of lines before it, and the chain there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Mark {
     lines: u64,
@@ -134,34 +133,34 @@ struct Mark {
 struct Import<'s> {
     target: Destination<'s>,
     options: ImportOptions,
-    /// Up to here the input was read.
+    /// The input was read up to here.
     at: Mark,
     /// The key of this input's record, known from its first line that is not blank.
     key: Option<Vec<u8>>,
-    /// Up to here an earlier import had added.
+    /// An earlier import added the lines up to here.
     done: Option<Mark>,
-    /// The last line that was skipped because an earlier import had added it.
+    /// The last line that was skipped because an earlier import added it.
     last_known: Mark,
-    /// The commit of the last line that an earlier import had added, until the next line is seen.
+    /// The commit of the last line that an earlier import added, until the next line is read.
     closed: Option<CommitMark>,
-    /// Whether a new line was seen.
+    /// Whether a new line was read.
     has_begun: bool,
-    /// The commit that is being collected.
+    /// The commit whose lines are being collected.
     open: Option<OpenCommit>,
     batch: Vec<Prepared>,
     batch_len: usize,
     batch_first_line: u64,
     batch_counts: Counts,
-    /// Up to here the batch goes.
+    /// The end of the batch in the input.
     batch_end: Mark,
-    /// Up to this line everything is in the store.
+    /// The number of lines at the beginning of the input that are in the store.
     lines_kept: u64,
-    /// When the last event was recorded that was read or that the store holds.
+    /// The time of the last event that was read, or else of the last event in the store.
     last_time: Option<Timestamp>,
     report: Imported,
 }
 
-/// Consecutive lines that are to be one append.
+/// Consecutive lines that become one append.
 struct OpenCommit {
     mark: Option<CommitMark>,
     first_line: u64,
@@ -213,7 +212,7 @@ impl<'s> Import<'s> {
         })
     }
 
-    /// Takes line after line, to the end of the input or to what stops it.
+    /// Reads and handles all lines, up to the end of the input or the first failure.
     fn read(
         &mut self,
         input: &mut dyn BufRead,
@@ -259,7 +258,7 @@ impl<'s> Import<'s> {
         }
     }
 
-    /// Looks up what is known of an input that begins like this one.
+    /// Looks up the record of an input that begins like this one.
     fn recognise(&mut self) -> Result<(), Stop> {
         let key = [RECORD_PREFIX, self.at.chain.as_bytes()].concat();
         if let Some(record) = self.target.storage.with(|disk| disk.get(Family::Meta, &key))? {
@@ -269,7 +268,7 @@ impl<'s> Import<'s> {
         Ok(())
     }
 
-    /// At the line where an earlier import had stopped: sees whether it was of this input.
+    /// At the line where an earlier import stopped: checks whether it imported this same input.
     fn compare(&mut self, line: &[u8]) -> Result<(), Stop> {
         if self.done != Some(self.at) {
             return Err(Stop::Differs(self.at.lines));
@@ -279,9 +278,9 @@ impl<'s> Import<'s> {
         Ok(())
     }
 
-    /// At the end of an input that is shorter than what an earlier import had read: sees whether
-    /// its last line is in the store. The chain, which is the id of an event that comes without
-    /// one, covers all lines before it.
+    /// At the end of an input that is shorter than the earlier one: checks whether its last line is
+    /// in the store. If that line has no id, its event id is the chain, which covers all lines
+    /// before it.
     fn compare_shorter(&mut self, last: &[u8]) -> Result<(), Stop> {
         if self.done.is_none_or(|done| done.lines <= self.at.lines) {
             return Ok(());
@@ -295,12 +294,12 @@ impl<'s> Import<'s> {
         Ok(())
     }
 
-    /// The id of an event whose line gives none.
+    /// The id of the current line's event if the line gives none.
     fn id(&self) -> EventId {
         EventId::from(self.at.chain)
     }
 
-    /// Takes a line that is new.
+    /// Handles a new line.
     fn take(&mut self, number: u64, text: &[u8]) -> Result<(), Stop> {
         let line = parse(text, self.id()).or_else(|fault| refuse(number, fault))?;
         if self.open.as_ref().is_some_and(|open| open.mark != line.commit) {
@@ -323,7 +322,7 @@ impl<'s> Import<'s> {
         if is_whole { self.close_commit() } else { Ok(()) }
     }
 
-    /// The time at which a line's event is to be recorded.
+    /// The time to record for a line's event.
     fn time(&self, number: u64, line: &Line) -> Result<(Timestamp, Counts), Stop> {
         let mut counts = Counts { events: 1, clamped: 0, times_cut: u64::from(line.is_time_cut) };
         match self.last_time {
@@ -338,8 +337,8 @@ impl<'s> Import<'s> {
         }
     }
 
-    /// Refuses an input of which nothing is known here, but whose first event is: it came in by
-    /// another way, most likely because the input is an export of this very store.
+    /// Refuses an input that has no record, but whose first event is already in the store. Most
+    /// likely, the input is an export of this same store.
     fn refuse_known(&self, number: u64, line: &Line) -> Result<(), Stop> {
         let id = line.event.id();
         if line.has_id && holds(self.target.store, &line.stream, id)? {
@@ -348,7 +347,7 @@ impl<'s> Import<'s> {
         Ok(())
     }
 
-    /// Puts the commit that was being collected into the batch, for no line belongs to it any more.
+    /// Puts the collected commit into the batch, because no further line belongs to it.
     fn close_commit(&mut self) -> Result<(), Stop> {
         let Some(open) = self.open.take() else { return Ok(()) };
         let checked = open.append.validate(self.target.limits);
@@ -369,7 +368,7 @@ impl<'s> Import<'s> {
         Ok(())
     }
 
-    /// Writes the batch, and with it how far the input is done.
+    /// Writes the batch, together with the record of how many lines are imported.
     fn write_batch(&mut self) -> Result<(), Stop> {
         let Some(key) = self.key.as_ref().filter(|_| !self.batch.is_empty()) else {
             return Ok(());
@@ -382,7 +381,7 @@ impl<'s> Import<'s> {
         };
         match self.target.committer.submit(submission) {
             Ok(_) => {}
-            // Someone else appended meanwhile, later than these events are.
+            // Another caller has appended meanwhile, at a later time than these events have.
             Err(error @ Error::RecordedAtBeforeHead { .. }) => {
                 return refuse(self.batch_first_line, error);
             }
@@ -397,8 +396,8 @@ impl<'s> Import<'s> {
         Ok(())
     }
 
-    /// Writes what is whole, makes it durable, and says how it ended. A commit that was still being
-    /// collected is not whole: what stopped the import may have been its next line.
+    /// Writes the remaining whole commits, makes them durable, and returns the result. The commit
+    /// that was being collected is not whole: the failed line may have belonged to it.
     fn end(
         mut self,
         ended: Result<(), Stop>,
@@ -452,7 +451,7 @@ impl OpenCommit {
         self.append = append.to(stream, ExpectedVersion::Any, [event]);
     }
 
-    /// Before more is collected than one append may hold.
+    /// Checks the limits of one append before more lines are collected.
     fn check(&self, limits: &Limits) -> Result<(), LimitExceeded> {
         LimitExceeded::check("append_events_max", limits.append_events_max(), self.count)?;
         LimitExceeded::check("append_len_max", limits.append_len_max(), self.len)?;
@@ -488,7 +487,7 @@ fn decode_mark(key: &[u8], record: &[u8]) -> Result<Mark> {
     })
 }
 
-/// Whether a stream holds an event of this id.
+/// Whether a stream holds an event with this id.
 fn holds(store: &dyn EventStore, stream: &StreamId, id: EventId) -> Result<bool> {
     let mut is_there = false;
     store.read_stream(stream).for_each(|event| {
@@ -499,7 +498,7 @@ fn holds(store: &dyn EventStore, stream: &StreamId, id: EventId) -> Result<bool>
 }
 
 enum ReadLine {
-    /// A line is in the buffer, without its end; `len` counts that too.
+    /// The buffer holds a line without its line end; `len` includes the line end.
     Line {
         len: u64,
     },
@@ -507,8 +506,8 @@ enum ReadLine {
     End,
 }
 
-/// Reads a line of at most `len_max` bytes. Its end is `\n` or `\r\n`, or the end of the input,
-/// where an input that was cut may leave half of `\r\n`.
+/// Reads a line of at most `len_max` bytes. It ends with `\n`, `\r\n` or the end of the input. If
+/// the input was truncated, the last line may end with `\r`.
 fn read_line(
     input: &mut dyn BufRead,
     len_max: usize,

@@ -1,10 +1,10 @@
 //! The line form: one event as one JSON object on one line, written by export and read by import.
 //!
-//! Whatever an event holds survives: a payload that is JSON text fit for one line is in `data` as
-//! it is, byte for byte; any other is in `data_base64`. What is read is read strictly: a field that
-//! is not known, or that stands twice, is refused, because a misspelt name must not lose data.
+//! It preserves every event exactly. A payload that is JSON text without line ends is in `data`,
+//! byte for byte; any other payload is in `data_base64`. Reading is strict: an unknown or duplicate
+//! field is rejected, because a misspelt name must not lose data.
 
-// The reader is public for the fuzz targets alone: see `__internals`.
+// The reader is public only for the fuzz targets: see `__internals`.
 #![cfg_attr(not(feature = "__internals"), allow(unreachable_pub))]
 
 use std::borrow::Cow;
@@ -23,10 +23,10 @@ use crate::model::{
     NewEvent, StreamId, TagsRef, Timestamp, quoted,
 };
 
-/// Room in a line for everything besides the payload, each byte escaped at its longest.
+/// Room in a line for all fields except the payload, with the longest escape for each byte.
 const LINE_LEN_BESIDES_PAYLOAD: usize = 1 << 20;
 
-/// Longest line that an event within these limits can need.
+/// The longest line that an event within these limits can need.
 pub(crate) fn line_len_max(limits: &Limits) -> usize {
     limits.payload_len_max().div_ceil(3).saturating_mul(4) + LINE_LEN_BESIDES_PAYLOAD
 }
@@ -35,8 +35,8 @@ pub(crate) fn line_len_max(limits: &Limits) -> usize {
 ///
 /// Its fields: `stream`, `type`, `time` (RFC 3339, in UTC, to the microsecond), `id`,
 /// `schema_version`, `content_type`, `metadata`, `tags`, `commit` (the first position of its
-/// commit: consecutive lines of equal `commit` were one append), then the payload: `data`, the JSON
-/// text as it is, or `data_base64` for what is not JSON text fit for one line.
+/// commit: consecutive lines with the same `commit` were one append), then the payload: `data`, the
+/// unchanged text of JSON without line ends, or `data_base64` for any other payload.
 ///
 /// ```
 /// use annals::{JsonLine, prelude::*};
@@ -55,7 +55,7 @@ pub struct JsonLine<'a> {
 }
 
 impl<'a> JsonLine<'a> {
-    /// The line of this event, as export writes it.
+    /// Creates the line of this event, as export writes it.
     pub fn new(event: EventRef<'a>) -> Self {
         Self { event, with_places: false }
     }
@@ -66,10 +66,10 @@ impl<'a> JsonLine<'a> {
         self
     }
 
-    /// Writes the line, without its end.
+    /// Writes the line, without the line end.
     ///
     /// # Errors
-    /// Those of the writer.
+    /// Errors of the writer.
     pub fn write_to(&self, out: &mut impl Write) -> io::Result<()> {
         let event = &self.event;
         let data = json_text(event);
@@ -101,7 +101,7 @@ impl fmt::Display for JsonLine<'_> {
     }
 }
 
-/// The payload, if a reader of the line gets these very bytes back from it.
+/// The payload as JSON, if a reader of the line gets exactly these bytes back.
 fn json_text<'a>(event: &EventRef<'a>) -> Option<&'a RawValue> {
     let payload = event.payload();
     if event.content_type() != ContentType::JSON.as_str()
@@ -152,27 +152,27 @@ impl Serialize for Tags<'_> {
     }
 }
 
-/// What a line says.
+/// A parsed line.
 #[derive(Debug)]
 pub struct Line {
     /// Its stream.
     pub stream: StreamId,
-    /// Everything but its time.
+    /// The event, except for its time.
     pub event: NewEvent,
-    /// Whether the id is the line's own.
+    /// Whether the line gives the id.
     pub has_id: bool,
-    /// When it is to be recorded.
+    /// The time to record.
     pub time: Timestamp,
     /// Whether the time had digits beyond the microsecond or a leap second, which were cut off.
     pub is_time_cut: bool,
-    /// Its commit, if it names one.
+    /// Its commit, if the line gives one.
     pub commit: Option<CommitMark>,
 }
 
-/// What consecutive lines of one commit have in common.
+/// The value of `commit`, which consecutive lines of one commit have in common.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CommitMark {
-    /// Its digits: a number of any size is told apart from every other.
+    /// The digits, so that numbers of any size are distinguished.
     Number(String),
     Text(String),
 }
@@ -197,19 +197,19 @@ pub enum LineFault {
     #[error(transparent)]
     Invalid(#[from] InvalidArgument),
     #[error(
-        "its time {given} lies before {last}, the time of the event before it; times may not go back \
-         (`annals import --clamp-times`, or ImportOptions::clamp_times, records them at the time before \
+        "its time {given} is before {last}, the time of the previous event; times may not go back \
+         (`annals import --clamp-times`, or ImportOptions::clamp_times, records the previous time \
          instead)"
     )]
     TimeGoesBack { given: Timestamp, last: Timestamp },
     #[error(
-        "its event {id} is already in stream {stream}, so this input seems to have come into the store by \
-         another way"
+        "its event {id} is already in stream {stream}, but not from an import of this input; the input may be \
+         an export of this store"
     )]
     AlreadyThere { id: EventId, stream: StreamId },
     #[error(
-        "it has the same `commit` as the line before, which was imported when the input ended there: \
-         one commit cannot be added in two parts; import into a new store"
+        "it has the same `commit` as the previous line, where the input ended when it was imported before; \
+         a commit cannot be added in two parts: import into a new store"
     )]
     CommitWasClosed,
 }
@@ -243,20 +243,21 @@ struct LineIn<'a> {
     _version: IgnoredAny,
 }
 
-/// A field that is there has a value: `null` is one of its values, or none of them, but never the
-/// same as no field.
+/// A field that is present has a value. `null` is either a valid value or an error, but never the
+/// same as a missing field.
 fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Option<T>, D::Error> {
     T::deserialize(from).map(Some)
 }
 
-/// Reads a line; an event without an id of its own gets `id`. Does not check the limits of a store.
+/// Parses a line. If it gives no event id, the event gets `id`. Does not check the limits of a
+/// store.
 ///
 /// # Errors
 /// The line is not an event in the line form.
 pub fn parse(line: &[u8], id: EventId) -> Result<Line, LineFault> {
     let text = std::str::from_utf8(line)
         .map_err(|error| LineFault::NotUtf8 { at: error.valid_up_to() + 1 })?;
-    // A list would be read as the fields in their order.
+    // Serde would read a list as the fields in order.
     if !text.trim_start().starts_with('{') {
         return Err(LineFault::NotAnObject);
     }
@@ -290,7 +291,7 @@ pub fn parse(line: &[u8], id: EventId) -> Result<Line, LineFault> {
     })
 }
 
-/// What the parser says, without its own count of lines: it was given one.
+/// The parser's error, without its line number: the parser sees only one line.
 fn json_fault(error: &serde_json::Error) -> LineFault {
     let text = error.to_string();
     let place = format!(" at line {} column {}", error.line(), error.column());
@@ -298,7 +299,7 @@ fn json_fault(error: &serde_json::Error) -> LineFault {
     LineFault::Json { text: quoted(text), column: error.column() }
 }
 
-/// Metadata in the order of the line. Of a key that stands twice, neither value may be lost.
+/// Metadata in the order of the line. A duplicate key is an error, so that no value is lost.
 struct MetadataIn(Metadata);
 
 impl<'de> Deserialize<'de> for MetadataIn {
@@ -319,7 +320,7 @@ impl<'de> Deserialize<'de> for MetadataIn {
                         let what = format!("duplicate metadata key {:?}", quoted(&key));
                         return Err(serde::de::Error::custom(what));
                     }
-                    // Before the search for duplicates becomes slow.
+                    // Bounded, because the search for duplicates is quadratic.
                     if metadata.len() >= METADATA_COUNT_MAX {
                         let what = format!("more than {METADATA_COUNT_MAX} metadata pairs");
                         return Err(serde::de::Error::custom(what));
@@ -352,7 +353,7 @@ impl<'de> Deserialize<'de> for TagsIn {
             fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<String>, A::Error> {
                 let mut tags = Vec::new();
                 while let Some(tag) = list.next_element()? {
-                    // Before they take many times the memory of the line.
+                    // Bounded, because tags can take many times the memory of the line.
                     if tags.len() >= TAGS_COUNT_MAX {
                         let what = format!("more than {TAGS_COUNT_MAX} tags");
                         return Err(serde::de::Error::custom(what));

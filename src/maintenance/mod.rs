@@ -1,8 +1,8 @@
-//! What is done to a store as a whole: [`backup`], [`verify`], [`import`] and [`export`], and the
-//! [line form](lines) of the last two; and the baseline that benchmarks compare a store with.
+//! Operations on a whole store: [`backup`], [`verify`], [`import`] and [`export`], with the
+//! [line form](lines) of the last two, and the baseline that benchmarks compare a store with.
 //!
-//! Import goes through the commit path like every append; export reads through the seam like every
-//! reader.
+//! Import uses the commit path, as every append does. Export reads through the
+//! [`EventStore`](crate::EventStore) trait, as every reader does.
 
 pub(crate) mod backup;
 pub(crate) mod export;

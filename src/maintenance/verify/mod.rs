@@ -1,11 +1,11 @@
-//! Proving on disk what annals promises, while the store is in use.
+//! Verify checks on disk what annals promises, while the store is in use.
 //!
-//! Below the head nothing ever changes, so the head at the start is the view. Both families are
-//! walked once, in bounded pages: every frame's checksum, that it is under its own key, gapless
-//! positions (G2) and versions (G3), whole commits (G1), times that never go back, the count of
-//! streams. That `streams` holds the same frames as `events` is proven by a sum over the frames of
-//! each. Only where something is wrong are frames looked up one by one, to say precisely what. Then
-//! every record next to the events is judged by itself.
+//! The log up to the head never changes, so verify covers everything up to the head at its start.
+//! It walks both column families once, in bounded pages. For every frame it checks the checksum and
+//! the key, gapless positions (G2) and versions (G3), whole commits (G1), times that never go back,
+//! and the count of streams. A sum over the frames of each family shows that `streams` and `events`
+//! hold the same frames. If the sums differ, it looks up frames one by one, to report the exact
+//! difference. Finally, it checks every record next to the events separately.
 
 mod records;
 
@@ -21,62 +21,62 @@ use crate::model::{Position, StreamId, Timestamp, Version};
 use crate::read::lookup::{bad_key, check_key, decode_in_log};
 use crate::storage::{Family, Storage};
 
-/// How many bytes of frames are looked at before the disk is let go for a moment.
+/// How many bytes of frames are read before the disk is released for a moment.
 const PAGE_LEN_TARGET: usize = 256 * 1024;
-/// How many damages are described; all are counted.
+/// The most places of damage that are described; all are counted.
 const DAMAGE_DESCRIBED_MAX: usize = 1_000;
 
-/// What [`Store::verify`](crate::Store::verify) found.
+/// The result of [`Store::verify`](crate::Store::verify).
 #[non_exhaustive]
 #[derive(Debug, Clone, Default)]
 pub struct VerifyReport {
-    /// The head at the start: everything up to it was looked at.
+    /// The head at the start: everything up to it was checked.
     pub head: Option<Position>,
-    /// How many events were found right in the log.
+    /// The number of intact events in the log.
     pub events: u64,
-    /// How many frames they are in.
+    /// The number of frames that hold these events.
     pub frames: u64,
-    /// How many streams were found.
+    /// The number of streams.
     pub streams: u64,
-    /// How many snapshots were found whole.
+    /// The number of intact snapshots.
     pub snapshots: u64,
-    /// How many views have a checkpoint that was found whole: each read model is two, its directory
-    /// and its build.
+    /// The number of views with an intact checkpoint. Each read model counts as two views: its
+    /// directory and its build.
     pub views: u64,
-    /// How many values of views were found whole.
+    /// The number of intact view values.
     pub view_entries: u64,
-    /// How many damages were found.
+    /// The number of damaged places.
     pub damage_count: u64,
-    /// The first of them, at most 1,000.
+    /// The first 1,000 damaged places.
     pub damage: Vec<Damage>,
 }
 
 impl VerifyReport {
-    /// Whether nothing was found damaged.
+    /// Whether no damage was found.
     pub fn is_sound(&self) -> bool {
         self.damage_count == 0
     }
 }
 
-/// One thing that is not what it should be.
+/// A difference between the data on disk and the expected data.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Damage {
-    /// Where it is.
+    /// The damaged place.
     pub location: Location,
-    /// Which position of the log is concerned, where it is known.
+    /// The affected position of the log, if known.
     pub position: Option<Position>,
-    /// What is there.
+    /// A description of the data found.
     pub found: String,
-    /// What should.
+    /// A description of the data expected.
     pub expected: String,
 }
 
-/// How far a verification is.
+/// The progress of a verification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct VerifyProgress {
-    /// Events looked at, in both families.
+    /// Events checked, in both families.
     pub done: u64,
-    /// Events to look at, in both families.
+    /// Events to check, in both families.
     pub total: u64,
 }
 
@@ -107,14 +107,14 @@ struct Verifier<'v> {
     head: Position,
     progress: &'v mut dyn FnMut(VerifyProgress),
     done: u64,
-    /// Places already described, so that nothing is told twice.
+    /// Places already described, so that none is reported twice.
     seen: HashSet<Location>,
-    /// Stretches of the log already described as missing.
+    /// Ranges of the log already reported as missing.
     gaps: Vec<RangeInclusive<Position>>,
     report: VerifyReport,
 }
 
-/// A sum over the frames of a family, whatever their order: equal sums, equal frames.
+/// A sum over the frames of a family, independent of their order. Equal sums mean equal frames.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Sum {
     frames: u64,
@@ -122,7 +122,7 @@ struct Sum {
 }
 
 impl Sum {
-    /// The frame's own checksum was checked: it stands for its bytes.
+    /// Adds a frame whose checksum was verified.
     fn add(&mut self, bytes: &[u8]) {
         let mut hasher = DefaultHasher::new();
         bytes.hash(&mut hasher);
@@ -131,10 +131,10 @@ impl Sum {
     }
 }
 
-/// Keys and values of a stretch of a family.
+/// Consecutive keys and values of a family.
 struct Page {
     entries: Vec<(Vec<u8>, Vec<u8>)>,
-    /// What ended the stretch before its time.
+    /// The damage that ended the page early.
     unreadable: Option<Error>,
     is_last: bool,
 }
@@ -144,16 +144,16 @@ struct LogState {
     next: Position,
     recorded_at: Timestamp,
     streams: u64,
-    /// First position and length of the commit under way, if it is not whole yet.
+    /// First position and length of the current commit, if it is not whole yet.
     commit: Option<(Position, u32)>,
-    /// The frame before was damaged: how many events it had is not known.
+    /// Whether the previous frame was damaged, so that its number of events is unknown.
     after_damage: bool,
 }
 
 /// What the next frame in `streams` must continue.
 struct StreamState {
     stream: StreamId,
-    /// `None` after a damaged frame: how many events it had is not known.
+    /// `None` after a damaged frame, whose number of events is unknown.
     next: Option<Version>,
     last_position: Option<Position>,
 }
@@ -164,8 +164,8 @@ impl Verifier<'_> {
         let streams = self.walk_streams()?;
         if log != streams {
             self.compare_families()?;
-            // The sums differ for a reason: one that looking up did not find must not pass for
-            // soundness.
+            // The sums differ although the lookups found no difference: the store must not be
+            // reported as sound.
             if self.report.is_sound() {
                 let found =
                     format!("frames: {} in events, {} in streams", log.frames, streams.frames);
@@ -190,14 +190,15 @@ impl Verifier<'_> {
         }
     }
 
-    /// Notes damage that was met as an error; passes on every other error.
+    /// Records an error that reports damage; returns every other error.
     fn note_error(&mut self, error: Error, position: Option<Position>) -> Result<()> {
         let Error::Corruption { location, found, expected } = error else { return Err(error) };
         self.note(location, position, found, expected);
         Ok(())
     }
 
-    /// Notes a frame or record that does not decode, as [`Verifier::note_error`] does.
+    /// Records a frame or record that does not decode. Like [`Verifier::note_error`], but also
+    /// records a format that is too new as damage.
     fn note_undecodable(
         &mut self,
         error: Error,
@@ -218,7 +219,7 @@ impl Verifier<'_> {
         (self.progress)(VerifyProgress { done: self.done.min(total), total });
     }
 
-    /// Reads on in a family from a key, that key included.
+    /// Reads the next page of a family, starting at this key.
     fn page(&self, family: Family, from: &[u8]) -> Result<Page> {
         let mut page = Page { entries: Vec::new(), unreadable: None, is_last: true };
         let mut len = 0;
@@ -292,7 +293,7 @@ impl Verifier<'_> {
         Ok(sum)
     }
 
-    /// Notes that nothing right was found from the next position up to `found`.
+    /// Records that no readable frame was found from the next position up to before `found`.
     fn missing(&mut self, state: &mut LogState, found: Position) {
         let location = Location::log(state.next);
         let last = found.get() - 1;
@@ -305,8 +306,8 @@ impl Verifier<'_> {
         state.commit = None;
     }
 
-    /// The first position above `bad` from which the log can be read again: exponential search,
-    /// then binary.
+    /// Finds the first position after `bad` from which the log can be read again, by exponential
+    /// and then binary search.
     fn skip_unreadable(&self, bad: Position) -> Result<Option<Position>> {
         let readable_at = |place: u64| -> Result<Option<Position>> {
             let Some(place) = Position::new(place) else { return Ok(None) };
@@ -379,7 +380,7 @@ impl Verifier<'_> {
         let first = header.first_position;
         let claimed = (header.commit_first(), header.commit_len);
         let expected = state.commit.take().unwrap_or((first, header.commit_len));
-        // After damage the beginning of a commit may be among what is missing.
+        // After damage, the beginning of the commit may be missing.
         if claimed != expected && self.report.is_sound() {
             let found = format!("part of a commit of {} events from {}", claimed.1, claimed.0);
             let expected = format!("part of a commit of {} events from {}", expected.1, expected.0);
@@ -425,7 +426,7 @@ impl Verifier<'_> {
             }
             self.advance(events);
             if let Some(error) = page.unreadable {
-                // Which frames are concerned is found by looking up each frame of the log.
+                // The comparison looks up each frame of the log, which finds the affected frames.
                 self.note_error(error, None)?;
                 return Ok(Sum::default());
             }
@@ -515,7 +516,7 @@ impl Verifier<'_> {
     }
 
     fn compare_frame(&mut self, family: Family, bytes: &[u8]) -> Result<()> {
-        // A frame that does not decode was noted where it was met.
+        // A frame that does not decode was already recorded by the walk.
         let Ok(frame) = Frame::decode(bytes) else { return Ok(()) };
         let header = frame.header;
         let first = header.first_position;

@@ -1,4 +1,4 @@
-//! The records next to the events: each must be whole, and be under its own key.
+//! Checks the records next to the events: each must be intact and under its own key.
 
 use super::{Page, Verifier};
 use crate::error::Result;
@@ -10,7 +10,7 @@ use crate::read::lookup::bad_key;
 use crate::storage::Family;
 
 impl Verifier<'_> {
-    /// Walks all families of records. They may change meanwhile: each record is judged by itself.
+    /// Walks all families of records. They may change meanwhile, so each record is checked alone.
     pub(super) fn walk_records(&mut self) -> Result<()> {
         self.walk_family(Family::Meta, |key, record| decode_record(key, record).map(drop).into())?;
         self.report.snapshots = self.walk_family(Family::Snapshots, |key, record| {
@@ -32,7 +32,7 @@ impl Verifier<'_> {
         Ok(())
     }
 
-    /// Judges every record of a family; returns how many are right.
+    /// Checks every record of a family; returns how many are intact.
     fn walk_family(
         &mut self,
         family: Family,
@@ -55,7 +55,7 @@ impl Verifier<'_> {
                 self.note_error(error, None)?;
             }
             match entries.into_iter().next_back() {
-                // The next key there can be.
+                // The next possible key.
                 Some((mut last, _)) if !is_last => {
                     last.push(0);
                     from = last;
@@ -66,7 +66,7 @@ impl Verifier<'_> {
     }
 }
 
-/// What a record is found to be.
+/// The result of checking a record.
 enum Judged {
     Right,
     BadKey,
