@@ -476,7 +476,7 @@ fn export_into_the_store_itself_is_refused() {
     desk.write("in.jsonl", history(3));
     desk.ok(&["import", "store", "in.jsonl"]);
     for file in ["store/STORE", "store/new", "store/db/CURRENT", "./store/../store/watermark"] {
-        assert!(desk.fails(2, &["export", "store", file]).contains("lies within the store"));
+        assert!(desk.fails(2, &["export", "store", file]).contains("is within the store"));
     }
     assert!(desk.ok(&["verify", "store"]).starts_with("sound: 3 events"));
     assert!(desk.fails(2, &["log", "store", "--category", "a-1"]).contains("prefix"));

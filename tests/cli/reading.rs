@@ -154,7 +154,7 @@ fn missing_items_are_reported_as_missing() {
     }
     let unknown = "01890a5d-ac96-774b-bcce-b302099a8051";
     for (name, complaint) in [
-        ("4", "the log has not got to position 4: it is at 3"),
+        ("4", "the log has not reached position 4: it is at 3"),
         ("a-1@3", "stream a-1 has no version 3: it is at version 2"),
         ("c-1@1", "stream c-1 has no events"),
         (unknown, "is no event of this store"),
@@ -177,9 +177,9 @@ fn missing_items_are_reported_as_missing() {
     for (args, note) in [
         (&["log", "s", "--type", "X"][..], "the log has no such events"),
         (&["log", "s", "--after", "3"], "the log has no such events"),
-        (&["log", "s", "--as-of-position", "4"], "has not got to position 4: it is at 3"),
-        (&["read", "s", "a-1", "--as-of-version", "3"], "has not got to version 3: it is at 2"),
-        (&["read", "s", "a-1", "--as-of-version", "3", "--json"], "has not got to version 3"),
+        (&["log", "s", "--as-of-position", "4"], "has not reached position 4: it is at 3"),
+        (&["read", "s", "a-1", "--as-of-version", "3"], "has not reached version 3: it is at 2"),
+        (&["read", "s", "a-1", "--as-of-version", "3", "--json"], "has not reached version 3"),
         (&["read", "s", "a-1", "--type", "X"], "stream a-1 has no such events"),
         (&["read", "s", "c-1"], "stream c-1 has no events"),
         (&["streams", "s", "--prefix", "c"], "the store has no such streams"),

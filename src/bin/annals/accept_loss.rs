@@ -1,4 +1,4 @@
-//! `annals accept-loss`: what is left of a store that has lost history, as a store.
+//! `annals accept-loss`: copies the remaining data of a store that has lost history.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -8,22 +8,22 @@ use serde_json::json;
 
 use super::shell::{Failure, Shell, count, open_patiently};
 
-/// Copy what is left of a store that has lost history, as a store that goes on from there
+/// Copy the remaining data of a store that has lost history, as a store that continues from there
 ///
-/// A store whose log ends before a position that is known to have been durable is refused by every
-/// other command. Look for a backup first. Where there is none, this accepts the loss: the log must
-/// end exactly at the position named by --after, which the refusal says. The store itself is not
-/// changed: keep it. The copy is in a new epoch. With --json: one object with head and lost_from,
-/// and lost_to_at_least.
+/// Every other command refuses a store whose log ends before a position that is known to have been
+/// durable. Look for a backup first. If none exists, use this command to accept the loss. The log
+/// must end exactly at the position given by --after, which the error of the other commands shows.
+/// The store itself is not changed: keep it. The copy begins a new epoch. With --json: one object
+/// with head, lost_from and lost_to_at_least.
 #[derive(clap::Args)]
 #[expect(clippy::doc_markdown, reason = "this is the help text, which has no markup")]
 #[command(after_help = "Example:\n  annals accept-loss bank.annals bank-again.annals --after 4711")]
 pub(crate) struct Args {
     /// The store's directory
     dir: PathBuf,
-    /// Where the copy comes: nothing may be there, and the directory above must be
+    /// The directory of the copy: it must not exist, but its parent must
     to: PathBuf,
-    /// The last position that is left; 0 for none
+    /// The last remaining position; 0 if no event remains
     #[arg(long, value_name = "POSITION")]
     after: u64,
 }
@@ -36,14 +36,14 @@ pub(crate) fn run(args: &Args, shell: &Shell) -> Result<(), Failure> {
         }
         Ok(_) => {
             let dir = args.dir.display();
-            return Err(Failure::Missing(format!("{dir} has lost nothing that is known of")));
+            return Err(Failure::Missing(format!("{dir} has lost nothing known: open it as usual")));
         }
         Err(other) => return Err(other),
     };
     let place = |position: Option<Position>| position.map_or(0, Position::get);
     if found != left {
         let (found, after) = (place(found), args.after);
-        let reason = format!("the log ends at {found}, not at {after}: nothing was done");
+        let reason = format!("the log ends at {found}, not at {after}; nothing was changed");
         return Err(Failure::Missing(reason));
     }
     let accepting = shell.options().read_only(true).accept_lost_history_after(left);

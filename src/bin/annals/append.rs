@@ -1,4 +1,4 @@
-//! `annals append`: one event, by hand.
+//! `annals append`: appends one event by hand.
 
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
@@ -15,8 +15,8 @@ use super::shell::{Failure, Shell};
 
 /// Append one event to a stream; it is durable when the command ends
 ///
-/// DATA is JSON, kept as it stands, unless --text or --bytes says otherwise. The store is created
-/// if there is none.
+/// DATA is JSON, stored unchanged, unless --text or --bytes is given. The store is created if it
+/// does not exist.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  \
     annals append bank.annals account-123 Opened '{\"owner\":\"Ada\"}' --expected none\n  \
@@ -30,31 +30,30 @@ pub(crate) struct Args {
     /// The event's type
     #[arg(value_name = "TYPE")]
     event_type: EventType,
-    /// The payload; - reads it from standard input; without it, null as JSON and else empty
+    /// The payload; - reads it from standard input [default: null; with --text or --bytes: empty]
     #[arg(allow_hyphen_values = true)]
     data: Option<String>,
-    /// What the stream must be like for the append to happen: any (no matter what), none (it has no
-    /// events), exists (it has events), or the version of its last event
+    /// The state that the append requires of the stream: any (not checked), none (no events),
+    /// exists (at least one event), or the version of its last event
     #[arg(long, value_name = "any|none|exists|VERSION", default_value = "any", value_parser = expected)]
     expected: ExpectedVersion,
-    /// The event's id, a UUID: repeating the command with the same id and the same --expected none
-    /// or VERSION appends nothing twice [default: a new one]
+    /// The event's id, a UUID: repeating the command with the same id and the same --expected (none
+    /// or VERSION) does not append the event twice [default: a new id]
     #[arg(long, value_name = "UUID")]
     id: Option<EventId>,
-    /// The shape of the payload within its type, from 1
+    /// The schema version of the payload within its type, from 1
     #[arg(long, value_name = "N", default_value_t = 1)]
     schema_version: u32,
-    /// What the payload is, as a media type [default: application/json, or what --text and --bytes
-    /// say]
+    /// The media type of the payload [default: application/json, or that of --text or --bytes]
     #[arg(long, value_name = "TYPE")]
     content_type: Option<ContentType>,
     /// DATA is text (text/plain; charset=utf-8)
     #[arg(long, conflicts_with = "bytes")]
     text: bool,
-    /// DATA is bytes (application/octet-stream), most likely from standard input
+    /// DATA is bytes (application/octet-stream), usually from standard input
     #[arg(long)]
     bytes: bool,
-    /// A pair of metadata; may be given several times
+    /// A metadata pair; may be given several times
     #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
     metadata: Vec<(String, String)>,
     /// A tag; may be given several times
@@ -70,17 +69,17 @@ fn expected(text: &str) -> Result<ExpectedVersion, String> {
         version => version
             .parse::<Version>()
             .map(ExpectedVersion::Exact)
-            .map_err(|error| format!("neither any, none nor exists, and {error}")),
+            .map_err(|error| format!("not any, none or exists, and {error}")),
     }
 }
 
 fn pair(text: &str) -> Result<(String, String), String> {
-    let pair = text.split_once('=').ok_or("no = in it: metadata is given as KEY=VALUE")?;
+    let pair = text.split_once('=').ok_or("no = found: give metadata as KEY=VALUE")?;
     Ok((pair.0.to_owned(), pair.1.to_owned()))
 }
 
 pub(crate) fn run(args: &Args, shell: &Shell) -> Result<(), Failure> {
-    // Before the store is created: a wrong argument must leave nothing behind.
+    // Checked before the store is created, so that a wrong argument leaves no store behind.
     let append = Append::new().to(&args.stream, args.expected, [event(args)?]);
     append.validate(&Limits::default()).map_err(|error| Failure::Usage(error.to_string()))?;
     let store = shell.open(&args.dir)?;
@@ -107,7 +106,7 @@ fn event(args: &Args) -> Result<NewEvent, Failure> {
     let given = match args.data.as_deref() {
         Some("-") => {
             let mut input = Vec::new();
-            // One byte more than is allowed is enough to be refused for it.
+            // Reading one byte more than is allowed is enough for the append to be rejected.
             let most = u64::try_from(annals::limits::PAYLOAD_LEN_MAX + 1).unwrap_or(u64::MAX);
             let read = io::stdin().lock().take(most).read_to_end(&mut input);
             read.map_err(|error| Failure::file("reading standard input", error))?;
@@ -150,8 +149,8 @@ fn event(args: &Args) -> Result<NewEvent, Failure> {
     Ok(event)
 }
 
-/// The text without a byte order mark, and without the space around it, such as the line end that a
-/// shell adds.
+/// The JSON text without a byte order mark and without surrounding white space, such as the line
+/// end that a shell adds.
 fn json_text(text: Vec<u8>) -> Result<Vec<u8>, Failure> {
     let refused = |error: &dyn std::fmt::Display| {
         Failure::Usage(format!(

@@ -1,5 +1,4 @@
-//! `annals backup` and `annals restore`: a copy of a store that is a store, to keep or to go on
-//! with.
+//! `annals backup` and `annals restore`: copy a store to a complete store.
 
 use std::fs;
 use std::io::{self, Write};
@@ -15,17 +14,16 @@ use serde_json::{Value, json};
 use super::shell::{Failure, Shell, count, grouped, progress};
 use super::verify::{print_damage, verdict, verify};
 
-/// How often the size of what is copied is looked at.
+/// How often the size of the copy is measured for the progress bar.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
-/// Copy a store, with its snapshots and read models, to a directory that is not there yet: the copy
-/// is a store
+/// Copy a store, with its snapshots and read models, to a directory that does not exist yet
 ///
-/// It is made as TO.partial, synced, and renamed: it is there whole or not at all. To go on with
-/// it, use `annals restore`. A program that has the store open for writing makes its backups
-/// itself, with Store::backup. On the file system of the store, table files are shared with it, not
-/// copied: such a copy does not outlive the disk. With --json: one object with head, files, bytes,
-/// shared_bytes, seconds, and sound where the copy was verified.
+/// The copy is a complete store. It is made as TO.partial, synced, and renamed, so it exists whole
+/// or not at all. To continue with it, use `annals restore`. A program that has the store open for
+/// writing makes its backups itself, with Store::backup. On the file system of the store, table
+/// files are shared, not copied: such a copy is lost with the disk. With --json: one object with
+/// head, files, bytes, shared_bytes, seconds, and, with --verify, sound.
 #[derive(clap::Args)]
 #[expect(clippy::doc_markdown, reason = "this is the help text, which has no markup")]
 #[command(after_help = "Examples:\n  \
@@ -37,13 +35,12 @@ pub(crate) struct Args {
     copy: Copy,
 }
 
-/// Copy a backup, with its snapshots and read models, to a directory that does not exist yet, where
-/// it goes on
+/// Restore a backup, with its snapshots and read models, to a directory that does not exist yet
 ///
-/// The copy is in a new epoch, which `annals stat` shows: a subscriber that kept a position
-/// together with the epoch is refused if this log no longer has that position. The backup stays as
-/// it is. A copy that another tool made is restored in the same way. With --json: as
-/// `annals backup`.
+/// The restored store begins a new epoch, which `annals stat` shows. A subscriber that stored a
+/// position with its epoch is refused if this log no longer has that position. The backup is
+/// unchanged. Copies made by another tool are restored in the same way. With --json: the same
+/// object as `annals backup`.
 #[derive(clap::Args)]
 #[command(
     after_help = "Example:\n  annals restore /mnt/backups/bank-2026-11-17 bank.annals --verify"
@@ -57,9 +54,9 @@ pub(crate) struct RestoreArgs {
 
 #[derive(clap::Args)]
 struct Copy {
-    /// Where the copy comes: nothing may be there, and the directory above must be
+    /// The directory of the copy: it must not exist, but its parent must
     to: PathBuf,
-    /// Prove of the copy what `annals verify` proves
+    /// Check the copy as `annals verify` does
     #[arg(long)]
     verify: bool,
 }
@@ -93,7 +90,7 @@ fn copy_and_report(from: &Path, args: &Copy, shell: &Shell, make: Make) -> Resul
     Ok(printed?)
 }
 
-/// Makes the copy, and shows how large it has grown meanwhile.
+/// Makes the copy, and shows its growing size meanwhile.
 fn copy(store: &Store, to: &Path, bar: &ProgressBar, make: Make) -> Result<CopyReport, Failure> {
     let mut partial = to.as_os_str().to_owned();
     partial.push(".partial");
@@ -118,8 +115,8 @@ fn copy(store: &Store, to: &Path, bar: &ProgressBar, make: Make) -> Result<CopyR
     Ok(copied?)
 }
 
-/// How many bytes the files below a directory have. What cannot be looked at does not count: it is
-/// for show.
+/// The total size of the files below a directory, for the progress bar. Skips files that cannot be
+/// read.
 fn size(directory: &Path) -> u64 {
     let Ok(entries) = fs::read_dir(directory) else { return 0 };
     let entries = entries.filter_map(Result::ok);

@@ -1,4 +1,4 @@
-//! `annals export`: the whole log in the line form.
+//! `annals export`: writes the whole log in the line form.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -16,14 +16,14 @@ use super::output::{Output, Pace};
 use super::reading::Reading;
 use super::shell::{Failure, Shell, count, progress};
 
-/// After how many events progress is shown.
+/// The number of events between two updates of the progress bar.
 const PROGRESS_EVENTS: u64 = 1_000;
 
-/// Write the whole log, one JSON object a line, in the form that import reads
+/// Write the whole log, one JSON object per line, in the form that import reads
 ///
-/// Import of an export gives the same log, whatever the events hold; only the store id differs. A
-/// file is written next to its place as FILE.partial and renamed when it is whole: what stood there
-/// before is replaced, or kept if the export fails.
+/// Importing an export gives the same log, regardless of what the events hold; only the store id
+/// differs. FILE is written as FILE.partial and renamed when it is complete. An existing FILE is
+/// replaced, or kept if the export fails.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  \
     annals export bank.annals bank.jsonl.gz\n  \
@@ -31,7 +31,7 @@ const PROGRESS_EVENTS: u64 = 1_000;
 pub(crate) struct Args {
     /// The store's directory
     dir: PathBuf,
-    /// Where to write; a name that ends in .gz is compressed; - is standard output
+    /// The file to write; compressed if its name ends in .gz; - is standard output
     #[arg(default_value = "-")]
     file: PathBuf,
 }
@@ -50,7 +50,7 @@ pub(crate) fn run(args: &Args, shell: &Shell) -> Result<(), Failure> {
     }
     if is_within(&args.file, &args.dir) {
         let file = args.file.display();
-        return Err(Failure::Usage(format!("{file} lies within the store: it would damage it")));
+        return Err(Failure::Usage(format!("{file} is within the store, which it would damage")));
     }
     let exported = to_file(reading, &args.file, &bar)?;
     let mut out = io::stdout().lock();
@@ -62,14 +62,14 @@ pub(crate) fn run(args: &Args, shell: &Shell) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What an export wrote.
+/// The size of an export.
 struct Exported {
     events: u64,
-    /// Before they are compressed.
+    /// Uncompressed.
     bytes: u64,
 }
 
-/// Whether a file that may not be there yet is within a directory, whatever way its path takes.
+/// Whether a file, which may not exist yet, is within a directory once its path is resolved.
 fn is_within(file: &Path, dir: &Path) -> bool {
     let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty());
     let places = [fs::canonicalize(file), fs::canonicalize(parent.unwrap_or(Path::new(".")))];
@@ -77,7 +77,7 @@ fn is_within(file: &Path, dir: &Path) -> bool {
     dir.is_ok_and(|dir| places.iter().flatten().any(|place| place.starts_with(&dir)))
 }
 
-/// Writes the log up to the head that it had first, and gives back what it was written to.
+/// Writes the log up to the head at the first open, and returns the writer and the size.
 fn export<W: Write + Send + 'static>(
     mut reading: Reading<'_>,
     out: W,
@@ -90,7 +90,7 @@ fn export<W: Write + Send + 'static>(
         let head = reading.head();
         let printed =
             reading.store().and_then(|store| print(store, head, &mut out, &mut events, bar));
-        // Before anything waits for the reader, after an error too.
+        // The store is released before the output waits for its reader, even after an error.
         reading.let_go()?;
         pace = printed?;
         if pace == Pace::Slow {
@@ -103,7 +103,8 @@ fn export<W: Write + Send + 'static>(
     Ok((out, Exported { events, bytes }))
 }
 
-/// Writes the events after the first `events` of them, as many as the reader of the output takes.
+/// Writes the events after the first `events`, until the log ends or the reader of the output is
+/// slow.
 fn print<W: Write + Send + 'static>(
     store: &Store,
     head: Option<Position>,
@@ -134,7 +135,7 @@ fn to_file(reading: Reading<'_>, path: &Path, bar: &ProgressBar) -> Result<Expor
         let doing = format!("{doing} {}", path.display());
         move |error| Failure::file(doing, error)
     };
-    // A device or a pipe is written to, not replaced.
+    // A device or a pipe is written to directly, not replaced.
     let is_special = fs::metadata(path).is_ok_and(|about| !about.is_file());
     let reading = reading.for_file(is_special);
     let target = if is_special { path.to_owned() } else { partial(path) };
@@ -152,7 +153,8 @@ fn to_file(reading: Reading<'_>, path: &Path, bar: &ProgressBar) -> Result<Expor
         Ok(exported)
     });
     if placed.is_err() {
-        // The rest of a failed export is of no use; the failure itself is what is reported.
+        // The partial file is useless. An error here is ignored, because the failure of the export
+        // is reported.
         let _ = fs::remove_file(&target);
     }
     placed

@@ -1,4 +1,4 @@
-//! `annals import`: events in the line form, from a file or a pipe, compressed or not.
+//! `annals import`: adds events in the line form, from a file or a pipe, compressed or not.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -11,17 +11,17 @@ use serde_json::json;
 use super::input::decompressed;
 use super::shell::{Failure, Shell, count, grouped, long, note, progress};
 
-/// Add the events of a file: each line once, however often it is imported
+/// Add the events of a file; each line is added once, however often the file is imported
 ///
-/// The file holds one JSON object a line. Required: "stream", "type", "time" (RFC 3339), and "data"
-/// (any JSON) or "data_base64". Optional: "id" (a UUID), "schema_version", "content_type",
-/// "metadata" (an object of strings), "tags" (a list of strings), "commit" (consecutive lines of
-/// equal commit are one append, all or nothing). Any other field is refused, but for "position" and
-/// "version", which are ignored.
+/// The file holds one JSON object per line. Required: "stream", "type", "time" (RFC 3339), and
+/// "data" (any JSON) or "data_base64". Optional: "id" (a UUID), "schema_version", "content_type",
+/// "metadata" (an object of strings), "tags" (a list of strings), "commit" (consecutive lines with
+/// the same commit are one append, all or nothing). "position" and "version" are ignored; any other
+/// field is rejected.
 ///
-/// An import that was cut short, by a bad line or a kill, goes on where it was when the same file
-/// is imported again; a file that has grown at its end adds what is new. Times are kept. The store
-/// is created if there is none.
+/// If an import stops early, at a bad line or because it is killed, importing the same file again
+/// continues where it stopped. If the file has grown at its end, only the new lines are added.
+/// Times are kept. The store is created if it does not exist.
 #[derive(clap::Args)]
 #[expect(clippy::doc_markdown, reason = "this is the help text, which has no markup")]
 #[command(after_help = "Examples:\n  \
@@ -31,16 +31,16 @@ use super::shell::{Failure, Shell, count, grouped, long, note, progress};
 pub(crate) struct Args {
     /// The store's directory
     dir: PathBuf,
-    /// The file, plain or gzip (recognised by its first bytes), or - for standard input
+    /// The file, plain or gzip (detected by its first bytes), or - for standard input
     file: PathBuf,
-    /// Record a time that goes back as the time before it, instead of refusing its line
+    /// Record an event whose time goes back at the previous time, instead of rejecting its line
     #[arg(long)]
     clamp_times: bool,
 }
 
 pub(crate) fn run(args: &Args, shell: &Shell) -> Result<(), Failure> {
     let bar;
-    // Before the store is created: a wrong file name must leave nothing behind.
+    // The file is opened before the store is created, so that a wrong name leaves no store behind.
     let raw: Box<dyn Read> = if args.file.as_os_str() == "-" {
         bar = progress(None, "{spinner} {decimal_bytes} {decimal_bytes_per_sec} {msg}");
         Box::new(bar.wrap_read(io::stdin()))
@@ -80,8 +80,8 @@ pub(crate) fn run(args: &Args, shell: &Shell) -> Result<(), Failure> {
     let imported = imported?;
     if let Some(behind) = store.info()?.clock_behind {
         note(&format!(
-            "the last event has a time that is {} ahead of this machine's clock: until then, whatever is appended is \
-             recorded at that time",
+            "the time of the last event is {} ahead of this machine's clock; until the clock catches up, new events \
+             are recorded at that time",
             long(behind)
         ));
     }
@@ -89,7 +89,7 @@ pub(crate) fn run(args: &Args, shell: &Shell) -> Result<(), Failure> {
     report(&imported, begun.elapsed().as_secs_f64(), shell)
 }
 
-/// Prints what an import did.
+/// Prints the result of an import.
 fn report(imported: &Imported, seconds: f64, shell: &Shell) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     if shell.json {

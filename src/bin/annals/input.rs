@@ -1,4 +1,4 @@
-//! Input that may be compressed.
+//! Reads input that may be compressed.
 
 use std::io::{self, BufRead, BufReader, Chain, Cursor, ErrorKind, Read};
 
@@ -7,8 +7,8 @@ use flate2::bufread::GzDecoder;
 /// The first two bytes of each member of a gzip file.
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 
-/// The input, decompressed if its first bytes are those of gzip. Bytes after the compressed data
-/// are no part of it: `on_trailing` is called if there are any.
+/// The input, decompressed if it begins with the gzip magic bytes. Bytes after the compressed data
+/// are ignored: `on_trailing` is called if any exist.
 pub(crate) fn decompressed(
     raw: Box<dyn Read>,
     on_trailing: impl FnMut() + 'static,
@@ -21,17 +21,17 @@ pub(crate) fn decompressed(
     Ok(Box::new(BufReader::with_capacity(1 << 16, members)))
 }
 
-/// An input of which some bytes were read ahead.
+/// An input with some bytes read ahead.
 type Peeked<R> = Chain<Cursor<Vec<u8>>, R>;
 
-/// The first two bytes of an input, fewer at its end, and the input with them.
+/// Returns the first two bytes of an input, fewer at its end, and the whole input.
 fn peek<R: BufRead>(mut input: R) -> io::Result<(Vec<u8>, Peeked<R>)> {
     let mut magic = Vec::new();
     input.by_ref().take(2).read_to_end(&mut magic)?;
     Ok((magic.clone(), Cursor::new(magic).chain(input)))
 }
 
-/// The content of a gzip file: that of its members, one after the other.
+/// The content of a gzip file: its members, one after the other.
 struct Members<R, F> {
     /// The member that is being read; `None` after the last.
     member: Option<GzDecoder<Peeked<R>>>,
@@ -39,7 +39,7 @@ struct Members<R, F> {
 }
 
 impl<R: BufRead, F: FnMut()> Members<R, F> {
-    /// Goes on to the next member, if there is one.
+    /// Moves to the next member, if one exists.
     fn advance(&mut self) -> io::Result<()> {
         let Some(member) = self.member.take() else { return Ok(()) };
         let (_, input) = member.into_inner().into_inner();
@@ -47,7 +47,7 @@ impl<R: BufRead, F: FnMut()> Members<R, F> {
         if magic.is_empty() {
             return Ok(());
         }
-        // Half of it is a member that was cut.
+        // Half of the magic bytes indicates a truncated member.
         if GZIP_MAGIC.starts_with(&magic) {
             self.member = Some(GzDecoder::new(input));
         } else {

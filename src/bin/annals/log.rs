@@ -1,4 +1,5 @@
-//! `annals log`: the events of all streams in commit order, and, with `--follow`, as they arrive.
+//! `annals log`: prints the events of all streams in commit order, and, with `--follow`, as they
+//! arrive.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,19 +12,20 @@ use super::print::{Leading, Printer};
 use super::reading::{Reading, check_same};
 use super::shell::{Failure, Shell, note};
 
-/// How often a follower looks whether files changed.
+/// How often a follower checks whether files changed.
 const LOOK_PAUSE: Duration = Duration::from_millis(500);
 
-/// Print the events of all streams, in the order in which they were committed
+/// Print the events of all streams in commit order
 ///
-/// For people: position, time, stream@version, type, data, then #tags and metadata. With --json:
-/// the line form that import reads, led by position and version.
+/// Each line holds position, time, stream@version, type, data, then #tags and metadata. With
+/// --json: the line form that import reads, preceded by position and version.
 ///
-/// With --follow it goes on as events arrive, until it is stopped or the reader of its output goes
-/// away. One process at a time holds a store for writing, so a follower holds it only while it
-/// reads: it looks every half second whether the store's files changed, reads what is new, and lets
-/// go. While another process holds the store for writing, it waits: the events come when that one
-/// closes the store. To follow within the writing program, subscribe there.
+/// With --follow, the command continues as events arrive, until it is stopped or the reader of its
+/// output exits. Only one process at a time can hold a store for writing, so a follower holds it
+/// only while it reads: every half second, it checks whether the store's files changed, reads new
+/// events, and releases the store. While another process holds the store for writing, the follower
+/// waits: the events appear when that process closes the store. To follow within the writing
+/// program, use a subscription there.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  \
     annals log bank.annals --after 262000 --json\n  \
@@ -39,32 +41,32 @@ pub(crate) struct Args {
     /// Begin after this position, in the direction of reading
     #[arg(long, value_name = "POSITION")]
     after: Option<Position>,
-    /// From the newest to the oldest
+    /// Print from the newest to the oldest event
     #[arg(long, conflicts_with = "follow")]
     backward: bool,
-    /// At most this many events
+    /// Print at most this many events
     #[arg(long, value_name = "N")]
     limit: Option<u64>,
-    /// Only events of this type; may be given several times
+    /// Print only events of this type; may be given several times
     #[arg(long = "type", value_name = "TYPE")]
     types: Vec<EventType>,
-    /// Only streams of this category (the part of the id before the first -); may be given several
-    /// times
+    /// Print only streams of this category (the part of the id before the first -); may be given
+    /// several times
     #[arg(long = "category", value_name = "CATEGORY")]
     categories: Vec<String>,
-    /// Only streams whose id begins with this; may be given several times
+    /// Print only streams whose id begins with this; may be given several times
     #[arg(long = "stream-prefix", value_name = "PREFIX")]
     stream_prefixes: Vec<String>,
-    /// The log as it was when this position was its last
+    /// Print the log as it was when this position was its last
     #[arg(long, value_name = "POSITION", conflicts_with = "follow")]
     as_of_position: Option<Position>,
-    /// The log as it was at this time (RFC 3339)
+    /// Print the log as it was at this time (RFC 3339)
     #[arg(long, value_name = "TIME", conflicts_with = "follow")]
     as_of_time: Option<Timestamp>,
-    /// Show people the ids of the events too; programs (--json) always see them
+    /// Print the ids of the events too; --json always includes them
     #[arg(long)]
     ids: bool,
-    /// Go on as events arrive
+    /// Continue as events arrive
     #[arg(long)]
     follow: bool,
 }
@@ -80,9 +82,9 @@ pub(crate) fn run(args: &Args, shell: &Shell) -> Result<(), Failure> {
     let is_empty = printer.printed() == 0;
     printer.finish()?;
     match (reading.head(), args.as_of_position) {
-        // An older state than the one that was asked for must not look like it.
+        // An older state must not look like the requested one.
         (Some(head), Some(position)) if position > head => {
-            note(&format!("the log has not got to position {position}: it is at {head}"));
+            note(&format!("the log has not reached position {position}: it is at {head}"));
         }
         (Some(_), _) if is_empty && !shell.json => note("the log has no such events"),
         (None, _) if !shell.json => note("the log has no events"),
@@ -91,7 +93,7 @@ pub(crate) fn run(args: &Args, shell: &Shell) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The events that were asked for and are not printed yet.
+/// The requested events that are not printed yet.
 fn wanted(args: &Args, store: &Store, printer: &Printer) -> ReadLog {
     let mut read = filtered(args, store);
     if let Some(from) = args.from {
@@ -133,7 +135,7 @@ fn follow(args: &Args, shell: &Shell, mut printer: Printer) -> Result<(), Failur
     let mut first = None;
     let mut has_said = false;
     loop {
-        // Before the store is opened: what changes after that is looked at next time.
+        // Checked before the store is opened, so that later changes are seen next time.
         let files = files(&args.dir);
         if seen.as_ref() != Some(&files) {
             match options.clone().open(&args.dir) {
@@ -152,7 +154,7 @@ fn follow(args: &Args, shell: &Shell, mut printer: Printer) -> Result<(), Failur
                 Err(Error::AlreadyOpen { .. }) if has_said => {}
                 Err(Error::AlreadyOpen { .. }) => {
                     has_said = true;
-                    note("the store is open elsewhere: its events come when it is closed there");
+                    note("the store is open elsewhere; its events appear when it is closed there");
                 }
                 Err(error) => return Err(error.into()),
             }
@@ -166,7 +168,7 @@ fn follow(args: &Args, shell: &Shell, mut printer: Printer) -> Result<(), Failur
     }
 }
 
-/// Prints what is new, and returns where to go on.
+/// Prints new events, and returns the position to continue from.
 fn look(
     args: &Args,
     store: &Store,
@@ -188,12 +190,12 @@ fn look(
     Ok((end.next(), pace))
 }
 
-/// What shows that someone has written: names, lengths and times of the store's files.
+/// Names, lengths and times of the store's files, which change when a process writes.
 fn files(dir: &Path) -> Vec<(PathBuf, u64, Option<SystemTime>)> {
     let inside = fs::read_dir(dir.join("db")).into_iter().flatten().flatten();
     let paths = inside.map(|entry| entry.path()).chain([dir.join("watermark")]);
     let mut files: Vec<_> = paths
-        // A file that goes away meanwhile shows in the next look.
+        // If a file is removed meanwhile, the next check notices it.
         .filter_map(|path| {
             let about = fs::metadata(&path).ok()?;
             Some((path, about.len(), about.modified().ok()))

@@ -1,5 +1,4 @@
-//! `annals`, the command line of the store: one file per command, all of them on the public API
-//! alone.
+//! `annals`, the command line of the store. Each command has one file and uses only the public API.
 
 mod accept_loss;
 mod append;
@@ -33,19 +32,19 @@ use shell::{Failure, Shell};
     version,
     arg_required_else_help = true,
     after_help = "Exit codes:\n  \
-        0  all went well; also where the reader of a pipe went away early (| head)\n  \
+        0  success; also if the reader of the output exits early (| head)\n  \
         1  the operation failed, or verify found damage\n  \
         2  wrong usage\n\n\
-        One process at a time holds a store for writing; readers share it, but not with a writer. A command that \
-        finds the store held waits up to two seconds for it. While its output waits for a reader (| less), a \
-        command that reads lets go of the store.",
+        One process at a time can hold a store for writing; readers share it, but not with a writer. If another \
+        process holds the store, a command waits up to two seconds for it. A command that only reads releases the \
+        store while its output waits for a reader (| less).",
     after_long_help = "Exit codes:\n  \
-        0  all went well; also where the reader of a pipe went away early (| head)\n  \
+        0  success; also if the reader of the output exits early (| head)\n  \
         1  the operation failed, or verify found damage\n  \
         2  wrong usage\n\n\
-        One process at a time holds a store for writing; readers share it, but not with a writer. A command that \
-        finds the store held waits up to two seconds for it. While its output waits for a reader (| less), a \
-        command that reads lets go of the store.\n\n\
+        One process at a time can hold a store for writing; readers share it, but not with a writer. If another \
+        process holds the store, a command waits up to two seconds for it. A command that only reads releases the \
+        store while its output waits for a reader (| less).\n\n\
         Examples:\n  \
         annals import bank.annals history.jsonl.gz\n  \
         annals append bank.annals account-123 MoneyDeposited '{\"amount\":1000}' --expected 1\n  \
@@ -103,10 +102,10 @@ pub(crate) fn run(cli: &Cli) -> Result<(), Failure> {
 fn main() -> ExitCode {
     match run(&Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
-        // The reader of the output has seen enough.
+        // The reader of the output ended early.
         Err(failure) if failure.is_broken_pipe() => ExitCode::SUCCESS,
         Err(failure) => {
-            // Nobody may be listening there either.
+            // Standard error may be closed too.
             let _ = writeln!(std::io::stderr(), "annals: {failure}");
             failure.exit_code()
         }

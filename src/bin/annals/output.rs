@@ -1,5 +1,5 @@
-//! Output of commands that print much, written by a thread of its own: a slow reader, such as a
-//! pager, keeps that thread waiting and not the command, which can let go of the store meanwhile.
+//! Output of commands that print much. A separate thread writes it: a slow reader, such as a pager,
+//! blocks that thread and not the command, which can release the store meanwhile.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
@@ -8,23 +8,23 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-/// How much is handed to the writing thread at once.
+/// How many bytes are handed to the writing thread at once.
 const CHUNK_LEN: usize = 1 << 16;
-/// How many chunks may wait there.
+/// The most chunks that may wait there.
 const CHUNKS_MAX: usize = 4;
 /// A reader that takes no chunk for this long is slow.
 const PATIENCE: Duration = Duration::from_millis(50);
 
-/// Collects bytes, and has them written to `W` in order.
+/// Collects bytes for a thread that writes them to `W` in order.
 pub(crate) struct Output<W> {
     chunk: Vec<u8>,
-    /// How many bytes were collected so far.
+    /// The number of bytes collected so far.
     len: u64,
-    /// To the writing thread; `None` once it is to end.
+    /// Sends chunks to the writing thread; `None` once the thread must end.
     chunks: Option<Sender<Vec<u8>>>,
-    /// Chunks that were written come back, emptied.
+    /// Written chunks come back here, emptied.
     written: Receiver<Vec<u8>>,
-    /// How many chunks have not come back.
+    /// The number of chunks that have not come back.
     waiting: usize,
     thread: Option<JoinHandle<io::Result<W>>>,
 }
@@ -34,7 +34,7 @@ pub(crate) struct Output<W> {
 #[must_use = "a slow reader must not keep the store"]
 pub(crate) enum Pace {
     Steady,
-    /// Let go of the store, then call [`Output::wait`].
+    /// The reader is slow: release the store, then call [`Output::wait`].
     Slow,
 }
 
@@ -53,7 +53,8 @@ impl<W: Write + Send + 'static> Output<W> {
         })
     }
 
-    /// Has what was collected written once it is worth it. A caller asks after each event.
+    /// Hands the collected bytes to the writing thread once a chunk is full. Callers call it after
+    /// each event.
     pub(crate) fn offer(&mut self) -> io::Result<Pace> {
         if self.chunk.len() < CHUNK_LEN {
             return Ok(Pace::Steady);
@@ -69,12 +70,12 @@ impl<W: Write + Send + 'static> Output<W> {
         Ok(Pace::Steady)
     }
 
-    /// How many bytes were collected so far.
+    /// The number of bytes collected so far.
     pub(crate) fn len(&self) -> u64 {
         self.len
     }
 
-    /// Waits until all that was collected is written.
+    /// Waits until all collected bytes are written.
     pub(crate) fn wait(&mut self) -> io::Result<()> {
         self.hand_over()?;
         while self.waiting > 0 {
@@ -86,7 +87,7 @@ impl<W: Write + Send + 'static> Output<W> {
         Ok(())
     }
 
-    /// Waits until everything is written, and gives back what it was written to.
+    /// Waits until everything is written, and returns the writer.
     pub(crate) fn finish(mut self) -> io::Result<W> {
         self.hand_over()?;
         self.end().unwrap_or_else(|| Err(ended()))
@@ -96,7 +97,7 @@ impl<W: Write + Send + 'static> Output<W> {
         if self.chunk.is_empty() {
             return Ok(());
         }
-        // One that came back is used again.
+        // A chunk that came back is reused.
         let next = self.written.try_recv().ok();
         self.waiting -= usize::from(next.is_some());
         let next = next.unwrap_or_else(|| Vec::with_capacity(CHUNK_LEN));
@@ -109,14 +110,14 @@ impl<W: Write + Send + 'static> Output<W> {
         Ok(())
     }
 
-    /// Why the writing thread ended before its time.
+    /// The error that ended the writing thread early.
     fn failure(&mut self) -> io::Error {
         self.end().and_then(Result::err).unwrap_or_else(ended)
     }
 }
 
 impl<W> Output<W> {
-    /// Lets the writing thread write what it has, and end; `None` if it had ended before.
+    /// Lets the writing thread write its remaining chunks and end; `None` if it has already ended.
     fn end(&mut self) -> Option<io::Result<W>> {
         self.chunks = None;
         Some(self.thread.take()?.join().unwrap_or_else(|_| Err(ended())))
@@ -135,14 +136,14 @@ fn write_chunks<W: Write>(
     for mut chunk in chunks {
         out.write_all(&chunk)?;
         chunk.clear();
-        // The command takes none back at its end.
+        // At its end, the command no longer receives chunks.
         let _ = written.send(chunk);
     }
     out.flush()?;
     Ok(out)
 }
 
-/// Only collects: [`Output::offer`] has it written.
+/// Only collects bytes: [`Output::offer`] hands them to the writing thread.
 impl<W> Write for Output<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.chunk.extend_from_slice(bytes);
@@ -155,18 +156,18 @@ impl<W> Write for Output<W> {
     }
 }
 
-/// What a command printed before it failed is written.
+/// Writes the output that a command printed before it failed.
 impl<W> Drop for Output<W> {
     fn drop(&mut self) {
         if let Some(chunks) = self.chunks.take() {
-            // The thread may have failed; the command has a failure to report already.
+            // The thread may have failed, but the command already has a failure to report.
             let _ = chunks.send(mem::take(&mut self.chunk));
         }
         let _ = self.end();
     }
 }
 
-/// Waits, at most for this long, for the reader of standard output to go away; whether it did.
+/// Waits up to `pause` for the reader of standard output to exit; returns whether it did.
 #[cfg(unix)]
 pub(crate) fn reader_leaves_within(pause: Duration) -> bool {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -177,7 +178,7 @@ pub(crate) fn reader_leaves_within(pause: Duration) -> bool {
     match poll(&mut watched, Some(&timeout)) {
         Ok(0) => false,
         Ok(_) => true,
-        // A signal came, or this cannot be watched.
+        // A signal arrived, or standard output cannot be polled.
         Err(_) => {
             thread::sleep(pause);
             false
@@ -185,7 +186,7 @@ pub(crate) fn reader_leaves_within(pause: Duration) -> bool {
     }
 }
 
-/// Waits for this long: nothing here watches standard output.
+/// Waits for `pause`: standard output cannot be watched on this platform.
 #[cfg(not(unix))]
 pub(crate) fn reader_leaves_within(pause: Duration) -> bool {
     thread::sleep(pause);
@@ -201,13 +202,13 @@ pub(crate) fn stdout_is_file() -> bool {
     copy.and_then(|file| file.metadata()).is_ok_and(|about| about.is_file())
 }
 
-/// Whether standard output is known to be a file.
+/// Whether standard output is known to be a file: never, on this platform.
 #[cfg(not(unix))]
 pub(crate) fn stdout_is_file() -> bool {
     false
 }
 
-/// The failure of a command whose reader went away while it waited.
+/// The failure of a command when the reader of its output exits while it waits.
 pub(crate) fn reader_left() -> io::Error {
     io::Error::from(ErrorKind::BrokenPipe)
 }

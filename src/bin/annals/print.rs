@@ -1,7 +1,7 @@
-//! Events as people read them, or as lines for programs.
+//! Prints events for people, or as JSON lines for programs.
 //!
-//! What an event holds may have been written by anyone: for people, nothing of it reaches the
-//! terminal that could steer it.
+//! The content of events is untrusted: control characters are escaped in output for people, so that
+//! it cannot control the terminal.
 
 use std::fmt::Write as _;
 use std::io::{self, Stdout, Write};
@@ -15,17 +15,17 @@ use annals::{
 use super::output::{Output, Pace};
 use super::shell::Failure;
 
-/// Of longer payloads, people see this many characters and how long they are.
+/// How many characters of a payload are printed for people; the length follows if it is cut.
 const PAYLOAD_CHARS_MAX: usize = 300;
-/// Of payloads that are not text, people see this many bytes.
+/// How many bytes of a payload that is not text are printed for people.
 const PAYLOAD_BYTES_MAX: usize = 32;
 
-/// Which places lead a line for people.
+/// The places at the beginning of a line for people.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Leading {
     /// Position, then stream and version.
     Log,
-    /// Version, then position: all events are of one stream.
+    /// Version, then position: all events are in one stream.
     Stream,
 }
 
@@ -34,12 +34,12 @@ pub(crate) struct Printer {
     out: Output<Stdout>,
     json: bool,
     leading: Leading,
-    /// Whether people see the ids too. Programs always do.
+    /// Whether output for people includes ids. JSON lines always do.
     with_ids: bool,
-    /// How wide each column has become.
+    /// The current width of each column.
     widths: [usize; 5],
     printed: u64,
-    /// The places of the last event that was printed.
+    /// The position and version of the last printed event.
     last: Option<(Position, Version)>,
 }
 
@@ -82,7 +82,7 @@ impl Printer {
         writeln!(self.out, "{}{}", payload(&event), extras(&event))
     }
 
-    /// Prints the events of a read: all of them, or some if the reader of the output is slow.
+    /// Prints the events of a read; stops early if the reader of the output is slow.
     pub(crate) fn print<P: Place>(&mut self, read: Read<P>) -> Result<Pace, Failure> {
         let mut pace = Ok(Pace::Steady);
         read.for_each(|event| {
@@ -95,12 +95,12 @@ impl Printer {
         Ok(pace?)
     }
 
-    /// Waits until the reader has what was printed. The store must not be held.
+    /// Waits until everything printed is written. The store must not be held.
     pub(crate) fn wait(&mut self) -> io::Result<()> {
         self.out.wait()
     }
 
-    /// [`Printer::wait`], at the end.
+    /// Waits like [`Printer::wait`], and ends the output.
     pub(crate) fn finish(self) -> io::Result<()> {
         self.out.finish().map(drop)
     }
@@ -121,7 +121,7 @@ fn extras(event: &EventRef<'_>) -> String {
         let _ = write!(out, "  #{}", printable(tag));
     }
     for (key, value) in event.metadata().iter() {
-        // As `why` names them.
+        // The names that `annals trace` uses.
         let key = match key {
             CAUSATION_ID => "caused_by",
             CORRELATION_ID => "correlated_by",
@@ -143,7 +143,7 @@ fn payload(event: &EventRef<'_>) -> String {
     }
 }
 
-/// Bytes of no known form: as quoted text if they are text, else as hexadecimal digits.
+/// Formats bytes of unknown form as quoted text if they are UTF-8, otherwise in hexadecimal.
 pub(crate) fn plain(bytes: &[u8]) -> String {
     if let Ok(text) = std::str::from_utf8(bytes) {
         let escaped: String = text.chars().take(PAYLOAD_CHARS_MAX + 1).collect();
@@ -161,8 +161,8 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// JSON text on one line: a line end between JSON tokens is as good as a space, and within them
-/// there is none.
+/// Puts JSON text on one line. Line ends and tabs occur only between JSON tokens, so spaces can
+/// replace them.
 pub(crate) fn one_line(json: &str) -> String {
     json.replace(['\n', '\r', '\t'], " ")
 }

@@ -1,4 +1,4 @@
-//! `annals read`: the events of one stream.
+//! `annals read`: prints the events of one stream.
 
 use std::path::PathBuf;
 
@@ -13,8 +13,8 @@ use super::shell::{Failure, Shell, note};
 
 /// Print the events of one stream
 ///
-/// For people: version, position, time, type, data, then #tags and metadata. With --json: the line
-/// form that import reads, led by position and version.
+/// Each line holds version, position, time, type, data, then #tags and metadata. With --json: the
+/// line form that import reads, preceded by position and version.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  \
     annals read bank.annals account-123\n  \
@@ -31,25 +31,25 @@ pub(crate) struct Args {
     /// Begin after this version, in the direction of reading
     #[arg(long, value_name = "VERSION")]
     after: Option<Version>,
-    /// From the newest to the oldest
+    /// Print from the newest to the oldest event
     #[arg(long)]
     backward: bool,
-    /// At most this many events
+    /// Print at most this many events
     #[arg(long, value_name = "N")]
     limit: Option<u64>,
-    /// Only events of this type; may be given several times
+    /// Print only events of this type; may be given several times
     #[arg(long = "type", value_name = "TYPE")]
     types: Vec<EventType>,
-    /// The stream as it was when this version was its last
+    /// Print the stream as it was when this version was its last
     #[arg(long, value_name = "VERSION")]
     as_of_version: Option<Version>,
-    /// The stream as it was when this position was the last of the log
+    /// Print the stream as it was when this position was the last of the log
     #[arg(long, value_name = "POSITION")]
     as_of_position: Option<annals::Position>,
-    /// The stream as it was at this time (RFC 3339)
+    /// Print the stream as it was at this time (RFC 3339)
     #[arg(long, value_name = "TIME")]
     as_of_time: Option<Timestamp>,
-    /// Show people the ids of the events too; programs (--json) always see them
+    /// Print the ids of the events too; --json always includes them
     #[arg(long)]
     ids: bool,
 }
@@ -64,9 +64,9 @@ pub(crate) fn run(args: &Args, shell: &Shell) -> Result<(), Failure> {
     printer.finish()?;
     let stream = printable(args.stream.as_str());
     match (tip, args.as_of_version) {
-        // An older state than the one that was asked for must not look like it.
+        // An older state must not look like the requested one.
         (Some(tip), Some(version)) if version > tip => {
-            note(&format!("stream {stream} has not got to version {version}: it is at {tip}"));
+            note(&format!("stream {stream} has not reached version {version}: it is at {tip}"));
         }
         (Some(_), _) if is_empty && !shell.json => {
             note(&format!("stream {stream} has no such events"));
@@ -77,7 +77,7 @@ pub(crate) fn run(args: &Args, shell: &Shell) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The events that were asked for and are not printed yet.
+/// The requested events that are not printed yet.
 fn wanted(args: &Args, store: &Store, printer: &Printer) -> ReadStream {
     let mut read = store.read_stream(&args.stream).types(&args.types);
     if let Some(from) = args.from {

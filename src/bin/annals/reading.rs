@@ -1,4 +1,4 @@
-//! [`Reading`]: a store that a command reads, and lets go of while its output waits for a slow
+//! [`Reading`]: a store that a command reads, and releases while its output waits for a slow
 //! reader.
 
 use std::path::Path;
@@ -11,19 +11,19 @@ use super::output::{Pace, reader_leaves_within, reader_left, stdout_is_file};
 use super::print::Printer;
 use super::shell::{Failure, Shell, note};
 
-/// How often a command that let go of a store tries to open it again.
+/// Pause between attempts to reopen a store that was released.
 const REOPEN_PAUSE: Duration = Duration::from_millis(100);
 
-/// A store that is open for reading, but for the time that the output waits.
+/// A store that is open for reading, except while the output waits.
 pub(crate) struct Reading<'a> {
     shell: &'a Shell,
     dir: &'a Path,
     store: Option<Store>,
-    /// Whether the output may wait for a reader: else the store is kept to the end.
+    /// Whether the output may wait for a reader. If not, the store stays open to the end.
     lends: bool,
     /// Whether the output is standard output.
     is_stdout: bool,
-    /// The store as it was when it was opened first.
+    /// The state of the store when it was first opened.
     first: StoreInfo,
 }
 
@@ -35,18 +35,18 @@ impl<'a> Reading<'a> {
         Ok(Self { shell, dir, store: Some(store), lends, is_stdout: true, first })
     }
 
-    /// The output is a file, or, if that is special, a pipe or a device.
+    /// Sets the output to a file or, if `is_special`, to a pipe or device.
     pub(crate) fn for_file(self, is_special: bool) -> Self {
         Self { lends: is_special, is_stdout: false, ..self }
     }
 
-    /// The head when the store was opened first: a command prints the log up to there, even if
-    /// others append while it has let go of the store.
+    /// The head when the store was first opened. A command prints the log up to this head, even if
+    /// other processes append while it has released the store.
     pub(crate) fn head(&self) -> Option<Position> {
         self.first.head
     }
 
-    /// The store; opened again if it was let go of. Waits while another process holds it.
+    /// Returns the store; reopens it if it was released. Waits while another process holds it.
     pub(crate) fn store(&mut self) -> Result<&Store, Failure> {
         let store = match self.store.take() {
             Some(store) => store,
@@ -55,7 +55,8 @@ impl<'a> Reading<'a> {
         Ok(self.store.insert(store))
     }
 
-    /// Lets other processes open the store for writing, unless the output is a file.
+    /// Releases the store, unless the output is a file, so that other processes can open it for
+    /// writing.
     pub(crate) fn let_go(&mut self) -> Result<(), Failure> {
         match self.store.take_if(|_| self.lends) {
             Some(store) => Ok(store.close()?),
@@ -63,8 +64,8 @@ impl<'a> Reading<'a> {
         }
     }
 
-    /// Prints a read of events up to the first head. `read` is asked again, with what was printed
-    /// so far, after the store was let go of.
+    /// Prints a read of events up to the first head. After the store was released, calls `read`
+    /// again, with the printer, which knows the last printed event.
     pub(crate) fn print<P: Place>(
         &mut self,
         printer: &mut Printer,
@@ -95,7 +96,7 @@ impl<'a> Reading<'a> {
                 Err(error) => return Err(error.into()),
             }
             if !std::mem::replace(&mut has_said, true) {
-                note("the store is open elsewhere: the output goes on when it is closed there");
+                note("the store is open elsewhere; the output continues when it is closed there");
             }
             if !self.is_stdout {
                 thread::sleep(REOPEN_PAUSE);
@@ -105,7 +106,7 @@ impl<'a> Reading<'a> {
         }
     }
 
-    /// Whether the output can go on with this store.
+    /// Checks that the output can continue with this store.
     fn check(&self, now: &StoreInfo) -> Result<(), Failure> {
         check_same(self.dir, &self.first, now)?;
         if now.head < self.first.head {

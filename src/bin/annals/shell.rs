@@ -1,4 +1,4 @@
-//! What all commands share: options, opening the store, failures, progress.
+//! Code shared by all commands: options, opening the store, failures, progress.
 
 use std::io::{self, ErrorKind, Write};
 use std::path::Path;
@@ -8,14 +8,14 @@ use std::time::Duration;
 use annals::{Error, Store, StoreOptions};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// How long a command waits for a store that is held elsewhere, so that commands one after the
-/// other, or next to one that follows, do not fail for a moment's overlap.
+/// How long a command waits for a store that is open elsewhere, so that a brief overlap with the
+/// previous command or with a follower is not a failure.
 const OPEN_WAIT: Duration = Duration::from_secs(2);
 
 /// Options of every command.
 #[derive(clap::Args)]
 pub(crate) struct Shell {
-    /// Print for programs: one JSON object a line
+    /// Print one JSON object per line, for programs
     #[arg(long, global = true)]
     pub(crate) json: bool,
     /// Memory for blocks read from disk [default: 64]
@@ -40,7 +40,7 @@ impl Shell {
         options
     }
 
-    /// Opens for writing; creates the store if there is none.
+    /// Opens for writing; creates the store if it does not exist.
     pub(crate) fn open(&self, path: &Path) -> Result<Store, Failure> {
         open_patiently(&self.options(), path)
     }
@@ -58,7 +58,7 @@ pub(crate) fn open_patiently(options: &StoreOptions, path: &Path) -> Result<Stor
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
-    /// The command line asks for what can never be done.
+    /// The arguments are invalid.
     #[error("{0}")]
     Usage(String),
     #[error(transparent)]
@@ -69,13 +69,13 @@ pub(crate) enum Failure {
         #[source]
         cause: io::Error,
     },
-    /// What was asked for is not there.
+    /// The requested item does not exist.
     #[error("{0}")]
     Missing(String),
-    /// While its output waited, the store that a command reads became another one.
+    /// The store was replaced while the output of the command waited.
     #[error("{0}")]
     Changed(String),
-    /// Verify did its work, and the store is not sound. What it found is printed.
+    /// Verify completed and printed damage in the store.
     #[error("{}", damage_found(*.0))]
     Damaged(u64),
     #[error("writing the output: {0}")]
@@ -96,7 +96,7 @@ impl Failure {
         }
     }
 
-    /// Whether the reader of our output went away.
+    /// Whether the reader of our output exited.
     pub(crate) fn is_broken_pipe(&self) -> bool {
         let error = match self {
             Self::Output(error) => Some(error),
@@ -111,8 +111,7 @@ fn damage_found(damages: u64) -> String {
     format!("{} found; restore a backup", count(damages, "damage"))
 }
 
-/// Progress on standard error; nothing is drawn where that is not a terminal. `total` is in bytes
-/// or in events.
+/// Shows progress on standard error if that is a terminal. `total` is in bytes or in events.
 pub(crate) fn progress(total: Option<u64>, template: &str) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr());
     match ProgressStyle::with_template(template) {
@@ -121,7 +120,7 @@ pub(crate) fn progress(total: Option<u64>, template: &str) -> ProgressBar {
     }
 }
 
-/// A number as people read it: 262,200.
+/// Formats a number for people: 262,200.
 pub(crate) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut out = String::new();
@@ -140,7 +139,7 @@ pub(crate) fn count(number: u64, what: &str) -> String {
     format!("{} {what}{plural}", grouped(number))
 }
 
-/// A time as people say it: 1.5s, 3 days, 12 years.
+/// Formats a duration for people: 1.5s, 3 days, 12 years.
 pub(crate) fn long(time: Duration) -> String {
     const DAY: u64 = 86_400;
     match time.as_secs() / DAY {
@@ -150,8 +149,8 @@ pub(crate) fn long(time: Duration) -> String {
     }
 }
 
-/// Something worth saying that is not output.
+/// Prints a message to standard error that is not output.
 pub(crate) fn note(text: &str) {
-    // Nobody may be listening.
+    // Standard error may be closed.
     let _ = writeln!(io::stderr(), "annals: {text}");
 }

@@ -1,4 +1,4 @@
-//! `annals stat`: what is in a store.
+//! `annals stat`: summarises a store.
 
 use std::collections::BTreeMap;
 use std::io::{self, BufWriter, Write};
@@ -11,12 +11,12 @@ use serde_json::{Map, Value, json};
 
 use super::shell::{Failure, Shell, grouped, long, progress};
 
-/// Say what is in a store: events, streams, types, head, times, size
+/// Summarise a store: events, streams, types, head, times, size
 ///
 /// Reads the whole log to count its types. With --json: one object with store_id, created_at,
 /// format_version, epoch, is_backup, events, streams, types, head (null in an empty store),
-/// first_time, last_time, table_bytes, event_types (how many events of each), and clock_behind_us
-/// where this machine's clock is before the last event.
+/// first_time, last_time, table_bytes, event_types (the number of events of each type), and, if
+/// this machine's clock is behind the last event, clock_behind_us.
 #[derive(clap::Args)]
 #[expect(clippy::doc_markdown, reason = "this is the help text, which has no markup")]
 #[command(after_help = "Example:\n  annals stat bank.annals --json | jq .events")]
@@ -25,7 +25,7 @@ pub(crate) struct Args {
     dir: PathBuf,
 }
 
-/// What only the events say.
+/// Facts that only the events hold.
 #[derive(Default)]
 struct Census {
     types: BTreeMap<String, u64>,
@@ -54,7 +54,7 @@ pub(crate) fn run(args: &Args, shell: &Shell) -> Result<(), Failure> {
         ControlFlow::Continue(())
     })?;
     bar.finish_and_clear();
-    // A pager must not keep it.
+    // Closed before printing, so that a pager does not keep it open.
     store.close()?;
     let mut out = BufWriter::new(io::stdout().lock());
     if shell.json {

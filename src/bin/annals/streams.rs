@@ -1,4 +1,4 @@
-//! `annals streams`: which streams there are.
+//! `annals streams`: lists streams.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -19,13 +19,13 @@ use super::shell::{Failure, Shell, note};
 pub(crate) struct Args {
     /// The store's directory
     dir: PathBuf,
-    /// Only streams whose id begins with this
+    /// List only streams whose id begins with this
     #[arg(long, default_value = "", hide_default_value = true)]
     prefix: String,
-    /// Only streams whose id sorts after this one
+    /// List only streams whose id sorts after this one
     #[arg(long, value_name = "STREAM")]
     after: Option<StreamId>,
-    /// At most this many streams
+    /// List at most this many streams
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
 }

@@ -1,4 +1,4 @@
-//! `annals trace`: the causes and effects of an event.
+//! `annals trace`: shows the causes and effects of an event.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -13,9 +13,9 @@ use super::shell::{Failure, Shell};
 
 /// Show the causes and effects of an event, across streams
 ///
-/// Follows the causation ids that events carry. The id of a command, if it is a UUID, shows its
-/// effects. With --json: the causes, from the event back to its origin, then the effects, in the
-/// form that import reads, led by position and version. Exit code 1 if the store has no such event.
+/// Follows the causation ids of events. If given the id of a command (a UUID), shows its effects.
+/// With --json: the causes, from the event back to its origin, then the effects, in the form that
+/// import reads, preceded by position and version. Exit code 1 if the store has no such event.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  \
     annals trace bank.annals 262000\n  \
@@ -28,7 +28,7 @@ pub(crate) struct Args {
     event: Named,
 }
 
-/// An event, as people name it.
+/// An event as named on the command line.
 #[derive(Clone)]
 enum Named {
     At(Position),
@@ -41,7 +41,7 @@ impl FromStr for Named {
 
     fn from_str(text: &str) -> Result<Self, String> {
         if text.bytes().all(|byte| byte.is_ascii_digit()) {
-            // A UUID may have no letters either, but has more digits than a position.
+            // A UUID may consist of digits only, but has more digits than a position.
             if let Ok(position) = text.parse() {
                 return Ok(Self::At(position));
             }
@@ -57,7 +57,7 @@ impl FromStr for Named {
 }
 
 impl Named {
-    /// The id of the event, which may exist or not; or what is at its place instead.
+    /// The id of the event. An event named by its id may not exist.
     fn id(&self, store: &Store) -> Result<EventId, Failure> {
         let (event, missing) = match self {
             Self::As(id) => return Ok(*id),
@@ -65,7 +65,7 @@ impl Named {
                 let end = store
                     .head()?
                     .map_or("it has no events".to_owned(), |head| format!("it is at {head}"));
-                let missing = format!("the log has not got to position {position}: {end}");
+                let missing = format!("the log has not reached position {position}: {end}");
                 (store.read_log().from(*position).first()?, missing)
             }
             Self::In(stream, version) => {
@@ -89,10 +89,10 @@ pub(crate) fn run(args: &Args, shell: &Shell) -> Result<(), Failure> {
     let (causes, effects) = (causes(&store, id)?, effects(&store, id)?);
     if causes.iter().len() + effects.iter().len() == 0 {
         let missing =
-            format!("{id} is no event of this store, and none of it names that as its cause");
+            format!("{id} is no event of this store, and no event here names it as its cause");
         return Err(Failure::Missing(missing));
     }
-    // A pager must not keep it.
+    // Closed before printing, so that a pager does not keep it open.
     store.close()?;
     let mut out = io::BufWriter::new(io::stdout().lock());
     if shell.json {

@@ -1,4 +1,4 @@
-//! `annals verify`: prove on disk what can be proven.
+//! `annals verify`: checks a store on disk.
 
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -9,12 +9,13 @@ use serde_json::{Value, json};
 
 use super::shell::{Failure, Shell, count, grouped, progress};
 
-/// Prove on disk what can be proven: checksums, gapless positions and versions, whole commits,
-/// times, both copies
+/// Check a store on disk: checksums, gapless positions and versions, whole commits, times, and both
+/// copies of each event
 ///
-/// Reads everything twice, changes nothing. Exit code 1 and a line for each damage if the store is
-/// not sound. With --json: one object with sound, head, events, frames, streams, damage_count, and
-/// damage (a list of place, position, found, expected; at most 1,000).
+/// Reads all events twice and changes nothing. If the store is not sound, prints one line for each
+/// damaged place and ends with exit code 1. With --json: one object with sound, head, events,
+/// frames, streams, snapshots, view_entries, damage_count, and damage (a list of location,
+/// position, found, expected; at most 1,000).
 #[derive(clap::Args)]
 #[expect(clippy::doc_markdown, reason = "this is the help text, which has no markup")]
 #[command(after_help = "Example:\n  annals verify bank.annals && echo sound")]
@@ -36,12 +37,12 @@ pub(crate) fn run(args: &Args, shell: &Shell) -> Result<(), Failure> {
     Ok(printed?)
 }
 
-/// What the command ends with, whether or not anybody read what it printed.
+/// The result of the command, even if its output could not be written.
 pub(crate) fn verdict(report: &VerifyReport) -> Result<(), Failure> {
     if report.is_sound() { Ok(()) } else { Err(Failure::Damaged(report.damage_count)) }
 }
 
-/// Verifies the store in a directory, and shows how far that is.
+/// Verifies the store in a directory, and shows the progress.
 pub(crate) fn verify(dir: &Path, shell: &Shell) -> Result<VerifyReport, Failure> {
     let store = shell.open_to_read(dir)?;
     let bar = progress(Some(0), "{bar:30} {percent}% (about {eta} left)");
@@ -75,11 +76,11 @@ fn object(report: &VerifyReport) -> Value {
     })
 }
 
-/// A line for each damage.
+/// Prints one line for each damaged place.
 pub(crate) fn print_damage(out: &mut impl Write, report: &VerifyReport) -> io::Result<()> {
     for damage in &report.damage {
         let position = damage.position.map(|position| format!("position {position}"));
-        // The location of a frame in the log says it already.
+        // The location of a frame in the log already contains its position.
         let position = position.filter(|_| !matches!(damage.location, Location::Log { .. }));
         let at = position.map_or(String::new(), |position| format!(" ({position})"));
         let (found, expected) = (printable(&damage.found), printable(&damage.expected));

@@ -1,4 +1,4 @@
-//! The entries of a view, as a projection made them or as another program keeps them.
+//! Prints the entries of a view, made by a projection or kept by a program without one.
 
 use std::io::{self, Stdout, Write};
 
@@ -17,10 +17,10 @@ use super::super::reading::Reading;
 use super::super::shell::{Failure, Shell, note};
 use super::Args;
 
-/// How many entries of a view that no projection made are read at once.
+/// The page size for reading the entries of a view that no projection made.
 const PAGE_ENTRIES_MAX: usize = 256;
 
-/// Prints entries, and remembers how far that is.
+/// Prints entries, and keeps track of the last one.
 struct Printer<'a> {
     name: &'a str,
     args: &'a Args,
@@ -32,7 +32,7 @@ struct Printer<'a> {
     last: Option<Vec<u8>>,
 }
 
-/// Prints the entries of a view that is there.
+/// Prints the entries of an existing view.
 pub(super) fn print(
     mut reading: Reading<'_>,
     name: &str,
@@ -46,7 +46,7 @@ pub(super) fn print(
     let mut pace = Pace::Slow;
     while pace == Pace::Slow {
         let printed = reading.store().and_then(|store| printer.page(store, &mut directory));
-        // Before anything waits for the reader, after an error too.
+        // The store is released before the output waits for its reader, even after an error.
         reading.let_go()?;
         pace = printed?;
         if pace == Pace::Slow {
@@ -61,9 +61,9 @@ pub(super) fn print(
 }
 
 impl Printer<'_> {
-    /// Prints what is left, as much as the reader of the output takes. `directory` is the
-    /// checkpoint of the name when the first entry was read: for a projection it says which build
-    /// is read.
+    /// Prints the remaining entries, until the reader of the output is slow. `directory` is the
+    /// checkpoint of the view when the first entry was read; for a projection it identifies the
+    /// build that is read.
     fn page(&mut self, store: &Store, directory: &mut Option<Checkpoint>) -> Result<Pace, Failure> {
         match store.view(self.name).position() {
             Err(Error::NotAProjection { .. }) => return self.kept(store),
@@ -75,7 +75,7 @@ impl Printer<'_> {
         } else if *directory != now {
             return Err(Error::ViewReplaced { projection: self.name.to_owned() }.into());
         }
-        // Values as they are kept: a number of any size stays what it is.
+        // Values are printed as they are stored, so that numbers of any size are unchanged.
         for entry in self.read(store)?.iter::<Box<RawValue>>() {
             let (key, value) = entry?;
             let pace =
@@ -139,7 +139,7 @@ impl Printer<'_> {
         let json = serde_json::from_slice::<&RawValue>(value).ok();
         let json = json.map(|json| one_line(json.get()));
         if self.json {
-            // Keys of other parts may look the same: their bytes do not.
+            // Keys of different parts may look the same as text, but their bytes differ.
             write!(self.out, "{{\"key\":{},\"key_hex\":\"{}\",", json!(text), hex(key))?;
             match json {
                 Some(json) => writeln!(self.out, "\"value\":{json}}}")?,

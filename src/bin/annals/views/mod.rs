@@ -1,4 +1,4 @@
-//! `annals views`: which read models there are, how far they are, what they hold.
+//! `annals views`: lists, prints and removes read models.
 
 mod entries;
 
@@ -16,15 +16,17 @@ use super::shell::{Failure, Shell, count, note, open_patiently};
 
 /// List the read models that projections keep in the store, print one of them, or remove one
 ///
-/// For people: how far each is, how far behind the log, and which events are not in it; or the
-/// keys, their parts with / between them, and values. With --json: one object a line, with view,
-/// version, position, behind, parked_events, parked_streams, skipped_events, discarded_events,
-/// rebuild (version and position, or null); or with key, key_hex (its bytes), value; or with
-/// position, stream, id, type, reason, at.
+/// Without a name, lists for each read model its position, how far it is behind the log, and how
+/// many events are not in it. With a name, prints keys, with / between their parts, and values.
 ///
-/// A view that a program keeps without a projection is listed with its position (is_projection is
-/// false), and its entries are printed with their keys and values as they are kept: a key that is
-/// no text has only its key_hex, and a value that is no JSON is in value_base64.
+/// With --json: one object per line. A read model has view, version, position, behind,
+/// parked_events, parked_streams, skipped_events, discarded_events, and rebuild (version and
+/// position, or null). An entry has key, key_hex (its bytes) and value. A parked, skipped or
+/// discarded event has position, stream, id, type, reason and at.
+///
+/// A view that a program keeps without a projection is listed with its position and, with --json,
+/// is_projection = false. Its keys and values are printed as they are stored: a key that is not
+/// text has only key_hex, and a value that is not JSON is in value_base64.
 #[derive(clap::Args)]
 #[expect(clippy::doc_markdown, reason = "this is the help text, which has no markup")]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
@@ -37,31 +39,31 @@ use super::shell::{Failure, Shell, count, note, open_patiently};
 pub(crate) struct Args {
     /// The store's directory
     dir: PathBuf,
-    /// The projection whose read model is to be printed
+    /// The projection whose read model is printed or removed
     name: Option<String>,
-    /// Only entries whose keys begin with this text
+    /// Print only entries whose keys begin with this text
     #[arg(long, value_name = "TEXT", requires = "name", conflicts_with = "under")]
     prefix: Option<String>,
-    /// Only entries below this key
+    /// Print only entries below this key
     #[arg(long, value_name = "KEY", requires = "name")]
     under: Option<String>,
-    /// From the last key to the first
+    /// Print from the last key to the first
     #[arg(long, requires = "name")]
     backward: bool,
-    /// At most this many
+    /// Print at most this many entries or events
     #[arg(long, value_name = "N", requires = "name")]
     limit: Option<usize>,
-    /// Instead of entries, the events that wait to be handled again, and why
+    /// Print the parked events, which wait to be handled again, and why, instead of entries
     #[arg(long, requires = "name", conflicts_with_all = ["prefix", "under", "backward", "skipped"])]
     parked: bool,
-    /// Instead of entries, the events that were skipped, and why
+    /// Print the skipped events, and why, instead of entries
     #[arg(long, requires = "name", conflicts_with_all = ["prefix", "under", "backward"])]
     #[arg(conflicts_with = "discarded")]
     skipped: bool,
-    /// Instead of entries, the events that are never to be handled, and the error they had
+    /// Print the discarded events, which are never handled, and their errors, instead of entries
     #[arg(long, requires = "name", conflicts_with_all = ["prefix", "under", "backward", "parked"])]
     discarded: bool,
-    /// Remove all that the projection keeps: entries, checkpoint, parked, skipped, discarded events
+    /// Remove all data of the projection: entries, checkpoint, parked, skipped and discarded events
     #[arg(long, requires = "name", conflicts_with_all = ["prefix", "under", "backward", "limit"])]
     #[arg(conflicts_with_all = ["parked", "skipped", "discarded"])]
     remove: bool,
@@ -113,7 +115,7 @@ fn list(store: Store, shell: &Shell) -> Result<(), Failure> {
     let mut lines = Vec::new();
     let head = store.head()?;
     let mut damaged = None;
-    // Those that begin with `$` are builds of the others.
+    // Views whose names begin with `$` are builds of other views.
     for name in store.list_views()?.into_iter().filter(|name| !name.starts_with('$')) {
         match store.view(&name).status() {
             Ok(Some(status)) if shell.json => writeln!(lines, "{}", object(&name, &status, head))?,
@@ -121,9 +123,9 @@ fn list(store: Store, shell: &Shell) -> Result<(), Failure> {
                 let at = place(status.position);
                 writeln!(lines, "{at:>8}  {}  {}", printable(&name), for_people(&status, head))?;
             }
-            // It went meanwhile.
+            // It was removed meanwhile.
             Ok(None) => {}
-            // Another program keeps it, in a form of its own.
+            // A program keeps it without a projection, in its own format.
             Err(Error::NotAProjection { .. }) => {
                 let checkpoint = ViewStore::checkpoint(&store, &name)?;
                 let position = checkpoint.and_then(|checkpoint| checkpoint.position);
@@ -148,7 +150,7 @@ fn list(store: Store, shell: &Shell) -> Result<(), Failure> {
             }
         }
     }
-    // A pager must not keep it.
+    // Closed before printing, so that a pager does not keep it open.
     store.close()?;
     let printed = io::stdout().lock().write_all(&lines);
     damaged.map_or(Ok(()), |error| Err(Failure::from(error)))?;
