@@ -171,7 +171,7 @@ struct OpenCommit {
     counts: Counts,
 }
 
-/// What a commit or a batch adds to the report once it is written.
+/// The counts that a commit or a batch adds to the report once it is written.
 #[derive(Debug, Clone, Copy, Default)]
 struct Counts {
     events: u64,

@@ -177,7 +177,7 @@ pub enum CommitMark {
     Text(String),
 }
 
-/// What is wrong with a line.
+/// The reason why a line is rejected.
 #[derive(Debug, thiserror::Error)]
 pub enum LineFault {
     #[error("it is longer than {len_max} bytes, more than an event can need")]

@@ -255,10 +255,10 @@ impl Store {
     /// ```
     ///
     /// # Errors
-    /// Those of [`Store::backup`].
+    /// The errors of [`Store::backup`].
     ///
     /// # Cost
-    /// That of [`Store::backup`].
+    /// The cost of [`Store::backup`].
     pub fn restore_to(&self, directory: impl AsRef<Path>) -> Result<CopyReport> {
         self.engine.copy(directory.as_ref(), Purpose::Restore)
     }

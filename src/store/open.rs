@@ -23,7 +23,7 @@ impl StoreOptions {
     /// Opens the store in this directory. See [`Store::open`].
     ///
     /// # Errors
-    /// Those of [`Store::open`]; [`Error::LimitExceeded`] for limits above the hard maxima.
+    /// The errors of [`Store::open`]; [`Error::LimitExceeded`] for limits above the hard maxima.
     pub fn open(self, path: impl AsRef<Path>) -> Result<Store> {
         self.limits.check()?;
         let recovered = recovery::open(path.as_ref(), &self)?;
@@ -78,7 +78,7 @@ impl StoreOptions {
     /// ```
     ///
     /// # Errors
-    /// Those of [`StoreOptions::open`]; [`Error::AlreadyOpen`] only after `timeout`.
+    /// The errors of [`StoreOptions::open`]; [`Error::AlreadyOpen`] only after `timeout`.
     pub fn open_within(self, path: impl AsRef<Path>, timeout: Duration) -> Result<Store> {
         let begun = Instant::now();
         loop {

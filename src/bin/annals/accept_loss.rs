@@ -36,7 +36,9 @@ pub(crate) fn run(args: &Args, shell: &Shell) -> Result<(), Failure> {
         }
         Ok(_) => {
             let dir = args.dir.display();
-            return Err(Failure::Missing(format!("{dir} has lost nothing known: open it as usual")));
+            return Err(Failure::Missing(format!(
+                "{dir} has lost nothing that is known: open it as usual"
+            )));
         }
         Err(other) => return Err(other),
     };

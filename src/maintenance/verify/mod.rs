@@ -139,7 +139,7 @@ struct Page {
     is_last: bool,
 }
 
-/// What the next frame of the log must continue.
+/// The state that the next frame of the log must continue.
 struct LogState {
     next: Position,
     recorded_at: Timestamp,
@@ -150,7 +150,7 @@ struct LogState {
     after_damage: bool,
 }
 
-/// What the next frame in `streams` must continue.
+/// The state that the next frame in `streams` must continue.
 struct StreamState {
     stream: StreamId,
     /// `None` after a damaged frame, whose number of events is unknown.
