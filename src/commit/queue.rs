@@ -20,9 +20,10 @@ const GROUP_LEN_MAX: usize = 1_024;
 /// The result of a submission.
 pub(super) type Outcome = Result<Vec<Appended>>;
 
-/// The answer to a caller, once the batch of its submission was written or the write failed. After
-/// a failure the staged appends may or may not be on disk. A refusal may rest on them, so its caller
-/// gets [`Error::Poisoned`]: nothing of its submission was appended.
+/// The result for a caller, once the batch of its submission was written or the write failed.
+///
+/// After a failure, the staged appends may or may not be on disk. A rejection may depend on them,
+/// so the caller of a rejected submission gets [`Error::Poisoned`]: none of it was appended.
 pub fn settle(outcome: Outcome, written: &Result<()>) -> Outcome {
     match (outcome, written) {
         (outcome, Ok(())) => outcome,

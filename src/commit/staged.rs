@@ -1,6 +1,7 @@
-//! What a batch is about to commit, as validation asks for it: an append sees the appends before it in its batch.
+//! The staged appends of a batch: validation of an append sees the earlier appends of its batch.
 //!
-//! No answer that rests on this is given before the batch is written: see [`settle`](super::queue::settle).
+//! No result that depends on them is returned before the batch is written: see
+//! [`settle`](super::queue::settle).
 
 use std::collections::HashMap;
 
@@ -14,7 +15,7 @@ pub(super) struct StagedAppends {
     appends: Vec<StagedAppend>,
 }
 
-/// One append, and where it is in the log.
+/// One append with its place in the log.
 struct StagedAppend {
     shape: Shape,
     first: Position,
@@ -23,13 +24,14 @@ struct StagedAppend {
 }
 
 impl StagedAppends {
-    /// Forgets everything, and keeps the room.
+    /// Removes all appends; keeps the allocations.
     pub(super) fn clear(&mut self) {
         self.last_events.clear();
         self.appends.clear();
     }
 
-    /// Adds an append. `before` are the versions of its streams before it, one for each expectation.
+    /// Adds an append. `before` holds the versions of its streams before this append, one for each
+    /// expectation.
     pub(super) fn add(&mut self, shape: Shape, first: Position, before: &[Option<Version>]) {
         let first_versions = before.iter().map(|before| Version::after(*before)).collect();
         self.appends.push(StagedAppend { shape, first, first_versions });
@@ -57,7 +59,7 @@ impl StagedAppends {
             .map(|(_, version, id, at)| (version, id, at))
     }
 
-    /// The append that the event at this position is part of.
+    /// The append that contains the event at this position.
     pub(super) fn commit(&self, position: Position) -> Option<Commit> {
         let after = self.appends.partition_point(|append| append.first <= position);
         let append = self.appends.get(after.checked_sub(1)?)?;
