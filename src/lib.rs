@@ -1,7 +1,7 @@
-//! **annals** is the embedded event store: one crate, one directory, no server.
+//! **annals** is an embedded event store: one crate, one directory, no server.
 //!
-//! An application appends immutable events to streams, reads them back, follows the whole history
-//! in order, and finds everything again after a restart or a crash.
+//! An application appends immutable events to streams, reads them back, follows the whole log in
+//! order, and finds everything again after a restart or a crash.
 //!
 #![cfg_attr(feature = "rocksdb", doc = "```")]
 #![cfg_attr(not(feature = "rocksdb"), doc = "```ignore")]
@@ -26,11 +26,11 @@
 //!     .sum::<annals::Result<_>>()?;
 //! assert_eq!(balance, 1_000);
 //!
-//! // Everything of a category, from the beginning, then live. let mut following =
-//! store.subscribe().category("account").start()?; assert!(matches!(following.recv()?,
-//! Delivery::Event(event) if event.position() == Position::FIRST));
+//! // Everything of a category, from the beginning, then live.
+//! let mut following = store.subscribe().category("account").start()?;
+//! assert!(matches!(following.recv()?, Delivery::Event(event) if event.position() == Position::FIRST));
 //!
-//! // What was decided on an older version is refused.
+//! // An append that was decided on an older version is refused.
 //! let late = [NewEvent::json("MoneyWithdrawn", &200)?];
 //! let refused = store.append("account-123", ExpectedVersion::Exact(Version::FIRST), late);
 //! assert!(refused.unwrap_err().is_conflict());
@@ -45,51 +45,51 @@
 //! | open a store | [`Store::open`], [`StoreOptions`], [`Durability`] |
 //! | append to one stream | [`EventStoreExt::append`], [`ExpectedVersion`], [`NewEvent`] |
 //! | append to several, all or nothing | [`Append`], [`EventStore::submit`] |
-//! | read a stream, the log, the past | [`EventStoreExt::read_stream`], [`EventStoreExt::read_log`], [`Read`] |
-//! | follow what happens | [`EventStoreExt::subscribe`], [`Subscription`] |
-//! | make a serde enum events | [`domain_events!`], [`DomainEvent`], [`Codec`] |
-//! | read events of an earlier year | [`Upcasters`], [`Decoder`] |
-//! | give objects rules | [`Aggregate`], [`Repository`], [`SnapshotPolicy`] |
-//! | build read models | [`Projection`], [`ProjectionManager`], [`View`] |
-//! | time travel, causes and effects | [`Repository::load_as_of`], [`audit`] |
-//! | prove that a store is sound | [`Store::verify`] |
+//! | read a stream, the log, or an earlier state | [`EventStoreExt::read_stream`], [`EventStoreExt::read_log`], [`Read`] |
+//! | subscribe to events, live | [`EventStoreExt::subscribe`], [`Subscription`] |
+//! | use a serde enum as events | [`domain_events!`], [`DomainEvent`], [`Codec`] |
+//! | read events of an older schema version (upcasting) | [`Upcasters`], [`Decoder`] |
+//! | write aggregates that enforce rules | [`Aggregate`], [`Repository`], [`SnapshotPolicy`] |
+//! | build read models (projections) | [`Projection`], [`ProjectionManager`], [`View`] |
+//! | load an earlier state, trace causes and effects | [`Repository::load_as_of`], [`audit`] |
+//! | check a store for corruption | [`Store::verify`] |
 //! | back up and restore | [`Store::backup`], [`Store::restore_to`], [`Epoch`] |
-//! | bring history in or out | [`Store::import`], [`Store::export`], [`JsonLine`] |
+//! | import and export events | [`Store::import`], [`Store::export`], [`JsonLine`] |
 //! | test without a disk | [`MemoryStore`], [`testing`] |
-//! | put a store of another kind through the suite | [`testing::conformance`] |
-//! | write for any store | [`EventStore`], [`EventStoreExt`] |
-//! | act on an error | [`Error`] |
-//! | know what may be relied on | `docs/GUARANTEES.md`, whose numbers G1 to G14 this documentation cites |
+//! | test another implementation of a store | [`testing::conformance`] |
+//! | write code that works with any store | [`EventStore`], [`EventStoreExt`] |
+//! | handle an error | [`Error`] |
+//! | know the guarantees | `docs/GUARANTEES.md`; this documentation cites its numbers, G1 to G14 |
 //!
 //! # Features
 //!
 //! | feature | what it adds |
 //! |---|---|
-//! | `rocksdb`, on by default | [`Store`]. Without it, all else works over [`MemoryStore`], and no C++ is compiled |
+//! | `rocksdb`, on by default | [`Store`]. Without it, everything else works over [`MemoryStore`], and no C++ is compiled |
 //! | `testing` | [`testing`]: scenarios, clocks, and the suites that every store must pass |
 //! | `cli` | the command line `annals` |
 //!
-//! The minimum supported Rust version is 1.89. A minor release may raise it, to a version that is at
-//! least six months old.
+//! The minimum supported Rust version is 1.89. A minor release may raise it, to a version that is
+//! at least six months old.
 
-// Some words of the engine are in modules that every store shares.
+// Without RocksDB, some items of the shared modules are unused.
 #![cfg_attr(not(feature = "rocksdb"), allow(dead_code, unused_imports))]
 #![cfg_attr(not(test), deny(clippy::panic, clippy::print_stdout, clippy::print_stderr))]
 
 // The order of these lines is the architecture: a module imports only modules above it.
 
-// Where threads meet; a cache.
+// Locks and atomics; a cache.
 mod sync;
 mod recent;
 
-// The words, and what is said about them.
+// Basic types, errors and options.
 mod model;
 mod error;
 mod options;
 #[cfg(feature = "rocksdb")]
 mod store_options;
 
-// The seam: what a store is, and what can be built over any.
+// The store traits, and the code that all stores share.
 mod event_store;
 mod snapshot_store;
 mod view_store;
@@ -98,7 +98,7 @@ mod extension;
 mod validate;
 mod head;
 
-// The engine.
+// The RocksDB engine.
 #[cfg(any(feature = "rocksdb", feature = "__internals"))]
 mod format;
 #[cfg(feature = "rocksdb")]
@@ -125,10 +125,10 @@ mod maintenance {
     pub(crate) mod lines;
 }
 
-// The same without a disk.
+// The in-memory store.
 mod memory;
 
-// Over any store.
+// Built on the store traits.
 #[doc(hidden)]
 pub mod codec;
 mod upcast;
@@ -196,7 +196,8 @@ pub use view_store::{
     Checkpoint, ViewChange, ViewCommit, ViewEntry, ViewPage, ViewScan, ViewStore,
 };
 
-/// What most programs need, and no name that programs define themselves: `use annals::prelude::*;`
+/// The items that most programs need, without names that programs define themselves: `use
+/// annals::prelude::*;`
 pub mod prelude {
     pub use crate::{
         Aggregate, Append, Appended, Delivery, DomainEvent, EventId, EventRef, EventStore,

@@ -30,25 +30,25 @@ pub enum Location {
         /// The key within the view.
         key: Vec<u8>,
     },
-    /// Another record, or a key that means nothing.
+    /// Another record, or a key that is not recognised.
     Key {
         /// The family.
         family: &'static str,
         /// The key.
         key: Vec<u8>,
     },
-    /// The families `events` and `streams`, which hold different frames.
+    /// The families `events` and `streams`, whose frames differ.
     Families,
     /// A file of the store.
     File {
         /// The file.
         path: PathBuf,
-        /// The byte from which on it is damaged, where that is known.
+        /// The offset of the first damaged byte, if it is known.
         byte: Option<u64>,
     },
-    /// Somewhere in the database: RocksDB says where.
+    /// Somewhere in the database; the error of RocksDB says where.
     Database {
-        /// What was being done.
+        /// The operation that found the damage.
         doing: String,
     },
 }
@@ -70,7 +70,7 @@ impl Location {
         Self::Stream { stream: stream.clone(), version }
     }
 
-    /// What helps against damage here.
+    /// What to do about damage here.
     pub(super) fn remedy(&self) -> &'static str {
         match self {
             Self::View { .. } | Self::Key { family: "checkpoints" | "views", .. } => {

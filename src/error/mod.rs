@@ -1,6 +1,6 @@
-//! One [`Error`], sorted by what the caller should do. It can be cloned, because one failed write
-//! answers every caller of its group; it keeps its cause in `source()`; its text says what, where,
-//! and what to do.
+//! [`Error`]: one error type, with variants by what the caller should do. It can be cloned, because
+//! a failed write returns its error to every caller of its group. `source()` returns the cause. The
+//! text says what happened, where, and what to do.
 
 mod location;
 
@@ -17,19 +17,19 @@ use crate::model::{
     Position, StreamId, Timestamp, Version,
 };
 
-/// What annals returns.
+/// The result type of annals.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What lies beneath an error: an I/O error, an engine's error, a decoder's. Shared, so that an
-/// error can be cloned.
+/// The underlying cause of an error, from I/O, RocksDB or a codec. It is shared, so that an error
+/// can be cloned.
 ///
-/// It stands for the error itself: `cause.downcast_ref::<std::io::Error>()` asks what it is, here
+/// It dereferences to the error itself: `cause.downcast_ref::<std::io::Error>()` works both here
 /// and through [`source`](std::error::Error::source).
 #[derive(Clone)]
 pub struct Cause(Arc<dyn std::error::Error + Send + Sync>);
 
 impl Cause {
-    /// Any error.
+    /// Wraps an error.
     pub fn new(error: impl std::error::Error + Send + Sync + 'static) -> Self {
         Self(Arc::new(error))
     }
@@ -61,7 +61,7 @@ impl fmt::Debug for Cause {
     }
 }
 
-/// Everything that can go wrong, by what the caller should do about it.
+/// All errors of annals, by what the caller should do about them.
 ///
 /// ```
 /// use annals::prelude::*;
@@ -75,8 +75,8 @@ impl fmt::Debug for Cause {
 #[non_exhaustive]
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
-    /// The stream is not as the append expected; nothing was appended (G4). Load it again, decide
-    /// again, retry.
+    /// The stream is not in the state that the append expected; nothing was appended (G4). Reload
+    /// it, decide again, and retry.
     #[error(
         "stream {stream}: expected {expected}, but {}: read it again, decide again, and retry",
         found_version(*actual)
@@ -89,23 +89,23 @@ pub enum Error {
         /// The version of its last event; `None` if it has none.
         actual: Option<Version>,
     },
-    /// Some events of this append stand where a retry would find them, others do not; nothing was
-    /// appended. An event id was used for two different appends: give each new event an id of its
-    /// own.
+    /// Some events of this append are already stored where a retry would find them, and others are
+    /// not; nothing was appended. An event id was used in two different appends: give each new
+    /// event its own id.
     #[error(
-        "stream {stream}: some of the events of this append are already there and others are not, so it is no retry of \
-         one append; read the streams to see what was done, and give each new event an id of its own"
+        "stream {stream}: some events of this append are already stored and others are not, so it is not a retry; \
+         read the streams to see what was written, and give each new event its own id"
     )]
     PartialRetry {
-        /// The stream where it was noticed.
+        /// The stream where this was detected.
         stream: StreamId,
     },
-    /// An event was to be recorded before the last event of the log; nothing was appended.
-    /// Recorded-at never goes back along the log: give a later time, or leave it to the store's
-    /// clock.
+    /// The recorded-at of an event is before that of the last event of the log; nothing was
+    /// appended. Recorded-at never goes back along the log: give a later time, or let the store's
+    /// clock set it.
     #[error(
-        "recorded-at {given} lies before the last event of the log, recorded at {last}: give a time that does not, or \
-         leave it to the clock of the store"
+        "recorded-at {given} is before the last event of the log, recorded at {last}: give that time or a later \
+         one, or let the store's clock set it"
     )]
     RecordedAtBeforeHead {
         /// The time that was given.
@@ -113,123 +113,123 @@ pub enum Error {
         /// When the last event of the log was recorded.
         last: Timestamp,
     },
-    /// The call can never be right: fix it. Nothing was changed (G13).
+    /// An argument is invalid regardless of the contents of the store: fix the call. Nothing was
+    /// changed (G13).
     #[error(transparent)]
     InvalidArgument(#[from] InvalidArgument),
-    /// The call is larger than the store takes. Nothing was changed (G13).
+    /// The call exceeds a limit of the store. Nothing was changed (G13).
     #[error(transparent)]
     LimitExceeded(#[from] LimitExceeded),
-    /// A payload could not be written or read as what it should be.
+    /// A payload could not be encoded or decoded.
     #[error("payload of {event_type}{}: {cause}", at_position(*position))]
     Payload {
         /// The type of the event.
         event_type: EventType,
-        /// Where the event stands, if it is recorded.
+        /// The position of the event, if it is recorded.
         position: Option<Position>,
-        /// What the codec said.
+        /// The error of the codec.
         #[source]
         cause: Cause,
     },
-    /// A recorded event cannot be read as what it should be: teach the code its type, add an
-    /// upcaster, or skip what cannot be read where that is acceptable.
+    /// A recorded event cannot be decoded: add its type to the code, add an upcaster, or skip such
+    /// events if that is acceptable.
     #[error(
         "event {id} at position {position} of stream {stream}, {event_type} in schema version {schema_version}: {cause}"
     )]
     Unreadable {
-        /// Which event.
+        /// The id of the event.
         id: EventId,
-        /// Where it stands.
+        /// Its position.
         position: Position,
-        /// In which stream.
+        /// Its stream.
         stream: StreamId,
-        /// Its type as it is stored.
+        /// Its type, as stored.
         event_type: EventType,
-        /// Its schema version as it is stored.
+        /// Its schema version, as stored.
         schema_version: u32,
-        /// Why: an [`Undecodable`](crate::Undecodable), or an
+        /// The reason: an [`Undecodable`](crate::Undecodable), or an
         /// [`UpcastFailed`](crate::UpcastFailed).
         #[source]
         cause: Cause,
     },
-    /// Upcasters do not fit together, or do not fit the events that are read: correct them as the
-    /// text says. Nothing was read.
+    /// The upcasters do not fit together, or do not fit the events that are read: correct them as
+    /// the text says. Nothing was read.
     #[error("the upcasters do not fit together: {cause}")]
     Upcasters {
         /// What is wrong: an [`UpcastError`](crate::UpcastError).
         #[source]
         cause: Cause,
     },
-    /// The aggregate does not exist, or did not at that time. Create it first, or ask
-    /// with `find` or `load_or_new` where it may be missing.
+    /// The aggregate does not exist, or did not at that time. Create it first; if it may be
+    /// missing, use `find` or `load_or_new`.
     #[error("there is no aggregate in stream {stream}{}", as_of_time(*as_of))]
     AggregateNotFound {
         /// Its stream.
         stream: StreamId,
-        /// As of when it was asked for, if not as it is now.
+        /// The time of the requested state; `None` for the current state.
         as_of: Option<Timestamp>,
     },
-    /// The stream does not have the version that was asked for: ask for one that it has.
+    /// The stream does not have the requested version: request one that it has.
     #[error("stream {stream} has no version {asked}: {}; ask for a version that it has", found_version(*actual))]
     VersionAhead {
         /// The stream.
         stream: StreamId,
-        /// The version that was asked for.
+        /// The requested version.
         asked: Version,
         /// The version of its last event; `None` if it has none.
         actual: Option<Version>,
     },
-    /// A subscription was to begin after a position that the log does not have. If it was noted
-    /// earlier, the log lost its end since, as a restored backup does: begin again from a position
-    /// that this log has.
+    /// The start position of a subscription is past the head of the log. If it was saved earlier,
+    /// the log has lost its end since then, as after restoring a backup: start again after a
+    /// position that this log has.
     #[error(
         "position {asked} is past the head of the log, {}; begin after a position that this log has",
         head_of(*head)
     )]
     PositionAhead {
-        /// The position that was asked for.
+        /// The requested position.
         asked: Position,
         /// The last position of the log; `None` if it is empty.
         head: Option<Position>,
     },
-    /// The place that a subscription was to begin after was noted in another history: the log lost
-    /// its end since, or it is another log. Begin again from the last shared position, or from the
+    /// The start position of a subscription was saved in another epoch: the log has lost its end
+    /// since then, or it is another log. Start again after the last shared position, or from the
     /// beginning.
     #[error(
-        "position {position} was noted in epoch {noted}, but this log is in epoch {current}; begin again {}",
+        "position {position} was saved in epoch {noted}, but this log is in epoch {current}; begin again {}",
         shared.map_or("from the beginning".to_owned(), |last| {
             format!("after position {last}, the last one that both epochs share")
         })
     )]
     OtherEpoch {
-        /// The position that was asked for.
+        /// The requested position.
         position: Position,
-        /// The epoch that it was noted in.
+        /// The epoch in which it was saved.
         noted: Epoch,
-        /// The epoch that the log is in.
+        /// The current epoch of the log.
         current: Epoch,
-        /// The last position up to which both have the same events; `None` if there is none that is
-        /// known.
+        /// The last position up to which both have the same events; `None` if none is known.
         shared: Option<Position>,
     },
-    /// The view is not where its writer takes it to be, so another one writes it too: nothing was
-    /// changed. Let only one write it.
+    /// The checkpoint of the view is not the one that its writer expected, so there is another
+    /// writer; nothing was changed. Let only one writer change a view.
     #[error(
-        "view {view}: its checkpoint is at {}, not at {} as expected: something else writes it too, such as a \
-         second ProjectionManager that drives the same projection; let only one do so",
+        "view {view}: its checkpoint is at {}, not at {} as expected: there is another writer, such as a \
+         second ProjectionManager that runs the same projection; let only one of them run",
         place_of(*found),
         place_of(*expected)
     )]
     CheckpointMoved {
         /// The view.
         view: String,
-        /// Where it should have been.
+        /// The position that was expected.
         expected: Option<Position>,
-        /// Where it is.
+        /// The position that was found.
         found: Option<Position>,
     },
-    /// The checkpoint of a view was to be past the head of the log that it follows: nothing was
-    /// changed. Set it to the position of the last event that is in the view, or say that the view
-    /// follows the log of another store.
+    /// The new checkpoint of a view is past the head of the log that it follows; nothing was
+    /// changed. Set it to the position of the last event that is in the view; if the view follows
+    /// the log of another store, set [`follows_other_log`](crate::ViewCommit::follows_other_log).
     #[error(
         "view {view}: position {position} is past the head of the log, {}; set the checkpoint to the position of the \
          last event that is in the view",
@@ -243,25 +243,27 @@ pub enum Error {
         /// The last position of the log; `None` if it is empty.
         head: Option<Position>,
     },
-    /// A value of a read model has another shape than it is read as, or cannot be stored: raise the
-    /// version of the projection, so that it is rebuilt, read the value as what it is, or store a
-    /// smaller one.
+    /// A value of a read model cannot be decoded as the requested type, or cannot be stored: read
+    /// it as the type that was stored, raise the version of the projection so that it is rebuilt,
+    /// or store a smaller value.
     #[error("view {view}, key {key}: {cause}")]
     ViewValue {
         /// The view.
         view: String,
-        /// The key, readable.
+        /// The key, in readable form.
         key: String,
         /// The error of the codec, or the limit.
         #[source]
         cause: Cause,
     },
-    /// The view of this name was not made by a projection: give the projection another name.
-    #[error("view {view} was not made by a projection, so none can be of this name: {cause}")]
+    /// The view of this name was not created by a projection: give the projection another name.
+    #[error(
+        "view {view} was not created by a projection; give the projection another name: {cause}"
+    )]
     NotAProjection {
         /// The view.
         view: String,
-        /// What its directory does not decode with.
+        /// The error of decoding its directory.
         #[source]
         cause: Cause,
     },
@@ -276,8 +278,9 @@ pub enum Error {
     /// The store was opened for reading only: open it for writing to append. Nothing was changed.
     #[error("the store is open for reading only: open it for writing to append")]
     ReadOnly,
-    /// The store is open elsewhere, in this process or another: close it there, or wait for that
-    /// with [`open_within`](crate::StoreOptions::open_within). The directory was not touched.
+    /// The store is open elsewhere, in this process or another: close it there, or wait for it to
+    /// be closed, with [`open_within`](crate::StoreOptions::open_within). The directory was not
+    /// touched.
     #[error("{} is open elsewhere, in this process or another: close it there first", .path.display())]
     AlreadyOpen {
         /// The directory.
@@ -289,20 +292,20 @@ pub enum Error {
     NotWritable {
         /// The directory.
         path: PathBuf,
-        /// What the file system said.
+        /// The error of the file system.
         #[source]
         cause: Cause,
     },
-    /// The store cannot be copied to this place, as a backup or to restore one. Nothing was
-    /// changed: name another place, or do what the text says.
+    /// The store cannot be copied to this path, as a backup or to restore one. Nothing was changed:
+    /// name another path, or do what the text says.
     #[error("cannot copy the store to {}: {reason}", .path.display())]
     CopyRefused {
-        /// Where it was to be.
+        /// The destination.
         path: PathBuf,
         /// What is wrong with it, and what to do.
         reason: String,
     },
-    /// The directory is not a store and may not become one. It was not touched.
+    /// The directory is not a store, and no store may be created in it. It was not touched.
     #[error("{} is not an annals store: {reason}", .path.display())]
     NotAStore {
         /// The directory.
@@ -310,33 +313,32 @@ pub enum Error {
         /// What was found instead, and what to do.
         reason: String,
     },
-    /// The bytes were written by a later version of annals, or use what this one does not know: use
-    /// a later version.
+    /// The bytes were written by a later version of annals, or use features that this version does
+    /// not know: use a later version.
     #[error(
         "{what} has format {found}, but this version of annals knows {supported}: use a later version"
     )]
     UnsupportedFormat {
-        /// What carries the format.
+        /// The file or record that has this format.
         what: String,
         /// The format version or flags that were found.
         found: u64,
-        /// The newest known.
+        /// The newest format that is supported.
         supported: u64,
     },
-    /// Bytes on disk are not what they were when they were written (G8). Run verify for the whole
-    /// extent; restore a backup, or, where they belong to a read model, rebuild its projection: the
-    /// log can make it again.
+    /// Bytes on disk differ from what was written (G8). Run verify to find all damage, then restore
+    /// a backup. If the damage is in a read model, rebuild its projection from the log instead.
     #[error("damaged data in {location}: found {found}, expected {expected}; {}", location.remedy())]
     Corruption {
-        /// Where they are.
+        /// Where the damage is.
         location: Location,
-        /// What is there.
+        /// What was found there.
         found: String,
-        /// What should.
+        /// What should be there.
         expected: String,
     },
     /// The store has lost events that it had acknowledged as durable (G11). Nothing was changed.
-    /// Restore a backup; or accept the loss, with
+    /// Restore a backup, or accept the loss with
     /// [`accept_lost_history_after`](crate::StoreOptions::accept_lost_history_after).
     #[error(
         "history is lost: the log ends at {}, but it reached at least position {expected_at_least}; \
@@ -346,12 +348,11 @@ pub enum Error {
     HistoryLost {
         /// The last position that is known to have been durable.
         expected_at_least: Position,
-        /// The last position that is there.
+        /// The last position that was found; `None` if the log is empty.
         found: Option<Position>,
     },
-    /// Power loss left an incomplete tail in one of the engine's logs, and the store was to be
-    /// opened for reading only. Open it for writing once, which truncates the unacknowledged tail
-    /// (G10).
+    /// Power loss left an incomplete tail in one of the engine's logs, and the store was opened for
+    /// reading only. Open it for writing once, which truncates the unacknowledged tail (G10).
     #[error(
         "power loss left an incomplete tail after byte {len} of {}; open the store for writing once, which truncates \
          it",
@@ -360,14 +361,15 @@ pub enum Error {
     TornLog {
         /// The file of the log.
         path: PathBuf,
-        /// Where its whole part ends, in bytes.
+        /// The length of its intact part, in bytes.
         len: u64,
     },
-    /// The write of this append failed half-way: it may or may not be found after reopening. Reopen
-    /// the store, then retry with the same events: if they were written, the retry is recognised.
+    /// The write of this append failed halfway: its events may or may not be found after reopening.
+    /// Reopen the store, then retry with the same events: if they were written, the retry is
+    /// recognised.
     #[error("the write failed, and may or may not be found after reopening the store: {cause}")]
     Indeterminate {
-        /// What the write failed with.
+        /// The error of the write.
         #[source]
         cause: Cause,
     },
@@ -375,42 +377,41 @@ pub enum Error {
     /// append was not written.
     #[error("an earlier write failed, so the store takes no appends until it is reopened: {cause}")]
     Poisoned {
-        /// What the earlier write failed with.
+        /// The error of the earlier write.
         #[source]
         cause: Cause,
     },
-    /// A line of an import was refused. What stood before it is in the store, but for the beginning
-    /// of its own commit: correct the line and import again, which goes on after the lines that are
-    /// kept.
+    /// A line of an import was refused. The lines before it are in the store, except for those of
+    /// the same commit. Correct the line and import again: the import continues after the lines
+    /// that are kept.
     #[error("line {line}: {cause}{}", kept(*lines_kept))]
     ImportLine {
         /// The number of the line, from 1.
         line: u64,
-        /// Up to this line everything is in the store; 0 if nothing is.
+        /// The lines up to this one are in the store; 0 if none is.
         lines_kept: u64,
         /// What is wrong with it.
         #[source]
         cause: Cause,
     },
     /// The input of an import could not be read to its end. The lines before that point are in the
-    /// store, except for the beginning of a commit: repair the input and import it again, which
-    /// goes on after the lines that are kept.
+    /// store, except for those of an incomplete commit. Repair the input and import it again: the
+    /// import continues after the lines that are kept.
     #[error("reading the input failed after line {line}: {cause}{}", kept_of_input(*lines_kept))]
     ImportInput {
-        /// The number of the last line that was read whole; 0 if none was.
+        /// The number of the last line that was read completely; 0 if none was.
         line: u64,
-        /// Up to this line everything is in the store; 0 if nothing is.
+        /// The lines up to this one are in the store; 0 if none is.
         lines_kept: u64,
-        /// What the reader failed with.
+        /// The error of the reader.
         #[source]
         cause: Cause,
     },
-    /// An import begins like one that was begun before, but differs from it: nothing was added.
-    /// Import the input as it was, with nothing changed in those lines, or into a new store.
+    /// The input begins like that of an earlier import, but differs from it; nothing was added.
+    /// Import the original input, with those lines unchanged, or import into a new store.
     #[error(
         "this input begins like one that was imported before, but differs from it somewhere in the first {lines} \
-         lines, \
-         which are in the store: nothing was added; import it as it was, or into a new store"
+         lines, which are in the store; nothing was added: import the original input, or import into a new store"
     )]
     ImportDiffers {
         /// How many lines of the earlier input are in the store.
@@ -422,22 +423,23 @@ pub enum Error {
     /// The file system or the engine failed. Nothing was appended by this call.
     #[error("{doing}: {cause}")]
     Storage {
-        /// What was being done.
+        /// The operation that failed.
         doing: String,
-        /// What went wrong.
+        /// The error of the operation.
         #[source]
         cause: Cause,
     },
 }
 
 impl Error {
-    /// Whether others were there first: the streams are not as the append expects. Reload, decide
-    /// again, and retry; HTTP status 409 or 412.
+    /// Whether the append conflicts with an earlier one: the streams are not in the state that it
+    /// expects. Reload, decide again, and retry. HTTP status 409 or 412.
     pub fn is_conflict(&self) -> bool {
         matches!(self, Self::WrongExpectedVersion { .. } | Self::PartialRetry { .. })
     }
 
-    /// Whether what was asked for does not exist: not yet, or no longer. HTTP status 404.
+    /// Whether the requested aggregate, version or position does not exist, or no longer exists.
+    /// HTTP status 404.
     pub fn is_not_found(&self) -> bool {
         matches!(
             self,
@@ -448,8 +450,8 @@ impl Error {
         )
     }
 
-    /// Whether the call itself is wrong, and can never succeed as it is: HTTP status 400. Nothing
-    /// was changed.
+    /// Whether the call itself is wrong, so that it can never succeed unchanged. HTTP status 400.
+    /// Nothing was changed.
     ///
     /// ```
     /// use annals::prelude::*;
@@ -480,9 +482,9 @@ impl Error {
         )
     }
 
-    /// Whether the same call may succeed later, unchanged: once the store is open again, free, or
-    /// readable. HTTP status
-    /// 503. Where [`Error::needs_reopen`] holds too, the application has to reopen the store first.
+    /// Whether the same call may succeed later: after the store has been reopened, closed
+    /// elsewhere, or become readable. HTTP status 503. If [`Error::needs_reopen`] is true too, the
+    /// application must reopen the store first.
     pub fn is_temporary(&self) -> bool {
         self.needs_reopen()
             || matches!(
@@ -561,7 +563,7 @@ fn kept_of_input(lines: u64) -> String {
         return "; nothing was added".to_owned();
     }
     format!(
-        "; lines 1 to {lines} are in the store, and importing the complete input goes on after them"
+        "; lines 1 to {lines} are in the store, and importing the complete input continues after them"
     )
 }
 
@@ -569,5 +571,5 @@ fn kept(lines: u64) -> String {
     if lines == 0 {
         return "; nothing was added".to_owned();
     }
-    format!("; lines 1 to {lines} are in the store, and importing again goes on after them")
+    format!("; lines 1 to {lines} are in the store, and importing again continues after them")
 }

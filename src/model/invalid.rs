@@ -1,76 +1,77 @@
-//! What can be wrong with an argument. A call refused for one of these changed nothing (G13).
+//! [`InvalidArgument`] and [`LimitExceeded`]. A call that fails with one of them changed nothing
+//! (G13).
 
 use super::{EventId, StreamId};
 
-/// An argument that can never be right, whatever the store holds: fix the call.
+/// An argument that is invalid regardless of the contents of the store: fix the call.
 #[non_exhaustive]
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidArgument {
-    /// A name or list that must hold something is empty.
+    /// A name or list that must not be empty is empty.
     #[error("{what} is empty")]
     Empty {
-        /// What was empty.
+        /// The name or list that is empty.
         what: &'static str,
     },
-    /// What is stored along with an aggregate was put in place of its own events. Nothing was
-    /// stored.
+    /// The closure that adds events to the append of an aggregate returned a different append.
+    /// Nothing was stored.
     #[error(
-        "the append no longer begins with the events of {stream}: add to the append that is given, and give it back"
+        "the append no longer begins with the events of {stream}: add to the append that the closure gets, and return it"
     )]
     AppendReplaced {
         /// The stream of the aggregate.
         stream: StreamId,
     },
-    /// A name is longer than it may be.
+    /// A name is too long.
     #[error("{what} is {len} bytes long, at most {len_max} are allowed")]
     TooLong {
-        /// What was too long.
+        /// The name that is too long.
         what: &'static str,
-        /// How long it may be, in bytes.
+        /// The longest that is allowed, in bytes.
         len_max: usize,
-        /// How long it was, in bytes.
+        /// Its length, in bytes.
         len: usize,
     },
-    /// A name holds a control character.
-    #[error("{what} holds the control character U+{code:04X} at byte {at}")]
+    /// A name contains a control character.
+    #[error("{what} contains the control character U+{code:04X} at byte {at}")]
     ControlCharacter {
-        /// What held it.
+        /// The name that contains it.
         what: &'static str,
-        /// Where, as a byte index.
+        /// Its byte index.
         at: usize,
         /// Its code point.
         code: u32,
     },
-    /// A name begins with `$`, which annals keeps for itself.
+    /// A name begins with `$`, which is reserved for annals.
     #[error("{what} {name:?} begins with '$': such names are reserved")]
     Reserved {
-        /// What was reserved.
+        /// The kind of name that is reserved.
         what: &'static str,
         /// The name that was given.
         name: String,
     },
-    /// Text that should be a number, an id or a time is not.
+    /// A text cannot be parsed as a number, an id or a time.
     #[error("{text:?} is not {what}")]
     Unreadable {
         /// What it should have been.
         what: &'static str,
-        /// The text as given, but of a long one only how it begins.
+        /// The text; a long one is cut off.
         text: String,
     },
-    /// A category holds a `-`, so that no stream can be of it.
+    /// A category contains a `-`, so no stream can be in it.
     #[error(
-        "category {category:?} holds a '-': a category is the part of a stream id before the first one; \
-         to name more of it, use a prefix"
+        "category {category:?} contains a '-', but a category is the part of a stream id before the first '-'; \
+         to match more of the id, use a prefix"
     )]
     CategoryWithDash {
         /// The category.
         category: String,
     },
-    /// A subscription begins after a version, but follows no stream to count it in.
+    /// A subscription starts after a version, but does not name a stream.
     #[error("a version counts within a stream: name the stream, or begin after a position")]
     VersionWithoutStream,
     /// A time is outside the years that RFC 3339 can write.
-    #[error("recorded-at of {micros} µs since 1970 lies outside the years 0 to 9999 of UTC")]
+    #[error("recorded-at of {micros} µs since 1970 is outside the years 0 to 9999 of UTC")]
     RecordedAtOutOfRange {
         /// The time, in microseconds since 1970.
         micros: i64,
@@ -81,18 +82,18 @@ pub enum InvalidArgument {
          use an id, a number, or a shortened text as the key"
     )]
     ViewKeyTooLong {
-        /// How the key begins.
+        /// The beginning of the key.
         key: String,
         /// Its length in bytes.
         len: usize,
-        /// The most that is allowed.
+        /// The longest that is allowed, in bytes.
         len_max: usize,
     },
     /// Schema versions count from 1.
     #[error("schema version 0: schema versions count from 1")]
     SchemaVersionZero,
-    /// The same event id stands twice in one append.
-    #[error("event id {id} stands twice in one append: each event needs an id of its own")]
+    /// The same event id occurs twice in one append.
+    #[error("event id {id} occurs twice in one append: give each event its own id")]
     DuplicateEventId {
         /// The id.
         id: EventId,
@@ -103,8 +104,10 @@ pub enum InvalidArgument {
         /// The stream.
         stream: StreamId,
     },
-    /// Some events of an append carry a recorded-at of their own and others do not.
-    #[error("of one append, either all events carry a recorded-at of their own or none does")]
+    /// Some events of an append have an explicit recorded-at and others do not.
+    #[error(
+        "some events of the append have an explicit recorded-at and others do not: set it for all or for none"
+    )]
     MixedRecordedAt,
     /// A recorded-at goes back within one append.
     #[error("recorded-at goes back within one append: {given} after {before}")]
@@ -116,15 +119,15 @@ pub enum InvalidArgument {
     },
 }
 
-/// As much of a text as an error quotes: what comes in from outside may be of any length.
+/// How many characters of a text an error quotes: text from outside can have any length.
 const QUOTED_CHARS_MAX: usize = 200;
 
-/// How a text that an error quotes begins; all of it, unless it is long.
+/// A text as an error quotes it: cut off if it is long.
 pub(crate) fn quoted(text: &str) -> String {
     shortened(text, QUOTED_CHARS_MAX)
 }
 
-/// The first characters of a text; all of it, unless there are more.
+/// The first `chars_max` characters of a text, followed by `…` if there are more.
 pub(crate) fn shortened(text: &str, chars_max: usize) -> String {
     match text.char_indices().nth(chars_max) {
         None => text.to_owned(),
@@ -142,16 +145,16 @@ impl InvalidArgument {
     }
 }
 
-/// Something is larger than the store takes: send less, or raise the limit if it is one of
-/// [`Limits`](crate::Limits) that was set lower.
+/// Something is larger than the store allows: send less, or raise the limit if it is one of
+/// [`Limits`](crate::Limits) that was lowered.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the limit {limit} allows {max}, but got {got}: {}", remedy(limit))]
 pub struct LimitExceeded {
-    /// Which limit.
+    /// The name of the limit.
     pub limit: &'static str,
-    /// What it allows.
+    /// The maximum that it allows.
     pub max: usize,
-    /// What was asked for.
+    /// The size or count that exceeds it.
     pub got: usize,
 }
 
@@ -161,15 +164,15 @@ impl LimitExceeded {
     }
 }
 
-/// What to do where a limit is met. Some are forever; only those of [`Limits`](crate::Limits) can
-/// be raised.
+/// What to do about an exceeded limit. Only those of [`Limits`](crate::Limits) can be raised; the
+/// others never change.
 fn remedy(limit: &str) -> &'static str {
     match limit {
         "payload_len_max" => {
-            "keep what is that large elsewhere and its place in the event, or raise it in Limits if it was set lower"
+            "store large data elsewhere and a reference to it in the event, or raise the limit in Limits if it was lowered"
         }
         "append_events_max" | "append_len_max" => {
-            "append in several parts, or raise it in Limits if it was set lower"
+            "append in several parts, or raise the limit in Limits if it was lowered"
         }
         "append_streams_max" => "append to fewer streams at once",
         "metadata_count_max" | "metadata_len_max" => {
@@ -177,20 +180,20 @@ fn remedy(limit: &str) -> &'static str {
         }
         "tags_count_max" => "give it fewer tags",
         "snapshot_state_len_max" => {
-            "keep less in the state of the aggregate, or do without snapshots of it"
+            "keep less in the state of the aggregate, or take no snapshots of it"
         }
-        "view_key_len_max" => "take a shorter key, such as a digest of this one",
+        "view_key_len_max" => "use a shorter key, such as a digest of this one",
         "view_value_len_max" => "split it over several keys",
         "event_changes_len_max" => {
             "change less of the view for one event, or record the change as several events"
         }
         "view_commit_len_max" => {
-            "change less at once: of a projection, what one event changes is one commit"
+            "change less in one commit; a projection commits all changes of one event together"
         }
         "checkpoint_state_len_max" => {
             "keep less in the state of the checkpoint, and the rest in values"
         }
         limit if limit.starts_with("limits.") => "the format allows no more, so set it lower",
-        _ => "take less",
+        _ => "use less",
     }
 }

@@ -113,7 +113,7 @@ fn import_of_truncated_gzip_keeps_and_reports_earlier_lines() {
     assert!(events > 1_000);
     let kept = format!(
         "its gzip data ends too early, so the input is incomplete; lines 1 to {events} are in the store, and \
-         importing the complete input goes on after them\n"
+         importing the complete input continues after them\n"
     );
     assert!(complaint.ends_with(&kept), "{complaint}");
     desk.write("h.gz", gzip(history(5_000).as_bytes()));

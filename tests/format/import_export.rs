@@ -166,7 +166,8 @@ fn read_error_of_an_input_names_the_last_line() {
     let text = lines(3).join("\n") + "\n{\"str";
     let input = BufReader::new(text.as_bytes().chain(Broken));
     let error = store.import(input, ImportOptions::default(), |_| {}).unwrap_err();
-    let kept = "lines 1 to 3 are in the store, and importing the complete input goes on after them";
+    let kept =
+        "lines 1 to 3 are in the store, and importing the complete input continues after them";
     let expected = format!("reading the input failed after line 3: no more; {kept}");
     assert_eq!(error.to_string(), expected);
     assert!(matches!(error, Error::ImportInput { line: 3, lines_kept: 3, .. }));
