@@ -196,8 +196,8 @@ pub use view_store::{
     Checkpoint, ViewChange, ViewCommit, ViewEntry, ViewPage, ViewScan, ViewStore,
 };
 
-/// The items that most programs need, without names that programs define themselves: `use
-/// annals::prelude::*;`
+/// The items that most programs need, without names that programs define themselves.
+/// Import it with `use annals::prelude::*;`.
 pub mod prelude {
     pub use crate::{
         Aggregate, Append, Appended, Delivery, DomainEvent, EventId, EventRef, EventStore,

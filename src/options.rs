@@ -1,4 +1,4 @@
-//! What an acknowledgement is worth: [`Durability`], and where the time comes from: [`Clock`].
+//! [`Durability`]: what an acknowledged append survives. [`Clock`]: the source of the time.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -10,7 +10,7 @@ use crate::model::Timestamp;
 /// | | the process is killed | the machine loses power |
 /// |---|---|---|
 /// | `Sync` | kept | kept |
-/// | `Buffered` | kept | the newest may be lost: always a suffix of the log, never a hole in it |
+/// | `Buffered` | kept | the newest events may be lost: always a suffix of the log, never a gap in it |
 ///
 /// A `Sync` append makes all earlier `Buffered` ones durable too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
@@ -30,10 +30,10 @@ impl Durability {
     }
 }
 
-/// Where a store takes the time from.
+/// The source of the time of a store.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
-/// The time of a clock, brought into the years that can be recorded.
+/// The time of a clock, clamped to the years that can be recorded.
 pub(crate) fn now(clock: &Clock) -> Timestamp {
     clock().clamp(Timestamp::RECORDED_MIN, Timestamp::RECORDED_MAX)
 }

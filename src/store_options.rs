@@ -1,4 +1,4 @@
-//! How a store is opened: [`StoreOptions`].
+//! [`StoreOptions`]: how a store is opened.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::model::{Limits, Position, Timestamp};
 use crate::options::{Clock, Durability, system_clock};
 
-/// How a store is opened. [`Store::options`](crate::Store::options) makes one with the defaults.
+/// Options for opening a store. [`Store::options`](crate::Store::options) returns the defaults.
 ///
 /// ```no_run
 /// use annals::{Durability, Store};
@@ -22,12 +22,12 @@ pub struct StoreOptions {
     pub(crate) limits: Limits,
     pub(crate) create: bool,
     pub(crate) read_only: bool,
-    /// Where the log may end although it is known to have gone on.
+    /// The end of the log to accept although later events are known to have existed.
     pub(crate) accepted_end: Option<AcceptedEnd>,
     pub(crate) clock: Clock,
 }
 
-/// The last position of a log that is known to have gone on; `None` where nothing of it is left.
+/// The last position of a log that has lost later events; `None` if it has lost all of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct AcceptedEnd(pub(crate) Option<Position>);
 
@@ -48,7 +48,7 @@ impl Default for StoreOptions {
 }
 
 impl StoreOptions {
-    /// What appends survive unless they say otherwise; [`Durability::Sync`] by default.
+    /// The durability of appends that do not set their own; [`Durability::Sync`] by default.
     pub fn durability(mut self, durability: Durability) -> Self {
         self.durability = durability;
         self
@@ -68,14 +68,14 @@ impl StoreOptions {
         self
     }
 
-    /// How many streams' versions are cached, so that an append need not look them up; 100,000 by
-    /// default, about 100 bytes each.
+    /// The number of streams whose versions are cached, so that an append does not read them;
+    /// 100,000 by default, about 100 bytes each.
     pub fn version_cache_streams(mut self, streams: usize) -> Self {
         self.version_cache_streams = streams;
         self
     }
 
-    /// What is refused as too large; the hard maxima of [`limits`](crate::limits) by default.
+    /// The limits for appends; the hard maxima of [`limits`](crate::limits) by default.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self
@@ -89,26 +89,26 @@ impl StoreOptions {
     }
 
     /// Opens for reading only: appends are refused, nothing is created, and several readers may
-    /// open the store at once, but not next to a writer.
+    /// open the store at once, but not while a writer has it open.
     pub fn read_only(mut self, read_only: bool) -> Self {
         self.read_only = read_only;
         self
     }
 
-    /// Accepts that a store has lost history, which
-    /// [`Error::HistoryLost`](crate::Error::HistoryLost) refuses to open otherwise (G11), if its
-    /// log ends exactly here: at the position which that error says was found. Opened for writing,
-    /// the store goes on from there, and what is lost is lost; opened for reading only, nothing is
-    /// changed. It has no effect on a store that has lost nothing, or something else.
+    /// Accepts that a store has lost history (G11), if its log ends exactly at `found`, the
+    /// position that [`Error::HistoryLost`](crate::Error::HistoryLost) reports as found. Without
+    /// this option, opening the store fails with that error. A store that is opened for writing
+    /// continues from there, and the lost events cannot be recovered; opening for reading only
+    /// changes nothing. The option has no effect on a store that has lost nothing, or that ends
+    /// elsewhere.
     ///
-    /// A person should decide this, who has looked for a backup and has kept a copy of the
-    /// directory.
+    /// A person should decide this, after looking for a backup and copying the directory.
     ///
     /// ```no_run
     /// use annals::{Error, Store};
     /// match Store::open("bank.annals") {
     ///     Err(Error::HistoryLost { expected_at_least, found }) => {
-    ///         // Up to there, and no further: what do the others say?
+    ///         // Look at what is left before accepting the loss for good.
     ///         let options = Store::options().accept_lost_history_after(found).read_only(true);
     ///         let store = options.open("bank.annals")?;
     ///         let streams = store.info()?.streams;
@@ -123,7 +123,7 @@ impl StoreOptions {
         self
     }
 
-    /// Takes the time from elsewhere: for tests.
+    /// Replaces the system clock, for tests.
     pub fn clock(mut self, clock: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
         self.clock = Arc::new(clock);
         self

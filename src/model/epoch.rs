@@ -11,17 +11,17 @@ use super::{InvalidArgument, Position};
 /// How many epochs a log remembers. Positions of older ones are refused.
 pub(crate) const EPOCHS_MAX: usize = 64;
 
-/// One unbroken history of a log. A log that loses its end goes on with other events at the
-/// positions that it lost; from there on it is in another epoch. That happens when a backup is
-/// restored, or when a loss is accepted.
+/// One unbroken history of a log. A log that has lost its end continues with other events at the
+/// lost positions; from there on it is in a new epoch. This happens when a backup is restored or a
+/// loss is accepted.
 ///
-/// To keep a position outside the store, keep the epoch with it, and give both back with
-/// [`SubscriptionBuilder::in_epoch`](crate::SubscriptionBuilder::in_epoch).
+/// To save a position outside the store, save the epoch with it, and pass both to a new
+/// subscription with [`SubscriptionBuilder::in_epoch`](crate::SubscriptionBuilder::in_epoch).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Epoch([u8; 16]);
 
 impl Epoch {
-    /// A new one.
+    /// A new epoch.
     pub fn random() -> Self {
         Uuid::now_v7().into()
     }
@@ -84,7 +84,7 @@ pub(crate) struct Begun {
 }
 
 impl Epochs {
-    /// Those of a log that has been in one epoch since its beginning.
+    /// The epochs of a log that has been in one epoch since its beginning.
     pub fn new(first: Epoch) -> Self {
         Self([Begun { epoch: first, after: None }].into())
     }
@@ -98,7 +98,7 @@ impl Epochs {
         &self.0
     }
 
-    /// The same, and then a new epoch, which shares the positions up to `after` with the one
+    /// These epochs, followed by a new one that shares the positions up to `after` with the one
     /// before.
     #[must_use]
     pub fn begin(&self, epoch: Epoch, after: Option<Position>) -> Self {
@@ -106,7 +106,7 @@ impl Epochs {
         Self(begun.skip((self.0.len() + 1).saturating_sub(EPOCHS_MAX)).collect())
     }
 
-    /// The epoch that the log is in.
+    /// The current epoch of the log.
     pub fn current(&self) -> Epoch {
         match self.0.last() {
             Some(begun) => begun.epoch,
@@ -114,9 +114,9 @@ impl Epochs {
         }
     }
 
-    /// The last position at which this log has the event that it had in `epoch`: [`Position::MAX`]
-    /// for the current one, and `None` for one that this log was never in, or does not remember: it
-    /// keeps the last 64.
+    /// The last position up to which this log has the same events as it had in `epoch`. It is
+    /// [`Position::MAX`] for the current epoch, and `None` for one that this log was never in or no
+    /// longer remembers (it keeps the last 64).
     pub fn shared_up_to(&self, epoch: Epoch) -> Option<Position> {
         let at = self.0.iter().position(|begun| begun.epoch == epoch)?;
         let later = self.0.iter().skip(at + 1).map(|begun| begun.after);

@@ -1,4 +1,4 @@
-//! [`NewEvent`]: a fact before it is appended, and the names it carries.
+//! [`NewEvent`]: an event before it is appended, and the names that it carries.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -15,8 +15,8 @@ use super::{
     RecordedEvent, Timestamp,
 };
 
-/// The identity of an event: 16 bytes, a UUID v7 unless the caller gives one. It makes a retry
-/// recognisable; it is never used for order.
+/// The identity of an event: 16 bytes, a UUID v7 unless the caller gives one. A retry is recognised
+/// by it; it is never used for order.
 ///
 /// ```
 /// use annals::EventId;
@@ -33,10 +33,10 @@ impl EventId {
         Self(Uuid::now_v7().into_bytes())
     }
 
-    /// An id that follows from this one: the same each time for the same `what`, and another for
-    /// each other. So an event that answers a command or an event gets the same id when the answer
-    /// is given again, and is recognised. (A UUID v5 of `what` in the namespace of this id, RFC
-    /// 9562.)
+    /// Derives an id from this one: always the same for the same `what`, and different for a
+    /// different `what`. An event that is created in response to a command or an event then gets
+    /// the same id when the command or event is handled again, and is recognised as a retry. The id
+    /// is a UUID v5 (RFC 9562) of `what` in the namespace of this id.
     ///
     /// ```
     /// use annals::EventId;
@@ -48,7 +48,7 @@ impl EventId {
         Self(Uuid::new_v5(&Uuid::from_bytes(self.0), what.as_ref()).into_bytes())
     }
 
-    /// The id with these bytes: any 16 will do.
+    /// The id with these bytes; any 16 bytes are valid.
     pub const fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(bytes)
     }
@@ -88,8 +88,8 @@ impl FromStr for EventId {
 }
 
 /// The name of a kind of event, such as `MoneyDeposited`: 1 to [`EVENT_TYPE_LEN_MAX`] bytes of
-/// UTF-8 without control characters. Choose it once: it is stored with every event, independent of
-/// the names in your code.
+/// UTF-8 without control characters. Choose it once: it is stored with every event, and does not
+/// depend on names in your code.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EventType(Arc<str>);
 
@@ -97,13 +97,13 @@ impl EventType {
     /// Checks the name.
     ///
     /// # Errors
-    /// [`InvalidArgument`]: empty, too long, or with a control character.
+    /// [`InvalidArgument`]: the name is empty, too long, or contains a control character.
     pub fn new(name: impl AsRef<str>) -> Result<Self, InvalidArgument> {
         check_name("event type", name.as_ref(), EVENT_TYPE_LEN_MAX)?;
         Ok(Self(name.as_ref().into()))
     }
 
-    /// A name that a checked frame holds: not checked again.
+    /// A name from a checked frame: it is not checked again.
     pub(crate) fn trusted(name: &str) -> Self {
         Self(name.into())
     }
@@ -174,8 +174,7 @@ impl From<&EventType> for EventType {
     }
 }
 
-/// What the bytes of a payload are, as a media type. 1 to [`CONTENT_TYPE_LEN_MAX`] bytes, no
-/// control characters.
+/// The media type of a payload: 1 to [`CONTENT_TYPE_LEN_MAX`] bytes without control characters.
 ///
 /// ```
 /// use annals::ContentType;
@@ -198,14 +197,14 @@ impl ContentType {
     /// Checks the name.
     ///
     /// # Errors
-    /// [`InvalidArgument`]: empty, too long, or with a control character.
+    /// [`InvalidArgument`]: the name is empty, too long, or contains a control character.
     pub fn new(name: impl AsRef<str>) -> Result<Self, InvalidArgument> {
         check_name("content type", name.as_ref(), CONTENT_TYPE_LEN_MAX)?;
         Ok(Self::trusted(name.as_ref()))
     }
 
-    /// A name that a checked frame holds: not checked again, and not copied where it is a known
-    /// one.
+    /// A name from a checked frame: it is not checked again, and not copied if it is one of the
+    /// constants.
     pub(crate) fn trusted(name: &str) -> Self {
         match name {
             "application/json" => Self::JSON,
@@ -258,7 +257,7 @@ impl fmt::Display for ContentType {
     }
 }
 
-/// A fact that is yet to be appended.
+/// An event that is not yet appended.
 ///
 /// Its [`EventId`] is fixed when it is built: appending the same value again is a retry, and is
 /// recognised as one.
@@ -285,14 +284,13 @@ pub struct NewEvent {
 }
 
 impl NewEvent {
-    /// An event with a payload of bytes, of the content type [`ContentType::BYTES`] until another
+    /// An event with a payload of bytes. Its content type is [`ContentType::BYTES`] until another
     /// is set.
     pub fn new(event_type: EventType, payload: impl Into<Vec<u8>>) -> Self {
         Self::known_as(EventId::random(), event_type, payload.into())
     }
 
-    /// An event that has its id: a random one that is replaced at once would cost a call of the
-    /// system.
+    /// An event with a given id. Generating a random id and replacing it would cost a system call.
     pub(crate) fn known_as(id: EventId, event_type: EventType, payload: Vec<u8>) -> Self {
         Self {
             id,
@@ -306,26 +304,26 @@ impl NewEvent {
         }
     }
 
-    /// Gives the event an id of the caller's own, such as one derived from the command that caused
-    /// it. A retry is recognised by ids alone: what else the event holds is not compared.
+    /// Sets the id of the event, such as one derived from the command that caused it. A retry is
+    /// recognised by ids alone; nothing else in the event is compared.
     pub fn with_id(mut self, id: impl Into<EventId>) -> Self {
         self.id = id.into();
         self
     }
 
-    /// Says which shape of its type the payload has; the first is 1, the default.
+    /// Sets the schema version of the payload: the first is 1, the default.
     pub fn with_schema_version(mut self, version: u32) -> Self {
         self.schema_version = version;
         self
     }
 
-    /// Says what the bytes of the payload are.
+    /// Sets the content type of the payload.
     pub fn with_content_type(mut self, content_type: ContentType) -> Self {
         self.content_type = content_type;
         self
     }
 
-    /// Adds a metadata pair; a key that is there already gets the new value.
+    /// Adds a metadata pair; an existing key gets the new value.
     pub fn with_metadata(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.metadata.set(key, value);
         self
@@ -337,8 +335,8 @@ impl NewEvent {
         self
     }
 
-    /// Adds a tag: 1 to [`TAG_LEN_MAX`] bytes without control characters. Tags come with the event;
-    /// no filter chooses by them.
+    /// Adds a tag: 1 to [`TAG_LEN_MAX`] bytes without control characters. Tags are read with the
+    /// event; filters cannot select by them.
     pub fn with_tag(mut self, tag: impl Into<String>) -> Self {
         self.tags.push(tag.into());
         self
@@ -354,9 +352,9 @@ impl NewEvent {
         self.with_metadata(CAUSATION_ID, id.to_string())
     }
 
-    /// Says that it follows from another event: that one is its cause, and it belongs to the same
-    /// piece of work. Where the other carries no correlation id, that event itself is the piece of
-    /// work.
+    /// Sets causation and correlation from another event: that event is the cause, and this one
+    /// belongs to the same piece of work. If the other event has no correlation id, its own id is
+    /// used as one.
     ///
     /// ```
     /// use annals::prelude::*;
@@ -375,33 +373,33 @@ impl NewEvent {
         self.correlated_by(work).caused_by(event.id())
     }
 
-    /// Records the event at this time instead of the clock's: for history that comes from
-    /// elsewhere. It may not lie before the last event of the log; of one append, all events carry
-    /// such a time or none does.
+    /// Records the event at this time instead of the clock's, for history from another system. The
+    /// time must not be before that of the last event of the log. In one append, either all events
+    /// have an explicit time or none has.
     ///
-    /// A time in the future holds everything that is recorded after it at that time, until the
-    /// clock gets there.
+    /// After a time in the future, all later events are recorded at that same time until the clock
+    /// reaches it.
     pub fn with_recorded_at(mut self, time: Timestamp) -> Self {
         self.recorded_at = Some(time);
         self
     }
 
-    /// Its identity.
+    /// Its id.
     pub fn id(&self) -> EventId {
         self.id
     }
 
-    /// The name of its kind.
+    /// Its event type.
     pub fn event_type(&self) -> &EventType {
         &self.event_type
     }
 
-    /// The shape of its payload.
+    /// The schema version of its payload.
     pub fn schema_version(&self) -> u32 {
         self.schema_version
     }
 
-    /// What the bytes of the payload are.
+    /// The content type of its payload.
     pub fn content_type(&self) -> &ContentType {
         &self.content_type
     }
@@ -426,7 +424,7 @@ impl NewEvent {
         self.recorded_at
     }
 
-    /// Everything of variable length, in bytes: what counts towards `append_len_max`.
+    /// The length of all parts of variable length, in bytes: it counts towards `append_len_max`.
     pub(crate) fn text_len(&self) -> usize {
         let tags: usize = self.tags.iter().map(String::len).sum();
         self.payload.len()

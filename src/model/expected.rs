@@ -1,11 +1,11 @@
-//! [`ExpectedVersion`]: what an append expects of a stream, and the pure rule that decides.
+//! [`ExpectedVersion`]: what an append expects of a stream, and whether a stream meets it.
 
 use std::fmt;
 
 use super::Version;
 
-/// What an append expects of a stream. Always said, never a default: the weakest check must be a
-/// choice.
+/// What an append expects of a stream. It has no default, so that the weakest check is always an
+/// explicit choice.
 ///
 /// ```
 /// use annals::{ExpectedVersion, Version};
@@ -15,7 +15,7 @@ use super::Version;
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ExpectedVersion {
-    /// Nothing: append after whatever is there.
+    /// Nothing: append after the last event, if there is one.
     Any,
     /// The stream has no event.
     NoStream,
@@ -37,8 +37,7 @@ impl ExpectedVersion {
     }
 }
 
-/// A stream loaded at a version is expected there again; one that was not found is expected to be
-/// absent.
+/// `Some` expects exactly the version at which a stream was loaded; `None` expects no stream.
 impl From<Option<Version>> for ExpectedVersion {
     fn from(tip: Option<Version>) -> Self {
         tip.map_or(Self::NoStream, Self::Exact)

@@ -1,8 +1,8 @@
-//! Every bound of the store, once. Docs link here instead of repeating a number.
+//! All limits of a store. The documentation links here instead of repeating a number.
 //!
-//! The constants are hard maxima, part of the format forever: a reader of any store may rely on
-//! them. [`Limits`] are the bounds of one open store; they are at or below the maxima and are
-//! checked when appending only, never when reading.
+//! The constants are hard maxima, part of the format forever: they hold for every store. [`Limits`]
+//! are the limits of one open store; they are at or below the maxima, and are checked only when
+//! appending, never when reading.
 
 use super::{InvalidArgument, LimitExceeded};
 
@@ -28,15 +28,15 @@ pub const APPEND_EVENTS_MAX: usize = 100_000;
 pub const APPEND_LEN_MAX: usize = 64 * MIB;
 /// Most streams that one append may name, written or only checked.
 pub const APPEND_STREAMS_MAX: usize = 10_000;
-/// A frame is closed before an event whose payload and texts would bring its events beyond this
-/// many bytes; only a frame of a single event may be much longer.
+/// Target length of the events of a frame, in bytes: a frame ends before the event whose payload
+/// and texts would exceed it. Only a frame of a single event may be much longer.
 pub const FRAME_LEN_TARGET: usize = 64 * KIB;
 /// Most events of one frame.
 pub const FRAME_EVENTS_MAX: usize = 1_024;
 /// Longest frame on disk, in bytes.
 pub const FRAME_LEN_MAX: usize = PAYLOAD_LEN_MAX + FRAME_LEN_TARGET + 256 * KIB;
 
-/// Longest name of a kind of snapshots, in bytes of UTF-8.
+/// Longest snapshot kind, in bytes of UTF-8.
 pub const SNAPSHOT_KIND_LEN_MAX: usize = 255;
 /// Largest encoded state of a snapshot, in bytes.
 pub const SNAPSHOT_STATE_LEN_MAX: usize = 64 * MIB;
@@ -57,8 +57,8 @@ const MIB: usize = 1024 * KIB;
 const _: () = {
     assert!(PAYLOAD_LEN_MAX < APPEND_LEN_MAX, "an event of the greatest length must fit an append");
     assert!(FRAME_LEN_TARGET < FRAME_LEN_MAX);
-    // Largest single event besides its payload: metadata and tags with their length prefixes, type,
-    // content type, fixed fields.
+    // The largest single event without its payload: metadata and tags with their length prefixes,
+    // type, content type, fixed fields.
     assert!(
         METADATA_LEN_MAX
             + METADATA_COUNT_MAX * 10
@@ -71,9 +71,9 @@ const _: () = {
     assert!(FRAME_LEN_MAX < u32::MAX as usize);
 };
 
-/// The bounds of one open store, at or below the maxima of this module.
+/// The limits of one open store, at or below the maxima of this module.
 ///
-/// They are checked when appending only: a store written under wider limits stays readable under
+/// They are checked only when appending: a store written under wider limits stays readable under
 /// narrower ones.
 ///
 /// ```
@@ -119,25 +119,25 @@ impl Limits {
         self
     }
 
-    /// The bound set by [`Limits::payload_len_max`].
+    /// The limit set by [`Limits::with_payload_len_max`].
     pub fn payload_len_max(&self) -> usize {
         self.payload_len_max
     }
 
-    /// The bound set by [`Limits::append_events_max`].
+    /// The limit set by [`Limits::with_append_events_max`].
     pub fn append_events_max(&self) -> usize {
         self.append_events_max
     }
 
-    /// The bound set by [`Limits::append_len_max`].
+    /// The limit set by [`Limits::with_append_len_max`].
     pub fn append_len_max(&self) -> usize {
         self.append_len_max
     }
 
-    /// Says whether the bounds are at or below the hard maxima.
+    /// Checks that each limit is at or below its hard maximum.
     ///
     /// # Errors
-    /// [`LimitExceeded`] names the first bound that does not.
+    /// [`LimitExceeded`] for the first limit that is not.
     pub fn check(&self) -> Result<(), LimitExceeded> {
         LimitExceeded::check("limits.payload_len_max", PAYLOAD_LEN_MAX, self.payload_len_max)?;
         LimitExceeded::check(
@@ -148,7 +148,7 @@ impl Limits {
         LimitExceeded::check("limits.append_len_max", APPEND_LEN_MAX, self.append_len_max)
     }
 
-    /// Each bound, but none higher than its maximum.
+    /// The same limits, each lowered to its maximum if it is higher.
     pub(crate) fn at_most_allowed(self) -> Self {
         Self {
             payload_len_max: self.payload_len_max.min(PAYLOAD_LEN_MAX),

@@ -10,10 +10,10 @@ pub const CORRELATION_ID: &str = "$correlation_id";
 /// Metadata key of the id of the command or event that caused this event.
 pub const CAUSATION_ID: &str = "$causation_id";
 
-/// Text pairs next to the payload: who, why, from where. Keys are unique and keep the order in
-/// which they were first set.
+/// Key-value pairs of text next to the payload, such as the user or the reason. Keys are unique and
+/// keep the order in which they were first set.
 ///
-/// Keys that begin with `$` are reserved, but for [`CORRELATION_ID`] and [`CAUSATION_ID`].
+/// Keys that begin with `$` are reserved, except for [`CORRELATION_ID`] and [`CAUSATION_ID`].
 ///
 /// ```
 /// use annals::Metadata;
@@ -30,7 +30,7 @@ impl Metadata {
         Self(Vec::new())
     }
 
-    /// Sets a pair; a key that is there already keeps its place and gets the new value.
+    /// Sets a pair; an existing key keeps its place and gets the new value.
     pub fn set(&mut self, key: impl Into<String>, value: impl Into<String>) {
         let (key, value) = (key.into(), value.into());
         match self.0.iter_mut().find(|(present, _)| *present == key) {
@@ -44,7 +44,7 @@ impl Metadata {
         self.0.iter().find(|(present, _)| present == key).map(|(_, value)| value.as_str())
     }
 
-    /// How many pairs.
+    /// The number of pairs.
     pub fn len(&self) -> usize {
         self.0.len()
     }
@@ -64,7 +64,7 @@ impl Metadata {
         MetadataRef(Source::Owned(&self.0))
     }
 
-    /// All keys and values together, in bytes.
+    /// The length of all keys and values together, in bytes.
     pub(crate) fn text_len(&self) -> usize {
         self.0.iter().map(|(key, value)| key.len() + value.len()).sum()
     }
@@ -85,7 +85,7 @@ impl Metadata {
     }
 }
 
-/// Either way an argument can be refused.
+/// The two kinds of error about an argument.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum CheckError {
     Invalid(InvalidArgument),
@@ -120,23 +120,23 @@ impl<K: Into<String>, V: Into<String>> FromIterator<(K, V)> for Metadata {
     }
 }
 
-/// Takes the next pair off the encoded rest; supplied by the layer that knows the encoding, so that
-/// this one need not.
+/// Takes the next pair off the front of the encoded rest. The layer that knows the encoding
+/// supplies the function, so that this layer does not depend on it.
 pub(crate) type NextPair = for<'a> fn(&mut &'a [u8]) -> Option<(&'a str, &'a str)>;
-/// Takes the next tag off the encoded rest.
+/// Takes the next tag off the front of the encoded rest.
 pub(crate) type NextTag = for<'a> fn(&mut &'a [u8]) -> Option<&'a str>;
 
-/// Borrowed [`Metadata`]: decoded when asked for, without allocating.
+/// Borrowed [`Metadata`]: decoded on access, without allocating.
 #[derive(Clone, Copy)]
 pub struct MetadataRef<'a>(Source<'a, (String, String), NextPair>);
 
-/// Borrowed tags: decoded when asked for, without allocating.
+/// Borrowed tags: decoded on access, without allocating.
 #[derive(Clone, Copy)]
 pub struct TagsRef<'a>(Source<'a, String, NextTag>);
 
 enum Source<'a, Owned, Next> {
     Owned(&'a [Owned]),
-    /// A list that was validated to its end when its frame was decoded.
+    /// A list that was completely validated when its frame was decoded.
     Encoded(&'a [u8], Next),
 }
 
@@ -173,7 +173,7 @@ impl<'a> MetadataRef<'a> {
         self.iter().next().is_none()
     }
 
-    /// A copy of its own.
+    /// An owned copy.
     pub fn to_owned(&self) -> Metadata {
         if let Source::Encoded([], _) = self.0 {
             return Metadata::new();
@@ -211,7 +211,7 @@ impl<'a> TagsRef<'a> {
         self.iter().next().is_none()
     }
 
-    /// A copy of its own.
+    /// An owned copy.
     pub fn to_owned(&self) -> Vec<String> {
         if let Source::Encoded([], _) = self.0 {
             return Vec::new();

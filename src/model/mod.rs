@@ -1,13 +1,12 @@
-//! The words: what annals talks about, as plain values.
+//! The basic types of annals, as plain values.
 //!
 //! An **event** is an immutable fact ([`NewEvent`] before it is appended, [`RecordedEvent`] after).
 //! The events of one thing form a **stream** ([`StreamId`]), numbered by [`Version`]; all events of
-//! a store form the **log**, numbered by [`Position`] in commit order. An append says of each
-//! stream what version it expects there ([`ExpectedVersion`]).
+//! a store form the **log**, numbered by [`Position`] in commit order. An append states which
+//! version it expects of each stream ([`ExpectedVersion`]).
 //!
-//! Nothing here does I/O, starts a thread or knows how bytes lie on a disk. Each type owns the
-//! error of its own validation ([`InvalidArgument`], [`LimitExceeded`]), so that `error` can stand
-//! on this module.
+//! Nothing here does I/O, starts a thread or knows the format on disk. The errors of validation are
+//! defined here ([`InvalidArgument`], [`LimitExceeded`]), so that `error` can import this module.
 
 mod epoch;
 mod event;

@@ -1,4 +1,4 @@
-//! Places: of an event in the log ([`Position`]) and in its stream ([`Version`]). Both count from 1
+//! The places of an event: [`Position`] in the log, [`Version`] in its stream. Both count from 1
 //! without gaps.
 
 use std::fmt;
@@ -19,7 +19,7 @@ macro_rules! place {
             /// A place that is never reached: as a bound it means "to the end".
             pub const MAX: Self = Self(NonZeroU64::MAX);
 
-            /// The place with this number; `None` for 0, for places count from 1.
+            /// The place with this number; `None` for 0, because places count from 1.
             pub const fn new(number: u64) -> Option<Self> {
                 match NonZeroU64::new(number) {
                     Some(number) => Some(Self(number)),
@@ -47,7 +47,7 @@ macro_rules! place {
                 Self(self.0.saturating_add(count))
             }
 
-            /// The place after `place`, or the first one after nothing.
+            /// The place after `place`; the first place for `None`.
             pub(crate) fn after(place: Option<Self>) -> Self {
                 place.map_or(Self::FIRST, Self::next)
             }

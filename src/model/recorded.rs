@@ -1,4 +1,4 @@
-//! [`RecordedEvent`] and its borrowed form [`EventRef`]: a fact that has its place.
+//! [`RecordedEvent`] and its borrowed form [`EventRef`]: an event with its place.
 
 use std::ops::RangeInclusive;
 
@@ -23,7 +23,7 @@ pub struct RecordedAs {
     pub commit: RangeInclusive<Position>,
 }
 
-/// An immutable fact with its place in the store. Owned; [`EventRef`] is the borrowed form.
+/// An immutable event with its place in the store. It is owned; [`EventRef`] is the borrowed form.
 ///
 /// ```
 /// use annals::prelude::*;
@@ -43,13 +43,13 @@ pub struct RecordedEvent {
 }
 
 impl RecordedEvent {
-    /// Joins an event with its place: for stores, which alone know it.
+    /// Joins an event with its place. Only implementations of a store need this.
     pub fn new(mut event: NewEvent, place: RecordedAs) -> Self {
         event.recorded_at = None;
         Self { place, event }
     }
 
-    /// Its identity.
+    /// Its id.
     pub fn id(&self) -> EventId {
         self.event.id
     }
@@ -79,22 +79,22 @@ impl RecordedEvent {
         self.place.commit.clone()
     }
 
-    /// The name of its kind.
+    /// Its event type.
     pub fn event_type(&self) -> &EventType {
         &self.event.event_type
     }
 
-    /// The shape of its payload.
+    /// The schema version of its payload.
     pub fn schema_version(&self) -> u32 {
         self.event.schema_version
     }
 
-    /// What the bytes of the payload are.
+    /// The content type of its payload.
     pub fn content_type(&self) -> &ContentType {
         &self.event.content_type
     }
 
-    /// Text pairs next to the payload.
+    /// Its metadata.
     pub fn metadata(&self) -> &Metadata {
         &self.event.metadata
     }
@@ -159,7 +159,7 @@ pub struct EventRef<'a> {
 }
 
 impl<'a> EventRef<'a> {
-    /// Its identity.
+    /// Its id.
     pub fn id(&self) -> EventId {
         self.id
     }
@@ -194,22 +194,22 @@ impl<'a> EventRef<'a> {
         self.commit_first..=self.commit_last
     }
 
-    /// The name of its kind.
+    /// Its event type.
     pub fn event_type(&self) -> &'a str {
         self.event_type
     }
 
-    /// The shape of its payload.
+    /// The schema version of its payload.
     pub fn schema_version(&self) -> u32 {
         self.schema_version
     }
 
-    /// What the bytes of the payload are.
+    /// The content type of its payload.
     pub fn content_type(&self) -> &'a str {
         self.content_type
     }
 
-    /// Text pairs next to the payload.
+    /// Its metadata.
     pub fn metadata(&self) -> MetadataRef<'a> {
         self.metadata
     }
@@ -224,7 +224,7 @@ impl<'a> EventRef<'a> {
         self.payload
     }
 
-    /// A copy of its own.
+    /// An owned copy.
     pub fn to_owned(&self) -> RecordedEvent {
         self.named(StreamId::trusted(self.stream), EventType::trusted(self.event_type))
     }
@@ -253,15 +253,15 @@ impl<'a> EventRef<'a> {
     }
 }
 
-/// Copies events that come one after the other. Names that come again are shared: their allocations
-/// were half of what a copy costs.
+/// Copies consecutive events. Repeated names are shared, because allocating them was half of the
+/// cost of a copy.
 #[derive(Debug, Default)]
 pub(crate) struct Copier {
     stream: Option<StreamId>,
     types: [Option<EventType>; COPIER_TYPES],
 }
 
-/// Each type has one slot of so many, for which those with the same length and last byte contend.
+/// The number of slots for event types. The length and the last byte of a type select its slot.
 const COPIER_TYPES: usize = 16;
 
 impl Copier {

@@ -1,6 +1,6 @@
-//! How the words are written by serde, in payloads, states and values of the application's own: as
-//! their text or number where people may read it, else in as few bytes as it takes. What is read is
-//! checked as by their constructors.
+//! Serde implementations of the basic types, for the application's own payloads, states and values.
+//! Human-readable formats get the text or the number, other formats the fewest bytes. Deserialized
+//! values are checked as the constructors check them.
 
 use serde::de::{Deserialize, Deserializer, Error};
 use serde::ser::{Serialize, Serializer};
@@ -66,7 +66,7 @@ macro_rules! as_id {
 }
 as_id!(EventId, Epoch);
 
-/// A moment outside of the years that have a text is not written where people may read it.
+/// In a human-readable format, serializing a time outside the years 0 to 9999 is an error.
 impl Serialize for Timestamp {
     fn serialize<S: Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
         if !out.is_human_readable() {

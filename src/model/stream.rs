@@ -10,8 +10,8 @@ use super::limits::{STREAM_ID_LEN_MAX, check_name};
 /// The name of a stream: 1 to [`STREAM_ID_LEN_MAX`] bytes of UTF-8 without control characters, not
 /// beginning with `$`.
 ///
-/// Its **category** is the part before the first `-` (the whole id where there is none), so
-/// `account-7` and `account-8` are both of the category `account`. Ids are compared and sorted as
+/// Its **category** is the part before the first `-` (the whole id if there is none), so
+/// `account-7` and `account-8` are both in the category `account`. Ids are compared and sorted by
 /// their bytes. Cloning is cheap.
 ///
 /// ```
@@ -29,7 +29,8 @@ impl StreamId {
     /// Checks the name.
     ///
     /// # Errors
-    /// [`InvalidArgument`]: empty, too long, with a control character, or reserved.
+    /// [`InvalidArgument`]: the name is empty, too long, contains a control character, or is
+    /// reserved.
     pub fn new(id: impl AsRef<str>) -> Result<Self, InvalidArgument> {
         let id = id.as_ref();
         check_name("stream id", id, STREAM_ID_LEN_MAX)?;
@@ -39,7 +40,7 @@ impl StreamId {
         Ok(Self(id.into()))
     }
 
-    /// An id that a checked frame holds, or that a store vouches for: not checked again.
+    /// An id from a checked frame or from a store: it is not checked again.
     pub(crate) fn trusted(id: &str) -> Self {
         Self(id.into())
     }
@@ -49,7 +50,7 @@ impl StreamId {
         &self.0
     }
 
-    /// The part before the first `-`; the whole id where there is none.
+    /// The part before the first `-`; the whole id if there is none.
     pub fn category(&self) -> &str {
         category_of(&self.0)
     }

@@ -11,21 +11,21 @@ use jiff::{SignedDuration, Timestamp as Instant};
 
 use super::InvalidArgument;
 
-/// 1970 without a time zone, as which UTC is written.
+/// The beginning of 1970 in UTC, as a civil time.
 const EPOCH: DateTime = datetime(1970, 1, 1, 0, 0, 0, 0);
 /// The second of a day after which a leap second is inserted.
 const LAST_SECOND: Time = time(23, 59, 59, 0);
 const MICROS_PER_SECOND: i64 = 1_000_000;
 
-/// A moment in UTC, in whole microseconds since 1970. Written and read as RFC 3339, which has the
-/// years 0 to 9999 of UTC, from `0000-01-01T00:00:00Z` to `9999-12-31T23:59:59.999999Z`. Only these
-/// can be recorded; others can be asked for, and are written as a number of microseconds, which is
-/// not read again.
+/// A moment in UTC, in whole microseconds since 1970. It is formatted and parsed as RFC 3339, which
+/// covers the years 0 to 9999 of UTC, from `0000-01-01T00:00:00Z` to `9999-12-31T23:59:59.999999Z`.
+/// Only times in these years can be recorded. Other times can be used in queries; they are
+/// formatted as a number of microseconds, which cannot be parsed.
 ///
-/// UTC has leap seconds, this type has none: 23:59:60 UTC, with or without a fraction, is read as
-/// the last microsecond before it, 23:59:59.999999. It is read on the last day of any month,
-/// because only there can a leap second be inserted; a second 60 at any other minute is refused. So
-/// reading never reverses the order of two times.
+/// UTC has leap seconds; this type has none. 23:59:60 UTC, with or without a fraction, is parsed as
+/// the last microsecond before it, 23:59:59.999999. It is accepted on the last day of any month,
+/// because a leap second can be inserted only there; a second 60 in any other minute is refused.
+/// Parsing therefore never reverses the order of two times.
 ///
 /// ```
 /// use annals::Timestamp;
@@ -38,7 +38,7 @@ const MICROS_PER_SECOND: i64 = 1_000_000;
 pub struct Timestamp(i64);
 
 impl Timestamp {
-    /// The moment this many microseconds after 1970-01-01T00:00:00Z (before, where negative).
+    /// The moment this many microseconds after 1970-01-01T00:00:00Z (before it, if negative).
     pub const fn from_micros(micros: i64) -> Self {
         Self(micros)
     }
@@ -48,7 +48,7 @@ impl Timestamp {
         self.0
     }
 
-    /// Reads a time as [`FromStr`] does, and reports whether part of it was cut off: digits beyond
+    /// Parses a time as [`FromStr`] does, and reports whether part of it was cut off: digits beyond
     /// the microsecond, or a leap second.
     pub(crate) fn parse(text: &str) -> Result<(Self, bool), InvalidArgument> {
         let nanos = text.parse().map(Instant::as_nanosecond).ok().or_else(|| last_days(text));
@@ -66,7 +66,7 @@ impl Timestamp {
         if !has_second_60(text) {
             return Ok(read);
         }
-        // The date library reads second 60 as second 59.
+        // jiff parses second 60 as second 59.
         read.0.end_of_second_before_leap().map(|time| (time, true)).ok_or_else(|| {
             InvalidArgument::unreadable(
                 "a time: second 60 exists only as a leap second, at 23:59:60 UTC on the last day of a month",
@@ -83,13 +83,12 @@ impl Timestamp {
         can_follow.then_some(Self(second * MICROS_PER_SECOND + MICROS_PER_SECOND - 1))
     }
 
-    /// The first moment that is recorded: the beginning of the year 0.
+    /// The first moment that can be recorded: the beginning of the year 0.
     pub(crate) const RECORDED_MIN: Self = Self(-62_167_219_200_000_000);
-    /// The last moment that is recorded: the end of the year 9999.
+    /// The last moment that can be recorded: the end of the year 9999.
     pub(crate) const RECORDED_MAX: Self = Self(253_402_300_799_999_999);
 
-    /// Whether it can be recorded: RFC 3339 writes the years 0 to 9999, so that such a time is read
-    /// again.
+    /// Whether it can be recorded: it is in the years 0 to 9999, which RFC 3339 can express.
     pub(crate) fn is_recordable(self) -> bool {
         (Self::RECORDED_MIN..=Self::RECORDED_MAX).contains(&self)
     }
@@ -100,7 +99,7 @@ impl Timestamp {
     }
 }
 
-/// Rounded down to whole microseconds; stays at the end of the range.
+/// Rounds the duration down to whole microseconds. The result saturates at the end of the range.
 ///
 /// ```
 /// use annals::Timestamp;
@@ -120,7 +119,8 @@ impl Add<Duration> for Timestamp {
     }
 }
 
-/// Stays at the beginning of the range. Parts of a microsecond are not subtracted.
+/// Rounds the duration down to whole microseconds. The result saturates at the beginning of the
+/// range.
 impl Sub<Duration> for Timestamp {
     type Output = Self;
 
@@ -130,26 +130,27 @@ impl Sub<Duration> for Timestamp {
     }
 }
 
-/// Whether the second of a time that was read is 60. Its text is a date, a separator, then
-/// `HH:MM:SS` or `HHMMSS`.
+/// Whether the second of a parsed time is 60. Its text is a date, a separator, then `HH:MM:SS` or
+/// `HHMMSS`.
 fn has_second_60(text: &str) -> bool {
     let Some((_, time)) = text.split_once(['T', 't', ' ']) else { return false };
     let digits: Vec<u8> = time.bytes().filter(|byte| *byte != b':').take(6).collect();
     digits.iter().all(u8::is_ascii_digit) && digits.ends_with(b"60") && digits.len() == 6
 }
 
-/// Nanoseconds since 1970 of a moment after the last that is one in every time zone, where the date
-/// library's instants end. Its dates go on to the end of the year.
+/// Parses a moment of the last days of the year 9999, in nanoseconds since 1970. The instants of
+/// jiff end at the last moment that exists in every time zone; its civil dates continue to the end
+/// of the year.
 fn last_days(text: &str) -> Option<i128> {
     let pieces = Pieces::parse(text).ok()?;
     let local = pieces.date().to_datetime(pieces.time()?);
     let ahead = i128::from(pieces.to_numeric_offset()?.seconds()) * 1_000_000_000;
     let nanos = local.duration_since(EPOCH).as_nanos() - ahead;
-    // What is before was refused for another reason.
+    // An earlier time was refused for another reason.
     (nanos > Instant::MAX.as_nanosecond()).then_some(nanos)
 }
 
-/// Rounded down to whole microseconds; a moment beyond the range of [`Timestamp`] becomes its
+/// Rounded down to whole microseconds; a moment beyond the range of [`Timestamp`] saturates at its
 /// nearest end.
 impl From<SystemTime> for Timestamp {
     fn from(time: SystemTime) -> Self {
@@ -179,8 +180,8 @@ impl fmt::Display for Timestamp {
 impl FromStr for Timestamp {
     type Err = InvalidArgument;
 
-    /// Reads RFC 3339 in the years 0 to 9999 of UTC, such as `2011-10-01T00:38:44.546+02:00`.
-    /// Digits beyond the microsecond are cut off; a leap second is read as the last microsecond
+    /// Parses RFC 3339 in the years 0 to 9999 of UTC, such as `2011-10-01T00:38:44.546+02:00`.
+    /// Digits beyond the microsecond are cut off; a leap second is parsed as the last microsecond
     /// before it.
     fn from_str(text: &str) -> Result<Self, InvalidArgument> {
         Self::parse(text).map(|(time, _)| time)
