@@ -1,16 +1,16 @@
-//! [`EventStoreExt`]: what makes every [`EventStore`] pleasant to use.
+//! [`EventStoreExt`]: the convenient interface of every [`EventStore`].
 
 use crate::error::{Error, Result};
 use crate::event_store::{Append, Appended, EventStore, ReadLog, ReadStream, Streams, position_at};
 use crate::model::{ExpectedVersion, NewEvent, Position, StreamId, Timestamp};
 use crate::subscription::SubscriptionBuilder;
 
-/// The comfortable doors to every store: appending to one stream, reading, listing, following.
+/// Convenience methods of every store: append to one stream, read, list streams, subscribe.
 ///
-/// It is written once, over [`EventStore`], and comes with [`prelude`](crate::prelude).
+/// It is implemented for every [`EventStore`] and is part of the [`prelude`](crate::prelude).
 pub trait EventStoreExt: EventStore {
-    /// Appends events to one stream, all or nothing, if the stream is as expected (G1, G4). At
-    /// least one event.
+    /// Appends events to one stream, all or nothing, if the stream is as expected (G1, G4). There
+    /// must be at least one event.
     ///
     /// Appending the same [`NewEvent`] values again with the same expectation is a retry: it is
     /// acknowledged with the original places and writes nothing ([`Appended::is_replay`]). For
@@ -32,8 +32,8 @@ pub trait EventStoreExt: EventStore {
     /// See [`EventStore::submit`].
     ///
     /// # Cost
-    /// Blocks until acknowledged: with [`Durability::Sync`](crate::Durability), until the disk has
-    /// synced.
+    /// Blocks until the append is acknowledged: with [`Durability::Sync`](crate::Durability), until
+    /// the disk has synced.
     fn append<S>(
         &self,
         stream: S,
@@ -51,7 +51,7 @@ pub trait EventStoreExt: EventStore {
         ReadLog::log(self.handle())
     }
 
-    /// Reads one stream. One that has no events reads as empty.
+    /// Reads one stream. A stream that has no events is empty.
     fn read_stream<S>(&self, stream: S) -> ReadStream
     where
         S: TryInto<StreamId, Error: Into<Error>>,
@@ -64,7 +64,7 @@ pub trait EventStoreExt: EventStore {
         Streams::new(self.handle())
     }
 
-    /// Follows the log, a stream or a category: catches up, then goes on live.
+    /// Subscribes to the log, a stream or a category: catches up, then continues live.
     fn subscribe(&self) -> SubscriptionBuilder {
         SubscriptionBuilder::new(self.handle())
     }
@@ -72,10 +72,11 @@ pub trait EventStoreExt: EventStore {
     /// The last position that was recorded at this time or before; `None` if there is none.
     ///
     /// # Errors
-    /// What the store finds.
+    /// An error of the store.
     ///
     /// # Cost
-    /// A binary search over the log: about 20 reads of one event in a million.
+    /// A binary search over the log: about 20 reads of one event each for a log of a million
+    /// events.
     fn position_at(&self, time: Timestamp) -> Result<Option<Position>> {
         match self.head()? {
             Some(head) => position_at(&*self.handle(), time, head),

@@ -1,7 +1,7 @@
-//! The seam for snapshots: [`SnapshotStore`], next to [`EventStore`](crate::EventStore).
+//! [`SnapshotStore`]: the trait for snapshots, next to [`EventStore`](crate::EventStore).
 //!
-//! A snapshot is a cache: the history says the same, more slowly. So a store may lose one, and its
-//! reader checks that it fits.
+//! A snapshot is a cache: the events give the same state, more slowly. A store may therefore lose a
+//! snapshot, and the reader checks that a snapshot fits its stream.
 
 use std::num::NonZeroUsize;
 use std::ops::Deref;
@@ -14,15 +14,15 @@ use crate::model::{EventId, LimitExceeded, StreamId, Timestamp, Version};
 /// The state of an aggregate after an event of its stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshot {
-    /// What the state is of: two kinds of aggregate over one stream keep their snapshots apart.
+    /// The kind of the aggregate: two kinds over one stream have separate snapshots.
     pub kind: String,
-    /// The stream that it sums up.
+    /// The stream of the aggregate.
     pub stream: StreamId,
-    /// The last event that is in the state.
+    /// The version of the last event that is in the state.
     pub version: Version,
-    /// The id of that event: a snapshot of another history is known by it.
+    /// The id of that event: it shows whether the snapshot is from another history.
     pub event_id: EventId,
-    /// The shape of the state.
+    /// The schema version of the state.
     pub schema_version: u32,
     /// When it was taken.
     pub taken_at: Timestamp,
@@ -34,7 +34,7 @@ impl Snapshot {
     /// Checks what can be checked without looking into a store. Every store calls this first.
     ///
     /// # Errors
-    /// The kind is not a valid name, or the state is larger than
+    /// The kind is an invalid name, or the state is larger than
     /// [`SNAPSHOT_STATE_LEN_MAX`](crate::limits::SNAPSHOT_STATE_LEN_MAX).
     pub fn check(&self) -> Result<()> {
         check_kind(&self.kind)?;
@@ -57,21 +57,22 @@ pub type OnDamaged<'f> = dyn FnMut(Option<Version>, Error) + 'f;
 ///
 /// Every method fails with [`Error::Closed`] once the store is closed.
 pub trait SnapshotStore: Send + Sync {
-    /// Keeps a snapshot, in place of one of the same version, and of its kind and stream the `keep`
-    /// newest versions.
+    /// Saves a snapshot, replacing one of the same version. Of each kind and stream, only the
+    /// `keep` newest versions are kept.
     ///
     /// # Errors
-    /// What [`Snapshot::check`] finds, or those of a write; see
+    /// Those of [`Snapshot::check`], or those of a write: see
     /// [`EventStore::submit`](crate::EventStore::submit).
     ///
     /// # Cost
     /// One write, without a sync: after a power loss it may be gone.
     fn save_snapshot(&self, snapshot: &Snapshot, keep: NonZeroUsize) -> Result<()>;
 
-    /// The newest whole snapshot whose version is at or below `up_to`. Damaged ones are skipped.
+    /// Loads the newest intact snapshot whose version is at or below `up_to`. Damaged ones are
+    /// skipped.
     ///
     /// # Errors
-    /// The kind is not a valid name, or the disk fails.
+    /// An invalid kind, or an I/O error.
     fn load_snapshot(
         &self,
         kind: &str,
@@ -95,13 +96,13 @@ pub trait SnapshotStore: Send + Sync {
         self.load_snapshot(kind, stream, up_to)
     }
 
-    /// Forgets all snapshots of this kind and stream.
+    /// Deletes all snapshots of this kind and stream.
     ///
     /// # Errors
-    /// The kind is not a valid name, or those of a write.
+    /// An invalid kind, or the errors of a write.
     fn delete_snapshots(&self, kind: &str, stream: &StreamId) -> Result<()>;
 
-    /// A handle to own; like [`EventStore::handle`](crate::EventStore::handle), it does not keep
+    /// An owned handle. Like [`EventStore::handle`](crate::EventStore::handle), it does not keep
     /// the store open.
     fn snapshot_handle(&self) -> Arc<dyn SnapshotStore>;
 }

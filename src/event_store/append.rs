@@ -1,5 +1,4 @@
-//! [`Append`]: events for one or several streams, all or nothing; and [`Appended`], what became of
-//! it.
+//! [`Append`]: events for one or several streams, all or nothing. [`Appended`]: its result.
 
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
@@ -11,15 +10,15 @@ use crate::model::{
 };
 use crate::options::Durability;
 
-/// So many streams are looked through one by one; only further ones are indexed. Most appends have
-/// one.
+/// This many streams are searched one by one; only further ones are indexed. Most appends have one
+/// stream.
 const STREAMS_FEW: usize = 8;
 
-/// Events for one or several streams, appended all or nothing (G1), with what is expected of each
+/// Events for one or several streams, appended all or nothing (G1), with an expectation for each
 /// stream.
 ///
-/// Events keep the order in which they are given, across streams too. A stream that is only checked
-/// takes part with [`Append::check`]. All expectations are about the moment of the commit: they do
+/// Events keep the order in which they are given, also across streams. [`Append::check`] adds a
+/// stream that is only checked. All expectations are checked at the moment of the commit: they do
 /// not see this append's own events.
 ///
 /// ```
@@ -39,11 +38,11 @@ const STREAMS_FEW: usize = 8;
 #[derive(Debug, Clone, Default)]
 pub struct Append {
     expectations: Vec<(StreamId, ExpectedVersion)>,
-    /// Where in the expectations a stream stands that is not among the first few.
+    /// Index into the expectations, for each stream after the first few.
     index: HashMap<StreamId, usize>,
     runs: Vec<Run>,
     durability: Option<Durability>,
-    /// The first argument that could not be taken: submitting returns it.
+    /// The error of the first invalid argument: submitting returns it.
     refused: Option<Error>,
 }
 
@@ -62,7 +61,7 @@ impl Append {
     }
 
     /// Adds events for a stream. A stream may be given again later, to put its events after those
-    /// of another; what is expected of it must then be the same.
+    /// of another stream; its expectation must then be the same.
     pub fn to<S>(
         mut self,
         stream: S,
@@ -82,7 +81,7 @@ impl Append {
         self
     }
 
-    /// Expects something of a stream without adding events to it.
+    /// Adds an expectation for a stream without adding events to it.
     pub fn check<S>(mut self, stream: S, expected: ExpectedVersion) -> Self
     where
         S: TryInto<StreamId, Error: Into<Error>>,
@@ -91,7 +90,7 @@ impl Append {
         self
     }
 
-    /// Says what this append survives once acknowledged, instead of the store's own setting.
+    /// Sets the durability of this append, instead of the store's own setting.
     pub fn with_durability(mut self, durability: Durability) -> Self {
         self.durability = Some(durability);
         self
@@ -127,8 +126,8 @@ impl Append {
         few.or_else(|| self.index.get(stream).copied())
     }
 
-    /// The streams named by this append, each once, in the order of their first mention, with what
-    /// is expected of them.
+    /// The streams of this append with their expectations: each stream once, in the order of first
+    /// mention.
     pub fn expectations(&self) -> &[(StreamId, ExpectedVersion)] {
         &self.expectations
     }
@@ -160,7 +159,7 @@ impl Append {
     /// first.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] or [`Error::LimitExceeded`], about the first thing found.
+    /// [`Error::InvalidArgument`] or [`Error::LimitExceeded`], for the first problem that is found.
     pub fn validate(&self, limits: &Limits) -> Result<()> {
         if let Some(error) = &self.refused {
             return Err(error.clone());
@@ -198,7 +197,7 @@ impl Append {
     }
 
     fn validate_ids(&self, count: usize) -> Result<()> {
-        // Ids of one source usually grow: then none is there twice.
+        // Ids from one source usually increase; then there are no duplicates.
         if self.events().map(|(_, event)| event.id()).is_sorted_by(|id, next| id < next) {
             return Ok(());
         }
@@ -213,7 +212,7 @@ impl Append {
     }
 }
 
-/// What became of an append: the places of its events.
+/// The result of an append: the places of its events.
 ///
 /// ```
 /// use annals::prelude::*;
@@ -235,9 +234,9 @@ pub struct Appended {
 }
 
 impl Appended {
-    /// For stores, which alone know the places: spans of consecutive positions in the order of the
-    /// append's events, and the versions each stream got, in the order of the append. `None` if
-    /// either is empty.
+    /// Creates a result; only implementations of a store need this. `spans` are ranges of
+    /// consecutive positions, in the order of the append's events; `versions` are the versions that
+    /// each stream got, in the order of the append. Returns `None` if either is empty.
     pub fn new(
         spans: Vec<RangeInclusive<Position>>,
         versions: Vec<(StreamId, RangeInclusive<Version>)>,
@@ -268,14 +267,14 @@ impl Appended {
         &self.versions
     }
 
-    /// The version of the last event in the stream that was named first: the only one, for an
-    /// append to one stream.
+    /// The version of the last event in the stream that was named first, which is the only stream
+    /// of most appends.
     pub fn last_version(&self) -> Version {
         self.versions.first().map_or(Version::FIRST, |(_, versions)| *versions.end())
     }
 
-    /// Whether events of these ids had been appended before, so that this call was a retry and
-    /// wrote nothing.
+    /// Whether these events had been appended before, so that this call was a retry and wrote
+    /// nothing.
     pub fn is_replay(&self) -> bool {
         self.is_replay
     }

@@ -1,12 +1,11 @@
-//! The seam: [`EventStore`], the trait that every store implements and above which everything else
-//! is written.
+//! [`EventStore`]: the trait that every store implements, and on which everything else is built.
 //!
-//! The trait is small, blocking and dyn-compatible, and free of anything that only a local disk can
-//! do: a networked store can implement it. What makes it pleasant (arguments by `impl TryInto`,
+//! The trait is small, blocking and dyn-compatible, and needs nothing that only a local disk can
+//! do: a networked store can implement it. The convenient interface (`impl TryInto` arguments,
 //! builders, iterators, subscriptions) is the extension [`EventStoreExt`](crate::EventStoreExt),
-//! written once over all stores.
+//! which is written once for all stores.
 //!
-//! A store of another kind is right if it passes
+//! Another implementation is correct if it passes
 //! [`testing::conformance`](crate::testing::conformance).
 
 mod append;
@@ -28,63 +27,64 @@ use crate::model::{Epochs, EventRef, Position, StreamId, Timestamp, Version};
 
 pub(crate) use append::Run;
 
-/// Takes the events of a page one by one; `Break` ends the page after the event it was given.
+/// Called for each event of a page; `Break` ends the page after that event.
 pub type Visitor<'v> = dyn FnMut(EventRef<'_>) -> ControlFlow<()> + 'v;
 
 /// A store of events. Implemented by [`Store`](crate::Store) and
 /// [`MemoryStore`](crate::MemoryStore), and for references and `Arc`s of stores.
 ///
-/// What an implementation promises, for all its callers on all threads: G1 to G4, G6 and G13 of
-/// docs/GUARANTEES.md. Every method fails with [`Error::Closed`](crate::Error::Closed) once the
-/// store is closed.
+/// An implementation guarantees G1 to G4, G6 and G13 of docs/GUARANTEES.md to all callers on all
+/// threads. Every method fails with [`Error::Closed`](crate::Error::Closed) once the store is
+/// closed.
 pub trait EventStore: Send + Sync {
-    /// Appends all or nothing, and acknowledges.
+    /// Appends events to one or several streams, all or nothing, and acknowledges them.
     ///
-    /// Where the events to be written already are at exactly the place that was asked for (after
-    /// `Exact`'s version, at the start for `NoStream`; at the very end of the stream for `Any` and
+    /// If the events are already stored at exactly the requested place (after the version of
+    /// `Exact`, at the start for `NoStream`, at the very end of the stream for `Any` and
     /// `StreamExists`), the call is a retry: it is acknowledged again with the original places, and
-    /// writes nothing. Ids are compared, nothing else. Of an append to several streams it is enough
-    /// that one has its events at their place, if they are in a commit of exactly the events of
-    /// this append. An append with `Any` or `StreamExists` alone is no longer recognised once
-    /// anything was appended to its streams after it, by others or by the caller.
+    /// writes nothing. Only ids are compared. For an append to several streams, it is enough that
+    /// one stream has its events at their place, if they are in a commit of exactly the events of
+    /// this append. An append with only `Any` or `StreamExists` is no longer recognised after
+    /// anything else has been appended to its streams, by any caller.
     ///
     /// # Errors
     /// [`WrongExpectedVersion`](crate::Error::WrongExpectedVersion),
     /// [`PartialRetry`](crate::Error::PartialRetry),
     /// [`RecordedAtBeforeHead`](crate::Error::RecordedAtBeforeHead), an invalid argument, a limit:
-    /// nothing was appended. [`Indeterminate`](crate::Error::Indeterminate): it may or may not have
-    /// been.
+    /// nothing was appended. [`Indeterminate`](crate::Error::Indeterminate): the events may or may
+    /// not have been appended.
     fn submit(&self, append: Append) -> Result<Appended>;
 
-    /// Reads one bounded page, calling `visit` for each matching event in order. Nothing past the
-    /// head is seen (G6).
+    /// Reads one bounded page, calling `visit` for each matching event in order. It never reads
+    /// past the head (G6).
     ///
-    /// `visit` may call the store. It is called while nothing is locked.
+    /// No lock is held while `visit` is called, so it may call the store.
     ///
     /// # Errors
-    /// Damage is an error at its place, never skipped (G8); what was visited before it is right.
+    /// Corruption is an error at its place and is never skipped (G8); the events visited before it
+    /// are correct.
     fn read_page(&self, query: &PageQuery, visit: &mut Visitor<'_>) -> Result<PageEnd>;
 
     /// The last published position; `None` while the log is empty. It never goes back.
     ///
     /// # Errors
-    /// None but those of every method.
+    /// Only [`Closed`](crate::Error::Closed).
     fn head(&self) -> Result<Option<Position>>;
 
     /// The version of the last event of a stream; `None` if it has none.
     ///
     /// # Errors
-    /// Damage, or a failing disk.
+    /// Corruption, or an I/O error.
     fn stream_version(&self, stream: &StreamId) -> Result<Option<Version>>;
 
-    /// Some streams in the order of their ids.
+    /// Lists a page of streams, in the order of their ids.
     ///
     /// # Errors
-    /// Damage, or a failing disk.
+    /// Corruption, or an I/O error.
     fn list_streams(&self, query: &StreamsQuery) -> Result<Vec<StreamInfo>>;
 
-    /// Blocks until the head is past `after`, or `until` has come, or `cancelled` is set and
-    /// [`EventStore::wake`] called. Returns the head as it then is.
+    /// Blocks until the head is past `after`, the deadline `until` is reached, or `cancelled` is
+    /// set and [`EventStore::wake`] is called. Returns the head at that moment.
     ///
     /// # Errors
     /// [`Closed`](crate::Error::Closed) as soon as the store is closed.
@@ -95,20 +95,20 @@ pub trait EventStore: Send + Sync {
         cancelled: &AtomicBool,
     ) -> Result<Option<Position>>;
 
-    /// Makes every waiting caller look again at its `cancelled`.
+    /// Makes every waiting caller check its `cancelled` again.
     fn wake(&self);
 
     /// The epochs of the log. They do not change while the store is open.
     ///
     /// # Errors
-    /// None but those of every method.
+    /// Only [`Closed`](crate::Error::Closed).
     fn epochs(&self) -> Result<Epochs>;
 
-    /// The time by the clock that events are recorded with; it is also used for times recorded next
-    /// to events, such as when a snapshot was taken. It may go back.
+    /// The time of the clock that events are recorded with. It is also used for other times, such
+    /// as when a snapshot was taken. It may go back.
     fn now(&self) -> Timestamp;
 
-    /// A handle for readers and subscriptions to own. It does not keep the store open: once the
+    /// An owned handle, for readers and subscriptions. It does not keep the store open: once the
     /// store is closed, its calls fail with [`Closed`](crate::Error::Closed).
     fn handle(&self) -> Arc<dyn EventStore>;
 }

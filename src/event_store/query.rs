@@ -1,8 +1,8 @@
-//! What a store is asked for when reading: one bounded page of a [`Range`], through a [`Filter`].
+//! Queries of a store, such as for one bounded page of a [`Range`] through a [`Filter`].
 
 use crate::model::{EventRef, EventType, InvalidArgument, Position, StreamId, Version};
 
-/// Which way a read goes.
+/// The direction of a read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
 pub enum Direction {
     /// From the oldest to the newest.
@@ -12,7 +12,7 @@ pub enum Direction {
     Backward,
 }
 
-/// Which events a read or a subscription delivers: those that match every part that was set.
+/// Which events a read or a subscription delivers: those that match every criterion that was set.
 ///
 /// ```
 /// use annals::Filter;
@@ -28,19 +28,19 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// Everything matches.
+    /// A filter that everything matches.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds event types: an event matches if it is of one of the types added. No types at all leave
-    /// all events.
+    /// Adds event types: an event matches if it has one of the types added. Without any types, all
+    /// events match.
     pub fn types(mut self, types: impl IntoIterator<Item = impl AsRef<str>>) -> Self {
         self.types.extend(types.into_iter().map(|name| name.as_ref().to_owned()));
         self
     }
 
-    /// Adds a category: an event matches if its stream is of one of the categories added.
+    /// Adds a category: an event matches if its stream is in one of the categories added.
     pub fn category(mut self, category: impl Into<String>) -> Self {
         self.categories.push(category.into());
         self
@@ -53,12 +53,13 @@ impl Filter {
         self
     }
 
-    /// Checks the names. Reads and subscriptions do it before they begin. A valid filter may still
-    /// match nothing, such as one of a category and of a prefix outside of it.
+    /// Checks the names. Reads and subscriptions call this before they start. A valid filter may
+    /// still match nothing, such as one with a category and a prefix outside of it.
     ///
     /// # Errors
-    /// An event type that no event can have. [`InvalidArgument::CategoryWithDash`]: a category ends
-    /// before the first `-`, so none holds one.
+    /// [`InvalidArgument`]: an event type is not a valid name.
+    /// [`InvalidArgument::CategoryWithDash`]: a category ends before the first `-`, so it cannot
+    /// contain one.
     pub fn check(&self) -> Result<(), InvalidArgument> {
         for name in &self.types {
             EventType::new(name)?;
@@ -118,7 +119,7 @@ impl Filter {
     }
 }
 
-/// What places count in: the log, or one stream.
+/// The log or one stream: what places are counted in.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Scope {
     /// The log, in positions.
@@ -137,18 +138,18 @@ pub struct Range {
     pub from: u64,
     /// The last place.
     pub to: u64,
-    /// Events after this position are not part of it: the log or the stream as it was when this was
-    /// the head.
+    /// Events after this position are excluded: the log or the stream as it was when this was the
+    /// head.
     pub up_to: Position,
 }
 
 impl Range {
-    /// Positions of the log.
+    /// A range of positions of the log.
     pub fn log(from: Position, to: Position) -> Self {
         Self { scope: Scope::Log, from: from.get(), to: to.get(), up_to: Position::MAX }
     }
 
-    /// Versions of a stream.
+    /// A range of versions of a stream.
     pub fn stream(stream: StreamId, from: Version, to: Version) -> Self {
         let scope = Scope::Stream(stream);
         Self { scope, from: from.get(), to: to.get(), up_to: Position::MAX }
@@ -159,13 +160,13 @@ impl Range {
         Self { up_to: self.up_to.min(position), ..self }
     }
 
-    /// Whether there is no place in it, such as from 5 to 4. Places count from 1.
+    /// Whether it contains no place, such as from 5 to 4. Places count from 1.
     pub fn is_empty(&self) -> bool {
         self.from > self.to || self.to == 0
     }
 
-    /// What is left when everything before `next` has been read in this direction; `None` if
-    /// nothing is.
+    /// The rest of the range after everything before `next` was read in this direction; `None` if
+    /// nothing is left.
     pub fn rest(self, next: u64, direction: Direction) -> Option<Self> {
         let rest = match direction {
             Direction::Forward => Self { from: next, ..self },
@@ -175,16 +176,16 @@ impl Range {
     }
 }
 
-/// Asks for one bounded page of events.
+/// A query for one bounded page of events.
 #[derive(Debug, Clone)]
 pub struct PageQuery {
-    /// Where.
+    /// The range to read.
     pub range: Range,
-    /// Which way.
+    /// The direction.
     pub direction: Direction,
-    /// Which events.
+    /// The events to visit.
     pub filter: Filter,
-    /// How many matching events at most; the page may hold fewer, even none, and still leave a
+    /// The maximum number of matching events. The page may have fewer, even none, and still leave a
     /// rest.
     pub events_max: usize,
 }
@@ -192,19 +193,19 @@ pub struct PageQuery {
 /// Where a page ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PageEnd {
-    /// What is left of the range that was asked for, to be asked for next; `None` if it was read to
-    /// its end.
+    /// The rest of the requested range, for the next query; `None` if the range was read to its
+    /// end.
     pub rest: Option<Range>,
 }
 
-/// Asks for some streams, in the order of their ids.
+/// A query for streams, in the order of their ids.
 #[derive(Debug, Clone, Default)]
 pub struct StreamsQuery {
-    /// Only streams whose id begins with this.
+    /// Only streams whose id begins with this prefix.
     pub prefix: String,
     /// Only streams whose id sorts after this one.
     pub after: Option<StreamId>,
-    /// How many at most. Fewer are returned only where there are no more.
+    /// The maximum number of streams. Fewer are returned only if there are no more.
     pub streams_max: usize,
 }
 

@@ -1,4 +1,5 @@
-//! Reading at ease, over any [`EventStore`]: builders, the owned iterator, the borrowed visitor.
+//! Convenient reading from any [`EventStore`]: builders, an iterator of owned events, a visitor of
+//! borrowed ones.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -10,12 +11,12 @@ use super::{Direction, EventStore, Filter, PageQuery, Range, Scope, StreamInfo, 
 use crate::error::{Error, Result};
 use crate::model::{Copier, EventRef, Position, RecordedEvent, StreamId, Timestamp, Version};
 
-/// How many events an owned page holds at most: a bound on the memory of an iterator.
+/// Most events in a page of owned events: it bounds the memory of an iterator.
 const PAGE_EVENTS_MAX: usize = 1_024;
-/// How many streams a page of a listing holds at most.
+/// Most streams in a page of a listing.
 const PAGE_STREAMS_MAX: usize = 256;
 
-/// What a read counts in: [`Position`] for the log, [`Version`] for a stream.
+/// The unit that a read counts in: [`Position`] for the log, [`Version`] for a stream.
 pub trait Place: private::Place {}
 
 impl Place for Position {}
@@ -40,15 +41,16 @@ mod private {
     }
 }
 
-/// Reads the log. See [`Read`].
+/// A read of the log: see [`Read`].
 pub type ReadLog = Read<Position>;
-/// Reads one stream. See [`Read`].
+/// A read of one stream: see [`Read`].
 pub type ReadStream = Read<Version>;
 
-/// A read of the log or of a stream: say from where, which way and what, then take the events.
+/// A read of the log or of a stream: set the start, the direction and the filter, then iterate over
+/// the events.
 ///
-/// The head at the moment of taking is the view: events appended later are not part of it. Reading
-/// never blocks appending.
+/// The read ends at the head at the moment when iteration starts: events appended later are not
+/// part of it. Reading never blocks appending.
 ///
 /// ```
 /// use annals::prelude::*;
@@ -78,7 +80,7 @@ pub struct Read<P> {
     direction: Direction,
     filter: Filter,
     limit: Option<u64>,
-    /// The first argument that could not be taken: taking events returns it.
+    /// The error of the first invalid argument: iterating returns it.
     refused: Option<Error>,
     counts_in: PhantomData<fn(P)>,
 }
@@ -94,19 +96,21 @@ impl ReadLog {
         Self::new(store, Scope::Log, None)
     }
 
-    /// Only events of streams of this category. Given several times: of any of them.
+    /// Only events of streams in this category; if it is called several times, in any of the
+    /// categories.
     pub fn category(mut self, category: impl Into<String>) -> Self {
         self.filter = self.filter.category(category);
         self
     }
 
-    /// Only events of streams whose id begins with this. Given several times: with any of them.
+    /// Only events of streams whose id begins with this prefix; if it is called several times, with
+    /// any of the prefixes.
     pub fn stream_prefix(mut self, prefix: impl Into<String>) -> Self {
         self.filter = self.filter.stream_prefix(prefix);
         self
     }
 
-    /// Only events that match; replaces what was set before.
+    /// Only events that match this filter; replaces everything that was set before.
     pub fn filter(mut self, filter: Filter) -> Self {
         self.filter = filter;
         self
@@ -124,7 +128,7 @@ impl ReadStream {
         }
     }
 
-    /// The stream as it was when this version was its last.
+    /// Reads the stream as it was when this version was its last.
     pub fn as_of_version(mut self, version: Version) -> Self {
         self.to = self.to.min(version.get());
         self
@@ -172,40 +176,42 @@ impl<P: Place> Read<P> {
         self
     }
 
-    /// Only events of these types. Given several times: of any of them. No types at all leave all
-    /// events.
+    /// Only events of these types; if it is called several times, of any of the types. Without any
+    /// types, all events match.
     pub fn types(mut self, types: impl IntoIterator<Item = impl AsRef<str>>) -> Self {
         self.filter = self.filter.types(types);
         self
     }
 
-    /// As it was when this position was the head.
+    /// Reads the log or the stream as it was when this position was the head.
     pub fn as_of_position(mut self, position: Position) -> Self {
         self.up_to = self.up_to.min(position);
         self
     }
 
-    /// As it was at this time: only events recorded then or before.
+    /// Reads the log or the stream as it was at this time: only events recorded at this time or
+    /// before.
     ///
     /// # Cost
-    /// A binary search over the log for the time: about 20 reads of one event in a million.
+    /// A binary search over the log: about 20 reads of one event each for a log of a million
+    /// events.
     pub fn as_of_time(mut self, time: Timestamp) -> Self {
         self.up_to_time = Some(self.up_to_time.map_or(time, |before| before.min(time)));
         self
     }
 
-    /// The first event, in the direction of reading, whatever the limit.
+    /// The first event, in the direction of reading, regardless of the limit.
     ///
     /// # Errors
-    /// An argument of this read, or what the store finds.
+    /// An invalid argument of this read, or an error of the store.
     pub fn first(self) -> Result<Option<RecordedEvent>> {
         self.limit(1).into_iter().next().transpose()
     }
 
-    /// The last event, in the direction of reading, whatever the limit.
+    /// The last event, in the direction of reading, regardless of the limit.
     ///
     /// # Errors
-    /// An argument of this read, or what the store finds.
+    /// An invalid argument of this read, or an error of the store.
     pub fn last(mut self) -> Result<Option<RecordedEvent>> {
         match self.resolve()? {
             None => Ok(None),
@@ -236,7 +242,8 @@ impl<P: Place> Read<P> {
     /// ```
     ///
     /// # Errors
-    /// An argument of this read, or what the store finds; what was visited before it is right.
+    /// An invalid argument of this read, or an error of the store; the events visited before it are
+    /// correct.
     pub fn for_each(
         mut self,
         mut visit: impl FnMut(EventRef<'_>) -> ControlFlow<()>,
@@ -261,7 +268,7 @@ impl<P: Place> Read<P> {
         Ok(())
     }
 
-    /// The range that this read covers at this moment; `None` if it is empty.
+    /// The range that this read covers with the current head; `None` if it is empty.
     fn resolve(&mut self) -> Result<Option<Range>> {
         if let Some(error) = self.refused.take() {
             return Err(error);
@@ -292,7 +299,7 @@ impl<P: Place> Read<P> {
     }
 }
 
-/// The events, owned. The iterator ends after the first error.
+/// Iterates over owned events. The iterator ends after the first error.
 impl<P: Place> IntoIterator for Read<P> {
     type Item = Result<RecordedEvent>;
     type IntoIter = Events;
@@ -328,7 +335,7 @@ impl<P> fmt::Debug for Read<P> {
 /// Recorded-at never goes back along the log, so this is a binary search over positions.
 ///
 /// # Errors
-/// What the store finds.
+/// An error of the store.
 pub(crate) fn position_at(
     store: &dyn EventStore,
     time: Timestamp,
@@ -353,8 +360,8 @@ pub(crate) fn position_at(
     Ok(Position::new(low))
 }
 
-/// The events of a read, owned. It holds no lock and no engine resource between calls, and does not
-/// keep the store open.
+/// The iterator over the owned events of a read. It holds no lock and no engine resource between
+/// calls, and does not keep the store open.
 pub struct Events {
     store: Arc<dyn EventStore>,
     rest: Option<Range>,
@@ -384,7 +391,7 @@ impl Events {
         }
     }
 
-    /// Reads pages until one holds an event or nothing is left. An error waits until the events
+    /// Reads pages until one holds an event or nothing is left. An error is kept until the events
     /// before it are taken.
     fn fill(&mut self) {
         while self.page.is_empty() && self.error.is_none() && self.left > 0 {
@@ -453,7 +460,7 @@ impl Streams {
         Self { store, prefix: String::new(), after: None }
     }
 
-    /// Only streams whose id begins with this.
+    /// Only streams whose id begins with this prefix.
     pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
         self.prefix = prefix.into();
         self
@@ -466,7 +473,8 @@ impl Streams {
     }
 }
 
-/// The streams, with their versions. Streams that appear while it runs may or may not be listed.
+/// Iterates over the streams, with their versions. Streams that are created meanwhile may or may
+/// not be listed.
 impl IntoIterator for Streams {
     type Item = Result<StreamInfo>;
     type IntoIter = StreamInfos;
@@ -482,7 +490,7 @@ impl fmt::Debug for Streams {
     }
 }
 
-/// The streams of a listing. The iterator ends after the first error.
+/// The iterator over the streams of a listing. It ends after the first error.
 #[derive(Debug)]
 pub struct StreamInfos {
     listing: Streams,
