@@ -1,8 +1,8 @@
-//! The published head: the last position that readers may see. Writers publish, readers look,
-//! followers wait.
+//! The published head: the last position that readers may see. Writers publish it, readers load it,
+//! and subscriptions wait for it to move.
 //!
-//! It never goes back, and moves only after the events below it are written as durably as was asked
-//! (G6).
+//! It never goes back, and moves only after the events up to it are written with the requested
+//! durability (G6).
 
 // Public for the model checker alone: see `__internals`.
 #![cfg_attr(not(feature = "__internals"), allow(unreachable_pub))]
@@ -18,8 +18,8 @@ use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Condvar, Mutex};
 
 /// The published head of one store.
 pub struct Head {
-    /// 0 while the log is empty: the one place where "none" is a number, since it must be swapped
-    /// in one step.
+    /// 0 while the log is empty. Only here is "none" a number, because the head must be swapped in
+    /// one step.
     published: AtomicU64,
     closed: AtomicBool,
     waiting: AtomicUsize,
@@ -50,32 +50,32 @@ impl Head {
         Ok(self.current())
     }
 
-    /// Makes everything up to `head` visible, and wakes who waits for it.
+    /// Makes everything up to `head` visible, and wakes the callers that wait for it.
     pub fn publish(&self, head: Position) {
         let before = self.published.swap(head.get(), Ordering::SeqCst);
         assert!(before < head.get(), "the head would go back from {before} to {head}");
-        // A waiter counts itself before it looks at the head: either it sees the new head, or we
-        // see it waiting.
+        // A waiter counts itself before it loads the head: either it sees the new head, or we see
+        // it waiting.
         if self.waiting.load(Ordering::SeqCst) > 0 {
             self.wake();
         }
     }
 
-    /// Makes every waiting caller look again.
+    /// Makes every waiting caller check again.
     pub fn wake(&self) {
-        // Taken so that nobody is between looking and waiting.
+        // Taken so that no caller is between its check and its wait.
         drop(self.gate.lock());
         self.moved.notify_all();
     }
 
-    /// From now on every call fails with [`Error::Closed`], those that wait included.
+    /// From now on every call fails with [`Error::Closed`], including calls that wait.
     pub fn close(&self) {
         self.closed.store(true, Ordering::SeqCst);
         self.wake();
     }
 
-    /// Blocks until the head is past `after`, `until` has come, or `cancelled` is set and
-    /// [`Head::wake`] called.
+    /// Blocks until the head is past `after`, the deadline `until` is reached, or `cancelled` is
+    /// set and [`Head::wake`] is called.
     pub fn wait_past(
         &self,
         after: Option<Position>,

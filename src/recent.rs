@@ -1,11 +1,11 @@
-//! A bounded map that keeps what was used last.
+//! A bounded map that keeps the most recently used entries.
 
 use std::collections::HashMap;
 use std::hash::Hash;
 
-/// A map in two generations: an entry that is used moves to the young one; when that is full, the
-/// old one is dropped. Each operation takes constant time, and an entry stays while fewer than
-/// `capacity / 2` others are used.
+/// A map in two generations: an entry that is used moves to the young one. When that is full, the
+/// old one is dropped and the young one becomes the old one. Each operation takes constant time,
+/// and an entry stays while fewer than `capacity / 2` others are used.
 pub(crate) struct Recent<K, V> {
     young: HashMap<K, V>,
     old: HashMap<K, V>,

@@ -1,10 +1,10 @@
-//! The locks and atomics on which threads meet.
+//! The locks and atomics of the crate.
 //!
-//! A panic while a lock is held does not poison it: code that may leave a value half changed
-//! reports that itself, as the gate of the commit path does (G9). The primitives are those of the
+//! A panic while a lock is held does not poison it: code that can leave a value half changed must
+//! report that itself, as the gate of the commit path does (G9). The primitives are those of the
 //! standard library. With the feature `__schedules` they are those of a model checker, for the
-//! package `tests/schedules`, but never next to `rocksdb`: so a build with all features uses the
-//! standard library's.
+//! package `tests/schedules`, but never together with `rocksdb`, so that a build with all features
+//! uses those of the standard library.
 
 #[cfg(all(feature = "__schedules", not(feature = "rocksdb")))]
 use shuttle::sync as primitives;
@@ -16,7 +16,7 @@ use std::time::Duration;
 pub(crate) use primitives::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 pub(crate) use primitives::{MutexGuard, RwLockReadGuard, RwLockWriteGuard};
 
-/// A lock that one thread at a time holds.
+/// A lock that one thread holds at a time.
 #[derive(Debug, Default)]
 pub(crate) struct Mutex<T>(primitives::Mutex<T>);
 
@@ -48,7 +48,7 @@ impl<T> RwLock<T> {
     }
 }
 
-/// Where threads sleep until what a lock guards has changed.
+/// Lets threads sleep until a value behind a lock has changed.
 #[derive(Debug, Default)]
 pub(crate) struct Condvar(primitives::Condvar);
 

@@ -1,8 +1,8 @@
-//! Whether an append may be committed: the pure rule, shared by every store of this crate.
+//! Decides whether an append may be committed: a pure rule, shared by all stores of this crate.
 //!
-//! The rule needs to know two things of a store, both about what is committed: the tip of a stream,
-//! and which ids stand at a place ([`Committed`]). From them it says: append, or acknowledge again
-//! what was appended before, or refuse.
+//! The rule needs to know only what is committed ([`Committed`]): the last event of a stream, the
+//! ids at a place, and the events of a commit. From these it decides: append, acknowledge an
+//! earlier append again, or refuse.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::RangeInclusive;
@@ -18,7 +18,7 @@ pub(crate) struct LastEvent {
     pub(crate) id: EventId,
 }
 
-/// What the rule asks of a store. Only committed events count.
+/// What the rule reads from a store. Only committed events count.
 pub(crate) trait Committed {
     fn stream_version(&mut self, stream: &StreamId) -> Result<Option<LastEvent>>;
 
@@ -45,14 +45,13 @@ pub(crate) struct Commit {
 pub(crate) struct Shape {
     /// Each stream once.
     pub(crate) expectations: Vec<(StreamId, ExpectedVersion)>,
-    /// For each expectation, the ids of the events for its stream, in order; empty where it is only
-    /// checked.
+    /// For each expectation, the ids of the events for its stream, in order; empty if the stream is
+    /// only checked.
     pub(crate) ids: Vec<Vec<EventId>>,
-    /// Consecutive events of one stream: the index of its expectation, and how many.
+    /// Consecutive events of one stream: the index of its expectation, and the number of events.
     pub(crate) runs: Vec<(usize, usize)>,
-    /// Whether events that are there already are acknowledged again instead of appended. Not so for
-    /// an import, which knows by itself what it has added, and must be able to repeat whatever
-    /// another log holds.
+    /// Whether events that are already stored are acknowledged again instead of appended. This is
+    /// false for an import, which tracks what it has added, and must be able to reproduce any log.
     pub(crate) may_be_retry: bool,
 }
 
@@ -71,30 +70,30 @@ impl Shape {
     }
 }
 
-/// What the rule says.
+/// The decision of the rule.
 #[derive(Debug)]
 pub(crate) enum Verdict {
-    /// Append; these are the tips of the streams before it, one for each expectation.
+    /// Append; these are the versions of the streams before it, one for each expectation.
     Append(Vec<Option<Version>>),
-    /// The events are there already: acknowledge again.
+    /// The events are already stored: acknowledge them again.
     Replay(Appended),
 }
 
-/// How one stream stands to what is expected of it.
+/// How a stream compares with its expectation.
 enum StreamCheck {
     Met,
     NotMet,
-    /// Its events are there already, at these positions, from this version on.
+    /// Its events are already stored, from this version on, at these positions.
     Replay(Version, Vec<Position>),
-    /// Some of its events are there already.
+    /// Some of its events are already stored.
     Partial,
 }
 
 /// Decides about one append.
 ///
 /// # Errors
-/// [`Error::WrongExpectedVersion`] about the first stream that is not as expected,
-/// [`Error::PartialRetry`], or what the store finds. Nothing is changed in any case.
+/// [`Error::WrongExpectedVersion`] for the first stream that is not as expected,
+/// [`Error::PartialRetry`], or an error of the store. Nothing is changed in any case.
 pub(crate) fn validate(shape: &Shape, committed: &mut impl Committed) -> Result<Verdict> {
     let mut tips = Vec::with_capacity(shape.expectations.len());
     let mut conflict = None;
@@ -107,7 +106,7 @@ pub(crate) fn validate(shape: &Shape, committed: &mut impl Committed) -> Result<
         tips.push(version);
         written += usize::from(!ids.is_empty());
         let mut replay = None;
-        // Without ids nothing can be found to be there.
+        // Without ids, no event is recognised as already stored.
         let ids = if shape.may_be_retry { ids.as_slice() } else { &[] };
         match check_stream(stream, *expected, ids, tip, committed)? {
             StreamCheck::Met => {}
@@ -120,12 +119,13 @@ pub(crate) fn validate(shape: &Shape, committed: &mut impl Committed) -> Result<
     let found = replayed.iter().flatten().count();
     let mut streams = shape.expectations.iter().zip(&replayed);
     let found_in = streams.find_map(|((stream, _), replay)| replay.as_ref().map(|_| stream));
-    // What was only checked held when the events were first appended: it need not hold again.
+    // The expectations of streams that are only checked held when the events were first appended:
+    // they need not hold again.
     if found == written && partial.is_none() {
         return Ok(Verdict::Replay(replay(shape, &replayed)?));
     }
-    // One stream is where a retry would find it, another went on meanwhile: the commit itself tells
-    // whether it was this.
+    // One stream has its events where a retry would find them, another has got newer events: the
+    // commit itself shows whether it was this append.
     let first = replayed.iter().flatten().find_map(|(_, positions)| positions.first());
     if let Some(position) = first {
         let commit = committed.commit(*position)?;
@@ -144,7 +144,8 @@ pub(crate) fn validate(shape: &Shape, committed: &mut impl Committed) -> Result<
     }
 }
 
-/// Where a retry of `ids` would find them, following KurrentDB's rule of idempotent appends.
+/// Checks one stream. It looks for `ids` where a retry would find them, following KurrentDB's rule
+/// of idempotent appends.
 fn check_stream(
     stream: &StreamId,
     expected: ExpectedVersion,
@@ -160,7 +161,7 @@ fn check_stream(
         ExpectedVersion::NoStream => Version::FIRST,
         ExpectedVersion::Exact(version) if version < tip.version => version.next(),
         ExpectedVersion::Exact(_) => return Ok(plain),
-        // At the very end: worth a look only if the last event there is one of ours.
+        // At the very end: read it only if the last event of the stream is one of ours.
         ExpectedVersion::Any | ExpectedVersion::StreamExists => {
             if !ids.contains(&tip.id) {
                 return Ok(plain);
@@ -176,8 +177,8 @@ fn check_stream(
     if places.iter().map(|(id, _)| id).eq(ids) {
         return Ok(StreamCheck::Replay(from, places.into_iter().map(|(_, place)| place).collect()));
     }
-    // Not one by one: it would take a hundred thousand times a hundred thousand, and all other
-    // appends wait.
+    // A set, because comparing one by one could take 100,000 × 100,000 steps, and all other appends
+    // wait.
     let ids: HashSet<&EventId> = ids.iter().collect();
     let ours = places.iter().any(|(id, _)| ids.contains(id));
     Ok(if ours { StreamCheck::Partial } else { plain })
@@ -208,7 +209,7 @@ fn replay_of(shape: &Shape, commit: &Commit) -> Option<Appended> {
     Appended::new(vec![commit.first..=commit.first.plus(more)], versions.collect(), true)
 }
 
-/// The acknowledgement that these events once got.
+/// The acknowledgement that these events got originally.
 fn replay(shape: &Shape, replayed: &[Option<(Version, Vec<Position>)>]) -> Result<Appended> {
     let mut taken = vec![0; replayed.len()];
     let mut spans: Vec<RangeInclusive<Position>> = Vec::new();

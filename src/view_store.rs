@@ -1,10 +1,10 @@
-//! The seam for read models: [`ViewStore`], next to [`EventStore`](crate::EventStore).
+//! [`ViewStore`]: the trait for read models, next to [`EventStore`](crate::EventStore).
 //!
-//! A view is a sorted space of keys and values under a name, with a checkpoint. Its one write sets
-//! the checkpoint and changes the values together or not at all, and only if the checkpoint is
-//! still the one that the caller knows. So values and checkpoint always belong together, and of two
-//! that write the same view one is refused. Everything else that read models need, such as building
-//! one aside and switching to it, is made of that write.
+//! A view is a named, sorted map of keys to values, with a checkpoint. Its only write sets the
+//! checkpoint and changes the values together or not at all, and only if the checkpoint is still
+//! the one that the caller expects. Values and checkpoint are therefore always consistent, and if
+//! two writers write the same view, one of them is refused. Everything else that read models need,
+//! such as a shadow build and its promotion, uses that write.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -20,13 +20,13 @@ use crate::model::{InvalidArgument, LimitExceeded, Position};
 /// A page ends once its entries reach this many bytes.
 const VIEW_PAGE_LEN_TARGET: usize = 1 << 20;
 
-/// How far a view is.
+/// The progress of a view.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Checkpoint {
     /// The last position whose event is in the view, or does not matter to it; `None` before the
     /// first.
     pub position: Option<Position>,
-    /// What else its writer wants to find again, of at most
+    /// Other state that the writer saves with it, of at most
     /// [`CHECKPOINT_STATE_LEN_MAX`](crate::limits::CHECKPOINT_STATE_LEN_MAX) bytes.
     pub state: Vec<u8>,
 }
@@ -36,38 +36,37 @@ pub struct Checkpoint {
 pub enum ViewChange {
     /// Sets the value of a key.
     Put {
-        /// Which key.
+        /// The key.
         key: Vec<u8>,
         /// Its new value.
         value: Vec<u8>,
     },
-    /// Takes a key away, if it is there.
+    /// Deletes a key, if it exists.
     Delete {
-        /// Which key.
+        /// The key.
         key: Vec<u8>,
     },
-    /// Takes all keys away that are there before this commit, wherever in its changes this one
-    /// stands.
+    /// Deletes all keys that exist before this commit, regardless of the order of its changes.
     Clear,
 }
 
-/// The one write of a [`ViewStore`].
+/// A write to a view: the only kind of write that a [`ViewStore`] has.
 ///
-/// Move the checkpoint with every commit. The comparison with `expected` is all that keeps two
-/// writers apart: if both leave the checkpoint as it is, neither notices the other, and one
-/// overwrites what the other wrote.
+/// Move the checkpoint with every commit. Only the comparison with `expected` detects a second
+/// writer: if both leave the checkpoint unchanged, neither detects the other, and one overwrites
+/// the values of the other.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ViewCommit {
     /// The name of the view.
     pub view: String,
-    /// The checkpoint as the caller knows it; `None` if the view has none.
+    /// The checkpoint that the caller expects; `None` if the view has none.
     pub expected: Option<Checkpoint>,
-    /// What changes. Of several changes of one key the last counts.
+    /// The changes. If a key is changed several times, the last change counts.
     pub changes: Vec<ViewChange>,
-    /// The checkpoint after it; `None` takes it away.
+    /// The checkpoint after the commit; `None` removes it.
     pub checkpoint: Option<Checkpoint>,
-    /// Whether the position of the checkpoint is one of the log of another store. A position of
-    /// this store's own log must not be past its head.
+    /// Whether the checkpoint is a position in the log of another store. A position in this store's
+    /// own log must not be past its head.
     pub follows_other_log: bool,
 }
 
@@ -75,8 +74,8 @@ impl ViewCommit {
     /// Checks what can be checked without looking into a store. Every store calls this first.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`]: the name is no name, a key is empty. [`Error::LimitExceeded`]: a
-    /// key, a value, the state, or all together is too large.
+    /// [`Error::InvalidArgument`]: the name is invalid, or a key is empty.
+    /// [`Error::LimitExceeded`]: a key, a value, the state, or the whole commit is too large.
     pub fn check(&self) -> Result<()> {
         check_view_name(&self.view)?;
         let mut len: usize = 0;
@@ -114,8 +113,8 @@ impl ViewCommit {
         }
     }
 
-    /// Checks that the view is where the caller takes it to be. Every store calls this within its
-    /// write.
+    /// Checks that the checkpoint of the view is the one that the caller expects. Every store calls
+    /// this within its write.
     ///
     /// # Errors
     /// [`Error::CheckpointMoved`].
@@ -145,28 +144,29 @@ pub(crate) fn check_view_name(view: &str) -> Result<()> {
     Ok(check_name("view name", view, VIEW_NAME_LEN_MAX)?)
 }
 
-/// Asks for some entries of a view, in the order of their keys.
+/// A query for entries of a view, in the order of their keys.
 #[derive(Debug, Clone, Default)]
 pub struct ViewScan {
     /// The name of the view.
     pub view: String,
-    /// Only keys that begin with this.
+    /// Only keys that begin with this prefix.
     pub prefix: Vec<u8>,
     /// Only keys after this one, in the direction of the scan.
     pub after: Option<Vec<u8>>,
-    /// Which way.
+    /// The direction.
     pub direction: Direction,
-    /// How many at most.
+    /// The maximum number of entries.
     pub entries_max: usize,
 }
 
 impl ViewScan {
-    /// The keys that are asked for: from the first on, up to but not the second, or up to the end.
+    /// The requested keys: from the first key, included, to the second, excluded; `None` is the
+    /// end.
     pub(crate) fn key_range(&self) -> (Vec<u8>, Option<Vec<u8>>) {
         let (mut from, mut to) = (self.prefix.clone(), prefix_end(&self.prefix));
         match (&self.after, self.direction) {
             (None, _) => {}
-            // Nothing is between a key and the same with a 0 byte behind it.
+            // No key is between a key and the same key followed by a 0 byte.
             (Some(after), Direction::Forward) => from = from.max([after, &[0][..]].concat()),
             (Some(after), Direction::Backward) => {
                 to = Some(to.map_or_else(|| after.clone(), |to| to.min(after.clone())));
@@ -179,12 +179,12 @@ impl ViewScan {
 /// A key with its value.
 pub type ViewEntry = (Vec<u8>, Vec<u8>);
 
-/// Some entries of a view, all of one moment.
+/// A page of entries of a view, all from the same moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ViewPage {
-    /// In order; fewer than were asked for if they are large.
+    /// The entries in order; fewer than requested if they are large.
     pub entries: Vec<ViewEntry>,
-    /// Whether there may be more after the last of them.
+    /// Whether there may be more entries after the last one.
     pub has_more: bool,
 }
 
@@ -200,7 +200,7 @@ impl PageFiller {
         Self { page: ViewPage::default(), entries_max, len: 0 }
     }
 
-    /// Asked when there is one more entry: whether it must wait for the next page.
+    /// Whether one more entry must wait for the next page. It is called only if there is one.
     pub(crate) fn is_full(&mut self) -> bool {
         let is_full =
             self.page.entries.len() >= self.entries_max || self.len >= VIEW_PAGE_LEN_TARGET;
@@ -222,22 +222,23 @@ impl PageFiller {
 /// [`MemoryStore`](crate::MemoryStore), and for references and `Arc`s of stores.
 ///
 /// Every method fails with [`Error::Closed`] once the store is closed, and with
-/// [`Error::Corruption`] where what it reads is damaged: a view is never silently shorter (G8).
+/// [`Error::Corruption`] if the data that it reads is damaged: a view is never silently shorter
+/// (G8).
 pub trait ViewStore: Send + Sync {
-    /// Changes values and checkpoint of one view, together or not at all, if its checkpoint is the
-    /// expected one.
+    /// Changes the values and the checkpoint of one view, together or not at all, if its checkpoint
+    /// is the expected one.
     ///
     /// # Errors
-    /// [`Error::CheckpointMoved`], or what [`ViewCommit::check`] finds: nothing was changed.
-    /// [`Error::Indeterminate`]: it may or may not have been, see
+    /// [`Error::CheckpointMoved`], or an error of [`ViewCommit::check`]: nothing was changed.
+    /// [`Error::Indeterminate`]: the commit may or may not have been written; see
     /// [`EventStore::submit`](crate::EventStore::submit).
     ///
     /// # Cost
-    /// One write, without a sync. A later sync of the log makes it durable too; after a power loss
-    /// a view may be behind, but values and checkpoint belong together.
+    /// One write, without a sync. A later sync of the log makes it durable too. After a power loss
+    /// a view may be behind, but its values and its checkpoint are consistent.
     fn commit_view(&self, commit: &ViewCommit) -> Result<()>;
 
-    /// How far a view is; `None` if it has no checkpoint.
+    /// The checkpoint of a view; `None` if it has none.
     ///
     /// # Errors
     /// Corruption, an invalid name, or an I/O error.
@@ -249,28 +250,28 @@ pub trait ViewStore: Send + Sync {
     /// Corruption, an invalid name, or an I/O error.
     fn view_value(&self, view: &str, key: &[u8]) -> Result<Option<Vec<u8>>>;
 
-    /// Some entries, all of one moment.
+    /// A page of entries, all from the same moment.
     ///
     /// # Errors
     /// Corruption, an invalid name, or an I/O error.
     fn scan_view(&self, scan: &ViewScan) -> Result<ViewPage>;
 
     /// The names of all views that have a checkpoint, in order. The checkpoints themselves are not
-    /// looked at.
+    /// read.
     ///
     /// # Errors
-    /// Damage, or a failing disk.
+    /// Corruption, or an I/O error.
     fn list_views(&self) -> Result<Vec<String>>;
 
-    /// Takes a view away, values and checkpoint, whatever they are: damaged ones too. Does nothing
-    /// where there is none.
+    /// Deletes a view with its values and its checkpoint, even if they are damaged. Does nothing if
+    /// there is no such view.
     ///
     /// # Errors
     /// An invalid name, or an I/O error: nothing was changed. [`Error::Indeterminate`] as in
     /// [`ViewStore::commit_view`].
     fn drop_view(&self, view: &str) -> Result<()>;
 
-    /// A handle to own; like [`EventStore::handle`](crate::EventStore::handle), it does not keep
+    /// An owned handle. Like [`EventStore::handle`](crate::EventStore::handle), it does not keep
     /// the store open.
     fn view_handle(&self) -> Arc<dyn ViewStore>;
 }

@@ -10,8 +10,9 @@ use crate::error::{Error, Result};
 use crate::event_store::{EventStore, Filter, ReadStream, Scope};
 use crate::model::{Epoch, Epochs, InvalidArgument, Position, StreamId, Version};
 
-/// What to follow and from where. [`EventStoreExt::subscribe`](crate::EventStoreExt::subscribe)
-/// makes one; without more it follows the whole log from its beginning.
+/// Builds a subscription: what to follow, and from where.
+/// [`EventStoreExt::subscribe`](crate::EventStoreExt::subscribe) returns one, which by default
+/// follows the whole log from its beginning.
 #[must_use = "a subscription begins with `start`"]
 #[derive(Clone)]
 pub struct SubscriptionBuilder {
@@ -20,9 +21,9 @@ pub struct SubscriptionBuilder {
     filter: Filter,
     start: Start,
     waits_if_ahead: bool,
-    /// The epoch that the place to begin after was noted in.
+    /// The epoch in which the start place was saved.
     noted_in: Option<Epoch>,
-    /// The first argument that could not be taken: `start` returns it.
+    /// The error of the first invalid argument: `start` returns it.
     refused: Option<Error>,
 }
 
@@ -61,58 +62,60 @@ impl SubscriptionBuilder {
         self
     }
 
-    /// Only events of streams of this category. Given several times: of any of them.
+    /// Only events of streams in this category; if it is called several times, in any of the
+    /// categories.
     pub fn category(mut self, category: impl Into<String>) -> Self {
         self.filter = self.filter.category(category);
         self
     }
 
-    /// Only events of streams whose id begins with this. Given several times: with any of them.
+    /// Only events of streams whose id begins with this prefix; if it is called several times, with
+    /// any of the prefixes.
     pub fn stream_prefix(mut self, prefix: impl Into<String>) -> Self {
         self.filter = self.filter.stream_prefix(prefix);
         self
     }
 
-    /// Only events of these types. Given several times: of any of them. No types at all leave all
-    /// events.
+    /// Only events of these types; if it is called several times, of any of the types. Without any
+    /// types, all events match.
     pub fn types(mut self, types: impl IntoIterator<Item = impl AsRef<str>>) -> Self {
         self.filter = self.filter.types(types);
         self
     }
 
-    /// Only events that match; replaces what was set before.
+    /// Only events that match this filter; replaces everything that was set before.
     pub fn filter(mut self, filter: Filter) -> Self {
         self.filter = filter;
         self
     }
 
-    /// Begins after this position; `None` begins at the beginning. A position past the head is
+    /// Starts after this position; `None` starts at the beginning. A position past the head is
     /// refused: see [`SubscriptionBuilder::wait_if_ahead`].
     pub fn after(mut self, position: impl Into<Option<Position>>) -> Self {
         self.start = position.into().map_or(Start::Beginning, Start::After);
         self
     }
 
-    /// Begins after this version of the stream that is followed. A version past the last one of the
+    /// Starts after this version of the stream that is followed. A version past the last one of the
     /// stream is refused: see [`SubscriptionBuilder::wait_if_ahead`].
     pub fn after_version(mut self, version: impl Into<Option<Version>>) -> Self {
         self.start = version.into().map_or(Start::Beginning, Start::AfterVersion);
         self
     }
 
-    /// Waits until the log or the stream gets to the place to begin after, instead of refusing one
-    /// that is ahead.
+    /// Waits until the log or the stream reaches the start place, instead of refusing a place that
+    /// is ahead.
     ///
-    /// A place that was noted earlier can be ahead only if the log lost its end. The events that
-    /// come then up to that place are new, and such a subscription never delivers them.
+    /// A place that was saved earlier can be ahead only if the log has lost its end. Events that
+    /// are then appended up to that place are new, but such a subscription never delivers them.
     pub fn wait_if_ahead(mut self) -> Self {
         self.waits_if_ahead = true;
         self
     }
 
-    /// Says in which epoch the place to begin after was noted: [`Subscription::epoch`] at that
-    /// time. A place that is not part of this log's history is then refused, even if the log has
-    /// grown past it again.
+    /// Sets the epoch in which the start place was saved: [`Subscription::epoch`] at that time. A
+    /// place that is not part of this log's history is then refused, even if the log has grown past
+    /// it again.
     ///
     /// ```
     /// use annals::prelude::*;
@@ -134,18 +137,18 @@ impl SubscriptionBuilder {
         self
     }
 
-    /// Begins with what is appended from now on.
+    /// Starts after the current head: only events that are appended from now on are delivered.
     pub fn from_now(mut self) -> Self {
         self.start = Start::Now;
         self
     }
 
-    /// Begins.
+    /// Starts the subscription.
     ///
     /// # Errors
     /// An invalid argument, such as a version without a stream. [`Error::PositionAhead`],
-    /// [`Error::VersionAhead`]: the place to begin after does not exist. [`Error::OtherEpoch`]: it
-    /// was noted in another history. [`Error::Closed`], or what the store finds.
+    /// [`Error::VersionAhead`]: the start place does not exist. [`Error::OtherEpoch`]: it was saved
+    /// in another epoch. [`Error::Closed`], or another error of the store.
     ///
     /// # Cost
     /// Reads at most one event, to find a place within a stream.
@@ -164,7 +167,8 @@ impl SubscriptionBuilder {
             Start::Now => (head, None),
         };
         let version = match (&self.stream, after) {
-            // What the stream had then need not be read only to be skipped.
+            // Start after the version that the stream had then, so that earlier events are not read
+            // only to be skipped.
             (Some(stream), Some(after)) => {
                 let then = ReadStream::stream(self.store.clone(), stream).as_of_position(after);
                 then.last()?.map(|event| event.version())
@@ -196,7 +200,7 @@ impl SubscriptionBuilder {
         })
     }
 
-    /// Checks that the place to begin after exists, in the history that it was noted in.
+    /// Checks that the start place exists, in the epoch in which it was saved.
     fn check_place(&self, head: Option<Position>, epochs: &Epochs) -> Result<()> {
         let position = match (self.start, &self.stream) {
             (Start::After(position), _) => Some(position),
@@ -222,7 +226,7 @@ impl SubscriptionBuilder {
         }
     }
 
-    /// The position of a version of a stream; `None` if it is to be waited for.
+    /// The position of a version of a stream; `None` if the subscription waits for it.
     fn position_of(&self, stream: &StreamId, version: Version) -> Result<Option<Position>> {
         let read = ReadStream::stream(self.store.clone(), stream).as_of_version(version);
         match read.last()? {

@@ -1,9 +1,9 @@
-//! Following a store: catch up from any place, then live, over any [`EventStore`].
+//! Subscriptions to any [`EventStore`]: they catch up from any place, then continue live.
 //!
 //! A subscription is a loop: read up to the head; when nothing is left, wait until the head moves.
-//! The consumer pulls. Between writer and consumer there is no queue, so there is none that could
-//! overflow, and no hand-over from history to live at which an event could be lost, doubled or
-//! reordered (G7). A slow consumer is merely behind.
+//! The consumer pulls. There is no queue between writer and consumer, so nothing can overflow, and
+//! there is no switch from history to live at which an event could be lost, duplicated or reordered
+//! (G7). A slow consumer only falls behind.
 
 mod builder;
 mod receiver;
@@ -22,7 +22,7 @@ use crate::error::{Error, Result};
 use crate::event_store::{Direction, EventStore, Filter, PageQuery, Range, Scope};
 use crate::model::{Copier, Epoch, Position, RecordedEvent};
 
-/// How many events a subscription holds at most between two calls: a bound on its memory.
+/// Most events that a subscription holds between two calls: it bounds the memory.
 const PAGE_EVENTS_MAX: usize = 1_024;
 
 /// What a subscription delivers.
@@ -34,21 +34,21 @@ const PAGE_EVENTS_MAX: usize = 1_024;
 pub enum Delivery {
     /// The next event.
     Event(RecordedEvent),
-    /// Everything up to this head (`None`: an empty log) has been delivered; what follows is live.
-    /// Comes once when the subscription first catches up, and again each time after it had fallen
-    /// behind by more than a page.
+    /// Everything up to this head (`None` if the log is empty) has been delivered; later events are
+    /// live. It is delivered once when the subscription first catches up, and again each time it
+    /// catches up after it had fallen behind by more than a page.
     CaughtUp(Option<Position>),
-    /// Everything up to this position has been delivered or does not match: a subscription may go
-    /// on after it.
+    /// Everything up to this position has been delivered or does not match: a later subscription
+    /// can start after it.
     Progress(Position),
-    /// Nothing came in the time that was given.
+    /// There was no delivery within the timeout.
     Idle,
-    /// The subscription was cancelled, or its store closed. Nothing will come any more.
+    /// The subscription was cancelled, or its store was closed. There are no more deliveries.
     Ended,
 }
 
-/// A running subscription. Every event after its start comes once, in order (G7), however slowly it
-/// is taken.
+/// A running subscription. Every matching event after its start is delivered once, in order (G7),
+/// regardless of how slow the consumer is.
 ///
 /// ```
 /// use annals::prelude::*;
@@ -64,7 +64,8 @@ pub enum Delivery {
 /// # Ok::<(), annals::Error>(())
 /// ```
 ///
-/// As an iterator it yields the events alone, blocking, until it ends.
+/// As an iterator, it yields only the events. It blocks until the next one, and ends when the
+/// subscription ends.
 pub struct Subscription {
     store: Arc<dyn EventStore>,
     scope: Scope,
@@ -77,7 +78,7 @@ pub struct Subscription {
     seen: Option<Position>,
     /// The last position that was reported to the consumer, by an event or by progress.
     reported: Option<Position>,
-    /// The head up to which the current pages are read; `None` when they are read to their end.
+    /// The head up to which the current pages are read; `None` after they are read to their end.
     view: Option<Position>,
     page: VecDeque<RecordedEvent>,
     epoch: Epoch,
@@ -87,30 +88,30 @@ pub struct Subscription {
 }
 
 impl Subscription {
-    /// The next delivery; waits as long as it takes. Never [`Delivery::Idle`].
+    /// Returns the next delivery, and blocks until there is one. Never returns [`Delivery::Idle`].
     ///
     /// # Errors
-    /// What the store finds, such as damage. The subscription has then ended.
+    /// An error of the store, such as corruption. The subscription has then ended.
     pub fn recv(&mut self) -> Result<Delivery> {
         self.recv_until(None)
     }
 
-    /// The next delivery, or [`Delivery::Idle`] if none comes in this time.
+    /// Returns the next delivery, or [`Delivery::Idle`] if there is none within this time.
     ///
     /// # Errors
-    /// What the store finds, such as damage. The subscription has then ended.
+    /// An error of the store, such as corruption. The subscription has then ended.
     pub fn recv_timeout(&mut self, timeout: Duration) -> Result<Delivery> {
-        // A time too far away to be told is one that never comes.
+        // A deadline too far in the future to be represented is never reached.
         self.recv_until(Instant::now().checked_add(timeout))
     }
 
-    /// The position up to which everything has been delivered or does not match: where to go on
-    /// after a restart.
+    /// The position up to which everything has been delivered or does not match: start after it
+    /// when the application restarts.
     pub fn checkpoint(&self) -> Option<Position> {
         self.reported
     }
 
-    /// The epoch of the log. Keep it with the position, and give both back: see
+    /// The epoch of the log. Save it with the position, and pass both to the next subscription: see
     /// [`SubscriptionBuilder::in_epoch`].
     pub fn epoch(&self) -> Epoch {
         self.epoch
@@ -121,12 +122,12 @@ impl Subscription {
         self.cancel.clone()
     }
 
-    /// Hands the subscription to a thread that feeds a channel of this capacity, at most 65,536,
-    /// for `select!`. A full channel makes the thread wait: nothing is dropped. The channel is
+    /// Moves the subscription to a thread that feeds a channel of this capacity, at most 65,536,
+    /// for `select!`. If the channel is full, the thread waits: nothing is dropped. The channel is
     /// disconnected when the subscription ends.
     ///
     /// # Errors
-    /// The system has no thread to give.
+    /// The operating system cannot start a thread.
     pub fn into_receiver(self, capacity: usize) -> Result<SubscriptionReceiver> {
         SubscriptionReceiver::feed(self, capacity)
     }
@@ -140,7 +141,7 @@ impl Subscription {
         delivery
     }
 
-    /// Read up to the head; when nothing is left, wait past it.
+    /// Reads up to the head; when nothing is left, waits until the head moves.
     fn advance(&mut self, until: Option<Instant>) -> Result<Delivery> {
         let is_over = || until.is_some_and(|until| Instant::now() >= until);
         let mut has_read = false;
@@ -183,17 +184,16 @@ impl Subscription {
         }
     }
 
-    /// Whether events of the log may be skipped, so that progress is worth telling.
+    /// Whether events of the log may be skipped, so that progress is worth reporting.
     fn skips(&self) -> bool {
         self.scope != Scope::Log || !self.filter.is_all()
     }
 
-    /// Reads the next page below the view.
+    /// Reads the next page, up to the view.
     fn read_page(&mut self) -> Result<()> {
         let Some(view) = self.view else { return Ok(()) };
         let range = Range { scope: self.scope.clone(), from: self.next, to: u64::MAX, up_to: view };
-        // Of a stream every event is looked at here, so that what does not match is skipped once
-        // and not each time.
+        // For streams we filter here, so that skipped events are read once.
         let of_stream = self.scope != Scope::Log;
         let asked = if of_stream { Filter::new() } else { self.filter.clone() };
         let query = PageQuery {
@@ -213,8 +213,8 @@ impl Subscription {
         });
         let end = match end {
             Ok(end) => end,
-            // What was read before the damage is right: deliver it first, then meet the damage
-            // again.
+            // The events before the damage are correct: deliver them first. The next read finds the
+            // damage again.
             Err(_) if !self.page.is_empty() => {
                 self.advance_past_page();
                 return Ok(());
@@ -240,7 +240,7 @@ impl Subscription {
         Ok(())
     }
 
-    /// Goes on after the last event that was read.
+    /// Continues after the last event that was read.
     fn advance_past_page(&mut self) {
         if let Some(last) = self.page.back() {
             self.seen = Some(last.position());
@@ -252,7 +252,7 @@ impl Subscription {
     }
 }
 
-/// The events alone, as [`Subscription`] iterates.
+/// Iterates over the events only: see [`Subscription`].
 impl Iterator for Subscription {
     type Item = Result<RecordedEvent>;
 

@@ -9,13 +9,13 @@ use crossbeam_channel::{Receiver, SendTimeoutError, Sender, bounded};
 use super::{CancelHandle, Delivery, Subscription};
 use crate::error::{Error, Result};
 
-/// Most places of a channel that is fed.
+/// Largest capacity of a channel.
 const CHANNEL_CAPACITY_MAX: usize = 65_536;
 
-/// How often a thread that waits in a full channel looks whether it is still wanted.
+/// How often a thread that waits for a full channel checks for cancellation.
 const OFFER_PAUSE: Duration = Duration::from_millis(50);
 
-/// Sends as soon as there is room; gives up when nobody receives any more or the subscription is
+/// Sends as soon as there is room. Returns false if the receiver is gone or the subscription is
 /// cancelled.
 fn offer(
     sender: &Sender<Result<Delivery>>,
@@ -23,7 +23,8 @@ fn offer(
     cancel: &CancelHandle,
 ) -> bool {
     loop {
-        // A full channel does not say when it is cancelled: look now and then.
+        // Cancellation does not wake a thread that waits for a full channel, so it checks now and
+        // then.
         match sender.send_timeout(delivery, OFFER_PAUSE) {
             Ok(()) => return true,
             Err(SendTimeoutError::Timeout(unsent)) if !cancel.is_cancelled() => delivery = unsent,
@@ -44,7 +45,7 @@ pub struct SubscriptionReceiver {
 impl SubscriptionReceiver {
     pub(super) fn feed(mut subscription: Subscription, capacity: usize) -> Result<Self> {
         let cancel = subscription.cancel_handle();
-        // The channel takes the memory for all of its places at once.
+        // The channel allocates its whole capacity at once.
         let (sender, receiver) = bounded(capacity.min(CHANNEL_CAPACITY_MAX));
         let feed = move || {
             loop {
@@ -86,7 +87,8 @@ impl Drop for SubscriptionReceiver {
     fn drop(&mut self) {
         self.cancel.cancel();
         if let Some(thread) = self.thread.take() {
-            // It ends by itself; what it panicked with, if it did, was printed by its panic hook.
+            // The thread ends after the cancellation. If it panicked, the panic hook has reported
+            // that.
             let _ = thread.join();
         }
     }
