@@ -31,7 +31,7 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Checks what can be checked without looking into a store. Every store calls this first.
+    /// Checks what can be checked without reading the store. Every store calls this first.
     ///
     /// # Errors
     /// The kind is an invalid name, or the state is larger than
@@ -57,8 +57,8 @@ pub type OnDamaged<'f> = dyn FnMut(Option<Version>, Error) + 'f;
 ///
 /// Every method fails with [`Error::Closed`] once the store is closed.
 pub trait SnapshotStore: Send + Sync {
-    /// Saves a snapshot, replacing one of the same version. Of each kind and stream, only the
-    /// `keep` newest versions are kept.
+    /// Saves a snapshot, replacing one of the same version. Only the `keep` newest versions of its
+    /// kind and stream are kept.
     ///
     /// # Errors
     /// Those of [`Snapshot::check`], or those of a write: see

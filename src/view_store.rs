@@ -23,8 +23,8 @@ const VIEW_PAGE_LEN_TARGET: usize = 1 << 20;
 /// The progress of a view.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Checkpoint {
-    /// The last position whose event is in the view, or does not matter to it; `None` before the
-    /// first.
+    /// The position up to which every event is in the view or does not concern it; `None` if there
+    /// is none yet.
     pub position: Option<Position>,
     /// Other state that the writer saves with it, of at most
     /// [`CHECKPOINT_STATE_LEN_MAX`](crate::limits::CHECKPOINT_STATE_LEN_MAX) bytes.
@@ -71,7 +71,7 @@ pub struct ViewCommit {
 }
 
 impl ViewCommit {
-    /// Checks what can be checked without looking into a store. Every store calls this first.
+    /// Checks what can be checked without reading the store. Every store calls this first.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`]: the name is invalid, or a key is empty.

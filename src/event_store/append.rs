@@ -155,7 +155,7 @@ impl Append {
         (self.expectations, self.runs)
     }
 
-    /// Checks everything that can be checked without looking into a store. Every store calls this
+    /// Checks everything that can be checked without reading the store. Every store calls this
     /// first.
     ///
     /// # Errors

@@ -28,7 +28,7 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// A filter that everything matches.
+    /// A filter that matches everything.
     pub fn new() -> Self {
         Self::default()
     }
@@ -190,7 +190,7 @@ pub struct PageQuery {
     pub events_max: usize,
 }
 
-/// Where a page ended.
+/// The end of a page.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PageEnd {
     /// The rest of the requested range, for the next query; `None` if the range was read to its

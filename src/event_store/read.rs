@@ -152,7 +152,7 @@ impl<P: Place> Read<P> {
         }
     }
 
-    /// Starts at this place, included, in the direction of reading.
+    /// Starts at this place, inclusive, in the direction of reading.
     pub fn from(mut self, place: P) -> Self {
         self.start = Some(Start::From(place.number()));
         self

@@ -26,7 +26,8 @@ pub enum ExpectedVersion {
 }
 
 impl ExpectedVersion {
-    /// Whether a stream whose last event has version `tip` is as expected.
+    /// Whether a stream whose last event has version `tip` meets the expectation; `None` is a
+    /// stream without events.
     pub fn is_met_by(self, tip: Option<Version>) -> bool {
         match self {
             Self::Any => true,

@@ -16,7 +16,7 @@ pub enum InvalidArgument {
     /// The closure that adds events to the append of an aggregate returned a different append.
     /// Nothing was stored.
     #[error(
-        "the append no longer begins with the events of {stream}: add to the append that the closure gets, and return it"
+        "the append no longer begins with the events of {stream}: add to the given append, and return it"
     )]
     AppendReplaced {
         /// The stream of the aggregate.
@@ -169,7 +169,7 @@ impl LimitExceeded {
 fn remedy(limit: &str) -> &'static str {
     match limit {
         "payload_len_max" => {
-            "store large data elsewhere and a reference to it in the event, or raise the limit in Limits if it was lowered"
+            "store large data elsewhere and a reference in the event, or raise the limit in Limits if it was lowered"
         }
         "append_events_max" | "append_len_max" => {
             "append in several parts, or raise the limit in Limits if it was lowered"

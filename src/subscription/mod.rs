@@ -22,7 +22,7 @@ use crate::error::{Error, Result};
 use crate::event_store::{Direction, EventStore, Filter, PageQuery, Range, Scope};
 use crate::model::{Copier, Epoch, Position, RecordedEvent};
 
-/// Most events that a subscription holds between two calls: it bounds the memory.
+/// Most events that a subscription holds between two calls: it bounds the memory of a subscription.
 const PAGE_EVENTS_MAX: usize = 1_024;
 
 /// What a subscription delivers.

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 /// Largest capacity of a channel.
 const CHANNEL_CAPACITY_MAX: usize = 65_536;
 
-/// How often a thread that waits for a full channel checks for cancellation.
+/// How often a thread that waits for room in the channel checks for cancellation.
 const OFFER_PAUSE: Duration = Duration::from_millis(50);
 
 /// Sends as soon as there is room. Returns false if the receiver is gone or the subscription is
@@ -23,7 +23,7 @@ fn offer(
     cancel: &CancelHandle,
 ) -> bool {
     loop {
-        // Cancellation does not wake a thread that waits for a full channel, so it checks now and
+        // Cancellation does not wake a thread that waits for room, so the thread checks now and
         // then.
         match sender.send_timeout(delivery, OFFER_PAUSE) {
             Ok(()) => return true,
