@@ -1,10 +1,11 @@
-//! Handling a batch: one event after the other, or split by stream over several threads.
+//! Handles a batch: one event after another, or split by stream over several threads.
 //!
-//! Threads are only a way to be faster. Where what one changed was read or changed by another, the
-//! order of their events mattered, and the batch is handled again in order. Where a handler failed,
-//! the same: then it is known which event was the first that failed. What is done outside of the
-//! view cannot be handled again so easily: there it is remembered what was handled after the first
-//! event that failed, and not given to the handler twice.
+//! Threads only make it faster; they must not change the result. If one thread read or changed a
+//! key that another changed, the order of their events matters, and the batch is handled again in
+//! order. If a handler failed, the batch is also handled again in order, to find the first event
+//! that fails. Effects outside the view cannot be discarded and repeated like this. For such
+//! targets the worker remembers which events after the first failed one were handled, and does not
+//! give them to the handler twice.
 
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -22,20 +23,20 @@ use crate::model::{Position, RecordedEvent, Timestamp};
 use crate::upcast::OnUnreadable;
 use crate::view_store::{ViewChange, ViewStore};
 
-/// Below this many events threads would cost more than they save.
+/// Smallest batch that is split: for fewer events, threads cost more than they save.
 const PARALLEL_EVENTS_MIN: usize = 32;
 
-/// What it takes to handle events.
+/// Everything that handling a batch needs.
 pub(super) struct Setup<'a> {
     pub(super) handler: &'a dyn Handler,
     pub(super) views: &'a Arc<dyn ViewStore>,
     pub(super) view: &'a Arc<str>,
     pub(super) shared: &'a Shared,
-    /// Whether what it does lasts at once, outside of the view.
+    /// Whether the handler has effects outside the view, which take effect at once.
     pub(super) is_outside: bool,
-    /// What was handled already, before an event that was not.
+    /// Events that were handled already, although an event before them was not.
     pub(super) ahead: &'a HashSet<Position>,
-    /// Streams of which an event is parked.
+    /// The streams with parked events.
     pub(super) parked: &'a ParkedStreams,
     /// The discarded events of the batch.
     pub(super) discarded: &'a Discarded,
@@ -44,17 +45,17 @@ pub(super) struct Setup<'a> {
     pub(super) now: Timestamp,
 }
 
-/// What became of a batch.
+/// The result of a batch.
 pub(super) struct Handled {
-    /// How many events, from the first on, were handled.
+    /// How many events were handled, counted from the first.
     pub(super) count: usize,
-    /// What they changed.
+    /// Their changes.
     pub(super) changes: Vec<ViewChange>,
-    /// Why the event after them was not.
+    /// Why the next event was not handled.
     pub(super) refused: Option<Refusal>,
-    /// Whether threads got into each other's way.
+    /// Whether the changes of several threads conflicted.
     pub(super) had_conflict: bool,
-    /// Which events after those were handled as well.
+    /// The events after the first unhandled one that were handled as well.
     pub(super) ahead: Vec<Position>,
 }
 
@@ -64,17 +65,17 @@ impl Handled {
     }
 }
 
-/// What a thread did of its share.
+/// The part of its share that a thread has handled.
 struct Partition {
     stage: Stage,
-    /// How many events, from the first on.
+    /// How many events were handled, counted from the first.
     count: usize,
-    /// Why not the next one; `None` if it was for the size of what was changed.
+    /// Why the next event was not handled; `None` if the stage was full.
     refused: Option<Refusal>,
 }
 
 impl Setup<'_> {
-    /// Handles events up to the first that fails, or as many as one batch takes.
+    /// Handles events up to the first that fails, or until the stage is full.
     pub(super) fn run(&self, events: &[Arc<RecordedEvent>]) -> Handled {
         let mut had_conflict = false;
         if self.partitions > 1 && events.len() >= PARALLEL_EVENTS_MIN {
@@ -116,7 +117,7 @@ impl Setup<'_> {
         Handled { count, changes, refused, had_conflict: false, ahead: Vec::new() }
     }
 
-    /// Handles one event, skips it if it is discarded, or parks it after those of its stream that
+    /// Handles one event. Skips it if it is discarded, and parks it if earlier events of its stream
     /// are parked.
     fn next(&self, event: &Arc<RecordedEvent>, view: &mut ViewWriter) -> Result<(), Refusal> {
         if self.ahead.contains(&event.position()) {
@@ -133,7 +134,7 @@ impl Setup<'_> {
         self.handle_one(event, view)
     }
 
-    /// Handles one event, or notes that it cannot be read.
+    /// Handles one event, or records that it cannot be read.
     pub(super) fn handle_one(
         &self,
         event: &Arc<RecordedEvent>,
@@ -148,7 +149,7 @@ impl Setup<'_> {
         }
     }
 
-    /// Shares the streams out.
+    /// Distributes the events over the shares, by stream.
     fn partition<'e>(&self, events: &'e [Arc<RecordedEvent>]) -> Vec<Vec<&'e Arc<RecordedEvent>>> {
         let mut shares = vec![Vec::new(); self.partitions];
         for event in events {
@@ -163,7 +164,7 @@ impl Setup<'_> {
         shares
     }
 
-    /// Handles each share on a thread of its own, as far as it goes.
+    /// Handles each share on a separate thread, up to its first failure.
     fn run_partitions(&self, shares: &[Vec<&Arc<RecordedEvent>>]) -> Vec<Partition> {
         thread::scope(|scope| {
             let threads: Vec<_> = shares
@@ -173,7 +174,7 @@ impl Setup<'_> {
                     named.spawn_scoped(scope, || self.run_partition(share))
                 })
                 .collect();
-            // Where the system has no thread to give, nothing of the share is done.
+            // If no thread can be started, its share counts as not handled.
             let nothing = || Partition { stage: self.writer().stage, count: 0, refused: None };
             let joined = threads.into_iter().map(|thread| match thread {
                 Ok(thread) => thread.join().unwrap_or_else(|_| nothing()),
@@ -201,8 +202,8 @@ impl Setup<'_> {
         Partition { stage: view.stage, count, refused }
     }
 
-    /// What shares did that cannot be undone: everything up to the first event that was not
-    /// handled, and some behind.
+    /// Merges shares whose effects cannot be undone: all events before the first unhandled one, and
+    /// some after it.
     fn merge(
         &self,
         events: &[Arc<RecordedEvent>],
@@ -233,7 +234,7 @@ impl Setup<'_> {
     }
 }
 
-/// What shares changed, if all was handled and their order is of no importance.
+/// The changes of all shares, if every event was handled and their order does not matter.
 fn all_of(
     shares: &[Vec<&Arc<RecordedEvent>>],
     done: Vec<Partition>,
@@ -256,7 +257,7 @@ fn all_of(
     Ok(stages.into_iter().flat_map(Stage::into_changes).collect())
 }
 
-/// Why a batch has to be handled in order.
+/// Why a batch must be handled in order.
 enum InOrder {
     Conflict,
     Other,

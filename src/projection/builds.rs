@@ -1,8 +1,8 @@
-//! Where a projection keeps its data in a [`ViewStore`].
+//! The layout of a projection's data in a [`ViewStore`].
 //!
-//! Under its own name it keeps a directory, which names the build of the read model that serves and
-//! the shadow build, and the events that were discarded. Each build is a view of its own,
-//! `$name@generation`, with the values and with the events that it parked or skipped.
+//! The view with the projection's own name holds a directory, which names the serving build and the
+//! shadow build, and the discarded events. Each build is a separate view, `$name@generation`, with
+//! its values and the events that it parked or skipped.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,7 @@ use crate::view_store::{Checkpoint, ViewChange, ViewCommit, ViewStore};
 /// Longest name of a projection, in bytes of UTF-8: a build's name must fit the name of a view.
 const NAME_LEN_MAX: usize = 200;
 
-/// What a key is about, as its first byte.
+/// The first byte of a key is its kind.
 const VALUE: u8 = b'v';
 const PARKED: u8 = b'p';
 const SKIPPED: u8 = b's';
@@ -28,28 +28,27 @@ const DISCARDED: u8 = b'd';
 /// Length of a position in a key.
 const POSITION_LEN: usize = size_of::<u64>();
 
-/// One making of a read model, from the first event on.
+/// One build of a read model, from the first event on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Build {
     pub(super) generation: u64,
-    /// The version of the projection that makes it.
+    /// The version of the projection that builds it.
     pub(super) version: u32,
 }
 
-/// Which builds there are.
+/// The builds of a projection.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Directory {
-    /// The one that readers see.
+    /// The build that readers see.
     pub(super) serving: Option<Build>,
     /// The shadow build.
     pub(super) building: Option<Build>,
-    /// The newest generation there ever was: none is used twice.
+    /// The highest generation ever used: no generation is used twice.
     pub(super) newest: u64,
-    /// What the projection was never to handle: everything up to here. Kept, so that each build
-    /// begins there.
+    /// The position after which every build begins. Stored, so that a rebuild begins there too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) after: Option<u64>,
-    /// The events that each build is made of, by generation.
+    /// The events that each build reads, by generation.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) definitions: BTreeMap<u64, Definition>,
 }
@@ -64,12 +63,13 @@ impl Directory {
         }
     }
 
-    /// Changes the directory, if it is still as it was read.
+    /// Replaces the directory, if it has not changed since it was read.
     pub(super) fn replace(&self, views: &dyn ViewStore, name: &str, new: &Self) -> Result<()> {
         self.commit(views, name, Some(new.checkpoint()?), Vec::new())
     }
 
-    /// Changes what is kept next to the directory, if the directory is still as it was read.
+    /// Changes the records stored with the directory, if the directory has not changed since it was
+    /// read.
     pub(super) fn change(
         &self,
         views: &dyn ViewStore,
@@ -113,7 +113,7 @@ impl Directory {
         [self.serving, self.building].into_iter().flatten()
     }
 
-    /// Where a build begins.
+    /// The position after which a build begins.
     pub(super) fn start(&self) -> Option<Position> {
         self.after.and_then(Position::new)
     }
@@ -123,8 +123,7 @@ impl Directory {
         Build { generation: self.newest + 1, version }
     }
 
-    /// The directory that a start of the projection in this version needs: one of its builds is
-    /// that version.
+    /// The directory that this version needs to start: one of its builds has this version.
     pub(super) fn planned(&self, version: u32, target: Target) -> Self {
         let is_ours = |build: &Build| build.version == version;
         let building = self.building.filter(is_ours);
@@ -136,12 +135,12 @@ impl Directory {
                 let newest = build.generation;
                 Self { building: Some(build), newest, ..self.clone() }
             }
-            // Side effects are not repeated: the new version continues where the old one was.
+            // Side effects are not repeated: the new version continues where the old one stopped.
             (Some(serving), _) if target == Target::Reactor => {
                 let serving = Build { version, ..serving };
                 Self { serving: Some(serving), building: None, ..self.clone() }
             }
-            // Nothing serves yet, or the target takes no shadow build.
+            // Nothing serves yet, or the target does not support a shadow build.
             _ => {
                 let build = self.next_build(version);
                 let newest = build.generation;
@@ -172,20 +171,21 @@ pub(super) fn build_view(projection: &str, generation: u64) -> String {
     format!("${projection}@{generation}")
 }
 
-/// The projection that a view is a build of; the view itself, if it is none.
+/// The projection of a build's view; the name itself if the view is not a build.
 pub(super) fn projection_of(view: &str) -> &str {
     let build = view.strip_prefix('$').and_then(|build| build.rsplit_once('@'));
     build.map_or(view, |(projection, _)| projection)
 }
 
-/// Whether a view is a build of this projection, and not of another whose name only begins like it.
+/// Whether a view is a build of exactly this projection, not of one whose name has this name as a
+/// prefix.
 pub(super) fn is_build_of(projection: &str, view: &str) -> bool {
     let of_projection = view.strip_prefix('$').and_then(|view| view.strip_prefix(projection));
     let generation = of_projection.and_then(|rest| rest.strip_prefix('@'));
     generation.is_some_and(|generation| generation.parse::<u64>().is_ok())
 }
 
-/// Drops all builds of a projection that its directory does not name: what is left of earlier ones.
+/// Drops all builds of a projection that its directory does not name: leftovers of earlier builds.
 pub(super) fn drop_others(views: &dyn ViewStore, name: &str, directory: &Directory) -> Result<()> {
     let kept: Vec<_> = directory.builds().map(|build| build_view(name, build.generation)).collect();
     for view in views.list_views()? {
@@ -200,26 +200,27 @@ pub(super) fn value_key(key: &ViewKey) -> Vec<u8> {
     [&[VALUE], key.as_bytes()].concat()
 }
 
-/// What [`value_key`] wrote.
+/// The key that [`value_key`] encoded; `None` if it is not a value's.
 pub(super) fn parse_value_key(key: &[u8]) -> Option<ViewKey> {
     key.strip_prefix(&[VALUE]).map(ViewKey::stored)
 }
 
-/// All values.
+/// The prefix of all values.
 pub(super) fn value_prefix() -> Vec<u8> {
     vec![VALUE]
 }
 
-/// The values whose keys have further parts after this key.
+/// The prefix of the values whose keys have further parts after this key.
 pub(super) fn prefix_under(key: &ViewKey) -> Vec<u8> {
     [&[VALUE], key.as_bytes(), &[END_OF_PART]].concat()
 }
 
-/// All parked events of a stream, or of all streams.
+/// The prefix of the parked events of one stream, or of all streams.
 pub(super) fn parked_prefix(stream: Option<&StreamId>) -> Vec<u8> {
     let mut prefix = vec![PARKED];
     if let Some(stream) = stream {
-        // Ids hold no control characters, so none is a prefix of another with its 0.
+        // Ids contain no control characters, so an id with its final 0 is never a prefix of
+        // another.
         prefix.extend_from_slice(stream.as_str().as_bytes());
         prefix.push(0);
     }
@@ -230,7 +231,7 @@ pub(super) fn parked_key(stream: &StreamId, position: Position) -> Vec<u8> {
     with_position(parked_prefix(Some(stream)), position)
 }
 
-/// The stream of a key that [`parked_key`] wrote.
+/// The stream of a key that [`parked_key`] encoded.
 pub(super) fn parked_stream(key: &[u8]) -> Option<&str> {
     let rest = key.strip_prefix(&[PARKED])?;
     let (stream, _) = rest.split_at_checked(rest.len().checked_sub(1 + POSITION_LEN)?)?;
@@ -262,7 +263,7 @@ fn with_position(mut prefix: Vec<u8>, position: Position) -> Vec<u8> {
 mod tests {
     use super::*;
 
-    /// A directory of these builds, each a generation and a version.
+    /// A directory with these builds, each given as generation and version.
     fn directory(
         serving: Option<(u64, u32)>,
         building: Option<(u64, u32)>,
@@ -280,13 +281,13 @@ mod tests {
         let serves_1 = directory(Some((4, 1)), None, 4);
         let shadow_2 = directory(Some((4, 1)), Some((5, 2)), 5);
         let cases = [
-            // Nothing is there: the first build serves from its beginning on.
+            // Nothing is stored: the first build serves at once.
             (&nothing, 1, View, directory(Some((1, 1)), None, 1)),
             (&nothing, 1, Reactor, directory(Some((1, 1)), None, 1)),
-            // The version is the same: everything goes on, a shadow build of it included.
+            // The version is the same: all builds continue, including a shadow build.
             (&serves_1, 1, View, serves_1.clone()),
             (&shadow_2, 2, View, shadow_2.clone()),
-            // Another version: a shadow build, an emptied target, or the same place.
+            // Another version: a shadow build, an emptied target, or the same position.
             (&serves_1, 2, View, directory(Some((4, 1)), Some((5, 2)), 5)),
             (&serves_1, 2, External, directory(Some((5, 2)), None, 5)),
             (&serves_1, 2, Reactor, directory(Some((4, 2)), None, 4)),

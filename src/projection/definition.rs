@@ -1,5 +1,5 @@
-//! [`Definition`]: the events that a build is made of, recorded so that a change of the code under
-//! a checkpoint is noticed.
+//! [`Definition`]: the events that a build reads. It is recorded, so that a code change between two
+//! starts is detected.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,14 +12,14 @@ use crate::upcast::{Decoder, StoredKind};
 /// A type with its schema version.
 type Kind = (String, u32);
 
-/// What a projection reads: its event types, how upcasters lead to them, and its filter.
+/// What a projection reads: its event types, the upcasters that lead to them, and its filter.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Definition {
-    /// The types of its events, in the schema version that the code reads.
+    /// Its event types, with the schema version that the code reads.
     types: BTreeMap<String, u32>,
     /// The types under which these events are stored.
     stored_types: BTreeSet<String>,
-    /// Old kinds that upcasters lead to these types, and the targets of each.
+    /// The old kinds that upcasters convert to these types, with the targets of each.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     upcasts: BTreeSet<(Kind, Vec<Kind>)>,
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
@@ -45,9 +45,9 @@ impl Definition {
         }
     }
 
-    /// What differs in the code of today, so that what was handled before and what comes now would
-    /// not fit together. An upcaster that was added for a stored type that was already read is no
-    /// such change: without it, its events could not be passed in silence.
+    /// Lists the differences to the current code that would make earlier results inconsistent with
+    /// new ones. An upcaster that was added for a stored type that was already read is not one of
+    /// them: without it, such events failed or were recorded as skipped.
     pub(super) fn changes(&self, now: &Self) -> Vec<String> {
         let mut changes = Vec::new();
         for (name, version) in &self.types {

@@ -1,5 +1,5 @@
-//! Discarded events, which are never handled. The decision belongs to the projection: it is kept
-//! under the projection's own name and holds for every build.
+//! Discarded events, which are never handled. The decision is stored under the projection's own
+//! name and applies to every build.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use crate::view_store::{ViewChange, ViewStore};
 #[derive(Debug, Clone, Default)]
 pub(super) struct Discarded {
     events: BTreeMap<Position, UnhandledEvent>,
-    /// Counts the changes, so that a build can tell whether it knows the decisions of now.
+    /// Counts the changes, so that a build can check whether it knows the current decisions.
     changed: u64,
 }
 
@@ -27,7 +27,7 @@ impl Discarded {
     }
 
     /// The decision about this event. If the log was restored from an older copy, another event may
-    /// have its position: the decision does not apply to that one.
+    /// have this position; the decision does not apply to it.
     pub(super) fn find(&self, position: Position, id: EventId) -> Option<&UnhandledEvent> {
         self.events.get(&position).filter(|event| event.id == id)
     }
@@ -37,14 +37,14 @@ impl Discarded {
         self.find(event.position(), event.id())
     }
 
-    /// The decisions about events of this stretch of the log.
+    /// The decisions about events in this range of the log.
     pub(super) fn between(&self, first: Position, last: Position) -> Self {
         let events = self.events.range(first..=last);
         let events = events.map(|(position, event)| (*position, event.clone())).collect();
         Self { events, changed: self.changed }
     }
 
-    /// Takes over what is stored now.
+    /// Replaces all decisions with the stored ones.
     pub(super) fn refresh(&mut self, stored: Vec<UnhandledEvent>) {
         self.events = stored.into_iter().map(|event| (event.position, event)).collect();
         self.changed += 1;
@@ -91,8 +91,8 @@ pub(super) fn count_discarded(views: &dyn ViewStore, projection: &str) -> Result
     Ok(count)
 }
 
-/// Makes what is kept under the name of a projection readable again, if it is damaged: a damaged
-/// directory is dropped, and so are decisions from the first that is damaged on.
+/// Makes the records under a projection's own name readable again. Drops a damaged directory, and
+/// the first damaged decision with all decisions after it.
 pub(super) fn mend(views: &dyn ViewStore, projection: &str) -> Result<()> {
     let directory = readable(Directory::read(views, projection))?;
     let decisions = readable(count_discarded(views, projection))?;
@@ -108,7 +108,7 @@ pub(super) fn mend(views: &dyn ViewStore, projection: &str) -> Result<()> {
     Directory::default().change(views, projection, kept)
 }
 
-/// The decisions up to the first that is damaged.
+/// The decisions before the first damaged one.
 fn readable_decisions(views: &dyn ViewStore, projection: &str) -> Result<Vec<ViewChange>> {
     let mut kept = Vec::new();
     let mut after = None;
@@ -127,7 +127,7 @@ fn readable_decisions(views: &dyn ViewStore, projection: &str) -> Result<Vec<Vie
     Ok(kept)
 }
 
-/// What was read; `None` if it is damaged.
+/// The value that was read; `None` if it is damaged.
 fn readable<T>(read: Result<T>) -> Result<Option<T>> {
     match read {
         Ok(found) => Ok(Some(found)),

@@ -1,4 +1,4 @@
-//! [`ProjectionHandle`]: one projection of a manager, started, stopped, rebuilt and asked.
+//! [`ProjectionHandle`]: starts, stops, rebuilds and queries one projection of a manager.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -31,49 +31,50 @@ impl ProjectionHandle {
         self.supervisor.name()
     }
 
-    /// Starts it where it stopped, or goes on after [`ProjectionHandle::pause`]. If its version is
-    /// not that of the read model that is there, a shadow build makes the new one (blue/green),
-    /// while readers still see the old one, which no longer changes.
+    /// Starts the projection where it stopped, or resumes it after [`ProjectionHandle::pause`].
+    ///
+    /// If the stored read model has another version, a shadow build creates the new one
+    /// (blue/green). Until it is promoted, readers see the old read model, which no longer changes.
     ///
     /// # Errors
     /// [`ProjectionError::DefinitionChanged`], [`ProjectionError::Upcasters`],
     /// [`ProjectionError::StartAhead`]; [`ProjectionError::Failed`]: its filter names an invalid
-    /// type; [`ProjectionError::Store`]: what the store finds, or no thread can be started. Nothing
-    /// was changed, except that with the last some of its builds may run.
+    /// type; [`ProjectionError::Store`]: the store failed, or no thread could be started. Nothing
+    /// was changed, except that after an error to start a thread some of its builds may be running.
     pub fn start(&self) -> Result<(), ProjectionError> {
         self.supervisor.start()
     }
 
-    /// Stops it, and waits until it has stopped. What was handled is kept. Its own handler may call
-    /// it too; then it stops once the handler is done.
+    /// Stops the projection and waits until it has stopped. Its progress is kept. Its own handler
+    /// may call this too; the projection then stops when the handler returns.
     ///
     /// # Cost
-    /// Waits for a handler that runs.
+    /// Waits for a running handler.
     pub fn stop(&self) {
         self.supervisor.stop();
     }
 
-    /// Lets it rest, until [`ProjectionHandle::start`]. A batch that is being handled is finished
+    /// Pauses the projection until [`ProjectionHandle::start`]. A batch in progress is finished
     /// first.
     pub fn pause(&self) {
         self.supervisor.job.shared.pause();
     }
 
-    /// Rebuilds the read model from the first event, or from where it began:
-    /// [`ProjectionOptions::start_from`].
+    /// Rebuilds the read model from the first event, or from [`ProjectionOptions::start_from`].
     ///
-    /// With [`Target::View`](crate::Target::View) a shadow build makes it while the present one
-    /// serves and goes on; when it has caught up, it is promoted. Where a rebuild is under way
-    /// already, that one goes on. With [`Target::External`](crate::Target::External) the projection
-    /// stops, empties its target by [`Projection::reset`], and begins again. With
-    /// [`Target::Reactor`](crate::Target::Reactor) it is refused.
+    /// With [`Target::View`](crate::Target::View) a shadow build creates it, while the current
+    /// build serves and continues. When the shadow build has caught up, it is promoted. If a
+    /// rebuild is already running, it continues. With [`Target::External`](crate::Target::External)
+    /// the projection stops, empties its target with [`Projection::reset`], and begins again. With
+    /// [`Target::Reactor`](crate::Target::Reactor) a rebuild is rejected.
     ///
-    /// It returns at once: see [`ProjectionHandle::wait_for_rebuild`]. If the projection is not
-    /// running, the rebuild begins when it is started.
+    /// It returns at once; [`ProjectionHandle::wait_for_rebuild`] waits for the end. If the
+    /// projection is not running, the rebuild begins at the next start.
     ///
     /// A rebuild also repairs damaged records of the read model (G8). If the record that names the
     /// serving build is damaged, the read model is empty until the new one is promoted. If the
-    /// record of a discarded event is damaged, this one and those after it are no longer discarded.
+    /// record of a discarded event is damaged, this event and all discarded events after it are no
+    /// longer discarded.
     ///
     /// # Errors
     /// [`ProjectionError::NotRebuildable`], and those of [`ProjectionHandle::start`].
@@ -84,8 +85,8 @@ impl ProjectionHandle {
         self.supervisor.rebuild()
     }
 
-    /// Waits until the shadow build is promoted; `progress` is called now and then with how far it
-    /// is. Returns at once if none is being made.
+    /// Waits until the shadow build is promoted, and calls `progress` periodically with its status.
+    /// Returns at once if there is no shadow build.
     ///
     /// # Errors
     /// [`ProjectionError::Failed`], [`ProjectionError::NotRunning`],
@@ -121,13 +122,12 @@ impl ProjectionHandle {
         }
     }
 
-    /// Waits until the read model has every event up to this position: what an append returned can
-    /// then be read from it. Events that are parked count as passed.
+    /// Waits until the read model contains every event up to this position. With the position that
+    /// an append returned, a caller then reads its own write. Parked events count as handled.
     ///
     /// # Errors
     /// [`ProjectionError::TimedOut`]; [`ProjectionError::Failed`] or
-    /// [`ProjectionError::NotRunning`] as soon as it is known that the position will not be
-    /// reached.
+    /// [`ProjectionError::NotRunning`] as soon as the position can no longer be reached.
     pub fn wait_for(&self, position: Position, timeout: Duration) -> Result<(), ProjectionError> {
         self.supervisor.look_at_rest()?;
         let until = Instant::now().checked_add(timeout);
@@ -149,8 +149,8 @@ impl ProjectionHandle {
             return Some(Ok(()));
         }
         let name = self.name().to_owned();
-        // The build that will serve at this position: the shadow build, where the serving one no
-        // longer moves.
+        // The build that will serve at this position: the shadow build, if the serving one no
+        // longer advances.
         let runs = || [&state.serving, &state.building].into_iter().flatten();
         let mut ours = runs().filter(|run| run.build.version == self.supervisor.version);
         let moving = runs().find(|run| run.is_running);
@@ -164,20 +164,21 @@ impl ProjectionHandle {
         }
     }
 
-    /// How it is doing.
+    /// The current status.
     ///
     /// # Errors
-    /// [`ProjectionError::Store`]: the store is closed, or damaged where the lag is looked up.
+    /// [`ProjectionError::Store`]: the store is closed, or the event that determines the lag is
+    /// damaged.
     ///
     /// # Cost
-    /// Reads one event where it is behind.
+    /// Reads one event if the projection lags.
     pub fn status(&self) -> Result<ProjectionStatus, ProjectionError> {
         let head = self.supervisor.job.events.head()?;
         self.supervisor.look_at_rest()?;
         let mut status = self.supervisor.job.shared.look(|state| self.status_of(state, head));
         let next = Position::after(status.position);
         if head < Some(next) && status.state == ProjectionState::CatchingUp {
-            // It is, and will find out.
+            // It has caught up, but has not reported it yet.
             status.state = ProjectionState::Live;
         }
         if head >= Some(next) {
@@ -223,20 +224,20 @@ impl ProjectionHandle {
         }
     }
 
-    /// What is parked in the serving read model: at most `limit` events, by stream, then in order.
+    /// The parked events of the serving read model: at most `limit`, by stream, then by position.
     ///
     /// # Errors
     /// [`ProjectionError::Store`].
     ///
     /// # Cost
-    /// Events that were parked before these and are not any more are slow to pass. To work through
-    /// many, go on with [`ProjectionHandle::parked_after`].
+    /// Deleted records of events that are no longer parked slow down the scan. To process many
+    /// events, continue with [`ProjectionHandle::parked_after`].
     pub fn parked(&self, limit: usize) -> Result<Vec<UnhandledEvent>, ProjectionError> {
         Ok(self.supervisor.job.views.view(self.name()).parked(limit)?)
     }
 
-    /// What is parked after this event, in the order of [`ProjectionHandle::parked`]: the next
-    /// page, also if the event is no longer parked.
+    /// The parked events after this one, in the order of [`ProjectionHandle::parked`]: the next
+    /// page. It works even if this event is no longer parked.
     ///
     /// # Errors
     /// [`ProjectionError::Store`].
@@ -248,7 +249,7 @@ impl ProjectionHandle {
         Ok(self.supervisor.job.views.view(self.name()).parked_after(event, limit)?)
     }
 
-    /// The events that the read model does not contain, although they match: at most `limit`, in
+    /// The events that the read model does not contain although they match: at most `limit`, in
     /// order. They could not be read, are discarded, or no longer matched when they were retried.
     ///
     /// # Errors
@@ -257,7 +258,7 @@ impl ProjectionHandle {
         Ok(self.supervisor.job.views.view(self.name()).skipped(limit)?)
     }
 
-    /// The events that are discarded: at most `limit`, in order.
+    /// The discarded events: at most `limit`, in order.
     ///
     /// # Errors
     /// [`ProjectionError::Store`].
@@ -265,44 +266,44 @@ impl ProjectionHandle {
         Ok(self.supervisor.job.views.view(self.name()).discarded(limit)?)
     }
 
-    /// Retries all parked events, each stream in order, up to the first of it that fails again. An
-    /// event that the projection's filter and event types no longer select is skipped, and
+    /// Retries all parked events: each stream in order, up to its first event that fails again. An
+    /// event that the projection's filter and event types no longer select is skipped and
     /// [recorded](ProjectionHandle::skipped). Returns how many events are still parked.
     ///
     /// # Errors
-    /// [`ProjectionError::NotRunning`]: it must be running or paused; or it stopped, or was
-    /// replaced by a rebuild, before it was done.
+    /// [`ProjectionError::NotRunning`]: the projection is neither running nor paused, or it stopped
+    /// or was replaced by a rebuild before the retry was done.
     ///
     /// # Cost
-    /// Waits until it is done. Other events wait meanwhile. Each parked event is read once.
+    /// Waits until the retry is done; other events wait meanwhile. Reads each parked event once.
     pub fn retry_parked(&self) -> Result<u64, ProjectionError> {
         self.supervisor.ask(Ask::Retry)
     }
 
-    /// Discards a parked event: it is not handled by this read model, nor by any that is built
-    /// later, in any version. Later events of its stream stay parked until
-    /// [`ProjectionHandle::retry_parked`]. Returns whether it was still parked.
+    /// Discards a parked event: neither this read model nor any later build, of any version,
+    /// handles it. Later events of its stream stay parked until [`ProjectionHandle::retry_parked`].
+    /// Returns whether it was still parked.
     ///
-    /// The decision is kept with the projection, listed by [`ProjectionHandle::discarded`], and
-    /// revoked by [`ProjectionHandle::restore_discarded`]. A shadow build that handled the event
-    /// before keeps what it made of it.
+    /// The decision is stored with the projection. [`ProjectionHandle::discarded`] lists it and
+    /// [`ProjectionHandle::restore_discarded`] revokes it. A shadow build that has already handled
+    /// the event keeps the result.
     ///
     /// # Errors
-    /// Those of [`ProjectionHandle::retry_parked`]. If the projection stopped by itself, the
-    /// decision may be stored already; then it is carried out at the next start.
+    /// Those of [`ProjectionHandle::retry_parked`]. If the projection failed meanwhile, the
+    /// decision may already be stored; it then takes effect at the next start.
     ///
     /// # Cost
-    /// Waits until it is done.
+    /// Waits until the worker has served the request.
     pub fn discard_parked(&self, parked: &UnhandledEvent) -> Result<bool, ProjectionError> {
         self.supervisor.ask(|reply| Ask::Discard { parked: parked.clone(), reply })
     }
 
-    /// Revokes a decision: the event is parked again, with all later events of its stream, and
-    /// handled by the next [`ProjectionHandle::retry_parked`]; later builds handle it as any other.
-    /// Returns whether it was discarded.
+    /// Restores a discarded event: it is parked again, with all later events of its stream, and the
+    /// next [`ProjectionHandle::retry_parked`] handles it. Later builds handle it like any other
+    /// event. Returns whether it was discarded.
     ///
-    /// The retry handles it after events of its stream that were handled meanwhile. Where their
-    /// order matters, [rebuild](ProjectionHandle::rebuild) as well.
+    /// The retry handles it after events of its stream that were handled in the meantime. If their
+    /// order matters, also [rebuild](ProjectionHandle::rebuild) the read model.
     ///
     /// ```
     /// use annals::prelude::*;
@@ -341,11 +342,11 @@ impl ProjectionHandle {
     /// ```
     ///
     /// # Errors
-    /// Those of [`ProjectionHandle::retry_parked`]. If the projection stopped by itself, the event
+    /// Those of [`ProjectionHandle::retry_parked`]. If the projection failed meanwhile, the event
     /// may still be discarded.
     ///
     /// # Cost
-    /// Waits until it is done.
+    /// Waits until the worker has served the request.
     pub fn restore_discarded(&self, event: &UnhandledEvent) -> Result<bool, ProjectionError> {
         self.supervisor.ask(|reply| Ask::Restore { discarded: event.clone(), reply })
     }

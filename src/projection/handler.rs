@@ -1,4 +1,4 @@
-//! A projection without its types: what a worker drives.
+//! Type-erased projections, as a worker drives them.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,14 +15,14 @@ use crate::upcast::{Decoder, UpcastError, Upcasters};
 
 /// Why an event was not handled.
 pub(super) enum Refusal {
-    /// It cannot be read: trying again would not help.
+    /// It cannot be read: a retry would not help.
     Unreadable(Error),
     /// The handler failed.
     Failed(Cause),
 }
 
 impl Refusal {
-    /// What the handler, or the decoder, said.
+    /// The error of the handler or the decoder.
     pub(super) fn into_cause(self) -> Cause {
         match self {
             Self::Unreadable(error) => Cause::new(error),
@@ -30,7 +30,7 @@ impl Refusal {
         }
     }
 
-    /// Whether trying again may help.
+    /// Whether a retry may help.
     pub(super) fn may_pass(&self) -> bool {
         matches!(self, Self::Failed(_))
     }
@@ -38,23 +38,23 @@ impl Refusal {
 
 /// A projection with its decoder.
 pub(super) trait Handler: Send + Sync {
-    /// Which events it is given.
+    /// The events that it receives.
     fn filter(&self) -> Filter;
 
-    /// Which events it is made of.
+    /// The recorded definition of what it reads.
     fn definition(&self) -> Result<Definition, Cause>;
 
-    /// Checks that its events are what the upcasters lead to.
+    /// Checks that the upcasters lead to its event types.
     fn check(&self) -> Result<(), UpcastError>;
 
-    /// Handles one event: all of it, or nothing of it is in the view.
+    /// Handles one event. Either all of its changes are staged, or none.
     fn handle(&self, event: &Arc<RecordedEvent>, view: &mut ViewWriter) -> Result<(), Refusal>;
 
     fn reset(&self) -> Result<(), Cause>;
 
     fn flush(&self) -> Result<(), Cause>;
 
-    /// The same, but reading old events through these upcasters.
+    /// The same projection, reading old events through these upcasters.
     fn with(&self, upcasters: Upcasters) -> Arc<dyn Handler>;
 }
 
@@ -115,14 +115,14 @@ impl<P: Projection> Handler for Typed<P> {
     }
 }
 
-/// A projection panicked.
+/// A panic in a projection's code, as an error.
 #[derive(Debug, thiserror::Error)]
 #[error("the projection panicked: {0}")]
 struct Panicked(String);
 
-/// Runs code that belongs to a projection: a panic is an error like another.
+/// Runs a projection's code, and turns a panic into an error.
 pub(super) fn guarded<T>(run: impl FnOnce() -> T) -> Result<T, Cause> {
-    // What a panic leaves half-done is the projection's own state; of the stage nothing is kept.
+    // A panic may leave only the projection's own state half changed: staged changes are dropped.
     catch_unwind(AssertUnwindSafe(run)).map_err(|panic| Cause::new(Panicked(message_of(&*panic))))
 }
 

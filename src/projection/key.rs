@@ -1,4 +1,4 @@
-//! [`ViewKey`]: keys of read models that sort as what they mean.
+//! [`ViewKey`]: keys of read models that sort like the values they encode.
 
 use std::fmt;
 
@@ -6,15 +6,15 @@ use crate::error::{Error, Result};
 use crate::model::limits::VIEW_KEY_LEN_MAX;
 use crate::model::{EventId, InvalidArgument, Position, StreamId, Version};
 
-/// Ends a part of a key that is followed by another.
+/// Separates a part of a key from the next one.
 pub(super) const END_OF_PART: u8 = 0;
-/// Stands behind a 0 that belongs to a text, so that it does not end the part.
+/// Follows a 0 byte inside a text, so that it does not end the part.
 const ESCAPED: u8 = 0xff;
 
 /// A key of a read model: a text, a number, or several parts of these.
 ///
-/// Texts sort by their bytes and numbers by size. In a key with several parts, the first part
-/// decides the order, then the second. So everything under one part can be scanned in order:
+/// Texts sort by their bytes and numbers by value. Keys with several parts sort by the first part,
+/// then by the second. So all entries under one part can be scanned in order:
 ///
 /// ```
 /// use annals::ViewKey;
@@ -31,9 +31,9 @@ const ESCAPED: u8 = 0xff;
 /// # Length
 /// A key holds at most [`ViewKey::LEN_MAX`] bytes. Ids, positions, versions and numbers always fit:
 /// they convert with [`From`]. A text may be too long: it converts with [`TryFrom`], and so does a
-/// key of several parts. Every method that takes a key accepts both, and returns the error of a
-/// key that is too long. A text that a user typed makes a poor key: use the id of what it belongs
-/// to, and keep the text in the value.
+/// key of several parts. Every method that takes a key accepts both, and returns an error if the
+/// key is too long. Text that a user typed is a poor key: use the id of the item it belongs to, and
+/// keep the text in the value.
 ///
 /// ```
 /// use annals::{InvalidArgument, ViewKey};
@@ -49,11 +49,11 @@ const ESCAPED: u8 = 0xff;
 pub struct ViewKey(Vec<u8>);
 
 impl ViewKey {
-    /// Longest key, in bytes: a text takes its length in UTF-8, a number 8, and each further part
-    /// 1 more.
+    /// Longest key, in bytes. A text takes its length in UTF-8, a number takes 8 bytes, and each
+    /// further part takes 1 more.
     pub const LEN_MAX: usize = VIEW_KEY_LEN_MAX - 1;
 
-    /// The key of a text, a number, an id, or a tuple of these.
+    /// Creates the key of a text, a number, an id, or a tuple of these.
     ///
     /// # Errors
     /// [`InvalidArgument::ViewKeyTooLong`].
@@ -61,7 +61,7 @@ impl ViewKey {
         key.try_into().map_err(Into::into)
     }
 
-    /// The key of these bytes.
+    /// Creates a key from raw bytes.
     ///
     /// # Errors
     /// [`InvalidArgument::ViewKeyTooLong`].
@@ -69,7 +69,7 @@ impl ViewKey {
         Self(bytes.into()).checked()
     }
 
-    /// A key that a store holds.
+    /// A key read from a store, which needs no check.
     pub(super) fn stored(bytes: &[u8]) -> Self {
         Self(bytes.to_vec())
     }
@@ -79,7 +79,7 @@ impl ViewKey {
         &self.0
     }
 
-    /// The key with one more part.
+    /// Appends one more part to the key.
     ///
     /// # Errors
     /// [`InvalidArgument::ViewKeyTooLong`].
@@ -131,7 +131,7 @@ impl TryFrom<&String> for ViewKey {
 
 impl From<&StreamId> for ViewKey {
     fn from(stream: &StreamId) -> Self {
-        // An id holds no 0 byte.
+        // An id contains no 0 byte.
         Self(stream.as_str().as_bytes().to_vec())
     }
 }
@@ -198,7 +198,7 @@ impl fmt::Debug for ViewKey {
     }
 }
 
-/// For people: the parts with `/` between them, texts as they are, what cannot be shown as `\xNN`.
+/// For people: the parts separated by `/`, texts unchanged, unprintable bytes as `\xNN`.
 impl fmt::Display for ViewKey {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut rest = self.0.as_slice();
@@ -210,7 +210,7 @@ impl fmt::Display for ViewKey {
                 }
                 None => fmt_text(rest, out)?,
             };
-            // What is left begins with the end of the part.
+            // The rest begins with the separator.
             match rest.split_first() {
                 None => return Ok(()),
                 Some((_, behind)) => rest = behind,
@@ -220,8 +220,8 @@ impl fmt::Display for ViewKey {
     }
 }
 
-/// The number that a part is, as far as that can be told: 8 bytes and then an end, of which the
-/// first is 0, as no text begins.
+/// Parses a part that is recognizably a number: exactly 8 bytes, beginning with an unescaped 0,
+/// which no text does.
 fn leading_number(bytes: &[u8]) -> Option<(u64, &[u8])> {
     let (number, behind) = bytes.split_first_chunk::<8>()?;
     let is_number = number.starts_with(&[0]) && !number.starts_with(&[0, ESCAPED]);
@@ -229,7 +229,7 @@ fn leading_number(bytes: &[u8]) -> Option<(u64, &[u8])> {
     (is_number && is_whole).then_some((u64::from_be_bytes(*number), behind))
 }
 
-/// Writes a text up to the end of its part, and returns what is left.
+/// Writes a text up to the end of its part, and returns the remaining bytes.
 fn fmt_text<'k>(bytes: &'k [u8], out: &mut fmt::Formatter<'_>) -> Result<&'k [u8], fmt::Error> {
     let mut text = Vec::new();
     let mut rest = bytes;

@@ -1,4 +1,4 @@
-//! [`ProjectionManager`]: runs projections, each on its own checkpoint.
+//! [`ProjectionManager`]: runs projections, each with its own checkpoint.
 
 use std::fmt;
 use std::sync::Arc;
@@ -19,11 +19,10 @@ use crate::options::Clock;
 use crate::upcast::Upcasters;
 use crate::view_store::ViewStore;
 
-/// Runs projections, each on a thread and a checkpoint of its own. See [`Projection`] for an
-/// example.
+/// Runs projections, each with its own thread and checkpoint. See [`Projection`] for an example.
 ///
-/// Dropping it stops them all, and waits for the handlers that run. It does not keep the store
-/// open: once the store is closed, the projections stop.
+/// Dropping it stops all projections and waits for running handlers. It does not keep the store
+/// open: when the store is closed, the projections stop.
 pub struct ProjectionManager {
     events: Arc<dyn EventStore>,
     views: Arc<dyn ViewStore>,
@@ -36,16 +35,16 @@ pub struct ProjectionManager {
 }
 
 impl ProjectionManager {
-    /// A manager of projections that follow this store and keep what they make in it.
+    /// Creates a manager of projections that follow this store and keep their read models in it.
     pub fn new<S: EventStore + ViewStore + ?Sized>(store: &S) -> Self {
         let mut manager = Self::over(store, store);
         manager.follows_other_log = false;
         manager
     }
 
-    /// A manager of projections that follow one store and keep what they make in another. Then a
-    /// power loss of one of them may leave a view that is ahead of its log: the projection says so
-    /// and does not start.
+    /// Creates a manager of projections that follow one store and keep their read models in
+    /// another. A power loss of one of the two may then leave a view ahead of its log; such a
+    /// projection fails with an error when it is started.
     pub fn over(events: &(impl EventStore + ?Sized), views: &(impl ViewStore + ?Sized)) -> Self {
         let events = events.handle();
         let clock_of = events.clone();
@@ -60,8 +59,7 @@ impl ProjectionManager {
         }
     }
 
-    /// Reads old events through these upcasters, in all its projections, from when they are next
-    /// started.
+    /// Sets the upcasters through which all projections read old events, from their next start.
     pub fn upcasters(mut self, upcasters: Upcasters) -> Self {
         for projection in &mut self.projections {
             projection.supervisor.job.handler =
@@ -71,8 +69,8 @@ impl ProjectionManager {
         self
     }
 
-    /// Takes the time, for lag and for notes, from elsewhere than from the store of the events; in
-    /// all its projections, from when they are next started.
+    /// Sets the clock for lags and for the times of unhandled events, in all projections, from
+    /// their next start. By default the event store's clock is used.
     pub fn clock(mut self, clock: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
         self.clock = Arc::new(clock);
         for projection in &mut self.projections {
@@ -81,12 +79,12 @@ impl ProjectionManager {
         self
     }
 
-    /// Tells whenever something fails in one of its projections, from when they are next started: a
-    /// handler that is tried again, an event that is parked, a projection that stops by itself.
-    /// Otherwise only those learn of it who ask [`ProjectionHandle::status`] or wait.
+    /// Sets a listener that is called for every failure in a projection, from its next start: a
+    /// handler is retried, an event is parked, or the projection stops by itself. Without a
+    /// listener, failures show only in [`ProjectionHandle::status`] and in the methods that wait.
     ///
-    /// It is called on the thread of the projection, which waits for it. What it panics with is
-    /// dropped.
+    /// The projection's thread calls the listener and waits for it. A panic in the listener is
+    /// ignored.
     ///
     /// ```
     /// use annals::prelude::*;
@@ -141,9 +139,9 @@ impl ProjectionManager {
     /// Adds a projection.
     ///
     /// # Errors
-    /// [`ProjectionError::Duplicate`]; an invalid name; [`ProjectionError::Upcasters`]: its events
-    /// are not what the upcasters that were given before lead to. Those that are given later are
-    /// checked by [`ProjectionManager::start`].
+    /// [`ProjectionError::Duplicate`]; an invalid name; [`ProjectionError::Upcasters`]: the
+    /// upcasters set so far do not lead to its events. Upcasters that are set later are checked by
+    /// [`ProjectionManager::start`].
     pub fn register_with(
         mut self,
         projection: impl Projection,
@@ -175,17 +173,18 @@ impl ProjectionManager {
         Ok(self)
     }
 
-    /// Starts all projections, those that were paused or have failed too.
+    /// Starts all projections, including those that are paused or have failed.
     ///
     /// # Errors
-    /// Those of [`ProjectionHandle::start`], of the first that does not start.
+    /// Those of [`ProjectionHandle::start`], for the first projection that does not start. Later
+    /// ones are not started.
     pub fn start(&self) -> Result<(), ProjectionError> {
         self.projections.iter().try_for_each(ProjectionHandle::start)
     }
 
-    /// Stops all projections, and waits until they have stopped.
+    /// Stops all projections and waits until they have stopped.
     pub fn stop(&self) {
-        // All are told before the first is waited for.
+        // Signal all of them before waiting for the first.
         self.projections
             .iter()
             .for_each(|projection| projection.supervisor.job.shared.want(Wanted::Stop));
@@ -193,20 +192,19 @@ impl ProjectionManager {
     }
 
     /// Removes everything that a projection keeps in the store: its read model, its checkpoint, and
-    /// what it parked, skipped or discarded. It need not be registered. Returns whether anything
-    /// was there.
+    /// its parked, skipped and discarded events. It need not be registered. Returns whether
+    /// anything was stored.
     ///
     /// A registered projection stays registered: if it is started again, it begins as if it had
     /// never run. What a projection keeps outside the store is not touched.
     ///
     /// # Errors
     /// [`ProjectionError::Running`]; [`ProjectionError::Store`]: an invalid name, or a view that no
-    /// projection made: nothing was changed. After an I/O error, what is left is no longer used,
-    /// and a second call removes it.
+    /// projection created. Nothing was changed. After an I/O error, any remaining data is no longer
+    /// used, and a second call removes it.
     ///
     /// # Cost
-    /// Reads the names of all views, and deletes each of those that belong to the projection with
-    /// one write.
+    /// Reads the names of all views, and deletes each view of the projection with one write.
     pub fn remove(&self, name: &str) -> Result<bool, ProjectionError> {
         match self.projection(name) {
             Ok(projection) => projection.supervisor.remove(),
@@ -214,7 +212,7 @@ impl ProjectionManager {
         }
     }
 
-    /// [`ProjectionHandle::restore_discarded`] of the projection of this name.
+    /// Calls [`ProjectionHandle::restore_discarded`] on the projection with this name.
     ///
     /// # Errors
     /// Those of [`ProjectionHandle::restore_discarded`]; [`ProjectionError::Unknown`].
@@ -226,7 +224,7 @@ impl ProjectionManager {
         self.projection(name)?.restore_discarded(event)
     }
 
-    /// One projection.
+    /// The projection with this name.
     ///
     /// # Errors
     /// [`ProjectionError::Unknown`].
@@ -239,12 +237,12 @@ impl ProjectionManager {
         })
     }
 
-    /// All projections, in the order in which they were registered.
+    /// All projections, in the order of registration.
     pub fn projections(&self) -> impl Iterator<Item = &ProjectionHandle> {
         self.projections.iter()
     }
 
-    /// [`ProjectionHandle::wait_for`] of the projection of this name.
+    /// Calls [`ProjectionHandle::wait_for`] on the projection with this name.
     ///
     /// # Errors
     /// Those of [`ProjectionHandle::wait_for`]; [`ProjectionError::Unknown`].
@@ -258,10 +256,10 @@ impl ProjectionManager {
     }
 
     /// Waits until all projections have every event up to this position, as
-    /// [`ProjectionHandle::wait_for`] does for one. The time is for all of them together.
+    /// [`ProjectionHandle::wait_for`] does for one. The timeout covers all of them together.
     ///
     /// # Errors
-    /// Those of [`ProjectionHandle::wait_for`], of the first that has any.
+    /// Those of [`ProjectionHandle::wait_for`], for the first projection that fails.
     pub fn wait_for_all(
         &self,
         position: Position,
@@ -273,10 +271,10 @@ impl ProjectionManager {
         })
     }
 
-    /// Waits until all read models that serve have handled the whole log, what they append
-    /// themselves meanwhile included: for tests, most of all. A shadow build may still be catching
-    /// up: see [`ProjectionHandle::wait_for_rebuild`]. Returns the head of the log then; `None` if
-    /// it is empty.
+    /// Waits until all serving read models have handled the whole log, including events that the
+    /// projections append meanwhile. Meant mainly for tests. A shadow build may still be catching
+    /// up: see [`ProjectionHandle::wait_for_rebuild`]. Returns the head of the log at that time;
+    /// `None` if the log is empty.
     ///
     /// # Errors
     /// Those of [`ProjectionManager::wait_for_all`]; [`ProjectionError::Store`].
@@ -291,7 +289,7 @@ impl ProjectionManager {
         }
     }
 
-    /// [`ProjectionHandle::status`] of the projection of this name.
+    /// Calls [`ProjectionHandle::status`] on the projection with this name.
     ///
     /// # Errors
     /// Those of [`ProjectionHandle::status`]; [`ProjectionError::Unknown`].

@@ -38,36 +38,36 @@ use crate::event_store::Filter;
 use crate::model::Position;
 use crate::upcast::OnUnreadable;
 
-/// What a handler fails with: any error.
+/// The error of a handler: any error type.
 pub type HandlerError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Where a projection keeps what it makes of the events.
+/// Where a projection keeps its results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
 pub enum Target {
-    /// In the store, through its [`ViewWriter`]: every event counts exactly once, through any crash
-    /// (G12).
+    /// In the store, through its [`ViewWriter`]. Every event counts exactly once, even after a
+    /// crash (G12).
     #[default]
     View,
-    /// Outside the store: in another database, in memory. After a crash the events since the last
-    /// checkpoint come again: **at least once**. To recognise a repeat, keep the position or the id
-    /// of the event there as well (the parts of an event that an upcaster splits have both in
-    /// common). A rebuild, and a raised version, empty what the [`ViewWriter`] holds, call
-    /// [`Projection::reset`], and begin again.
+    /// Outside the store: in another database or in memory. Delivery is **at least once**: after a
+    /// crash the events since the last checkpoint are delivered again. To recognise a repeat, store
+    /// the position or the id of the event there as well. If an upcaster splits an event, all its
+    /// parts have the same position and id. A rebuild or a raised version clears what the
+    /// [`ViewWriter`] wrote, calls [`Projection::reset`], and begins again.
     External,
-    /// Effects on the world: mail that it sends, commands that it gives (a process manager, or
-    /// saga). Each event comes at least once, and effects are never repeated on purpose:
-    /// [`ProjectionHandle::rebuild`] is refused, and a raised version continues where the one
-    /// before was.
+    /// Side effects: a reactor that sends mail or issues commands (a process manager, or saga).
+    /// Each event is delivered at least once, and effects are never repeated on purpose:
+    /// [`ProjectionHandle::rebuild`] is rejected, and a raised version continues where the previous
+    /// one stopped.
     ///
     /// It begins with the first event of the log. To begin later, use
     /// [`ProjectionOptions::start_from`].
     Reactor,
 }
 
-/// Where a projection begins that has never run before.
+/// Where a projection begins if it has never run before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
 pub enum StartFrom {
-    /// With the first event.
+    /// At the first event.
     #[default]
     Beginning,
     /// After the current head, at first start.
@@ -76,10 +76,11 @@ pub enum StartFrom {
     After(Position),
 }
 
-/// Makes something of the events: most of all a read model.
+/// Follows the log, typically to build a read model.
 ///
-/// A projection is registered with a [`ProjectionManager`], which gives it every matching event in
-/// order, keeps how far it is, and never lets it pass an event that it failed to handle.
+/// A projection is registered with a [`ProjectionManager`]. The manager passes it every matching
+/// event in order, records its progress, and never silently skips an event that it failed to
+/// handle.
 ///
 /// ```
 /// use annals::prelude::*;
@@ -125,71 +126,71 @@ pub enum StartFrom {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// It is given committed events alone, of the types of its `Event`: others are skipped. So an enum
-/// of the few types that it needs is enough.
+/// It receives only committed events of the types of its `Event`; others are skipped. So an enum of
+/// the few types that it needs is enough.
 pub trait Projection: Send + Sync + 'static {
-    /// What it reads.
+    /// The events that it reads.
     type Event: DomainEvent;
 
-    /// Its name, under which its read model and its checkpoint are kept.
+    /// Its name, under which its read model and its checkpoint are stored.
     fn name(&self) -> &str;
 
-    /// The version of what it makes: raise it when `handle`, the events, the filter, an upcaster or
-    /// the form of the values changes, and the read model is rebuilt.
+    /// The version of its read model. Raise it when `handle`, the events, the filter, an upcaster
+    /// or the form of the values changes; the read model is then rebuilt.
     ///
     /// The event types with their schema versions, the targets of upcasters, and the filter are
     /// recorded with each build. If they changed and the version did not,
-    /// [`ProjectionHandle::start`] fails with [`ProjectionError::DefinitionChanged`]. What `handle`
-    /// and an upcaster do is not recorded: such a change goes unnoticed. A missing upcaster for a
-    /// type that is read already may be added without raising the version.
+    /// [`ProjectionHandle::start`] fails with [`ProjectionError::DefinitionChanged`]. The code of
+    /// `handle` and of upcasters is not recorded, so a change there is not detected. A missing
+    /// upcaster for a type that is already read may be added without raising the version.
     ///
-    /// One version at a time drives a read model: if two programs with different versions run by
-    /// turns, each rebuilds its own version.
+    /// A read model has one version at a time: if two programs with different versions run
+    /// alternately, each of them rebuilds it.
     fn version(&self) -> u32 {
         1
     }
 
-    /// Where it keeps what it makes.
+    /// Where it keeps its results.
     fn target(&self) -> Target {
         Target::View
     }
 
-    /// Of which streams it wants events; all by default. The types are those of its `Event`.
+    /// The streams whose events it receives; all by default. The types are those of its `Event`.
     fn filter(&self) -> Filter {
         Filter::new()
     }
 
     /// Handles one event.
     ///
-    /// It must not wait for its own projection, nor start, rebuild or retry it: that would wait for
-    /// this very call.
+    /// It must not wait for its own projection, nor start, rebuild or retry it: that would
+    /// deadlock.
     ///
-    /// It may be called again for the same event: after it failed, and, with a target outside the
-    /// store, after a crash. With [`Target::View`] it should do nothing but read and change the
-    /// view, so that it may be run again.
+    /// It may be called again for the same event: after a failure and, with a target outside the
+    /// store, after a crash. With [`Target::View`] it should only read and change the view, so that
+    /// it can be repeated.
     ///
     /// # Errors
-    /// Any: nothing of the event is kept, and what then happens is set by [`ProjectionOptions`].
-    /// The projection never skips the event in silence.
+    /// Any error: the event's changes are dropped, and [`ProjectionOptions`] sets how the
+    /// projection continues. It never skips the event silently.
     fn handle(
         &self,
         event: &TypedEvent<Self::Event>,
         view: &mut ViewWriter,
     ) -> Result<(), HandlerError>;
 
-    /// For a target outside the store: called before the checkpoint is moved, to finish what was
-    /// handled since.
+    /// Flushes a target outside the store. Called before the checkpoint advances.
     ///
     /// # Errors
-    /// Any: the checkpoint stays, and the events come again.
+    /// Any error: the checkpoint does not advance, and the events are delivered again.
     fn flush(&self) -> Result<(), HandlerError> {
         Ok(())
     }
 
-    /// For [`Target::External`]: called before the first event of a build, to empty the target.
+    /// Empties the target of a [`Target::External`] projection. Called before the first event of a
+    /// build.
     ///
     /// # Errors
-    /// Any: the build does not begin.
+    /// Any error: the build does not begin.
     fn reset(&self) -> Result<(), HandlerError> {
         Ok(())
     }
@@ -201,13 +202,13 @@ pub enum OnFailure {
     /// Stop before it, until the projection is started again.
     #[default]
     Stop,
-    /// Park it *and all later events of its stream*, and go on with the other streams.
+    /// Park it *and all later events of its stream*, and continue with the other streams.
     /// [`ProjectionHandle::retry_parked`] retries them in order, and
     /// [`ProjectionHandle::discard_parked`] discards one that can never be handled.
     Park,
 }
 
-/// How a projection is run.
+/// How a projection runs.
 #[derive(Debug, Clone)]
 pub struct ProjectionOptions {
     start_from: StartFrom,
@@ -236,15 +237,14 @@ impl Default for ProjectionOptions {
 }
 
 impl ProjectionOptions {
-    /// The defaults: 5 retries over about 1.5 s, then stop; 1,000 events a batch; handled one after
-    /// the other.
+    /// The defaults: 5 retries over about 1.5 s, then stop; 1,000 events per batch; one thread.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Where it begins if it has never run before; with the first event by default. The place is
-    /// noted when it is started for the first time, and holds for every rebuild: what is before is
-    /// never handled.
+    /// Sets where it begins if it has never run before; at the first event by default. The position
+    /// is recorded at the first start and applies to every rebuild: earlier events are never
+    /// handled.
     ///
     /// ```
     /// use annals::prelude::*;
@@ -276,58 +276,60 @@ impl ProjectionOptions {
         self
     }
 
-    /// What to do with an event whose handler still fails after all retries; [`OnFailure::Stop`] by
-    /// default.
+    /// Sets what to do with an event whose handler still fails after all retries;
+    /// [`OnFailure::Stop`] by default.
     pub fn on_failure(mut self, on_failure: OnFailure) -> Self {
         self.on_failure = on_failure;
         self
     }
 
-    /// What to do with an event that cannot be read: by default it is a failure like another, but
-    /// without retries. [`OnUnreadable::Skip`] skips it and records it: see
+    /// Sets what to do with an event that cannot be read. By default it counts as a failure, but is
+    /// not retried. [`OnUnreadable::Skip`] skips it and records it: see
     /// [`ProjectionHandle::skipped`].
     pub fn on_unreadable(mut self, on_unreadable: OnUnreadable) -> Self {
         self.on_unreadable = on_unreadable;
         self
     }
 
-    /// How often a failed event is tried again before it counts as failed; 5 by default.
+    /// Sets how often an event is retried before it counts as failed; 5 by default.
     pub fn retries(mut self, retries: u32) -> Self {
         self.retries = retries;
         self
     }
 
-    /// How long to wait before the first retry, 50 ms by default, and at most, 5 s by default. It
-    /// doubles each time.
+    /// Sets the wait before the first retry, 50 ms by default, and the longest wait, 5 s by
+    /// default. The wait doubles each time.
     pub fn backoff(mut self, first: Duration, max: Duration) -> Self {
         (self.backoff_first, self.backoff_max) = (first, max);
         self
     }
 
-    /// How many events are handled at most before the checkpoint moves; 1,000 by default. A batch
-    /// ends earlier where nothing more is there, so a projection that has caught up writes each
-    /// event at once. 1 gives a projection with [`Target::External`] the fewest repeats after a
-    /// crash; 0 counts as 1.
+    /// Sets how many events are handled at most before the checkpoint advances; 1,000 by default. A
+    /// batch ends earlier at the end of the log, so a projection that has caught up writes each
+    /// event at once. For [`Target::External`], 1 gives the fewest repeats after a crash; 0 counts
+    /// as 1.
     pub fn batch_events(mut self, events: usize) -> Self {
         self.batch_events = events.max(1);
         self
     }
 
-    /// Handles the events of a batch on this many threads, split by stream; 1 by default, 0 counts
+    /// Sets how many threads handle the events of a batch, split by stream; 1 by default, 0 counts
     /// as 1. Events of one stream keep their order.
     ///
-    /// It pays where a handler takes long, such as one that waits for another database; handlers
-    /// that only change the view are faster on one thread. With [`Target::View`] the result is the
-    /// same as with one thread: where events of different streams read or change the same keys, the
-    /// batch is handled again in order, which [`ProjectionStatus::conflicts`] counts. With another
-    /// target, events of different streams come in any order, also past one that fails; the view
-    /// should then hold nothing that different streams share.
+    /// More threads help slow handlers, such as one that waits for another database. Handlers that
+    /// only change the view are faster on one thread.
+    ///
+    /// With [`Target::View`] the result is the same as with one thread: if events of different
+    /// streams read or change the same keys, the batch is handled again in order, which
+    /// [`ProjectionStatus::conflicts`] counts. With another target, events of different streams are
+    /// handled in any order, even after one that fails. The view should then hold nothing that
+    /// different streams share.
     pub fn partitions(mut self, threads: usize) -> Self {
         self.partitions = threads.max(1);
         self
     }
 
-    /// How long to wait before the retry of this number, from 1.
+    /// The wait before this retry, counted from 1.
     fn backoff_before(&self, retry: u32) -> Duration {
         let factor = 2_u32.saturating_pow(retry.saturating_sub(1));
         self.backoff_first.saturating_mul(factor).min(self.backoff_max)

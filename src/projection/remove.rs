@@ -4,13 +4,13 @@ use super::builds::{self, Directory, is_build_of};
 use crate::error::{Error, Result};
 use crate::view_store::{ViewScan, ViewStore};
 
-/// Removes everything that a projection keeps; returns whether anything was there.
+/// Removes everything that a projection keeps; returns whether anything was stored.
 pub(super) fn remove(views: &dyn ViewStore, name: &str) -> Result<bool> {
     builds::check(name)?;
     let mut was_there = is_there(views, name)?;
     if was_there {
-        // First, so that after a crash no build is taken for one that serves. What is left then is
-        // found by name.
+        // Drop the directory first, so that after a crash no build counts as serving. A second call
+        // finds the remaining builds by name.
         views.drop_view(name)?;
     }
     for view in views.list_views()?.iter().filter(|view| is_build_of(name, view)) {
@@ -20,7 +20,7 @@ pub(super) fn remove(views: &dyn ViewStore, name: &str) -> Result<bool> {
     Ok(was_there)
 }
 
-/// Whether anything is kept under the projection's own name, readable or damaged.
+/// Whether anything is stored under the projection's own name, readable or damaged.
 fn is_there(views: &dyn ViewStore, name: &str) -> Result<bool> {
     match Directory::read(views, name) {
         Ok(directory) if directory != Directory::default() => return Ok(true),

@@ -1,5 +1,5 @@
-//! What a worker does on request, between two batches: it retries parked events, discards one, or
-//! restores one that was discarded.
+//! Requests that a worker serves between two batches: retry parked events, discard one, or restore
+//! a discarded one.
 
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
@@ -18,13 +18,13 @@ use crate::model::{Position, StreamId};
 use crate::options::now;
 use crate::view_store::ViewChange;
 
-/// The record of an event that is no longer wanted when it is retried.
+/// The reason recorded for an event that no longer matches when it is retried.
 const NO_LONGER_MATCHES: &str = "the projection's filter and event types no longer select it";
 
 impl Worker {
     pub(super) fn answer(&mut self, asked: Vec<Ask>) -> Result<(), ProjectionFailure> {
         asked.into_iter().try_for_each(|ask| {
-            // The caller may have gone.
+            // The caller may no longer be waiting.
             match ask {
                 Ask::Retry(reply) => return self.retry_parked(&reply),
                 Ask::Discard { parked, reply } => _ = reply.send(self.discard(&parked)?),
@@ -34,7 +34,7 @@ impl Worker {
         })
     }
 
-    /// Retries what is parked, stream by stream, each in order, until one event fails again.
+    /// Retries all parked events: each stream in order, until one of its events fails again.
     fn retry_parked(&mut self, reply: &Sender<u64>) -> Result<(), ProjectionFailure> {
         self.reconcile()?;
         let filter = self.job.handler.filter();
@@ -44,7 +44,7 @@ impl Worker {
         }
         let mut left = None;
         self.tell(|run| left = Some(run.parked_events));
-        // If the build was replaced meanwhile, there is no answer.
+        // If the build was replaced meanwhile, the caller gets no answer.
         if let Some(left) = left {
             let _ = reply.send(left);
         }
@@ -74,7 +74,7 @@ impl Worker {
         }
     }
 
-    /// Retries one event; returns whether the next of its stream may follow.
+    /// Retries one event; returns whether to continue with the next event of its stream.
     fn retry(
         &mut self,
         parked: &UnhandledEvent,
@@ -123,7 +123,8 @@ impl Worker {
         };
         let time = now(&self.job.clock);
         let event = UnhandledEvent { at: time, ..parked.clone() };
-        // The decision first: after a crash between the two writes it is carried out.
+        // Store the decision first: after a crash between the two writes, the next start applies
+        // it.
         self.decide(decision(&event), |discarded| discarded.insert(event))?;
         self.write(unhandled::give_up(&parked, time), self.seen)?;
         Ok(true)
@@ -137,7 +138,7 @@ impl Worker {
         };
         // A build that handled the event before it was discarded must not handle it twice.
         if was_skipped(&*self.job.views, &self.view, &event)? {
-            // The decision last: after a crash between the two writes it still holds.
+            // Remove the decision last: after a crash between the two writes it still applies.
             self.write(unhandled::park_again(&event, now(&self.job.clock)), self.seen)?;
         }
         let key = discarded_key(event.position);
@@ -145,7 +146,7 @@ impl Worker {
         Ok(true)
     }
 
-    /// Stores a decision, and then shows it to the other builds.
+    /// Stores a decision, then publishes it to the other builds.
     fn decide(&mut self, change: ViewChange, show: impl FnOnce(&mut Discarded)) -> Result<()> {
         let shared = self.job.shared.clone();
         let _alone = shared.directory();
@@ -157,19 +158,19 @@ impl Worker {
             state.discarded.changed()
         });
         if was_reconciled {
-            // This build carries the decision out by itself.
+            // The caller applies the decision to this build.
             self.reconciled = Some(changed);
         }
         Ok(())
     }
 
-    /// Whether the build agrees with all decisions.
+    /// Whether the build has applied all decisions.
     pub(super) fn is_reconciled(&self) -> bool {
         self.reconciled == Some(self.job.shared.look(|state| state.discarded.changed()))
     }
 
-    /// Makes the build agree with decisions that were made while it was not looking: by another
-    /// build, or before a crash.
+    /// Applies decisions that this build has not applied yet: another build stored them, or a crash
+    /// came before they were applied.
     pub(super) fn reconcile(&mut self) -> Result<()> {
         if self.is_reconciled() {
             return Ok(());
@@ -190,8 +191,8 @@ impl Worker {
         Ok(())
     }
 
-    /// Makes the changes that `change` wants for each note, a page at a time. It is also given
-    /// whether the event was skipped because it is discarded.
+    /// Makes the changes that `change` returns for each note, a page at a time. Its first argument
+    /// is whether the event was skipped because it is discarded.
     fn change_notes(
         &mut self,
         prefix: &[u8],

@@ -1,4 +1,4 @@
-//! What a manager and the workers of one projection tell each other.
+//! The state that a manager and the workers of one projection share.
 
 use std::cell::Cell;
 use std::ptr;
@@ -13,7 +13,7 @@ use crate::model::Position;
 use crate::subscription::CancelHandle;
 use crate::sync::{Condvar, Mutex, MutexGuard};
 
-/// What the manager wants of the workers.
+/// The state that the manager requests from the workers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Wanted {
     Run,
@@ -21,19 +21,19 @@ pub(super) enum Wanted {
     Stop,
 }
 
-/// What a worker is to do next.
+/// A worker's next task.
 pub(super) enum Task {
     /// Follow the log.
     Follow,
-    /// Do what was asked for.
+    /// Serve requests.
     Answer(Vec<Ask>),
-    /// Come to an end.
+    /// Stop.
     Stop,
 }
 
-/// What can be asked of the worker of the build that serves, between two batches.
+/// A request to the worker of the serving build, which serves it between two batches.
 pub(super) enum Ask {
-    /// Try the parked events again, and tell how many are left.
+    /// Retry the parked events, and report how many are left.
     Retry(Sender<u64>),
     /// Discard a parked event, and report whether it was parked.
     Discard { parked: UnhandledEvent, reply: Sender<bool> },
@@ -41,7 +41,7 @@ pub(super) enum Ask {
     Restore { discarded: UnhandledEvent, reply: Sender<bool> },
 }
 
-/// One build, and the worker that drives it if there is one.
+/// One build, with the state of the worker that drives it, if any.
 pub(super) struct BuildRun {
     pub(super) build: Build,
     pub(super) is_running: bool,
@@ -55,7 +55,7 @@ pub(super) struct BuildRun {
     pub(super) parked_streams: u64,
     pub(super) skipped_events: u64,
     interrupt: Option<CancelHandle>,
-    /// What is to be done before it goes on.
+    /// Requests to serve before the worker continues.
     asked: Vec<Ask>,
 }
 
@@ -92,14 +92,14 @@ pub(super) struct State {
     pub(super) serving: Option<BuildRun>,
     /// The shadow build.
     pub(super) building: Option<BuildRun>,
-    /// Builds that no longer serve, whose workers have not ended yet.
+    /// Builds that no longer serve, but whose workers have not ended yet.
     retiring: Vec<BuildRun>,
-    /// The events that are discarded, as they are stored.
+    /// The discarded events, as they are stored.
     pub(super) discarded: Discarded,
 }
 
 impl State {
-    /// Whether a worker drives each build of this version, and there is one.
+    /// Whether at least one build of this version exists, and a worker drives each of them.
     pub(super) fn is_driven(&self, version: u32) -> bool {
         let builds = [&self.serving, &self.building].into_iter().flatten();
         let mut ours = builds.filter(|run| run.build.version == version).peekable();
@@ -112,13 +112,13 @@ impl State {
         builds.chain(&self.retiring).any(|run| run.is_running)
     }
 
-    /// Forgets all builds: nothing of the projection is stored any more.
+    /// Forgets all builds, after everything that the projection stored was removed.
     pub(super) fn forget(&mut self) {
         (self.wanted, self.serving, self.building) = (Wanted::Stop, None, None);
         self.discarded.refresh(Vec::new());
     }
 
-    /// How far the build is that readers see.
+    /// The position of the build that readers see.
     pub(super) fn serving_position(&self) -> Option<Position> {
         self.serving.as_ref().and_then(|run| run.position)
     }
@@ -138,7 +138,7 @@ impl State {
         runs.into_iter().find(|run| run.build.generation == generation)
     }
 
-    /// Whether a worker should go on with what it is at.
+    /// Whether a worker should continue its current work.
     fn may_go_on(&mut self, generation: u64) -> bool {
         let is_wanted = self.wanted == Wanted::Run;
         self.run(generation).is_some_and(|run| is_wanted && run.asked.is_empty())
@@ -146,7 +146,7 @@ impl State {
 }
 
 thread_local! {
-    /// The address of what the projection shares that this thread drives; 0 for none.
+    /// The address of the [`Shared`] of the projection that this thread drives; 0 for none.
     static DRIVEN_HERE: Cell<usize> = const { Cell::new(0) };
 }
 
@@ -177,26 +177,26 @@ impl Shared {
         self.state.lock()
     }
 
-    /// Held while the directory and the runs are changed, which must agree, and while a build is
-    /// written, so that none gets further while another is promoted. Not to be held by who waits
-    /// for a worker.
+    /// Locks the directory. Held while the directory and the runs change, because they must agree,
+    /// and while a build is written, so that no build advances while another is promoted. A thread
+    /// that waits for a worker must not hold it.
     pub(super) fn directory(&self) -> MutexGuard<'_, ()> {
         self.directory.lock()
     }
 
-    /// Looks at the state.
+    /// Reads the state.
     pub(super) fn look<T>(&self, look: impl FnOnce(&State) -> T) -> T {
         look(&self.lock())
     }
 
-    /// Changes the state, and wakes who waits for a change.
+    /// Changes the state, and wakes all threads that wait for a change.
     pub(super) fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         let changed = change(&mut self.lock());
         self.changed.notify_all();
         changed
     }
 
-    /// Waits until `look` finds something or the time is over.
+    /// Waits until `look` returns a value or the time is over.
     pub(super) fn wait<T>(
         &self,
         until: Option<Instant>,
@@ -217,14 +217,14 @@ impl Shared {
         }
     }
 
-    // What the manager says.
+    // Called by the manager.
 
-    /// Tells all workers what is wanted, also those that wait for events.
+    /// Sets what the workers should do, and wakes those that wait for events.
     pub(super) fn want(&self, wanted: Wanted) {
         self.change(|state| state.want(wanted));
     }
 
-    /// Lets the workers rest, unless they are to stop.
+    /// Pauses the workers, unless they should stop.
     pub(super) fn pause(&self) {
         self.change(|state| {
             if state.wanted == Wanted::Run {
@@ -233,7 +233,7 @@ impl Shared {
         });
     }
 
-    /// Asks something of the serving worker; says whether there is one.
+    /// Sends a request to the serving worker; returns whether one is running.
     pub(super) fn ask(&self, ask: Ask) -> bool {
         self.change(|state| {
             let run = state.serving.as_mut().filter(|run| run.is_running);
@@ -244,12 +244,12 @@ impl Shared {
         })
     }
 
-    /// Whether this thread drives the projection: waiting for it there would wait for itself.
+    /// Whether this thread drives the projection. If so, waiting for the projection would deadlock.
     pub(super) fn is_driven_here(&self) -> bool {
         DRIVEN_HERE.get() == ptr::from_ref(self).addr()
     }
 
-    // What a worker of a build asks and says.
+    // Called by the workers.
 
     /// Marks this thread as one that drives the projection, until the mark is dropped.
     pub(super) fn mark_thread(&self) -> Mark {
@@ -257,12 +257,12 @@ impl Shared {
         Mark
     }
 
-    /// What to do next; waits while paused.
+    /// Returns the next task; waits while paused.
     pub(super) fn next_task(&self, generation: u64) -> Task {
         let mut state = self.lock();
         loop {
             let wanted = state.wanted;
-            // A build that was replaced is not driven any further.
+            // A replaced build is no longer driven.
             let Some(run) = state.run(generation) else { return Task::Stop };
             run.interrupt = None;
             if !run.asked.is_empty() {
@@ -278,7 +278,8 @@ impl Shared {
         }
     }
 
-    /// Takes up what interrupts a subscription, unless there is something else to do already.
+    /// Registers the handle that interrupts a subscription. Returns false if the worker has
+    /// something else to do.
     pub(super) fn follow(&self, generation: u64, interrupt: CancelHandle) -> bool {
         let mut state = self.lock();
         let may_go_on = state.may_go_on(generation);
@@ -288,7 +289,7 @@ impl Shared {
         may_go_on
     }
 
-    /// Waits before a retry; says whether to go on with it.
+    /// Waits before a retry; returns whether to continue with it.
     pub(super) fn back_off(&self, generation: u64, time: Duration) -> bool {
         let until = Instant::now().checked_add(time);
         let mut state = self.lock();
@@ -303,7 +304,7 @@ impl Shared {
         false
     }
 
-    /// Tells something about a build.
+    /// Updates the reported state of a build.
     pub(super) fn tell(&self, generation: u64, tell: impl FnOnce(&mut BuildRun)) {
         self.change(|state| state.run(generation).map(tell));
     }
@@ -313,24 +314,24 @@ impl Shared {
         self.look(building) == Some(generation)
     }
 
-    /// Whether a build is one of those that are to be driven: not one that was replaced.
+    /// Whether a build should still be driven: it was not replaced.
     pub(super) fn is_wanted(&self, generation: u64) -> bool {
         self.lock().run(generation).is_some()
     }
 
-    /// Whether a build is still to be driven, and nobody waits for its worker to end.
+    /// Whether a build should still be driven, and its worker was not told to stop.
     pub(super) fn is_to_go_on(&self, generation: u64) -> bool {
         let mut state = self.lock();
         state.wanted != Wanted::Stop && state.run(generation).is_some()
     }
 
-    /// How far the build is that readers see.
+    /// The position of the build that readers see.
     pub(super) fn serving_position(&self) -> Option<Position> {
         self.look(State::serving_position)
     }
 
-    /// Promotes the shadow build: it serves from now on. Returns the one before, if its worker has
-    /// yet to end.
+    /// Promotes the shadow build: it serves from now on. Returns the previous build if its worker
+    /// has not ended yet.
     pub(super) fn promote(&self, generation: u64) -> Option<u64> {
         self.change(|state| {
             let is_ours = |run: &mut BuildRun| run.build.generation == generation;
@@ -345,7 +346,7 @@ impl Shared {
         })
     }
 
-    /// Waits until the worker of a build that was replaced has ended.
+    /// Waits until the worker of a replaced build has ended.
     pub(super) fn wait_for_end(&self, retired: Option<u64>) {
         self.wait(None, |state| {
             let is_ending = |run: &BuildRun| Some(run.build.generation) == retired;
@@ -353,14 +354,14 @@ impl Shared {
         });
     }
 
-    /// The worker of a build has ended.
+    /// Records that the worker of a build has ended.
     pub(super) fn ended(&self, generation: u64, failure: Option<ProjectionFailure>) {
         self.change(|state| {
             state.retiring.retain(|run| run.build.generation != generation);
             let Some(run) = state.run(generation) else { return };
             run.is_running = false;
             run.interrupt = None;
-            // The end of the channel says that no answer will come.
+            // Dropping the senders tells the callers that no answer will come.
             run.asked.clear();
             run.state = match &failure {
                 None => ProjectionState::Stopped,

@@ -1,7 +1,7 @@
-//! [`Stage`]: what a batch of events is about to change in a view, before it is written.
+//! [`Stage`]: the changes that a batch of events makes to a view, before they are written.
 //!
-//! A handler reads through it: first what it changed itself, then what the batch changed before,
-//! then the store. What one event changed is dropped again if its handler fails.
+//! A handler reads through it: first its own changes, then earlier changes of the batch, then the
+//! store. If a handler fails, the changes of its event are dropped.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -11,12 +11,12 @@ use crate::event_store::Direction;
 use crate::model::limits::VIEW_COMMIT_LEN_MAX;
 use crate::view_store::{ViewChange, ViewEntry, ViewScan, ViewStore};
 
-/// A batch ends once about this many bytes were read and changed.
+/// A batch ends when it has read and changed about this many bytes.
 pub(super) const STAGE_LEN_MAX: usize = 8 << 20;
-/// One event changes at most this many bytes, so that it fits into one commit whatever was handled
-/// before it.
+/// One event changes at most this many bytes, so that it fits into one commit regardless of the
+/// events handled before it.
 pub(super) const EVENT_CHANGES_LEN_MAX: usize = VIEW_COMMIT_LEN_MAX - 2 * STAGE_LEN_MAX;
-/// How many entries are read at once when a handler scans.
+/// How many entries a scan reads at once.
 const SCAN_PAGE_ENTRIES: usize = 1_024;
 
 type Values = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
@@ -24,11 +24,11 @@ type Values = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
 pub(super) struct Stage {
     views: Arc<dyn ViewStore>,
     view: Arc<str>,
-    /// What the events of the batch changed; `None` is a key taken away.
+    /// Changes of the batch's earlier events; `None` marks a deleted key.
     batch: Values,
-    /// What the event that is being handled changed.
+    /// Changes of the event that is being handled.
     event: Values,
-    /// What was read from the store: it does not change while we are the only writer.
+    /// Values read from the store. They stay valid, because we are the only writer.
     read: HashMap<Vec<u8>, Option<Vec<u8>>>,
     /// The prefixes that were scanned.
     scanned: BTreeSet<Vec<u8>>,
@@ -98,7 +98,7 @@ impl Stage {
         Ok(merged.into_iter().collect())
     }
 
-    /// The event was handled: what it changed is part of the batch.
+    /// Adds the changes of the handled event to the batch.
     pub(super) fn keep_event(&mut self) {
         for (key, value) in std::mem::take(&mut self.event) {
             self.len += key.len() + value.as_ref().map_or(0, Vec::len);
@@ -114,18 +114,18 @@ impl Stage {
         self.event.iter().map(len).sum()
     }
 
-    /// The event was not handled: nothing of it stays.
+    /// Drops the changes of an event that was not handled.
     pub(super) fn drop_event(&mut self) {
         self.event.clear();
     }
 
-    /// About how many bytes the batch holds: a bound on memory.
+    /// The approximate size of the batch in bytes, which bounds memory.
     pub(super) fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether what one of two stages changed was read or changed by the other, so that the order
-    /// of their events matters.
+    /// Whether one of the two stages read or changed a key that the other changed, so that the
+    /// order of their events matters.
     pub(super) fn conflicts_with(&self, other: &Self) -> bool {
         self.touches_changes_of(other) || other.touches_changes_of(self)
     }

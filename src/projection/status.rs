@@ -1,4 +1,4 @@
-//! What can be known of a projection from outside, and what can go wrong with it.
+//! The status of a projection, its failures, and the errors of managing it.
 
 use std::fmt;
 use std::time::Duration;
@@ -12,15 +12,15 @@ use crate::upcast::UpcastError;
 pub enum ProjectionState {
     /// It was not started, or was stopped.
     Stopped,
-    /// It handles events of the past.
+    /// It handles old events.
     CatchingUp,
-    /// It has caught up, and handles what comes.
+    /// It has caught up, and handles new events.
     Live,
-    /// It was told to pause.
+    /// It is paused.
     Paused,
-    /// A handler failed, and will be tried again.
+    /// A handler failed, and will be retried.
     Retrying,
-    /// It stopped by itself: [`ProjectionStatus::failure`] says why. Starting it again tries again.
+    /// It stopped by itself: [`ProjectionStatus::failure`] holds the reason. A start retries.
     Failed,
 }
 
@@ -37,7 +37,7 @@ impl fmt::Display for ProjectionState {
     }
 }
 
-/// How a projection is doing.
+/// The status of a projection.
 #[non_exhaustive]
 #[derive(Debug, Clone)]
 pub struct ProjectionStatus {
@@ -45,13 +45,13 @@ pub struct ProjectionStatus {
     pub name: String,
     /// The version of the code.
     pub version: u32,
-    /// The version of the read model that readers see; another one while a shadow build makes that
-    /// of the code.
+    /// The version of the read model that readers see. It differs from `version` while a shadow
+    /// build is catching up.
     pub serving_version: Option<u32>,
     /// What it is doing.
     pub state: ProjectionState,
-    /// How far the read model is that readers see: every event up to here was handled, does not
-    /// matter to it, or is parked or skipped.
+    /// The position of the read model that readers see: every event up to here was handled, does
+    /// not match, or is parked or skipped.
     pub position: Option<Position>,
     /// The head of the log when this status was taken.
     pub head: Option<Position>,
@@ -61,14 +61,14 @@ pub struct ProjectionStatus {
     pub lag_time: Duration,
     /// How many events it handled since it was started.
     pub handled: u64,
-    /// How many tries of a handler failed since it was started.
+    /// How many handler calls failed since it was started.
     pub failed_tries: u64,
     /// How many batches were handled again in order since it was started: see
     /// [`ProjectionOptions::partitions`](crate::ProjectionOptions::partitions).
     pub conflicts: u64,
     /// How many events are parked.
     pub parked_events: u64,
-    /// Of how many streams.
+    /// How many streams have parked events.
     pub parked_streams: u64,
     /// How many events were skipped: see [`UnhandledEvent`](crate::UnhandledEvent).
     pub skipped_events: u64,
@@ -80,7 +80,7 @@ pub struct ProjectionStatus {
     pub rebuild: Option<RebuildStatus>,
 }
 
-/// One line for people.
+/// For people, in one line.
 impl fmt::Display for ProjectionStatus {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let at = self.position.map_or(0, Position::get);
@@ -112,28 +112,28 @@ impl fmt::Display for ProjectionStatus {
     }
 }
 
-/// How far a shadow build is.
+/// The progress of a shadow build.
 #[non_exhaustive]
 #[derive(Debug, Clone)]
 pub struct RebuildStatus {
-    /// The version that is made.
+    /// The version that is being built.
     pub version: u32,
     /// What it is doing.
     pub state: ProjectionState,
-    /// Up to where it has every event.
+    /// It has every event up to this position.
     pub position: Option<Position>,
-    /// The head of the log: it is promoted when it gets there.
+    /// The head of the log: the shadow build is promoted when it reaches it.
     pub head: Option<Position>,
     /// The last failure, if it is retrying or has failed.
     pub failure: Option<ProjectionFailure>,
 }
 
-/// Why a projection does not go on.
+/// Why a projection cannot continue.
 #[non_exhaustive]
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{}{cause}", failed_at(*position, *tries))]
 pub struct ProjectionFailure {
-    /// The event that was not handled, if it was one.
+    /// The position of the event that was not handled, if the failure concerns one.
     pub position: Option<Position>,
     /// Its id.
     pub event_id: Option<EventId>,
@@ -141,37 +141,37 @@ pub struct ProjectionFailure {
     pub stream: Option<StreamId>,
     /// How often it was tried.
     pub tries: u32,
-    /// What went wrong: what the handler said, or the store.
+    /// The error of the handler or the store.
     #[source]
     pub cause: Cause,
 }
 
-/// What became of something that failed.
+/// What the projection does after a failure.
 #[non_exhaustive]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum FailureOutcome {
-    /// It is tried again soon.
+    /// It retries after a wait.
     Retried,
-    /// The event is parked: [`OnFailure::Park`](crate::OnFailure::Park).
+    /// It parks the event: [`OnFailure::Park`](crate::OnFailure::Park).
     Parked,
-    /// The projection stopped by itself.
+    /// It stops.
     Stopped,
 }
 
-/// Something failed in a projection: see
+/// A failure in a projection: see
 /// [`ProjectionManager::on_failure`](crate::ProjectionManager::on_failure).
 #[non_exhaustive]
 #[derive(Debug, Clone)]
 pub struct ProjectionNotice {
     /// The projection.
     pub projection: String,
-    /// What became of it.
+    /// What the projection does about it.
     pub outcome: FailureOutcome,
     /// What failed, and where.
     pub failure: ProjectionFailure,
 }
 
-/// One line for people.
+/// For people, in one line.
 impl fmt::Display for ProjectionNotice {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let outcome = match self.outcome {
@@ -211,34 +211,34 @@ fn counted(number: u64, one: &str, many: &str) -> String {
     format!("{number} {}", if number == 1 { one } else { many })
 }
 
-/// What can go wrong when projections are managed.
+/// An error of managing projections.
 #[non_exhaustive]
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum ProjectionError {
     /// No projection of this name is registered.
     #[error(
-        "no projection {name} is registered; there are: {}",
+        "no projection {name} is registered; registered projections: {}",
         if registered.is_empty() { "none".to_owned() } else { registered.join(", ") }
     )]
     Unknown {
         /// The name that was given.
         name: String,
-        /// The names there are.
+        /// The names that are registered.
         registered: Vec<String>,
     },
-    /// Two projections of this name.
-    #[error("a projection {name} is already registered; give each a name of its own")]
+    /// A projection with this name is already registered.
+    #[error("a projection {name} is already registered; give each projection its own name")]
     Duplicate {
         /// The name.
         name: String,
     },
-    /// The projection is not running, so what was asked for would never come. Start it.
-    #[error("projection {name} is not running: start it")]
+    /// The projection is not running, so it cannot serve the request. Start it.
+    #[error("projection {name} is not running; start it")]
     NotRunning {
         /// The projection.
         name: String,
     },
-    /// The projection has stopped by itself. Mend the cause and start it again.
+    /// The projection has stopped by itself. Fix the cause and start it again.
     #[error("projection {name} stopped: {failure}")]
     Failed {
         /// The projection.
@@ -247,7 +247,7 @@ pub enum ProjectionError {
         #[source]
         failure: ProjectionFailure,
     },
-    /// The position was not reached in this time. The projection goes on.
+    /// The projection did not reach the position in this time. It continues.
     #[error(
         "projection {name} did not reach position {position} in {timeout:?}; it is at {}",
         reached.map_or("its beginning".to_owned(), |reached| reached.to_string())
@@ -255,34 +255,34 @@ pub enum ProjectionError {
     TimedOut {
         /// The projection.
         name: String,
-        /// What was waited for.
+        /// The position that was waited for.
         position: Position,
         /// How long.
         timeout: Duration,
-        /// How far it is.
+        /// The position that it has reached.
         reached: Option<Position>,
     },
-    /// The rebuild did not end in this time. It goes on.
-    #[error("the rebuild of projection {name} was not done in {timeout:?}")]
+    /// The rebuild did not finish in this time. It continues.
+    #[error("the rebuild of projection {name} did not finish within {timeout:?}; it continues")]
     RebuildTimedOut {
         /// The projection.
         name: String,
         /// How long.
         timeout: Duration,
     },
-    /// It was to begin after a position that the log has not reached:
+    /// The projection should begin after a position that the log has not reached:
     /// [`StartFrom::After`](crate::StartFrom::After).
     #[error(
         "projection {name} is to start after position {after}, but the log ends at {}: start it from now, or after a \
-         position that is there",
+         position in the log",
         place(*head)
     )]
     StartAhead {
         /// The projection.
         name: String,
-        /// Where it was to begin.
+        /// The position after which it should begin.
         after: Position,
-        /// The end of the log.
+        /// The head of the log.
         head: Option<Position>,
     },
     /// The projection is a [reactor](crate::Target::Reactor), whose effects cannot be undone.
@@ -294,17 +294,17 @@ pub enum ProjectionError {
         /// The projection.
         name: String,
     },
-    /// The events that it reads are not what the upcasters lead to. Nothing was changed.
+    /// The upcasters do not lead to the events that it reads. Nothing was changed.
     #[error("projection {name}: {cause}")]
     Upcasters {
         /// The projection.
         name: String,
-        /// What does not fit.
+        /// The mismatch.
         #[source]
         cause: UpcastError,
     },
-    /// Its events or its filter changed, but not its version: what was handled before and what
-    /// comes now would not fit together. Nothing was changed.
+    /// Its events or its filter changed, but not its version, so earlier results would be
+    /// inconsistent with new ones. Nothing was changed.
     #[error(
         "projection {name} changed since its version {version} was started: {}; raise version()",
         changes.join(", ")
@@ -318,12 +318,12 @@ pub enum ProjectionError {
         changes: Vec<String>,
     },
     /// The projection is running, so it cannot be removed. Nothing was changed.
-    #[error("projection {name} is running: stop it before it is removed")]
+    #[error("projection {name} is running; stop it before you remove it")]
     Running {
         /// The projection.
         name: String,
     },
-    /// What the store found.
+    /// An error of the store.
     #[error(transparent)]
     Store(#[from] Error),
 }
@@ -338,11 +338,11 @@ impl From<InvalidArgument> for ProjectionError {
     }
 }
 
-/// The checkpoint of a projection is beyond the end of the log: its view is of a longer history.
+/// The checkpoint of a projection is after the end of the log: its view comes from a longer log.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "its checkpoint is at position {checkpoint}, but the log ends at {}: the log was restored from an older copy, or \
-     the view is of another store; rebuild the projection",
+     the view belongs to another store; rebuild the projection",
     place(*head)
 )]
 pub(super) struct CheckpointAhead {

@@ -1,4 +1,4 @@
-//! [`Supervisor`]: which builds of one projection there are, and the threads that drive them.
+//! [`Supervisor`]: manages the builds of one projection, and the threads that drive them.
 
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
@@ -19,7 +19,7 @@ use crate::sync::{Mutex, MutexGuard};
 pub(super) struct Supervisor {
     pub(super) job: Job,
     pub(super) version: u32,
-    /// Locked while the projection starts, stops, or rebuilds.
+    /// Locked while the projection starts, stops or rebuilds.
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -36,7 +36,7 @@ impl Supervisor {
     pub(super) fn start(&self) -> Result<(), ProjectionError> {
         let mut threads = self.threads();
         if self.job.shared.look(|state| state.is_driven(self.version)) {
-            // Nothing to do, but to wake it if it was paused.
+            // Only wakes it if it was paused.
             self.job.shared.want(Wanted::Run);
             return Ok(());
         }
@@ -60,8 +60,8 @@ impl Supervisor {
         }
         let mut threads = self.threads();
         self.mend()?;
-        // So that what serves is known next to what is built. What is damaged there, the rebuild is
-        // the way out of.
+        // Loads the serving build, so that the status shows it next to the shadow build. An error
+        // is ignored, because the rebuild repairs any damage there.
         let _ = self.look_at_rest();
         let is_started = self.job.shared.look(|state| state.wanted != Wanted::Stop);
         if self.job.target == Target::External {
@@ -99,11 +99,11 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Removes everything that is kept of it, unless it is running.
+    /// Removes everything that the projection keeps in the store, unless it is running.
     pub(super) fn remove(&self) -> Result<bool, ProjectionError> {
         let running = || ProjectionError::Running { name: self.name().to_owned() };
-        // Its own handler must not wait for the lock: the thread that stops it has it, and waits
-        // for the handler.
+        // Its own handler must not wait for the lock: the thread that stops the projection holds it
+        // while it waits for the handler.
         if self.job.shared.is_driven_here() {
             return Err(running());
         }
@@ -117,7 +117,7 @@ impl Supervisor {
         Ok(removed)
     }
 
-    /// Has the worker of the build that serves do something, and waits for its answer.
+    /// Sends a request to the worker of the serving build, and waits for the answer.
     pub(super) fn ask<T>(
         &self,
         ask: impl FnOnce(mpsc::Sender<T>) -> Ask,
@@ -128,7 +128,7 @@ impl Supervisor {
         answer.ok_or_else(|| ProjectionError::NotRunning { name: self.name().to_owned() })
     }
 
-    /// Starts a worker for each build of our version. Nothing runs when it is called.
+    /// Starts a worker for each build of our version. No worker may be running.
     fn launch(
         &self,
         directory: &Directory,
@@ -142,7 +142,7 @@ impl Supervisor {
         self.job.shared.change(|state| {
             (state.wanted, state.serving, state.building) = (Wanted::Run, serving, building);
         });
-        // All of them, even if one does not start: each says for itself how it is.
+        // Start all of them, even if one fails to start: each reports its own state.
         let start = directory.start();
         let spawned = directory.builds().filter(is_ours).map(|build| self.spawn(build, start));
         let (started, failed): (Vec<_>, Vec<_>) = spawned.partition(Result::is_ok);
@@ -150,7 +150,7 @@ impl Supervisor {
         failed.into_iter().try_for_each(|failed| failed.map(drop).map_err(Into::into))
     }
 
-    /// Changes the directory, and drops the builds that it no longer names.
+    /// Replaces the directory, and drops the builds that it no longer names.
     fn redirect(
         &self,
         plan: impl FnOnce(&Directory) -> Directory,
@@ -166,7 +166,7 @@ impl Supervisor {
         self.define(&found, &mut planned)?;
         let discarded = discarded_events(views, self.name(), usize::MAX)?;
         if planned != found {
-            // If a directory was lost, old builds may have the names of the next ones.
+            // If a directory was lost, old builds may have the names of the new ones.
             for build in planned.builds().filter(|build| build.generation > found.newest) {
                 views.drop_view(&build_view(self.name(), build.generation))?;
             }
@@ -177,7 +177,7 @@ impl Supervisor {
         Ok(planned)
     }
 
-    /// Records which events each of our builds is made of, unless that changed under a build.
+    /// Records the definition of each of our builds; fails if it changed for an existing build.
     fn define(&self, found: &Directory, planned: &mut Directory) -> Result<(), ProjectionError> {
         let name = || self.name().to_owned();
         let handler = &self.job.handler;
@@ -199,13 +199,13 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Makes what is kept under its name readable again, if it is damaged.
+    /// Makes the records under the projection's own name readable again, if they are damaged.
     fn mend(&self) -> Result<(), ProjectionError> {
         let _alone = self.job.shared.directory();
         Ok(mend(&*self.job.views, self.name())?)
     }
 
-    /// The position after which a projection begins that never ran before.
+    /// The position after which a projection begins if it has never run before.
     fn after(&self) -> Result<Option<u64>, ProjectionError> {
         let head = self.job.events.head()?;
         match self.job.options.start_from {
@@ -218,17 +218,17 @@ impl Supervisor {
         }
     }
 
-    /// A build as it is in the store.
+    /// The state of a build, read from the store.
     fn run_of(&self, build: Build, is_running: bool) -> Result<BuildRun> {
         let head = self.job.events.head()?;
         let view = build_view(self.name(), build.generation);
-        // A checkpoint that cannot be read, or is of another history, counts for nothing here. The
-        // worker will meet it and say so; a rebuild must not have to catch up with it.
+        // Ignore a checkpoint that cannot be read or is after the head. The worker reports it
+        // later, and a rebuild must not have to catch up with it.
         let checkpoint = self.job.views.checkpoint(&view).ok().flatten();
         let position = checkpoint.and_then(|checkpoint| checkpoint.position);
         let mut run =
             BuildRun::new(build, position.filter(|position| Some(*position) <= head), is_running);
-        // Damaged notes too: a worker meets them itself.
+        // Ignore damaged notes too if a worker starts, because it reports them itself.
         match self.count_notes(&mut run, &view) {
             Err(error) if !is_running => Err(error),
             _ => Ok(run),
@@ -245,7 +245,7 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Before it is started for the first time: how far it came before.
+    /// Loads the progress of an earlier run from the store, before the first start.
     pub(super) fn look_at_rest(&self) -> Result<()> {
         let is_unknown = |state: &State| state.serving.is_none() && state.building.is_none();
         if !self.job.shared.look(is_unknown) {
@@ -279,7 +279,7 @@ impl Supervisor {
     fn halt(&self, threads: &mut Vec<JoinHandle<()>>) {
         self.job.shared.want(Wanted::Stop);
         for thread in threads.drain(..) {
-            // A worker catches what its handler throws.
+            // A worker catches panics, so the result holds nothing.
             let _ = thread.join();
         }
     }

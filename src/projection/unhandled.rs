@@ -1,5 +1,5 @@
-//! [`UnhandledEvent`]: what a projection did not handle. A build parks events for a retry and skips
-//! others; a note is kept of each.
+//! [`UnhandledEvent`]: an event that a projection did not handle. A build parks events for a retry
+//! and skips others; it stores a note for each.
 
 use std::collections::HashMap;
 
@@ -12,29 +12,29 @@ use crate::event_store::Direction;
 use crate::model::{EventId, EventType, Position, RecordedEvent, StreamId, Timestamp, shortened};
 use crate::view_store::{ViewChange, ViewScan, ViewStore};
 
-/// How many notes are read at once.
+/// How many notes a page holds.
 pub(super) const PAGE_ENTRIES: usize = 1_024;
 
-/// Longest reason that is kept, in characters.
+/// Longest stored reason, in characters.
 const REASON_CHARS_MAX: usize = 4_096;
 
-/// An event that a projection did not handle although it matches: parked, skipped or discarded, as
-/// the list says that it is in.
+/// An event that a projection did not handle although it matches: parked, skipped or discarded,
+/// depending on the list that contains it.
 #[non_exhaustive]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnhandledEvent {
-    /// Its place in the log.
+    /// Its position in the log.
     pub position: Position,
     /// Its stream.
     pub stream: StreamId,
     /// Its identity.
     pub id: EventId,
-    /// Its type as it is stored.
+    /// Its type, as stored.
     pub event_type: EventType,
-    /// The error of the handler, or why it was skipped; `None` for an event that only waits for an
-    /// earlier one of its stream.
+    /// The error of the handler, or why the event was skipped; `None` for an event that only waits
+    /// for an earlier one of its stream.
     pub reason: Option<String>,
-    /// When it was parked or last tried, skipped, or discarded.
+    /// When it was parked or last retried, skipped, or discarded.
     pub at: Timestamp,
 }
 
@@ -105,57 +105,57 @@ impl Note {
     }
 }
 
-/// A handler may quote anything in its error, but a note must fit into a view.
+/// Shortens a reason: a handler's error may be of any length, but a note must fit into a view.
 fn shortened_reason(reason: &str) -> String {
     shortened(reason, REASON_CHARS_MAX)
 }
 
-/// Notes that an event is parked.
+/// Records that an event is parked.
 pub(super) fn park(stage: &mut Stage, event: &RecordedEvent, reason: Option<&str>, at: Timestamp) {
     let key = parked_key(event.stream(), event.position());
     stage.set(key, Some(Note::of(event, reason, at).encode()));
     stage.keep_event();
 }
 
-/// Notes that an event was skipped.
+/// Records that an event was skipped.
 pub(super) fn skip(stage: &mut Stage, event: &RecordedEvent, reason: &str, at: Timestamp) {
     let note = Note::of(event, Some(reason), at);
     stage.set(skipped_key(event.position()), Some(note.encode()));
     stage.keep_event();
 }
 
-/// Notes that a discarded event was skipped.
+/// Records that a discarded event was skipped.
 pub(super) fn skip_discarded(stage: &mut Stage, event: &UnhandledEvent, at: Timestamp) {
     let note = Note { discarded: true, ..Note::again(event, at) };
     stage.set(skipped_key(event.position), Some(note.encode()));
     stage.keep_event();
 }
 
-/// Turns the note of a parked event into that of a skipped one.
+/// Replaces the note of a parked event with that of a skipped one.
 pub(super) fn unpark(parked: &UnhandledEvent, reason: &str, at: Timestamp) -> Vec<ViewChange> {
     let reason = Some(shortened_reason(reason));
     let note = Note { reason, ..Note::again(parked, at) };
     replace(parked_key(&parked.stream, parked.position), skipped_key(parked.position), &note)
 }
 
-/// Turns the note of a parked event into that of one that was skipped because it is discarded.
+/// Replaces the note of a parked event with that of one skipped because it is discarded.
 pub(super) fn give_up(parked: &UnhandledEvent, at: Timestamp) -> Vec<ViewChange> {
     let note = Note { discarded: true, ..Note::again(parked, at) };
     replace(parked_key(&parked.stream, parked.position), skipped_key(parked.position), &note)
 }
 
-/// Turns the note of a skipped event into that of a parked one.
+/// Replaces the note of a skipped event with that of a parked one.
 pub(super) fn park_again(event: &UnhandledEvent, at: Timestamp) -> Vec<ViewChange> {
     let note = Note::again(event, at);
     replace(skipped_key(event.position), parked_key(&event.stream, event.position), &note)
 }
 
-/// Writes the note of a parked event again, after it failed once more.
+/// Rewrites the note of a parked event after another failure.
 pub(super) fn park_still(parked: &UnhandledEvent, reason: &str, at: Timestamp) -> Vec<ViewChange> {
     let key = parked_key(&parked.stream, parked.position);
     let reason = Some(shortened_reason(reason));
     let note = Note { reason, ..Note::again(parked, at) };
-    // Deleted first, so that counting the changes finds none added.
+    // The key is deleted first, so that the changes add up to no new parked event.
     replace(key.clone(), key, &note)
 }
 
@@ -163,10 +163,10 @@ fn replace(old: Vec<u8>, new: Vec<u8>, note: &Note) -> Vec<ViewChange> {
     vec![ViewChange::Delete { key: old }, ViewChange::Put { key: new, value: note.encode() }]
 }
 
-/// How many events are parked in a build, by stream.
+/// The number of parked events of a build, by stream.
 pub(super) type ParkedStreams = HashMap<StreamId, u64>;
 
-/// How many events are parked in a build, and of which streams.
+/// Counts the parked events of a build, in total and by stream.
 pub(super) fn count_parked(views: &dyn ViewStore, view: &str) -> Result<(u64, ParkedStreams)> {
     let (mut count, mut streams) = (0, ParkedStreams::new());
     each(views, view, &parked_prefix(None), usize::MAX, |note| {
@@ -178,7 +178,7 @@ pub(super) fn count_parked(views: &dyn ViewStore, view: &str) -> Result<(u64, Pa
     Ok((count, streams))
 }
 
-/// The note of a parked event, if it is parked.
+/// Reads a parked event; `None` if it is not parked.
 pub(super) fn parked_event(
     views: &dyn ViewStore,
     view: &str,
@@ -190,7 +190,7 @@ pub(super) fn parked_event(
     parked.map(Some).ok_or_else(|| no_note(view, &key))
 }
 
-/// Whether an event was skipped in a build because it is discarded.
+/// Whether a build skipped an event because it is discarded.
 pub(super) fn was_skipped(
     views: &dyn ViewStore,
     view: &str,
@@ -202,7 +202,7 @@ pub(super) fn was_skipped(
     Ok(note.discarded && note.id == event.id.to_string())
 }
 
-/// How many events were skipped in a build.
+/// Counts the skipped events of a build.
 pub(super) fn count_skipped(views: &dyn ViewStore, view: &str) -> Result<u64> {
     let mut count = 0;
     each(views, view, &skipped_prefix(), usize::MAX, |_| {
@@ -212,7 +212,7 @@ pub(super) fn count_skipped(views: &dyn ViewStore, view: &str) -> Result<u64> {
     Ok(count)
 }
 
-/// What is parked in a build after an event: at most `limit` events, by stream, then in order.
+/// The parked events of a build after an event: at most `limit`, by stream, then by position.
 pub(super) fn parked_events(
     views: &dyn ViewStore,
     view: &str,
@@ -228,7 +228,7 @@ pub(super) fn parked_events(
     Ok(found)
 }
 
-/// What was skipped in a build, in order.
+/// The skipped events of a build: at most `limit`, in order.
 pub(super) fn skipped_events(
     views: &dyn ViewStore,
     view: &str,
@@ -242,7 +242,7 @@ pub(super) fn skipped_events(
     Ok(found)
 }
 
-/// Takes at most `limit` notes, in order; `take` returns `None` for one that is not valid.
+/// Visits at most `limit` notes, in order; `take` returns `None` for an invalid note.
 pub(super) fn each(
     views: &dyn ViewStore,
     view: &str,
@@ -253,7 +253,7 @@ pub(super) fn each(
     each_after(views, view, prefix, None, limit, take)
 }
 
-/// The same for the notes after a key.
+/// Visits the notes after a key, like [`each`].
 fn each_after(
     views: &dyn ViewStore,
     view: &str,
@@ -276,15 +276,15 @@ fn each_after(
     }
 }
 
-/// Some notes with their keys.
+/// A page of notes with their keys.
 pub(super) struct NotePage {
     pub(super) notes: Vec<(Vec<u8>, Note)>,
     /// The key after which the next page begins; `None` after the last.
     pub(super) next: Option<Vec<u8>>,
 }
 
-/// Reads the notes after a key. Deleted keys are slow to scan, so readers go on where they are and
-/// never begin again from the front.
+/// Reads a page of notes after a key. Deleted keys are slow to scan, so readers continue after the
+/// last key and never start over.
 pub(super) fn page(
     views: &dyn ViewStore,
     view: &str,

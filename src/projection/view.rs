@@ -1,4 +1,4 @@
-//! [`View`]: reading a read model that a projection keeps in the store.
+//! [`View`]: reads a read model that a projection keeps in the store.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -22,31 +22,31 @@ use crate::event_store::Direction;
 use crate::model::Position;
 use crate::view_store::{ViewEntry, ViewScan, ViewStore};
 
-/// How many entries a page holds at most: a bound on the memory of an iterator.
+/// Largest page, in entries: bounds the memory of an iterator.
 const PAGE_ENTRIES_MAX: usize = 256;
 
-/// The comfortable door to read models, over any [`ViewStore`].
+/// Convenience methods to read and remove read models, for any [`ViewStore`].
 pub trait ViewStoreExt: ViewStore {
-    /// The read model that the projection of this name keeps in the store. One that is not there
-    /// yet reads as empty.
+    /// The read model that the projection with this name keeps in the store. It reads as empty if
+    /// it does not exist yet.
     fn view(&self, projection: impl Into<String>) -> View {
         View { views: self.view_handle(), projection: projection.into() }
     }
 
-    /// Removes everything that a projection keeps in the store: its read model, its checkpoint,
-    /// and what it parked, skipped or discarded. Returns whether anything was there. What it keeps
-    /// outside the store is not touched. If it is started again, it begins as if it had never run.
+    /// Removes everything that a projection keeps in the store: its read model, its checkpoint, and
+    /// its parked, skipped and discarded events. Returns whether anything was stored. Data outside
+    /// the store is not touched. If the projection is started again, it begins as if it had never
+    /// run.
     ///
     /// Stop the projection first;
     /// [`ProjectionManager::remove`](crate::ProjectionManager::remove) checks this.
     ///
     /// # Errors
-    /// An invalid name; [`Error::NotAProjection`]: nothing was changed. An I/O error: what is left
-    /// is no longer used, and a second call removes it.
+    /// An invalid name; [`Error::NotAProjection`]: nothing was changed. After an I/O error, any
+    /// remaining data is no longer used, and a second call removes it.
     ///
     /// # Cost
-    /// Reads the names of all views, and deletes each of those that belong to the projection with
-    /// one write.
+    /// Reads the names of all views, and deletes each view of the projection with one write.
     fn remove_projection(&self, name: &str) -> Result<bool> {
         remove::remove(&*self.view_handle(), name)
     }
@@ -54,8 +54,8 @@ pub trait ViewStoreExt: ViewStore {
 
 impl<S: ViewStore + ?Sized> ViewStoreExt for S {}
 
-/// The read model of one projection, for reading. Each read is of the build that serves at that
-/// moment: while a shadow build runs, nothing of it is seen.
+/// The read model of one projection, for reading. Each read uses the build that serves at that
+/// moment; a shadow build is invisible until it is promoted.
 ///
 /// ```
 /// use annals::prelude::*;
@@ -93,7 +93,8 @@ impl View {
     /// The value of a key.
     ///
     /// # Errors
-    /// [`Error::ViewValue`] if it is not a `V`; a key that is too long; damage (G8), an I/O error.
+    /// [`Error::ViewValue`] if the value is not a `V`; a key that is too long; corruption (G8), an
+    /// I/O error.
     pub fn get<V: DeserializeOwned>(
         &self,
         key: impl TryInto<ViewKey, Error: Into<Error>>,
@@ -106,7 +107,7 @@ impl View {
             if let Some(value) = self.views.view_value(&view, &value_key(&key))? {
                 return decode(&self.projection, &key, &value).map(Some);
             }
-            // Nothing there; unless another build was promoted and this one was cleared.
+            // The key does not exist, unless another build was promoted and this one was cleared.
             let now = self.serving()?;
             if now == serving {
                 return Ok(None);
@@ -115,7 +116,7 @@ impl View {
         }
     }
 
-    /// The entries in the order of their keys, as [`ReadView`] says which.
+    /// Reads the entries in the order of their keys. [`ReadView`] selects which.
     pub fn entries(&self) -> ReadView {
         ReadView {
             view: self.clone(),
@@ -128,11 +129,11 @@ impl View {
         }
     }
 
-    /// How far the read model is: all events up to here are in it, do not matter to it, or were put
-    /// aside: [`View::parked`], [`View::skipped`].
+    /// The position of the read model: every event up to here was handled, does not match, or is
+    /// [parked](View::parked) or [skipped](View::skipped).
     ///
     /// # Errors
-    /// Damage (G8), a failing disk.
+    /// Corruption (G8), an I/O error.
     pub fn position(&self) -> Result<Option<Position>> {
         let mut serving = self.serving()?;
         loop {
@@ -148,14 +149,14 @@ impl View {
         }
     }
 
-    /// How the read model is, as it is in the store; `None` if it is not there yet. Whether a
-    /// program drives it just now only its [`ProjectionManager`](crate::ProjectionManager) knows.
+    /// The stored status of the read model; `None` if it does not exist yet. Only its
+    /// [`ProjectionManager`](crate::ProjectionManager) knows whether the projection is running.
     ///
     /// # Errors
-    /// Damage (G8), a failing disk.
+    /// Corruption (G8), an I/O error.
     ///
     /// # Cost
-    /// Reads what is noted about parked and skipped events.
+    /// Reads the notes of all parked, skipped and discarded events.
     pub fn status(&self) -> Result<Option<ViewStatus>> {
         let views = &*self.views;
         loop {
@@ -179,26 +180,26 @@ impl View {
                 discarded_events: count_discarded(views, &self.projection)?,
                 rebuild: building.transpose()?,
             };
-            // All of it is of one moment, if no build was promoted meanwhile.
+            // The status is consistent if no build was promoted meanwhile.
             if Directory::read(views, &self.projection)? == directory {
                 return Ok(Some(status));
             }
         }
     }
 
-    /// What is parked in it: at most `limit` events, by stream, then in order.
+    /// The parked events: at most `limit`, by stream, then by position.
     ///
     /// # Errors
-    /// Damage (G8), a failing disk.
+    /// Corruption (G8), an I/O error.
     pub fn parked(&self, limit: usize) -> Result<Vec<UnhandledEvent>> {
         self.of_serving(|view| parked_events(&*self.views, view, None, limit))
     }
 
-    /// What is parked in it after this event, in the order of [`View::parked`]: the next page, also
-    /// if the event is no longer parked.
+    /// The parked events after this one, in the order of [`View::parked`]: the next page. It works
+    /// even if this event is no longer parked.
     ///
     /// # Errors
-    /// Damage (G8), an I/O error.
+    /// Corruption (G8), an I/O error.
     pub fn parked_after(
         &self,
         event: &UnhandledEvent,
@@ -207,27 +208,27 @@ impl View {
         self.of_serving(|view| parked_events(&*self.views, view, Some(event), limit))
     }
 
-    /// The events that this read model does not contain, although they match: at most `limit`, in
+    /// The events that this read model does not contain although they match: at most `limit`, in
     /// order. They could not be read, are discarded, or no longer matched when they were retried.
     ///
     /// # Errors
-    /// Damage (G8), an I/O error.
+    /// Corruption (G8), an I/O error.
     pub fn skipped(&self, limit: usize) -> Result<Vec<UnhandledEvent>> {
         self.of_serving(|view| skipped_events(&*self.views, view, limit))
     }
 
-    /// The events that somebody decided not to handle, in this read model and in every later one:
-    /// at most `limit`, in order. See [`ProjectionHandle::discard_parked`].
+    /// The discarded events, which neither this nor any later build handles: at most `limit`, in
+    /// order. See [`ProjectionHandle::discard_parked`].
     ///
     /// # Errors
-    /// Damage (G8), an I/O error.
+    /// Corruption (G8), an I/O error.
     ///
     /// [`ProjectionHandle::discard_parked`]: crate::ProjectionHandle::discard_parked
     pub fn discarded(&self, limit: usize) -> Result<Vec<UnhandledEvent>> {
         discarded_events(&*self.views, &self.projection, limit)
     }
 
-    /// What is noted in the build that serves, and still does once it is read.
+    /// Reads from the serving build, and repeats the read if another build was promoted meanwhile.
     fn of_serving<T>(&self, read: impl Fn(&str) -> Result<Vec<T>>) -> Result<Vec<T>> {
         loop {
             let Some(build) = self.serving()? else { return Ok(Vec::new()) };
@@ -253,27 +254,27 @@ impl fmt::Debug for View {
     }
 }
 
-/// How a read model is: [`View::status`].
+/// The status of a read model: [`View::status`].
 #[non_exhaustive]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ViewStatus {
-    /// The version of the projection that made what readers see.
+    /// The version of the projection that built what readers see.
     pub version: u32,
     /// See [`View::position`].
     pub position: Option<Position>,
     /// How many events are parked.
     pub parked_events: u64,
-    /// Of how many streams.
+    /// How many streams have parked events.
     pub parked_streams: u64,
     /// How many events were skipped.
     pub skipped_events: u64,
     /// How many events are discarded: see [`View::discarded`].
     pub discarded_events: u64,
-    /// The version of the shadow build, if there is one, and how far it is.
+    /// The version and position of the shadow build, if there is one.
     pub rebuild: Option<(u32, Option<Position>)>,
 }
 
-/// Which entries of a read model to read.
+/// Selects the entries of a read model to read.
 #[derive(Debug, Clone)]
 #[must_use = "nothing is read until entries are taken"]
 pub struct ReadView {
@@ -305,7 +306,7 @@ impl ReadView {
         self
     }
 
-    /// Only entries after this key, in the direction of reading: to go on where a page ended.
+    /// Only entries after this key, in the direction of reading: to continue after a page.
     pub fn after(mut self, key: impl TryInto<ViewKey, Error: Into<Error>>) -> Self {
         self.after = self.take(key).map(|key| value_key(&key));
         self
@@ -318,24 +319,24 @@ impl ReadView {
         self
     }
 
-    /// The key, unless it is too long: then reading fails with its error.
+    /// Converts a key. If it is too long, reading fails with that error.
     fn take(&mut self, key: impl TryInto<ViewKey, Error: Into<Error>>) -> Option<ViewKey> {
         ViewKey::new(key).map_err(|error| self.invalid = Some(error)).ok()
     }
 
-    /// From the last key to the first.
+    /// Reads from the last key to the first.
     pub fn backward(mut self) -> Self {
         self.direction = Direction::Backward;
         self
     }
 
-    /// At most this many.
+    /// At most this many entries.
     pub fn limit(mut self, entries: usize) -> Self {
         self.limit = Some(entries);
         self
     }
 
-    /// Whether a key is after the last that is wanted.
+    /// Whether a key is after the last one to read.
     fn is_beyond(&self, key: &[u8]) -> bool {
         let Some(last) = &self.up_to else { return false };
         match self.direction {
@@ -346,12 +347,12 @@ impl ReadView {
         }
     }
 
-    /// The entries. The iterator reads a page at a time, each of one moment, and ends after the
-    /// first error.
+    /// Reads the entries. The iterator reads a page at a time and ends after the first error. Each
+    /// page is consistent.
     ///
     /// # Errors
     /// An item is [`Error::ViewReplaced`] if another build was promoted between two pages, the
-    /// error of a key that is too long, or one of those of [`View::get`].
+    /// error of a key that is too long, or an error of [`View::get`].
     pub fn iter<V: DeserializeOwned>(self) -> ViewEntries<V> {
         ViewEntries {
             left: self.limit.unwrap_or(usize::MAX),
@@ -364,11 +365,11 @@ impl ReadView {
     }
 }
 
-/// The entries of a read model.
+/// An iterator over the entries of a read model.
 #[derive(Debug)]
 pub struct ViewEntries<V> {
     read: ReadView,
-    /// The build that the first page was of.
+    /// The build that the first page was read from.
     build: Option<Build>,
     page: VecDeque<ViewEntry>,
     left: usize,
@@ -377,7 +378,7 @@ pub struct ViewEntries<V> {
 }
 
 impl<V> ViewEntries<V> {
-    /// Reads the next page, all of it of the same build.
+    /// Reads the next page, from the same build as the earlier ones.
     fn fill(&mut self) -> Result<()> {
         if let Some(invalid) = self.read.invalid.take() {
             return Err(invalid);
@@ -399,8 +400,8 @@ impl<V> ViewEntries<V> {
                 direction: self.read.direction,
                 entries_max: self.left.min(PAGE_ENTRIES_MAX),
             })?;
-            // A build is cleared only after another one serves: if this one still does, the page is
-            // whole.
+            // A build is cleared only after another one serves. So if this one still serves, the
+            // page is complete.
             if view.serving()? != serving {
                 continue;
             }

@@ -1,5 +1,5 @@
-//! A worker drives one build of one projection: checkpoint, subscription, handle, and then the
-//! changes and the checkpoint in one write.
+//! A worker drives one build of one projection. It reads the checkpoint, subscribes, handles
+//! events, and writes their changes and the new checkpoint in one write.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -24,21 +24,21 @@ use crate::options::{Clock, now};
 use crate::subscription::{Delivery, Subscription};
 use crate::view_store::{Checkpoint, ViewChange, ViewCommit, ViewStore};
 
-/// Events that do not match move the checkpoint on disk only every so many positions: after a crash
-/// these are passed over again.
+/// Events that do not match advance the stored checkpoint only every so many positions: after a
+/// crash these events are skipped again.
 const PROGRESS_LEN: u64 = 10_000;
 
-/// A batch ends once its payloads have this many bytes, even if more events could come: a bound on
+/// A batch ends when its payloads have this many bytes, even if more events are available: bounds
 /// memory.
 const BATCH_LEN_MAX: usize = 8 << 20;
 
-/// How long a build that waits to be promoted waits for events before it tries again.
+/// How long a build that can be promoted waits for events before it tries again.
 const PROMOTE_PAUSE: Duration = Duration::from_millis(20);
 
 /// Called for each failure.
 pub(super) type Listener = Arc<dyn Fn(&ProjectionNotice) + Send + Sync>;
 
-/// What a worker needs to know of its projection.
+/// Everything a worker needs to drive its projection.
 #[derive(Clone)]
 pub(super) struct Job {
     pub(super) name: String,
@@ -59,43 +59,43 @@ pub(super) struct Worker {
     /// The build begins after this position.
     start: Option<Position>,
     pub(super) view: Arc<str>,
-    /// As it was last written.
+    /// The checkpoint as last written.
     checkpoint: Option<Checkpoint>,
-    /// Everything up to here was handled, or does not match.
+    /// Every event up to here was handled, or does not match.
     pub(super) seen: Option<Position>,
     pub(super) parked: ParkedStreams,
     /// The discarded events of the batch.
     discarded: Discarded,
-    /// Up to which change of the decisions the build agrees with them.
+    /// The change count of the discard decisions that the build has applied.
     pub(super) reconciled: Option<u64>,
-    /// Events after that which were handled as well, outside of the view.
+    /// Events after `seen` that were already handled, with effects outside the view.
     ahead: HashSet<Position>,
-    /// At some moment since it follows there was nothing left to handle.
+    /// Whether it has reached the head since it last began to follow.
     has_caught_up: bool,
 }
 
-/// Events to be handled together.
+/// Events that are handled together.
 struct EventBatch {
     events: Vec<Arc<RecordedEvent>>,
-    /// Everything up to here is in it, or does not match.
+    /// Every event up to here is in the batch, or does not match.
     up_to: Option<Position>,
-    /// Nothing more was there.
+    /// The subscription had no further events.
     has_caught_up: bool,
-    /// The subscription was interrupted, or its store closed.
+    /// The subscription was interrupted, or its store was closed.
     has_ended: bool,
-    /// What the subscription met behind the events.
+    /// The error of the subscription after these events.
     error: Option<Error>,
 }
 
-/// Whether what was handled lasts.
+/// Whether the handled events were recorded.
 enum Finished {
-    /// It does. The event after it may have been refused.
+    /// They were. The handler may have failed on the next event.
     Kept(Option<Refusal>),
-    /// The target did not keep it: [`Projection::flush`](super::Projection::flush) failed.
+    /// The target did not keep them: [`Projection::flush`](super::Projection::flush) failed.
     NotKept(Cause),
 }
 
-/// What to do after an event was refused.
+/// What to do after the handler failed on an event.
 enum Next {
     Again,
     Skip,
@@ -120,12 +120,12 @@ impl Worker {
         }
     }
 
-    /// Works until it is told to stop, or fails.
+    /// Runs until it is told to stop, or fails.
     pub(super) fn run(mut self) {
         let _mark = self.job.shared.mark_thread();
         let failure = match guarded(|| self.work()) {
             Ok(Ok(())) => None,
-            // A store that was closed is an end like another.
+            // A closed store is not a failure.
             Ok(Err(failure)) if self.is_closed() || is_closed(&failure) => None,
             Ok(Err(failure)) => Some(failure),
             Err(panicked) => Some(failure(None, 1, panicked)),
@@ -147,7 +147,7 @@ impl Worker {
         }
     }
 
-    /// Finds out how far the build is.
+    /// Loads the state of the build.
     fn begin(&mut self) -> Result<(), ProjectionFailure> {
         let views = &*self.job.views;
         self.checkpoint = views.checkpoint(&self.view)?;
@@ -156,8 +156,8 @@ impl Worker {
         if let Some(checkpoint) = self.seen.filter(|seen| Some(*seen) > head) {
             return Err(failure(None, 1, Cause::new(CheckpointAhead { checkpoint, head })));
         }
-        // Of a log that was restored from an older copy, what is added comes after what was
-        // skipped.
+        // If the log was restored from an older copy and ends before `start`, the build continues
+        // after its head, so that it handles new events.
         self.seen = self.seen.max(self.start.min(head));
         if self.checkpoint.is_none() && self.job.target == Target::External {
             self.job.handler.reset().map_err(|cause| failure(None, 1, cause))?;
@@ -200,7 +200,7 @@ impl Worker {
         }
     }
 
-    /// Takes as many events as are there and a batch may hold; waits for the first.
+    /// Waits for the first event, and takes as many as are available and fit into a batch.
     fn gather(&self, following: &mut Subscription) -> EventBatch {
         let (events, up_to) = (Vec::new(), self.seen);
         let mut len = 0;
@@ -237,7 +237,7 @@ impl Worker {
         batch
     }
 
-    /// Handles all events of a batch, in as many steps as it takes. Returns whether to go on
+    /// Handles all events of a batch, in as many steps as needed. Returns whether to continue
     /// following.
     fn process(&mut self, batch: &EventBatch) -> Result<bool, ProjectionFailure> {
         let mut rest = batch.events.as_slice();
@@ -252,7 +252,7 @@ impl Worker {
             let up_to = step.map_or(batch.up_to, |event| event.position().previous());
             let step_len = handled.count;
             let refused = match self.finish(handled, up_to)? {
-                // All of it again.
+                // Handle all of them again.
                 Finished::NotKept(cause) => {
                     self.ahead.clear();
                     tries += 1;
@@ -298,14 +298,14 @@ impl Worker {
         }
     }
 
-    /// Makes what was handled last.
+    /// Records the handled events: flushes the target, then writes the changes and the checkpoint.
     fn finish(&mut self, handled: Handled, up_to: Option<Position>) -> Result<Finished> {
         let Handled { count: done, changes, refused, had_conflict, ahead } = handled;
         let has_done = done > 0 || !ahead.is_empty();
         if has_done && let Err(cause) = self.job.handler.flush() {
             return Ok(Finished::NotKept(cause));
         }
-        // Told before the position is, for which others wait.
+        // Report these before the position, because threads wait for the position.
         self.tell(|run| {
             run.handled += count(done);
             run.conflicts += u64::from(had_conflict);
@@ -321,7 +321,7 @@ impl Worker {
         Ok(Finished::Kept(refused))
     }
 
-    /// What to do about an event that was refused.
+    /// Decides what to do about an event on which the handler failed.
     fn refused(
         &mut self,
         event: &Arc<RecordedEvent>,
@@ -346,8 +346,7 @@ impl Worker {
         }
     }
 
-    /// Waits before an event is tried again. Says whether to go on; fails if it was tried often
-    /// enough.
+    /// Waits before an event is retried. Returns whether to continue; fails if no retries are left.
     fn try_again(
         &self,
         event: &Arc<RecordedEvent>,
@@ -369,7 +368,7 @@ impl Worker {
         Ok(goes_on)
     }
 
-    /// Everything up to here was handled, or does not match.
+    /// Every event up to here was handled, or does not match.
     fn passed(&mut self, up_to: Option<Position>) -> Result<()> {
         let place = |position: Option<Position>| position.map_or(0, Position::get);
         let written = self.checkpoint.as_ref().and_then(|checkpoint| checkpoint.position);
@@ -385,7 +384,7 @@ impl Worker {
         Ok(())
     }
 
-    /// The one write: changes and checkpoint together (G12).
+    /// Writes changes and checkpoint atomically (G12).
     pub(super) fn write(
         &mut self,
         changes: Vec<ViewChange>,
@@ -398,7 +397,7 @@ impl Worker {
         let shared = self.job.shared.clone();
         let _alone = shared.directory();
         if !shared.is_wanted(self.build.generation) {
-            // Another build serves in its place: nobody will read what this one writes.
+            // Another build replaced this one, so no reader would see the write.
             return Ok(());
         }
         let parked = parked_changes(&changes);
@@ -431,7 +430,7 @@ impl Worker {
         Ok(())
     }
 
-    /// Promotes a shadow build that has caught up, unless the one that serves is further.
+    /// Promotes a shadow build that has caught up, unless the serving build is ahead of it.
     fn promote(&mut self) -> Result<()> {
         if !self.job.shared.is_building(self.build.generation) {
             return Ok(());
@@ -441,13 +440,13 @@ impl Worker {
         let (views, shared) = (&*self.job.views, &*self.job.shared);
         let switching = shared.directory();
         if shared.serving_position() > self.seen || !self.is_reconciled() {
-            // Meanwhile the serving build got further, and readers must not see less than before;
-            // or a decision was made. This build tries again soon.
+            // The serving build advanced meanwhile, and readers must not go back in time, or an
+            // event was discarded or restored. This build tries again soon.
             return Ok(());
         }
         let directory = Directory::read(views, &self.job.name)?;
         if directory.building != Some(self.build) {
-            // Another manager has begun a build in its place.
+            // Another manager has replaced this build.
             let (view, expected) = (self.view.to_string(), self.seen);
             return Err(Error::CheckpointMoved { view, expected, found: None });
         }
@@ -470,7 +469,7 @@ impl Worker {
         let Some(listener) = &self.job.listener else { return };
         let projection = self.job.name.clone();
         let notice = ProjectionNotice { projection, outcome, failure: failure.clone() };
-        // What a listener panics with is its own affair.
+        // A panic in a listener is ignored.
         let _ = guarded(|| listener(&notice));
     }
 
@@ -487,7 +486,7 @@ impl Worker {
     }
 }
 
-/// How many more events of each stream are parked after these changes.
+/// By how much these changes raise the number of parked events, by stream.
 fn parked_changes(changes: &[ViewChange]) -> HashMap<StreamId, i64> {
     let mut parked = HashMap::new();
     for change in changes {
@@ -503,7 +502,7 @@ fn parked_changes(changes: &[ViewChange]) -> HashMap<StreamId, i64> {
     parked
 }
 
-/// How many of the changes add a key of this beginning; taken away ones count against it.
+/// By how much these changes raise the number of keys with this prefix.
 fn added(changes: &[ViewChange], prefix: &[u8]) -> i64 {
     let change = |change: &ViewChange| match change {
         ViewChange::Put { key, .. } => i64::from(key.starts_with(prefix)),

@@ -1,4 +1,4 @@
-//! [`ViewWriter`]: the read model as a handler sees and changes it.
+//! [`ViewWriter`]: lets a handler read and change its read model.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -11,11 +11,11 @@ use crate::error::{Cause, Error, Result};
 use crate::model::limits::VIEW_VALUE_LEN_MAX;
 use crate::model::{LimitExceeded, quoted};
 
-/// A read model while events are handled. What is put or deleted is seen by later reads at once,
-/// and written together with the checkpoint when the batch ends: all of it or nothing (G12). If the
-/// handler fails, nothing of the event stays.
+/// Reads and changes a read model while events are handled. Later reads see a change at once. All
+/// changes of a batch are written atomically with the checkpoint (G12). If the handler fails, the
+/// changes of its event are dropped.
 ///
-/// Values are kept as JSON.
+/// Values are stored as JSON.
 pub struct ViewWriter {
     pub(super) stage: Stage,
 }
@@ -28,7 +28,8 @@ impl ViewWriter {
     /// The value of a key.
     ///
     /// # Errors
-    /// [`Error::ViewValue`] if it is not a `V`; a key that is too long; what the store finds.
+    /// [`Error::ViewValue`] if the value is not a `V`; a key that is too long; an error of the
+    /// store.
     pub fn get<V: DeserializeOwned>(
         &mut self,
         key: impl TryInto<ViewKey, Error: Into<Error>>,
@@ -41,8 +42,8 @@ impl ViewWriter {
     /// Sets the value of a key.
     ///
     /// # Errors
-    /// [`Error::ViewValue`] names view and key: the value has no JSON form that decodes, or is
-    /// longer than [`VIEW_VALUE_LEN_MAX`].
+    /// [`Error::ViewValue`]: the value has no JSON form that can be decoded, or is longer than
+    /// [`VIEW_VALUE_LEN_MAX`]; the error names the view and the key.
     /// [`InvalidArgument::ViewKeyTooLong`](crate::InvalidArgument). The view is not changed.
     pub fn put<V: Serialize + DeserializeOwned>(
         &mut self,
@@ -62,8 +63,8 @@ impl ViewWriter {
         Ok(())
     }
 
-    /// Sets the value of a key to what `change` makes of the present one, or of the default where
-    /// there is none.
+    /// Changes the value of a key in place. `change` starts with the default value if there is
+    /// none.
     ///
     /// # Errors
     /// Those of [`ViewWriter::get`] and [`ViewWriter::put`].
@@ -78,21 +79,21 @@ impl ViewWriter {
         self.put(&key, &value)
     }
 
-    /// Deletes a key, if it is there. No entry has a key that is too long, so nothing is deleted
-    /// then.
+    /// Deletes a key, if it exists. A key that is too long deletes nothing, because no entry can
+    /// have it.
     pub fn delete(&mut self, key: impl TryInto<ViewKey>) {
         if let Ok(key) = key.try_into() {
             self.stage.set(value_key(&key), None);
         }
     }
 
-    /// All entries below this key: those whose keys have further parts after it, in order.
+    /// All entries under this key: those whose keys have further parts after it, in order.
     ///
     /// # Errors
     /// Those of [`ViewWriter::get`].
     ///
     /// # Cost
-    /// Reads them all into memory: meant for few.
+    /// Reads all of them into memory: meant for few entries.
     pub fn entries_under<V: DeserializeOwned>(
         &mut self,
         key: impl TryInto<ViewKey, Error: Into<Error>>,
@@ -110,7 +111,7 @@ impl ViewWriter {
     }
 }
 
-/// Reads a value of a view.
+/// Decodes a value of a view.
 pub(super) fn decode<V: DeserializeOwned>(view: &str, key: &ViewKey, value: &[u8]) -> Result<V> {
     serde_json::from_slice(value).map_err(|cause| Error::ViewValue {
         view: view.to_owned(),

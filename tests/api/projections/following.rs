@@ -105,7 +105,7 @@ fn appended_event_is_visible_after_wait_for() {
         let late = projections.wait_for("balances", beyond, Duration::from_millis(1)).unwrap_err();
         assert!(matches!(late, ProjectionError::TimedOut { .. }), "{late}");
         let unknown = projections.wait_for("balance", beyond, SOON).unwrap_err();
-        assert!(unknown.to_string().contains("there are: balances"), "{unknown}");
+        assert!(unknown.to_string().contains("projections: balances"), "{unknown}");
         projections.stop();
         let stopped = projections.wait_for("balances", beyond, SOON).unwrap_err();
         assert!(matches!(stopped, ProjectionError::NotRunning { .. }), "{stopped}");
