@@ -1,4 +1,4 @@
-//! Times and ids that a test knows beforehand.
+//! Deterministic times and ids for tests.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::model::{EventId, NewEvent, Timestamp};
 
-/// A clock that stands still until it is moved. Clones show the same time.
+/// A clock that only moves when a test moves it. Clones show the same time.
 ///
 /// ```
 /// use std::time::Duration;
@@ -25,8 +25,8 @@ use crate::model::{EventId, NewEvent, Timestamp};
 /// # Ok::<(), annals::Error>(())
 /// ```
 ///
-/// It fits wherever a clock is taken: [`MemoryStore::with`](crate::MemoryStore::with),
-/// [`StoreOptions::clock`](crate::StoreOptions::clock),
+/// Pass [`FixedClock::clock`] to [`MemoryStore::with`](crate::MemoryStore::with),
+/// [`StoreOptions::clock`](crate::StoreOptions::clock) or
 /// [`SnapshotPolicy::clock`](crate::SnapshotPolicy::clock).
 #[derive(Debug, Clone)]
 pub struct FixedClock {
@@ -34,42 +34,42 @@ pub struct FixedClock {
 }
 
 impl FixedClock {
-    /// A clock that shows this time.
+    /// Creates a clock that shows this time.
     pub fn at(time: Timestamp) -> Self {
         Self { micros: Arc::new(AtomicI64::new(time.as_micros())) }
     }
 
-    /// The time it shows.
+    /// The current time of this clock.
     pub fn now(&self) -> Timestamp {
         Timestamp::from_micros(self.micros.load(Ordering::SeqCst))
     }
 
-    /// Shows another time, later or earlier.
+    /// Sets the time, later or earlier.
     pub fn set(&self, time: Timestamp) {
         self.micros.store(time.as_micros(), Ordering::SeqCst);
     }
 
-    /// Goes on by this much.
+    /// Advances the time by this duration.
     ///
     /// # Panics
-    /// The time would be later than there is a [`Timestamp`] for.
+    /// The time would exceed the largest [`Timestamp`].
     #[track_caller]
     pub fn advance(&self, by: Duration) {
         let micros = i64::try_from(by.as_micros()).ok();
         let moved = self.micros.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |now| {
             micros.and_then(|micros| now.checked_add(micros))
         });
-        assert!(moved.is_ok(), "{:?} after {} is later than there is a time for", by, self.now());
+        assert!(moved.is_ok(), "{:?} after {} exceeds the largest timestamp", by, self.now());
     }
 
-    /// What a store or a policy takes as its clock.
+    /// A closure to pass as the clock of a store or a policy.
     pub fn clock(&self) -> impl Fn() -> Timestamp + Send + Sync + 'static + use<> {
         let clock = self.clone();
         move || clock.now()
     }
 }
 
-/// Event ids 1, 2, 3 and so on, for output that is the same in every run. Clones count together.
+/// Event ids 1, 2, 3 and so on, for output that is the same in every run. Clones share the count.
 ///
 /// ```
 /// use annals::NewEvent;
@@ -89,7 +89,7 @@ pub struct SequentialIds {
 }
 
 impl SequentialIds {
-    /// The first id is 1.
+    /// Creates a sequence that begins with 1.
     pub fn new() -> Self {
         Self::default()
     }
@@ -100,7 +100,7 @@ impl SequentialIds {
         EventId::from_bytes(u128::from(number).to_be_bytes())
     }
 
-    /// The event with the next id.
+    /// Gives the event the next id.
     pub fn give(&self, event: NewEvent) -> NewEvent {
         event.with_id(self.next_id())
     }

@@ -1,4 +1,4 @@
-//! [`Decorated`]: a store that does something of its own around the calls of another.
+//! [`Decorated`]: a store that wraps another and intercepts its calls.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,13 +11,12 @@ use crate::event_store::{
 };
 use crate::model::{Epochs, Position, StreamId, Timestamp, Version};
 
-/// What a [`Decorated`] store does around the calls of the store that it wraps. By default each
-/// call is passed on.
+/// Intercepts the calls of the store that a [`Decorated`] wraps. By default each call is forwarded.
 pub trait Decorator: Send + Sync + 'static {
     /// Called for [`EventStore::submit`].
     ///
     /// # Errors
-    /// Those of the store that is wrapped, or any that the test wants to see handled.
+    /// Those of the wrapped store, or any error that the test injects.
     fn submit(&self, store: &dyn EventStore, append: Append) -> Result<Appended> {
         store.submit(append)
     }
@@ -25,7 +24,7 @@ pub trait Decorator: Send + Sync + 'static {
     /// Called for [`EventStore::read_page`].
     ///
     /// # Errors
-    /// Those of the store that is wrapped, or any that the test wants to see handled.
+    /// Those of the wrapped store, or any error that the test injects.
     fn read_page(
         &self,
         store: &dyn EventStore,
@@ -36,7 +35,7 @@ pub trait Decorator: Send + Sync + 'static {
     }
 }
 
-/// A store around another one, to test how code handles errors of a store, or to record its calls.
+/// Wraps a store, to test how code handles errors of a store, or to record its calls.
 ///
 /// ```
 /// use annals::prelude::*;
@@ -67,7 +66,7 @@ pub struct Decorated<D> {
 }
 
 impl<D: Decorator> Decorated<D> {
-    /// Wraps a store. The wrapped store is not kept open.
+    /// Wraps a store. It does not keep the wrapped store open.
     pub fn new(store: &dyn EventStore, decorator: D) -> Self {
         Self { store: store.handle(), decorator: Arc::new(decorator) }
     }

@@ -1,7 +1,6 @@
-//! What makes testing easy: [`Scenario`] tells what an aggregate does, [`ProjectionScenario`] what
-//! a read model holds, [`FixedClock`] and [`SequentialIds`] make runs the same, [`Decorated`] makes
-//! a store fail, and [`conformance`] holds the rules that every [`EventStore`](crate::EventStore)
-//! must keep.
+//! Test support: [`Scenario`] tests an aggregate, [`ProjectionScenario`] tests a read model,
+//! [`FixedClock`] and [`SequentialIds`] make runs deterministic, [`Decorated`] makes a store fail,
+//! and [`conformance`] holds the rules that every [`EventStore`](crate::EventStore) must follow.
 
 #![allow(clippy::panic, reason = "a test fails by panicking")]
 

@@ -1,4 +1,5 @@
-//! Projections in tests: given events, what does the read model hold?
+//! [`ProjectionScenario`]: tests a projection. Given events, it checks the entries of the read
+//! model.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -17,13 +18,13 @@ use crate::projection::{
 };
 use crate::upcast::Upcasters;
 
-/// Nothing here takes long; a handler that takes longer than this hangs.
+/// A handler that takes longer than this hangs: nothing here takes long.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Given events of some streams, what does a read model hold?
+/// Tests a projection: given events of some streams, checks the entries of the read model.
 ///
-/// The events go through their codec and a [`MemoryStore`], and the projection is run by a
-/// [`ProjectionManager`], as in earnest. A handler that fails is not tried again.
+/// As in production, the events go through their codec and a [`MemoryStore`], and a
+/// [`ProjectionManager`] runs the projection. A handler that fails is not retried.
 ///
 /// ```
 /// # use annals::{HandlerError, Projection, TypedEvent, ViewWriter};
@@ -58,7 +59,7 @@ pub struct ProjectionScenario<P> {
 }
 
 impl<P: Projection> ProjectionScenario<P> {
-    /// A scenario in which nothing has happened yet.
+    /// Creates a scenario without events.
     pub fn new(projection: P) -> Self {
         Self { projection, store: MemoryStore::new(), upcasters: Upcasters::none() }
     }
@@ -69,19 +70,20 @@ impl<P: Projection> ProjectionScenario<P> {
         self
     }
 
-    /// These events happened, one after the other, after what was given before.
+    /// Appends these events to a stream, after the events given before.
     ///
     /// # Panics
-    /// The stream id is invalid, or an event has no form in its codec.
+    /// The stream id is invalid, or the codec cannot encode an event.
     #[track_caller]
     pub fn given<E: DomainEvent>(self, stream: &str, events: impl IntoIterator<Item = E>) -> Self {
         self.given_stored(stream, encoded(stream, events))
     }
 
-    /// These events happened at this time, which is not before that of what was given before.
+    /// Appends these events, recorded at this time, which must not be before that of earlier
+    /// events.
     ///
     /// # Panics
-    /// As [`ProjectionScenario::given`]; or the time goes back.
+    /// Like [`ProjectionScenario::given`], or the time goes back.
     #[track_caller]
     pub fn given_at<E: DomainEvent>(
         self,
@@ -93,8 +95,7 @@ impl<P: Projection> ProjectionScenario<P> {
         self.given_stored(stream, events)
     }
 
-    /// These events happened, as they are stored: with metadata, or in the form that older code
-    /// wrote.
+    /// Appends events in stored form: with metadata, or in a form that older code wrote.
     ///
     /// ```
     /// # use annals::{HandlerError, Projection, TypedEvent, ViewWriter};
@@ -172,13 +173,13 @@ impl<P: Projection> ProjectionScenario<P> {
         let expected: Vec<String> = expected.iter().map(line).collect();
         let found: Vec<String> = found.iter().map(|(key, value)| line((key, value))).collect();
         let difference = diff(&expected.join("\n"), &found.join("\n"));
-        panic!("the read model holds other entries (- expected, + found)\n{difference}");
+        panic!("the read model holds different entries (- expected, + found)\n{difference}");
     }
 
-    /// The handler fails, and what it says contains this text.
+    /// Checks that the handler fails with an error that contains this text.
     ///
     /// # Panics
-    /// It does not fail, or says something else.
+    /// The handler does not fail, or its error does not contain the text.
     #[track_caller]
     pub fn then_error(self, text: &str) {
         match self.run() {
@@ -187,7 +188,7 @@ impl<P: Projection> ProjectionScenario<P> {
                 let said = failure.cause.to_string();
                 assert!(
                     said.contains(text),
-                    "the handler said {said:?}, but {text:?} was expected"
+                    "the handler failed with {said:?}, but {text:?} was expected"
                 );
             }
             Err(error) => panic!("{error}"),
@@ -207,7 +208,7 @@ impl<P: Projection> ProjectionScenario<P> {
     }
 }
 
-/// The events as they are appended.
+/// Encodes events for an append.
 #[track_caller]
 fn encoded<E: DomainEvent>(stream: &str, events: impl IntoIterator<Item = E>) -> Vec<NewEvent> {
     let encoded: crate::Result<Vec<_>> = events.into_iter().map(|event| event.encode()).collect();

@@ -1,4 +1,4 @@
-//! [`Scenario`]: what an aggregate does, told as given, when, then. No store is needed.
+//! [`Scenario`]: tests an aggregate as given, when, then. It needs no store.
 
 use std::fmt::{self, Debug};
 
@@ -10,16 +10,17 @@ use crate::aggregate::Aggregate;
 use crate::codec::{Codec, DomainEvent};
 use crate::error::Error;
 
-/// A test of an aggregate: given what has happened, when it gets a command, then this happens, or
-/// it refuses.
+/// Tests an aggregate: given past events, when it gets a command, then it emits these events or
+/// rejects the command.
 ///
-/// All events go through their codec, those given and those that come out. The test fails if an
-/// event is read back as another one, or if the one that was read back is encoded as other bytes
-/// (in any order, for hash maps). So a scenario finds what nothing notices when an event is stored,
-/// such as `Some(None)` of an `Option<Option<T>>` in JSON. [`Outcome::then_snapshot_restores`]
-/// checks the state in the same way.
+/// All events go through their codec, both given and emitted ones. The test fails if an event
+/// decodes to a different event, or if the decoded event encodes to different bytes (in any order,
+/// because of hash maps). So a scenario finds losses that appending an event does not detect, such
+/// as `Some(None)` of an `Option<Option<T>>` in JSON. [`Outcome::then_snapshot_restores`] checks
+/// the state in the same way.
 ///
-/// A failed test shows what was given, the command, and expected and actual line by line.
+/// A failed test prints the given events, the command, and a line diff of expected and actual
+/// result.
 ///
 /// ```
 /// use annals::Aggregate;
@@ -71,16 +72,16 @@ use crate::error::Error;
 #[must_use = "a scenario tests nothing before its `then`"]
 pub struct Scenario<A: Aggregate> {
     state: A,
-    /// What has happened, and what was asked, as a report shows it.
+    /// The given events and commands, as a failure report shows them.
     story: Vec<String>,
 }
 
-/// What came of a command in a [`Scenario`]: say what should have.
+/// The result of a command in a [`Scenario`], to be checked.
 ///
-/// Several things may be said of it, and then another command given: [`Outcome::and_when`].
+/// Checks can be chained, and [`Outcome::and_when`] gives the next command.
 pub struct Outcome<A: Aggregate> {
     scenario: Scenario<A>,
-    /// The state has taken in the events already.
+    /// The state already contains these events.
     result: Result<Vec<A::Event>, A::Error>,
 }
 
@@ -88,7 +89,7 @@ impl<A> Scenario<A>
 where
     A: Aggregate<Event: Debug + PartialEq, Command: Debug>,
 {
-    /// An aggregate to which this has happened; `[]` for nothing.
+    /// Creates an aggregate from these past events; `[]` for a new one.
     ///
     /// # Panics
     /// An event does not survive its codec.
@@ -105,10 +106,10 @@ where
         scenario
     }
 
-    /// Gives it a command.
+    /// Gives the aggregate a command.
     ///
     /// # Panics
-    /// An event that comes out does not survive its codec.
+    /// An emitted event does not survive its codec.
     #[track_caller]
     #[must_use = "it tests nothing before its `then`"]
     pub fn when(mut self, command: A::Command) -> Outcome<A> {
@@ -120,19 +121,19 @@ where
         Outcome { scenario: self, result }
     }
 
-    /// Applies events as they are read back.
+    /// Applies the events as their codec decodes them.
     #[track_caller]
     fn take_in(&mut self, events: &[A::Event]) {
         for event in events {
             match round_trip(event) {
                 Ok((read, _)) if read != *event => self.fail_by(
-                    "an event is read back as another one: its codec loses or changes something",
+                    "an event decodes to a different event: its codec loses or changes data",
                     &format!("{event:#?}"),
                     &format!("{read:#?}"),
                 ),
                 Ok((read, false)) => self.fail(&format!(
-                    "an event is read back as an equal one that is encoded as other bytes: its codec loses or changes \
-                     something that `==` does not compare\n{read:#?}"
+                    "an event decodes to an equal event that encodes to different bytes: its codec \
+                     loses or changes data that `==` does not compare\n{read:#?}"
                 )),
                 Ok((read, true)) => self.state.apply(read),
                 Err(error) => {
@@ -159,10 +160,10 @@ impl<A> Outcome<A>
 where
     A: Aggregate<Event: Debug + PartialEq, Command: Debug>,
 {
-    /// Exactly these events happen, in this order.
+    /// Checks that exactly these events were emitted, in this order.
     ///
     /// # Panics
-    /// It is otherwise.
+    /// The check fails.
     #[track_caller]
     pub fn then(self, expected: impl IntoIterator<Item = A::Event>) -> Self {
         let expected: Vec<A::Event> = expected.into_iter().collect();
@@ -180,19 +181,19 @@ where
         self
     }
 
-    /// The command is taken, and nothing happens by it.
+    /// Checks that the command was accepted and emitted no events.
     ///
     /// # Panics
-    /// It is otherwise.
+    /// The check fails.
     #[track_caller]
     pub fn then_nothing(self) -> Self {
         self.then([])
     }
 
-    /// The command is refused with this error.
+    /// Checks that the command was rejected with this error.
     ///
     /// # Panics
-    /// It is otherwise.
+    /// The check fails.
     #[track_caller]
     #[expect(clippy::needless_pass_by_value, reason = "it is written in place")]
     pub fn then_error(self, expected: A::Error) -> Self
@@ -207,11 +208,11 @@ where
         self.scenario.fail_by(what, &format!("{expected:#?}"), &actual)
     }
 
-    /// The command is refused with an error of which this holds: for errors that cannot be
-    /// compared.
+    /// Checks that the command was rejected with an error for which `holds` returns true. For
+    /// errors that cannot be compared.
     ///
     /// # Panics
-    /// It is otherwise.
+    /// The check fails.
     #[track_caller]
     pub fn then_error_is(self, holds: impl FnOnce(&A::Error) -> bool) -> Self {
         match &self.result {
@@ -225,10 +226,10 @@ where
         }
     }
 
-    /// After it, this holds of the state.
+    /// Checks that `holds` returns true for the state after the command.
     ///
     /// # Panics
-    /// It does not.
+    /// The check fails.
     #[track_caller]
     pub fn then_state(self, holds: impl FnOnce(&A) -> bool) -> Self {
         if !holds(&self.scenario.state) {
@@ -237,10 +238,10 @@ where
         self
     }
 
-    /// After it, the state is this.
+    /// Checks that the state after the command equals this one.
     ///
     /// # Panics
-    /// It is another.
+    /// The check fails.
     #[track_caller]
     #[expect(clippy::needless_pass_by_value, reason = "it is written in place")]
     pub fn then_state_is(self, expected: A) -> Self
@@ -250,13 +251,13 @@ where
         let state = &self.scenario.state;
         if *state != expected {
             let (expected, actual) = (format!("{expected:#?}"), format!("{state:#?}"));
-            self.scenario.fail_by("then the state is another", &expected, &actual);
+            self.scenario.fail_by("then the state is different", &expected, &actual);
         }
         self
     }
 
-    /// After it, a snapshot of the state restores the same state, in this codec:
-    /// [`Json`](crate::Json) is that of [`Repository::snapshots`](crate::Repository::snapshots).
+    /// Checks that a snapshot of the state after the command, in this codec, restores an equal
+    /// state. [`Repository::snapshots`](crate::Repository::snapshots) uses [`Json`](crate::Json).
     ///
     /// ```
     /// # use annals::Aggregate;
@@ -279,7 +280,7 @@ where
     /// ```
     ///
     /// # Panics
-    /// It restores another state, or the state has no form in this codec.
+    /// It restores a different state, or the codec cannot encode the state.
     #[track_caller]
     pub fn then_snapshot_restores<C: Codec>(self) -> Self
     where
@@ -289,7 +290,7 @@ where
         match C::encode(state).and_then(|bytes| C::decode::<A>(&bytes)) {
             Ok(read) if read == *state => {}
             Ok(read) => self.scenario.fail_by(
-                "then a snapshot restores another state: its codec loses or changes something",
+                "then a snapshot restores a different state: its codec loses or changes data",
                 &format!("{state:#?}"),
                 &format!("{read:#?}"),
             ),
@@ -300,10 +301,10 @@ where
         self
     }
 
-    /// Gives it one more command, in the state that it is now in.
+    /// Gives the aggregate another command, in its current state.
     ///
     /// # Panics
-    /// As [`Scenario::when`] does.
+    /// Like [`Scenario::when`].
     #[track_caller]
     #[must_use = "it tests nothing before its `then`"]
     pub fn and_when(mut self, command: A::Command) -> Outcome<A> {
@@ -328,8 +329,8 @@ impl<A: Aggregate> fmt::Debug for Outcome<A> {
     }
 }
 
-/// An event as it is read back, and whether that one is encoded as the same bytes. Hash maps may
-/// put them in another order.
+/// Encodes and decodes an event. Returns the decoded event, and whether it encodes to the same
+/// bytes in any order: hash maps may change the order.
 fn round_trip<E: DomainEvent>(event: &E) -> Result<(E, bool), Error> {
     let (encoded, read) = event.encode_and_read()?;
     let again = read.encode()?;

@@ -1,7 +1,7 @@
-//! Two texts, line by line: what is the same, what is missing, what is too much.
+//! A line diff of two texts.
 
-/// The lines of both: `  ` before those in both, `- ` before those of `expected` alone, `+ ` before
-/// those of `actual`.
+/// The lines of both texts: prefix `  ` for common lines, `- ` for lines only in `expected`, `+ `
+/// for lines only in `actual`.
 pub(super) fn diff(expected: &str, actual: &str) -> String {
     let (expected, actual): (Vec<_>, Vec<_>) =
         (expected.lines().collect(), actual.lines().collect());
@@ -25,7 +25,7 @@ pub(super) fn diff(expected: &str, actual: &str) -> String {
                 put("- ", line);
                 e += 1;
             }
-            // Where both ways are as good, what is missing is before what is too much.
+            // If both choices are equally good, missing lines come before surplus ones.
             (Some(line), Some(_)) if len_at(e + 1, a) >= len_at(e, a + 1) => {
                 put("- ", line);
                 e += 1;
@@ -38,7 +38,7 @@ pub(super) fn diff(expected: &str, actual: &str) -> String {
     }
 }
 
-/// For each pair of beginnings to skip, how many lines the rests have in common, in order.
+/// For each pair of suffixes, the length of their longest common subsequence of lines.
 fn common_lens(expected: &[&str], actual: &[&str]) -> Vec<Vec<usize>> {
     let mut rows = vec![vec![0; actual.len() + 1]];
     for line in expected.iter().rev() {

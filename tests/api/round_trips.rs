@@ -340,7 +340,7 @@ fn panic_of(test: impl FnOnce()) -> String {
 fn testing_kit_finds_lossy_codecs() {
     assert!(Patched { name: Some(None) }.encode().is_ok(), "a limit of JSON that the docs state");
     let text = panic_of(|| drop(Scenario::<Patched>::given([]).when(()).then_nothing()));
-    assert!(text.contains("an event is read back as another one"), "{text}");
+    assert!(text.contains("an event decodes to a different event"), "{text}");
 
     let state = || Scenario::<Profile>::given([]).when(());
     state().then_snapshot_restores::<Bincode>();

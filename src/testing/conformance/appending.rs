@@ -1,4 +1,4 @@
-//! What is acknowledged, and where it then stands.
+//! Rules for acknowledged appends and the places of their events.
 
 use std::sync::Arc;
 
@@ -11,11 +11,11 @@ use crate::model::{
     limits,
 };
 
-/// G4: every expectation against a stream without events and with one or two; a refusal carries the
-/// version found.
+/// G4: checks every expectation against a stream with no, one and two events; a conflict reports
+/// the actual version.
 pub fn the_four_expectations_decide_as_the_table_says(store: &Arc<dyn EventStore>) {
     use ExpectedVersion::{Any, Exact, NoStream, StreamExists};
-    // Expected, then whether a stream with 0, 1 or 2 events takes the append.
+    // The expectation, then whether a stream with 0, 1 or 2 events accepts the append.
     let table = [
         (Any, [true, true, true]),
         (NoStream, [true, false, false]),
@@ -56,8 +56,8 @@ pub fn the_four_expectations_decide_as_the_table_says(store: &Arc<dyn EventStore
     }
 }
 
-/// G2, G3: positions and versions from 1 without gaps, refused appends between them or not; the
-/// caller sees its append.
+/// G2, G3: positions and versions count from 1 without gaps, even with rejected appends between
+/// them; a caller sees its own append.
 pub fn places_are_gapless_in_the_order_of_acknowledgement(store: &Arc<dyn EventStore>) {
     assert_eq!(store.head().unwrap(), None);
     let (mut head, mut tips) = (0, [0; 3]);
@@ -86,8 +86,8 @@ pub fn places_are_gapless_in_the_order_of_acknowledgement(store: &Arc<dyn EventS
     }
 }
 
-/// G1: the caller's order across streams, a stream given twice, one that is only checked; one
-/// commit.
+/// G1: an append keeps the caller's order across streams and is one commit, also if a stream is
+/// given twice or is only checked.
 pub fn an_append_to_several_streams_keeps_its_order_and_is_one_commit(store: &Arc<dyn EventStore>) {
     store.append("b", ExpectedVersion::NoStream, [event("Before", 0)]).unwrap();
     let append = Append::new()
@@ -126,7 +126,7 @@ pub fn an_append_to_several_streams_keeps_its_order_and_is_one_commit(store: &Ar
     assert_eq!(store.stream_version(&StreamId::new("rate").unwrap()).unwrap(), None);
 }
 
-/// An event comes back as it was given, through every way of reading it.
+/// Every way of reading returns an event exactly as it was appended.
 pub fn events_keep_every_field(store: &Arc<dyn EventStore>) {
     let every_byte: Vec<u8> = (0..=255).cycle().take(1_000).collect();
     let full = NewEvent::new(EventType::new("Größe geändert").unwrap(), every_byte)
@@ -173,8 +173,8 @@ pub fn events_keep_every_field(store: &Arc<dyn EventStore>) {
     check(followed);
 }
 
-/// Neither with times of the caller's nor with the store's own, nor when the store's clock is
-/// behind the log.
+/// This holds for times from the caller and from the store, and if the store's clock is behind the
+/// log.
 pub fn recorded_at_never_goes_back_along_the_log(store: &Arc<dyn EventStore>) {
     let past = Timestamp::from_micros(1_000);
     store.append("a", ExpectedVersion::Any, [event("Old", 1).with_recorded_at(past)]).unwrap();
@@ -189,7 +189,7 @@ pub fn recorded_at_never_goes_back_along_the_log(store: &Arc<dyn EventStore>) {
     assert_eq!(times[3..], [future; 3], "an event is not recorded before the one before it");
 }
 
-/// Names at their greatest length, in bytes of UTF-8, and the greatest number of tags.
+/// Uses names of the maximum length, in bytes of UTF-8, and the maximum number of tags.
 pub fn the_longest_names_are_taken(store: &Arc<dyn EventStore>) {
     let long = |len: usize| "é".repeat(len / 2) + &"x".repeat(len % 2);
     let tags: Vec<String> = (0..limits::TAGS_COUNT_MAX).map(|number| number.to_string()).collect();

@@ -1,4 +1,4 @@
-//! Many threads at once: one log, and everybody sees the same of it.
+//! Rules for concurrent threads: there is one log, and all readers see the same events.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -15,8 +15,8 @@ use crate::model::{EventId, ExpectedVersion, NewEvent, Position, RecordedEvent, 
 const WRITERS: usize = 6;
 const ROUNDS: usize = 60;
 
-/// Appends to a stream of the writer's own and to one that all share; each acknowledgement is
-/// checked at once. Returns the ids and the positions that were acknowledged.
+/// Appends to the writer's own stream and to a shared one, and checks each acknowledgement at once.
+/// Returns the acknowledged ids and positions.
 fn write(store: &Arc<dyn EventStore>, writer: usize) -> Vec<(EventId, Position)> {
     let own = format!("own-{writer}");
     let mut acknowledged = Vec::new();
@@ -42,7 +42,7 @@ fn write(store: &Arc<dyn EventStore>, writer: usize) -> Vec<(EventId, Position)>
     acknowledged
 }
 
-/// Reads until told to stop: what is below the head never changes, and the head never goes back
+/// Reads until `done` is set. Events up to the head never change, and the head never goes back
 /// (G6).
 fn watch(store: &Arc<dyn EventStore>, done: &AtomicBool) -> Vec<EventId> {
     let (mut head, mut seen) = (None, Vec::new());
@@ -63,7 +63,7 @@ fn watch(store: &Arc<dyn EventStore>, done: &AtomicBool) -> Vec<EventId> {
     }
 }
 
-/// G2, G3, G6, G7: several writers, readers and subscriptions at once.
+/// G2, G3, G6, G7: runs several writers, readers and subscriptions at once.
 pub fn many_writers_make_one_gapless_log_that_all_readers_agree_on(store: &Arc<dyn EventStore>) {
     let count = WRITERS * ROUNDS * 3;
     let done = AtomicBool::new(false);
@@ -99,7 +99,7 @@ pub fn many_writers_make_one_gapless_log_that_all_readers_agree_on(store: &Arc<d
     assert!(log.iter().all(|event| event.commit().contains(&event.position())));
 }
 
-/// G4: of several appends that expect the same version one is taken, and the others learn of it.
+/// G4: of several appends that expect the same version, one succeeds and the others get a conflict.
 pub fn one_of_many_rivals_for_a_version_wins(store: &Arc<dyn EventStore>) {
     let rounds: u64 = 40;
     let won: Vec<u64> = thread::scope(|scope| {
@@ -138,14 +138,14 @@ pub fn one_of_many_rivals_for_a_version_wins(store: &Arc<dyn EventStore>) {
     assert_eq!(stream(store, "prize").len() as u64, last);
 }
 
-/// A retry is recognised even while the first attempt is on its way, for an append to several
-/// streams too.
+/// A retry is recognised even while the first attempt is in progress, also for an append to several
+/// streams.
 pub fn the_same_append_from_many_threads_is_written_once(store: &Arc<dyn EventStore>) {
     let rounds = 40;
     store.append("a", ExpectedVersion::NoStream, [event("Before", 0)]).unwrap();
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
-        // Somebody else keeps the store busy, so that the callers meet while they wait for it.
+        // Another writer keeps the store busy, so that the callers meet while they wait for it.
         scope.spawn(|| {
             while !done.load(Ordering::SeqCst) {
                 store.append("noise", ExpectedVersion::Any, [event("Noise", 0)]).unwrap();

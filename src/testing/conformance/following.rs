@@ -1,4 +1,5 @@
-//! Following: every event after the start once and in order, however slowly it is taken (G7).
+//! Rules for subscriptions: every event after the start is delivered once and in order, even to a
+//! slow consumer (G7).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,10 +15,10 @@ use crate::memory::MemoryStore;
 use crate::model::{EventId, ExpectedVersion, Position, RecordedEvent};
 use crate::subscription::{Delivery, Subscription};
 
-/// Long enough that it is never waited for where something comes.
+/// A timeout that is never reached if an event comes.
 const LONG: Duration = Duration::from_secs(120);
 
-/// What comes until the subscription says that it has caught up, and with which head.
+/// Receives events until the subscription has caught up; returns them and the head.
 fn until_caught_up(following: &mut Subscription) -> (Vec<RecordedEvent>, Option<Position>) {
     let mut events = Vec::new();
     loop {
@@ -40,7 +41,7 @@ fn next_event(following: &mut Subscription) -> RecordedEvent {
     }
 }
 
-/// From the beginning, behind any position, or with what comes from now on; then live.
+/// It begins at the start of the log, after any position, or at the current head; then it is live.
 pub fn a_subscription_begins_where_it_was_told(store: &Arc<dyn EventStore>) {
     let mut from_nothing = store.subscribe().start().unwrap();
     assert_eq!(from_nothing.recv().unwrap(), Delivery::CaughtUp(None));
@@ -66,8 +67,8 @@ pub fn a_subscription_begins_where_it_was_told(store: &Arc<dyn EventStore>) {
     assert_eq!(caught_up, log);
 }
 
-/// From its beginning, behind a version, after a position, beyond its tip; and no other stream is
-/// seen.
+/// It begins at the first event, after a version, after a position, or past the last event; it
+/// never delivers another stream.
 pub fn a_subscription_of_one_stream_counts_in_versions(store: &Arc<dyn EventStore>) {
     let log = history(store);
     for name in STREAMS {
@@ -98,8 +99,8 @@ pub fn a_subscription_of_one_stream_counts_in_versions(store: &Arc<dyn EventStor
     assert_eq!(next_event(&mut ahead).version(), version(tip + 3));
 }
 
-/// A subscriber that noted such a position followed a log that lost its end since, and would miss
-/// what comes next.
+/// A subscriber with such a position followed a log that has lost its end since, and would miss the
+/// next events.
 pub fn a_start_past_the_head_is_refused_unless_it_waits(store: &Arc<dyn EventStore>) {
     let refused = store.subscribe().after(Position::FIRST).start().unwrap_err();
     assert!(matches!(refused, Error::PositionAhead { asked: Position::FIRST, head: None }));
@@ -121,8 +122,8 @@ pub fn a_start_past_the_head_is_refused_unless_it_waits(store: &Arc<dyn EventSto
     assert_eq!(next_event(&mut following).position(), position(7));
 }
 
-/// A place that was noted in another epoch is refused, whether the log has it or not; one of this
-/// epoch is not.
+/// A position from another epoch is rejected, whether the log has it or not; one from this epoch is
+/// accepted.
 pub fn a_place_of_another_epoch_is_refused(store: &Arc<dyn EventStore>) {
     store.append("a", ExpectedVersion::Any, events(3)).unwrap();
     let own = store.epochs().unwrap().current();
@@ -146,8 +147,8 @@ pub fn a_place_of_another_epoch_is_refused(store: &Arc<dyn EventStore>) {
     store.subscribe().in_epoch(other).start().unwrap();
 }
 
-/// By category, by type, by prefix: the matching events, and word of how far the others were
-/// skipped.
+/// With a category, type or prefix filter, it delivers the matching events and reports how far it
+/// has skipped others.
 pub fn a_filtered_subscription_tells_its_progress(store: &Arc<dyn EventStore>) {
     let log = history(store);
     let head = store.head().unwrap();
@@ -168,7 +169,7 @@ pub fn a_filtered_subscription_tells_its_progress(store: &Arc<dyn EventStore>) {
     let wanted = next_event(&mut following);
     assert_eq!(wanted.position(), passed.next());
     assert_eq!(following.recv().unwrap(), Delivery::Progress(passed.next().next()));
-    // Positions told on the way are places to go on from.
+    // A subscriber can resume from a reported position.
     for after in 1..=head.unwrap().get() {
         let mut resumed = start().after(position(after)).start().unwrap();
         let expected = log.iter().filter(matches).filter(|event| event.position().get() > after);
@@ -181,7 +182,7 @@ pub fn a_filtered_subscription_tells_its_progress(store: &Arc<dyn EventStore>) {
     assert!(until_caught_up(&mut prefix).0.iter().eq(expected));
 }
 
-/// The textbook's subscription caps its history and drops what its channel does not hold.
+/// A naive subscription limits its history and drops events that do not fit into its channel.
 pub fn a_history_of_more_than_ten_thousand_events_comes_whole(store: &Arc<dyn EventStore>) {
     for _ in 0..25 {
         store.append("a", ExpectedVersion::Any, events(1_000)).unwrap();
@@ -200,7 +201,7 @@ pub fn a_history_of_more_than_ten_thousand_events_comes_whole(store: &Arc<dyn Ev
     }
 }
 
-/// Subscriptions that begin at any moment while a writer appends see each event once.
+/// Subscriptions that begin at any moment while a writer appends receive each event once.
 pub fn catching_up_runs_into_live_without_a_gap(store: &Arc<dyn EventStore>) {
     let count: u64 = 3_000;
     thread::scope(|scope| {
@@ -232,7 +233,7 @@ pub fn catching_up_runs_into_live_without_a_gap(store: &Arc<dyn EventStore>) {
     });
 }
 
-/// Wherever it was stopped, and with a filter too: nothing twice, nothing left out.
+/// Wherever it stopped, with and without a filter, no event is repeated or missing.
 pub fn a_subscription_resumes_after_the_last_delivery(store: &Arc<dyn EventStore>) {
     let log = history(store);
     for category in [None, Some("a")] {
@@ -251,7 +252,7 @@ pub fn a_subscription_resumes_after_the_last_delivery(store: &Arc<dyn EventStore
             .collect();
         let (mut seen, mut after) = (Vec::new(), None);
         while after != store.head().unwrap() {
-            // Three deliveries of each, then as if the program had been started again.
+            // Three deliveries, then a new subscription, as after a restart of the program.
             let mut following = start(after);
             for _ in 0..3 {
                 if let Delivery::Event(event) = following.recv_timeout(Duration::ZERO).unwrap() {
@@ -265,7 +266,7 @@ pub fn a_subscription_resumes_after_the_last_delivery(store: &Arc<dyn EventStore
     }
 }
 
-/// From another thread, while it waits and before; and it stays ended.
+/// A cancel from another thread ends it, while it waits or before; it stays ended.
 pub fn a_cancelled_subscription_ends_even_while_it_waits(store: &Arc<dyn EventStore>) {
     store.append("a", ExpectedVersion::Any, events(3)).unwrap();
     let mut following = store.subscribe().start().unwrap();
@@ -293,7 +294,7 @@ pub fn a_cancelled_subscription_ends_even_while_it_waits(store: &Arc<dyn EventSt
     assert_eq!(unread.count(), 0);
 }
 
-/// And what comes afterwards is delivered.
+/// Later events are still delivered.
 pub fn nothing_in_time_is_idle_and_not_the_end(store: &Arc<dyn EventStore>) {
     let mut following = store.subscribe().start().unwrap();
     assert_eq!(following.recv().unwrap(), Delivery::CaughtUp(None));
@@ -304,7 +305,7 @@ pub fn nothing_in_time_is_idle_and_not_the_end(store: &Arc<dyn EventStore>) {
     }
     store.append("a", ExpectedVersion::Any, events(1)).unwrap();
     assert_eq!(next_event(&mut following).position(), position(1));
-    // A time too far away to be told is no time at all: cancelling still ends it.
+    // A timeout too long to represent means no timeout: cancelling still ends it.
     let cancel = following.cancel_handle();
     let last = thread::scope(|scope| {
         let consumer = scope.spawn(|| following.recv_timeout(Duration::MAX).unwrap());
@@ -314,8 +315,7 @@ pub fn nothing_in_time_is_idle_and_not_the_end(store: &Arc<dyn EventStore>) {
     assert_eq!(last, Delivery::Ended);
 }
 
-/// A channel of one: history, the word that it has caught up, and live events, all of them in
-/// order.
+/// With a channel of capacity 1, history, the caught-up notice and live events all arrive in order.
 pub fn a_slow_consumer_behind_a_full_channel_loses_nothing(store: &Arc<dyn EventStore>) {
     store.append("a", ExpectedVersion::Any, events(500)).unwrap();
     let following = store.subscribe().start().unwrap().into_receiver(1).unwrap();
@@ -343,12 +343,13 @@ pub fn a_slow_consumer_behind_a_full_channel_loses_nothing(store: &Arc<dyn Event
         assert!(caught_up <= 1_000);
     });
     following.cancel_handle().cancel();
-    // What is in the channel still comes; then it is disconnected, and that is the end.
+    // Deliveries already in the channel still arrive; then it is disconnected.
     while following.recv_timeout(LONG).is_ok() {}
     assert!(following.try_recv().is_err_and(|error| error.is_disconnected()));
 }
 
-/// Whether its thread waits for events or for room in the channel. That this returns is the test.
+/// Its thread ends whether it waits for events or for room in the channel. The test is that this
+/// returns.
 pub fn dropping_the_channel_ends_its_thread(store: &Arc<dyn EventStore>) {
     let waiting = store.subscribe().start().unwrap().into_receiver(1).unwrap();
     assert_eq!(waiting.recv().unwrap().unwrap(), Delivery::CaughtUp(None));
@@ -363,7 +364,7 @@ pub fn dropping_the_channel_ends_its_thread(store: &Arc<dyn EventStore>) {
     assert_eq!(log(store).len(), 5_000);
 }
 
-/// It is said before anything is followed.
+/// The error comes before any delivery.
 pub fn a_bad_argument_of_a_subscription_refuses_its_start(store: &Arc<dyn EventStore>) {
     let bad = [
         store.subscribe().stream("$mine"),
@@ -375,7 +376,8 @@ pub fn a_bad_argument_of_a_subscription_refuses_its_start(store: &Arc<dyn EventS
     }
 }
 
-/// The head is past it already, gets past it, the time is over, or it is cancelled and woken.
+/// It returns if the head is already past the position, if the head passes it, after the timeout,
+/// or when cancelled and woken.
 pub fn waiting_past_a_position_returns_for_each_reason_there_is(store: &Arc<dyn EventStore>) {
     let never = AtomicBool::new(false);
     let soon = || Some(Instant::now() + Duration::from_millis(2));

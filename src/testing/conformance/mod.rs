@@ -1,13 +1,11 @@
-//! What every [`EventStore`] promises, as tests: each public function is one rule, and panics where
-//! a store breaks it.
+//! The contract of every [`EventStore`], as tests: each public function checks one rule, and panics
+//! if a store breaks it.
 //!
-//! A store is put through all of them by
-//! [`event_store_conformance!`](crate::event_store_conformance), which makes one `#[test]` of each;
-//! [`CASES`] is the same list for a harness of another kind. Nothing in here knows how a store
-//! keeps its events: one behind a network can be put through it too. No rule depends on how fast a
-//! store is.
+//! [`event_store_conformance!`](crate::event_store_conformance) runs all rules on a store, each as
+//! one `#[test]`; [`CASES`] is the same list for other test harnesses. No rule depends on how or
+//! how fast a store keeps its events, so a store behind a network can be tested too.
 //!
-//! [`snapshots`] and [`views`] are the same for a [`SnapshotStore`](crate::SnapshotStore) and a
+//! [`snapshots`] and [`views`] hold the rules for a [`SnapshotStore`](crate::SnapshotStore) and a
 //! [`ViewStore`](crate::ViewStore).
 //!
 //! ```
@@ -33,7 +31,8 @@ use crate::event_store::{EventStore, StreamInfo};
 use crate::extension::EventStoreExt;
 use crate::model::{EventType, NewEvent, Position, RecordedEvent, Version};
 
-/// Names the cases of one seam once: as a list, and as the macro that makes tests of them.
+/// Lists the cases of one trait once, and generates the list and the macro that makes tests of
+/// them.
 macro_rules! cases {
     (
         $dollar:tt $seam:ident
@@ -50,8 +49,8 @@ macro_rules! cases {
 
         $(#[$about])*
         ///
-        /// It takes an expression that makes a fresh and empty store, and what is to be kept as
-        /// long as the store is used, such as the temporary directory it is in.
+        /// Its argument is an expression that returns a fresh, empty store and a value to keep
+        /// alive as long as the store, such as its temporary directory.
         #[macro_export]
         macro_rules! $macro {
             ($dollar make:expr) => {
@@ -149,12 +148,12 @@ cases! { $ EventStore
     ]
 }
 
-/// An event with a payload that tells it from others.
+/// An event whose payload identifies it.
 fn event(event_type: &str, number: usize) -> NewEvent {
     NewEvent::new(EventType::new(event_type).unwrap(), number.to_string())
 }
 
-/// As many events as that.
+/// This many events.
 fn events(count: usize) -> Vec<NewEvent> {
     (1..=count).map(|number| event("Happened", number)).collect()
 }
@@ -175,7 +174,7 @@ fn stream(store: &Arc<dyn EventStore>, stream: &str) -> Vec<RecordedEvent> {
     store.read_stream(stream).into_iter().collect::<Result<_, _>>().unwrap()
 }
 
-/// All that can be seen of a store: equal before and after a call that must change nothing.
+/// Everything visible in a store: equal before and after a call that must change nothing.
 fn contents(
     store: &Arc<dyn EventStore>,
 ) -> (Option<Position>, Vec<RecordedEvent>, Vec<StreamInfo>) {

@@ -1,4 +1,5 @@
-//! The protocol of [`EventStore::read_page`]: what is left of a range after a page, exactly.
+//! The protocol of [`EventStore::read_page`]: each page returns its events and exactly the rest of
+//! the range.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -64,7 +65,7 @@ fn queries() -> impl Iterator<Item = PageQuery> {
     })
 }
 
-/// Asking for the rest until there is none gives each event of the range once, in order.
+/// Reading the rest until it is empty returns each event of the range once, in order.
 pub fn pages_of_any_size_join_to_the_whole_range(store: &Arc<dyn EventStore>) {
     let log = history(store);
     for query in queries() {
@@ -92,7 +93,7 @@ pub fn pages_of_any_size_join_to_the_whole_range(store: &Arc<dyn EventStore>) {
     }
 }
 
-/// And the rest begins with the next one, wherever the break comes.
+/// Wherever the break comes, the rest begins with the next event.
 pub fn a_break_ends_the_page_after_the_event_it_was_given(store: &Arc<dyn EventStore>) {
     let log = history(store);
     for query in queries() {
@@ -100,7 +101,7 @@ pub fn a_break_ends_the_page_after_the_event_it_was_given(store: &Arc<dyn EventS
         for stop in 1..=expected.len() {
             let mut read = Vec::new();
             let mut rest = Some(query.range.clone());
-            // A page may be short by itself: go on until the break was said.
+            // A page may be shorter than requested: continue until the visitor breaks.
             while let Some(range) = rest.take().filter(|_| read.len() < stop) {
                 let query = PageQuery { range, ..query.clone() };
                 let end = store.read_page(&query, &mut |event| {
@@ -130,7 +131,7 @@ pub fn a_break_ends_the_page_after_the_event_it_was_given(store: &Arc<dyn EventS
     }
 }
 
-/// Whatever the range; and nothing of it is lost.
+/// This holds for any range, and no event is lost.
 pub fn a_page_of_no_events_visits_nothing(store: &Arc<dyn EventStore>) {
     let log = history(store);
     for query in queries() {
@@ -155,7 +156,7 @@ pub fn a_page_of_no_events_visits_nothing(store: &Arc<dyn EventStore>) {
     }
 }
 
-/// Reading and appending from within a visit neither blocks nor changes what is visited.
+/// Reading or appending inside a visitor neither blocks nor changes the visited events.
 pub fn a_visitor_may_call_the_store(store: &Arc<dyn EventStore>) {
     store.append("a", ExpectedVersion::NoStream, events(5)).unwrap();
     let mut visited = Vec::new();

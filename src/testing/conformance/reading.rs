@@ -1,4 +1,5 @@
-//! Reading: every combination of options against a plain filter over what was appended.
+//! Rules for reads: compares every combination of options with a plain filter over the appended
+//! events.
 
 use std::sync::Arc;
 
@@ -10,12 +11,12 @@ use crate::model::{
     EventId, ExpectedVersion, NewEvent, Position, RecordedEvent, StreamId, Timestamp, Version,
 };
 
-/// Ids that begin with each other, or sort around each other's separators.
+/// Ids that are prefixes of each other, or sort around each other's separators.
 pub(super) const STREAMS: [&str; 8] = ["a", "a-1", "a-10", "a b", "ab", "b-1", "ä-1", "日本-1"];
 const TYPES: [&str; 3] = ["Opened", "Changed", "Closed"];
 
-/// Appends of one to five events to one or two streams, at times that stand still now and then.
-/// Returns the log as it must now read.
+/// Appends one to five events at a time to one or two streams, some of them at the same time.
+/// Returns the expected log.
 pub(super) fn history(store: &Arc<dyn EventStore>) -> Vec<RecordedEvent> {
     let mut number = 0;
     let mut expected: Vec<(EventId, &str, u64)> = Vec::new();
@@ -51,7 +52,7 @@ fn expected_len(log: &[RecordedEvent]) -> u64 {
     u64::try_from(log.len()).unwrap()
 }
 
-/// What reads, from where, which way, and how much: against the events of the range in order.
+/// Compares reads of any start, direction and limit with the events of the range in order.
 fn expect(
     events: &[RecordedEvent],
     place: impl Fn(&RecordedEvent) -> u64,
@@ -114,7 +115,7 @@ fn collect(events: impl Iterator<Item = Result<RecordedEvent, Error>>) -> Vec<Re
     events.collect::<Result<_, _>>().unwrap()
 }
 
-/// Nothing anywhere, whatever is asked.
+/// Every read and query of an empty store is empty.
 pub fn an_empty_store_reads_as_empty(store: &Arc<dyn EventStore>) {
     assert_eq!(store.head().unwrap(), None);
     assert_eq!(store.stream_version(&StreamId::new("a").unwrap()).unwrap(), None);
@@ -132,7 +133,7 @@ pub fn an_empty_store_reads_as_empty(store: &Arc<dyn EventStore>) {
     }
 }
 
-/// Every start, both ways, limits and filters.
+/// Checks every start, both directions, limits and filters.
 pub fn the_log_reads_as_its_options_say(store: &Arc<dyn EventStore>) {
     let log = history(store);
     let filters = [
@@ -190,7 +191,7 @@ pub fn the_log_reads_as_its_options_say(store: &Arc<dyn EventStore>) {
     }
 }
 
-/// Also the ids that are the beginning of others: the textbook's stream read scans them all.
+/// Includes ids that are prefixes of others: a naive prefix scan would return those streams too.
 pub fn a_stream_reads_as_its_options_say_and_never_sees_another(store: &Arc<dyn EventStore>) {
     let log = history(store);
     for name in STREAMS.into_iter().chain(["a-", "A", "b", "nobody"]) {
@@ -223,8 +224,8 @@ pub fn a_stream_reads_as_its_options_say_and_never_sees_another(store: &Arc<dyn 
     }
 }
 
-/// What a view of the past shows is what was there then, both ways, and where several bounds are
-/// given the narrowest.
+/// A read as of the past returns what the log held then, in both directions. If several bounds are
+/// given, the narrowest applies.
 pub fn the_log_and_a_stream_read_as_of_a_position_a_version_or_a_time(store: &Arc<dyn EventStore>) {
     let log = history(store);
     let count = expected_len(&log);
@@ -274,7 +275,8 @@ pub fn the_log_and_a_stream_read_as_of_a_position_a_version_or_a_time(store: &Ar
     }
 }
 
-/// The last event that was recorded then or before, where many share one time too.
+/// The position is that of the last event recorded at or before the time, even if many events have
+/// the same time.
 pub fn a_position_is_found_by_time(store: &Arc<dyn EventStore>) {
     let log = history(store);
     let last = log.last().unwrap().recorded_at().as_micros();
@@ -285,7 +287,8 @@ pub fn a_position_is_found_by_time(store: &Arc<dyn EventStore>) {
     }
 }
 
-/// G6: the head at the moment of taking is the view, however long the iterator then lives.
+/// G6: a read covers the log up to the head at its creation, regardless of how long the iterator
+/// lives.
 pub fn a_read_is_of_the_moment_it_was_taken_and_may_outlast_it(store: &Arc<dyn EventStore>) {
     store.append("a", ExpectedVersion::Any, events(2_000)).unwrap();
     let log_before = log(store);
@@ -301,7 +304,7 @@ pub fn a_read_is_of_the_moment_it_was_taken_and_may_outlast_it(store: &Arc<dyn E
     assert_eq!(log(store).len(), 2_006);
 }
 
-/// It is not an empty answer.
+/// The read must not look empty instead.
 pub fn a_bad_argument_of_a_read_is_its_first_and_only_item(store: &Arc<dyn EventStore>) {
     store.append("a", ExpectedVersion::Any, events(2)).unwrap();
     let bad = [
@@ -318,7 +321,7 @@ pub fn a_bad_argument_of_a_read_is_its_first_and_only_item(store: &Arc<dyn Event
     assert!(matches!(store.read_stream("$mine").last(), Err(Error::InvalidArgument(_))));
 }
 
-/// By prefix, after an id, in pages of any size, with the tips that the streams have.
+/// Lists by prefix and after an id, in pages of any size, with the version of each stream.
 pub fn streams_are_listed_by_prefix_in_the_order_of_their_ids(store: &Arc<dyn EventStore>) {
     let log = history(store);
     let mut all: Vec<StreamInfo> = Vec::new();
@@ -354,7 +357,7 @@ pub fn streams_are_listed_by_prefix_in_the_order_of_their_ids(store: &Arc<dyn Ev
             }
         }
     }
-    // More than any page holds.
+    // More streams than a page holds.
     for number in 0..700 {
         store.append(format!("many-{number:03}"), ExpectedVersion::NoStream, events(1)).unwrap();
     }

@@ -1,4 +1,4 @@
-//! What is refused, and that a refused append changes nothing (G13).
+//! Rules for rejected appends: each has its error, and none changes anything (G13).
 
 use std::sync::Arc;
 
@@ -10,7 +10,8 @@ use crate::model::{
     EventType, ExpectedVersion, InvalidArgument, Metadata, NewEvent, Timestamp, limits,
 };
 
-/// G1: whichever part of an append to several streams is not as expected, written or only checked.
+/// G1: this holds for any conflicting part of an append to several streams, written or only
+/// checked.
 pub fn a_conflict_in_one_part_refuses_all_parts(store: &Arc<dyn EventStore>) {
     store.append("there", ExpectedVersion::NoStream, events(2)).unwrap();
     let before = contents(store);
@@ -52,7 +53,7 @@ fn is_invalid(error: &Error, is_it: impl Fn(&InvalidArgument) -> bool) -> bool {
     matches!(error, Error::InvalidArgument(invalid) if is_it(invalid))
 }
 
-/// Every argument that can never be right, with the error that says so.
+/// Checks every kind of invalid argument and its error.
 pub fn a_bad_call_changes_nothing_and_says_why(store: &Arc<dyn EventStore>) {
     use ExpectedVersion::{Any, NoStream};
     type IsIt = fn(&InvalidArgument) -> bool;
@@ -119,7 +120,7 @@ pub fn a_bad_call_changes_nothing_and_says_why(store: &Arc<dyn EventStore>) {
     assert_eq!(contents(store), before);
 }
 
-/// Every hard maximum, one beyond it.
+/// Exceeds every hard limit by one.
 pub fn what_is_too_large_is_refused_with_the_limit_it_exceeds(store: &Arc<dyn EventStore>) {
     use ExpectedVersion::Any;
     let one = || event("Happened", 1);
@@ -160,7 +161,7 @@ pub fn what_is_too_large_is_refused_with_the_limit_it_exceeds(store: &Arc<dyn Ev
     assert_eq!(store.head().unwrap(), None);
 }
 
-/// Also where the last time of the log is in the middle of an append, and in another stream.
+/// Includes appends whose latest time is in the middle, or in another stream.
 pub fn a_time_before_the_head_is_refused_in_every_position(store: &Arc<dyn EventStore>) {
     let at = Timestamp::from_micros;
     let timed = |micros| event("Timed", 0).with_recorded_at(at(micros));

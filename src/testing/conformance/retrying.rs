@@ -1,5 +1,5 @@
-//! Appending the same events again: acknowledged with the places they have, or refused, never
-//! written twice by mistake.
+//! Rules for retries: appending the same events again returns their places or an error, and never
+//! writes them twice by mistake.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::event_store::{Append, Appended, EventStore};
 use crate::extension::EventStoreExt;
 use crate::model::{ExpectedVersion, NewEvent};
 
-/// For each expectation, and for appends of one, of a few, and of very many events.
+/// Checks each expectation, with appends of one, a few, and very many events.
 pub fn a_retry_gets_the_places_it_had_and_writes_nothing(store: &Arc<dyn EventStore>) {
     use ExpectedVersion::{Any, Exact, NoStream, StreamExists};
     for (row, count) in [1, 3, 2_500].into_iter().enumerate() {
@@ -42,8 +42,9 @@ fn same_places(first: &Appended, again: &Appended) {
     assert_eq!(again.last_version(), first.last_version());
 }
 
-/// `NoStream` and `Exact` name a place, so that later events do not hide it; for `Any` and
-/// `StreamExists` only the very end counts, and after later events the same call appends again.
+/// `NoStream` and `Exact` name a place, so later events do not hide a retry. For `Any` and
+/// `StreamExists` only the end of the stream counts, so after later events the same call appends
+/// again.
 pub fn a_retry_after_later_events_is_recognised_where_a_place_was_named(
     store: &Arc<dyn EventStore>,
 ) {
@@ -72,7 +73,8 @@ pub fn a_retry_after_later_events_is_recognised_where_a_place_was_named(
     }
 }
 
-/// Interleaved runs, mixed expectations, and a stream that was only checked and has moved on since.
+/// Checks interleaved parts, mixed expectations, and a stream that was only checked and has grown
+/// since.
 pub fn a_retry_over_several_streams_needs_all_its_parts(store: &Arc<dyn EventStore>) {
     use ExpectedVersion::{Any, Exact, NoStream, StreamExists};
     store.append("b", NoStream, events(2)).unwrap();
@@ -88,12 +90,12 @@ pub fn a_retry_over_several_streams_needs_all_its_parts(store: &Arc<dyn EventSto
     let before = contents(store);
     same_places(&first, &store.submit(append.clone()).unwrap());
     assert_eq!(contents(store), before);
-    // The end of `c` is elsewhere now: the commit that the other parts are found in tells that this
-    // is a retry.
+    // The end of `c` has moved: the commit that contains the other parts shows that this is a
+    // retry.
     store.append("c", StreamExists, events(1)).unwrap();
     let before = contents(store);
     same_places(&first, &store.submit(append.clone()).unwrap());
-    // With one event more, or others in their place, it is not what was committed.
+    // With an additional or a different event it is not the committed append.
     for other in [append.to("c", Any, events(1)), begun.to("c", Any, events(2))] {
         let refused = store.submit(other).unwrap_err();
         assert!(matches!(refused, Error::PartialRetry { .. }), "{refused}");
@@ -101,7 +103,7 @@ pub fn a_retry_over_several_streams_needs_all_its_parts(store: &Arc<dyn EventSto
     }
 }
 
-/// Some ids at their place, others not: the caller used an id twice, and is told so.
+/// If only some ids are found at their place, the caller reused an id, and gets an error.
 pub fn a_partial_retry_is_an_error_of_its_own(store: &Arc<dyn EventStore>) {
     use ExpectedVersion::{Any, Exact, NoStream, StreamExists};
     let base = events(1);
@@ -130,7 +132,7 @@ pub fn a_partial_retry_is_an_error_of_its_own(store: &Arc<dyn EventStore>) {
             other => panic!("row {row} is a partial retry: {other:?}"),
         }
     }
-    // Of two streams one part is there, the other is not.
+    // One of two streams has its part, the other does not.
     let half = Append::new().to("b", NoStream, [new()]).to("a", Exact(version(1)), given.clone());
     let refused = store.submit(half).unwrap_err();
     assert!(
@@ -138,7 +140,7 @@ pub fn a_partial_retry_is_an_error_of_its_own(store: &Arc<dyn EventStore>) {
         "{refused}"
     );
     assert_eq!(contents(store), before);
-    // A shorter retry stands where it was asked for.
+    // A shorter retry is found at the place that it names.
     assert!(store.append("a", Exact(version(1)), [first]).unwrap().is_replay());
     assert!(store.append("a", Exact(version(2)), [second]).unwrap().is_replay());
 }

@@ -1,4 +1,4 @@
-//! What every [`SnapshotStore`] promises.
+//! The contract of every [`SnapshotStore`].
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -35,7 +35,7 @@ fn stream(id: &str) -> StreamId {
     StreamId::new(id).unwrap()
 }
 
-/// Everything in it tells of its place, and of what makes it different.
+/// A snapshot whose content encodes its arguments.
 fn snapshot(kind: &str, stream_id: &str, number: u64, what: &str) -> Snapshot {
     Snapshot {
         kind: kind.to_owned(),
@@ -52,7 +52,7 @@ fn newest(store: &Arc<dyn SnapshotStore>, kind: &str, id: &str) -> Option<Snapsh
     store.load_snapshot(kind, &stream(id), Version::MAX).unwrap()
 }
 
-/// The versions of all snapshots that there are.
+/// The versions of all stored snapshots.
 fn versions(store: &Arc<dyn SnapshotStore>, kind: &str, id: &str) -> Vec<u64> {
     let mut found = Vec::new();
     let mut up_to = Some(Version::MAX);
@@ -67,7 +67,7 @@ fn versions(store: &Arc<dyn SnapshotStore>, kind: &str, id: &str) -> Vec<u64> {
     found
 }
 
-/// Every field, from the smallest to the largest state and version.
+/// Checks every field, with the smallest and largest state and version.
 pub fn a_snapshot_is_loaded_as_it_was_saved(store: &Arc<dyn SnapshotStore>) {
     assert_eq!(newest(store, "account", "a"), None);
     let longest = "k".repeat(limits::SNAPSHOT_KIND_LEN_MAX);
@@ -105,7 +105,7 @@ pub fn the_newest_snapshot_at_or_below_a_version_is_loaded(store: &Arc<dyn Snaps
     }
 }
 
-/// So one that is older than all that are kept is not kept itself.
+/// A snapshot that is older than all kept ones is not kept.
 pub fn the_newest_versions_are_kept_in_whatever_order_they_come(store: &Arc<dyn SnapshotStore>) {
     let keep = |count| NonZeroUsize::new(count).unwrap();
     for (number, count, expected) in [
@@ -123,7 +123,7 @@ pub fn the_newest_versions_are_kept_in_whatever_order_they_come(store: &Arc<dyn 
     }
 }
 
-/// It is not one more.
+/// It replaces the old one and does not add to the count.
 pub fn a_snapshot_takes_the_place_of_one_of_the_same_version(store: &Arc<dyn SnapshotStore>) {
     let two = NonZeroUsize::new(2).unwrap();
     store.save_snapshot(&snapshot("k", "s", 1, ""), two).unwrap();
@@ -134,7 +134,7 @@ pub fn a_snapshot_takes_the_place_of_one_of_the_same_version(store: &Arc<dyn Sna
     assert_eq!(versions(store, "k", "s"), [2, 1]);
 }
 
-/// Also where one name begins another, or ends where the other begins.
+/// Includes names that are prefixes of each other, and pairs with the same concatenation.
 pub fn kinds_and_streams_keep_their_snapshots_apart(store: &Arc<dyn SnapshotStore>) {
     let places = [("a", "b"), ("a", "bc"), ("ab", "c"), ("ab", "bc"), ("b", "a")];
     for (number, (kind, id)) in (1..).zip(places) {
@@ -152,7 +152,7 @@ pub fn kinds_and_streams_keep_their_snapshots_apart(store: &Arc<dyn SnapshotStor
     }
 }
 
-/// G13.
+/// G13: the rejected snapshot leaves the stored ones unchanged.
 pub fn a_bad_snapshot_is_refused_and_changes_nothing(store: &Arc<dyn SnapshotStore>) {
     let good = snapshot("k", "s", 1, "");
     store.save_snapshot(&good, ALL).unwrap();
@@ -175,7 +175,7 @@ pub fn a_bad_snapshot_is_refused_and_changes_nothing(store: &Arc<dyn SnapshotSto
     assert_eq!(versions(store, "k", "s"), [1]);
 }
 
-/// The newest version wins, in whatever order they are saved.
+/// The newest version wins, regardless of the order of saving.
 pub fn savers_at_once_leave_the_newest(store: &Arc<dyn SnapshotStore>) {
     std::thread::scope(|scope| {
         for thread in 0..4 {

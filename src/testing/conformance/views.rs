@@ -1,4 +1,4 @@
-//! What every [`ViewStore`] promises.
+//! The contract of every [`ViewStore`].
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -51,7 +51,7 @@ fn delete(key: &[u8]) -> ViewChange {
     ViewChange::Delete { key: key.to_vec() }
 }
 
-/// A commit from the checkpoint that the view has.
+/// A commit that expects the view's current checkpoint.
 fn next(store: &Arc<dyn ViewStore>, view: &str, changes: Vec<ViewChange>, to: u64) -> ViewCommit {
     let expected = store.checkpoint(view).unwrap();
     ViewCommit {
@@ -67,7 +67,7 @@ fn scan(view: &str) -> ViewScan {
     ViewScan { view: view.to_owned(), entries_max: usize::MAX, ..ViewScan::default() }
 }
 
-/// All that is asked for, a page after the other.
+/// Reads all entries of a scan, page by page.
 fn entries(store: &Arc<dyn ViewStore>, mut scan: ViewScan) -> Vec<ViewEntry> {
     let mut found = Vec::new();
     loop {
@@ -82,7 +82,7 @@ fn entries(store: &Arc<dyn ViewStore>, mut scan: ViewScan) -> Vec<ViewEntry> {
     }
 }
 
-/// The whole view. What a scan says and what a look at each key says is the same.
+/// Reads the whole view, and checks that a scan and a read of each key agree.
 fn contents(
     store: &Arc<dyn ViewStore>,
     view: &str,
@@ -98,14 +98,14 @@ fn keys(contents: &BTreeMap<Vec<u8>, Vec<u8>>) -> Vec<&str> {
     contents.keys().map(|key| str::from_utf8(key).unwrap()).collect()
 }
 
-/// And is none that is listed.
+/// It is not listed either.
 pub fn a_view_that_was_never_written_is_empty(store: &Arc<dyn ViewStore>) {
     assert_eq!(contents(store, "v"), (None, BTreeMap::new()));
     assert_eq!(store.view_value("v", b"k").unwrap(), None);
     assert!(store.list_views().unwrap().is_empty());
 }
 
-/// Before the first position too.
+/// Includes a checkpoint before the first position.
 pub fn values_and_checkpoint_are_there_together(store: &Arc<dyn ViewStore>) {
     let before_the_first = Checkpoint { position: None, state: vec![0, 0xff] };
     let mut commit = next(store, "v", vec![put(b"a", b""), put(b"b", b"2")], 1);
@@ -122,7 +122,7 @@ pub fn values_and_checkpoint_are_there_together(store: &Arc<dyn ViewStore>) {
     assert_eq!(store.checkpoint("v").unwrap(), Some(checkpoint(9)));
 }
 
-/// G13. None, another position, and the same position with another state are not the expected one.
+/// G13. No checkpoint, another position, and another state at the same position are all conflicts.
 pub fn a_commit_that_expects_another_checkpoint_changes_nothing(store: &Arc<dyn ViewStore>) {
     let commit = |expected| ViewCommit {
         view: "v".to_owned(),
@@ -148,7 +148,7 @@ pub fn a_commit_that_expects_another_checkpoint_changes_nothing(store: &Arc<dyn 
     }
 }
 
-/// In every round, and what it wrote is what is there.
+/// Exactly one writer wins each round, and the view holds its changes.
 pub fn of_two_writers_that_know_the_same_checkpoint_one_wins(store: &Arc<dyn ViewStore>) {
     for round in 1..=50 {
         let commit = next(store, "v", vec![], round);
@@ -177,7 +177,7 @@ pub fn of_two_writers_that_know_the_same_checkpoint_one_wins(store: &Arc<dyn Vie
     }
 }
 
-/// While somebody writes.
+/// Reads while another thread writes.
 pub fn readers_see_whole_commits(store: &Arc<dyn ViewStore>) {
     const KEYS: u8 = 20;
     std::thread::scope(|scope| {
@@ -199,7 +199,7 @@ pub fn readers_see_whole_commits(store: &Arc<dyn ViewStore>) {
     });
 }
 
-/// Within one commit.
+/// Within one commit, later changes of a key replace earlier ones.
 pub fn the_last_change_of_a_key_counts(store: &Arc<dyn ViewStore>) {
     let changes = vec![
         put(b"a", b"1"),
@@ -215,8 +215,7 @@ pub fn the_last_change_of_a_key_counts(store: &Arc<dyn ViewStore>) {
     assert_eq!(contents(store, "v").1, expected.into());
 }
 
-/// What the commit itself puts stays, before the clear or behind it, also under a key that was
-/// there.
+/// Values that the same commit puts stay, before or after the clear, also under existing keys.
 pub fn a_clear_takes_what_was_there_before_wherever_it_stands(store: &Arc<dyn ViewStore>) {
     let others = [put(b"k", b"1"), put(b"\xff", b"1"), put(b"\0", b"1")].to_vec();
     for view in ["u", "v", "v ", "vw", "w"] {
@@ -238,7 +237,7 @@ pub fn a_clear_takes_what_was_there_before_wherever_it_stands(store: &Arc<dyn Vi
     }
 }
 
-/// All keys of up to three bytes of those that are the nearest to an edge.
+/// All keys of up to three bytes from the bytes that are edge cases.
 fn nasty_keys() -> Vec<Vec<u8>> {
     let bytes = [0, 1, b'a', 0xfe, 0xff];
     let mut keys: Vec<Vec<u8>> = bytes.iter().map(|byte| vec![*byte]).collect();
@@ -251,7 +250,7 @@ fn nasty_keys() -> Vec<Vec<u8>> {
     keys
 }
 
-/// Both ways, after every key and between keys, under every prefix.
+/// Checks both directions, after every key and between keys, under every prefix.
 pub fn pages_of_any_size_join_to_the_whole_view(store: &Arc<dyn ViewStore>) {
     let all: Vec<ViewEntry> =
         nasty_keys().into_iter().map(|key| (key.clone(), [b"of ", &key[..]].concat())).collect();
@@ -299,7 +298,7 @@ pub fn pages_of_any_size_join_to_the_whole_view(store: &Arc<dyn ViewStore>) {
     assert!(!whole.has_more, "a page that ends where the view ends says so");
 }
 
-/// However many were asked for; and every page has one.
+/// This holds for any requested page size, and every page has at least one entry.
 pub fn a_page_of_large_values_is_short_and_says_that_there_is_more(store: &Arc<dyn ViewStore>) {
     let value = vec![7; 3 << 20];
     let changes = (1..=4).map(|key| put(&[key], &value)).collect();
@@ -309,7 +308,7 @@ pub fn a_page_of_large_values_is_short_and_says_that_there_is_more(store: &Arc<d
     assert_eq!(entries(store, scan("v")).len(), 4);
 }
 
-/// Names that begin each other, and keys that look like the end of a name.
+/// Includes names that are prefixes of each other, and keys that look like the end of a name.
 pub fn views_keep_their_keys_apart(store: &Arc<dyn ViewStore>) {
     let views = ["a", "a ", "ab", "ab c", "b"];
     for view in views {
@@ -327,7 +326,7 @@ pub fn views_keep_their_keys_apart(store: &Arc<dyn ViewStore>) {
     assert_eq!(contents(store, "ab").1.len(), 5);
 }
 
-/// As their bytes sort.
+/// They are sorted by their bytes.
 pub fn views_with_a_checkpoint_are_listed_in_order(store: &Arc<dyn ViewStore>) {
     for view in ["b", "日", "a", "a-1", "Z", "ab"] {
         store.commit_view(&next(store, view, vec![], 1)).unwrap();
@@ -338,7 +337,7 @@ pub fn views_with_a_checkpoint_are_listed_in_order(store: &Arc<dyn ViewStore>) {
     assert_eq!(store.list_views().unwrap(), ["Z", "a", "ab", "b", "日"]);
 }
 
-/// And the view can be begun again. Taken away with a clear, nothing is left.
+/// The view can then start over. If the same commit also clears, nothing is left.
 pub fn a_checkpoint_taken_away_leaves_the_values(store: &Arc<dyn ViewStore>) {
     store.commit_view(&next(store, "v", vec![put(b"k", b"1")], 1)).unwrap();
     let mut gone = next(store, "v", vec![], 1);
@@ -357,7 +356,7 @@ pub fn a_checkpoint_taken_away_leaves_the_values(store: &Arc<dyn ViewStore>) {
     assert!(store.list_views().unwrap().is_empty());
 }
 
-/// Values and checkpoint; nothing of other views, however their names lie.
+/// Drops values and checkpoint, but nothing of other views, regardless of how their names sort.
 pub fn a_dropped_view_is_gone_and_no_other(store: &Arc<dyn ViewStore>) {
     for view in ["a", "ab", "b"] {
         store.commit_view(&next(store, view, vec![put(b"k", b"1")], 1)).unwrap();
@@ -371,7 +370,7 @@ pub fn a_dropped_view_is_gone_and_no_other(store: &Arc<dyn ViewStore>) {
     assert_eq!(contents(store, "a"), (Some(checkpoint(2)), BTreeMap::new()));
 }
 
-/// G1, G13: one change that is too large or none refuses all.
+/// G1, G13: one change that is too large or invalid rejects the whole commit.
 pub fn a_bad_commit_is_refused_and_changes_nothing(store: &Arc<dyn ViewStore>) {
     store.commit_view(&next(store, "v", vec![put(b"k", b"1")], 1)).unwrap();
     let before = contents(store, "v");
@@ -414,7 +413,7 @@ pub fn a_bad_commit_is_refused_and_changes_nothing(store: &Arc<dyn ViewStore>) {
     assert_eq!(store.view_value("v", b"").unwrap(), None, "no value has an empty key");
 }
 
-/// What the limits allow is kept whole.
+/// Names, keys and states at the limits are stored completely.
 pub fn the_longest_names_keys_and_states_are_taken(store: &Arc<dyn ViewStore>) {
     let view = "v".repeat(limits::VIEW_NAME_LEN_MAX);
     let key = vec![0xff; limits::VIEW_KEY_LEN_MAX];
