@@ -1,4 +1,5 @@
-//! Aggregates: loading a long history with a snapshot and without, and a short one.
+//! Measures how long it takes to load an aggregate: a long history with and without a snapshot, and
+//! a short one.
 //!
 //! `cargo bench --all-features --bench aggregate`
 
@@ -25,7 +26,7 @@ struct Account {
 impl Aggregate for Account {
     const CATEGORY: &'static str = "account";
     type Event = MoneyDeposited;
-    /// How many deposits of 1 to make.
+    /// The number of deposits of 1 to make.
     type Command = usize;
     type Error = std::convert::Infallible;
 

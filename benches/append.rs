@@ -1,5 +1,5 @@
-//! Appending: how long one append takes, by its size, its durability and how many threads append at
-//! once; and RocksDB alone with the same rows.
+//! Measures how long an append takes, by size, durability and number of threads. For comparison,
+//! RocksDB alone writes the same rows.
 //!
 //! `cargo bench --all-features --bench append`
 
@@ -18,7 +18,7 @@ use common::{Events, PAYLOAD, PAYLOADS, stream};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 
 const STREAMS: u64 = 20_000;
-/// Rows that RocksDB alone writes again and again.
+/// The size of the rows that RocksDB alone writes repeatedly.
 const ROWS_BYTES: usize = 16 << 20;
 
 fn sizes(criterion: &mut Criterion) {
@@ -70,8 +70,8 @@ fn threads(criterion: &mut Criterion) {
     }
 }
 
-/// How long so many appends of one event take, shared among threads. What is left over is appended
-/// too.
+/// How long this many appends of one event take, divided among threads. The first threads append
+/// the remainder.
 fn at_once(store: &Store, threads: u64, appends: u64) -> Duration {
     let start = Barrier::new(usize::try_from(threads).unwrap() + 1);
     thread::scope(|scope| {

@@ -1,5 +1,5 @@
-//! Subscriptions: catching up with a long log, and how long an event takes to a subscriber that is
-//! live. Of the latter, criterion tells the mean; percentiles are printed behind it.
+//! Measures subscriptions: catching up with a long log, and the latency to a live subscriber. For
+//! the latency, criterion reports the mean; percentiles are printed after it.
 //!
 //! `cargo bench --all-features --bench follow`
 
@@ -81,8 +81,8 @@ fn live(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// How long each of so many events took to a subscriber on another thread. Each is appended when
-/// the one before is there.
+/// The latency of each of this many events to a subscriber on another thread. Each event is
+/// appended after the previous one has arrived.
 fn one_by_one(store: &Store, source: &mut Events, events: u64) -> Vec<Duration> {
     let (arrived, arrivals) = sync_channel(1);
     let mut following = store.subscribe().from_now().start().unwrap();

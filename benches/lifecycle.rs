@@ -1,5 +1,5 @@
-//! The store as a whole, as its history grows: opening after closing and after a crash, verify,
-//! backup.
+//! Measures operations on the whole store as its history grows: opening after a close and after a
+//! crash, verify, backup.
 //!
 //! `cargo bench --all-features --bench lifecycle`
 
@@ -46,8 +46,8 @@ fn lifecycle(criterion: &mut Criterion) {
         for number in 0..UNFLUSHED {
             store.append(stream(number), ExpectedVersion::Any, source.next(10)).unwrap();
         }
-        // A backup has the write-ahead log of its original, as what a crash leaves has: opening it
-        // reads that log.
+        // Like a crashed store, a backup contains the write-ahead log, and opening it reads that
+        // log.
         group.bench_function(BenchmarkId::new("open after a crash", events), |bencher| {
             bencher.iter_custom(|rounds| {
                 let once = || {

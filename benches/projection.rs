@@ -1,5 +1,5 @@
-//! How fast a read model is built: events per second, from disk, into a view on disk. By one that
-//! is new and catches up, and by one that is built anew beside the one that serves.
+//! Measures how fast a read model is built, in events per second, from disk into a view on disk: by
+//! a new projection that catches up, and by a shadow build.
 //!
 //! `cargo bench --all-features --bench projection`
 
@@ -27,7 +27,7 @@ enum Money {
 
 annals::domain_events! { Money { Deposited => "Deposited" } }
 
-/// A balance for each stream: one key is read and written for each event.
+/// A balance for each stream: reads and writes one key per event.
 struct Balances {
     name: String,
 }
@@ -51,7 +51,7 @@ impl Projection for Balances {
     }
 }
 
-/// A line for each event: none is read.
+/// A line for each event: writes one key per event and reads none.
 struct History;
 
 impl Projection for History {
@@ -81,9 +81,9 @@ fn filled() -> (Store, TempDir) {
     (store, directory)
 }
 
-/// How long a projection that was never there takes from the first event to the last.
+/// How long a new projection takes from the first event to the last.
 fn catch_up(store: &Store, threads: usize) -> Duration {
-    // A name of its own: nothing is there under it.
+    // A new name, so that nothing is stored under it.
     let name = format!("balances-{}", EventId::random());
     let options = ProjectionOptions::new().partitions(threads);
     let balances = Balances { name: name.clone() };
@@ -101,7 +101,7 @@ fn rebuild(
 ) -> Duration {
     let manager = register(ProjectionManager::new(store)).unwrap();
     let projection = manager.projections().next().unwrap();
-    // From the first event on, into a build of its own.
+    // Builds the read model from the first event, in a separate build.
     manager.start().unwrap();
     projection.wait_for(store.head().unwrap().unwrap(), Duration::from_secs(600)).unwrap();
     let began = std::time::Instant::now();

@@ -1,4 +1,5 @@
-//! Reading: replaying the log, and loading streams; and RocksDB alone scanning the same rows.
+//! Measures reads: replaying the log and loading streams. For comparison, RocksDB alone scans the
+//! same rows.
 //!
 //! `cargo bench --all-features --bench read`
 
@@ -17,10 +18,10 @@ use common::{Events, Happened, PAYLOAD, PAYLOADS, buffered, filled_with, reopene
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use std::ops::ControlFlow;
 
-/// Logs of longer payloads have fewer events.
+/// A log with larger payloads has fewer events.
 const LOG_BYTES: usize = 48 << 20;
 const EVENTS_MAX: usize = 210_000;
-/// So many streams are loaded after each opening, each for the first time.
+/// How many streams are loaded after each open, each for the first time.
 const FIRST_LOADS: u64 = 50;
 
 fn replay(criterion: &mut Criterion) {
@@ -69,7 +70,7 @@ fn replay(criterion: &mut Criterion) {
     }
 }
 
-/// Reads so many events from a position on, and says how many came.
+/// Reads this many events from a position on, and returns how many there were.
 fn borrowed(store: &Store, from: u64, count: u64) -> u64 {
     let mut seen = 0;
     let read = store.read_log().from(Position::new(from).unwrap()).limit(count);
@@ -89,7 +90,7 @@ fn streams(criterion: &mut Criterion) {
         let path = directory.path().join("bench");
         let store = buffered().open(&path).unwrap();
         let mut source = Events::new(PAYLOAD);
-        // Each stream is appended to in turn, so that its events lie far apart in the log.
+        // Appends to the streams in turn, so that the events of each are far apart in the log.
         for _ in 0..len / 10 {
             for number in 0..streams {
                 store.append(stream(number), ExpectedVersion::Any, source.next(10)).unwrap();

@@ -3,7 +3,7 @@
 //! `cargo run --release --example git_history -- PATH` (`.` by default). Each git commit becomes
 //! one event `Committed` in the stream `author-<email>`, then one event for each file it touched
 //! (`FileAdded`, `FileChanged`, `FileDeleted`) in the stream `file-<path>`. The commit's hash is
-//! their correlation id. Times are the committer's; they may go back from one commit to the next,
+//! their correlation id. Times are the committer's. They may go back from one commit to the next,
 //! so import with `--clamp-times`.
 
 use std::error::Error;
@@ -14,9 +14,9 @@ use std::slice::Split;
 use annals::limits::STREAM_ID_LEN_MAX;
 use serde_json::{Value, json};
 
-/// One commit. Fields and paths end with a NUL, which neither can hold.
+/// The format of one commit. Fields and paths end with a NUL, which neither can contain.
 const FORMAT: &str = "--format=tformat:%H%x00%cI%x00%aN%x00%aE%x00%s";
-/// A status is one letter, a hash is longer: that tells them apart.
+/// A status is one letter, while a hash is longer.
 const STATUS_LEN: usize = 1;
 
 fn main() -> ExitCode {
@@ -49,7 +49,7 @@ fn convert(repository: &str, mut out: impl Write) -> Result<(), Box<dyn Error>> 
     Ok(out.flush()?)
 }
 
-/// What git prints, or what it complains of.
+/// Runs git, and returns its output.
 fn git(repository: &str, arguments: &[&str]) -> Result<Vec<u8>, Box<dyn Error>> {
     let run = Command::new("git").arg("-C").arg(repository).args(arguments).output();
     let output = run.map_err(|error| format!("git cannot be run: {error}"))?;
@@ -94,7 +94,7 @@ impl Iterator for Events<'_> {
     type Item = Value;
 
     fn next(&mut self) -> Option<Value> {
-        // A line break stands before the first status of a commit.
+        // A line break precedes the first status of a commit.
         let first = self.field()?.trim_start_matches('\n').to_owned();
         if first.is_empty() {
             return None;
@@ -117,8 +117,9 @@ impl Iterator for Events<'_> {
     }
 }
 
-/// A stream id holds no control characters and at most [`STREAM_ID_LEN_MAX`] bytes. A name that had
-/// to be changed gets a hash of the whole name at its end, so that two names stay two streams.
+/// Makes a stream id, which has no control characters and at most [`STREAM_ID_LEN_MAX`] bytes. A
+/// name that must be changed gets a hash of the whole name at its end, so that different names
+/// remain different streams.
 fn stream_id(category: &str, name: &str) -> String {
     let mut id = format!("{category}-{name}");
     let has_control = id.chars().any(char::is_control);

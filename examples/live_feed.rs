@@ -1,5 +1,5 @@
-//! A live feed: one thread writes orders and payments, this one follows the category `order`
-//! through a channel and a timer through another, and ends when the last order has come.
+//! A live feed: one thread writes orders and payments. The main thread follows the category `order`
+//! through one channel and a timer through another, and ends after the last order.
 //!
 //! Run it with `cargo run --release --example live_feed`.
 
@@ -16,7 +16,7 @@ const ORDERS: u64 = 5;
 fn main() -> Result<(), Box<dyn Error>> {
     let directory = tempfile::tempdir()?;
     let store = Store::open(directory.path().join("shop.annals"))?;
-    // Two orders are history already when the feed begins.
+    // Two orders exist before the feed begins.
     place_orders(&store, 1..=2)?;
 
     let feed = store.subscribe().category("order").start()?.into_receiver(16)?;
@@ -24,7 +24,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let writer = {
         let store = store.clone();
         thread::spawn(move || {
-            // Orders placed while we watch.
+            // These orders are placed while the feed runs.
             (3..=ORDERS).try_for_each(|order| {
                 thread::sleep(Duration::from_millis(80));
                 place_orders(&store, order..=order)
@@ -57,7 +57,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Each order is followed by a payment, which the feed is to pass over.
+/// Appends each order and then its payment, which the feed must skip.
 fn place_orders(store: &Store, orders: std::ops::RangeInclusive<u64>) -> annals::Result<()> {
     for order in orders {
         let placed = NewEvent::json("OrderPlaced", &json!({ "total": order * 10 }))?;

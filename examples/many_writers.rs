@@ -1,5 +1,5 @@
-//! Many threads append durably to random streams while subscribers follow: every subscriber must
-//! see every event once and in order. Prints what the machine gave.
+//! Many threads append durably to random streams while subscribers follow. Every subscriber must
+//! see every event once and in order. Prints the measured throughput and latency.
 //!
 //! `cargo run --release --example many_writers -- [SECONDS] [THREADS] [SUBSCRIBERS] [sync|buffered]`
 
@@ -73,7 +73,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// Appends to random streams until told to stop; returns how long each append took.
+/// Appends to random streams until `stop` is set; returns how long each append took.
 fn write(store: &Store, stop: &AtomicBool) -> Result<Vec<Duration>, Error> {
     let mut latencies = Vec::new();
     let mut random = RandomState::new().build_hasher().finish();
@@ -96,7 +96,7 @@ fn write(store: &Store, stop: &AtomicBool) -> Result<Vec<Duration>, Error> {
     Ok(latencies)
 }
 
-/// Follows until the writers have stopped and everything was seen; returns how many events came.
+/// Follows until the writers have stopped and every event was seen; returns the number of events.
 fn follow(store: &Store, stop: &AtomicBool) -> Result<u64, Error> {
     let mut following = store.subscribe().start()?;
     let mut seen = 0;

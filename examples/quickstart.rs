@@ -1,5 +1,5 @@
-//! The first steps: append two events, read them back after a restart. The part between the markers
-//! stands in README.md.
+//! First steps: append two events, and read them back after a restart. README.md contains the part
+//! between the markers.
 //!
 //! Run it with `cargo run --release --example quickstart`.
 

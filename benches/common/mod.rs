@@ -1,4 +1,4 @@
-//! What the benches share: payloads that look like some, and stores in directories of their own.
+//! Shared by the benchmarks: realistic payloads, and stores in separate directories.
 
 #![allow(dead_code, reason = "each bench is a program of its own, and uses a part of this")]
 
@@ -7,19 +7,19 @@ use annals::{ContentType, Durability, EventType, StoreOptions};
 use serde::Deserialize;
 use tempfile::TempDir;
 
-/// Small, as a fact is; with a text in it; with a document in it.
+/// Payload sizes: a small fact, a text, a document.
 pub(crate) const PAYLOADS: [usize; 3] = [100, 1_024, 16 * 1_024];
-/// Of most applications.
+/// The payload size of a typical application.
 pub(crate) const PAYLOAD: usize = 200;
 const FRAME: (&[u8], &[u8]) = (br#"{"text":""#, br#""}"#);
 
-/// What a payload is read as.
+/// The type that payloads are decoded to.
 #[derive(Deserialize)]
 pub(crate) struct Happened {
     pub(crate) text: String,
 }
 
-/// Events whose payloads have this length, and which compress as text does, to about half.
+/// Generates events whose payloads have this length and compress like text, to about half.
 pub(crate) struct Events {
     random: u64,
     letters: Vec<u8>,
@@ -36,7 +36,7 @@ impl Events {
         events
     }
 
-    /// A number by chance, the same in each run.
+    /// A pseudo-random number, the same in each run.
     pub(crate) fn below(&mut self, most: u64) -> u64 {
         self.random = self
             .random
@@ -58,7 +58,7 @@ impl Events {
     }
 }
 
-/// An id of 24 bytes.
+/// A stream id of 24 bytes.
 pub(crate) fn stream(number: u64) -> String {
     format!("account-{number:016}")
 }
@@ -67,12 +67,13 @@ pub(crate) fn buffered() -> StoreOptions {
     Store::options().durability(Durability::Buffered)
 }
 
-/// A store with so many events of [`PAYLOAD`] bytes, in appends of 10, in streams of 30.
+/// A store with this many events of [`PAYLOAD`] bytes, in appends of 10, in streams of 30.
 pub(crate) fn filled(events: u64) -> (Store, TempDir) {
     filled_with(PAYLOAD, events, 10)
 }
 
-/// The appends go from stream to stream, each far from the one before; each stream gets 30 events.
+/// A store with this many events. Consecutive appends go to distant streams; each stream gets 30
+/// events.
 pub(crate) fn filled_with(payload: usize, events: u64, append_len: u64) -> (Store, TempDir) {
     let directory = tempfile::tempdir().unwrap();
     let store = buffered().open(directory.path().join("bench")).unwrap();
@@ -86,8 +87,8 @@ pub(crate) fn filled_with(payload: usize, events: u64, append_len: u64) -> (Stor
     (store, directory)
 }
 
-/// The same store, closed and opened: in table files, and in nobody's cache but the operating
-/// system's.
+/// Closes and reopens a store: its events are then in table files, and cached only by the operating
+/// system.
 pub(crate) fn reopened(store: Store) -> Store {
     let path = store.info().unwrap().path;
     store.close().unwrap();

@@ -1,9 +1,9 @@
-//! The account: its events, its commands, its rules.
+//! The account: its events, commands and rules.
 
 use annals::prelude::*;
 use serde::{Deserialize, Serialize};
 
-/// What has happened to an account. Amounts are in cents.
+/// The events of an account. Amounts are in cents.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) enum AccountEvent {
     AccountCreated { owner_id: String, name: String },
@@ -19,7 +19,7 @@ domain_events! { AccountEvent {
     AccountBlocked => "AccountBlocked",
 } }
 
-/// What somebody wants to happen.
+/// The commands of an account.
 #[derive(Debug, Clone)]
 pub(crate) enum AccountCommand {
     Create { owner_id: String, name: String },
@@ -28,7 +28,7 @@ pub(crate) enum AccountCommand {
     Block { reason: String },
 }
 
-/// Why it may not.
+/// Why a command is rejected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum AccountError {
     #[error("there is no such account")]
@@ -49,7 +49,7 @@ fn check_amount(amount: i64) -> Result<(), AccountError> {
     if amount > 0 { Ok(()) } else { Err(AccountError::NotPositive { amount }) }
 }
 
-/// What the rules need to know of an account: no more.
+/// The state of an account: only what the rules need.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Account {
     is_created: bool,
@@ -112,7 +112,7 @@ impl Aggregate for Account {
                 AccountEvent::MoneyWithdrawn { amount, description }
             }
             AccountCommand::Block { reason } => {
-                // An account that is blocked already is not blocked again.
+                // A blocked account cannot be blocked again.
                 self.check_usable()?;
                 AccountEvent::AccountBlocked { reason }
             }

@@ -1,9 +1,10 @@
-//! The bank of the textbook, on disk and through a restart: accounts with rules, balances and
-//! statements as read models, snapshots, an event of an earlier year, and a balance as of last
+//! The bank of the textbook, on disk and across a restart: accounts with rules, balances and
+//! statements as read models, snapshots, an event that older code wrote, and a balance as of last
 //! Tuesday.
 //!
 //! `cargo run --release --all-features --example bank -- bank.annals` keeps the bank in that
-//! directory; without a directory it is a temporary one. docs/GUIDE.md builds it step by step.
+//! directory. Without an argument it uses a temporary directory. docs/GUIDE.md builds the bank step
+//! by step.
 
 #![expect(clippy::print_stdout, reason = "an example talks")]
 
@@ -21,7 +22,7 @@ use annals::prelude::*;
 use annals::testing::FixedClock;
 use read_models::{AccountBalances, TransactionHistory, statement};
 
-/// A bank that is open for business.
+/// An open bank: the store, its repository and its projections.
 struct Bank {
     store: Store,
     accounts: Repository<Account>,
@@ -43,7 +44,7 @@ impl Bank {
         Ok(Self { store, accounts, read_models })
     }
 
-    /// Does what the command says, and waits until the read models know of it.
+    /// Executes the command, and waits until the read models contain its events.
     fn execute(&self, id: &str, command: &AccountCommand) -> Result<(), Box<dyn Error>> {
         let done = self.accounts.execute(id, command)?;
         if let Some(position) = done.position() {
@@ -86,7 +87,7 @@ impl Bank {
 fn main() -> Result<(), Box<dyn Error>> {
     let kept = tempfile::tempdir()?;
     let path = std::env::args().nth(1).map_or(kept.path().join("bank.annals"), PathBuf::from);
-    // The story has its days.
+    // The example runs on fixed dates.
     let clock = FixedClock::at("2026-11-16T09:00:00Z".parse()?);
     if path.exists() {
         println!("{} is there: this is what it holds.", path.display());
@@ -119,7 +120,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// What the code of an earlier year wrote: other names, other units.
+/// Writes events as older code did, with other names and units.
 fn years_ago(path: &Path, clock: &FixedClock) -> Result<(), Box<dyn Error>> {
     let store = Store::options().clock(clock.clock()).open(path)?;
     let created = serde_json::json!({ "owner_id": "owner-1", "name": "Ada" });

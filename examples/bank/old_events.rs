@@ -1,4 +1,4 @@
-//! How events of earlier years read today. What is stored is never changed.
+//! Upcasters for old events. Stored events are never changed.
 
 use annals::UpcastError;
 use annals::prelude::*;
@@ -7,13 +7,13 @@ use serde_json::json;
 
 use crate::account::AccountEvent;
 
-/// A deposit as it was once stored: in whole euros, without a description.
+/// A deposit in its old form: in whole euros, without a description.
 #[derive(Deserialize)]
 struct EurosDeposited {
     euros: i64,
 }
 
-/// Deposits were once called `Deposited`, and were in euros.
+/// Deposits used to be called `Deposited`, with amounts in euros.
 pub(crate) fn upcasters() -> Result<Upcasters, UpcastError> {
     Upcasters::builder()
         .reads::<AccountEvent>()

@@ -1,5 +1,4 @@
-//! What the bank wants to see at a glance: the balance of every account, and what happened on each
-//! of them.
+//! The read models of the bank: the balance of every account, and its transactions.
 
 use annals::prelude::*;
 use annals::{Filter, View, ViewKey};
@@ -39,7 +38,7 @@ impl Projection for AccountBalances {
 /// One line of an account's statement.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Transaction {
-    /// Below zero: a withdrawal.
+    /// Negative for a withdrawal.
     pub(crate) amount: i64,
     pub(crate) description: String,
     pub(crate) time: String,
@@ -73,7 +72,7 @@ impl Projection for TransactionHistory {
         };
         let time = event.recorded_at().to_string();
         let transaction = Transaction { amount, description: description.clone(), time };
-        // Under the account, by version: so a statement can be read in pages, from either end.
+        // Keyed by account and version, so that a statement can be read in pages from either end.
         Ok(view.put((event.stream(), event.version()), &transaction)?)
     }
 }

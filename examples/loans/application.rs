@@ -3,7 +3,7 @@
 use annals::{Aggregate, domain_events};
 use serde::{Deserialize, Serialize};
 
-/// What happens to an application itself. The log holds offers and work items too, which are not
+/// The events of an application itself. The log also holds offers and work items, which are not
 /// read here.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) enum ApplicationEvent {
@@ -35,7 +35,7 @@ domain_events! { ApplicationEvent {
     Cancelled => "A_CANCELLED",
 } }
 
-/// How far an application has come.
+/// The stage that an application has reached.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) enum Stage {
     #[default]
@@ -50,7 +50,7 @@ pub(crate) enum Stage {
 }
 
 impl Stage {
-    /// The stage that an event leads to, if it leads to another.
+    /// The stage that an event leads to; `None` if the stage does not change.
     pub(crate) fn after(event: &ApplicationEvent) -> Option<Self> {
         match event {
             ApplicationEvent::Submitted { .. } => Some(Self::Submitted),
@@ -60,7 +60,7 @@ impl Stage {
             ApplicationEvent::Activated => Some(Self::Activated),
             ApplicationEvent::Declined => Some(Self::Declined),
             ApplicationEvent::Cancelled => Some(Self::Cancelled),
-            // These three come together, and the last of them is what counts.
+            // Each of these comes together with an event that changes the stage.
             ApplicationEvent::PartlySubmitted
             | ApplicationEvent::Approved
             | ApplicationEvent::Registered => None,
@@ -92,7 +92,7 @@ pub(crate) struct Application {
     pub(crate) amount: u64,
 }
 
-/// What may be asked of an application here.
+/// The commands of an application.
 #[derive(Debug, Clone)]
 pub(crate) enum ApplicationCommand {
     Cancel,

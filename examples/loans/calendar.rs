@@ -1,10 +1,10 @@
-//! Weeks.
+//! Computes weeks.
 
 use annals::{HandlerError, Timestamp};
 use jiff::ToSpan;
 use jiff::tz::TimeZone;
 
-/// The Monday of the week of a time, in UTC, as `2011-10-03`.
+/// The Monday of the week that contains a time, in UTC, such as `2011-10-03`.
 pub(crate) fn week_of(time: Timestamp) -> Result<String, HandlerError> {
     let time = jiff::Timestamp::from_microsecond(time.as_micros())?;
     let date = TimeZone::UTC.to_datetime(time).date();

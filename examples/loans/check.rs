@@ -1,4 +1,5 @@
-//! The same numbers without annals: a plain walk over the lines of the input, with maps in memory.
+//! Computes the same numbers without annals: one pass over the lines of the input, with maps in
+//! memory.
 
 use std::collections::BTreeMap;
 use std::io::BufRead;
@@ -8,12 +9,12 @@ use serde_json::Value;
 
 use crate::calendar::week_of;
 
-/// What the read models should say.
+/// The expected contents of the read models.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Expected {
-    /// At the end of each week.
+    /// The open applications at the end of each week.
     pub(crate) open: Vec<(String, i64)>,
-    /// How often each stage was left, and after how many microseconds in the middle.
+    /// How often each stage was left, and the median time spent in it, in microseconds.
     pub(crate) durations: BTreeMap<String, (usize, u64)>,
     /// How many applications are in each stage at the end.
     pub(crate) stages: BTreeMap<String, usize>,

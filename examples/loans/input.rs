@@ -1,12 +1,12 @@
-//! A small made-up log, in the form that `annals import` takes.
+//! A small generated log, in the form that `annals import` takes.
 
 use std::fmt::Write as _;
 
-/// How many applications the made-up log has.
+/// The number of applications in the generated log.
 const MADE_UP: u64 = 400;
 
-/// Applications that come in every few hours, wait in each stage, and end in one of three ways: the
-/// same each time.
+/// Generates applications that come in every few hours, wait in each stage, and end in one of three
+/// ways. The output is the same each time.
 pub(crate) fn made_up() -> String {
     let mut events: Vec<(u64, u64, &str)> = Vec::new();
     let mut noise = Noise(1);
@@ -46,7 +46,7 @@ pub(crate) fn made_up() -> String {
     lines
 }
 
-/// Numbers that look random, and are the same each time (Numerical Recipes' linear congruential
+/// Pseudo-random numbers that are the same each time (Numerical Recipes' linear congruential
 /// generator).
 struct Noise(u64);
 

@@ -1,10 +1,10 @@
 //! Loan applications: the state of one, how many are open at the end of each week, and how long
-//! each stage takes; all of it checked against a plain walk over the input.
+//! each stage takes. All results are checked against one pass over the input.
 //!
-//! `cargo run --release --all-features --example loans -- LOG.jsonl.gz open.svg` reads a log as
-//! `annals import` takes it, such as that of the BPI Challenge 2012 (262,200 events of 13,087
-//! applications at a Dutch bank), and draws the open applications. Without arguments it makes up a
-//! small log.
+//! `cargo run --release --all-features --example loans -- LOG.jsonl.gz open.svg` reads a log in the
+//! form that `annals import` takes, such as that of the BPI Challenge 2012 (262,200 events of
+//! 13,087 applications at a Dutch bank), and draws the open applications. Without arguments it
+//! generates a small log.
 
 #![expect(clippy::print_stdout, reason = "an example talks")]
 
@@ -81,7 +81,7 @@ fn main() -> Result<(), HandlerError> {
     Ok(())
 }
 
-/// Opens the file; a name that ends in `.gz` is unpacked.
+/// Opens a file, and decompresses it if its name ends in `.gz`.
 fn open_log(path: &Path) -> Result<Box<dyn BufRead>, HandlerError> {
     let file = File::open(path).map_err(|error| format!("{}: {error}", path.display()))?;
     let is_packed = path.extension().is_some_and(|extension| extension == "gz");
@@ -137,7 +137,7 @@ fn show(
     Ok(())
 }
 
-/// One application, now and as it was before it was decided; and what the rules say of it.
+/// Shows one application, now and before its decision, and the command that its rules reject.
 fn one_application(store: &Store) -> Result<(), HandlerError> {
     let applications = Repository::<Application>::new(store);
     let applications = applications.on_unreadable(annals::OnUnreadable::Skip);
@@ -171,7 +171,7 @@ fn time(micros: u64) -> String {
     }
 }
 
-/// The open applications as bars.
+/// Draws the open applications as a bar chart in SVG.
 fn draw(open: &[(String, i64)]) -> String {
     let (width, height) = (24 * open.len() + 60, 260);
     let most = open.iter().map(|(_, open)| *open).max().unwrap_or(1).max(1);

@@ -1,5 +1,5 @@
-//! Three questions about all applications: which are open at the end of each week, how long does
-//! each stage take, and where is each of them now.
+//! Read models for three questions about all applications: how many are open at the end of each
+//! week, how long does each stage take, and at which stage is each application now.
 
 use annals::{Filter, HandlerError, Projection, TypedEvent, View, ViewKey, ViewWriter};
 use serde::{Deserialize, Serialize};
@@ -18,7 +18,7 @@ pub(crate) struct Week {
     pub(crate) decided: i64,
 }
 
-/// By week: the Monday it begins with.
+/// The counts by week, keyed by the Monday on which it begins.
 pub(crate) struct Weeks;
 
 impl Projection for Weeks {
@@ -59,15 +59,15 @@ pub(crate) fn open_by_week(weeks: &View) -> annals::Result<Vec<(String, i64)>> {
         .collect()
 }
 
-/// Where each application is, and since when.
+/// The current stage of an application, and since when.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Whereabouts {
     pub(crate) stage: Stage,
     pub(crate) since_micros: i64,
 }
 
-/// Under `at`, by application: where it is. Under each stage, by how long: one entry for each time
-/// that an application left it, so that the entries lie in the order of their length.
+/// Under `at`, the current stage by application. Under each stage, one entry for each time that an
+/// application left it, keyed by duration, so that the entries are sorted by duration.
 pub(crate) struct Stages;
 
 impl Projection for Stages {
@@ -98,7 +98,7 @@ impl Projection for Stages {
     }
 }
 
-/// How often a stage was left, and after how long in the middle and at nine of ten, in
+/// How often a stage was left, and the median and 90th percentile of the time spent in it, in
 /// microseconds.
 pub(crate) fn duration_of(
     stages: &View,
@@ -114,7 +114,7 @@ pub(crate) fn duration_of(
     Ok(at(5).zip(at(9)).map(|(median, ninth)| (took.len(), median, ninth)))
 }
 
-/// The number in the middle of a key of stage, duration and application.
+/// The duration in a key of stage, duration and application.
 fn took_of(key: &ViewKey) -> u64 {
     let behind_stage = key.as_bytes().iter().position(|byte| *byte == 0).map(|end| end + 1);
     let number = behind_stage.and_then(|begin| key.as_bytes().get(begin..begin + 8));
