@@ -1,6 +1,5 @@
-//! What a fault leaves behind: a copy of the files as they are while the store is open, which is
-//! what a process that died leaves; of the newest write-ahead log a part, which is what a machine
-//! without power leaves; a flipped bit.
+//! Simulates faults. A copy of the files of an open store is the state after a process dies; a
+//! truncated newest write-ahead log is the state after a power loss; a flipped bit is damage.
 
 #[allow(dead_code, reason = "the model only copies")]
 #[path = "../support/files.rs"]
@@ -19,12 +18,12 @@ use annals::{
 
 pub(crate) use files::copy_at_rest;
 
-/// What is known to survive a power loss.
+/// The data known to survive a power loss.
 #[derive(Debug, Default)]
 pub(crate) struct Synced {
     /// The last position.
     pub(crate) head: u64,
-    /// How long each write-ahead log was.
+    /// The length of each write-ahead log.
     pub(crate) logs: BTreeMap<PathBuf, u64>,
 }
 
@@ -41,14 +40,14 @@ fn logs(store: &Path) -> Vec<(PathBuf, u64)> {
     logs.map(|(path, len, _)| (path, len)).collect()
 }
 
-/// The files of a store in the order of their paths: each with its length and when it was changed.
-/// RocksDB's own log files are left out.
+/// The files of a store in the order of their paths: each with its length and modification time,
+/// without RocksDB's info logs.
 fn files(store: &Path) -> Vec<(PathBuf, u64, SystemTime)> {
     let mut files = Vec::new();
     for directory in [store.to_owned(), store.join("db")] {
         for entry in fs::read_dir(directory).unwrap() {
             let path = entry.unwrap().path();
-            // What goes away meanwhile is not there.
+            // A file may be deleted meanwhile.
             let Ok(about) = fs::metadata(&path) else { continue };
             if about.is_file() {
                 let name = path.strip_prefix(store).unwrap().to_owned();
@@ -60,7 +59,7 @@ fn files(store: &Path) -> Vec<(PathBuf, u64, SystemTime)> {
     files
 }
 
-/// Takes away what was not synced, but for a part of it: 255 is all.
+/// Truncates the unsynced part of the newest write-ahead log to `left`/255 of its length.
 pub(crate) fn lose(store: &Path, synced: &Synced, left: u8) {
     let Some((newest, len)) = logs(store).pop() else { return };
     let baseline = synced.logs.get(&newest).copied().unwrap_or_default();
@@ -68,7 +67,7 @@ pub(crate) fn lose(store: &Path, synced: &Synced, left: u8) {
     File::options().write(true).open(store.join(newest)).unwrap().set_len(kept).unwrap();
 }
 
-/// Flips a bit, and says where.
+/// Flips a bit, and returns where.
 pub(crate) fn flip(store: &Path, file: u16, at: u16, bit: u8) -> (PathBuf, usize) {
     let part = |of: usize, share: u16| (of * usize::from(share)) >> 16;
     let files: Vec<_> = files(store).into_iter().filter(|(_, len, _)| *len > 0).collect();
@@ -83,12 +82,12 @@ pub(crate) fn flip(store: &Path, file: u16, at: u16, bit: u8) -> (PathBuf, usize
 const VIEW: &str = "v";
 const KIND: &str = "k";
 
-/// Derived data that was written: the writes in order, each with the length of the log at that
-/// time. Write number n says n.
+/// The derived data written so far: the writes in order, each with the length of the log at that
+/// time. Write number n stores the value n.
 #[derive(Debug, Default)]
 pub(crate) struct Kept(Vec<(bool, u64)>);
 
-/// What a store shows of them: the numbers of the last write to the view and of the last snapshot.
+/// The numbers of the last write to the view and of the last snapshot that a store returns.
 type Shown = (u64, u64);
 
 impl Kept {
@@ -136,7 +135,7 @@ impl Kept {
         self.shown_of(self.0.len())
     }
 
-    /// What the first writes alone would show.
+    /// The result if only the first writes survived.
     fn shown_of(&self, writes: usize) -> Shown {
         let last = |wanted: bool| {
             let at = self.0[..writes].iter().rposition(|(view, _)| *view == wanted);
@@ -145,13 +144,13 @@ impl Kept {
         (last(true), last(false))
     }
 
-    /// Everything is there.
+    /// Checks that every write is present.
     pub(crate) fn check(&self, store: &Store) {
         assert_eq!(self.look(store), self.shown());
     }
 
-    /// What is there is what was written up to one moment, the same for the log (G10, G12); what
-    /// came later is gone.
+    /// Checks that exactly the writes up to one moment survived, the same moment as for the log
+    /// (G10, G12), and drops the later ones.
     pub(crate) fn truncate(&mut self, store: &Store, head: u64) {
         let found = self.look(store);
         let is_left = |writes: &usize| {
@@ -166,7 +165,7 @@ impl Kept {
         self.0.truncate(writes);
     }
 
-    /// What a store shows; the values of the view are those up to its checkpoint.
+    /// Reads what a store returns, and checks that the values of the view match its checkpoint.
     fn look(&self, store: &Store) -> Shown {
         let newest = store.load_snapshot(KIND, &stream(), Version::MAX).unwrap();
         let snapshot = newest.map_or(0, |newest| {

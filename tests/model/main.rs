@@ -1,11 +1,11 @@
-//! Any sequence of calls has the outcome that a plain list of events would have: the store on disk
-//! and the one in memory run the same random operations, and each answer is compared with a
-//! reference that is written down here, on purpose without any code of theirs.
+//! Checks that any sequence of calls behaves like a plain list of events. The store on disk and the
+//! memory store run the same random operations, and each answer is compared with a reference. The
+//! reference shares no code with the stores, on purpose.
 //!
-//! The reference is a `Vec`. Everything that can be asked of it is a filter over that `Vec`.
+//! The reference is a `Vec`, and every query is a filter over it.
 //!
-//! Among the operations are faults: the process dies (G1, G2, G3, G5), the machine loses power with
-//! a part of what was not synced (G1, G10, G11, G12), a bit flips (G8).
+//! The operations include faults: the process dies (G1, G2, G3, G5), the machine loses power and
+//! part of the unsynced data (G1, G10, G11, G12), a bit flips (G8).
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
@@ -35,7 +35,7 @@ proptest! {
         for op in &ops {
             world.run(op);
         }
-        // At the end everything is looked at once more, after reopening too.
+        // At the end, read everything once more, before and after reopening.
         world.look();
         world.run(&Op::Reopen);
         world.look();

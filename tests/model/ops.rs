@@ -1,13 +1,12 @@
-//! What may happen: the operations. Each generator mounts this file: `strategies` here, and
-//! the fuzz targets.
+//! The operations. Every generator includes this file: `strategies` here, and the fuzz targets.
 
-/// What a stream is expected to be, in terms of what it is: so that many appends are taken.
+/// The expected version, relative to the actual one, so that many appends succeed.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Kind {
     Any,
     NoStream,
     Exists,
-    /// Exactly where it is (or absent, where it is).
+    /// Exactly its current version, or no stream if it does not exist.
     Tip,
     /// Exactly at this version, right or wrong.
     At(u64),
@@ -22,7 +21,7 @@ pub(crate) enum Size {
     Many,
 }
 
-/// One mention of a stream in an append; none of its events means that it is only checked.
+/// One part of an append; without events, the stream is only checked.
 #[derive(Debug, Clone)]
 pub(crate) struct Part {
     pub(crate) stream: usize,
@@ -43,11 +42,11 @@ pub(crate) enum AsOf {
     Now,
     Position(u64),
     Version(u64),
-    /// Before the clock.
+    /// A time, as an offset before the clock.
     Time(i64),
 }
 
-/// What a read asks for. Numbers beyond the end are taken as they are.
+/// The options of a read. Numbers beyond the end are used unchanged.
 #[derive(Debug, Clone)]
 pub(crate) struct Ask {
     pub(crate) stream: Option<usize>,
@@ -62,9 +61,9 @@ pub(crate) struct Ask {
 
 #[derive(Debug, Clone)]
 pub(crate) enum Op {
-    /// The parts, and where the caller gives the times, how far from the clock.
+    /// The parts and, if the caller sets the time, its offset from the clock.
     Append(Vec<Part>, Option<i64>),
-    /// The same append again; or without its last event, or with one more.
+    /// The same append again, or without its last event, or with one more.
     Retry {
         back: usize,
         change: i8,
@@ -74,24 +73,25 @@ pub(crate) enum Op {
         prefix: &'static str,
         after: Option<usize>,
     },
-    /// Goes on with one of the subscriptions for that many deliveries.
+    /// Resumes one of the subscriptions for this many deliveries.
     Follow {
         which: usize,
         deliveries: usize,
     },
     Clock(i64),
-    /// A write of derived data: of the view, or else of a snapshot.
+    /// A write of derived data: to the view, or of a snapshot.
     Keep {
         view: bool,
     },
     Sync,
     Reopen,
-    /// The process dies. With a part of 255, the machine does: of what was not synced, that much of
-    /// the newest write-ahead log is left.
+    /// The process dies. With `left`, the machine loses power, and `left`/255 of the unsynced part
+    /// of the newest write-ahead log survives.
     Crash {
         left: Option<u8>,
     },
-    /// A bit flips in a copy of the files, in which one and where being parts of 65536.
+    /// A bit flips in a copy of the files. `file` and `at` select the file and the byte, as
+    /// fractions of 65536.
     Damage {
         file: u16,
         at: u16,

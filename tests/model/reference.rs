@@ -1,4 +1,4 @@
-//! The reference: a plain list of events, and every question a filter over it. It shares no code
+//! The reference: a plain list of events, with every query as a filter over it. It shares no code
 //! with the stores.
 
 use std::collections::BTreeMap;
@@ -9,7 +9,7 @@ use annals::prelude::*;
 use super::ops::{AsOf, Ask, Start};
 use super::world::{STREAMS, TYPES};
 
-/// An event as the reference knows it.
+/// An event in the reference.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Fact {
     pub(crate) id: EventId,
@@ -37,7 +37,7 @@ impl From<RecordedEvent> for Fact {
     }
 }
 
-/// An append as it is given: what is expected of each stream, and the events in order, each with
+/// The arguments of an append: the expectation for each stream, and the events in order, each with
 /// its stream.
 #[derive(Debug, Clone)]
 pub(crate) struct Call {
@@ -45,10 +45,10 @@ pub(crate) struct Call {
     pub(crate) events: Vec<(&'static str, NewEvent)>,
 }
 
-/// What an append comes to.
+/// The outcome of an append.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Outcome {
-    /// The positions and whether it is a retry.
+    /// The positions, and whether it is a retry.
     Done(Vec<u64>, bool),
     Conflict(String, Option<u64>),
     Partial,
@@ -56,7 +56,7 @@ pub(crate) enum Outcome {
     Invalid,
 }
 
-/// How a retry of one stream's part would be found.
+/// How much of one stream's part already exists, if the append is a retry.
 #[derive(PartialEq)]
 enum Again {
     Not,
@@ -78,9 +78,9 @@ impl Reference {
         self.of(stream).next_back().map(|fact| fact.version)
     }
 
-    /// The rule of retries, in the words of the documentation: the same events stand after
-    /// `Exact`'s version, at the start for `NoStream`, at the very end for the others, where the
-    /// end must be one of them.
+    /// The retry rule of the documentation: the same events are found after `Exact`'s version, at
+    /// the start for `NoStream`, and at the end of the stream for the others, where the last event
+    /// must be one of them.
     fn again(&self, stream: &str, expected: ExpectedVersion, ids: &[EventId]) -> Again {
         let there: Vec<&Fact> = self.of(stream).collect();
         let from = match expected {
@@ -129,8 +129,8 @@ impl Reference {
             let positions = call.events.iter().map(|(of, _)| found.get_mut(of).unwrap().remove(0));
             return Outcome::Done(positions.collect(), true);
         }
-        // One stream has its events where they were asked for, another not any more: it is a retry
-        // if the commit that holds the former is this very call.
+        // One stream has its events at the expected place, another no longer does. It is a retry if
+        // the commit with the found events is exactly this call.
         if let Some(position) = found.values().flatten().next() {
             let commit = self.log[usize::try_from(position - 1).unwrap()].commit;
             let there = self.log.iter().filter(|fact| fact.commit == commit);
@@ -182,7 +182,7 @@ impl Reference {
         Outcome::Done((first..=end).collect(), false)
     }
 
-    /// What is left after a loss: whole commits, in their order (G1, G10).
+    /// Truncates the reference after a loss: whole commits remain, in order (G1, G10).
     pub(crate) fn truncate(&mut self, head: u64) {
         self.log.truncate(usize::try_from(head).unwrap());
         assert!(self.log.last().is_none_or(|last| last.commit.1 == head), "half a commit is left");
@@ -194,7 +194,7 @@ impl Reference {
             let in_scope = if let Some(stream) = ask.stream {
                 fact.stream == STREAMS[stream]
             } else {
-                // Only a read of the log takes these.
+                // Only a read of the log has these options.
                 let category = fact.stream.split('-').next();
                 ask.category.is_none_or(|wanted| category == Some(wanted))
                     && ask.prefix.is_none_or(|prefix| fact.stream.starts_with(prefix))

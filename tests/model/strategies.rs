@@ -1,4 +1,4 @@
-//! How operations are made up at random.
+//! Generates random operations.
 
 use proptest::prelude::*;
 use proptest::sample::select;

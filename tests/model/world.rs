@@ -1,4 +1,4 @@
-//! Everything that runs together: the store on disk, the one in memory, and the reference.
+//! The world: the store on disk, the memory store and the reference, run together.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -15,10 +15,10 @@ use super::faults::{self, Kept, Synced};
 use super::ops::{AsOf, Ask, Kind, Op, Part, Size, Start};
 use super::reference::{Call, Fact, Outcome, Reference};
 
-/// Ids that begin with each other, or sort around each other's separators.
+/// Ids that are prefixes of each other, or sort around each other's separators.
 pub(crate) const STREAMS: [&str; 7] = ["a", "a-1", "a-10", "ä-1", "日本-1", "a b", "b-1"];
 pub(crate) const TYPES: [&str; 3] = ["Opened", "Changed", "Closed"];
-/// How many subscriptions there are to go on with.
+/// The number of subscriptions that operations resume.
 pub(crate) const FOLLOWS: usize = 4;
 
 fn position(number: u64) -> Position {
@@ -71,11 +71,10 @@ fn read(store: &Arc<dyn EventStore>, ask: &Ask, clock: i64) -> Vec<Fact> {
     events.map(|event| Fact::from(event.unwrap())).collect()
 }
 
-/// The call as a store takes it.
+/// Converts a call to an append.
 pub(crate) fn request(call: &Call) -> Append {
     let mut append = Append::new();
-    // All expectations first, in their order; then the events, each with the expectation of its
-    // stream.
+    // First all expectations, in order; then the events, each with the expectation of its stream.
     for (stream, expected) in &call.expected {
         append = append.check(*stream, *expected);
     }
@@ -110,7 +109,7 @@ fn append(store: &Arc<dyn EventStore>, call: &Call) -> Outcome {
     }
 }
 
-/// What the subscriptions follow; the reference says the same in its own words.
+/// The filters of the subscriptions; the reference implements the same filters independently.
 fn subscribe(store: &Arc<dyn EventStore>, which: usize, after: Option<u64>) -> Subscription {
     let subscribe = store.subscribe().after(after.map(position));
     let subscribe = match which {
@@ -131,7 +130,7 @@ fn is_followed(which: usize, fact: &Fact) -> bool {
     }
 }
 
-/// One of the two stores, and how far its subscriptions are.
+/// One of the two stores, with the positions of its subscriptions.
 pub(crate) struct Subject {
     pub(crate) store: Arc<dyn EventStore>,
     seen: [Option<u64>; FOLLOWS],
@@ -142,7 +141,7 @@ impl Subject {
         Self { store: Arc::new(store), seen: [None; FOLLOWS] }
     }
 
-    /// As if a program went on where it had stopped.
+    /// Resumes a subscription, like a program that continues where it stopped.
     fn follow(&mut self, which: usize, deliveries: usize, reference: &Reference) {
         let after = self.seen[which];
         let mut following = subscribe(&self.store, which, after);
@@ -182,7 +181,7 @@ impl Subject {
     }
 }
 
-/// Everything that runs together.
+/// Both stores and the reference, with their state.
 pub(crate) struct World {
     pub(crate) disk: Option<Store>,
     pub(crate) subjects: [Subject; 2],
@@ -190,7 +189,7 @@ pub(crate) struct World {
     calls: Vec<Call>,
     pub(crate) clock: Arc<AtomicI64>,
     options: StoreOptions,
-    /// Where the store on disk is now.
+    /// The current path of the store on disk.
     pub(crate) path: PathBuf,
     numbers: u64,
     pub(crate) kept: Kept,
@@ -312,10 +311,10 @@ impl World {
         self.disk.as_ref().unwrap()
     }
 
-    /// Whether that went well or not is another matter.
+    /// Closes the store on disk and ignores the result.
     pub(crate) fn close(&mut self) {
         self.disk = None;
-        // What the subject holds is the last owner.
+        // The subject holds the last handle, so replace it.
         self.subjects[0].store = Arc::new(MemoryStore::new());
     }
 
@@ -325,7 +324,7 @@ impl World {
         self.disk = Some(store);
     }
 
-    /// The process dies, or the machine does: the store goes on with what that leaves.
+    /// Simulates a process crash or a power loss, and continues with the remaining files.
     fn crash(&mut self, left: Option<u8>) {
         let image = self.image();
         if let Some(left) = left {
@@ -346,18 +345,19 @@ impl World {
             self.reference.truncate(head);
             self.forget(head);
         }
-        // No more is promised than before; the write-ahead logs are new.
+        // The promises stay the same, but the write-ahead logs are new.
         self.synced = Synced { head: self.synced.head, ..Synced::default() };
     }
 
-    /// What a process leaves that dies holds everything, derived data too.
+    /// A process crash must lose nothing, including derived data.
     fn kept_whole(&self, left: Option<u8>) {
         if left.is_none_or(|left| left == 255) {
             self.kept.check(self.store());
         }
     }
 
-    /// Brings what does not know of the loss to what is left.
+    /// Rebuilds the memory store from the truncated reference, and moves subscriptions past the
+    /// head back to it.
     fn forget(&mut self, head: u64) {
         let memory = MemoryStore::with(Limits::default(), reader_of(&self.clock));
         for commit in self.reference.log.chunk_by(|a, b| a.commit == b.commit) {
@@ -375,7 +375,7 @@ impl World {
         }
     }
 
-    /// What a crash of the process would leave now.
+    /// Copies the files that a process crash would leave now.
     fn image(&mut self) -> PathBuf {
         self.numbers += 1;
         let image = self.directory.path().join(format!("image-{}", self.numbers));
@@ -383,7 +383,7 @@ impl World {
         image
     }
 
-    /// Of a copy with a flipped bit, everything that is read is right, or refused (G8).
+    /// Checks a copy with a flipped bit: every read is correct or fails (G8).
     fn damage(&mut self, file: u16, at: u16, bit: u8) {
         let image = self.image();
         let (name, at) = faults::flip(&image, file, at, bit);
@@ -407,7 +407,7 @@ impl World {
         std::fs::remove_dir_all(&image).unwrap();
     }
 
-    /// Reads everything each way.
+    /// Reads everything in every way.
     pub(crate) fn look(&mut self) {
         for stream in std::iter::once(None).chain((0..STREAMS.len()).map(Some)) {
             for backward in [false, true] {
@@ -478,7 +478,7 @@ impl World {
     }
 }
 
-/// A store without events, made once: opening a copy is faster than creating one.
+/// A store without events, created once: opening a copy is faster than creating a store.
 fn new_store() -> &'static Path {
     static NEW: OnceLock<(tempfile::TempDir, PathBuf)> = OnceLock::new();
     let (_, path) = NEW.get_or_init(|| {
@@ -495,7 +495,8 @@ fn reader_of(clock: &Arc<AtomicI64>) -> impl Fn() -> Timestamp + Send + Sync + '
     move || Timestamp::from_micros(clock.load(Ordering::SeqCst))
 }
 
-/// What was read is right up to where damage was met; without damage, all of it was read.
+/// Checks that the events are correct up to the first damage error; without damage, that all were
+/// read.
 fn check_answer<'f>(
     events: impl Iterator<Item = Result<RecordedEvent, Error>>,
     mut facts: impl Iterator<Item = &'f Fact>,

@@ -1,5 +1,4 @@
-//! The bank that several stories are told with: an account takes and gives money until it is
-//! blocked.
+//! A bank that several tests use: an account accepts deposits and withdrawals until it is blocked.
 
 use annals::Aggregate;
 use serde::{Deserialize, Serialize};
@@ -32,7 +31,7 @@ pub(crate) enum Command {
     Withdraw {
         amount: i64,
     },
-    /// Many events at once: deposits of 1.
+    /// Emits many events at once: deposits of 1.
     DepositOnes {
         count: usize,
     },

@@ -1,5 +1,5 @@
-//! Whether the read models of the example bank equal the fold of the log (G12), whatever was done
-//! to the process, the file system or the machine.
+//! Checks that the read models of the example bank equal a fold of the log (G12), after any fault
+//! of the process, the file system or the machine.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use crate::support::SOON;
 type Balances = BTreeMap<String, i64>;
 type Histories = BTreeMap<String, i64>;
 
-/// The log up to a position, folded by hand: balances, and for each line of a statement its amount.
+/// Folds the log up to a position by hand: balances, and the amount of each line of a statement.
 fn fold(store: &Store, up_to: Option<Position>) -> (Balances, Histories) {
     let (mut balances, mut lines) = (Balances::new(), Histories::new());
     let Some(up_to) = up_to else { return (balances, lines) };
@@ -37,7 +37,7 @@ fn fold(store: &Store, up_to: Option<Position>) -> (Balances, Histories) {
     (balances, lines)
 }
 
-/// What the read models hold, and how far they are.
+/// The contents and positions of the read models.
 fn found(store: &Store) -> ((Balances, Option<Position>), (Histories, Option<Position>)) {
     let balances = store.view("account_balances");
     let entries = balances.entries().iter::<i64>().map(Result::unwrap);
@@ -48,7 +48,7 @@ fn found(store: &Store) -> ((Balances, Option<Position>), (Histories, Option<Pos
     ((all, balances.position().unwrap()), (lines, history.position().unwrap()))
 }
 
-/// Right after the open, and again when the read models have caught up.
+/// Checks the read models right after the open, and again when they have caught up.
 pub(crate) fn check_read_models(store: &Store) {
     let ((balances, balances_at), (history, history_at)) = found(store);
     assert!(

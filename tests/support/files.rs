@@ -1,17 +1,17 @@
-//! The files of a store: which there are, what is in them, and a copy of them.
+//! Lists, reads and copies the files of a store.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// The names of all files below a directory, in order.
+/// The names of all files under a directory, in order.
 pub(crate) fn names(root: &Path) -> Vec<String> {
     let names = walk(root).unwrap().into_iter();
     names.map(|name| name.to_str().unwrap().to_owned()).collect()
 }
 
-/// All files below a directory with their bytes.
+/// All files under a directory with their bytes.
 pub(crate) fn contents(root: &Path) -> io::Result<BTreeMap<PathBuf, Vec<u8>>> {
     walk(root)?.into_iter().map(|name| Ok((name.clone(), fs::read(root.join(name))?))).collect()
 }
@@ -32,7 +32,7 @@ fn walk(root: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// Every file below a directory with its bytes, and every directory.
+/// Every file under a directory with its bytes, and every directory.
 pub(crate) fn fingerprint(path: &Path) -> BTreeMap<PathBuf, Option<Vec<u8>>> {
     let mut found = BTreeMap::new();
     let mut pending = vec![path.to_owned()];
@@ -49,7 +49,7 @@ pub(crate) fn fingerprint(path: &Path) -> BTreeMap<PathBuf, Option<Vec<u8>>> {
     found
 }
 
-/// As a backup program would take it that knows nothing of what it copies.
+/// Copies a directory as a generic backup program would.
 pub(crate) fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
@@ -63,8 +63,8 @@ pub(crate) fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// Copies a store that nobody calls at the moment, as a process leaves it that dies now. RocksDB
-/// may be merging or removing tables in the background: then once more.
+/// Copies an idle store, as a process that dies now would leave it. If RocksDB changes tables in
+/// the background meanwhile, the copy is repeated.
 pub(crate) fn copy_at_rest(from: &Path, to: &Path) {
     let try_copy = || -> io::Result<bool> {
         let before = contents(from)?;

@@ -1,6 +1,5 @@
-//! What all test binaries share: fresh directories, what is in them and how they are copied, random
-//! numbers, the bank, stores that fail, and what a store promised. Each binary has it as its module
-//! `support`.
+//! Shared by all test binaries as the module `support`: temporary directories, file copies, random
+//! numbers, the bank, stores that fail, and the promises of a store.
 
 #![allow(dead_code, unused_imports, reason = "each binary of tests uses what it needs")]
 
@@ -25,7 +24,7 @@ use tempfile::TempDir;
 
 pub(crate) use files::{copy, fingerprint};
 
-/// Nothing here takes long; a test that waits longer than this would wait forever.
+/// A test that waits longer than this would wait forever: nothing here takes long.
 pub(crate) const SOON: Duration = Duration::from_secs(60);
 
 /// All column families.
@@ -38,7 +37,7 @@ pub(crate) fn quick() -> StoreOptions {
     Store::options().durability(Durability::Buffered)
 }
 
-/// A place for a store that is not there yet.
+/// A path for a store that does not exist yet.
 pub(crate) fn place() -> (TempDir, PathBuf) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("store");
@@ -63,7 +62,7 @@ pub(crate) fn log(store: &Store) -> Vec<RecordedEvent> {
     store.read_log().into_iter().collect::<Result<_, _>>().unwrap()
 }
 
-/// Changes the bytes of a record, as a failing disk would that the engine does not notice.
+/// Changes the bytes of a record, like a disk fault that RocksDB does not detect.
 #[cfg(feature = "rocksdb")]
 pub(crate) fn edit(path: &Path, family: &str, key: &[u8], change: impl FnOnce(&mut Vec<u8>)) {
     let db = DB::open_cf(&Options::default(), path.join("db"), FAMILIES).unwrap();
@@ -73,7 +72,7 @@ pub(crate) fn edit(path: &Path, family: &str, key: &[u8], change: impl FnOnce(&m
     db.put_cf(family, key, bytes).unwrap();
 }
 
-/// A directory in memory, where there is such a thing: thousands of stores are opened there.
+/// A directory in memory, if the system has one: tests open thousands of stores there.
 pub(crate) fn memory() -> TempDir {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }

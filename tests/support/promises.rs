@@ -1,21 +1,22 @@
-//! What a store was heard to promise, and whether it keeps it. [`Heard`] stands before a store and
-//! writes down what it acknowledges, in a file outside of the store; [`Promises`] reads that file
-//! and holds a store to it, after whatever was done to the process, the file system or the machine.
+//! Records the promises of a store and checks that it keeps them. [`Heard`] wraps a store and
+//! records its acknowledgements in a file outside the store. [`Promises`] reads that file and
+//! checks a store against it, after any fault of the process, the file system or the machine.
 //!
-//! One line each, one `write` a call:
+//! Each promise is one line, written by one `write` call:
 //!
 //! ```text
 //! ? id                                 this event is about to be appended
-//! + durability position stream version id   it was acknowledged
-//! ! id                                 it was refused: it is not there
-//! = position                           everything up to here was said to be durable
-//! b name position                      a backup of this name is about to be made, with everything up to here
+//! + durability position stream version id   this event was acknowledged
+//! ! id                                 it was rejected, so it does not exist
+//! = position                           everything up to here was reported durable
+//! b name position                      a backup with this name, up to this position, is about to begin
 //! c name                               it was made
+//! e name                               it was opened for writing, which begins an epoch
 //! ```
 //!
-//! What is checked: everything acknowledged is at its place with its bytes, as far as it must be
-//! (G5), nothing else is there than was tried, the log and the streams are gapless (G2, G3) and say
-//! the same, appends are whole (G1), verify finds nothing, and appending goes on (G10, G11).
+//! The checks: every acknowledged event that must survive is at its place with its bytes (G5); the
+//! store contains only events that were submitted; log and streams are gapless (G2, G3) and agree;
+//! appends are whole (G1); verify finds no damage; and appending continues (G10, G11).
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Write as _;
@@ -30,37 +31,36 @@ use annals::{Durability, Error, Position};
 
 use super::random::Random;
 
-/// Where the checks append.
+/// The stream that the checks append to.
 pub(crate) const CHECKS: &str = "checks-1";
 
-/// An event whose bytes follow from its id.
+/// An event whose payload is derived from its id.
 pub(crate) fn event(name: &str, len: usize) -> NewEvent {
     let id = EventId::random();
     let event = NewEvent::bytes(name, payload(id, len)).unwrap().with_id(id);
     event.with_metadata("len", len.to_string())
 }
 
-/// Bytes that do not repeat, so that nothing compresses them.
+/// Bytes without repetition, so that they do not compress.
 fn payload(id: EventId, len: usize) -> Vec<u8> {
     let seed = id.as_bytes().iter().fold(0, |sum: u64, byte| sum.rotate_left(8) ^ u64::from(*byte));
     let mut random = Random(seed);
     std::iter::repeat_with(|| random.next().to_be_bytes()).flatten().take(len).collect()
 }
 
-/// Writes the acknowledgements of a store down.
+/// Records the acknowledgements of a store.
 pub(crate) struct Book {
     durability: Durability,
     file: Mutex<File>,
 }
 
-/// A store whose acknowledgements are written down.
+/// A store whose acknowledgements are recorded.
 pub(crate) type Heard = Decorated<Book>;
 
 /// Wraps a store that was opened with this durability.
 pub(crate) fn heard(store: &Store, durability: Durability, book: &Path) -> Heard {
     let mut file = File::options().create(true).read(true).append(true).open(book).unwrap();
-    // A line that a kill cut short says nothing, and must not be taken for the beginning of the
-    // next.
+    // Drop a line that a kill cut short, so that it does not become the beginning of the next line.
     let mut text = Vec::new();
     file.read_to_end(&mut text).unwrap();
     let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
@@ -69,7 +69,7 @@ pub(crate) fn heard(store: &Store, durability: Durability, book: &Path) -> Heard
 }
 
 impl Book {
-    /// `Store::sync`, written down.
+    /// Calls `Store::sync` and records it.
     pub(crate) fn sync(&self, store: &Store) -> annals::Result<()> {
         let head = store.head()?;
         store.sync()?;
@@ -77,12 +77,12 @@ impl Book {
         Ok(())
     }
 
-    /// Writes down that everything up to here is durable.
+    /// Records that everything up to here is durable.
     pub(crate) fn promise(&self, head: Option<Position>) {
         self.write(&format!("= {}\n", head.map_or(0, Position::get)));
     }
 
-    /// `Store::backup`, written down.
+    /// Calls `Store::backup` and records it.
     pub(crate) fn backup(&self, store: &Store, to: &Path) -> annals::Result<()> {
         let name = to.file_name().unwrap().to_str().unwrap();
         let head = store.head()?.map_or(0, Position::get);
@@ -92,7 +92,7 @@ impl Book {
         Ok(())
     }
 
-    /// Opens a backup for writing, which begins an epoch, and closes it; written down.
+    /// Opens a backup for writing, which begins an epoch, closes it, and records this.
     pub(crate) fn go_on_with_backup(&self, backup: &Path) -> annals::Result<()> {
         let name = backup.file_name().unwrap().to_str().unwrap();
         let copy = Store::open(backup)?;
@@ -136,38 +136,38 @@ impl Decorator for Book {
     }
 }
 
-/// What may be gone.
+/// The events that may be lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum MayBeGone {
-    /// The process died, or a write failed.
+    /// None: the process died, or a write failed.
     Nothing,
-    /// The power went: what was acknowledged as `Buffered` and never synced, from some position on.
+    /// From some position on, those acknowledged as `Buffered` and never synced: the power failed.
     Buffered,
 }
 
-/// All that was promised.
+/// All promises of a store.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Promises {
-    /// By position: stream, version, id.
+    /// Stream, version and id, by position.
     acknowledged: BTreeMap<u64, String>,
     durable: u64,
-    /// Tried, and not known to have been refused.
+    /// Ids of events that were submitted and not reported as rejected.
     possible: HashSet<String>,
     backups: BTreeMap<String, Copied>,
 }
 
-/// What was said of a backup.
+/// The promises about a backup.
 #[derive(Debug, Clone, Copy)]
 struct Copied {
-    /// The last position that it must hold.
+    /// The last position that it must contain.
     up_to: u64,
     is_made: bool,
-    /// It was opened for writing, so that it is in an epoch of its own.
+    /// Whether it was opened for writing, which gives it a separate epoch.
     is_original: bool,
 }
 
 impl Promises {
-    /// What is in the file; nothing if there is none. A line that was cut short says nothing.
+    /// Reads the promises from the file; none if it does not exist. An incomplete line is ignored.
     pub(crate) fn read(book: &Path) -> Self {
         let mut promises = Self::default();
         promises.add(&std::fs::read_to_string(book).unwrap_or_default());
@@ -196,7 +196,7 @@ impl Promises {
                     if durability == "Sync" {
                         self.durable = self.durable.max(position);
                     }
-                    // A retry says it again; nothing else may.
+                    // Only a retry may repeat a line.
                     let before = self.acknowledged.insert(position, rest.to_owned());
                     assert!(before.is_none_or(|before| before == rest), "{position} twice");
                 }
@@ -205,14 +205,14 @@ impl Promises {
         }
     }
 
-    /// What is left of all this when the power went: what was not durable may be gone, and its
-    /// places taken by others.
+    /// The promises that remain after a power loss: events that were not durable may be lost, and
+    /// other events may have their places.
     pub(crate) fn after_power_loss(mut self) -> Self {
         self.acknowledged.retain(|position, _| *position <= self.durable);
         self
     }
 
-    /// How far everything must be there, whatever happened.
+    /// The position up to which every event must survive any fault.
     pub(crate) fn durable(&self) -> u64 {
         self.durable
     }
@@ -222,8 +222,8 @@ impl Promises {
         self.acknowledged.len()
     }
 
-    /// Holds the backups that were made, or begun, in a directory to what was said of them (G14);
-    /// then makes those again from `store` that are not there.
+    /// Checks the finished and unfinished backups in a directory against their promises (G14), then
+    /// makes missing ones again from `store`.
     pub(crate) fn check_backups(&self, store: &Store, directory: &Path) {
         let original = store.epochs().unwrap().current();
         for (name, Copied { up_to, is_made, is_original }) in &self.backups {
@@ -246,7 +246,7 @@ impl Promises {
                 }
                 Err(error) if *is_made => panic!("{name} was made: {error}"),
                 Err(Error::NotAStore { .. }) => {}
-                // The last that is written before a copy gets its name.
+                // `STORE` is the last file to be written before a copy gets its name.
                 Err(Error::Corruption { location, .. })
                     if location.to_string().ends_with("STORE") => {}
                 Err(error) => panic!("{name}: {error}"),
@@ -270,7 +270,7 @@ impl Promises {
         self.backups.len()
     }
 
-    /// Holds an open store to all this; returns its head.
+    /// Checks an open store against the promises; returns its head.
     pub(crate) fn check(&self, store: &Store, may_be_gone: MayBeGone) -> u64 {
         let mut tips: HashMap<StreamId, Vec<EventId>> = HashMap::new();
         let mut ids = HashSet::new();
@@ -313,15 +313,16 @@ impl Promises {
         head
     }
 
-    /// Opens a store, checks this and what else is to be checked, appends, and opens it once more;
-    /// returns its head as it was found.
+    /// Opens a store, checks the promises and runs the additional checks, appends, and opens it
+    /// again. Returns the head after the first open.
     pub(crate) fn check_and_go_on(
         &self,
         path: &Path,
         may_be_gone: MayBeGone,
         also: impl Fn(&Store),
     ) -> u64 {
-        // Small memtables: room for the write-ahead log is taken by their size.
+        // Small memtables, because their size determines the space reserved for the write-ahead
+        // log.
         let open = || Store::options().memtable_bytes(1 << 20).open(path);
         let store = open().unwrap();
         let head = self.check(&store, may_be_gone);

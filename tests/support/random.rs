@@ -1,11 +1,11 @@
-//! Random numbers that are the same everywhere for the same seed.
+//! Random numbers that depend only on the seed.
 
-/// `SplitMix64`, from its seed.
+/// `SplitMix64`, with its state.
 #[derive(Debug, Clone)]
 pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
-    /// Another sequence in each run.
+    /// A different sequence in each run.
     pub(crate) fn from_entropy() -> Self {
         Self(u64::from_be_bytes(*annals::EventId::random().as_bytes().last_chunk().unwrap()))
     }

@@ -1,10 +1,10 @@
-//! Tests that cannot run on a machine: counted, so that nobody takes them for tests that passed.
+//! Reports tests that cannot run on this machine, so that they do not count as passed.
 
 use std::fs::File;
 use std::io::Write as _;
 use std::path::Path;
 
-/// Prints past the harness, which keeps what `eprintln!` prints of a test that passes.
+/// Prints without the test harness, which hides the `eprintln!` output of a test that passes.
 #[expect(clippy::explicit_write, reason = "the harness captures what eprintln! prints")]
 pub(crate) fn say(line: &str) {
     writeln!(std::io::stderr(), "{line}").unwrap();
@@ -17,6 +17,6 @@ pub(crate) fn skipped(test: &str, reason: &str) {
     say(&line);
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("skipped");
     let mut file = File::options().create(true).append(true).open(path).unwrap();
-    // One write, so that lines of tests that run at once do not mix.
+    // One write, so that the lines of concurrent tests do not mix.
     file.write_all(format!("{line}\n").as_bytes()).unwrap();
 }

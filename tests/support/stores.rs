@@ -1,5 +1,5 @@
-//! Stores for stories that hold over any: in memory and on disk, one that fails when told to, and
-//! snapshots that do.
+//! Stores for tests that run on any store: in memory, on disk, and with injected failures of
+//! appends and snapshots.
 
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -41,23 +41,23 @@ impl Kept {
     }
 }
 
-/// What a store that is told to do so does instead of an append.
+/// An injected failure of an append.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mishap {
     /// The append is written, but its acknowledgement is lost.
     WrittenButUnacknowledged,
-    /// The append is not written, and nobody can say so.
+    /// The append is not written, but the outcome is unknown to the caller.
     NotWritten,
 }
 
-/// The next append goes wrong if it is told so; and events that are read are counted.
+/// Injects a failure into the next append, and counts the events that are read.
 #[derive(Default)]
 pub(crate) struct Failures {
     next: Mutex<Option<Mishap>>,
     read: AtomicUsize,
 }
 
-/// A memory store that fails when told to.
+/// A memory store with injected failures.
 pub(crate) type FailingStore = Decorated<Failures>;
 
 pub(crate) fn failing_store(store: &MemoryStore) -> FailingStore {
@@ -69,7 +69,7 @@ impl Failures {
         *self.next.lock().unwrap() = Some(mishap);
     }
 
-    /// How many events were read since this was last asked.
+    /// The number of events read since the last call.
     pub(crate) fn read(&self) -> usize {
         self.read.swap(0, Ordering::SeqCst)
     }
@@ -100,7 +100,7 @@ impl Decorator for Failures {
     }
 }
 
-/// Snapshots whose writes or reads fail while they are told to.
+/// Snapshots whose writes or reads fail while a flag is set.
 #[derive(Clone, Default)]
 pub(crate) struct FailingSnapshots {
     pub(crate) store: MemoryStore,

@@ -1,6 +1,6 @@
-//! Each caller gets the outcome of its own submission, once; what is acknowledged is visible, at
-//! its place, in a log without a gap (G2, G6); after a failure nothing is acknowledged (G9); and
-//! nobody waits forever, even if a leader panics.
+//! The commit queue: each caller gets the outcome of its own submission, once. An acknowledged
+//! event is visible, at its place, in a log without gaps (G2, G6). After a failure nothing is
+//! acknowledged (G9). No caller waits forever, even if a leader panics.
 
 use std::sync::{Arc, PoisonError};
 
@@ -14,7 +14,7 @@ use shuttle::thread;
 
 use crate::check;
 
-/// What the committer is, but for the disk.
+/// The committer without a disk.
 struct Engine {
     queue: Queue,
     writer: Mutex<Writer>,
@@ -25,7 +25,7 @@ struct Engine {
 #[derive(Default)]
 struct Writer {
     log: Vec<u8>,
-    /// How many writes there were, and which of them fails.
+    /// The number of writes so far, and which one fails.
     writes: usize,
     fails: Option<Failure>,
 }
@@ -50,7 +50,7 @@ impl Engine {
         outcome.map(|appended| appended.into_iter().next().unwrap())
     }
 
-    /// The protocol of the writer: ask the gate, stage, write, publish, acknowledge.
+    /// The writer's protocol: check the gate, stage, write, publish, acknowledge.
     fn commit(&self, writer: &mut Writer, group: &[Arc<Ticket>]) {
         let mut staged = Vec::new();
         for ticket in group {
@@ -177,7 +177,7 @@ fn after_a_failed_write_nothing_is_acknowledged_and_nobody_waits_for_ever() {
                 thread::spawn(move || {
                     let outcomes = [(); 2].map(|()| {
                         let submitted = || engine.submit(name);
-                        // The leader's own call unwinds; its followers' must not.
+                        // The leader's own call unwinds; the calls of its followers must not.
                         std::panic::catch_unwind(std::panic::AssertUnwindSafe(submitted)).ok()
                     });
                     let head = engine.head.current();

@@ -1,9 +1,9 @@
-//! Where threads meet: the commit queue, the gate, the published head, and the memory store with
-//! its subscriptions, on the locks and atomics of a model checker.
+//! Runs the code that threads share under a model checker, with its locks and atomics: the commit
+//! queue, the gate, the published head, and the memory store with its subscriptions.
 //!
-//! Shuttle runs a test again and again, each time with another order of the steps of its threads,
-//! and prints a schedule that fails, which `shuttle::replay` runs again. `ANNALS_TEST_SCHEDULES`
-//! says how many orders are tried.
+//! Shuttle runs a test many times, each time with a different order of the steps of its threads. It
+//! prints a schedule that fails, and `shuttle::replay` runs that schedule again.
+//! `ANNALS_TEST_SCHEDULES` sets how many schedules are tried.
 
 #![cfg(test)]
 
@@ -11,9 +11,8 @@ mod committing;
 mod following;
 mod waiting;
 
-/// Tries a test under many orders of its threads: most of them random, and as many with few changes
-/// of thread at places chosen at random, which finds rare orders (PCT, Burckhardt and others,
-/// 2010).
+/// Runs a test under many schedules: random ones, and as many with few thread switches at random
+/// points, which find rare orders (PCT, Burckhardt et al., 2010).
 fn check(test: impl Fn() + Send + Sync + 'static) {
     let orders = std::env::var("ANNALS_TEST_SCHEDULES").map_or(2_000, |text| text.parse().unwrap());
     let test = std::sync::Arc::new(test);

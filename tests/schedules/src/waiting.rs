@@ -1,5 +1,4 @@
-//! The published head: it never goes back, and a waiter wakes for each reason there is
-//! (G6).
+//! The published head: it never goes back, and every reason to wake a waiter wakes it (G6).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
