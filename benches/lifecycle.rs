@@ -17,7 +17,7 @@ use common::{Events, PAYLOAD, buffered, filled, stream};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 
 const HISTORIES: [u64; 3] = [9_000, 90_000, 900_000];
-/// Appends of 10 events that a crash leaves in the write-ahead log: about 4 MiB.
+/// Number of appends of 10 events that a crash leaves in the write-ahead log: about 4 MiB.
 const UNFLUSHED: u64 = 2_000;
 
 fn lifecycle(criterion: &mut Criterion) {

@@ -1,6 +1,6 @@
-//! The bank of the textbook, on disk and across a restart: accounts with rules, balances and
-//! statements as read models, snapshots, an event that older code wrote, and a balance as of last
-//! Tuesday.
+//! A bank, the usual textbook example, on disk and across a restart: accounts with rules, balances
+//! and statements as read models, snapshots, an event that older code wrote, and a balance as of
+//! last Tuesday.
 //!
 //! `cargo run --release --all-features --example bank -- bank.annals` keeps the bank in that
 //! directory. Without an argument it uses a temporary directory. docs/GUIDE.md builds the bank step

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::account::AccountEvent;
 
-/// The balance by account.
+/// A read model of the balance of each account.
 pub(crate) struct AccountBalances;
 
 impl Projection for AccountBalances {
@@ -44,7 +44,7 @@ pub(crate) struct Transaction {
     pub(crate) time: String,
 }
 
-/// Deposits and withdrawals by account, in order.
+/// A read model of the deposits and withdrawals of each account, in order.
 pub(crate) struct TransactionHistory;
 
 impl Projection for TransactionHistory {

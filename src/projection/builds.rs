@@ -108,7 +108,7 @@ impl Directory {
         self
     }
 
-    /// All builds that it names.
+    /// The serving build and the shadow build, if they exist.
     pub(super) fn builds(&self) -> impl Iterator<Item = Build> + use<> {
         [self.serving, self.building].into_iter().flatten()
     }

@@ -26,7 +26,7 @@ impl ProjectionHandle {
         Self { supervisor: Supervisor::new(job, version) }
     }
 
-    /// Its name.
+    /// The name of the projection.
     pub fn name(&self) -> &str {
         self.supervisor.name()
     }
@@ -332,7 +332,7 @@ impl ProjectionHandle {
     ///
     /// let count = projections.projection("count")?;
     /// assert!(count.discard_parked(&count.parked(1)?[0])?);
-    /// // It was a mistake: the handler was to blame, and is repaired now.
+    /// // The handler was wrong, and is fixed now: revoke the decision.
     /// # IS_BROKEN.store(false, Ordering::SeqCst);
     /// let discarded = count.discarded(1)?;
     /// assert!(count.restore_discarded(&discarded[0])?);

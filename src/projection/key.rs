@@ -74,7 +74,7 @@ impl ViewKey {
         Self(bytes.to_vec())
     }
 
-    /// Its bytes.
+    /// The bytes of the key.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
@@ -142,7 +142,7 @@ impl From<u64> for ViewKey {
     }
 }
 
-/// As text.
+/// The id in its text form.
 impl From<EventId> for ViewKey {
     fn from(id: EventId) -> Self {
         Self(id.to_string().into_bytes())

@@ -80,7 +80,7 @@ impl Worker {
         parked: &UnhandledEvent,
         filter: &Filter,
     ) -> Result<bool, ProjectionFailure> {
-        // A build that was replaced is no longer written.
+        // A replaced build is no longer written.
         if !self.job.shared.is_to_go_on(self.generation()) {
             return Ok(false);
         }

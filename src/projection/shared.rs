@@ -106,7 +106,7 @@ impl State {
         self.wanted != Wanted::Stop && ours.peek().is_some() && ours.all(|run| run.is_running)
     }
 
-    /// Whether a worker drives any build.
+    /// Whether any build has a running worker.
     pub(super) fn is_running(&self) -> bool {
         let builds = [&self.serving, &self.building].into_iter().flatten();
         builds.chain(&self.retiring).any(|run| run.is_running)

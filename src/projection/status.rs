@@ -139,7 +139,7 @@ pub struct ProjectionFailure {
     pub event_id: Option<EventId>,
     /// Its stream.
     pub stream: Option<StreamId>,
-    /// How often it was tried.
+    /// How many times it was tried.
     pub tries: u32,
     /// The error of the handler or the store.
     #[source]
@@ -243,7 +243,7 @@ pub enum ProjectionError {
     Failed {
         /// The projection.
         name: String,
-        /// Why.
+        /// The reason.
         #[source]
         failure: ProjectionFailure,
     },
@@ -257,7 +257,7 @@ pub enum ProjectionError {
         name: String,
         /// The position that was waited for.
         position: Position,
-        /// How long.
+        /// The timeout.
         timeout: Duration,
         /// The position that it has reached.
         reached: Option<Position>,
@@ -267,7 +267,7 @@ pub enum ProjectionError {
     RebuildTimedOut {
         /// The projection.
         name: String,
-        /// How long.
+        /// The timeout.
         timeout: Duration,
     },
     /// The projection should begin after a position that the log has not reached:

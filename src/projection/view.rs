@@ -284,7 +284,7 @@ pub struct ReadView {
     up_to: Option<Vec<u8>>,
     direction: Direction,
     limit: Option<usize>,
-    /// The error of a key that was given.
+    /// The error of an invalid key, returned by the first read.
     invalid: Option<Error>,
 }
 

@@ -94,7 +94,7 @@ impl SequentialIds {
         Self::default()
     }
 
-    /// The next id.
+    /// Returns the next id.
     pub fn next_id(&self) -> EventId {
         let number = self.given.fetch_add(1, Ordering::SeqCst) + 1;
         EventId::from_bytes(u128::from(number).to_be_bytes())

@@ -56,7 +56,7 @@ pub trait Decorator: Send + Sync + 'static {
 /// let event = NewEvent::json("Opened", &"Ada")?;
 /// let failing = Decorated::new(&store, Unacknowledged);
 /// assert!(failing.append("account-1", ExpectedVersion::NoStream, [event.clone()]).is_err());
-/// // The append may have happened: the same one again tells.
+/// // The append may have succeeded: a retry shows that it did.
 /// assert!(store.append("account-1", ExpectedVersion::NoStream, [event])?.is_replay());
 /// # Ok::<(), annals::Error>(())
 /// ```

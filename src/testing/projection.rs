@@ -64,7 +64,7 @@ impl<P: Projection> ProjectionScenario<P> {
         Self { projection, store: MemoryStore::new(), upcasters: Upcasters::none() }
     }
 
-    /// Reads old events through these upcasters.
+    /// Sets the upcasters through which old events are read.
     pub fn upcasters(mut self, upcasters: Upcasters) -> Self {
         self.upcasters = upcasters;
         self
@@ -139,10 +139,11 @@ impl<P: Projection> ProjectionScenario<P> {
         self
     }
 
-    /// The read model holds these entries and no others.
+    /// Checks that the read model holds exactly these entries.
     ///
     /// # Panics
-    /// It does not: the message shows the difference. Or a handler failed, or a key is too long.
+    /// The entries differ (the message shows the difference), a handler failed, or a key is too
+    /// long.
     #[track_caller]
     pub fn then<K, V>(self, entries: impl IntoIterator<Item = (K, V)>)
     where

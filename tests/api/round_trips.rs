@@ -345,7 +345,7 @@ fn testing_kit_finds_lossy_codecs() {
     let state = || Scenario::<Profile>::given([]).when(());
     state().then_snapshot_restores::<Bincode>();
     let text = panic_of(|| drop(state().then_snapshot_restores::<Json>()));
-    assert!(text.contains("then a snapshot restores another state"), "{text}");
+    assert!(text.contains("then a snapshot restores a different state"), "{text}");
 }
 
 /// `==` that looks at half of the value.
@@ -380,7 +380,7 @@ impl Aggregate for Half {
 #[test]
 fn scenario_compares_bytes_where_equality_cannot() {
     let text = panic_of(|| drop(Scenario::<Half>::given([]).when(()).then_nothing()));
-    assert!(text.contains("encoded as other bytes"), "{text}");
+    assert!(text.contains("encodes to different bytes"), "{text}");
 
     let map: HashMap<String, f64> = (0..20_u8).map(|n| (n.to_string(), f64::from(n))).collect();
     let event = JsonEvent::Set(Value::ByText(map));
