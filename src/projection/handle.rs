@@ -66,7 +66,7 @@ impl ProjectionHandle {
     /// build serves and continues. When the shadow build has caught up, it is promoted. If a
     /// rebuild is already running, it continues. With [`Target::External`](crate::Target::External)
     /// the projection stops, empties its target with [`Projection::reset`], and begins again. With
-    /// [`Target::Reactor`](crate::Target::Reactor) a rebuild is rejected.
+    /// [`Target::Reactor`](crate::Target::Reactor) a rebuild is refused.
     ///
     /// It returns at once; [`ProjectionHandle::wait_for_rebuild`] waits for the end. If the
     /// projection is not running, the rebuild begins at the next start.

@@ -56,7 +56,7 @@ pub enum Target {
     External,
     /// Side effects: a reactor that sends mail or issues commands (a process manager, or saga).
     /// Each event is delivered at least once, and effects are never repeated on purpose:
-    /// [`ProjectionHandle::rebuild`] is rejected, and a raised version continues where the previous
+    /// [`ProjectionHandle::rebuild`] is refused, and a raised version continues where the previous
     /// one stopped.
     ///
     /// It begins with the first event of the log. To begin later, use

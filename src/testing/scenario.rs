@@ -173,7 +173,7 @@ where
                 self.scenario.fail_by("then other events happened", &list(&expected), &list(events))
             }
             Err(refusal) => self.scenario.fail_by(
-                &format!("then the command was refused: {refusal}"),
+                &format!("then the command was rejected: {refusal}"),
                 &list(&expected),
                 &format!("{refusal:#?}"),
             ),
@@ -202,8 +202,8 @@ where
     {
         let (what, actual) = match &self.result {
             Err(refusal) if *refusal == expected => return self,
-            Err(refusal) => ("then it was refused for another reason", format!("{refusal:#?}")),
-            Ok(events) => ("then the command was not refused", list(events)),
+            Err(refusal) => ("then it was rejected for another reason", format!("{refusal:#?}")),
+            Ok(events) => ("then the command was not rejected", list(events)),
         };
         self.scenario.fail_by(what, &format!("{expected:#?}"), &actual)
     }
@@ -218,10 +218,10 @@ where
         match &self.result {
             Err(refusal) if holds(refusal) => self,
             Err(refusal) => {
-                self.scenario.fail(&format!("then it was refused for another reason\n{refusal:#?}"))
+                self.scenario.fail(&format!("then it was rejected for another reason\n{refusal:#?}"))
             }
             Ok(events) => {
-                self.scenario.fail(&format!("then the command was not refused\n{}", list(events)))
+                self.scenario.fail(&format!("then the command was not rejected\n{}", list(events)))
             }
         }
     }
@@ -311,7 +311,7 @@ where
         self.scenario.story.push(match &self.result {
             Ok(events) if events.is_empty() => "then nothing".to_owned(),
             Ok(events) => format!("then\n{}", indented(&list(events))),
-            Err(refusal) => format!("then refused\n{}", indented(&format!("{refusal:#?}"))),
+            Err(refusal) => format!("then rejected\n{}", indented(&format!("{refusal:#?}"))),
         });
         self.scenario.when(command)
     }

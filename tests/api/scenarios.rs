@@ -101,12 +101,12 @@ fn each_scenario_step_detects_a_wrong_expectation() {
     let wrong: [(&str, fn()); 9] = [
         ("- no events", || drop(given(1).when(deposit(1)).then_nothing())),
         ("+ no events", || drop(given(1).when(nothing()).then([deposited(1)]))),
-        ("refused: the balance is 1, but 2", || {
+        ("rejected: the balance is 1, but 2", || {
             drop(given(1).when(withdraw(2)).then([created("")]));
         }),
-        ("refused: the balance is 1, but 2", || drop(given(1).when(withdraw(2)).then_nothing())),
+        ("rejected: the balance is 1, but 2", || drop(given(1).when(withdraw(2)).then_nothing())),
         ("+ InsufficientFunds {", || drop(given(1).when(withdraw(2)).then_error(Blocked))),
-        ("was not refused", || drop(given(2).when(withdraw(2)).then_error(Blocked))),
+        ("was not rejected", || drop(given(2).when(withdraw(2)).then_error(Blocked))),
         ("for another reason", || drop(given(1).when(withdraw(2)).then_error_is(|_| false))),
         ("the state is not as", || drop(given(1).when(deposit(1)).then_state(|_| false))),
         ("-     balance: 0,", || drop(given(1).when(deposit(1)).then_state_is(Account::default()))),

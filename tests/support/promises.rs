@@ -7,7 +7,7 @@
 //! ```text
 //! ? id                                 this event is about to be appended
 //! + durability position stream version id   this event was acknowledged
-//! ! id                                 it was rejected, so it does not exist
+//! ! id                                 it was refused, so it does not exist
 //! = position                           everything up to here was reported durable
 //! b name position                      a backup with this name, up to this position, is about to begin
 //! c name                               it was made
@@ -151,7 +151,7 @@ pub(crate) struct Promises {
     /// Stream, version and id, by position.
     acknowledged: BTreeMap<u64, String>,
     durable: u64,
-    /// Ids of events that were submitted and not reported as rejected.
+    /// Ids of events that were submitted and not reported as refused.
     possible: HashSet<String>,
     backups: BTreeMap<String, Copied>,
 }

@@ -56,7 +56,7 @@ pub fn the_four_expectations_decide_as_the_table_says(store: &Arc<dyn EventStore
     }
 }
 
-/// G2, G3: positions and versions count from 1 without gaps, even with rejected appends between
+/// G2, G3: positions and versions count from 1 without gaps, even with refused appends between
 /// them; a caller sees its own append.
 pub fn places_are_gapless_in_the_order_of_acknowledgement(store: &Arc<dyn EventStore>) {
     assert_eq!(store.head().unwrap(), None);

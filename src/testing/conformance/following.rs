@@ -122,7 +122,7 @@ pub fn a_start_past_the_head_is_refused_unless_it_waits(store: &Arc<dyn EventSto
     assert_eq!(next_event(&mut following).position(), position(7));
 }
 
-/// A position from another epoch is rejected, whether the log has it or not; one from this epoch is
+/// A position from another epoch is refused, whether the log has it or not; one from this epoch is
 /// accepted.
 pub fn a_place_of_another_epoch_is_refused(store: &Arc<dyn EventStore>) {
     store.append("a", ExpectedVersion::Any, events(3)).unwrap();

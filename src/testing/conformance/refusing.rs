@@ -1,4 +1,4 @@
-//! Rules for rejected appends: each has its error, and none changes anything (G13).
+//! Rules for refused appends: each has its error, and none changes anything (G13).
 
 use std::sync::Arc;
 

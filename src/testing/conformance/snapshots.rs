@@ -152,7 +152,7 @@ pub fn kinds_and_streams_keep_their_snapshots_apart(store: &Arc<dyn SnapshotStor
     }
 }
 
-/// G13: the rejected snapshot leaves the stored ones unchanged.
+/// G13: a refused snapshot leaves the stored ones unchanged.
 pub fn a_bad_snapshot_is_refused_and_changes_nothing(store: &Arc<dyn SnapshotStore>) {
     let good = snapshot("k", "s", 1, "");
     store.save_snapshot(&good, ALL).unwrap();

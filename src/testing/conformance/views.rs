@@ -370,7 +370,7 @@ pub fn a_dropped_view_is_gone_and_no_other(store: &Arc<dyn ViewStore>) {
     assert_eq!(contents(store, "a"), (Some(checkpoint(2)), BTreeMap::new()));
 }
 
-/// G1, G13: one change that is too large or invalid rejects the whole commit.
+/// G1, G13: one change that is too large or invalid makes the store refuse the whole commit.
 pub fn a_bad_commit_is_refused_and_changes_nothing(store: &Arc<dyn ViewStore>) {
     store.commit_view(&next(store, "v", vec![put(b"k", b"1")], 1)).unwrap();
     let before = contents(store, "v");

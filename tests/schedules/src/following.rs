@@ -1,6 +1,6 @@
 //! The memory store with readers and subscriptions. A subscription delivers every event once and in
 //! order, from history into live (G7). Reads agree with the head (G6). Of two appends that expect
-//! the same version, one is rejected (G3).
+//! the same version, one is refused (G3).
 
 use annals::{
     Delivery, Error, EventStore, EventStoreExt, EventType, ExpectedVersion, MemoryStore, NewEvent,
