@@ -217,9 +217,9 @@ where
     pub fn then_error_is(self, holds: impl FnOnce(&A::Error) -> bool) -> Self {
         match &self.result {
             Err(refusal) if holds(refusal) => self,
-            Err(refusal) => {
-                self.scenario.fail(&format!("then it was rejected for another reason\n{refusal:#?}"))
-            }
+            Err(refusal) => self
+                .scenario
+                .fail(&format!("then it was rejected for another reason\n{refusal:#?}")),
             Ok(events) => {
                 self.scenario.fail(&format!("then the command was not rejected\n{}", list(events)))
             }
