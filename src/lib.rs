@@ -45,7 +45,7 @@
 //! | open a store | [`Store::open`], [`StoreOptions`], [`Durability`] |
 //! | append to one stream | [`EventStoreExt::append`], [`ExpectedVersion`], [`NewEvent`] |
 //! | append to several, all or nothing | [`Append`], [`EventStore::submit`] |
-//! | read a stream, the log, or an earlier state | [`EventStoreExt::read_stream`], [`EventStoreExt::read_log`], [`Read`] |
+//! | read a stream, the log, or an earlier state | [`EventStoreExt::read_stream`], [`ReadStream`], [`ReadLog`] |
 //! | subscribe to events, live | [`EventStoreExt::subscribe`], [`Subscription`] |
 //! | use a serde enum as events | [`domain_events!`], [`DomainEvent`], [`Codec`] |
 //! | read events of an older schema version (upcasting) | [`Upcasters`], [`Decoder`] |
@@ -65,7 +65,7 @@
 //!
 //! | feature | what it adds |
 //! |---|---|
-//! | `rocksdb`, on by default | [`Store`]. Without it, everything else works over [`MemoryStore`], and no C++ is compiled |
+//! | `rocksdb`, on by default | [`Store`]. Without it, [`MemoryStore`] serves, and no C++ is compiled |
 //! | `testing` | [`testing`]: scenarios, clocks, and the suites that every store must pass |
 //! | `cli` | the command line `annals` |
 //!

@@ -95,20 +95,20 @@ enum StreamCheck {
 /// [`Error::WrongExpectedVersion`] for the first stream that is not as expected,
 /// [`Error::PartialRetry`], or an error of the store. Nothing is changed in any case.
 pub(crate) fn validate(shape: &Shape, committed: &mut impl Committed) -> Result<Verdict> {
-    let mut tips = Vec::with_capacity(shape.expectations.len());
+    let mut versions = Vec::with_capacity(shape.expectations.len());
     let mut conflict = None;
     let mut partial = None;
     let mut replayed: Vec<Option<(Version, Vec<Position>)>> = Vec::new();
     let mut written = 0;
     for ((stream, expected), ids) in shape.expectations.iter().zip(&shape.ids) {
-        let tip = committed.stream_version(stream)?;
-        let version = tip.map(|tip| tip.version);
-        tips.push(version);
+        let last = committed.stream_version(stream)?;
+        let version = last.map(|last| last.version);
+        versions.push(version);
         written += usize::from(!ids.is_empty());
         let mut replay = None;
         // Without ids, no event is recognised as already stored.
         let ids = if shape.may_be_retry { ids.as_slice() } else { &[] };
-        match check_stream(stream, *expected, ids, tip, committed)? {
+        match check_stream(stream, *expected, ids, last, committed)? {
             StreamCheck::Met => {}
             StreamCheck::Replay(from, positions) => replay = Some((from, positions)),
             StreamCheck::Partial => partial = partial.or(Some(stream)),
@@ -137,7 +137,7 @@ pub(crate) fn validate(shape: &Shape, committed: &mut impl Committed) -> Result<
         return Err(Error::PartialRetry { stream: stream.clone() });
     }
     match conflict {
-        None => Ok(Verdict::Append(tips)),
+        None => Ok(Verdict::Append(versions)),
         Some((stream, expected, actual)) => {
             Err(Error::WrongExpectedVersion { stream: stream.clone(), expected, actual })
         }
@@ -150,23 +150,23 @@ fn check_stream(
     stream: &StreamId,
     expected: ExpectedVersion,
     ids: &[EventId],
-    tip: Option<LastEvent>,
+    last: Option<LastEvent>,
     committed: &mut impl Committed,
 ) -> Result<StreamCheck> {
-    let met = expected.is_met_by(tip.map(|tip| tip.version));
+    let met = expected.is_met_by(last.map(|last| last.version));
     let plain = if met { StreamCheck::Met } else { StreamCheck::NotMet };
-    let (Some(tip), false) = (tip, ids.is_empty()) else { return Ok(plain) };
+    let (Some(last), false) = (last, ids.is_empty()) else { return Ok(plain) };
     let count = ids.len();
     let from = match expected {
         ExpectedVersion::NoStream => Version::FIRST,
-        ExpectedVersion::Exact(version) if version < tip.version => version.next(),
+        ExpectedVersion::Exact(version) if version < last.version => version.next(),
         ExpectedVersion::Exact(_) => return Ok(plain),
         // At the very end: read it only if the last event of the stream is one of ours.
         ExpectedVersion::Any | ExpectedVersion::StreamExists => {
-            if !ids.contains(&tip.id) {
+            if !ids.contains(&last.id) {
                 return Ok(plain);
             }
-            let before = u64::try_from(count).ok().and_then(|n| tip.version.get().checked_sub(n));
+            let before = u64::try_from(count).ok().and_then(|n| last.version.get().checked_sub(n));
             match before.and_then(|before| Version::new(before + 1)) {
                 Some(from) => from,
                 None => return Ok(StreamCheck::Partial),

@@ -106,7 +106,7 @@ fn fault_of<A: Aggregate + PartialEq>(
         Ok(state) => state,
         Err(fault) => return Some(fault),
     };
-    let last = root.provenance.last.map(|tip| (tip.version, tip.id));
+    let last = root.provenance.last.map(|last| (last.version, last.id));
     if last != Some((snapshot.version, snapshot.event_id)) {
         return Some(SnapshotFault::OtherHistory);
     }

@@ -40,10 +40,10 @@ impl<A: Aggregate> Repository<A> {
         let root = self.restore(stream, version)?;
         match root.version() {
             None => Ok(None),
-            Some(tip) if tip < version => Err(Error::VersionAhead {
+            Some(last) if last < version => Err(Error::VersionAhead {
                 stream: stream.clone(),
                 asked: version,
-                actual: Some(tip),
+                actual: Some(last),
             }),
             Some(_) => Ok(Some(root)),
         }

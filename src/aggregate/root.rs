@@ -118,12 +118,12 @@ impl<A: Aggregate> AggregateRoot<A> {
     /// The version of its last *stored* event, which the next save expects; `None` if nothing is
     /// stored. Raising events does not change it.
     pub fn version(&self) -> Option<Version> {
-        self.provenance.last.map(|tip| tip.version)
+        self.provenance.last.map(|last| last.version)
     }
 
     /// The position of its last stored event; `None` if nothing is stored.
     pub fn position(&self) -> Option<Position> {
-        self.provenance.last.map(|tip| tip.position)
+        self.provenance.last.map(|last| last.position)
     }
 
     /// The events that were raised but are not stored yet, in order.

@@ -235,16 +235,16 @@ impl<A: Aggregate> Snapshots<A> {
     /// It takes none of a state for which events were skipped: the snapshot would hide them once
     /// the code can read them.
     pub(super) fn take_if_due(&self, root: &mut AggregateRoot<A>, events: &dyn EventStore) {
-        let (Provenance { last: Some(tip), snapshot: last, .. }, true) =
+        let (Provenance { last: Some(last), snapshot, .. }, true) =
             (root.provenance, root.skipped.is_empty())
         else {
             return;
         };
-        let since = last.map_or(0, |(version, _)| version.get());
+        let since = snapshot.map_or(0, |(version, _)| version.get());
         let context = SnapshotContext {
-            version: tip.version,
-            events_since: tip.version.get().saturating_sub(since),
-            last_taken_at: last.map(|(_, taken_at)| taken_at),
+            version: last.version,
+            events_since: last.version.get().saturating_sub(since),
+            last_taken_at: snapshot.map(|(_, taken_at)| taken_at),
             now: self.policy.now(events),
         };
         if !self.policy.is_due(&root.state, &context) {
@@ -268,22 +268,22 @@ impl<A: Aggregate> Snapshots<A> {
     }
 
     fn take(&self, root: &AggregateRoot<A>, context: SnapshotContext) -> Result<(), Cause> {
-        let Some(tip) = root.provenance.last else { return Ok(()) };
+        let Some(last) = root.provenance.last else { return Ok(()) };
         let mut state = self.content_type.as_str().as_bytes().to_vec();
         state.push(END_OF_CONTENT_TYPE);
         state.extend((self.encode)(&root.state)?);
         let snapshot = Snapshot {
             kind: A::SNAPSHOT_KIND.to_owned(),
             stream: root.stream.clone(),
-            version: tip.version,
-            event_id: tip.id,
+            version: last.version,
+            event_id: last.id,
             schema_version: A::SNAPSHOT_VERSION,
             taken_at: context.now,
             state,
         };
         // The store keeps the highest versions, so an unusable snapshot of a higher version would
         // outlive every new one.
-        if root.provenance.ignored >= Some(tip.version) {
+        if root.provenance.ignored >= Some(last.version) {
             self.store.delete_snapshots(A::SNAPSHOT_KIND, &root.stream).map_err(Cause::new)?;
         }
         self.store.save_snapshot(&snapshot, self.policy.kept()).map_err(Cause::new)

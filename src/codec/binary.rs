@@ -68,8 +68,8 @@ mod tests {
         for len in
             [&[0xfc, 0xff, 0xff, 0xff, 0xff][..], &[0xfd; 9], &[0xfd, 0, 0, 0, 0, 0, 0, 0, 8]]
         {
-            for behind in [0, SMALL, MEDIUM] {
-                let hostile = [len, &vec![b'a'; behind]].concat();
+            for after in [0, SMALL, MEDIUM] {
+                let hostile = [len, &vec![b'a'; after]].concat();
                 assert!(decode_value::<String>(&hostile).is_err());
                 assert!(decode_value::<Vec<String>>(&[&[1], &*hostile].concat()).is_err());
             }

@@ -170,22 +170,23 @@ impl Writer {
     ) -> Appended {
         let Prepared { shape, mut frames, count, recorded_at } = append;
         let expectations = &shape.expectations;
-        let mut tips = before_it.to_vec();
+        let mut last_versions = before_it.to_vec();
         let first = Position::after(staged.end.head);
         let mut before = 0;
-        let mut versions: Vec<Option<RangeInclusive<Version>>> = vec![None; tips.len()];
+        let mut versions: Vec<Option<RangeInclusive<Version>>> = vec![None; last_versions.len()];
         for frame in &mut frames {
-            let places = expectations.get(frame.stream).zip(tips.get_mut(frame.stream));
-            let Some((((stream, _), tip), versions)) = places.zip(versions.get_mut(frame.stream))
+            let places = expectations.get(frame.stream).zip(last_versions.get_mut(frame.stream));
+            let Some((((stream, _), last_version), versions)) =
+                places.zip(versions.get_mut(frame.stream))
             else {
                 unreachable!("a prepared frame names one of its append's streams")
             };
-            staged.end.streams += u64::from(tip.is_none());
+            staged.end.streams += u64::from(last_version.is_none());
             let at = frame.recorded_at.unwrap_or(now);
             let header = FrameHeader {
                 first_position: first.plus(u64::from(before)),
                 stream: stream.as_str(),
-                first_version: Version::after(*tip),
+                first_version: Version::after(*last_version),
                 // The clock may have been set back, but recorded-at never goes back along the log.
                 recorded_at: staged.end.recorded_at.map_or(at, |last| last.max(at)),
                 commit_before: before,
@@ -199,7 +200,7 @@ impl Writer {
             let last = header.last_version();
             let first_version = versions.as_ref().map_or(header.first_version, |v| *v.start());
             *versions = Some(first_version..=last);
-            *tip = Some(last);
+            *last_version = Some(last);
             let last_event = LastEvent { version: last, id: frame.last_id };
             staged.appends.set_last_event(stream, last_event);
             self.last_events.insert(stream.clone(), Some(last_event));

@@ -539,7 +539,7 @@ impl From<Infallible> for Error {
 }
 
 fn found_version(actual: Option<Version>) -> String {
-    actual.map_or_else(|| "it has no events".to_owned(), |tip| format!("it is at version {tip}"))
+    actual.map_or_else(|| "it has no events".to_owned(), |last| format!("it is at version {last}"))
 }
 
 fn head_of(head: Option<Position>) -> String {

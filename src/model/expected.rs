@@ -26,22 +26,22 @@ pub enum ExpectedVersion {
 }
 
 impl ExpectedVersion {
-    /// Whether a stream whose last event has version `tip` meets the expectation; `None` is a
+    /// Whether a stream whose last event has version `actual` meets the expectation; `None` is a
     /// stream without events.
-    pub fn is_met_by(self, tip: Option<Version>) -> bool {
+    pub fn is_met_by(self, actual: Option<Version>) -> bool {
         match self {
             Self::Any => true,
-            Self::NoStream => tip.is_none(),
-            Self::StreamExists => tip.is_some(),
-            Self::Exact(version) => tip == Some(version),
+            Self::NoStream => actual.is_none(),
+            Self::StreamExists => actual.is_some(),
+            Self::Exact(version) => actual == Some(version),
         }
     }
 }
 
 /// `Some` expects exactly the version at which a stream was loaded; `None` expects no stream.
 impl From<Option<Version>> for ExpectedVersion {
-    fn from(tip: Option<Version>) -> Self {
-        tip.map_or(Self::NoStream, Self::Exact)
+    fn from(actual: Option<Version>) -> Self {
+        actual.map_or(Self::NoStream, Self::Exact)
     }
 }
 

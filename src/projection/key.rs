@@ -204,16 +204,16 @@ impl fmt::Display for ViewKey {
         let mut rest = self.0.as_slice();
         loop {
             rest = match leading_number(rest) {
-                Some((number, behind)) => {
+                Some((number, after)) => {
                     write!(out, "{number}")?;
-                    behind
+                    after
                 }
                 None => fmt_text(rest, out)?,
             };
             // The rest begins with the separator.
             match rest.split_first() {
                 None => return Ok(()),
-                Some((_, behind)) => rest = behind,
+                Some((_, after)) => rest = after,
             }
             out.write_str("/")?;
         }
@@ -223,26 +223,26 @@ impl fmt::Display for ViewKey {
 /// Parses a part that is recognizably a number: exactly 8 bytes, beginning with an unescaped 0,
 /// which no text does.
 fn leading_number(bytes: &[u8]) -> Option<(u64, &[u8])> {
-    let (number, behind) = bytes.split_first_chunk::<8>()?;
+    let (number, after) = bytes.split_first_chunk::<8>()?;
     let is_number = number.starts_with(&[0]) && !number.starts_with(&[0, ESCAPED]);
-    let is_whole = behind.first().is_none_or(|end| *end == END_OF_PART);
-    (is_number && is_whole).then_some((u64::from_be_bytes(*number), behind))
+    let is_whole = after.first().is_none_or(|end| *end == END_OF_PART);
+    (is_number && is_whole).then_some((u64::from_be_bytes(*number), after))
 }
 
 /// Writes a text up to the end of its part, and returns the remaining bytes.
 fn fmt_text<'k>(bytes: &'k [u8], out: &mut fmt::Formatter<'_>) -> Result<&'k [u8], fmt::Error> {
     let mut text = Vec::new();
     let mut rest = bytes;
-    while let Some((byte, behind)) = rest.split_first() {
-        match (*byte, behind.split_first()) {
-            (END_OF_PART, Some((&ESCAPED, behind))) => {
+    while let Some((byte, after)) = rest.split_first() {
+        match (*byte, after.split_first()) {
+            (END_OF_PART, Some((&ESCAPED, after))) => {
                 text.push(END_OF_PART);
-                rest = behind;
+                rest = after;
             }
             (END_OF_PART, _) => break,
             _ => {
                 text.push(*byte);
-                rest = behind;
+                rest = after;
             }
         }
     }

@@ -121,14 +121,14 @@ impl Reader {
             };
             let info = self.storage.with(|disk| {
                 let Some(id) = next_stream(disk, start)? else { return Ok(None) };
-                let tip = version_at(disk, &id, Version::MAX, head)?;
-                Ok(Some((id, tip)))
+                let version = version_at(disk, &id, Version::MAX, head)?;
+                Ok(Some((id, version)))
             })?;
             match info {
-                Some((id, tip)) if id.as_str().starts_with(&query.prefix) => {
+                Some((id, version)) if id.as_str().starts_with(&query.prefix) => {
                     behind = Some(past_stream(id.as_str()));
                     // A stream whose first append is not published yet is not visible.
-                    streams.extend(tip.map(|tip| StreamInfo { id, version: tip }));
+                    streams.extend(version.map(|version| StreamInfo { id, version }));
                 }
                 _ => break,
             }

@@ -134,9 +134,9 @@ fn records(block: &[u8]) -> impl Iterator<Item = Record<'_>> {
     std::iter::from_fn(move || {
         let left = rest.take()?;
         // Fewer bytes are padding, or a header that the end of the file cuts off.
-        let ([c0, c1, c2, c3, l0, l1, kind], behind) = left.split_first_chunk::<HEADER_LEN>()?;
+        let ([c0, c1, c2, c3, l0, l1, kind], after) = left.split_first_chunk::<HEADER_LEN>()?;
         let len = usize::from(u16::from_le_bytes([*l0, *l1]));
-        let split = behind.split_at_checked(len);
+        let split = after.split_at_checked(len);
         let record = Record {
             at: block.len() - left.len(),
             checksum: u32::from_le_bytes([*c0, *c1, *c2, *c3]),

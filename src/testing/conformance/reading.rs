@@ -20,7 +20,7 @@ const TYPES: [&str; 3] = ["Opened", "Changed", "Closed"];
 pub(super) fn history(store: &Arc<dyn EventStore>) -> Vec<RecordedEvent> {
     let mut number = 0;
     let mut expected: Vec<(EventId, &str, u64)> = Vec::new();
-    let mut tips = [0_u64; STREAMS.len()];
+    let mut versions = [0_u64; STREAMS.len()];
     for round in 0..24_usize {
         let mut append = Append::new();
         for part in 0..=round % 2 {
@@ -33,8 +33,8 @@ pub(super) fn history(store: &Arc<dyn EventStore>) -> Vec<RecordedEvent> {
                 })
                 .collect();
             for event in &run {
-                tips[which] += 1;
-                expected.push((event.id(), STREAMS[which], tips[which]));
+                versions[which] += 1;
+                expected.push((event.id(), STREAMS[which], versions[which]));
             }
             append = append.to(STREAMS[which], ExpectedVersion::Any, run);
         }
@@ -326,8 +326,8 @@ pub fn streams_are_listed_by_prefix_in_the_order_of_their_ids(store: &Arc<dyn Ev
     let log = history(store);
     let mut all: Vec<StreamInfo> = Vec::new();
     for name in STREAMS {
-        let tip = log.iter().rfind(|event| event.stream().as_str() == name).unwrap().version();
-        all.push(StreamInfo { id: StreamId::new(name).unwrap(), version: tip });
+        let version = log.iter().rfind(|event| event.stream().as_str() == name).unwrap().version();
+        all.push(StreamInfo { id: StreamId::new(name).unwrap(), version });
     }
     all.sort_by(|a, b| a.id.as_str().as_bytes().cmp(b.id.as_str().as_bytes()));
     let afters =
