@@ -133,7 +133,6 @@ impl Writer {
         for append in &submission.appends {
             let mut committed = Known {
                 disk,
-                committed: self.end.head,
                 last_events: &mut self.last_events,
                 staged: &staged.appends,
                 pending: &pending,
@@ -339,8 +338,6 @@ impl Pending {
 /// earlier appends in the same submission.
 struct Known<'w> {
     disk: &'w Disk,
-    /// The last committed position.
-    committed: Option<Position>,
     last_events: &'w mut Recent<StreamId, Option<LastEvent>>,
     staged: &'w StagedAppends,
     pending: &'w Pending,
@@ -381,9 +378,7 @@ impl Committed for Known<'_> {
     }
 
     fn commit(&mut self, position: Position) -> Result<Commit> {
-        if let Some(staged) =
-            self.staged.commit(position).filter(|_| Some(position) > self.committed)
-        {
+        if let Some(staged) = self.staged.commit(position) {
             return Ok(staged);
         }
         let (first, last) = lookup::commit_range(self.disk, position)?;

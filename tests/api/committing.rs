@@ -168,7 +168,8 @@ fn with_slow_first_commit(path: &Path) -> Store {
         }
         Timestamp::from(std::time::SystemTime::now())
     };
-    quick().clock(clock).open(path).unwrap()
+    // With a cache of one stream, everything else is looked up.
+    quick().clock(clock).version_cache_streams(1).open(path).unwrap()
 }
 
 /// Submits each append on a thread of its own, all of them in one group if the machine allows.
@@ -243,4 +244,29 @@ fn retry_within_a_batch_is_recognised() {
         assert_eq!(store.head().unwrap(), Some(position(count)));
         assert!(store.submit(append).unwrap().is_replay());
     }
+}
+
+/// A retry over several streams is recognised although one of them went on meanwhile.
+#[test]
+fn retry_within_a_batch_is_recognised_after_another_append() {
+    let (_directory, path) = place();
+    let store = with_slow_first_commit(&path);
+    let both = Append::new().to("c", ExpectedVersion::NoStream, events(2)).to(
+        "d",
+        ExpectedVersion::Any,
+        events(1),
+    );
+    let other = || Append::new().to("d", ExpectedVersion::Any, events(1));
+    let appends = (0..20).map(|caller| if caller % 2 == 0 { both.clone() } else { other() });
+    let outcomes: Vec<_> =
+        submit_together(&store, appends.collect()).into_iter().map(Result::unwrap).collect();
+    let (both, other): (Vec<_>, Vec<_>) =
+        outcomes.iter().partition(|outcome| outcome.versions().len() == 2);
+    assert_eq!(both.iter().filter(|outcome| !outcome.is_replay()).count(), 1);
+    for outcome in &both {
+        assert!(outcome.positions().eq(both[0].positions()));
+        assert_eq!(outcome.versions(), both[0].versions());
+    }
+    assert!(other.iter().all(|outcome| !outcome.is_replay()));
+    assert_eq!(store.head().unwrap(), Some(position(1 + 3 + 10)));
 }
