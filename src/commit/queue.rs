@@ -12,7 +12,7 @@ use super::gate::CutShort;
 use super::prepare::Submission;
 use crate::error::{Cause, Error, Result};
 use crate::event_store::Appended;
-use crate::sync::{Condvar, Mutex};
+use crate::sync::{Condvar, Mutex, MutexGuard};
 
 /// The most submissions in one group: bounds how long the first of them waits for the others.
 const GROUP_LEN_MAX: usize = 1_024;
@@ -64,6 +64,8 @@ struct TicketState {
     outcome: Option<Outcome>,
     /// Whether its caller leads the next group.
     leads: bool,
+    /// Whether its caller sleeps. To wake a caller that does not is a system call for nothing.
+    sleeps: bool,
 }
 
 impl Queue {
@@ -112,8 +114,9 @@ impl Queue {
         match state.waiting.front() {
             None => state.has_leader = false,
             Some(next) => {
-                next.state.lock().leads = true;
-                next.changed.notify_one();
+                let mut ticket = next.state.lock();
+                ticket.leads = true;
+                next.wake(ticket);
             }
         }
     }
@@ -150,8 +153,7 @@ impl Leading<'_> {
                     Error::Indeterminate { cause }
                 }));
             }
-            drop(state);
-            ticket.changed.notify_one();
+            ticket.wake(state);
         }
     }
 }
@@ -173,7 +175,18 @@ impl Ticket {
             if std::mem::take(&mut state.leads) {
                 return None;
             }
+            state.sleeps = true;
             state = self.changed.wait(state);
+            state.sleeps = false;
+        }
+    }
+
+    /// Wakes the caller if it sleeps.
+    fn wake(&self, state: MutexGuard<'_, TicketState>) {
+        let sleeps = state.sleeps;
+        drop(state);
+        if sleeps {
+            self.changed.notify_one();
         }
     }
 

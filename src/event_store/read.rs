@@ -420,6 +420,7 @@ impl Events {
 impl Iterator for Events {
     type Item = Result<RecordedEvent>;
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         if self.page.is_empty() {
             self.fill();

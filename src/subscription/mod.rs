@@ -92,6 +92,7 @@ impl Subscription {
     ///
     /// # Errors
     /// An error of the store, such as corruption. The subscription has then ended.
+    #[inline]
     pub fn recv(&mut self) -> Result<Delivery> {
         self.recv_until(None)
     }
@@ -132,7 +133,26 @@ impl Subscription {
         SubscriptionReceiver::feed(self, capacity)
     }
 
+    #[inline]
     fn recv_until(&mut self, until: Option<Instant>) -> Result<Delivery> {
+        // An event of the current page is moved as few times as possible: it has over 200 bytes.
+        match self.next_of_page() {
+            Some(event) => Ok(Delivery::Event(event)),
+            None => self.recv_slowly(until),
+        }
+    }
+
+    #[inline]
+    fn next_of_page(&mut self) -> Option<RecordedEvent> {
+        if self.ended || self.cancel.is_cancelled() {
+            return None;
+        }
+        let event = self.page.pop_front()?;
+        self.reported = Some(event.position());
+        Some(event)
+    }
+
+    fn recv_slowly(&mut self, until: Option<Instant>) -> Result<Delivery> {
         let delivery = match self.advance(until) {
             Err(Error::Closed) => Ok(Delivery::Ended),
             delivery => delivery,
@@ -149,8 +169,7 @@ impl Subscription {
             if self.ended || self.cancel.is_cancelled() {
                 return Ok(Delivery::Ended);
             }
-            if let Some(event) = self.page.pop_front() {
-                self.reported = Some(event.position());
+            if let Some(event) = self.next_of_page() {
                 return Ok(Delivery::Event(event));
             }
             if self.reported < self.seen {
@@ -294,6 +313,7 @@ impl CancelHandle {
     }
 
     /// Whether it was cancelled.
+    #[inline]
     pub fn is_cancelled(&self) -> bool {
         self.cancelled.load(Ordering::SeqCst)
     }
