@@ -12,6 +12,8 @@ use shuttle::sync as primitives;
 use std::sync as primitives;
 use std::sync::PoisonError;
 use std::time::Duration;
+#[cfg(not(all(feature = "__schedules", not(feature = "rocksdb"))))]
+use std::time::Instant;
 
 pub(crate) use primitives::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 pub(crate) use primitives::{MutexGuard, RwLockReadGuard, RwLockWriteGuard};
@@ -76,5 +78,47 @@ impl Condvar {
 
     pub(crate) fn notify_all(&self) {
         self.0.notify_all();
+    }
+}
+
+/// A bounded wait that yields the processor instead of sleeping, for waits shorter than a wake-up.
+#[cfg(not(all(feature = "__schedules", not(feature = "rocksdb"))))]
+pub(crate) struct BriefWait {
+    begun: Instant,
+    last_change: Instant,
+}
+
+#[cfg(not(all(feature = "__schedules", not(feature = "rocksdb"))))]
+impl BriefWait {
+    pub(crate) fn begin() -> Self {
+        let now = Instant::now();
+        Self { begun: now, last_change: now }
+    }
+
+    /// Yields once. Returns whether to wait on: not after `max`, nor after `idle` without a change.
+    pub(crate) fn goes_on(&mut self, has_changed: bool, max: Duration, idle: Duration) -> bool {
+        std::thread::yield_now();
+        let now = Instant::now();
+        if has_changed {
+            self.last_change = now;
+        }
+        now - self.begun < max && now - self.last_change < idle
+    }
+}
+
+/// The same in the model checker, which has no time: it counts.
+#[cfg(all(feature = "__schedules", not(feature = "rocksdb")))]
+pub(crate) struct BriefWait(u32);
+
+#[cfg(all(feature = "__schedules", not(feature = "rocksdb")))]
+impl BriefWait {
+    pub(crate) fn begin() -> Self {
+        Self(0)
+    }
+
+    pub(crate) fn goes_on(&mut self, _: bool, _: Duration, _: Duration) -> bool {
+        shuttle::thread::yield_now();
+        self.0 += 1;
+        self.0 < 3
     }
 }
