@@ -1,16 +1,17 @@
-# `make demo` shows what annals does, on the history of a git repository. `make test` runs all tests. `make proof` runs
-# those of crashes and failing disks in full.
+# `make demo` shows annals with the history of a git repository. `make test` runs all tests. `make
+# proof` runs the tests of crashes and failing disks in full.
 
-# Which repository `make demo` reads.
+# The repository that `make demo` reads.
 REPO ?= .
-# Where it puts the events. `make demo` again adds only what is new, if the history grew at its end alone.
+# The store that `make demo` writes. A second run adds only new commits, provided that the history
+# only grew at its end.
 STORE ?= $(if $(filter .,$(REPO)),history,$(notdir $(abspath $(REPO)))).annals
 
-# One selection of features and targets for everything, so that RocksDB is compiled once.
+# The same profile and features for every target, so that RocksDB is compiled once.
 SELECT := --release --all-features
 BUILT := $(or $(CARGO_TARGET_DIR),target)/release
 ANNALS := $(BUILT)/annals
-# What the tests record that cannot run here.
+# The file in which tests that cannot run on this machine record that.
 SKIPPED := $(BUILT)/../tmp/skipped
 
 .PHONY: demo test proof check ci setup build
@@ -24,7 +25,7 @@ demo: build
 	echo "-- stat"; $(ANNALS) stat "$(STORE)"; \
 	echo "-- log, the first ten events"; $(ANNALS) log "$(STORE)" --limit 10
 
-# The command line and the converter, with the dependencies of the tests beside them: see SELECT.
+# Builds the command line and the converter, with the features of the tests: see SELECT.
 build: setup
 	cargo build $(SELECT) --bins --examples
 
@@ -35,7 +36,7 @@ test: setup
 	cargo test --release --manifest-path fuzz/Cargo.toml --no-default-features
 	@touch $(SKIPPED); echo "$$(wc -l < $(SKIPPED)) skipped"; cat $(SKIPPED)
 
-# Hours of faults: see scripts/proof.sh.
+# Runs for hours: see scripts/proof.sh.
 proof: setup
 	scripts/proof.sh
 

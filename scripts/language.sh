@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Finds words that the documents, the documentation of the API, help and error texts must not use: CONTRIBUTING.md says
-# what to write instead. Exit code 1 if there are any.
+# Finds words that the documents, the documentation of the API, help and error texts must not use:
+# CONTRIBUTING.md says what to write instead. Exit code 1 if there are any.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 

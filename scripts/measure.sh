@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
-# Measures annals with benches/measure; writes the figures into docs/PERFORMANCE.md, and the details and pictures into
-# docs/measured. The machine should do nothing else meanwhile.
+# Measures annals with benches/measure; writes the figures into docs/PERFORMANCE.md, and the details
+# and pictures into docs/measured. Run nothing else on the machine at the same time.
 #
 #   scripts/measure.sh                   all of it
-#   scripts/measure.sh engine growth     these parts alone
+#   scripts/measure.sh engine growth     only these parts
 #
-# Parts: engine (annals next to RocksDB alone), peers (annals next to other stores), growth.
-#   DIR=target/measure    where the stores are made, and removed again: on the disk that is to be measured
-#   EVENTS=30000000       how far it grows
-#   PEERS="--payload 200 --rounds 3 --seconds 1"    how the peers are asked
+# Parts: engine (annals compared with RocksDB alone), peers (annals compared with other stores),
+# growth.
+#   DIR=target/measure    a directory on the disk to measure, for temporary stores
+#   EVENTS=30000000       the size to which the store grows
+#   PEERS="--payload 200 --rounds 3 --seconds 1"    options of the comparison with the peers
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -24,8 +25,9 @@ for name in "${parts[@]}"; do
     esac
 done
 
-# section NAME PATTERN: puts the first line of standard input, and the lines from the one that begins with the pattern
-# until "## Each question", between the marks of this name in docs/PERFORMANCE.md.
+# section NAME PATTERN: replaces the section NAME of docs/PERFORMANCE.md, which is between marks, by
+# lines of standard input: the first line, and all lines from the one that begins with PATTERN up to
+# "## Each question".
 section() {
     local page=docs/PERFORMANCE.md text
     text=$(mktemp)
@@ -40,8 +42,8 @@ section() {
     rm "$text"
 }
 
-# From its directory: its .cargo/config.toml builds SQLite as it should be. One target directory, so that RocksDB is
-# compiled once.
+# Built from its directory, because its .cargo/config.toml sets the build options of SQLite. Both
+# builds share one target directory, so that RocksDB is compiled once.
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target}
 (cd benches/measure && cargo build --release)
 measure() { "$CARGO_TARGET_DIR/release/measure" "$@" --dir "$dir" --svg "$out/$1.svg"; }
@@ -58,7 +60,7 @@ for name in "${parts[@]}"; do
         # shellcheck disable=SC2086
         measure peers --drop-cache ${PEERS:---payload 200 --rounds 3 --seconds 1} >"$text"
         section peers '## Overview' <"$text"
-        # The directory of this machine is of no interest to others.
+        # Paths of this machine mean nothing elsewhere.
         sed -e '1s/^/# annals and its peers\n\n/' -e 's|^- command: .*|- command: `scripts/measure.sh peers`|' "$text" \
             >"$out/peers.md"
         ;;

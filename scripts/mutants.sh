@@ -1,14 +1,17 @@
 #!/usr/bin/env bash
-# Puts each mutant of tests/mutants into a copy of the tree, one at a time, and expects the tests that it names to fail.
+# Puts each mutant of tests/mutants into a copy of the tree, one at a time, and expects the tests
+# that it names to fail.
 #
-#   scripts/mutants.sh                      all of them; half an hour of two cores, once RocksDB is compiled
+#   scripts/mutants.sh                      all of them; half an hour on two cores, once RocksDB is compiled
 #   scripts/mutants.sh skip-sync stale-tip  only these
 #
-# tests/mutants/main.rs describes the files. A mutant that no longer applies is an error, in the normal tests too.
+# tests/mutants/main.rs describes the files. A mutant that no longer applies is an error, in the
+# normal tests too.
 #
-# The copy is in target/mutants and has a target directory of its own, with a quick profile and incremental builds. So
-# RocksDB is compiled once more the first time, unless ROCKSDB_LIB_DIR says where it is. The tests of a mutant may take
-# LIMIT=300 seconds; tests that hang count as having noticed.
+# The copy is in target/mutants and has a separate target directory, with a fast profile and
+# incremental builds. So the first run compiles RocksDB again, unless ROCKSDB_LIB_DIR names its
+# directory. The tests of a mutant may take LIMIT=300 seconds; if they hang, the mutant counts as
+# caught.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -21,7 +24,7 @@ limit=${LIMIT:-300}
 mkdir -p "$tree" "$logs"
 
 export CARGO_TARGET_DIR=$place/target CARGO_INCREMENTAL=1
-# Quick to build, and with the checks that a release test has.
+# Fast to build, with the same checks as a release test.
 export CARGO_PROFILE_DEV_OPT_LEVEL=1 CARGO_PROFILE_DEV_DEBUG=0 CARGO_PROFILE_DEV_DEBUG_ASSERTIONS=false
 
 fail() {
@@ -29,11 +32,12 @@ fail() {
     exit 2
 }
 
-# Two runs would put their faults into one copy.
+# Two runs at once would put their faults into the same copy.
 exec 9>"$place/lock"
 flock -n 9 || fail 'another run is under way'
 
-# A file is written only where it differs: what cargo has built stays good.
+# Makes the copy equal to the tree. Only files that differ are written, so that cargo's builds stay
+# valid.
 refresh() {
     local file
     (cd "$tree" && find . -type f -printf '%P\0') | while IFS= read -r -d '' file; do
@@ -47,13 +51,13 @@ refresh() {
     done
 }
 
-# header MUTANT KEY: the line of this key.
+# header MUTANT KEY: prints the values of the key.
 header() {
     sed -n "/^in: /q; s/^$2: //p" "$root/tests/mutants/$1.mutant"
 }
 
-# check ARGS LOG: builds and runs the tests, up to the first that fails. 0 they pass, 1 one fails, 3 they do not build,
-# 124 they hang.
+# check ARGS LOG: builds and runs the tests, up to the first that fails. Returns 0 if they pass, 1
+# if one fails, 3 if they do not build, 124 if they hang.
 check() {
     local arguments settings=()
     read -ra arguments <<<"$1"
@@ -83,7 +87,8 @@ check() {
     esac
 }
 
-# The first test that failed, by its name; or what ended the tests.
+# first_failure LOG: prints the name of the first test that failed, or the signal that ended the
+# tests.
 first_failure() {
     local name
     name=$(sed -nE 's/^test (.*) \.\.\. FAILED$/\1/p; s/^---- (.*) stdout ----$/\1/p' "$1" | head -n 1)
@@ -101,13 +106,13 @@ for mutant in "${mutants[@]}"; do
     [ -f "tests/mutants/$mutant.mutant" ] || fail "there is no tests/mutants/$mutant.mutant"
 done
 
-# Everything is checked before anything else is built.
+# Check that all mutants apply before anything else is built.
 refresh
 (cd "$tree" && cargo test --all-features --quiet --test mutants) >"$logs/apply.log" 2>&1 || fail "not all apply: $logs/apply.log"
 applier=$(find "$CARGO_TARGET_DIR/debug/deps" -name 'mutants-*' -executable -printf '%T@ %p\n' | sort -n | tail -n 1)
 applier=${applier#* }
 
-# Tests that fail by themselves notice nothing.
+# Tests that fail without a mutant prove nothing.
 mapfile -t suites < <(for mutant in "${mutants[@]}"; do header "$mutant" tests; done | sort -u)
 for suite in "${suites[@]}"; do
     check "$suite" "$logs/unchanged.log" || fail "without a mutant, 'cargo test $suite' fails: $logs/unchanged.log"

@@ -1,12 +1,15 @@
 #!/usr/bin/env bash
-# The long proof: every kind of fault, as often as there is time for, and a summary at the end.
+# Runs the long tests of every kind of fault, and prints a summary at the end.
 #
-#   scripts/proof.sh                      all of it, about two hours on two cores
-#   scripts/proof.sh kills power          these parts alone
+#   scripts/proof.sh                      all parts, about two hours on two cores
+#   scripts/proof.sh kills power          only these parts
 #
-# Parts: orders, kills, power, damage, fuzz. How much of each is set by the environment:
-#   ORDERS=100000 (orders of threads a test), KILLS=5000, DAMAGE=all (or a number of cases), FUZZ=300 (seconds a target)
-# The logs are in target/proof. docs/TESTING.md holds the table of a run.
+# Parts: orders, kills, power, damage, fuzz. The environment sets the amount of each:
+#   ORDERS=100000    thread schedules per test
+#   KILLS=5000       kills
+#   DAMAGE=all       or a number of cases
+#   FUZZ=300         seconds per target
+# The logs are in target/proof. docs/TESTING.md has a table of results.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -18,7 +21,8 @@ parts=("$@")
 status=0
 summary=()
 
-# part NAME COMMAND...: runs it, shows its progress, and keeps its last words.
+# part NAME COMMAND...: runs the command, shows and logs its output, and adds the outcome to the
+# summary.
 part() {
     local name=$1 began=$SECONDS outcome=held
     shift

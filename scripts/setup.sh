@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Looks for what the build needs, and installs it where that can be done: cargo, a C++20 compiler, libclang.
+# Checks that the build requirements exist: cargo, a C++20 compiler, libclang. As root with apt-get,
+# installs the last two.
 set -euo pipefail
 
 say() { printf 'setup: %s\n' "$*" >&2; }
@@ -13,7 +14,7 @@ has_cxx() {
     return 1
 }
 
-# libclang itself: libclang-cpp is another library, and often there without it.
+# libclang itself: libclang-cpp is another library, and is often installed without it.
 holds_libclang() {
     [ -n "$(find "$1" -maxdepth 1 \( -name 'libclang.so*' -o -name 'libclang-[0-9]*.so*' -o -name 'libclang.dylib' \) \
         -print -quit 2>/dev/null)" ]
