@@ -7,8 +7,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # In the sources and the documents.
 banned=(
     '[Ww]hat (came|comes|became|becomes) of' '\bfor ever\b' '\banew\b' '\b[Ww]hoever\b' '\bWho\b'
-    '\b[Pp]ass(ed|es) over\b' '\b[Bb]eside\b' '\b[Aa]side\b' 'nobody was told' '\btold of\b' '\b[Jj]udging\b'
-    '\b(lie|lies|stand|stands) (behind|next to|in|under|at|above|below)\b(?! line)'
+    '\b[Pp]ass(ed|es) over\b' '\b[Bb]eside\b' '\b[Aa]side\b' 'nobody was told' '\btold of\b'
+    '\b[Jj]udging\b' '\b(lie|lies|stand|stands) (behind|next to|in|under|at|above|below)\b(?! line)'
     'name is none' 'that is none\b' '\bis to be had\b' '\bto be had\b' 'the way out' '\bmade last\b'
     'closed in order' '\bof today\b' '\b[Ll]ikewise\b' '\bin silence\b' '\bstretch(es)?\b'
     '\b[Ww]ho (waits|acts)\b'
