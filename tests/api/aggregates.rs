@@ -96,14 +96,14 @@ fn other_appends_of_a_save_are_atomic_with_it() {
         });
         assert_eq!(done.unwrap().state().balance, 13);
 
-        // Who gives back another append is refused, and nothing is stored.
+        // Another append in place of the given one is refused, and nothing is stored.
         let head = kept.events.head().unwrap();
         let other =
             || Append::new().to("x", ExpectedVersion::Any, [deposited(1).encode().unwrap()]);
         let refused = accounts.execute_along("1", &deposit(1), |_, _| other()).unwrap_err();
-        assert!(refused.to_string().contains("add to the append"), "{refused}");
+        assert!(refused.to_string().contains("add to the given append"), "{refused}");
         let refused = accounts.execute_along("1", &deposit(1), |_, _| Append::new()).unwrap_err();
-        assert!(refused.to_string().contains("add to the append"), "{refused}");
+        assert!(refused.to_string().contains("add to the given append"), "{refused}");
         assert_eq!(kept.events.head().unwrap(), head);
 
         // What was added to its own stream counts as well.

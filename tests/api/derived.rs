@@ -474,7 +474,7 @@ fn error_of_a_limit_names_it_and_the_remedy() {
     for (changes, remedy) in [
         (
             vec![put(&large[..1025], b"")],
-            "the limit view_key_len_max allows 1024, but got 1025: take a",
+            "the limit view_key_len_max allows 1024, but got 1025: use a",
         ),
         (
             vec![put(b"k", &large)],
@@ -496,7 +496,7 @@ fn error_of_a_limit_names_it_and_the_remedy() {
         (vec![event(b""), event(b"")], "append_events_max allows 1, but got 2"),
     ] {
         let text = store.append("s", ExpectedVersion::Any, events).unwrap_err().to_string();
-        assert!(text.contains(limit) && text.contains("raise it in Limits"), "{text}");
+        assert!(text.contains(limit) && text.contains("raise the limit in Limits"), "{text}");
     }
 }
 

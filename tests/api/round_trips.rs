@@ -396,7 +396,7 @@ fn check_snapshots_names_the_codec_that_changes_the_state() {
     let fault = report.snapshots[0].fault.clone().unwrap();
     assert!(matches!(fault, SnapshotFault::ChangedByCodec { .. }), "{fault}");
     assert!(
-        fault.to_string().starts_with("the codec for application/json does not give"),
+        fault.to_string().starts_with("the codec for application/json does not restore"),
         "{fault}"
     );
 }

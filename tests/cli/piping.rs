@@ -118,7 +118,7 @@ fn output_goes_on_when_a_writer_closes_the_store() {
     assert!(reader.join().unwrap() == expected);
     let (status, complaint) = ended(child);
     assert!(status.success());
-    assert!(complaint.contains("the output goes on when it is closed there"), "{complaint}");
+    assert!(complaint.contains("the output continues when it is closed there"), "{complaint}");
 }
 
 #[test]

@@ -88,7 +88,7 @@ fn parked_and_discarded_events_are_shown() {
         ),
         "{shown}"
     );
-    assert!(shown.contains("0  mine  not made by a projection\n"), "{shown}");
+    assert!(shown.contains("0  mine  not created by a projection\n"), "{shown}");
     let shown = desk.ok(&["views", "s", "--json"]);
     let counted: serde_json::Value = serde_json::from_str(shown.lines().next().unwrap()).unwrap();
     assert_eq!(counted["parked_events"], 1);
@@ -111,7 +111,7 @@ fn parked_and_discarded_events_are_shown() {
     desk.fails(2, &["views", "s", "--remove"]);
     desk.fails(2, &["views", "s", "counted", "--remove", "--parked"]);
     assert!(
-        desk.fails(1, &["views", "s", "mine", "--remove"]).contains("not made by a projection")
+        desk.fails(1, &["views", "s", "mine", "--remove"]).contains("not created by a projection")
     );
     desk.ok(&["views", "s", "counted", "--remove"]);
     assert!(!desk.ok(&["views", "s"]).contains("counted"));
@@ -242,7 +242,7 @@ fn entries_of_a_view_without_projection_are_shown() {
     };
     store.commit_view(&view).unwrap();
     store.close().unwrap();
-    assert_eq!(desk.ok(&["views", "s"]), "       1  kept  not made by a projection\n");
+    assert_eq!(desk.ok(&["views", "s"]), "       1  kept  not created by a projection\n");
     let shown = desk.json(&["views", "s", "--json"]);
     let expected = serde_json::json!({ "view": "kept", "position": 1, "is_projection": false });
     assert_eq!(shown, expected);
@@ -262,6 +262,6 @@ fn entries_of_a_view_without_projection_are_shown() {
     assert_eq!(shown[1], r#"{"key":"b","key_hex":"62","value_base64":"cGxhaW4gGw=="}"#);
     assert_eq!(shown[3], r#"{"key":null,"key_hex":"ff00","value_base64":"AP8="}"#);
     assert!(
-        desk.fails(1, &["views", "s", "kept", "--parked"]).contains("not made by a projection")
+        desk.fails(1, &["views", "s", "kept", "--parked"]).contains("not created by a projection")
     );
 }
