@@ -136,7 +136,7 @@ fn list(store: Store, shell: &Shell) -> Result<(), Failure> {
                     writeln!(lines, "{object}")?;
                 } else {
                     let (at, name) = (place(position), printable(&name));
-                    writeln!(lines, "{at:>8}  {name}  not made by a projection")?;
+                    writeln!(lines, "{at:>8}  {name}  not created by a projection")?;
                 }
             }
             Err(error) => {
