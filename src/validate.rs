@@ -20,7 +20,7 @@ pub(crate) struct LastEvent {
 
 /// What the rule reads from a store. Only committed events count.
 pub(crate) trait Committed {
-    fn stream_version(&mut self, stream: &StreamId) -> Result<Option<LastEvent>>;
+    fn last_event(&mut self, stream: &StreamId) -> Result<Option<LastEvent>>;
 
     /// The ids and positions of at most `count` events of a stream from this version on.
     fn places(
@@ -101,7 +101,7 @@ pub(crate) fn validate(shape: &Shape, committed: &mut impl Committed) -> Result<
     let mut replayed: Vec<Option<(Version, Vec<Position>)>> = Vec::new();
     let mut written = 0;
     for ((stream, expected), ids) in shape.expectations.iter().zip(&shape.ids) {
-        let last = committed.stream_version(stream)?;
+        let last = committed.last_event(stream)?;
         let version = last.map(|last| last.version);
         versions.push(version);
         written += usize::from(!ids.is_empty());

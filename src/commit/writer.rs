@@ -344,7 +344,7 @@ struct Known<'w> {
 }
 
 impl Committed for Known<'_> {
-    fn stream_version(&mut self, stream: &StreamId) -> Result<Option<LastEvent>> {
+    fn last_event(&mut self, stream: &StreamId) -> Result<Option<LastEvent>> {
         let staged = || self.staged.last_event(stream);
         if let Some(last) = self.pending.last_events.get(stream).copied().or_else(staged) {
             return Ok(Some(last));

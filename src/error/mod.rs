@@ -162,7 +162,7 @@ pub enum Error {
     },
     /// The aggregate does not exist, or did not at that time. Create it first; if it may be
     /// missing, use `find` or `load_or_new`.
-    #[error("there is no aggregate in stream {stream}{}", as_of_time(*as_of))]
+    #[error("there is no aggregate in stream {stream}{}; create it first", as_of_time(*as_of))]
     AggregateNotFound {
         /// Its stream.
         stream: StreamId,
@@ -196,7 +196,7 @@ pub enum Error {
     /// since then, or it is another log. Start again after the last shared position, or from the
     /// beginning.
     #[error(
-        "position {position} was saved in epoch {noted}, but this log is in epoch {current}; begin again {}",
+        "position {position} was saved in epoch {noted}, but this log is in epoch {current}; start {}",
         shared.map_or("from the beginning".to_owned(), |last| {
             format!("after position {last}, the last one that both epochs share")
         })
@@ -367,7 +367,10 @@ pub enum Error {
     /// The write of this append failed halfway: its events may or may not be found after reopening.
     /// Reopen the store, then retry with the same events: if they were written, the retry is
     /// recognised.
-    #[error("the write failed, and may or may not be found after reopening the store: {cause}")]
+    #[error(
+        "the write failed: {cause}; reopen the store and retry with the same events, for it may have \
+         them or not"
+    )]
     Indeterminate {
         /// The error of the write.
         #[source]
@@ -418,7 +421,7 @@ pub enum Error {
         lines: u64,
     },
     /// The store was closed. Nothing was changed by this call.
-    #[error("the store is closed")]
+    #[error("the store is closed; open it again")]
     Closed,
     /// The file system or the engine failed. Nothing was appended by this call.
     #[error("{doing}: {cause}")]
@@ -433,7 +436,8 @@ pub enum Error {
 
 impl Error {
     /// Whether the append conflicts with an earlier one: the streams are not in the state that it
-    /// expects. Reload, decide again, and retry. HTTP status 409 or 412.
+    /// expects. Reload and decide again, which makes new events; after
+    /// [`Error::PartialRetry`] the old ones would be refused again. HTTP status 409 or 412.
     pub fn is_conflict(&self) -> bool {
         matches!(self, Self::WrongExpectedVersion { .. } | Self::PartialRetry { .. })
     }

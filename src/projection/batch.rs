@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::thread;
 
 use super::discarded::Discarded;
-use super::handler::{Handler, Refusal};
+use super::handler::{Handler, HandlerFailure};
 use super::shared::Shared;
 use super::stage::{STAGE_LEN_MAX, Stage};
 use super::unhandled::{self, ParkedStreams};
@@ -52,7 +52,7 @@ pub(super) struct Handled {
     /// Their changes.
     pub(super) changes: Vec<ViewChange>,
     /// Why the next event was not handled.
-    pub(super) refused: Option<Refusal>,
+    pub(super) refused: Option<HandlerFailure>,
     /// Whether the changes of several threads conflicted.
     pub(super) had_conflict: bool,
     /// The events after the first unhandled one that were handled as well.
@@ -71,7 +71,7 @@ struct Partition {
     /// How many events were handled, counted from the first.
     count: usize,
     /// Why the next event was not handled; `None` if the stage was full.
-    refused: Option<Refusal>,
+    refused: Option<HandlerFailure>,
 }
 
 impl Setup<'_> {
@@ -119,7 +119,11 @@ impl Setup<'_> {
 
     /// Handles one event. Skips it if it is discarded, and parks it if earlier events of its stream
     /// are parked.
-    fn next(&self, event: &Arc<RecordedEvent>, view: &mut ViewWriter) -> Result<(), Refusal> {
+    fn next(
+        &self,
+        event: &Arc<RecordedEvent>,
+        view: &mut ViewWriter,
+    ) -> Result<(), HandlerFailure> {
         if self.ahead.contains(&event.position()) {
             return Ok(());
         }
@@ -139,9 +143,9 @@ impl Setup<'_> {
         &self,
         event: &Arc<RecordedEvent>,
         view: &mut ViewWriter,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), HandlerFailure> {
         match self.handler.handle(event, view) {
-            Err(Refusal::Unreadable(error)) if self.on_unreadable == OnUnreadable::Skip => {
+            Err(HandlerFailure::Unreadable(error)) if self.on_unreadable == OnUnreadable::Skip => {
                 unhandled::skip(&mut view.stage, event, &error.to_string(), self.now);
                 Ok(())
             }

@@ -14,14 +14,14 @@ use crate::model::{LimitExceeded, RecordedEvent};
 use crate::upcast::{Decoder, UpcastError, Upcasters};
 
 /// Why an event was not handled.
-pub(super) enum Refusal {
+pub(super) enum HandlerFailure {
     /// It cannot be read: a retry would not help.
     Unreadable(Error),
     /// The handler failed.
     Failed(Cause),
 }
 
-impl Refusal {
+impl HandlerFailure {
     /// The error of the handler or the decoder.
     pub(super) fn into_cause(self) -> Cause {
         match self {
@@ -48,7 +48,11 @@ pub(super) trait Handler: Send + Sync {
     fn check(&self) -> Result<(), UpcastError>;
 
     /// Handles one event. Either all of its changes are staged, or none.
-    fn handle(&self, event: &Arc<RecordedEvent>, view: &mut ViewWriter) -> Result<(), Refusal>;
+    fn handle(
+        &self,
+        event: &Arc<RecordedEvent>,
+        view: &mut ViewWriter,
+    ) -> Result<(), HandlerFailure>;
 
     fn reset(&self) -> Result<(), Cause>;
 
@@ -84,17 +88,21 @@ impl<P: Projection> Handler for Typed<P> {
         self.decoder.check()
     }
 
-    fn handle(&self, event: &Arc<RecordedEvent>, view: &mut ViewWriter) -> Result<(), Refusal> {
+    fn handle(
+        &self,
+        event: &Arc<RecordedEvent>,
+        view: &mut ViewWriter,
+    ) -> Result<(), HandlerFailure> {
         let handled = guarded(|| {
-            let events = self.decoder.decode(event.clone()).map_err(Refusal::Unreadable)?;
+            let events = self.decoder.decode(event.clone()).map_err(HandlerFailure::Unreadable)?;
             let mut events = events.iter();
             let handled = events.try_for_each(|event| self.projection.handle(event, view));
-            handled.map_err(|error| Refusal::Failed(error.into()))?;
+            handled.map_err(|error| HandlerFailure::Failed(error.into()))?;
             let len = view.stage.event_len();
             LimitExceeded::check("event_changes_len_max", EVENT_CHANGES_LEN_MAX, len)
-                .map_err(|error| Refusal::Failed(Cause::new(Error::from(error))))
+                .map_err(|error| HandlerFailure::Failed(Cause::new(Error::from(error))))
         });
-        let handled = handled.unwrap_or_else(|panicked| Err(Refusal::Failed(panicked)));
+        let handled = handled.unwrap_or_else(|panicked| Err(HandlerFailure::Failed(panicked)));
         match handled {
             Ok(()) => view.stage.keep_event(),
             Err(_) => view.stage.drop_event(),

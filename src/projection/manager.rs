@@ -107,7 +107,7 @@ impl ProjectionManager {
     /// let (tell, told) = std::sync::mpsc::channel();
     /// let projections = ProjectionManager::new(&store)
     ///     .register_with(Mail, ProjectionOptions::new().retries(0))?
-    ///     .on_failure(move |notice| _ = tell.send(notice.clone()));
+    ///     .on_notice(move |notice| _ = tell.send(notice.clone()));
     /// projections.start()?;
     /// store.append("order-1", ExpectedVersion::Any, [Placed {}.encode()?])?;
     ///
@@ -116,7 +116,7 @@ impl ProjectionManager {
     /// assert_eq!(notice.to_string(), "projection mail stopped: failed at position 1 after 1 try: no route to host");
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn on_failure(
+    pub fn on_notice(
         mut self,
         listener: impl Fn(&ProjectionNotice) + Send + Sync + 'static,
     ) -> Self {

@@ -159,7 +159,7 @@ pub enum FailureOutcome {
 }
 
 /// A failure in a projection: see
-/// [`ProjectionManager::on_failure`](crate::ProjectionManager::on_failure).
+/// [`ProjectionManager::on_notice`](crate::ProjectionManager::on_notice).
 #[non_exhaustive]
 #[derive(Debug, Clone)]
 pub struct ProjectionNotice {
@@ -227,7 +227,7 @@ pub enum ProjectionError {
         registered: Vec<String>,
     },
     /// A projection with this name is already registered.
-    #[error("a projection {name} is already registered; give each projection its own name")]
+    #[error("a projection named {name} is already registered; give each its own name")]
     Duplicate {
         /// The name.
         name: String,
@@ -239,7 +239,7 @@ pub enum ProjectionError {
         name: String,
     },
     /// The projection has stopped by itself. Fix the cause and start it again.
-    #[error("projection {name} stopped: {failure}")]
+    #[error("projection {name} stopped: {failure}; correct the cause and start it again")]
     Failed {
         /// The projection.
         name: String,

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::batch::{Handled, Setup};
 use super::builds::{Build, Directory, build_view, drop_others, parked_stream, skipped_prefix};
 use super::discarded::Discarded;
-use super::handler::{Handler, Refusal, guarded};
+use super::handler::{Handler, HandlerFailure, guarded};
 use super::shared::{BuildRun, Shared, Task};
 use super::stage::Stage;
 use super::status::{
@@ -90,7 +90,7 @@ struct EventBatch {
 /// Whether the handled events were recorded.
 enum Finished {
     /// They were. The handler may have failed on the next event.
-    Kept(Option<Refusal>),
+    Kept(Option<HandlerFailure>),
     /// The target did not keep them: [`Projection::flush`](super::Projection::flush) failed.
     NotKept(Cause),
 }
@@ -326,7 +326,7 @@ impl Worker {
         &mut self,
         event: &Arc<RecordedEvent>,
         tries: u32,
-        refusal: Refusal,
+        refusal: HandlerFailure,
     ) -> Result<Next, ProjectionFailure> {
         if refusal.may_pass() && tries <= self.job.options.retries {
             let goes_on = self.try_again(event, tries, refusal.into_cause())?;

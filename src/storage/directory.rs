@@ -175,7 +175,7 @@ fn inspect(paths: &Paths, access: Access) -> Result<Found> {
         }
         (None, ..) => Err(Error::corruption(
             Location::file(&paths.store),
-            "no file, next to a database",
+            "no file, although a database exists",
             "the identity of the store",
         )),
     }

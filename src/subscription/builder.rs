@@ -192,7 +192,7 @@ impl SubscriptionBuilder {
             after,
             seen: after,
             reported: after,
-            view: None,
+            bound: None,
             page: VecDeque::new(),
             epoch: epochs.current(),
             caught_up: false,

@@ -79,7 +79,7 @@ pub struct Subscription {
     /// The last position that was reported to the consumer, by an event or by progress.
     reported: Option<Position>,
     /// The head up to which the current pages are read; `None` after they are read to their end.
-    view: Option<Position>,
+    bound: Option<Position>,
     page: VecDeque<RecordedEvent>,
     epoch: Epoch,
     caught_up: bool,
@@ -178,7 +178,7 @@ impl Subscription {
                     return Ok(Delivery::Progress(position));
                 }
             }
-            if self.view.is_some() {
+            if self.bound.is_some() {
                 // Pages that match nothing take time too.
                 if has_read && is_over() {
                     return Ok(Delivery::Idle);
@@ -189,7 +189,7 @@ impl Subscription {
             }
             let head = self.store.head()?;
             if head > self.seen {
-                self.view = head;
+                self.bound = head;
                 continue;
             }
             if !self.caught_up {
@@ -210,8 +210,9 @@ impl Subscription {
 
     /// Reads the next page, up to the view.
     fn read_page(&mut self) -> Result<()> {
-        let Some(view) = self.view else { return Ok(()) };
-        let range = Range { scope: self.scope.clone(), from: self.next, to: u64::MAX, up_to: view };
+        let Some(bound) = self.bound else { return Ok(()) };
+        let range =
+            Range { scope: self.scope.clone(), from: self.next, to: u64::MAX, up_to: bound };
         // For streams we filter here, so that skipped events are read once.
         let of_stream = self.scope != Scope::Log;
         let asked = if of_stream { Filter::new() } else { self.filter.clone() };
@@ -242,12 +243,12 @@ impl Subscription {
         };
         let Some(rest) = end.rest else {
             self.next = match (&self.scope, last) {
-                (Scope::Log, _) => view.next().get(),
+                (Scope::Log, _) => bound.next().get(),
                 (Scope::Stream(_), Some((version, _))) => version.next().get(),
                 (Scope::Stream(_), None) => self.next,
             };
-            self.seen = Some(view);
-            self.view = None;
+            self.seen = Some(bound);
+            self.bound = None;
             return Ok(());
         };
         self.seen = match &self.scope {

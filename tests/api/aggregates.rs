@@ -425,7 +425,7 @@ fn load_of_missing_aggregate_reports_not_found() {
     let accounts = accounts(&store);
     let missing = accounts.load("1").unwrap_err();
     assert!(missing.is_not_found());
-    assert_eq!(missing.to_string(), "there is no aggregate in stream account-1");
+    assert_eq!(missing.to_string(), "there is no aggregate in stream account-1; create it first");
     assert!(accounts.load_as_of_version("1", Version::FIRST).unwrap_err().is_not_found());
     assert!(accounts.find("1").unwrap().is_none());
     assert!(accounts.load("").unwrap_err().to_string().contains("aggregate id is empty"));

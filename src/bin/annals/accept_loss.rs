@@ -45,7 +45,9 @@ pub(crate) fn run(args: &Args, shell: &Shell) -> Result<(), Failure> {
     let place = |position: Option<Position>| position.map_or(0, Position::get);
     if found != left {
         let (found, after) = (place(found), args.after);
-        let reason = format!("the log ends at {found}, not at {after}; nothing was changed");
+        let reason = format!(
+            "the log ends at {found}, not at {after}; nothing was changed; use --after {found}"
+        );
         return Err(Failure::Missing(reason));
     }
     let accepting = shell.options().read_only(true).accept_lost_history_after(left);
@@ -61,8 +63,9 @@ pub(crate) fn run(args: &Args, shell: &Shell) -> Result<(), Failure> {
         writeln!(out, "{lost}")?;
     } else {
         let to = args.to.display();
-        writeln!(out, "copied {} to {to}, which goes on from there", count(args.after, "event"))?;
-        writeln!(out, "lost: positions {} to {expected}, or more", args.after + 1)?;
+        writeln!(out, "copied {} to {to}, which continues from there", count(args.after, "event"))?;
+        let from = args.after + 1;
+        writeln!(out, "lost: positions {from} to {expected}, and perhaps later ones")?;
     }
     Ok(())
 }

@@ -54,7 +54,8 @@ fn failed_projection_stops_and_resumes_at_the_event() {
         let text = failed.to_string();
         assert_eq!(
             text,
-            "projection balances stopped: failed at position 3 after 3 tries: thirteen"
+            "projection balances stopped: failed at position 3 after 3 tries: thirteen; correct the \
+             cause and start it again"
         );
         // What came before is there, of the event itself nothing, of the later ones nothing.
         assert_eq!(balances(&*store).into_iter().collect::<Vec<_>>(), [("account-1".into(), 3)]);

@@ -153,7 +153,7 @@ fn every_failure_reaches_the_listener_even_if_it_panics() {
                 options,
             )
             .unwrap()
-            .on_failure(move |notice| {
+            .on_notice(move |notice| {
                 hear.lock().unwrap().push(notice.clone());
                 panic!("a listener that panics");
             });
