@@ -19,8 +19,8 @@ pub(super) struct StagedAppends {
 struct StagedAppend {
     shape: Shape,
     first: Position,
-    /// The version of its first event in each stream, one for each expectation.
-    first_versions: Vec<Version>,
+    /// The version of each stream before it, one for each expectation.
+    before: Vec<Option<Version>>,
 }
 
 impl StagedAppends {
@@ -32,9 +32,8 @@ impl StagedAppends {
 
     /// Adds an append. `before` holds the versions of its streams before this append, one for each
     /// expectation.
-    pub(super) fn add(&mut self, shape: Shape, first: Position, before: &[Option<Version>]) {
-        let first_versions = before.iter().map(|before| Version::after(*before)).collect();
-        self.appends.push(StagedAppend { shape, first, first_versions });
+    pub(super) fn add(&mut self, shape: Shape, first: Position, before: Vec<Option<Version>>) {
+        self.appends.push(StagedAppend { shape, first, before });
     }
 
     pub(super) fn set_last_event(&mut self, stream: &StreamId, last: LastEvent) {
@@ -76,9 +75,9 @@ impl StagedAppend {
         let runs = self.shape.runs.iter().filter_map(move |(stream, count)| {
             let (id, _) = self.shape.expectations.get(*stream)?;
             let ids = self.shape.ids.get(*stream)?;
-            let (taken, first) = (taken.get_mut(*stream)?, self.first_versions.get(*stream)?);
+            let (taken, before) = (taken.get_mut(*stream)?, self.before.get(*stream)?);
             let begin = std::mem::replace(taken, *taken + *count);
-            let (version, position) = (first.plus(number(begin)), next);
+            let (version, position) = (Version::after(*before).plus(number(begin)), next);
             next = next.plus(number(*count));
             Some((id, ids.get(begin..begin + count)?, version, position))
         });

@@ -148,7 +148,7 @@ impl Writer {
         let decided = submission.appends.into_iter().zip(verdicts);
         let appended = decided.map(|(append, verdict)| match verdict {
             Verdict::Replay(appended) => appended,
-            Verdict::Append(versions) => self.add(staged, append, &versions, now),
+            Verdict::Append(versions) => self.add(staged, append, versions, now),
         });
         let appended = appended.collect();
         if let Some((key, record)) = &submission.record {
@@ -164,12 +164,12 @@ impl Writer {
         &mut self,
         staged: &mut Staged<'_>,
         append: Prepared,
-        before_it: &[Option<Version>],
+        before_it: Vec<Option<Version>>,
         now: Timestamp,
     ) -> Appended {
         let Prepared { shape, mut frames, count, recorded_at } = append;
         let expectations = &shape.expectations;
-        let mut last_versions = before_it.to_vec();
+        let mut last_versions = before_it.clone();
         let first = Position::after(staged.end.head);
         let mut before = 0;
         let mut versions: Vec<Option<RangeInclusive<Version>>> = vec![None; last_versions.len()];
