@@ -1,7 +1,7 @@
-//! Backup (G14): a copy taken while the store is written is a store. It holds a beginning of the
-//! log, with everything that was acknowledged before the call; derived data next to the log fits to
-//! it (G12); it is whole or not there; and neither a bad destination nor a failure touches
-//! anything. `tests/faults/kill.rs` kills backups and lets them fail on a full disk.
+//! Backup (G14): a copy that is taken during writes is a store. It holds a prefix of the log with
+//! everything acknowledged before the call; its derived data matches its log (G12); it is complete
+//! or absent; and neither an invalid destination nor a failure changes anything.
+//! `tests/faults/kill.rs` kills backups and makes them fail on a full disk.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -23,8 +23,8 @@ use crate::support::{copy, events, fingerprint, log, place, position, quick};
 const WRITERS: usize = 3;
 const COPIES: usize = 5;
 
-/// Appends payments to an account until told to stop, every third one durably, and now and then a
-/// snapshot; says what was acknowledged.
+/// Appends deposits to an account until `stop` is set, every third one durably, and a snapshot
+/// after every tenth; records the last acknowledged position.
 fn write(store: &Store, writer: usize, acknowledged: &AtomicU64, stop: &AtomicBool) {
     let account = StreamId::new(format!("account-{writer}")).unwrap();
     let mut balance = 0;
@@ -54,7 +54,7 @@ fn write(store: &Store, writer: usize, acknowledged: &AtomicU64, stop: &AtomicBo
     }
 }
 
-/// The balances after the event at this position, as the log says them.
+/// Folds the balances from the log up to this position.
 fn fold(log: &[RecordedEvent], up_to: Option<Position>) -> BTreeMap<String, i64> {
     let mut balances = BTreeMap::new();
     for event in log.iter().filter(|event| Some(event.position()) <= up_to) {
@@ -65,7 +65,7 @@ fn fold(log: &[RecordedEvent], up_to: Option<Position>) -> BTreeMap<String, i64>
     balances
 }
 
-/// Snapshots and the read model are of a moment of this log.
+/// Asserts that the snapshots and the read model match the log at their positions.
 fn agrees_with_its_log(store: &Store, log: &[RecordedEvent]) {
     let checkpoint = store.view("balances").position().unwrap();
     assert!(checkpoint <= store.head().unwrap());
@@ -113,9 +113,9 @@ fn copies_under_load(options: &StoreOptions) {
         assert!(copy.verify(|_| {}).unwrap().is_sound());
         let found = log(&copy);
         assert_eq!(found.len() as u64, head);
-        assert!(found == whole[..found.len()], "no beginning of the log");
+        assert!(found == whole[..found.len()], "not a prefix of the log");
         agrees_with_its_log(&copy, &found);
-        // It goes on where it ends, and so do its read models.
+        // The copy and its read models can be continued where they end.
         let deposit = Money::Deposited { amount: 1 }.encode().unwrap();
         let appended = copy.append("account-0", ExpectedVersion::StreamExists, [deposit]).unwrap();
         assert_eq!(appended.last_position(), position(head + 1));
@@ -125,19 +125,20 @@ fn copies_under_load(options: &StoreOptions) {
         wait.unwrap();
         assert_eq!(balances(&copy), fold(&log(&copy), Some(position(head + 1))));
     }
-    assert!(log(&store) == whole, "what happens to a copy does not happen to the original");
+    assert!(log(&store) == whole, "changes to a copy do not affect the original");
     assert!(store.verify(|_| {}).unwrap().is_sound());
 }
 
-/// With tables that come and go meanwhile, and with everything in the write-ahead log.
+/// First with tables that are written and deleted during the backup, then with everything in the
+/// write-ahead log.
 #[test]
-fn backup_under_load_is_a_prefix_with_all_acknowledged_before() {
+fn backup_under_load_holds_everything_acknowledged_before() {
     copies_under_load(&quick().memtable_bytes(1));
     copies_under_load(&quick());
 }
 
-/// A store whose newest events are in the write-ahead log alone, acknowledged as `Buffered`, and
-/// some in tables.
+/// Opens a store with some events in tables and the newest, acknowledged as `Buffered`, only in the
+/// write-ahead log.
 fn open(path: &Path) -> Store {
     let store = quick().open(path).unwrap();
     store.append("a", ExpectedVersion::Any, events(100)).unwrap();
@@ -154,7 +155,7 @@ fn backup_keeps_store_id_and_works_without_the_original() {
     let (copied, second) = (directory.path().join("copy"), directory.path().join("copy of copy"));
     let before = fingerprint(&path);
     let report = store.backup(&copied).unwrap();
-    assert!(fingerprint(&path) == before, "the original was written");
+    assert!(fingerprint(&path) == before, "the backup changed the original");
     assert_eq!(report.head, Some(position(110)));
     let files: Vec<_> = fingerprint(&copied).into_values().flatten().collect();
     assert_eq!(report.files, files.len() as u64);
@@ -169,7 +170,7 @@ fn backup_keeps_store_id_and_works_without_the_original() {
     assert_eq!((found.store_id, found.created_at), (info.store_id, info.created_at));
     assert_eq!((found.head, found.streams), (info.head, info.streams));
     assert_eq!(log(&copy), whole);
-    // Restoring: a copy of the copy, by annals or by anything that copies files.
+    // A restore is a copy of the copy, made by annals or by any tool that copies files.
     copy.backup(&second).unwrap();
     copy.close().unwrap();
     crate::support::copy(&copied, &path);
@@ -181,8 +182,8 @@ fn backup_keeps_store_id_and_works_without_the_original() {
     }
 }
 
-/// A store that nobody closed, opened for reading: nothing of it may be changed, and its
-/// write-ahead log counts.
+/// Backs up a store that was not closed and is open for reading only: nothing in it may change, and
+/// the backup includes its write-ahead log.
 #[test]
 fn read_only_backup_includes_the_log_and_changes_nothing() {
     let (directory, path) = place();
@@ -200,8 +201,8 @@ fn read_only_backup_includes_the_log_and_changes_nothing() {
     assert_eq!(log(&quick().open(&copied).unwrap()), whole);
 }
 
-/// What was published is in a copy, or there is no copy: here the files that are copied lost some
-/// of it meanwhile.
+/// A backup holds everything that was published, or fails: here the files lost events after the
+/// open.
 #[test]
 fn backup_of_a_store_that_lost_events_is_refused() {
     let (directory, path) = place();
@@ -224,13 +225,12 @@ fn backup_of_a_store_that_lost_events_is_refused() {
             if expected_at_least == position(110) && found == Some(position(100))),
         "{refused}"
     );
-    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), before, "nothing is left of it");
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), before, "a partial copy is left");
 }
 
-/// G11 holds for a copy from the moment it is there: its watermark says how far it goes, and no
-/// further.
+/// G11 holds for a copy as soon as it exists: its watermark records exactly the end of its log.
 #[test]
-fn backup_that_lost_events_is_refused_but_not_an_empty_one() {
+fn backup_with_lost_events_is_refused_and_an_empty_one_opens() {
     let (directory, path) = place();
     let store = open(&path);
     let copied = directory.path().join("copy");
@@ -257,7 +257,7 @@ fn backup_that_lost_events_is_refused_but_not_an_empty_one() {
     copy.append("a", ExpectedVersion::NoStream, events(1)).unwrap();
 }
 
-/// Bytes are copied where they cannot be shared.
+/// Files are copied if they cannot be shared.
 #[cfg(unix)]
 #[test]
 fn backup_on_another_file_system_shares_no_bytes() {
@@ -269,7 +269,7 @@ fn backup_on_another_file_system_shares_no_bytes() {
         .ok()
         .filter(|other| device(other.path()) != device(directory.path()))
     else {
-        return skipped("a backup on another file system", "there is no second one");
+        return skipped("a backup on another file system", "there is no second file system");
     };
     let store = open(&path);
     let copied = other.path().join("copy");
@@ -279,7 +279,7 @@ fn backup_on_another_file_system_shares_no_bytes() {
     assert_eq!(log(&quick().open(&copied).unwrap()), log(&store));
 }
 
-/// G13.
+/// G13: a refused backup changes nothing.
 #[test]
 fn backup_to_an_invalid_destination_changes_nothing() {
     let (directory, path) = place();
@@ -303,7 +303,7 @@ fn backup_to_an_invalid_destination_changes_nothing() {
         (at("missing/.."), "the directory above it"),
         (at("foreign"), "not a copy that was cut short"),
         (at("text"), "in the way"),
-        // A store that happens to have this name.
+        // A store that has this name by chance.
         (at("other"), "not a copy that was cut short"),
     ];
     let links = tempfile::tempdir().unwrap();
@@ -326,8 +326,8 @@ fn backup_to_an_invalid_destination_changes_nothing() {
     store.append("b", ExpectedVersion::Any, events(1)).unwrap();
 }
 
-/// What a process that died left of a copy, after each of its steps: no store that holds less than
-/// it should, and nothing that stops the next copy.
+/// Simulates what a process that died leaves of a backup after each step: it never opens as a store
+/// that lacks events, and it does not prevent the next backup.
 #[test]
 fn partial_backup_is_not_a_store_and_is_replaced() {
     let (directory, path) = place();
@@ -351,7 +351,7 @@ fn partial_backup_is_not_a_store_and_is_replaced() {
         }
         let opened = quick().open(&partial);
         if left.contains(&"STORE") {
-            assert_eq!(log(&opened.unwrap()), log(&store), "cut short after {left:?}");
+            assert_eq!(log(&opened.unwrap()), log(&store), "interrupted after {left:?}");
         } else {
             let refused = opened.unwrap_err();
             assert!(matches!(refused, Error::NotAStore { .. }), "{left:?}: {refused}");
@@ -364,7 +364,7 @@ fn partial_backup_is_not_a_store_and_is_replaced() {
     }
 }
 
-/// Two at once to the same place: one of them, or one after the other, and never a mixture.
+/// Exactly one of two concurrent backups to one destination succeeds, and they never mix.
 #[test]
 fn second_backup_to_one_destination_is_refused() {
     let (directory, path) = place();
@@ -395,7 +395,7 @@ fn second_backup_to_one_destination_is_refused() {
     }
 }
 
-/// G9, and a closed store.
+/// G9: a poisoned store refuses a backup; a closed store refuses it too.
 #[test]
 fn backup_of_a_poisoned_or_closed_store_fails() {
     let (directory, path) = place();
@@ -419,5 +419,5 @@ fn backup_of_a_poisoned_or_closed_store_fails() {
     let other = store.clone();
     store.close().unwrap();
     assert!(matches!(other.backup(&copied), Err(Error::Closed)));
-    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "nothing but the store");
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "only the store is left");
 }

@@ -1,5 +1,5 @@
-//! The store on disk and the memory store keep every rule of the conformance suites, so a program
-//! that is tested over the memory store behaves the same on disk.
+//! The store on disk and the memory store both pass the conformance suites, so a program that is
+//! tested with the memory store behaves the same on disk.
 
 mod memory {
     annals::event_store_conformance!((annals::MemoryStore::new(), ()));
@@ -22,8 +22,7 @@ mod disk {
     annals::view_store_conformance!(fresh());
 }
 
-/// The same with everything small: a memtable that is flushed all the time, and hardly a tip
-/// remembered.
+/// The same suites with a memtable that is flushed constantly and a version cache of one stream.
 #[cfg(feature = "rocksdb")]
 mod small_disk {
     use annals::{Durability, Store};
@@ -40,7 +39,7 @@ mod small_disk {
     annals::view_store_conformance!(fresh());
 }
 
-/// Synced writes are slow enough that callers wait for each other, and are committed in groups.
+/// Synced writes are slow enough that callers wait for each other, so they are committed in groups.
 #[cfg(feature = "rocksdb")]
 #[test]
 fn synced_groups_pass_the_concurrency_suite() {

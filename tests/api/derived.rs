@@ -1,6 +1,6 @@
-//! Derived data of a store on disk, snapshots and views: found again after a reopen,
-//! refused when the store is closed or open for reading only, and damage in it reported or skipped
-//! as is right for it (G8, G13).
+//! Snapshots and views in a store on disk: they survive a reopen; a closed store refuses access and
+//! a read-only store refuses writes; damaged views are reported and damaged snapshots are skipped
+//! (G8, G13).
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -27,7 +27,7 @@ fn checkpoint(number: u64) -> Checkpoint {
     Checkpoint { position: Some(position(number)), state: b"state".to_vec() }
 }
 
-/// A commit from one place to another.
+/// Returns a commit that moves the checkpoint of a view from one position to another.
 fn commit(view: &str, from: Option<u64>, to: u64, changes: Vec<ViewChange>) -> ViewCommit {
     let expected = from.map(checkpoint);
     ViewCommit {
@@ -61,8 +61,8 @@ fn newest(store: &impl SnapshotStore) -> Option<u64> {
     newest.map(|snapshot| snapshot.version.get())
 }
 
-/// Two views of two values each, one of them of a name that begins the other's; three snapshots;
-/// one event.
+/// Builds a closed store with one event, three snapshots and two views of two values each; the name
+/// of one view is a prefix of the other's.
 fn build(path: &Path) {
     let store = quick().open(path).unwrap();
     store.append("a-1", ExpectedVersion::Any, events(1)).unwrap();
@@ -76,7 +76,7 @@ fn build(path: &Path) {
     store.close().unwrap();
 }
 
-/// Everything that can be asked of a view store, of a state that every store is held to.
+/// A step of the model test: an operation on the view stores, or a reopen of the store on disk.
 #[derive(Debug, Clone)]
 enum Step {
     Commit {
@@ -104,7 +104,7 @@ enum Change {
 
 const VIEWS: [&str; 3] = ["a", "a ", "ab"];
 
-/// What a view should be.
+/// The expected content of a view.
 #[derive(Debug, Clone, Default)]
 struct Model {
     checkpoint: Option<Checkpoint>,
@@ -227,7 +227,7 @@ fn check_step(stores: [&dyn ViewStore; 2], models: &mut [Model; 3], step: &Step,
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
-    /// Memory and disk, which is closed and opened again in between, are what the model is.
+    /// The memory store and the store on disk, which is reopened in between, agree with the model.
     #[test]
     fn views_agree_with_a_sorted_map_and_checkpoint(
         steps in prop::collection::vec(step(), 1..60)
@@ -268,7 +268,7 @@ fn reopened_store_has_its_views_and_snapshots() {
     }
     assert_eq!(store.list_views().unwrap(), ["v", "vw"]);
     assert_eq!(newest(&store), Some(3));
-    // Nothing of it can be written.
+    // A read-only store refuses every write.
     assert!(matches!(store.commit_view(&commit("v", Some(1), 2, vec![])), Err(Error::ReadOnly)));
     assert!(matches!(store.drop_view("v"), Err(Error::ReadOnly)));
     assert!(matches!(store.save_snapshot(&snapshot(4), ALL), Err(Error::ReadOnly)));
@@ -278,7 +278,7 @@ fn reopened_store_has_its_views_and_snapshots() {
     assert_eq!(fingerprint(&path), before);
 }
 
-/// Through handles, which do not keep it open.
+/// The calls go through handles, which do not keep the store open.
 #[test]
 fn closed_store_refuses_views_and_snapshots() {
     let (_directory, path) = place();
@@ -313,10 +313,10 @@ fn closed_store_refuses_views_and_snapshots() {
     refuse(&memory, &memory);
 }
 
-/// Closing waits for what is under way: what was acknowledged is there, and the rest is refused as
-/// closed.
+/// Closing waits for writes in progress: acknowledged writes are stored, and later writes are
+/// refused as closed.
 #[test]
-fn close_during_derived_writes_keeps_the_acknowledged() {
+fn close_keeps_acknowledged_derived_writes() {
     for _ in 0..5 {
         let (_directory, path) = place();
         let store = quick().open(&path).unwrap();
@@ -345,10 +345,10 @@ fn close_during_derived_writes_keeps_the_acknowledged() {
     }
 }
 
-/// What becomes of the bytes of a record.
+/// A change to the bytes of a record.
 type Edit<'e> = dyn Fn(&mut Vec<u8>) + 'e;
 
-/// Every kind of damage to a record, on a copy each.
+/// Applies every kind of damage to a record, each to a separate copy of the store.
 fn damage(family: &str, key: &[u8], other: &[u8], mut judge: impl FnMut(&Store, &str)) {
     let (directory, whole) = place();
     build(&whole);
@@ -359,7 +359,7 @@ fn damage(family: &str, key: &[u8], other: &[u8], mut judge: impl FnMut(&Store, 
     let kinds: [(&str, &Edit<'_>); 5] = [
         ("first bit flipped", &|bytes| bytes[0] ^= 1),
         ("last bit flipped", &|bytes| *bytes.last_mut().unwrap() ^= 1),
-        ("cut short", &|bytes| bytes.truncate(bytes.len() - 1)),
+        ("truncated", &|bytes| bytes.truncate(bytes.len() - 1)),
         ("emptied", &|bytes| bytes.clear()),
         ("the record of another key", &|bytes| bytes.clone_from(&swapped)),
     ];
@@ -393,7 +393,7 @@ fn damaged_view_value_fails_exactly_its_reads() {
         let page = store.scan_view(&scan("v", 1)).unwrap();
         assert!(page.entries.len() == 1 && page.has_more, "{told}");
         assert_eq!(store.scan_view(&scan("vw", 9)).unwrap().entries.len(), 2, "{told}");
-        // Rebuilt, it is whole again.
+        // A rebuild repairs the view.
         let again = vec![ViewChange::Clear, put(b"k3", b"three")];
         store.commit_view(&commit("v", Some(1), 2, again)).unwrap();
         assert_eq!(store.scan_view(&scan("v", 9)).unwrap().entries.len(), 1, "{told}");
@@ -412,7 +412,7 @@ fn damaged_checkpoint_is_reported_and_not_used() {
         }
         assert_eq!(store.view_value("v", b"k").unwrap(), None, "{told}");
         assert_eq!(store.checkpoint("vw").unwrap(), Some(checkpoint(1)), "{told}");
-        // The way out.
+        // Dropping the view is the remedy.
         store.drop_view("v").unwrap();
         assert_eq!(store.list_views().unwrap(), ["vw"], "{told}");
         assert!(store.scan_view(&scan("v", 9)).unwrap().entries.is_empty(), "{told}");
@@ -437,7 +437,7 @@ fn damaged_snapshot_is_skipped_for_an_older_one() {
     });
 }
 
-/// What is wrong with snapshots changes no answer, so that nobody would see it but in the figures.
+/// A faulty snapshot changes no result, so only the statistics show it.
 #[test]
 fn repository_counts_damaged_snapshots() {
     let (_directory, path) = place();
@@ -459,10 +459,10 @@ fn repository_counts_damaged_snapshots() {
     let last = stats.last_ignored.unwrap();
     assert_eq!((last.stream.as_str(), last.version), ("account-1", Some(version(2))));
     assert!(last.fault.to_string().contains("damaged data in family snapshots"), "{}", last.fault);
-    assert!(accounts.check_snapshots("1").unwrap().is_sound(), "it judges what can be read");
+    assert!(accounts.check_snapshots("1").unwrap().is_sound(), "it checks readable snapshots only");
     accounts.execute("1", &deposit(4)).unwrap();
     accounts.load("1").unwrap();
-    assert_eq!(accounts.snapshot_stats().ignored, 4, "the load of the command met them too");
+    assert_eq!(accounts.snapshot_stats().ignored, 4, "the load of the command skipped them too");
 }
 
 #[test]
@@ -500,8 +500,8 @@ fn error_of_a_limit_names_it_and_the_remedy() {
     }
 }
 
-/// A snapshot of a later version is as good as none; a checkpoint or a value of one cannot be done
-/// without.
+/// A snapshot in a later record version is skipped. A checkpoint or a value in one is refused,
+/// because nothing can replace it.
 #[test]
 fn records_of_a_later_version_are_skipped_or_refused() {
     let (_directory, path) = place();
@@ -525,7 +525,7 @@ fn records_of_a_later_version_are_skipped_or_refused() {
     assert_eq!(newest(&store), Some(2));
 }
 
-/// CRC-32 by its definition, a bit at a time.
+/// Computes CRC-32 by its definition, one bit at a time.
 fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0, |crc, byte| {
         (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
@@ -534,7 +534,7 @@ fn crc32(bytes: &[u8]) -> u32 {
     })
 }
 
-/// A view that claims events which the log does not have would skip those that come (G12).
+/// A view whose checkpoint is past the head would skip the events that are appended next (G12).
 #[test]
 fn checkpoint_past_the_head_is_refused_unless_of_another_log() {
     let (_directory, path) = place();

@@ -1,4 +1,5 @@
-//! An append of very many or very large events is cut into several frames. Nobody should notice.
+//! An append of very many or very large events is split into several frames, which does not change
+//! any read.
 
 use annals::EventType;
 use annals::limits::{FRAME_EVENTS_MAX, FRAME_LEN_TARGET, PAYLOAD_LEN_MAX};
@@ -13,8 +14,8 @@ fn large(count: usize, len: usize) -> Vec<NewEvent> {
         .collect()
 }
 
-/// By count and by length, with a frame boundary before, at and after every place that is asked
-/// for.
+/// Appends that are split by count and by length, read from versions before, at and after each
+/// frame boundary.
 #[test]
 fn range_is_read_across_frames_in_both_directions() {
     let shapes = [
@@ -75,7 +76,7 @@ fn range_is_read_across_frames_in_both_directions() {
     }
 }
 
-/// The greatest payload there may be, between small events.
+/// The largest allowed payload, between small events.
 #[test]
 fn largest_event_is_stored() {
     let (_directory, path) = place();

@@ -1,4 +1,4 @@
-//! Numbers keep their digits: through upcasters that read JSON as a `Value`.
+//! Upcasters that read JSON as a `Value` keep the digits of numbers.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-/// Today's event: fields as they are written.
+/// The current event, which keeps each field as it was written.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(transparent)]
 struct Paid(BTreeMap<String, Box<RawValue>>);
@@ -26,7 +26,7 @@ fn steps() -> UpcastersBuilder {
     Upcasters::builder().reads::<Paid>()
 }
 
-/// Adds a field and leaves all others alone.
+/// Adds a field and changes no other.
 fn adding() -> Upcasters {
     let add = |mut old: Value| {
         old["currency"] = "EUR".into();
@@ -44,14 +44,14 @@ fn paid(payload: &str) -> EncodedEvent<'_> {
     }
 }
 
-/// The payload of the only event that the upcasters make.
+/// Returns the payload of the only event that the upcasters yield.
 fn upcast(upcasters: &Upcasters, payload: &str) -> Result<String, UpcastFailed> {
     let mut events = upcasters.apply(paid(payload))?;
     assert_eq!(events.len(), 1);
     Ok(String::from_utf8(events.remove(0).payload.into_owned()).unwrap())
 }
 
-/// The field and the number that a refusal names.
+/// Returns the field and the number that the error names.
 fn refused(upcasters: &Upcasters, payload: &str) -> (String, String) {
     match upcast(upcasters, payload) {
         Err(UpcastFailed::Number { field, number, .. }) => (field, number),
@@ -105,12 +105,12 @@ fn number_that_a_value_cannot_keep_is_refused_with_its_field() {
         let alike = format!(r#"{{"from":{one},"to":{other}}}"#);
         assert_eq!(refused(&adding(), &alike).0, "from");
     }
-    // A step that takes the numbers away needs no digits.
+    // A step that removes the numbers needs no digits.
     let removing = steps().json("Paid", 1, |_: Value| Ok(json!({}))).build().unwrap();
     let alike = format!(r#"{{"from":{INTEGER},"to":{NEIGHBOUR}}}"#);
     assert_eq!(upcast(&removing, &alike).unwrap(), "{}");
 
-    // The reader of the store learns where the event is.
+    // The error of a read names the number and its field.
     let store = MemoryStore::new();
     let event = NewEvent::new(EventType::new("Paid").unwrap(), huge)
         .with_content_type(annals::ContentType::JSON);
@@ -123,7 +123,7 @@ fn number_that_a_value_cannot_keep_is_refused_with_its_field() {
 }
 
 #[test]
-fn step_with_types_of_its_own_decides_about_digits() {
+fn upcaster_with_its_own_types_controls_the_digits() {
     #[derive(Serialize, Deserialize)]
     struct Own {
         from: u128,
@@ -169,7 +169,7 @@ fn number() -> impl Strategy<Value = String> {
     prop_oneof![
         text("-?[1-9][0-9]{0,40}[1-9]"),
         text("-?(0|[1-9][0-9]{0,30})\\.[0-9]{0,40}[1-9]"),
-        // Neighbours of each other.
+        // Numbers that are close to each other.
         text("1234567890123456789012[0-9]"),
         text("0\\.12345678901234567[0-9]"),
     ]
@@ -199,7 +199,7 @@ proptest! {
                 let number = as_f64(&number);
                 let candidates: Vec<_> = numbers.iter().filter(|it| as_f64(it) == number).collect();
                 let two = candidates.iter().any(|it| alike(it, candidates[0]));
-                prop_assert!(two, "{} was refused without need: {}", number, payload);
+                prop_assert!(two, "{} was refused unnecessarily: {}", number, payload);
             }
             Err(other) => prop_assert!(false, "{}", other),
         }

@@ -1,4 +1,4 @@
-//! What is refused at the door: with a typed error, and without changing one byte of the directory.
+//! An open that is refused returns a typed error and changes no byte of the directory.
 
 use std::fs;
 use std::path::Path;
@@ -11,7 +11,8 @@ use crate::support::{copy, events, fingerprint, log, place, position, quick};
 type Prepare = fn(&Path);
 type IsIt = fn(&Error) -> bool;
 
-/// Opening fails as it should, for writing and for reading, and leaves everything as it was.
+/// Asserts that opening fails with the expected error, for writing and for reading, and changes no
+/// file.
 fn refuses(path: &Path, told: &str, is_it: impl Fn(&Error) -> bool) {
     for read_only in [false, true, false] {
         let before = fingerprint(path);
@@ -27,7 +28,7 @@ fn refuses(path: &Path, told: &str, is_it: impl Fn(&Error) -> bool) {
     }
 }
 
-/// A closed store of some streams.
+/// Builds a closed store with several streams.
 fn build(path: &Path) {
     let store = quick().memtable_bytes(1).open(path).unwrap();
     for round in 0..20 {
@@ -42,7 +43,7 @@ fn flip(path: &Path, at: usize) {
     fs::write(path, bytes).unwrap();
 }
 
-/// The file `STORE` as a later version of annals would write it.
+/// Rewrites the file `STORE` as a later version of annals would write it.
 fn from_the_future(path: &Path) {
     let mut bytes = fs::read(path.join("STORE")).unwrap();
     bytes[11] = 2;
@@ -84,7 +85,7 @@ fn missing_damaged_or_foreign_files_are_refused_unchanged() {
     let table: [(&str, Prepare, IsIt); 16] = [
         ("STORE missing", |path| remove(path, "STORE"), IS_CORRUPTION),
         (
-            "STORE cut short",
+            "STORE truncated",
             |path| fs::write(path.join("STORE"), b"annals\r\n\0\0\0\x01").unwrap(),
             IS_CORRUPTION,
         ),
@@ -124,7 +125,7 @@ fn missing_damaged_or_foreign_files_are_refused_unchanged() {
         ),
         ("a table missing", |path| fs::remove_file(&tables(path)[0]).unwrap(), IS_CORRUPTION),
         (
-            "a table cut short",
+            "a table truncated",
             |path| {
                 let table = tables(path).remove(0);
                 let bytes = fs::read(&table).unwrap();
@@ -141,7 +142,7 @@ fn missing_damaged_or_foreign_files_are_refused_unchanged() {
         prepare(&damaged);
         refuses(&damaged, told, is_it);
     }
-    assert_eq!(log(&quick().open(&path).unwrap()).len(), 60, "the undamaged one opens");
+    assert_eq!(log(&quick().open(&path).unwrap()).len(), 60, "the undamaged store opens");
 }
 
 #[test]
@@ -155,10 +156,10 @@ fn foreign_directory_does_not_become_a_store() {
     let foreign = directory.path().join("foreign");
     fs::create_dir_all(foreign.join("photos")).unwrap();
     fs::write(foreign.join("letter.txt"), b"dear").unwrap();
-    refuses(&foreign, "a directory of somebody else's", IS_NOT_A_STORE);
+    refuses(&foreign, "a foreign directory", IS_NOT_A_STORE);
 }
 
-/// Neither a reader nor a writer that was told not to.
+/// A reader does not create a store, and neither does a writer with `create(false)`.
 #[test]
 fn only_a_writer_creates_a_store() {
     let (directory, missing) = place();
@@ -183,13 +184,13 @@ fn open_store_cannot_be_opened_again() {
     let (_directory, path) = place();
     let store = quick().open(&path).unwrap();
     store.append("a", ExpectedVersion::Any, events(3)).unwrap();
-    refuses(&path, "open elsewhere", |error| matches!(error, Error::AlreadyOpen { .. }));
+    refuses(&path, "already open", |error| matches!(error, Error::AlreadyOpen { .. }));
     store.append("a", ExpectedVersion::Any, events(1)).unwrap();
-    assert_eq!(log(&store).len(), 4, "the first one goes on");
+    assert_eq!(log(&store).len(), 4, "the open store still works");
 }
 
-/// The directory as a power cut leaves it, with the write-ahead log cut wherever one likes:
-/// acknowledged `Sync` events are missed (G11), the tail of `Buffered` ones is not (G5, G10).
+/// Simulates power loss by truncating the write-ahead log at several offsets: lost `Sync` events
+/// are detected (G11); a lost tail of `Buffered` events is accepted (G5, G10).
 #[test]
 fn write_ahead_log_that_lost_events_is_refused_unchanged() {
     let (directory, path) = place();
@@ -240,7 +241,7 @@ fn write_ahead_log_that_lost_events_is_refused_unchanged() {
     }
 }
 
-/// Who names the position where the log ends gets what is left; nobody else does.
+/// Asserts that the remaining events open only with the position at which the log ends.
 fn is_accepted_by_name(lost: &Path, all: &[RecordedEvent]) {
     let Err(Error::HistoryLost { found, .. }) = quick().open(lost) else { panic!("it opened") };
     let left = usize::try_from(found.map_or(0, Position::get)).unwrap();
@@ -255,9 +256,9 @@ fn is_accepted_by_name(lost: &Path, all: &[RecordedEvent]) {
     let copied = lost.with_extension("left");
     reader.backup(&copied).unwrap();
     drop(reader);
-    assert!(fingerprint(lost) == before, "reading what is left changed it");
+    assert!(fingerprint(lost) == before, "reading the remaining log changed it");
     drop(accepting.open(lost).unwrap());
-    // Accepted once, it is a store like any other.
+    // The backup, and the store after its loss was accepted once, open without the option.
     for path in [&copied, lost] {
         let store = quick().open(path).unwrap();
         assert_eq!(log(&store), all[..left]);
@@ -267,8 +268,8 @@ fn is_accepted_by_name(lost: &Path, all: &[RecordedEvent]) {
     }
 }
 
-/// Where the records of one of RocksDB's logs have their types: blocks of 32 KiB, headers of 7
-/// bytes, the type last.
+/// Returns the offset of each record type in a RocksDB log: blocks of 32 KiB, headers of 7 bytes,
+/// of which the type is the last.
 fn record_types(bytes: &[u8]) -> Vec<usize> {
     let (mut types, mut at) = (Vec::new(), 0);
     while at + 7 <= bytes.len() {
@@ -281,8 +282,8 @@ fn record_types(bytes: &[u8]) -> Vec<usize> {
     types
 }
 
-/// One flipped bit makes a record one of a recycled log. RocksDB would then read on forever, or
-/// take the log to be empty.
+/// One flipped bit turns a record into one of a recycled log. RocksDB would then read forever, or
+/// treat the log as empty.
 #[test]
 fn record_that_would_loop_the_engine_is_refused() {
     let (directory, path) = place();
@@ -311,7 +312,7 @@ fn record_that_would_loop_the_engine_is_refused() {
             let mut bytes = fs::read(&file).unwrap();
             bytes[at] ^= if bytes[at] == 4 { 1 } else { 4 };
             fs::write(file, bytes).unwrap();
-            // Aside, so that an open that never ends does not hold up the others.
+            // On a separate thread, so that an open that never ends does not block the test.
             let (told, ended) = std::sync::mpsc::channel();
             std::thread::spawn(move || {
                 refuses(&damaged, "a record of a recycled log", |error| {
@@ -322,14 +323,13 @@ fn record_that_would_loop_the_engine_is_refused() {
                 told.send(()).unwrap();
             });
             let waited = ended.recv_timeout(std::time::Duration::from_secs(60));
-            assert!(waited.is_ok(), "{name}, byte {at}: it is read forever, or opens");
+            assert!(waited.is_ok(), "{name}, byte {at}: not refused within 60 s");
         }
     }
     assert!(manifest > 3 && log > 4, "{manifest} records in manifests, {log} in logs");
 }
 
-/// A store that nobody has changed since, and one that lost a suffix of it: the watermark tells
-/// them apart.
+/// The watermark distinguishes a database that lost a suffix of its log from one that is unchanged.
 #[test]
 fn older_database_is_refused_as_lost_history() {
     let (directory, path) = place();
@@ -347,9 +347,10 @@ fn older_database_is_refused_as_lost_history() {
     });
 }
 
-/// Of an empty store the watermark knows no frame: its identity alone tells whose database it is.
+/// The watermark of an empty store records no frame: only the store identity shows that the
+/// database belongs to another store.
 #[test]
-fn empty_store_refuses_the_database_of_another() {
+fn empty_store_refuses_database_of_another_store() {
     let (_directory, path) = place();
     quick().open(&path).unwrap().close().unwrap();
     fs::remove_dir_all(path.join("db")).unwrap();
@@ -361,7 +362,7 @@ fn empty_store_refuses_the_database_of_another() {
     );
 }
 
-/// It would say that nothing need be there.
+/// The watermark of an empty store would claim that no event has to exist.
 #[test]
 fn watermark_of_another_empty_store_is_refused() {
     let (directory, path) = place();
@@ -376,8 +377,8 @@ fn watermark_of_another_empty_store_is_refused() {
     );
 }
 
-/// A copy that went on by itself is another history, however long it is: the watermark knows the
-/// frame it ends with.
+/// A copy that was continued separately has another history, regardless of its length: the
+/// watermark records the last frame of the log.
 #[test]
 fn database_with_another_history_is_refused() {
     let (directory, path) = place();
@@ -389,7 +390,7 @@ fn database_with_another_history_is_refused() {
         store.append("s-1", ExpectedVersion::Any, events(5)).unwrap();
         store.close().unwrap();
     }
-    // Once more, so that its manifest is the newer one.
+    // Opened once more, so that its manifest is the newer one.
     quick().open(&other).unwrap().close().unwrap();
     fs::remove_dir_all(path.join("db")).unwrap();
     copy(&other.join("db"), &path.join("db"));

@@ -1,5 +1,5 @@
-//! Random commands, saves, lost races and looks back: every repository returns the fold of the
-//! stream, whether it is plain, cached or with snapshots.
+//! Random commands, saves, lost races and loads of past versions: every repository returns the fold
+//! of the stream, whether it is plain, cached or with snapshots.
 
 use annals::prelude::*;
 use annals::{Aggregate, Bincode, Repository, SnapshotPolicy, Version};
@@ -40,7 +40,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// The plain fold of what happened: what every repository must agree with.
+/// Folds the events directly; every repository must agree with the result.
 fn fold(events: &[BankEvent]) -> Account {
     let mut account = Account::default();
     events.iter().cloned().for_each(|event| account.apply(event));
@@ -50,8 +50,8 @@ fn fold(events: &[BankEvent]) -> Account {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
 
-    /// Plain, cached, with snapshots, with all of it: no way of working can be told from the fold
-    /// of the stream.
+    /// Plain, cached, with snapshots, or with both: every repository agrees with the fold of the
+    /// stream.
     #[test]
     fn every_repository_returns_the_fold_of_the_stream(
         steps in prop::collection::vec(step(), 1..40),

@@ -1,5 +1,5 @@
-//! What annals encodes reads back as what was meant, or is refused before it is stored: events,
-//! snapshots, view values.
+//! Each event, snapshot and view value that annals encodes decodes to the same value, or is refused
+//! before it is stored.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Debug;
@@ -12,7 +12,7 @@ use annals::{Bincode, Codec, Json, SnapshotFault, domain_events};
 use proptest::prelude::*;
 use serde::{Deserialize, Serialize};
 
-/// Values that some format stores as something else, or writes and cannot read.
+/// Values that some format stores as another value, or writes but cannot read.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 enum Value {
     #[default]
@@ -85,8 +85,7 @@ enum BincodeEvent {
 }
 domain_events! { codec Bincode; BincodeEvent { Set => "Set", Named => "Named" } }
 
-/// An event that every codec stores as it is, and that a value is made of which not every codec
-/// does.
+/// An event that every codec preserves. Its `value` is one that some codecs do not preserve.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 struct Made {
     shape: u8,
@@ -118,7 +117,7 @@ fn made() -> impl Strategy<Value = Made> {
     (0..9_u8, wide(), float).prop_map(|(shape, number, float)| Made { shape, number, float })
 }
 
-/// Keeps the last value that it was given.
+/// Keeps the last value.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 struct Keeper {
     value: Value,
@@ -152,7 +151,8 @@ impl Projection for Last {
     }
 }
 
-/// What a value looks like: NaN is equal to itself here, and 0 is not -0. Maps are sorted.
+/// Formats a value for comparison: NaN equals itself, 0 differs from -0, and the order of map
+/// entries does not matter.
 fn shape(value: &impl Debug) -> Vec<u8> {
     let mut text = format!("{value:?}").into_bytes();
     text.sort_unstable();
@@ -195,7 +195,7 @@ fn values() -> impl Strategy<Value = Value> {
     ]
 }
 
-/// An event that encodes is read back as itself.
+/// Asserts that an event that encodes decodes to the same event.
 fn check_event<E: DomainEvent + Debug>(store: &MemoryStore, event: &E) {
     let Ok(encoded) = event.encode() else { return };
     store.append("s", ExpectedVersion::Any, [encoded]).unwrap();
@@ -204,7 +204,7 @@ fn check_event<E: DomainEvent + Debug>(store: &MemoryStore, event: &E) {
     assert_eq!(shape(&read), shape(event), "{event:?} was stored as {read:?}");
 }
 
-/// A state from a snapshot in this codec is the state that the history gives.
+/// Asserts that a state restored from a snapshot in this codec equals the fold of the history.
 fn check_snapshot<C: Codec>(made: &Made) {
     let store = MemoryStore::new();
     let keepers =
@@ -236,7 +236,7 @@ proptest! {
     }
 }
 
-/// The event whose handler puts such a value is the one that fails, not the next.
+/// A handler that puts such a value fails at that event, not at the next one.
 #[test]
 fn view_values_round_trip_or_are_refused() {
     let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig::with_cases(60));
@@ -288,7 +288,7 @@ fn refused_value_is_named_with_a_remedy() {
     );
 }
 
-/// JSON has one `null` for both, and nothing at run time can tell them apart.
+/// JSON has one `null` for `None` and `Some(None)`, and nothing at run time distinguishes them.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[expect(clippy::option_option, reason = "it is what is tested")]
 struct Patched {
@@ -348,7 +348,7 @@ fn testing_kit_finds_lossy_codecs() {
     assert!(text.contains("then a snapshot restores a different state"), "{text}");
 }
 
-/// `==` that looks at half of the value.
+/// A type whose `==` compares only one of its two fields.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct Half {
     seen: u8,
@@ -378,7 +378,7 @@ impl Aggregate for Half {
 }
 
 #[test]
-fn scenario_compares_bytes_where_equality_cannot() {
+fn scenario_detects_differences_that_equality_ignores() {
     let text = panic_of(|| drop(Scenario::<Half>::given([]).when(()).then_nothing()));
     assert!(text.contains("encodes to different bytes"), "{text}");
 

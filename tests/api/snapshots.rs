@@ -1,5 +1,4 @@
-//! Snapshots make loading fast, and nothing else: what is wrong with them is seen, and changes no
-//! answer.
+//! Snapshots only make loading faster: a faulty snapshot is reported and changes no result.
 
 use std::num::NonZeroUsize;
 use std::sync::atomic::Ordering;
@@ -25,7 +24,7 @@ fn ones(count: usize) -> Command {
     Command::DepositOnes { count }
 }
 
-/// The versions of all snapshots of account 1, oldest first.
+/// Returns the versions of all snapshots of account 1, oldest first.
 fn versions(store: &(impl SnapshotStore + ?Sized)) -> Vec<u64> {
     let stream = StreamId::new("account-1").unwrap();
     let mut versions = Vec::new();
@@ -47,7 +46,7 @@ fn put(store: &(impl SnapshotStore + ?Sized), snapshot: &Snapshot) {
     store.save_snapshot(snapshot, NonZeroUsize::new(9).unwrap()).unwrap();
 }
 
-/// The textbook asks for `version % n == 0`, and steps over it.
+/// The textbook's condition `version % n == 0` misses snapshots if a save appends several events.
 #[test]
 fn every_n_counts_events_across_saves() {
     for kept in Kept::both() {
@@ -162,8 +161,8 @@ fn load_reads_the_snapshot_event_and_newer_ones() {
     assert_eq!(accounts.snapshot_stats().ignored, 0);
 }
 
-/// Each is skipped, with the reason, for an older one that fits; and none outlives those that
-/// are taken later.
+/// Each such snapshot is skipped, with a reason, for an older one that matches, and is deleted when
+/// a newer snapshot is taken.
 #[test]
 fn snapshot_that_does_not_match_is_skipped_for_an_older_one() {
     type Spoil = fn(&mut Snapshot);
@@ -227,13 +226,17 @@ fn snapshot_that_does_not_match_is_skipped_for_an_older_one() {
             assert_eq!(versions(&kept.snapshots), [13], "case {case}");
             assert_eq!(accounts.load("1").unwrap().state(), done.state());
             assert!(accounts.check_snapshots("1").unwrap().is_sound());
-            assert_eq!(accounts.snapshot_stats().ignored, 2, "once by each load before");
+            assert_eq!(
+                accounts.snapshot_stats().ignored,
+                2,
+                "one for each load before the new snapshot"
+            );
         }
     }
 }
 
-/// The same account after a change of its code: it counts deposits, and forgot to raise its version
-/// at first.
+/// The same account after a code change: it counts deposits. `Counting<1>` forgets to raise the
+/// snapshot version.
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Counting<const VERSION: u32> {
     #[serde(default)]
@@ -268,7 +271,7 @@ fn check_finds_a_state_change_without_new_version() {
     assert_eq!(
         forgot.load("1").unwrap().state().deposits,
         0,
-        "which is wrong, and nobody can know"
+        "wrong, and not detectable by a load"
     );
     let report = forgot.check_snapshots("1").unwrap();
     assert!(matches!(report.snapshots[0].fault, Some(SnapshotFault::Differs)));
@@ -297,7 +300,7 @@ fn snapshot_policies_use_time_state_or_every_save() {
         let done = accounts_by_time.execute("1", &command).unwrap();
         taken.extend(done.version().filter(|_| is_due).map(Version::get));
         assert_eq!(versions(&kept.snapshots).last(), taken.last());
-        assert_eq!(versions(&kept.snapshots).len(), 1, "one is kept unless said otherwise");
+        assert_eq!(versions(&kept.snapshots).len(), 1, "one is kept by default");
     }
     assert_eq!(newest(&kept.snapshots).taken_at, clock.now());
 
@@ -338,8 +341,8 @@ fn codec_of_snapshots_can_change() {
 proptest::proptest! {
     #![proptest_config(proptest::test_runner::Config::with_cases(16))]
 
-    /// The newest are kept, whatever is saved in which order: the store remembers below which
-    /// version it has nothing to delete.
+    /// Both stores keep the newest snapshots, regardless of the order in which they are saved: a
+    /// store remembers the version below which it has nothing to delete.
     #[test]
     fn both_stores_keep_the_same_snapshots(
         ops in proptest::collection::vec((1_u64..12, 0_usize..4), 1..60)

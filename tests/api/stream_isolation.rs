@@ -1,7 +1,6 @@
-//! Streams are told apart by filters, and read by iterators that never leave them. Whatever the ids
-//! look like, and wherever the frames lie, in memtables, in table files or in both, a stream is all
-//! of itself and nothing of another, one that is not there is not there, and what crosses streams
-//! misses none (G3, G8).
+//! Filters and iterator bounds keep streams separate. For any stream ids, with frames in memtables,
+//! in table files or in both, a read of a stream returns all of its events and no others, a stream
+//! that was never written does not exist, and reads across streams miss no event (G3, G8).
 
 use std::collections::BTreeMap;
 
@@ -10,7 +9,7 @@ use annals::{Durability, Error, StoreOptions, Version};
 
 use crate::support::{events, log, place};
 
-/// Some begin like others, some lie between others and are never written.
+/// Some ids are prefixes of others. The ids in `NEVER` sort between them and are never written.
 const STREAMS: [&str; 8] = ["a", "a-", "a-1", "a-10", "a-1x", "a0", "aa", "b"];
 const NEVER: [&str; 7] = ["A", "a-0", "a-100", "a-2", "a-1x0", "aa-", "c"];
 
@@ -20,7 +19,7 @@ fn id(stream: &str) -> StreamId {
     StreamId::new(stream).unwrap()
 }
 
-/// Appends to some of the streams, as a number says.
+/// Appends to some of the streams, selected by `number`.
 fn append(store: &Store, expected: &mut Expected, number: usize) {
     for (index, stream) in STREAMS.into_iter().enumerate() {
         if !(number + index).is_multiple_of(3) {
@@ -53,7 +52,7 @@ fn check(store: &Store, expected: &Expected, what: &str) {
         let beyond = Version::new(tip + 1).unwrap();
         assert!(ids(store.read_stream(*stream).from(beyond)).is_empty(), "{what}: {stream}");
         assert!(ids(store.read_stream(*stream).from(Version::MAX)).is_empty(), "{what}: {stream}");
-        // The end of the stream counts, not what was remembered of it.
+        // The end of the stored stream decides, not the version cache.
         let refused = store.append(*stream, ExpectedVersion::NoStream, events(1)).unwrap_err();
         assert!(matches!(refused, Error::WrongExpectedVersion { .. }), "{what}: {refused}");
     }
@@ -91,7 +90,7 @@ fn stream_is_isolated_wherever_its_frames_are() {
     apart(&Store::options().durability(Durability::Buffered));
 }
 
-/// Every few appends a table, and tables that are compacted.
+/// Every few appends write a table, and tables are compacted.
 #[test]
 fn stream_is_isolated_with_small_memtables_and_no_cache() {
     let small =

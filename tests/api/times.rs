@@ -1,4 +1,4 @@
-//! Times as text: reading never reverses their order, leap seconds included.
+//! Parsing times from text keeps their order, even with leap seconds.
 
 use annals::prelude::*;
 use annals::{Error, ImportOptions, Imported, Position, Timestamp};
@@ -6,14 +6,14 @@ use jiff::ToSpan;
 use jiff::civil::{DateTime, date};
 use proptest::prelude::*;
 
-/// A time of UTC as a leap-second clock shows it, and the offset it is written in.
+/// A UTC time as a clock with leap seconds shows it, and the offset in which it is written.
 #[derive(Debug, Clone)]
 struct Shown {
-    /// To the minute.
+    /// The date and time, to the minute.
     minute: DateTime,
     /// 0 to 60.
     second: u8,
-    /// What follows the second: a fraction in nanoseconds, or nothing.
+    /// The fraction of the second in nanoseconds, if it is written.
     nanos: Option<u32>,
     offset_minutes: i16,
 }
@@ -23,7 +23,7 @@ impl Shown {
         (self.minute, self.second, self.nanos.unwrap_or(0))
     }
 
-    /// In RFC 3339; `None` where the local date lies outside its years.
+    /// Formats the time as RFC 3339; returns `None` if the local year is outside 0 to 9999.
     fn text(&self) -> Option<String> {
         let local = self.minute.checked_add(i64::from(self.offset_minutes).minutes()).ok()?;
         if !(0..=9999).contains(&local.year()) {
@@ -120,7 +120,7 @@ fn leap_second_is_read_as_the_microsecond_before_it() {
 }
 
 #[test]
-fn import_takes_leap_seconds_in_order_and_counts_them_as_cut() {
+fn import_accepts_leap_seconds_and_counts_them_as_cut() {
     let directory = tempfile::tempdir().unwrap();
     let store = Store::open(directory.path()).unwrap();
     let line = |time: &str| {

@@ -1,9 +1,8 @@
-//! Verify must find every damage, in either family alone, say where it is, and find nothing in a
-//! sound store. The damage is done behind the store's back while it is closed: through RocksDB, so
-//! that its own block checksums are right and only annals can notice; and in the table files
-//! themselves.
+//! Verify finds every damage, even in only one family, reports its location, and finds nothing in a
+//! sound store. The tests damage a closed store in two ways: through RocksDB, so that its block
+//! checksums are valid and only annals can detect the damage, and in the table files themselves.
 //!
-//! Whatever was damaged, reading gives the whole history or a typed error, never less (G8).
+//! After any damage, a read returns the whole history or a typed error, never less (G8).
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -16,8 +15,8 @@ use rocksdb::{DB, IteratorMode, Options};
 const STREAMS: u64 = 5;
 const APPENDS: u64 = 400;
 
-/// A closed store with some thousand events in frames of one to three, and one append of several
-/// frames.
+/// Builds a closed store with several thousand events, in frames of one to three events and in one
+/// append of several frames; returns the events.
 fn filled(path: &Path) -> Vec<RecordedEvent> {
     let store = Store::options().durability(Durability::Buffered).open(path).unwrap();
     let event = |n: u64| NewEvent::bytes("Happened", n.to_be_bytes().repeat(20)).unwrap();
@@ -31,7 +30,7 @@ fn filled(path: &Path) -> Vec<RecordedEvent> {
     events
 }
 
-/// Changes a family behind the store's back.
+/// Changes a family directly in RocksDB.
 fn tamper(path: &Path, family: &str, change: impl FnOnce(&DB, &rocksdb::ColumnFamily)) {
     let options = Options::default();
     let families = DB::list_cf(&options, path.join("db")).unwrap();
@@ -40,7 +39,7 @@ fn tamper(path: &Path, family: &str, change: impl FnOnce(&DB, &rocksdb::ColumnFa
     db.flush_cf(db.cf_handle(family).unwrap()).unwrap();
 }
 
-/// The n-th key and value of a family.
+/// Returns the n-th key and value of a family.
 fn entry(db: &DB, family: &rocksdb::ColumnFamily, n: usize) -> (Box<[u8]>, Box<[u8]>) {
     db.iterator_cf(family, IteratorMode::Start).nth(n).unwrap().unwrap()
 }
@@ -165,13 +164,14 @@ fn frame_in_one_family_only_is_found() {
     assert!(!damage_of(directory.path()).is_empty());
 }
 
-/// By the log, by each stream, forward and backward, and by the listing.
+/// Asserts that each read returns everything or reports corruption: the log, each stream in both
+/// directions, and the list of streams.
 fn reads_whole_or_says_why(store: &Store, events: &[RecordedEvent]) {
     let check = |read: Vec<Result<RecordedEvent, Error>>, expected: Vec<&RecordedEvent>| match read
         .into_iter()
         .collect::<Result<Vec<_>, _>>()
     {
-        Ok(read) => assert!(read.iter().eq(expected), "a shorter or different answer"),
+        Ok(read) => assert!(read.iter().eq(expected), "fewer or different events"),
         Err(error) => assert!(error.is_corruption(), "{error}"),
     };
     check(store.read_log().into_iter().collect(), events.iter().collect());
