@@ -225,7 +225,7 @@ fn backup_of_a_store_that_lost_events_is_refused() {
             if expected_at_least == position(110) && found == Some(position(100))),
         "{refused}"
     );
-    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), before, "a partial copy is left");
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), before, "no partial copy is left");
 }
 
 /// G11 holds for a copy as soon as it exists: its watermark records exactly the end of its log.

@@ -1,5 +1,6 @@
-//! A projection is started, stopped, paused and asked from any thread, its own handler's too; it is
-//! told apart from others, and gets out of any damage to what it keeps.
+//! A projection can be started, stopped, paused and queried from any thread, including the thread
+//! of its own handler. Projections do not affect each other, and a projection recovers from any
+//! damage to its data.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
@@ -14,7 +15,7 @@ use super::{Custom, SOON, add_up, all_views, balances, fold, pay, pay_all, store
 use crate::support::{edit, place, quick};
 
 #[test]
-fn projection_leaves_others_with_its_name_as_prefix() {
+fn rebuild_ignores_projections_with_its_name_as_prefix() {
     for (store, _kept) in stores() {
         let names = ["balances", "balances@eu", "balances@1"];
         let manager = names.iter().fold(ProjectionManager::new(&*store), |manager, name| {
@@ -119,7 +120,7 @@ fn status_before_start_shows_earlier_progress() {
         let next = pay(&*store, "account-2", 1);
         let waited = rested.wait_for("balances", next, SOON).unwrap_err();
         assert!(matches!(waited, ProjectionError::NotRunning { .. }), "{waited}");
-        // A rebuild that was asked for at rest begins with the start.
+        // A rebuild that is requested while the projection is stopped begins when it starts.
         let projection = rested.projection("balances").unwrap();
         projection.rebuild().unwrap();
         assert!(projection.status().unwrap().rebuild.is_some());
@@ -151,7 +152,7 @@ fn every_retry_request_gets_an_answer() {
             asked.into_iter().map(|asked| asked.join().unwrap().unwrap()).collect()
         });
         assert_eq!(answers, [0; 4]);
-        assert_eq!(begun.load(Ordering::SeqCst), 21, "one failed, and each once more");
+        assert_eq!(begun.load(Ordering::SeqCst), 21, "one failed try, then each event once");
         assert_eq!(balances(&*store), fold(&*store));
     }
 }
@@ -190,7 +191,7 @@ fn handler_changes_are_split_over_commits_between_events() {
     let writes = move |event: &annals::TypedEvent<super::Money>, view: &mut annals::ViewWriter| {
         let key = event.stream();
         match event.event.change() {
-            // Too much for any commit.
+            // Too large for one commit.
             7 => (0..6_u64).try_for_each(|part| view.put((key, part), &large(12 << 20)))?,
             _ => view.put(key, &large(3 << 20))?,
         }
@@ -233,7 +234,7 @@ fn handler_may_stop_and_drop_its_manager() {
             pay(&store, "account-1", 1);
             let until = std::time::Instant::now() + SOON;
             while own.get().unwrap().strong_count() > 0 {
-                assert!(std::time::Instant::now() < until, "it was dropped");
+                assert!(std::time::Instant::now() < until, "the manager is dropped");
                 std::thread::yield_now();
             }
         } else {
@@ -261,8 +262,8 @@ fn handler_on_a_closed_store_is_not_a_failure() {
     assert!(matches!(waited, ProjectionError::NotRunning { .. }), "{waited}");
 }
 
-/// Found: the build that is replaced handled its parked events forever, and the new one waited for
-/// it.
+/// Regression: the build being replaced handled its parked events forever, and the new build waited
+/// for it.
 #[test]
 fn retry_of_parked_events_ends_at_promotion() {
     for (store, _kept) in stores() {
@@ -293,7 +294,10 @@ fn retry_of_parked_events_ends_at_promotion() {
         let last = pay(&*store, "account-1", 1);
         projection.wait_for(last, SOON).unwrap();
         manager.stop();
-        assert!(handled.load(Ordering::SeqCst) <= 20 + 20 + 1, "each event by each build, once");
+        assert!(
+            handled.load(Ordering::SeqCst) <= 20 + 20 + 1,
+            "each build handles each event once"
+        );
         assert_eq!(balances(&*store), fold(&*store));
     }
 }

@@ -1,4 +1,4 @@
-//! A projection whose events or filter change, while its version stays the same, is refused.
+//! A projection whose events or filter change without a new version is refused.
 
 use std::marker::PhantomData;
 
@@ -165,9 +165,9 @@ fn rebuild_with_a_changed_definition_is_refused_too() {
     }
 }
 
-/// It stopped before these events, so it read none of them otherwise.
+/// The projection has handled none of these events, so the upcaster changes nothing it has stored.
 #[test]
-fn upcaster_that_was_missing_may_be_added() {
+fn missing_upcaster_may_be_added_later() {
     for (store, _kept) in stores() {
         append_some(&*store);
         run(&*store, count::<Second>(1), Upcasters::none()).unwrap();
@@ -192,7 +192,7 @@ fn raised_version_of_a_reactor_accepts_a_changed_definition() {
         run(&*store, both(1), Upcasters::none()).unwrap_err();
         append_some(&*store);
         run(&*store, both(2), Upcasters::none()).unwrap();
-        assert_eq!(counted(&*store), 3, "1 before, and 2 of those that came after");
+        assert_eq!(counted(&*store), 3, "1 event before the new version, and 2 after it");
         run(&*store, effects(2), Upcasters::none()).unwrap_err();
     }
 }
@@ -221,7 +221,7 @@ fn shadow_build_keeps_its_own_definition() {
     for (store, _kept) in stores() {
         append_some(&*store);
         run(&*store, count::<One>(1), Upcasters::none()).unwrap();
-        // A start that is over before the shadow build is promoted: it is only planned.
+        // The manager is dropped before it starts, so the shadow build is only planned.
         let manager = ProjectionManager::new(&*store).register(count::<One>(1)).unwrap();
         manager.projection("count").unwrap().rebuild().unwrap();
         drop(manager);
@@ -231,12 +231,12 @@ fn shadow_build_keeps_its_own_definition() {
         let directory = store.checkpoint("count").unwrap().unwrap().state;
         let directory: Value = serde_json::from_slice(&directory).unwrap();
         let definitions = directory["definitions"].as_object().unwrap();
-        assert_eq!(definitions.len(), 1, "{directory}: that of the build that serves");
+        assert_eq!(definitions.len(), 1, "{directory}: only that of the serving build");
     }
 }
 
 #[test]
-fn events_that_the_upcasters_do_not_lead_to_are_refused() {
+fn projection_is_refused_if_upcasters_miss_its_events() {
     let dropped = || Upcasters::builder().reads::<Second>().dropped("Deposited", 1).build();
     let moved = || {
         let paid = Upcasters::builder().reads::<Paid>();
@@ -268,7 +268,7 @@ fn events_that_the_upcasters_do_not_lead_to_are_refused() {
     let first = first.renamed("Paid", 1, ("Deposited", 2)).build().unwrap();
     check(first, "lead to schema version 2: name version 2 in domain_events!", true);
 
-    // Upcasters that are given after the projection are checked by the start.
+    // Upcasters that are given after the projection are checked at the start.
     let store = MemoryStore::new();
     let manager = ProjectionManager::new(&store).register(count::<One>(1)).unwrap();
     let refused = manager.upcasters(raised()).start().unwrap_err();

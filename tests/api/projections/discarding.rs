@@ -1,4 +1,5 @@
-//! A decision to discard an event outlasts builds, versions, crashes and damage. It can be revoked.
+//! The decision to discard an event survives rebuilds, new versions, crashes and damage. It can be
+//! revoked.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
@@ -10,7 +11,7 @@ use super::view_store::Watched;
 use super::{AnyStore, Custom, SOON, add_up, balances, pay, stores, wait_until};
 use crate::support::{edit, place, quick};
 
-/// Handles all but payments of 13, as long as the switch is on; counts how often it met one.
+/// Handles all payments, except those of 13 while `is_broken` is set; counts the payments of 13.
 #[derive(Clone)]
 struct Thirteen {
     is_broken: Arc<AtomicBool>,
@@ -52,7 +53,7 @@ fn balance_of(manager: &ProjectionManager) -> &ProjectionHandle {
     manager.projection("balances").unwrap()
 }
 
-/// Parks the first event, waits, and discards it.
+/// Waits for the head, then discards the first parked event.
 fn discard_first(manager: &ProjectionManager) -> UnhandledEvent {
     manager.wait_for_head(SOON).unwrap();
     let projection = balance_of(manager);
@@ -103,7 +104,10 @@ fn restored_event_is_handled_by_retry_and_later_builds() {
         assert_eq!(balances(&*store)["account-1"], 7);
 
         assert!(manager.restore_discarded("balances", &discarded).unwrap());
-        assert!(!balance_of(&manager).restore_discarded(&discarded).unwrap(), "it is restored");
+        assert!(
+            !balance_of(&manager).restore_discarded(&discarded).unwrap(),
+            "it is already restored"
+        );
         let status = balance_of(&manager).status().unwrap();
         let counts = (status.parked_events, status.skipped_events, status.discarded_events);
         assert_eq!(counts, (1, 0, 0));
@@ -141,7 +145,7 @@ fn decision_is_carried_out_after_a_crash() {
     assert_eq!(thirteen.met.load(Ordering::SeqCst), met);
     assert_eq!(balances(&store)["account-1"], 7);
 
-    // The same with the decision to restore it: the decision is revoked last.
+    // The same for the decision to restore the event: the decision to discard it is revoked last.
     let discarded = balance_of(&manager).discarded(9).unwrap();
     views.fail_after(1);
     balance_of(&manager).restore_discarded(&discarded[0]).unwrap_err();
@@ -154,7 +158,7 @@ fn decision_is_carried_out_after_a_crash() {
     assert_eq!((status.skipped_events, status.discarded_events), (1, 1));
 }
 
-/// As after a restore of the log from an older copy.
+/// This happens after the log is restored from an older copy.
 #[test]
 fn decision_does_not_apply_to_another_event_at_its_position() {
     let (views, log, other) = (MemoryStore::new(), MemoryStore::new(), MemoryStore::new());
@@ -170,7 +174,7 @@ fn decision_does_not_apply_to_another_event_at_its_position() {
     assert_eq!(balance_of(&manager).discarded(9).unwrap().len(), 1, "the decision is kept");
 }
 
-/// Decisions are made by the serving build; the shadow build learns of them before it is promoted.
+/// The serving build records decisions; the shadow build applies them before it is promoted.
 #[test]
 fn decision_during_a_rebuild_holds_in_the_new_build() {
     for (store, _kept) in stores() {
@@ -220,7 +224,7 @@ fn decision_during_a_rebuild_holds_in_the_new_build() {
 }
 
 #[test]
-fn decisions_outlast_a_damaged_directory() {
+fn decisions_survive_a_damaged_directory() {
     let (_directory, path) = place();
     let (store, thirteen) = (quick().open(&path).unwrap(), Thirteen::new());
     pay(&store, "account-1", 13);

@@ -1,6 +1,6 @@
-//! A handler fails: the event is tried again, and then the projection stops before it or parks it
-//! with all later events of its stream. It is never passed over in silence (the textbook's manager
-//! steps past it forever).
+//! If a handler fails, the event is retried; then the projection stops before it, or parks it with
+//! all later events of its stream. No failed event is skipped silently (the textbook's manager
+//! skips it forever).
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -16,12 +16,12 @@ use super::{
     Custom, Money, SOON, add_up, all_views, balances, fold, pay, pay_all, stores, wait_until,
 };
 
-/// Retries at once, so that no test waits.
+/// Retries without a delay, so that no test waits.
 fn options() -> ProjectionOptions {
     ProjectionOptions::new().retries(2).backoff(Duration::ZERO, Duration::ZERO)
 }
 
-/// Fails for deposits of 13, after it has changed the view, as long as the switch is on.
+/// Fails for deposits of 13 while `is_broken` is set, after it has changed the view.
 fn superstitious(is_broken: &Arc<AtomicBool>, tries: &Arc<AtomicUsize>) -> Custom {
     let (is_broken, tries) = (is_broken.clone(), tries.clone());
     Custom::new(move |event, view| {
@@ -50,14 +50,14 @@ fn failed_projection_stops_and_resumes_at_the_event() {
         let failed = projections.wait_for("balances", last, SOON).unwrap_err();
         let ProjectionError::Failed { failure, .. } = &failed else { panic!("{failed}") };
         assert_eq!((failure.position.map(Position::get), failure.tries), (Some(3), 3));
-        assert_eq!(tries.load(Ordering::SeqCst), 3, "once, and two retries");
+        assert_eq!(tries.load(Ordering::SeqCst), 3, "one try and two retries");
         let text = failed.to_string();
         assert_eq!(
             text,
             "projection balances stopped: failed at position 3 after 3 tries: thirteen; correct the \
              cause and start it again"
         );
-        // What came before is there, of the event itself nothing, of the later ones nothing.
+        // The view holds the earlier events, and nothing of the failed event or of later ones.
         assert_eq!(balances(&*store).into_iter().collect::<Vec<_>>(), [("account-1".into(), 3)]);
         let status = projections.status("balances").unwrap();
         assert_eq!((status.state, status.lag_events), (ProjectionState::Failed, 3));
@@ -84,7 +84,7 @@ fn transient_failure_is_retried_and_leaves_no_trace() {
         let last = pay(&*store, "account-1", 10);
         projections.start().unwrap();
         projections.wait_for("balances", last, SOON).unwrap();
-        assert_eq!(balances(&*store), fold(&*store), "the failed tries counted for nothing");
+        assert_eq!(balances(&*store), fold(&*store), "failed tries change nothing");
         let status = projections.status("balances").unwrap();
         assert_eq!((status.handled, status.failed_tries), (1, 2));
     }
@@ -147,7 +147,7 @@ fn parked_event_holds_back_only_its_stream() {
     }
 }
 
-/// At least once: position and id come with each event, so that a target can tell a repeat.
+/// At least once: each event comes with its position and id, so that a target can detect a repeat.
 #[test]
 fn external_target_gets_events_after_its_last_flush_again() {
     for (store, _kept) in stores() {
@@ -192,7 +192,7 @@ fn external_target_gets_events_after_its_last_flush_again() {
         assert_eq!(resets.load(Ordering::SeqCst), 1, "once, before the first event");
         drop(projections);
 
-        // A restart goes on behind the checkpoint; a rebuild begins again with an empty target.
+        // A restart continues after the checkpoint; a rebuild starts over with an empty target.
         let projections = ProjectionManager::new(&*store);
         let projections = projections.register_with(elsewhere(), options()).unwrap();
         projections.start().unwrap();
@@ -215,7 +215,7 @@ fn two_managers_cannot_count_an_event_twice() {
         other.start().unwrap();
         let last = pay_all(&*store, "account-1", 1..=199);
         let outcomes = [&one, &other].map(|manager| manager.wait_for("balances", last, SOON));
-        assert!(outcomes.iter().any(Result::is_ok), "one of them goes on");
+        assert!(outcomes.iter().any(Result::is_ok), "one of them continues");
         for refused in outcomes.into_iter().filter_map(Result::err) {
             let ProjectionError::Failed { failure, .. } = refused else { panic!("{refused}") };
             assert!(matches!(failure.cause.downcast_ref(), Some(Error::CheckpointMoved { .. })));
@@ -224,8 +224,8 @@ fn two_managers_cannot_count_an_event_twice() {
     }
 }
 
-/// As after a restore of the log from an older copy: the events it would meet next are not those it
-/// thinks.
+/// This happens after the log is restored from an older copy: the next events would not be those
+/// that follow the checkpoint.
 #[test]
 fn checkpoint_past_the_head_is_reported_at_once() {
     let (views, longer, shorter) = (MemoryStore::new(), MemoryStore::new(), MemoryStore::new());
@@ -246,7 +246,7 @@ fn checkpoint_past_the_head_is_reported_at_once() {
     let failure = projection.status().unwrap().failure.unwrap();
     assert!(failure.to_string().contains("position 3, but the log ends at 1"), "{failure}");
     assert_eq!(all_views(&views), before);
-    // The way out that it names.
+    // The remedy that the error names.
     projection.rebuild().unwrap();
     projection.wait_for_rebuild(SOON, |_| {}).unwrap();
     projection.wait_for(first, SOON).unwrap();

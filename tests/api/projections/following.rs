@@ -1,5 +1,5 @@
-//! A read model equals the fold of the log (G12), whatever the batches, the threads, the stops; and
-//! a caller that appended can wait for it.
+//! A read model equals the fold of the log (G12) for any batch size, number of threads and
+//! interruptions, and a caller can wait until its append is visible.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -38,8 +38,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// G12. Events, stops, pauses and rebuilds in any order; batches of any size on any number of
-    /// threads.
+    /// G12: events, stops, pauses and rebuilds in any order, with batches of any size on any number
+    /// of threads.
     #[test]
     fn read_model_equals_the_fold_of_the_log(
         steps in steps(), batch in 1..60_usize, partitions in 1..4_usize
@@ -100,7 +100,7 @@ fn appended_event_is_visible_after_wait_for() {
             let balance = store.view("balances").get::<i64>("account-1").unwrap();
             assert_eq!(balance, Some(amount * (amount + 1) / 2));
         }
-        // Waiting does not hang on what never comes.
+        // A wait for an event that never comes times out.
         let beyond = Position::new(1_000).unwrap();
         let late = projections.wait_for("balances", beyond, Duration::from_millis(1)).unwrap_err();
         assert!(matches!(late, ProjectionError::TimedOut { .. }), "{late}");
@@ -148,8 +148,8 @@ fn paused_projection_reports_its_lag() {
     }
 }
 
-/// One handler writes a key of its own for each stream; the other one also counts all in a single
-/// key, so that streams get into each other's way. Both end as they would with one thread.
+/// One handler writes a separate key for each stream. The other also counts all events in a single
+/// key, so that its partitions conflict. Both give the same result as with one thread.
 #[test]
 fn partitions_do_not_change_the_read_model() {
     for (store, _kept) in stores() {
@@ -173,7 +173,7 @@ fn partitions_do_not_change_the_read_model() {
             ..Custom::new(|event, view| {
                 view.update("all", |count: &mut u64| *count += 1)?;
                 view.put(("last of", event.stream()), &event.version().get())?;
-                // What it reads decides what it writes: a wrong order would show.
+                // Its reads decide what it writes, so a wrong order would show.
                 let seen = view.entries_under::<u64>("last of")?.len();
                 Ok(view.update("seen", |sum: &mut usize| *sum += seen)?)
             })
@@ -191,10 +191,10 @@ fn partitions_do_not_change_the_read_model() {
         assert_eq!(order.len(), 400, "no event was handled twice");
         order.sort_by_key(|(stream, _)| stream.clone());
         let rises = |pair: &[(StreamId, Version)]| pair[0].0 != pair[1].0 || pair[0].1 < pair[1].1;
-        assert!(order.windows(2).all(rises), "the events of a stream came in order");
+        assert!(order.windows(2).all(rises), "the events of a stream are in order");
 
         let counted = store.view("counted");
-        assert!(manager.status("counted").unwrap().conflicts > 0, "they got into each other's way");
+        assert!(manager.status("counted").unwrap().conflicts > 0, "the partitions conflict");
         assert_eq!(counted.get("all").unwrap(), Some(400));
         let seen: usize = (1..=20).map(|streams| streams * 20).sum();
         assert_eq!(counted.get("seen").unwrap(), Some(seen));
@@ -207,7 +207,7 @@ type Handle = fn(
     &mut annals::ViewWriter,
 ) -> Result<(), annals::HandlerError>;
 
-/// Each stream writes keys of its own alone, but looks at those of others.
+/// In these handlers each stream writes only its own keys, but reads those of other streams.
 const NOSY: [(&str, Handle); 2] = [
     ("scanning", |event, view| {
         view.put(("at", event.stream()), &event.version().get())?;
@@ -281,7 +281,11 @@ fn keys_with_prefixes_are_read_in_pages_in_both_directions() {
         assert_eq!(amounts(of_one().after(&third).backward()), [2, 1]);
         assert_eq!(amounts(of_one().up_to(&third)), [1, 2, 3]);
         assert_eq!(amounts(of_one().backward().up_to(&third)).last(), Some(&3));
-        assert_eq!(amounts(history.entries().up_to("account-1")).len(), 300, "and what is below");
+        assert_eq!(
+            amounts(history.entries().up_to("account-1")).len(),
+            300,
+            "including the keys under it"
+        );
         assert_eq!(amounts(history.entries().prefix("account-1")).len(), 301);
         assert_eq!(amounts(history.entries().under("account-10")), [7]);
         assert!(amounts(history.entries().limit(0)).is_empty());
@@ -309,7 +313,7 @@ fn unreadable_event_stops_the_projection_or_is_recorded() {
         let ProjectionError::Failed { failure, .. } = &failed else { panic!("{failed}") };
         assert_eq!((failure.event_id, failure.tries), (Some(id), 1));
         assert!(matches!(failure.cause.downcast_ref(), Some(Error::Unreadable { .. })));
-        assert_eq!(balances(&*store)["account-1"], 1, "what stands before it is there");
+        assert_eq!(balances(&*store)["account-1"], 1, "the view holds the earlier event");
         drop(strict);
 
         let options = ProjectionOptions::new().on_unreadable(OnUnreadable::Skip);

@@ -1,11 +1,11 @@
-//! Keys and values of a view that are too long: the error names the event, the key and the limit.
+//! Errors about view keys and values that are too long name the event, the key and the limit.
 
 use annals::prelude::*;
 use annals::{Error, InvalidArgument, ProjectionError, ViewKey, limits};
 
 use super::{Custom, SOON, add_up, balances, pay};
 
-/// Fails for payments of 13, as it is told to.
+/// Calls `fail` for payments of 13.
 fn failing(fail: impl Fn(&mut ViewWriter) -> annals::Result<()> + Send + Sync + 'static) -> Custom {
     Custom::new(move |event, view| {
         add_up(event, view)?;
@@ -13,7 +13,7 @@ fn failing(fail: impl Fn(&mut ViewWriter) -> annals::Result<()> + Send + Sync + 
     })
 }
 
-/// What the projection fails with at position 2.
+/// Returns the error of the projection at position 2.
 fn failure_of(projection: Custom) -> String {
     let store = MemoryStore::new();
     let options = ProjectionOptions::new().retries(0);
@@ -23,7 +23,7 @@ fn failure_of(projection: Custom) -> String {
     let last = pay(&store, "account-1", 13);
     let failed = manager.wait_for("balances", last, SOON).unwrap_err();
     assert!(matches!(failed, ProjectionError::Failed { .. }), "{failed}");
-    assert_eq!(balances(&store)["account-1"], 1, "nothing of the event is in the view");
+    assert_eq!(balances(&store)["account-1"], 1, "the view holds nothing of the event");
     failed.to_string()
 }
 

@@ -1,5 +1,4 @@
-//! Projections, over both stores: what a read model holds, what happens when a handler fails, how
-//! one is rebuilt.
+//! Projections over both stores: the content of read models, failures of handlers, and rebuilds.
 
 mod reactors;
 mod definitions;
@@ -47,7 +46,7 @@ impl Money {
     }
 }
 
-/// Both stores.
+/// A store of events and views: the memory store or the store on disk.
 pub(crate) trait AnyStore: EventStore + ViewStore {}
 impl<S: EventStore + ViewStore> AnyStore for S {}
 
@@ -57,7 +56,7 @@ pub(crate) fn stores() -> Vec<(Arc<dyn AnyStore>, Option<TempDir>)> {
     vec![(Arc::new(MemoryStore::new()), None), (Arc::new(disk), Some(directory))]
 }
 
-/// Appends a deposit (or, below zero, a withdrawal) to an account.
+/// Appends a deposit to an account, or a withdrawal if the amount is negative.
 pub(crate) fn pay(store: &(impl EventStore + ?Sized), account: &str, amount: i64) -> Position {
     let money =
         if amount < 0 { Money::Withdrawn { amount: -amount } } else { Money::Deposited { amount } };
@@ -65,7 +64,7 @@ pub(crate) fn pay(store: &(impl EventStore + ?Sized), account: &str, amount: i64
     store.append(account, ExpectedVersion::Any, [event]).unwrap().last_position()
 }
 
-/// Appends one payment after the other; returns the position of the last.
+/// Appends one payment after another; returns the position of the last one.
 pub(crate) fn pay_all(
     store: &(impl EventStore + ?Sized),
     account: &str,
@@ -74,7 +73,7 @@ pub(crate) fn pay_all(
     amounts.fold(Position::FIRST, |_, amount| pay(store, account, amount))
 }
 
-/// The balances as the log says them.
+/// Folds the balances from the log.
 pub(crate) fn fold(store: &(impl EventStore + ?Sized)) -> BTreeMap<String, i64> {
     let mut balances = BTreeMap::new();
     for event in store.read_log() {
@@ -87,7 +86,7 @@ pub(crate) fn fold(store: &(impl EventStore + ?Sized)) -> BTreeMap<String, i64> 
     balances
 }
 
-/// The balances as the read model says them.
+/// Reads the balances from the read model.
 pub(crate) fn balances(store: &(impl ViewStore + ?Sized)) -> BTreeMap<String, i64> {
     let entries = store.view("balances").entries().iter::<i64>();
     entries.map(|entry| entry.map(|(key, value)| (key.to_string(), value)).unwrap()).collect()
@@ -96,7 +95,7 @@ pub(crate) fn balances(store: &(impl ViewStore + ?Sized)) -> BTreeMap<String, i6
 type Handle =
     Box<dyn Fn(&TypedEvent<Money>, &mut ViewWriter) -> Result<(), HandlerError> + Send + Sync>;
 
-/// A projection whose parts a test can set.
+/// A projection with parts that a test can replace.
 pub(crate) struct Custom {
     pub(crate) name: &'static str,
     pub(crate) version: u32,
@@ -167,7 +166,7 @@ impl Projection for Custom {
     }
 }
 
-/// Waits until a projection is in a state.
+/// Waits until a projection reaches a state.
 pub(crate) fn wait_until(projection: &ProjectionHandle, state: ProjectionState) {
     let until = std::time::Instant::now() + SOON;
     while projection.status().unwrap().state != state {
@@ -176,7 +175,7 @@ pub(crate) fn wait_until(projection: &ProjectionHandle, state: ProjectionState) 
     }
 }
 
-/// Everything that a store keeps in views, byte for byte.
+/// Reads everything that a store keeps in views, byte for byte.
 pub(crate) fn all_views(store: &(impl ViewStore + ?Sized)) -> BTreeMap<String, Vec<ViewEntry>> {
     let names = store.list_views().unwrap().into_iter();
     names

@@ -1,4 +1,4 @@
-//! Retrying and discarding parked events: what it costs, and which events it skips.
+//! Retrying and discarding parked events: what it costs, and which events a retry skips.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,7 +14,7 @@ fn parking() -> ProjectionOptions {
     ProjectionOptions::new().retries(0).on_failure(OnFailure::Park)
 }
 
-/// Fails for every event while the switch is on.
+/// Fails for every event while `is_broken` is set.
 fn broken(is_broken: &Arc<AtomicBool>) -> Custom {
     let is_broken = is_broken.clone();
     Custom::new(move |event, view| {
@@ -46,7 +46,7 @@ fn retry_and_discard_read_each_page_of_parked_events_once() {
     assert_eq!(views.pages.load(Ordering::SeqCst), 0, "discarding scans nothing");
     assert_eq!(projection.retry_parked().unwrap(), 0);
     let pages = views.pages.load(Ordering::SeqCst);
-    assert!(pages <= 3, "2,500 notes were read in {pages} pages");
+    assert!(pages <= 3, "2,500 parked events were read in {pages} pages");
     assert_eq!(balances(&store)["account-1"], 2_500);
     assert_eq!(projection.parked_after(&parked[499], 9).unwrap(), []);
     let status = projection.status().unwrap();
@@ -54,7 +54,7 @@ fn retry_and_discard_read_each_page_of_parked_events_once() {
     assert_eq!((status.skipped_events, status.discarded_events), (500, 500));
 }
 
-/// A handler may quote what a user wrote, of any length.
+/// The error of a handler may quote user input of any length.
 #[test]
 fn event_with_a_very_long_error_is_parked() {
     let store = MemoryStore::new();

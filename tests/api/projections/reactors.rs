@@ -1,6 +1,6 @@
-//! Projections that act on the world, and those that begin in the middle: where they begin, that
-//! nothing is repeated, that failures are heard of, and that what can never be handled can be
-//! given up.
+//! Reactors, and projections that start in the middle of the log: where they start, that a reactor
+//! repeats nothing, that failures are reported, and that an event that can never be handled can be
+//! discarded.
 
 use std::sync::{Arc, Mutex};
 
@@ -14,7 +14,7 @@ use super::{AnyStore, Custom, Money, SOON, all_views, balances, fold, pay, pay_a
 
 type Sent = Arc<Mutex<Vec<u64>>>;
 
-/// Notes the position of each event that it was given.
+/// Records the position of each event that it handles.
 fn mailer(sent: &Sent, version: u32) -> Custom {
     let sent = sent.clone();
     let send = move |event: &TypedEvent<Money>, _: &mut ViewWriter| {
@@ -44,7 +44,7 @@ fn projection_starts_at_its_position_and_skips_earlier_events() {
             ProjectionManager::new(&*store).register_with(Custom::balances(), from(ahead)).unwrap();
         let refused = manager.start().unwrap_err();
         assert!(matches!(refused, ProjectionError::StartAhead { .. }), "{refused}");
-        assert!(all_views(&*store).is_empty(), "nothing was noted");
+        assert!(all_views(&*store).is_empty(), "nothing was recorded");
         drop(manager);
 
         let manager = follow(&*store, Custom::balances(), from(StartFrom::Now));
@@ -55,7 +55,7 @@ fn projection_starts_at_its_position_and_skips_earlier_events() {
         assert_eq!(balances(&*store)["account-1"], 10);
         drop(manager);
 
-        // The place is kept: by a rebuild, by a new version, and whatever is said later.
+        // A rebuild, a new version and later options keep the start position.
         let manager = follow(&*store, Custom::balances(), from(StartFrom::Beginning));
         let projection = manager.projection("balances").unwrap();
         projection.rebuild().unwrap();
@@ -102,14 +102,14 @@ fn reactor_is_not_repeated_by_rebuild_or_new_version() {
         assert_eq!(store.view("balances").status().unwrap().unwrap().version, 2);
         drop(second);
 
-        // Started once more, it has nothing to do.
+        // Started once more, the reactor has nothing to do.
         let second = follow(&*store, mailer(&sent, 2), ProjectionOptions::new());
         second.wait_for_head(SOON).unwrap();
         assert_eq!(sent.lock().unwrap().len(), 4);
     }
 }
 
-/// A payment that comes of a payment comes of it while others wait for the head.
+/// A reactor appends payments in response to payments while the caller waits for the head.
 #[test]
 fn wait_for_head_includes_events_of_reactors() {
     for (store, _kept) in stores() {
@@ -209,7 +209,7 @@ fn discarded_event_no_longer_holds_back_its_stream() {
         projection.wait_for(last, SOON).unwrap();
         assert_eq!(balances(&*store)["account-1"], 12);
 
-        // The last that is parked of a stream: nothing is left to be retried.
+        // The last parked event of its stream: nothing is left to retry.
         let last = pay(&*store, "account-1", 13);
         projection.wait_for(last, SOON).unwrap();
         let parked = projection.parked(10).unwrap();
@@ -237,7 +237,8 @@ fn upcasters_apply_to_projections_registered_before() {
     assert_eq!(balances(&store)["account-1"], 5);
 }
 
-/// Found: a failure in one share threw away what the others had done, and had it done again.
+/// Regression: a failure in one partition discarded the work of the others, which was then
+/// repeated.
 #[test]
 fn failure_with_partitions_repeats_and_reorders_nothing() {
     for (store, _kept) in stores() {
@@ -264,22 +265,18 @@ fn failure_with_partitions_repeats_and_reorders_nothing() {
         let manager = follow(&*store, shaky, options);
         manager.wait_for_head(SOON).unwrap();
         let done = done.lock().unwrap();
-        assert_eq!(done.len(), 200, "each once");
+        assert_eq!(done.len(), 200, "each event once");
         for account in 0..7 {
             let stream = format!("account-{account}");
             let versions: Vec<u64> =
                 done.iter().filter(|(of, _)| *of == stream).map(|(_, version)| *version).collect();
             assert!(versions.is_sorted(), "{stream}: {versions:?}");
         }
-        assert_eq!(
-            balances(&*store),
-            fold(&*store),
-            "nor is anything lost that was kept in the view"
-        );
+        assert_eq!(balances(&*store), fold(&*store), "the view lost nothing");
     }
 }
 
-/// Found: it stopped the projection, past parking.
+/// Regression: such a delete stopped the projection, even though it was set to park.
 #[test]
 fn delete_of_a_too_long_key_deletes_nothing() {
     for (store, _kept) in stores() {

@@ -1,4 +1,4 @@
-//! A shadow build makes a read model while readers see the old one, and is promoted once it has
+//! A shadow build creates a read model while readers see the old one, and is promoted once it has
 //! caught up.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -12,7 +12,7 @@ use annals::{
 
 use super::{Custom, SOON, add_up, all_views, balances, fold, pay, pay_all, stores};
 
-/// Lets handlers through up to a number of events.
+/// Lets handlers process up to a set number of events.
 #[derive(Default)]
 struct Gate {
     open_for: Mutex<usize>,
@@ -32,7 +32,7 @@ impl Gate {
     }
 }
 
-/// Version 2 counts double. It handles events only as the gate lets it.
+/// Version 2 counts each amount twice. It handles an event only when the gate lets it.
 fn doubled(gate: &Arc<Gate>, handled: &Arc<AtomicUsize>) -> Custom {
     let (gate, handled) = (gate.clone(), handled.clone());
     let handle = move |event: &_, view: &mut _| -> Result<(), HandlerError> {
@@ -69,16 +69,16 @@ fn new_version_is_shadow_built_and_promoted() {
         let status = projection.status().unwrap();
         assert_eq!((status.version, status.serving_version), (2, Some(1)));
         assert_eq!(status.rebuild.unwrap().version, 2);
-        assert_eq!(balances(&*store), before, "readers see the old one");
+        assert_eq!(balances(&*store), before, "readers see the old build");
 
-        // A restart goes on with the build where it was.
+        // A restart continues the build where it stopped.
         while handled.load(Ordering::SeqCst) < 20 {
             std::thread::yield_now();
         }
         projection.pause();
         gate.open(1);
         drop(new);
-        assert_eq!(balances(&*store), before, "and go on seeing it");
+        assert_eq!(balances(&*store), before, "readers still see the old build");
         let done = handled.load(Ordering::SeqCst);
         gate.open(usize::MAX);
         let new = manager();
@@ -89,7 +89,11 @@ fn new_version_is_shadow_built_and_promoted() {
         projection.wait_for_rebuild(SOON, &mut progress).unwrap();
         assert!(told.is_sorted());
         assert_eq!(balances(&*store)["account-1"], 2 * fold(&*store)["account-1"]);
-        assert_eq!(handled.load(Ordering::SeqCst), 50, "nothing was handled twice: {done} before");
+        assert_eq!(
+            handled.load(Ordering::SeqCst),
+            50,
+            "each event once: {done} before the restart"
+        );
         assert_eq!(projection.status().unwrap().serving_version, Some(2));
         let next = pay(&*store, "account-1", 1);
         projection.wait_for(next, SOON).unwrap();
@@ -103,8 +107,8 @@ fn new_version_is_shadow_built_and_promoted() {
     }
 }
 
-/// The order of the events in which a read model was fed must not matter, so a rebuild gives the
-/// same bytes.
+/// A rebuild gives the same bytes, because the order in which events reached a read model must not
+/// matter.
 #[test]
 fn rebuild_during_appends_equals_the_fold() {
     for (store, _kept) in stores() {
@@ -132,7 +136,7 @@ fn rebuild_during_appends_equals_the_fold() {
     }
 }
 
-/// Who has waited for a position, and read, must not read less afterwards: not even while another
+/// A reader that has waited for a position must not read less afterwards, not even while another
 /// build is promoted.
 #[test]
 fn waited_for_event_stays_visible_during_promotion() {
@@ -177,7 +181,7 @@ fn paging_reader_gets_an_error_after_promotion() {
         let rest: Vec<_> = reading.collect();
         let replaced = rest.last().unwrap().as_ref().unwrap_err();
         assert!(matches!(replaced, Error::ViewReplaced { .. }), "{replaced}");
-        assert_eq!(balances(&*store).len(), 600, "from the beginning it is whole");
+        assert_eq!(balances(&*store).len(), 600, "a new read is complete");
     }
 }
 

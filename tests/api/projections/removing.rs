@@ -1,4 +1,4 @@
-//! Removing a projection for good.
+//! Removing a projection permanently.
 
 use std::sync::{Arc, OnceLock, Weak};
 
@@ -15,7 +15,7 @@ fn parking() -> ProjectionOptions {
     ProjectionOptions::new().retries(0).on_failure(OnFailure::Park)
 }
 
-/// A projection with values, and with parked, skipped and discarded events.
+/// Registers and runs a projection with values, and with parked, skipped and discarded events.
 fn with_everything(manager: ProjectionManager, name: &'static str) -> ProjectionManager {
     let handle = |event: &TypedEvent<super::Money>, view: &mut ViewWriter| {
         if event.event.change() == 13 { Err("thirteen".into()) } else { add_up(event, view) }
@@ -52,14 +52,14 @@ fn removed_projection_leaves_nothing_and_starts_over() {
             halt(projection);
         }
         assert!(manager.remove("balances").unwrap());
-        assert!(!manager.remove("balances").unwrap(), "it is removed");
-        assert_eq!(all_views(&*store).len(), 4, "the others are whole");
+        assert!(!manager.remove("balances").unwrap(), "it is already removed");
+        assert_eq!(all_views(&*store).len(), 4, "the other projections are intact");
         let status = projection.status().unwrap();
         assert_eq!((status.position, status.discarded_events), (None, 0));
 
         projection.start().unwrap();
         manager.wait_for_head(SOON).unwrap();
-        assert_eq!(projection.parked(9).unwrap().len(), 2, "nothing is discarded any more");
+        assert_eq!(projection.parked(9).unwrap().len(), 2, "no event is discarded any more");
         assert_eq!(balances(&*store)["account-2"], 2);
     }
 }
@@ -77,7 +77,7 @@ fn projection_that_is_not_registered_can_be_removed() {
 }
 
 #[test]
-fn crash_while_removing_leaves_what_a_second_call_removes() {
+fn interrupted_remove_is_completed_by_a_second_call() {
     let store = MemoryStore::new();
     let views = Watched::new(&store);
     pay_some(&store);
@@ -120,7 +120,8 @@ fn view_that_no_projection_made_is_not_removed() {
     assert_eq!(store.list_views().unwrap(), ["balances"]);
 }
 
-/// A thread that stops it waits for the handler, so the handler must not wait for that thread.
+/// A thread that stops the projection waits for its handler, so the handler must not wait for that
+/// thread.
 #[test]
 fn handler_that_removes_its_own_projection_is_refused() {
     let store = MemoryStore::new();

@@ -1,4 +1,4 @@
-//! A [`ViewStore`] that counts reads, and fails writes after some.
+//! A [`ViewStore`] that counts reads, and fails writes after a set number of them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,9 +8,9 @@ use annals::{Checkpoint, Error, MemoryStore, Result, ViewCommit, ViewPage, ViewS
 #[derive(Clone)]
 pub(crate) struct Watched {
     views: MemoryStore,
-    /// How many pages were read.
+    /// The number of pages that were read.
     pub(crate) pages: Arc<AtomicUsize>,
-    /// How many more commits and drops succeed.
+    /// The number of further commits and drops that succeed.
     pub(crate) writes_left: Arc<AtomicUsize>,
 }
 
