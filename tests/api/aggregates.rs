@@ -1,4 +1,4 @@
-//! Aggregates through a repository: what is decided, stored, and loaded again.
+//! Aggregates through a repository: deciding, storing and loading.
 
 use std::thread;
 use std::time::Duration;
@@ -20,7 +20,7 @@ fn accounts(store: &(impl EventStore + ?Sized)) -> Repository<Account> {
     Repository::new(store)
 }
 
-/// Found: what was decided, and not what is stored, went into the cache and into snapshots.
+/// Regression: the decided events went into the cache and into snapshots, not the stored ones.
 #[test]
 fn repeated_save_leaves_the_state_as_stored() {
     for kept in Kept::both() {
@@ -35,7 +35,7 @@ fn repeated_save_leaves_the_state_as_stored() {
         });
         assert!(!accounts.save(&mut first).unwrap().unwrap().is_replay());
         assert!(accounts.save(&mut second).unwrap().unwrap().is_replay());
-        assert_eq!(second.state().balance, 100, "the state is that of the history");
+        assert_eq!(second.state().balance, 100, "the state equals that of the history");
         assert_eq!((second.version(), second.uncommitted().len()), (first.version(), 0));
         for repository in [&accounts, &Repository::new(&kept.events)] {
             assert_eq!(repository.load("1").unwrap().state().balance, 100);
@@ -44,7 +44,7 @@ fn repeated_save_leaves_the_state_as_stored() {
             .snapshots(&kept.snapshots, SnapshotPolicy::every(9));
         assert_eq!(from_snapshots.load("1").unwrap().state().balance, 100);
 
-        // So it is with a command that comes twice at the same time.
+        // The same holds for a command that arrives twice at the same time.
         let again = |amount| {
             let with = |event: NewEvent| event.with_id(id);
             accounts.execute_with("2", &deposit(amount), with)
@@ -55,7 +55,7 @@ fn repeated_save_leaves_the_state_as_stored() {
     }
 }
 
-/// An account and the claim of its number: both or neither.
+/// An account and the claim of its number are stored together or not at all.
 #[test]
 fn other_appends_of_a_save_are_atomic_with_it() {
     for kept in Kept::both() {
@@ -69,10 +69,10 @@ fn other_appends_of_a_save_are_atomic_with_it() {
         let done = accounts.execute_along("1", &create(), claim("7")).unwrap();
         let last = done.appended().unwrap().last_position();
         assert_eq!(done.version(), Some(version(1)));
-        assert_eq!(done.position(), last.previous(), "its own last event");
+        assert_eq!(done.position(), last.previous(), "the last event of the aggregate itself");
         assert_eq!(kept.events.head().unwrap(), Some(last));
 
-        // Deciding again would not help, and is not tried.
+        // A new decision would not help, so it is not tried.
         let refused = accounts.execute_along("2", &create(), claim("7")).unwrap_err();
         assert!(
             matches!(&refused, ExecuteError::Store(error) if error.is_conflict())
@@ -81,7 +81,7 @@ fn other_appends_of_a_save_are_atomic_with_it() {
         );
         assert!(accounts.find("2").unwrap().is_none());
 
-        // Where the aggregate itself has gone on, it is decided again.
+        // If the aggregate itself has changed, the command is decided again.
         let mut stale = accounts.load("1").unwrap();
         accounts.execute("1", &deposit(5)).unwrap();
         stale.decide(&deposit(7)).unwrap();
@@ -96,7 +96,7 @@ fn other_appends_of_a_save_are_atomic_with_it() {
         });
         assert_eq!(done.unwrap().state().balance, 13);
 
-        // Another append in place of the given one is refused, and nothing is stored.
+        // An append that replaces the given one is refused, and nothing is stored.
         let head = kept.events.head().unwrap();
         let other =
             || Append::new().to("x", ExpectedVersion::Any, [deposited(1).encode().unwrap()]);
@@ -106,7 +106,7 @@ fn other_appends_of_a_save_are_atomic_with_it() {
         assert!(refused.to_string().contains("add to the given append"), "{refused}");
         assert_eq!(kept.events.head().unwrap(), head);
 
-        // What was added to its own stream counts as well.
+        // Events that are added to the aggregate's own stream count too.
         let mut root = accounts.load("1").unwrap();
         root.decide(&deposit(1)).unwrap();
         let more = deposited(100).encode().unwrap();
@@ -129,12 +129,12 @@ fn bank_commands_are_executed_and_loaded() {
         account.decide(&deposit(1000)).unwrap();
         account.decide(&withdraw(200)).unwrap();
         assert_eq!(account.uncommitted(), [created("ada"), deposited(1000), withdrawn(200)]);
-        assert_eq!(account.version(), None, "raising does not move what is stored");
+        assert_eq!(account.version(), None, "raising does not change the stored version");
         let appended = accounts.save(&mut account).unwrap().unwrap();
         assert_eq!(account.version(), Some(appended.last_version()));
         assert_eq!(account.position(), Some(appended.last_position()));
         assert_eq!(account.uncommitted(), []);
-        assert_eq!(accounts.save(&mut account).unwrap(), None, "nothing is appended for nothing");
+        assert_eq!(accounts.save(&mut account).unwrap(), None, "no events, no append");
 
         let loaded = accounts.load("123").unwrap();
         assert_eq!((loaded.state().balance, loaded.version()), (800, Some(version(3))));
@@ -153,7 +153,7 @@ fn bank_commands_are_executed_and_loaded() {
             assert_eq!(refused.rejected(), Some(&AccountError::Blocked));
         }
         let nothing = accounts.load("123").unwrap();
-        assert_eq!(nothing.version(), Some(version(4)), "a refusal leaves no trace");
+        assert_eq!(nothing.version(), Some(version(4)), "a rejected command appends nothing");
     }
 }
 
@@ -180,7 +180,7 @@ fn command_without_events_appends_nothing() {
     assert_eq!(store.head().unwrap(), Some(Position::FIRST));
 }
 
-/// The version that a save expects is the stored one, however many events were raised.
+/// A save expects the stored version, regardless of how many events were raised.
 #[test]
 fn save_of_stale_aggregate_conflicts_and_keeps_its_events() {
     for kept in Kept::both() {
@@ -206,7 +206,7 @@ fn save_of_stale_aggregate_conflicts_and_keeps_its_events() {
         let stored = accounts.load("1").unwrap();
         assert_eq!((stored.state().balance, stored.version()), (5, Some(version(2))));
 
-        // Several saves of one value, each of several events.
+        // Several saves of one aggregate, each with several events.
         for saved in 1..=3 {
             theirs.raise(deposited(1)).unwrap();
             theirs.raise(deposited(1)).unwrap();
@@ -217,7 +217,7 @@ fn save_of_stale_aggregate_conflicts_and_keeps_its_events() {
     }
 }
 
-/// What is uncommitted keeps its ids, so that saving it again is the same append.
+/// Uncommitted events keep their ids, so saving them again is the same append.
 #[test]
 fn save_after_indeterminate_save_stores_events_once() {
     for mishap in [Mishap::WrittenButUnacknowledged, Mishap::NotWritten] {
@@ -271,16 +271,16 @@ fn no_update_is_lost_by_threads_on_one_aggregate() {
     }
 }
 
-/// Nothing is to be set for that: who met a conflict is waited for.
+/// This needs no setting: the other callers wait for one that met a conflict.
 #[test]
 fn many_threads_on_one_aggregate_succeed_with_default_retries() {
     for kept in Kept::both() {
         accounts(&kept.events).execute("1", &create()).unwrap();
         thread::scope(|scope| {
             for _ in 0..8 {
-                // Each has a repository of its own: they need not know of each other.
+                // Each thread has a separate repository: repositories need not know of each other.
                 let own = accounts(&kept.events).cache(2);
-                // Time to decide, in which others decide too.
+                // Time to decide, during which other threads decide too.
                 let slowly = |event| {
                     thread::sleep(Duration::from_micros(50));
                     event
@@ -296,7 +296,7 @@ fn many_threads_on_one_aggregate_succeed_with_default_retries() {
     }
 }
 
-/// Threads that wait for each other in their decisions do not block each other forever.
+/// Threads that wait for each other while they decide do not block each other forever.
 #[test]
 fn execute_proceeds_when_threads_wait_for_each_other() {
     let store = MemoryStore::new();
@@ -306,8 +306,8 @@ fn execute_proceeds_when_threads_wait_for_each_other() {
     let done = accounts.execute_with("1", &deposit(1), |event| {
         tries += 1;
         if tries <= 2 {
-            // This thread, which has its turn the second time, and another one that cannot have it
-            // meanwhile.
+            // This thread, which holds the turn on the second try, and another thread, which cannot
+            // get it meanwhile.
             accounts.execute("1", &deposit(10)).unwrap();
             let other = || accounts.execute("1", &deposit(100)).unwrap();
             thread::scope(|scope| drop(scope.spawn(other).join().unwrap()));
@@ -323,7 +323,7 @@ fn conflicts_are_retried_up_to_the_limit() {
     let accounts = accounts(&store).retries(3);
     accounts.execute("1", &create()).unwrap();
     let mut tries = 0;
-    // Each time somebody else is faster.
+    // On each try, another writer appends first.
     let error = accounts
         .execute_with("1", &deposit(1), |event| {
             tries += 1;
@@ -341,7 +341,7 @@ fn conflicts_are_retried_up_to_the_limit() {
     assert!(cause.to_string().contains("expected version 4, but it is at version 5"), "{cause}");
     assert_eq!(accounts.load("1").unwrap().state().balance, 400);
 
-    // What is decided again rests on the new state.
+    // The next decision is based on the new state.
     let mut is_first = true;
     let error = accounts.execute_with("1", &withdraw(400), |event| {
         if std::mem::take(&mut is_first) {
@@ -412,7 +412,7 @@ fn load_as_of_returns_past_state() {
         let later = Timestamp::from_micros(i64::MAX / 2);
         assert_eq!(accounts.load_as_of(id, later).unwrap().version(), Some(version(9)));
 
-        // The past can be looked at, not changed.
+        // A past state can be read, but not saved.
         let mut then = accounts.load_as_of_version(id, version(4)).unwrap();
         then.raise(deposited(1)).unwrap();
         assert!(accounts.save(&mut then).unwrap_err().is_conflict());
@@ -436,7 +436,7 @@ fn load_of_missing_aggregate_reports_not_found() {
     assert!(matches!(closed, annals::ExecuteError::Store(Error::Closed)));
 }
 
-/// Nothing that is skipped is skipped in silence, or kept where it would never be seen again.
+/// Every load reports the events that it skips, and no cache or snapshot hides them.
 #[test]
 fn unreadable_event_fails_the_load_or_is_listed_as_skipped() {
     let store = MemoryStore::new();
@@ -455,15 +455,15 @@ fn unreadable_event_fails_the_load_or_is_listed_as_skipped() {
     let skipping = skipping.snapshots(&store, SnapshotPolicy::always());
     for number in 0..3 {
         let account = skipping.load("1").unwrap();
-        assert_eq!(account.skipped().len(), 1, "each load says so");
+        assert_eq!(account.skipped().len(), 1, "each load reports it");
         assert_eq!(account.skipped()[0].to_string(), error.to_string());
-        assert_eq!(account.version(), Some(version(2 + number)), "it counts as an event still");
+        assert_eq!(account.version(), Some(version(2 + number)), "the skipped event counts");
         skipping.execute("1", &deposit(1)).unwrap();
     }
     assert_eq!(skipping.snapshot_stats().written, 0);
 }
 
-/// An event that could never be read again must not get into the store.
+/// An event that cannot be read back must not be stored.
 #[test]
 fn event_that_cannot_be_read_back_is_never_stored() {
     #[derive(Debug)]
@@ -500,11 +500,11 @@ fn event_that_cannot_be_read_back_is_never_stored() {
     assert!(text.contains("the code knows no event of this type"), "{text}");
     let mut street = streets.load_or_new("1").unwrap();
     street.raise(OneWay).unwrap_err();
-    assert_eq!((street.state().0, street.uncommitted().len()), (0, 0), "nothing has happened");
+    assert_eq!((street.state().0, street.uncommitted().len()), (0, 0), "no event was raised");
     assert_eq!(store.head().unwrap(), None);
 }
 
-/// A cached state saves reading, never looking.
+/// The cache saves reading known events; every load still looks for new ones.
 #[test]
 fn cached_state_is_updated_by_reading_new_events_only() {
     let store = failing_store(&MemoryStore::new());
@@ -525,7 +525,7 @@ fn cached_state_is_updated_by_reading_new_events_only() {
     cached.execute("1", &deposit(1)).unwrap();
     assert_eq!((cached.load("1").unwrap().state().balance, store.decorator().read()), (31, 0));
 
-    // What was raised but not saved is nobody else's.
+    // Events that are raised but not saved are visible only in their own aggregate.
     let mut mine = cached.load("1").unwrap();
     mine.raise(deposited(1_000)).unwrap();
     assert_eq!(cached.load("1").unwrap().state().balance, 31);
@@ -533,7 +533,7 @@ fn cached_state_is_updated_by_reading_new_events_only() {
     cached.save(&mut mine).unwrap_err();
     assert_eq!(cached.load("1").unwrap().state().balance, 31);
 
-    // It is bounded: many others push it out.
+    // The cache is bounded: other aggregates evict this one.
     for id in 2..10 {
         cached.execute(id, &create()).unwrap();
     }

@@ -1,5 +1,5 @@
-//! Questions about the past: lines that people can read, and chains and trees of causes that agree
-//! with a plain search, whatever nonsense the ids say.
+//! Questions about the past: readable lines, and chains and trees of causes that agree with a plain
+//! search, for any ids that events name as causes.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -91,7 +91,8 @@ fn history_prints_one_aligned_line_per_event() {
     }
 }
 
-/// A command that moves money: two events in two streams, one of which is answered by two more.
+/// Builds a log with a command that moves money: two events in two streams, one of which causes a
+/// chain of two more.
 fn moved() -> (MemoryStore, [EventId; 4]) {
     let store = MemoryStore::new();
     let of = |number: u8, cause: &dyn std::fmt::Display| {
@@ -185,7 +186,7 @@ fn causal_chain_of_any_depth_is_followed_and_drawn() {
     assert!(drawn.lines().all(|line| line.chars().count() < 300));
 }
 
-/// What is plainly so: who names whom, by the places in the log.
+/// Returns the position in the log of an event's cause; an unknown id or a later event is no cause.
 fn cause_of(causes: &[Option<u8>], at: usize) -> Option<usize> {
     let cause = usize::from(causes[at]?);
     (cause < at).then_some(cause)
@@ -194,8 +195,8 @@ fn cause_of(causes: &[Option<u8>], at: usize) -> Option<usize> {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(256) })]
 
-    /// Each event names any other as its cause, itself and later ones too: circles, and causes that
-    /// are not there.
+    /// Each event may name any event as its cause, even itself or a later one: cycles, and causes
+    /// that do not exist.
     #[test]
     fn causes_and_effects_agree_with_a_plain_search(
         causes in prop::collection::vec(prop::option::weighted(0.8, 0..14_u8), 1..14),

@@ -1,9 +1,8 @@
-//! The bank of the textbook, held to what it promises: its rules, its read models, and that both
-//! survive being killed, at random moments and at the points where a projection could count an
-//! event twice or not at all (G12).
+//! The bank of the textbook: its rules hold, and its read models survive kills, both at random
+//! moments and at the points where a projection could count an event twice or not at all (G12).
 //!
-//! The account and its read models are those of the example `bank`. The child is this test binary
-//! itself, told by an environment variable to open the bank and do business until it dies.
+//! The account and its read models are those of the example `bank`. The child process is this test
+//! binary; an environment variable makes it open the bank and execute commands until it dies.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -121,14 +120,14 @@ fn balance_is_800_after_deposit_withdrawal_and_restart() {
     assert_eq!((account.state().balance(), account.version()), (800, Version::new(3)));
 }
 
-// Killed.
+// Tests that kill a child process.
 
 const DIRECTORY: &str = "ANNALS_TEST_BANK";
-/// Where the child is to die, and at which time it gets there: `handler 7`. Otherwise it goes on
-/// until it is killed.
+/// The point at which the child dies, and on which pass, for example `handler 7`. Without it, the
+/// child runs until it is killed.
 const DIE_AT: &str = "ANNALS_TEST_BANK_DIES";
 
-/// Dies the n-th time it is passed.
+/// Aborts the process on the n-th pass.
 #[derive(Clone, Default)]
 struct Trap {
     left: Option<Arc<AtomicUsize>>,
@@ -145,7 +144,7 @@ impl Trap {
         if let Some(left) = &self.left
             && left.fetch_sub(1, Ordering::SeqCst) == 1
         {
-            // No destructor runs, nothing is flushed.
+            // No destructor runs, and nothing is flushed.
             std::process::abort();
         }
     }
@@ -179,7 +178,7 @@ impl<P: Projection> Projection for Mortal<P> {
     }
 }
 
-/// A store of views that dies right before or right after a write.
+/// A view store that dies right before or right after a write.
 struct MortalViews {
     store: Arc<dyn ViewStore>,
     before_write: Trap,
@@ -223,7 +222,7 @@ impl ViewStore for MortalViews {
     }
 }
 
-/// Not a test of its own: what the child does.
+/// Runs in the child process; not a separate test.
 #[test]
 #[ignore = "another test starts it, as a process"]
 fn child() {
@@ -251,7 +250,7 @@ fn child() {
             scope.spawn(move || {
                 for round in 0.. {
                     let id = (round + writer) % 5;
-                    // Refusals are part of the business.
+                    // Rejected commands are expected.
                     let _ = accounts.execute(id, &create());
                     let _ = accounts.execute(id, &deposit(1 + round % 90));
                     let _ = accounts.execute(id, &withdraw(1 + round % 70));
@@ -302,7 +301,7 @@ fn read_models_equal_the_log_after_random_kills() {
         assert!(now >= head, "kill {kill}: the log went from {head} to {now}");
         head = now;
     }
-    assert!(head > 100, "the child got something done: {head} events");
+    assert!(head > 100, "the child makes progress: {head} events");
 }
 
 #[test]
@@ -312,7 +311,7 @@ fn read_models_equal_the_log_after_death_at_each_step() {
         for count in [1, 2, 3, 5, 8, 13, 40] {
             let mut child = start_child(directory.path(), &format!("{point} {count}"));
             let status = child.wait().unwrap();
-            assert!(!status.success(), "it died at {point} {count}");
+            assert!(!status.success(), "the child dies at {point} {count}");
             check(directory.path());
         }
     }

@@ -1,5 +1,5 @@
-//! Committing on disk: many callers in one write, tips that are not remembered, retries after the
-//! program was restarted.
+//! Commits on disk: many callers in one write, streams that the version cache has dropped, and
+//! retries after a restart.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -12,7 +12,7 @@ use annals::{Durability, Error, Timestamp, Version};
 
 use crate::support::{events, log, place, position, quick, version};
 
-/// A retry is recognised by what is on disk, not by what the process remembers.
+/// A retry is recognised from the data on disk, not from the memory of the process.
 #[test]
 fn retry_is_recognised_after_reopening() {
     let (_directory, path) = place();
@@ -52,8 +52,8 @@ fn retry_is_recognised_after_reopening() {
     assert_eq!(store.head().unwrap(), Some(position(1_506 + 4)));
 }
 
-/// Every caller sees its own append at once; those that are refused hurt nobody in their group (G1,
-/// G4, G6).
+/// Each caller reads its own append at once, and a refused append affects no other in its group
+/// (G1, G4, G6).
 #[test]
 fn appends_of_64_threads_share_writes_and_stay_isolated() {
     let (_directory, path) = place();
@@ -104,8 +104,8 @@ fn appends_of_64_threads_share_writes_and_stay_isolated() {
     assert_eq!(store.streams().prefix("shared").into_iter().count(), 0);
 }
 
-/// In a group each append is as durable as it asked to be, whatever the others asked for (G5): the
-/// watermark, which says what is durable, has got there when it is acknowledged.
+/// In a group each append is as durable as it asked to be, regardless of the others (G5): the
+/// durable watermark has reached a `Sync` append when it is acknowledged.
 #[test]
 fn sync_append_in_a_mixed_group_is_durable() {
     let (_directory, path) = place();
@@ -137,7 +137,7 @@ fn sync_append_in_a_mixed_group_is_durable() {
     assert_eq!(too_early.into_inner(), 0, "acknowledged as `Sync` before it was durable");
 }
 
-/// What is forgotten is looked up: it is only slower.
+/// A version that the cache has dropped is looked up, which is only slower.
 #[test]
 fn version_cache_of_one_stream_changes_no_answer() {
     let (_directory, path) = place();
@@ -159,7 +159,8 @@ fn version_cache_of_one_stream_changes_no_answer() {
     assert_eq!(store.head().unwrap(), Some(position(20 * streams)));
 }
 
-/// A store whose first leader takes so long that the callers who come meanwhile are one group.
+/// Opens a store whose first commit is so slow that the callers that arrive meanwhile form one
+/// group.
 fn with_slow_first_commit(path: &Path) -> Store {
     let is_first = Arc::new(AtomicBool::new(true));
     let clock = move || {
@@ -168,11 +169,11 @@ fn with_slow_first_commit(path: &Path) -> Store {
         }
         Timestamp::from(std::time::SystemTime::now())
     };
-    // With a cache of one stream, everything else is looked up.
+    // With a cache of one stream, the versions of all others are looked up.
     quick().clock(clock).version_cache_streams(1).open(path).unwrap()
 }
 
-/// Submits each append on a thread of its own, all of them in one group if the machine allows.
+/// Submits each append on a separate thread, all in one group if the machine allows.
 fn submit_together(store: &Store, appends: Vec<Append>) -> Vec<annals::Result<Appended>> {
     thread::scope(|scope| {
         let leader = scope.spawn(|| store.append("leader", ExpectedVersion::Any, events(1)));
@@ -184,7 +185,7 @@ fn submit_together(store: &Store, appends: Vec<Append>) -> Vec<annals::Result<Ap
     })
 }
 
-/// Appends to one stream share a batch: each sees those before it.
+/// Appends to one stream share a batch, and each sees those before it.
 #[test]
 fn appends_to_one_stream_share_a_batch() {
     let (_directory, path) = place();
@@ -217,7 +218,7 @@ fn appends_to_one_stream_share_a_batch() {
     assert!(store.verify(|_| {}).unwrap().is_sound());
 }
 
-/// A retry that is in one batch with the first try is acknowledged with the same places.
+/// A retry in the same batch as the first try is acknowledged with the same positions.
 #[test]
 fn retry_within_a_batch_is_recognised() {
     let retried = [
@@ -246,7 +247,8 @@ fn retry_within_a_batch_is_recognised() {
     }
 }
 
-/// A retry over several streams is recognised although one of them went on meanwhile.
+/// A retry over several streams is recognised even though another append to one of them came
+/// between.
 #[test]
 fn retry_within_a_batch_is_recognised_after_another_append() {
     let (_directory, path) = place();

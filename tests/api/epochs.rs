@@ -1,4 +1,4 @@
-//! Log epochs (G11, G14): a log that lost its end goes on in another epoch, and positions of the
+//! Log epochs (G11, G14): a log that lost its end continues in another epoch, and positions in the
 //! lost part are refused.
 
 use std::fs;
@@ -21,7 +21,7 @@ fn read_only() -> StoreOptions {
     quick().read_only(true)
 }
 
-/// Where a subscriber that noted this place may go on, or why it may not.
+/// Subscribes after a recorded position and epoch; returns the position of the next event.
 fn resume(store: &Store, noted: Epoch, after: u64) -> Result<Option<u64>, Error> {
     let mut following = store.subscribe().after(position(after)).in_epoch(noted).start()?;
     match following.recv()? {
@@ -30,7 +30,8 @@ fn resume(store: &Store, noted: Epoch, after: u64) -> Result<Option<u64>, Error>
     }
 }
 
-/// A store of ten events, and a backup of its first three. Both are closed; returns the epoch.
+/// Builds a store of ten events and a backup of its first three, and closes both; returns the
+/// epoch.
 fn store_and_backup(path: &Path, backup: &Path) -> Epoch {
     let store = quick().open(path).unwrap();
     append(&store, 3);
@@ -39,7 +40,8 @@ fn store_and_backup(path: &Path, backup: &Path) -> Epoch {
     epoch(&store)
 }
 
-/// The log ends at 3, grows to 13 with other events, and was followed up to 10 before.
+/// Asserts that the store left the recorded epoch after position 3. Its log then grows to 13 with
+/// other events; the subscriber had followed the old log up to 10.
 fn has_left_the_epoch_after_three(store: &Store, noted: Epoch) {
     assert_ne!(epoch(store), noted);
     assert_eq!(store.epochs().unwrap().shared_up_to(noted), Some(position(3)));
@@ -48,7 +50,7 @@ fn has_left_the_epoch_after_three(store: &Store, noted: Epoch) {
     append(store, 10);
     assert!(
         store.subscribe().after(position(10)).start().is_ok(),
-        "without the epoch nothing tells"
+        "without the epoch, the position is accepted"
     );
     let refused = resume(store, noted, 10).unwrap_err();
     assert!(matches!(refused, Error::OtherEpoch { shared, .. } if shared == Some(position(3))));
@@ -64,7 +66,11 @@ fn backup_begins_an_epoch_when_opened_for_writing() {
     let noted = store_and_backup(&path, &backup);
 
     let store = quick().open(&path).unwrap();
-    assert_eq!((epoch(&store), store.info().unwrap().is_backup), (noted, false), "the original");
+    assert_eq!(
+        (epoch(&store), store.info().unwrap().is_backup),
+        (noted, false),
+        "the original is unchanged"
+    );
     for _ in 0..2 {
         let reader = read_only().open(&backup).unwrap();
         assert_eq!((epoch(&reader), reader.info().unwrap().is_backup), (noted, true));
@@ -75,7 +81,7 @@ fn backup_begins_an_epoch_when_opened_for_writing() {
     has_left_the_epoch_after_three(&restored, noted);
     let begun = epoch(&restored);
     drop(restored);
-    assert_eq!(epoch(&quick().open(&backup).unwrap()), begun, "once");
+    assert_eq!(epoch(&quick().open(&backup).unwrap()), begun, "an epoch begins only once");
 }
 
 #[test]
@@ -127,10 +133,10 @@ fn accepted_loss_begins_an_epoch() {
     has_left_the_epoch_after_three(&store, noted);
     let begun = epoch(&store);
     drop(store);
-    assert_eq!(epoch(&accepting.open(&path).unwrap()), begun, "only a loss begins one");
+    assert_eq!(epoch(&accepting.open(&path).unwrap()), begun, "only a loss begins an epoch");
 }
 
-/// Nothing marks such a copy: docs/GUARANTEES.md says so under G11 and G14. Restoring it does.
+/// Nothing marks such a copy (docs/GUARANTEES.md, G11 and G14), but a restore begins an epoch.
 #[test]
 fn copy_by_another_tool_keeps_its_epoch_until_restored() {
     let (directory, path) = place();

@@ -1,6 +1,6 @@
-//! Old events in today's shape: every kind of step, on every way of reading, over every store;
-//! steps that do not fit together are refused before anything is read; and what random steps make
-//! is what a plain interpretation says.
+//! Old events in their current form: every kind of step, in every way of reading, over every store.
+//! Steps that do not fit together are refused before anything is read, and random steps agree with
+//! a plain interpreter.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -48,8 +48,8 @@ struct Gone {
     phone: String,
 }
 
-/// Every kind of step; a renaming that a change follows; a split whose parts are upcast no further;
-/// bincode to JSON.
+/// Every kind of step: a rename that is followed by a change, a split with parts that need no
+/// further step, and bincode to JSON.
 fn steps() -> UpcastersBuilder {
     Upcasters::builder()
         .reads::<CustomerEvent>()
@@ -125,7 +125,7 @@ fn upcasters_apply_to_every_read_and_store_nothing() {
         assert_eq!(visited, expected.clone().map(|(_, value)| value));
         let mut backward = expected.clone();
         backward.reverse();
-        // Newest first, but the parts of one event in their own order.
+        // Newest first, but the parts of one event stay in order.
         backward.swap(2, 3);
         assert_eq!(values(decoder.iter(store.read_log().backward())), backward);
 
@@ -147,7 +147,7 @@ fn event_set_gets_only_its_part_of_a_split_event() {
     let known = store.read_log().types(decoder.stored_types()).into_iter();
     assert_eq!(values(decoder.iter(known)), [(4, AddressChanged { address: "Elm".into() })]);
 
-    // Read without choosing, what belongs to other sets alone is an error still, upcast or not.
+    // In a read without a filter, events of other sets are still errors, upcast or not.
     let errors: Vec<_> = store
         .read_log()
         .into_iter()
@@ -162,13 +162,13 @@ fn event_set_gets_only_its_part_of_a_split_event() {
     );
     assert!(errors.iter().all(|error| error.contains("the code knows no event of this type")));
 
-    // Nor is what nobody knows left out, though a step is there for an older version of it.
+    // An unknown event is not left out either, even if an older version of it has a step.
     let later = NewEvent::json("CustomerMoved", &json!({})).unwrap().with_schema_version(2);
     store.append("customer-2", ExpectedVersion::NoStream, [later]).unwrap();
     let error = decoder.iter(store.read_stream("customer-2")).next().unwrap().unwrap_err();
     assert!(error.to_string().contains("the code knows no event of this type"), "{error}");
 
-    // Without the step, nobody says that an old event has anything to do with it.
+    // Without the step, nothing connects the old event with this set.
     let plain = Decoder::<AddressChanged>::new();
     assert_eq!(plain.stored_types(), ["AddressChanged"]);
 }
@@ -191,8 +191,8 @@ fn upcaster_failure_names_the_event() {
     let odd = NewEvent::json("Odd", &json!({})).unwrap();
     store.append("customer-1", ExpectedVersion::NoStream, [odd]).unwrap();
     for (at, (steps, why)) in cases.into_iter().enumerate() {
-        // What leads to what nothing reads cannot be built: the failing step is given somewhere to
-        // lead.
+        // A step that leads to an unread version cannot be built, so the failing step gets a
+        // target.
         let steps = if at == 0 { steps.dropped("Odd", 3) } else { steps };
         let decoder = Decoder::<CustomerEvent>::with(steps.build().unwrap());
         let error = decoder.iter(store.read_log()).next().unwrap().unwrap_err();
@@ -215,7 +215,7 @@ fn upcaster_failure_names_the_event() {
             "content type is application/octet-stream, but it is read as application/json"
         )
     );
-    assert!(events.next().is_none(), "it ends after the first error");
+    assert!(events.next().is_none(), "the iterator ends after the first error");
 }
 
 #[test]
@@ -234,7 +234,7 @@ fn skipped_events_are_counted_and_the_first_is_kept() {
     });
     assert!(positions.eq(1..=100));
 
-    // What the store says is never skipped.
+    // Errors of the store are never skipped.
     let closed = store.read_log().into_iter();
     store.close();
     let mut events = decoder.iter(closed).on_unreadable(OnUnreadable::Skip);
@@ -339,7 +339,7 @@ fn upcasters_of_current_or_impossible_versions_are_refused() {
         assert_refused(steps, text);
     }
 
-    // The same made right.
+    // The corrected steps are accepted.
     base().renamed("Moved", 3, to_address).first_version("Moved", 3).build().unwrap();
     base().reads::<AddressChanged>().build().unwrap();
     Upcasters::builder().build().unwrap();
@@ -375,11 +375,11 @@ fn upcaster_chain_of_any_length_is_followed() {
     assert_eq!(values(events), [(1, AddressChanged { address: "Elm".into() })]);
 }
 
-/// What is stored under each name: below the last version all are old, and so is that of B, which
-/// nothing reads.
+/// The stored names, each with its last version: all versions below it are old, and so is the last
+/// version of B, which nothing reads.
 const NAMES: [(&str, u32); 5] = [("A", 3), ("B", 3), ("C", 2), ("D", 4), ("E", 1)];
 
-/// All sets of the model, and one that reads D alone.
+/// Defines a set of events: `Traced` has all current kinds of the model, `OnlyD` has only D.
 macro_rules! traced {
     ($name:ident, $($event_type:literal $schema_version:literal),+) => {
         #[derive(Debug, Clone, PartialEq)]
@@ -403,11 +403,10 @@ macro_rules! traced {
 traced!(Traced, "A" 3, "C" 2, "D" 4, "E" 1);
 traced!(OnlyD, "D" 4);
 
-/// A type, by its place in [`NAMES`], and a schema version.
+/// A type, by its index in [`NAMES`], and a schema version.
 type Kind = (usize, u32);
 
-/// The old kinds, each with what is done to it. A payload is the list of the marks that steps left
-/// on it.
+/// The action for each old kind. A payload is the list of the marks that steps left on it.
 type Plan = BTreeMap<Kind, Act>;
 
 #[derive(Debug, Clone)]
@@ -417,7 +416,7 @@ enum Act {
     },
     Keep,
     Rename(Kind),
-    /// The parts, of which those are left out whose mark the payload holds already.
+    /// Yields the parts, except those whose mark the payload already holds.
     Split(Vec<(Kind, u32)>),
     Drop,
 }
@@ -431,7 +430,7 @@ fn all_kinds() -> Vec<Kind> {
     NAMES.iter().enumerate().flat_map(versions).collect()
 }
 
-/// Steps lead to a later version or a later name, so that there are no circles.
+/// Steps lead to a later version or a later name, so there are no cycles.
 fn plan() -> impl Strategy<Value = Plan> {
     let kinds = all_kinds();
     let old: Vec<_> = kinds.iter().copied().filter(|kind| !current(*kind)).collect();
@@ -446,7 +445,7 @@ fn plan() -> impl Strategy<Value = Plan> {
                 4 => parts.prop_map(Act::Split),
                 1 => Just(Act::Drop),
             ];
-            // The last version of B leads to no next one.
+            // The last version of B has no next one.
             if kind == (1, 3) {
                 return elsewhere.boxed();
             }
@@ -479,7 +478,7 @@ fn interpret(plan: &Plan, kind: Kind, mut trail: Vec<u32>, out: &mut Vec<(Kind, 
     }
 }
 
-/// Whether some event of this kind may become one of type D, by what its steps declare.
+/// Returns whether an event of this kind may become one of type D, according to its steps.
 fn may_become_d(plan: &Plan, kind: Kind) -> bool {
     let next = (kind.0, kind.1 + 1);
     match plan.get(&kind) {
@@ -551,8 +550,7 @@ proptest! {
         let all: Vec<_> = all.into_iter().map(|(position, Traced(name, trail))| (position, name, trail)).collect();
         prop_assert_eq!(&all, &expected);
 
-        // One who reads D alone, from the types that may become it, is given what the others see of
-        // D.
+        // A decoder of D alone, over the types that may become D, yields the same events of D.
         let decoder = Decoder::<OnlyD>::with(upcasters(&plan));
         let leading = all_kinds().into_iter().filter(|kind| may_become_d(&plan, *kind));
         let leading: BTreeSet<_> = leading.map(|kind| NAMES[kind.0].0).collect();

@@ -1,4 +1,5 @@
-//! Opening, sharing, closing: who keeps a store open, and what those get who do not.
+//! Opening, sharing and closing: which values keep a store open, and the errors that all others
+//! return after it is closed.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -32,8 +33,8 @@ fn reopened_store_has_all_events() {
     }
 }
 
-/// Waiting, reading, about to begin: a subscription of a closed store has ended, and everything
-/// else says why it fails.
+/// After a close, every subscription has ended, whether it waits, reads or has not begun, and every
+/// other call returns the reason.
 #[test]
 fn close_ends_subscriptions_and_refuses_later_calls() {
     let (_directory, path) = place();
@@ -81,7 +82,7 @@ fn close_ends_subscriptions_and_refuses_later_calls() {
     assert_eq!(log(&quick().open(&path).unwrap()).len(), 3);
 }
 
-/// Iterators and subscriptions are not owners: they do not hold the directory.
+/// Iterators and subscriptions do not own the store, so they do not hold the directory.
 #[test]
 fn dropping_the_last_store_releases_the_directory() {
     let (_directory, path) = place();
@@ -94,13 +95,13 @@ fn dropping_the_last_store_releases_the_directory() {
     let channel = store.subscribe().start().unwrap().into_receiver(1).unwrap();
     let shared: Arc<dyn EventStore> = Arc::new(store.clone());
     drop(store);
-    assert_eq!(shared.head().unwrap(), Some(position(3_000)), "a clone owns it as well");
+    assert_eq!(shared.head().unwrap(), Some(position(3_000)), "a clone owns the store too");
     drop(shared);
 
     let store = quick().open(&path).unwrap();
     store.append("a", ExpectedVersion::Any, events(1)).unwrap();
-    // What was fetched already may still come; then it says what happened, and never anything of
-    // the new store.
+    // The iterator may return events that it has already fetched, then reports the close, and never
+    // returns an event of the new store.
     let rest: Vec<_> = iterator.collect();
     assert!(matches!(rest.last(), Some(Err(Error::Closed))));
     assert!(rest.len() < 3_000);
@@ -111,8 +112,8 @@ fn dropping_the_last_store_releases_the_directory() {
     assert_eq!(store.head().unwrap(), Some(position(3_001)));
 }
 
-/// The last owner goes at a random moment, on its own thread or another, while everything is under
-/// way.
+/// The last owner is dropped at a random moment, on its own thread or another, during all kinds of
+/// work.
 #[test]
 fn dropped_store_ends_all_work_and_reopens_at_once() {
     let (_directory, path) = place();
@@ -180,7 +181,7 @@ fn dropped_store_ends_all_work_and_reopens_at_once() {
         });
         let store = quick().open(&path).unwrap();
         before = store.head().unwrap().map_or(0, Position::get);
-        assert!(before >= acknowledged, "{acknowledged} was acknowledged, {before} is there");
+        assert!(before >= acknowledged, "{acknowledged} was acknowledged, {before} is the head");
         assert!(store.verify(|_| {}).unwrap().is_sound());
     }
     assert!(before > 0);
@@ -200,7 +201,7 @@ fn clones_are_one_store() {
     assert_eq!(log(&other).len(), 2);
 }
 
-/// A store that is open for reading only takes nothing, and readers do not shut each other out.
+/// A store that is open for reading only refuses writes, and readers do not exclude each other.
 #[test]
 fn read_only_store_refuses_appends() {
     let (_directory, path) = place();
@@ -218,7 +219,7 @@ fn read_only_store_refuses_appends() {
     quick().open(&path).unwrap().append("a", ExpectedVersion::Any, events(1)).unwrap();
 }
 
-/// Recorded-at never goes back along the log, and the store says that the clock did.
+/// Recorded times never decrease along the log, and the store reports that the clock was set back.
 #[test]
 fn clock_set_back_is_clamped_and_reported() {
     let (_directory, path) = place();
@@ -243,8 +244,7 @@ fn clock_set_back_is_clamped_and_reported() {
     assert_eq!(options.open(&path).unwrap().info().unwrap().clock_behind, None);
 }
 
-/// It is the limits of the store that count, and they may be lowered without hiding what was
-/// written before.
+/// The limits of the store apply, and they may be lowered without hiding earlier events.
 #[test]
 fn lower_limits_refuse_appends_and_never_reads() {
     let (_directory, path) = place();
@@ -261,8 +261,8 @@ fn lower_limits_refuse_appends_and_never_reads() {
     assert!(!path.with_extension("other").exists());
 }
 
-/// A `SubscriptionReceiver` is a receiver that can be cloned: a clone that nobody drains must not
-/// keep its feeding thread, nor the thread that drops the `SubscriptionReceiver`.
+/// The channel of a `SubscriptionReceiver` can be cloned: a clone that is never drained must not
+/// block the feeding thread, nor the thread that drops the `SubscriptionReceiver`.
 #[test]
 fn subscription_ends_despite_a_clone_of_its_full_channel() {
     let (_directory, path) = place();
@@ -271,10 +271,11 @@ fn subscription_ends_despite_a_clone_of_its_full_channel() {
     let following = store.subscribe().start().unwrap().into_receiver(1).unwrap();
     let clone = following.receiver().clone();
     drop(following);
-    assert!(clone.iter().count() <= 2, "what was in the channel, then its end");
+    assert!(clone.iter().count() <= 2, "the events in the channel, then its end");
 }
 
-/// G5: an acknowledgement is worth what was asked for, also where the events were there already.
+/// G5: an acknowledgement guarantees the requested durability, even if the events were already
+/// stored.
 #[test]
 fn sync_retry_of_buffered_append_moves_the_watermark() {
     let (_directory, path) = place();
@@ -287,7 +288,7 @@ fn sync_retry_of_buffered_append_moves_the_watermark() {
     assert_ne!(watermark(), before, "the watermark moves with what is durable");
 }
 
-/// G9: what a leader that panicked had done, nobody can say. Its followers are answered, and the
+/// G9: if a leader panics, the result of its commit is unknown. Its followers get an error, and the
 /// writer is poisoned.
 #[test]
 fn panic_in_a_commit_poisons_until_reopened() {
@@ -317,7 +318,7 @@ fn panic_in_a_commit_poisons_until_reopened() {
     assert!(store.verify(|_| {}).unwrap().is_sound());
 }
 
-/// What is recorded must be readable as text again, or an export could not be imported.
+/// A recorded time must be readable as text, or an export could not be imported.
 #[test]
 fn clock_out_of_range_is_clamped_and_reported() {
     let (_directory, path) = place();
@@ -336,8 +337,8 @@ fn empty_path_is_refused() {
     assert!(matches!(quick().read_only(true).open(""), Err(Error::InvalidArgument(_))));
 }
 
-/// As where `current` leads to a release, and the next one is put in its place. The same holds for
-/// a relative path, and a process that goes elsewhere.
+/// For example, `current` links to a release and is then replaced by a link to the next one. The
+/// same holds for a relative path if the process changes its working directory.
 #[cfg(unix)]
 #[test]
 fn open_store_ignores_a_changed_symbolic_link() {
@@ -394,7 +395,7 @@ fn thread_local_destructor_may_read() {
     let store = quick().open(path).unwrap();
     store.append("a", ExpectedVersion::Any, events(3)).unwrap();
     std::thread::spawn(move || {
-        // Made before the reader's own, and so dropped after it.
+        // Created before the thread-local of the reader, and so dropped after it.
         LAST.set(Some(ReadsLast(store.clone())));
         assert_eq!(log(&store).len(), 3);
     })

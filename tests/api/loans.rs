@@ -1,8 +1,8 @@
 //! The loan applications of the example `loans`, killed while their log is imported and their read
-//! models are built: whenever that happens, the read models say what a plain walk over the log up
-//! to their checkpoint says (G12).
+//! models are built: after every kill, each read model equals a direct evaluation of the log up to
+//! its checkpoint (G12).
 //!
-//! The child is this test binary itself, told by an environment variable to import and to build.
+//! The child process is this test binary; an environment variable makes it import and build.
 
 #[path = "../../examples/loans/check.rs"]
 mod check;
@@ -59,7 +59,7 @@ fn follow(store: &Store) -> ProjectionManager {
     projections
 }
 
-/// Not a test of its own: what the child does.
+/// Runs in the child process; not a separate test.
 #[test]
 #[ignore = "another test starts it, as a process"]
 fn child() {
@@ -70,7 +70,7 @@ fn child() {
     thread::sleep(SOON);
 }
 
-/// What the log up to a position says, found without any read model.
+/// Evaluates the log up to a position, without any read model.
 fn plain(store: &Store, up_to: Option<Position>) -> Expected {
     let mut lines = Vec::new();
     store.export(&mut lines, |_| {}).unwrap();
@@ -80,10 +80,10 @@ fn plain(store: &Store, up_to: Option<Position>) -> Expected {
     expected(lines.get(..end).unwrap()).unwrap()
 }
 
-/// A read model and how far it is.
+/// The content of a read model and its checkpoint.
 type Told<T> = (T, Option<Position>);
 
-/// What the two read models say.
+/// Reads both read models.
 fn found(store: &Store) -> (Told<Vec<(String, i64)>>, Told<Expected>) {
     let (weeks, stages) = (store.view("weeks"), store.view("stages"));
     let open = open_by_week(&weeks).unwrap();
@@ -125,7 +125,7 @@ fn loan_read_models_equal_the_log_after_random_kills() {
         child.wait().unwrap();
         check(&open(directory.path()));
     }
-    // In the end all of it is there.
+    // A complete import at the end gives the complete read models.
     let store = open(directory.path());
     store.import(input::made_up().as_bytes(), ImportOptions::default(), |_| {}).unwrap();
     let projections = follow(&store);

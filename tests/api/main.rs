@@ -1,8 +1,7 @@
-//! What annals does, seen from outside, through its public door. One binary, so that RocksDB is
-//! linked once.
+//! The behaviour of annals through its public API. One binary, so that RocksDB is linked once.
 //!
-//! Without the feature `rocksdb` only what needs no disk is built: the memory store, the testing
-//! kit, codecs. The unit tests of an application may be built so.
+//! Without the feature `rocksdb`, only the tests that need no disk are built: the memory store, the
+//! testing kit and codecs. An application can build its unit tests this way.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![cfg_attr(
@@ -16,7 +15,7 @@ mod scenarios;
 #[path = "../support/mod.rs"]
 mod support;
 
-/// Modules of the examples, which name each other from the root of the crate.
+/// Modules of the examples, which refer to each other from the crate root.
 #[cfg(feature = "rocksdb")]
 #[path = "../../examples/bank/account.rs"]
 mod account;

@@ -1,4 +1,4 @@
-//! The testing kit: what it lets pass, and how it says what is wrong.
+//! The testing kit: what it accepts, and how it reports failures.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -45,7 +45,7 @@ fn bank_follows_its_rules() {
     }
 }
 
-/// What a scenario that is wrong fails with.
+/// Returns the failure message of a wrong scenario.
 fn failure(test: impl FnOnce()) -> String {
     let panic = catch_unwind(AssertUnwindSafe(test)).unwrap_err();
     *panic.downcast::<String>().unwrap()
@@ -146,7 +146,7 @@ impl Aggregate for Notes {
     }
 }
 
-/// Without a store, a test would never meet what serialization does.
+/// A scenario needs no store, so it has to check the effect of serialization itself.
 #[test]
 fn scenario_fails_on_events_its_codec_changes() {
     let lossy = NoteEvent::Noted { text: "x".into(), forgotten: 7 };

@@ -1,5 +1,5 @@
-//! What a subscription costs, counted in events that a store hands out: events that were skipped
-//! are not read again.
+//! The cost of a subscription, counted in events that a store returns: skipped events are not read
+//! again.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use annals::prelude::*;
 use crate::support::events;
 use crate::support::stores::failing_store;
 
-/// Takes what there is now.
+/// Receives the events that are available now; returns their number.
 fn drain(following: &mut annals::Subscription) -> usize {
     let mut taken = 0;
     loop {

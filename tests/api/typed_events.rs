@@ -1,5 +1,5 @@
-//! Events as values: whatever a serde enum holds comes back as it was, through any codec and any
-//! store, and what cannot be read says which event it is and why.
+//! Typed events: every value of a serde enum round-trips through any codec and any store, and the
+//! error of an unreadable event names the event and the reason.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -26,7 +26,7 @@ enum Why {
     Unsaid,
 }
 
-/// A number that is written as text.
+/// Stores a number as text.
 mod as_text {
     use serde::{Deserialize, Deserializer, Serializer};
 
@@ -40,7 +40,7 @@ mod as_text {
     }
 }
 
-/// Every form that a variant can have, with what serde allows on its fields.
+/// Every form of a variant, with the serde attributes that its fields allow.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 enum Everything {
     Named {
@@ -78,7 +78,7 @@ domain_events! { Everything {
     Flat => "Flat",
 } }
 
-/// The same without what only formats with names can do, and of a generic type.
+/// The same as a generic type, without what only formats with field names support.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 enum Dense<T> {
     Named { amount: T, why: Why, number: u64 },
@@ -127,7 +127,7 @@ fn everything() -> impl Strategy<Value = Everything> {
         (any::<(i32, String)>(), why()).prop_map(|((a, b), c)| Everything::Several(a, b, c)),
         Just(Everything::Nothing),
         Just(Everything::NoFields {}),
-        // A name of `rest` must not be that of a field next to it.
+        // The names in `rest` must differ from those of the fields next to it.
         (any::<u32>(), prop::collection::btree_map("[A-Z]{1,3}", any::<String>(), 0..3))
             .prop_map(|(id, rest)| Everything::Flat { id, rest }),
     ]
@@ -147,7 +147,7 @@ fn dense() -> impl Strategy<Value = DenseEvent> {
     ]
 }
 
-/// What comes back of values that are encoded, appended, read and decoded.
+/// Encodes, appends, reads and decodes values; returns the decoded values.
 fn through<E: DomainEvent>(store: &dyn EventStore, stream: &str, values: &[E]) -> Vec<E> {
     let events: Vec<_> = values.iter().map(|value| value.encode().unwrap()).collect();
     store.append(stream, ExpectedVersion::NoStream, events).unwrap();
@@ -212,13 +212,13 @@ fn payload_holds_only_the_fields() {
         assert_eq!(event.content_type(), &ContentType::JSON);
     }
     let named = Dense::Named { amount: -1, why: Why::Unsaid, number: 300 }.encode().unwrap();
-    // Zigzag, the number of the inner variant, and 300 behind the mark of two bytes: no name, no
-    // variant of its own.
+    // Zigzag, the index of the inner variant, and 300 after its two-byte marker: no field names,
+    // and no index of the outer variant.
     assert_eq!(named.payload(), [1, 1, 251, 44, 1]);
     assert!(DenseEvent::Nothing.encode().unwrap().payload().is_empty());
 }
 
-/// The value of one event that was written by other code.
+/// Decodes one event that other code has written.
 fn decoded<E: DomainEvent>(event: NewEvent) -> annals::Result<E> {
     let store = MemoryStore::new();
     store.append("thing-1", ExpectedVersion::Any, [NewEvent::bytes("First", "")?, event])?;
@@ -256,7 +256,7 @@ fn variant_may_gain_defaulted_fields_and_lose_fields() {
 
 #[test]
 fn one_stream_holds_events_of_several_codecs() {
-    /// As today's code has it, which went from JSON to bincode.
+    /// The event in the current code, which changed its codec from JSON to bincode.
     #[derive(Debug, PartialEq, Serialize, Deserialize)]
     struct Moved(Address);
     domain_events! { codec Bincode; Moved => "Wrapping" }
@@ -352,7 +352,7 @@ fn enum_with_another_serde_tag_is_refused_with_a_remedy() {
 
 #[test]
 fn application_codec_is_used_for_its_content_type() {
-    /// JSON with the bytes of each character turned round.
+    /// JSON with every bit inverted.
     struct Turned;
 
     impl Codec for Turned {
@@ -382,7 +382,7 @@ fn application_codec_is_used_for_its_content_type() {
     assert_eq!(decoded::<Secret>(stored("Told", &json!({ "to": "Ada" }))).unwrap(), told);
 }
 
-/// Found: the nearest text is not always read as the number that it was written from.
+/// Regression: the text of a number did not always parse to the same number.
 #[test]
 fn json_numbers_round_trip() {
     let store = MemoryStore::new();

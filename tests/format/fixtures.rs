@@ -1,6 +1,6 @@
-//! A store of each released format version must be opened, read and continued by every later
-//! version of the code. The store in `tests/fixtures/v1` was written by format version 1 from
-//! `v1.jsonl`, and must never be written again.
+//! Every later version of the code must open, read and continue a store of each released format
+//! version. Format version 1 wrote the store in `tests/fixtures/v1` from `v1.jsonl`; it must never
+//! be written again.
 
 use std::fs;
 use std::path::Path;
@@ -30,7 +30,7 @@ fn store_of_format_version_1_is_read_and_continued() {
 
     let store = Store::open(&path).unwrap();
     let imported = store.import(lines.as_bytes(), ImportOptions::default(), |_| {}).unwrap();
-    assert_eq!(imported.added, 0, "what was imported then is known still");
+    assert_eq!(imported.added, 0, "the lines that were imported then are recognised");
     let event = NewEvent::json("Again", &1).unwrap();
     let appended = store.append("account-1", ExpectedVersion::StreamExists, [event]).unwrap();
     assert_eq!((appended.last_position().get(), appended.last_version().get()), (9, 5));

@@ -1,4 +1,4 @@
-//! Import and export through the public door.
+//! Import and export through the public API.
 
 use std::io::{BufReader, Read};
 
@@ -49,7 +49,7 @@ fn repeated_import_adds_only_new_lines() {
         let again = import(&store, all[..1_700].join("\r\n")).unwrap();
         assert_eq!((again.added, again.already_there), (0, 1_700));
     }
-    // Cut in the middle of a line end.
+    // Truncated in the middle of a line end.
     let again = import(&store, all[..1_700].join("\r\n") + "\r").unwrap();
     assert_eq!((again.added, again.already_there), (0, 1_700));
     let shorter = import(&store, all[..3].join("\n")).unwrap();
@@ -71,7 +71,7 @@ fn input_that_differs_after_a_common_prefix_is_refused() {
     changed[20] = changed[20].replace("\"data\":20", "\"data\":21");
     let error = import(&store, changed.join("\n")).unwrap_err();
     assert!(matches!(error, Error::ImportDiffers { lines: 50 }), "{error}");
-    // Shorter than what is there: changed in its last line, before it, or no line at all.
+    // Shorter than the log: changed in its last line, changed before it, or with an invalid line.
     for len in [21_u64, 30] {
         let shorter = changed[..usize::try_from(len).unwrap()].join("\n");
         let error = import(&store, shorter).unwrap_err();
@@ -139,14 +139,14 @@ fn decreasing_time_is_refused_or_clamped_on_request() {
         log(&store).iter().map(|event| event.recorded_at().as_micros() / 1_000_000 % 60).collect();
     assert_eq!(seconds, [5, 5, 6]);
 
-    // The store's own last event counts as the time before.
+    // The last event of the store sets the earliest time.
     let error = import(&store, line("b", 1, "")).unwrap_err();
     assert!(matches!(error, Error::ImportLine { line: 1, lines_kept: 0, .. }), "{error}");
     assert_eq!(store.head().unwrap(), Position::new(3));
 }
 
 #[test]
-fn import_of_the_own_export_is_refused() {
+fn import_into_the_exported_store_is_refused() {
     let (_directory, store) = new_store();
     store.append("a", ExpectedVersion::Any, [NewEvent::json("T", &1).unwrap()]).unwrap();
     let error = import(&store, export(&store)).unwrap_err();
@@ -303,7 +303,7 @@ fn event() -> impl Strategy<Value = (NewEvent, i64)> {
             for tag in tags {
                 event = event.with_tag(tag);
             }
-            // Ids that come again: a log may hold them, in one stream too.
+            // Repeated ids: a log may hold them, even in one stream.
             if let Some(id) = id {
                 event = event.with_id(EventId::from_bytes([id % 4; 16]));
             }
@@ -312,11 +312,10 @@ fn event() -> impl Strategy<Value = (NewEvent, i64)> {
     )
 }
 
-/// A stream, an event for it, and how many microseconds after the one before it is recorded.
+/// A stream, an event for it, and how many microseconds later than the previous one it is recorded.
 type Given = (String, (NewEvent, i64));
 
-/// Appends, each of some runs of events, at times that do not go back, possibly to the end of all
-/// time.
+/// Appends of several events each, at times that never decrease and may reach the last valid time.
 fn appends() -> impl Strategy<Value = (i64, Vec<Vec<Given>>)> {
     let start = prop_oneof![
         Just(-377_705_023_200_999_000),
@@ -338,7 +337,8 @@ proptest! {
             for (stream, (event, wait)) in append {
                 time += wait;
                 let event = event.with_recorded_at(Timestamp::from_micros(time));
-                // Exact: an id that the stream holds already is appended all the same.
+                // An exact version, so that an event is appended even if the stream already holds
+                // its id.
                 let tip = original.stream_version(&StreamId::new(&stream).unwrap()).unwrap();
                 submitted = submitted.to(stream, tip.into(), [event]);
             }
@@ -355,7 +355,7 @@ proptest! {
         prop_assert_eq!(export(&copy), exported.clone());
         prop_assert_eq!(import(&copy, &exported).unwrap().added, 0);
 
-        // And in two goes, cut anywhere between two commits.
+        // An import in two parts, split between two commits.
         let all: Vec<_> = exported.lines().collect();
         let commits: Vec<_> = log(&original).iter().map(RecordedEvent::commit).collect();
         let middle = commits.get(all.len() / 2).map_or(0, |c| usize::try_from(c.start().get()).unwrap() - 1);

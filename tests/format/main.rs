@@ -1,5 +1,5 @@
-//! The formats that others rely on: the line form of import and export, and the files of each
-//! released format version.
+//! The public formats: the line form of import and export, and the files of each released format
+//! version.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
