@@ -57,7 +57,7 @@ fn repeated_save_leaves_the_state_as_stored() {
 
 /// An account and the claim of its number are stored together or not at all.
 #[test]
-fn other_appends_of_a_save_are_atomic_with_it() {
+fn save_is_atomic_with_its_other_appends() {
     for kept in Kept::both() {
         let accounts = accounts(&kept.events).cache(10);
         let claim = |number: &'static str| {

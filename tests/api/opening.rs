@@ -285,7 +285,7 @@ fn record_types(bytes: &[u8]) -> Vec<usize> {
 /// One flipped bit turns a record into one of a recycled log. RocksDB would then read forever, or
 /// treat the log as empty.
 #[test]
-fn record_that_would_loop_the_engine_is_refused() {
+fn record_that_would_make_rocksdb_loop_is_refused() {
     let (directory, path) = place();
     let store = quick().open(&path).unwrap();
     for _ in 0..5 {

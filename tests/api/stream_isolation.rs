@@ -86,7 +86,7 @@ fn apart(options: &StoreOptions) {
 }
 
 #[test]
-fn stream_is_isolated_wherever_its_frames_are() {
+fn stream_is_isolated_in_memtables_and_tables() {
     apart(&Store::options().durability(Durability::Buffered));
 }
 

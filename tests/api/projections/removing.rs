@@ -105,7 +105,7 @@ fn damaged_projection_can_be_removed() {
 }
 
 #[test]
-fn view_that_no_projection_made_is_not_removed() {
+fn remove_refuses_a_view_of_no_projection() {
     let store = MemoryStore::new();
     let foreign = ViewCommit {
         view: "balances".into(),
