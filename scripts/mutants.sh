@@ -2,8 +2,8 @@
 # Puts each mutant of tests/mutants into a copy of the tree, one at a time, and expects the tests
 # that it names to fail.
 #
-#   scripts/mutants.sh                      all of them; half an hour on two cores, once RocksDB is compiled
-#   scripts/mutants.sh skip-sync stale-tip  only these
+#   scripts/mutants.sh                             all of them; half an hour on two cores, once RocksDB is compiled
+#   scripts/mutants.sh skip-sync stale-last-event  only these
 #
 # tests/mutants/main.rs describes the files. A mutant that no longer applies is an error, in the
 # normal tests too.
@@ -107,6 +107,7 @@ for mutant in "${mutants[@]}"; do
 done
 
 # Check that all mutants apply before anything else is built.
+printf 'mutants: building in %s, to check that all mutants apply; the first build compiles RocksDB\n' "$place"
 refresh
 (cd "$tree" && cargo test --all-features --quiet --test mutants) >"$logs/apply.log" 2>&1 || fail "not all apply: $logs/apply.log"
 applier=$(find "$CARGO_TARGET_DIR/debug/deps" -name 'mutants-*' -executable -printf '%T@ %p\n' | sort -n | tail -n 1)
@@ -115,6 +116,7 @@ applier=${applier#* }
 # Tests that fail without a mutant prove nothing.
 mapfile -t suites < <(for mutant in "${mutants[@]}"; do header "$mutant" tests; done | sort -u)
 for suite in "${suites[@]}"; do
+    printf "mutants: without a mutant: 'cargo test %s'\n" "$suite"
     check "$suite" "$logs/unchanged.log" || fail "without a mutant, 'cargo test $suite' fails: $logs/unchanged.log"
     grep -q '^running [1-9]' "$logs/unchanged.log" || fail "'cargo test $suite' selects no test"
 done

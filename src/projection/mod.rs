@@ -126,8 +126,8 @@ pub enum StartFrom {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// It receives only committed events of the types of its `Event`; others are skipped. So an enum of
-/// the few types that it needs is enough.
+/// It receives only committed events of the types of its `Event`. So an enum of the few types that
+/// it needs is enough.
 pub trait Projection: Send + Sync + 'static {
     /// The events that it reads.
     type Event: DomainEvent;
@@ -237,7 +237,7 @@ impl Default for ProjectionOptions {
 }
 
 impl ProjectionOptions {
-    /// The defaults: 5 retries over about 1.5 s, then stop; 1,000 events per batch; one thread.
+    /// The defaults: 5 retries, then stop; 1,000 events per batch; one thread.
     pub fn new() -> Self {
         Self::default()
     }
@@ -298,7 +298,7 @@ impl ProjectionOptions {
     }
 
     /// Sets the wait before the first retry, 50 ms by default, and the longest wait, 5 s by
-    /// default. The wait doubles each time.
+    /// default. The wait doubles each time: the 5 retries of the defaults wait 1.55 s in total.
     pub fn backoff(mut self, first: Duration, max: Duration) -> Self {
         (self.backoff_first, self.backoff_max) = (first, max);
         self

@@ -90,7 +90,7 @@ pub struct View {
 }
 
 impl View {
-    /// The value of a key.
+    /// The value of a key; `None` if the read model has no such key, or does not exist (yet).
     ///
     /// # Errors
     /// [`Error::ViewValue`] if the value is not a `V`; a key that is too long; corruption (G8), an

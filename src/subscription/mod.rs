@@ -57,10 +57,10 @@ pub enum Delivery {
 /// store.append("account-1", ExpectedVersion::Any, [NewEvent::json("Opened", &())?])?;
 ///
 /// let mut following = store.subscribe().category("account").start()?;
-/// assert!(matches!(following.recv()?, Delivery::Event(event) if event.event_type() == &"Opened"));
+/// assert!(matches!(following.recv()?, Delivery::Event(event) if event.event_type() == "Opened"));
 /// assert_eq!(following.recv()?, Delivery::CaughtUp(Position::new(1)));
 /// store.append("account-1", ExpectedVersion::Any, [NewEvent::json("Closed", &())?])?;
-/// assert!(matches!(following.recv()?, Delivery::Event(event) if event.event_type() == &"Closed"));
+/// assert!(matches!(following.recv()?, Delivery::Event(event) if event.event_type() == "Closed"));
 /// # Ok::<(), annals::Error>(())
 /// ```
 ///
@@ -97,7 +97,8 @@ impl Subscription {
         self.recv_until(None)
     }
 
-    /// Returns the next delivery, or [`Delivery::Idle`] if there is none within this time.
+    /// Returns the next delivery, or [`Delivery::Idle`] if there is none within this time. To poll
+    /// without waiting, pass [`Duration::ZERO`].
     ///
     /// # Errors
     /// An error of the store, such as corruption. The subscription has then ended.
