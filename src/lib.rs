@@ -59,7 +59,7 @@
 //! | test another implementation of a store | [`testing::conformance`] |
 //! | write code that works with any store | [`EventStore`], [`EventStoreExt`] |
 //! | handle an error | [`Error`] |
-//! | know the guarantees | `docs/GUARANTEES.md`; this documentation cites its numbers, G1 to G14 |
+//! | know the guarantees | [`guarantees`]; this documentation cites their numbers, G1 to G14 |
 //!
 //! # Features
 //!
@@ -209,6 +209,11 @@ pub mod prelude {
     #[cfg(feature = "rocksdb")]
     pub use crate::Store;
 }
+
+/// The guarantees, in the documentation only.
+#[cfg(doc)]
+#[doc = include_str!("../docs/GUARANTEES.md")]
+pub mod guarantees {}
 
 /// Compiles the example of README.md.
 #[cfg(all(doctest, feature = "rocksdb"))]

@@ -56,17 +56,41 @@ fn each_held_guarantee_is_cited_by_a_test() {
     };
     let tests = tests.into_iter().filter(|path| path.extension().is_some_and(|e| e == "rs"));
     let citing: Vec<_> = tests.filter(is_test).map(|p| fs::read_to_string(p).unwrap()).collect();
-    let is_cited = |number: u32| {
-        let id = format!("G{number}");
-        let mut words = citing.iter().flat_map(|text| text.split(|c: char| !c.is_alphanumeric()));
-        words.any(|word| word == id)
-    };
+    let is_cited = |number: u32| citing.iter().any(|text| cites(text, number));
     let uncited = states.iter().filter(|(number, held)| **held && !is_cited(**number));
     let uncited: Vec<_> = uncited.map(|(number, _)| format!("G{number}")).collect();
     assert_none(
         &uncited,
         "held by docs/GUARANTEES.md, but cited by no file in tests/ or src/testing",
     );
+}
+
+/// Whether the text contains the number of a guarantee as a word.
+fn cites(text: &str, number: u32) -> bool {
+    let id = format!("G{number}");
+    text.split(|c: char| !c.is_alphanumeric()).any(|word| word == id)
+}
+
+#[test]
+fn each_guarantee_names_test_files_that_cite_it() {
+    let page = read("docs/GUARANTEES.md");
+    let mut found = Vec::new();
+    for (index, section) in page.split("\n## G").skip(1).enumerate() {
+        let number = u32::try_from(index).unwrap() + 1;
+        let (_, tests) = section.split_once("\nTests: ").unwrap_or_default();
+        let files: Vec<_> = tests.split('`').skip(1).step_by(2).collect();
+        if !(2..=4).contains(&files.len()) {
+            found.push(format!("G{number} names {} test files, not 2 to 4", files.len()));
+        }
+        for file in files {
+            match fs::read_to_string(root().join(file)) {
+                Ok(text) if cites(&text, number) => {}
+                Ok(_) => found.push(format!("{file} does not cite G{number}")),
+                Err(error) => found.push(format!("{file}, named by G{number}: {error}")),
+            }
+        }
+    }
+    assert_none(&found, "docs/GUARANTEES.md names test files that do not check the guarantee");
 }
 
 #[test]
