@@ -52,7 +52,7 @@ fn draw(
 ) -> usize {
     let rows = layer.modules.len().div_ceil(columns);
     let height = TITLE_HEIGHT + rows * (BOX_HEIGHT + GAP) + GAP;
-    let is_engine = layer.name == "the engine";
+    let is_engine = layer.name == "engine";
     let (fill, note) = if is_engine { ("#fff8e6", ": feature rocksdb") } else { ("#f6f8fa", "") };
     let box_width = (width - GAP * (columns + 1)) / columns;
     writeln!(
@@ -97,7 +97,7 @@ fn picture(layers: &[Layer]) -> String {
     let mut body = String::new();
     let column = (WIDTH - 4 * GAP) / 3;
     let (top, space) = (GAP, 24);
-    let columns = ["over any store", "the engine", "without a disk"];
+    let columns = ["built on the store traits", "engine", "in-memory store"];
     let mut heights = Vec::new();
     for (index, name) in columns.into_iter().enumerate() {
         let x = GAP + index * (column + GAP);
@@ -110,10 +110,10 @@ fn picture(layers: &[Layer]) -> String {
         writeln!(body, "<path d=\"M{x} {}v{line}\" stroke=\"#57606a\"/>", top + height).unwrap();
         arrow(&mut body, x, y + 4);
     }
-    for name in ["the seam", "the words", "threads"] {
+    for name in ["store traits", "basic types", "locks, cache"] {
         y += space;
         y += draw(&mut body, named(name), GAP, y, WIDTH - 2 * GAP, 3);
-        if name != "threads" {
+        if name != "locks, cache" {
             arrow(&mut body, WIDTH / 2, y + 4);
         }
     }
