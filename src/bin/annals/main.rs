@@ -32,15 +32,15 @@ use shell::{Failure, Shell};
     version,
     arg_required_else_help = true,
     after_help = "Exit codes:\n  \
-        0  success; also if the reader of the output exits early (| head)\n  \
-        1  the operation failed, or verify found damage\n  \
+        0  success; also if the list is empty, or the reader of the output exits early (| head)\n  \
+        1  the operation failed, verify found damage, or the named event or read model does not exist\n  \
         2  wrong usage\n\n\
         One process at a time can hold a store for writing; readers share it, but not with a writer. If another \
         process holds the store, a command waits up to two seconds for it. A command that only reads releases the \
         store while its output waits for a reader (| less).",
     after_long_help = "Exit codes:\n  \
-        0  success; also if the reader of the output exits early (| head)\n  \
-        1  the operation failed, or verify found damage\n  \
+        0  success; also if the list is empty, or the reader of the output exits early (| head)\n  \
+        1  the operation failed, verify found damage, or the named event or read model does not exist\n  \
         2  wrong usage\n\n\
         One process at a time can hold a store for writing; readers share it, but not with a writer. If another \
         process holds the store, a command waits up to two seconds for it. A command that only reads releases the \
