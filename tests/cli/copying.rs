@@ -1,4 +1,4 @@
-//! Backups by hand and by night (G14): made, verified, refused, restored.
+//! Backups: created, verified, refused, restored (G14).
 
 use std::fs;
 
@@ -22,7 +22,7 @@ fn store_is_backed_up_verified_and_restored() {
     assert!(report["shared_bytes"].as_u64() <= report["bytes"].as_u64());
     assert_eq!(desk.json(&["backup", "bank", "wednesday", "--json"])["sound"], Value::Null);
 
-    // The store is lost. The copy takes its place, and goes on.
+    // The store is lost. The copy replaces it and continues.
     fs::remove_dir_all(desk.path("bank")).unwrap();
     let noted = desk.json(&["stat", "tuesday", "--json"]);
     assert_eq!(noted["is_backup"], true);
@@ -60,7 +60,7 @@ fn impossible_backup_is_refused_with_a_reason() {
     assert!(!desk.path("copy").exists() && !desk.path("copy.partial").exists());
 }
 
-/// What opening does not meet, verifying the copy does.
+/// Verifying the copy finds damage that opening it does not.
 #[test]
 fn backup_with_verify_finds_copied_damage() {
     let desk = Workspace::new();
@@ -77,7 +77,7 @@ fn backup_with_verify_finds_copied_damage() {
     assert_eq!(output.status.code(), Some(1));
 }
 
-/// Whether or not anybody reads what it prints.
+/// Whether or not a reader consumes the output.
 #[test]
 fn exit_code_reports_damage_without_a_reader() {
     let desk = Workspace::new();
@@ -102,7 +102,7 @@ fn damage_a_table(desk: &Workspace) {
     fs::write(&largest, bytes).unwrap();
 }
 
-/// G11: what is lost is reported, and accepted by naming it again.
+/// G11: lost history is reported, and accepted only when its position is named.
 #[test]
 fn lost_history_is_accepted_only_by_name_and_into_a_copy() {
     let desk = Workspace::new();
@@ -110,7 +110,7 @@ fn lost_history_is_accepted_only_by_name_and_into_a_copy() {
     desk.ok(&["append", "bank", "a-1", "T"]);
     desk.ok(&["backup", "bank", "monday"]);
     desk.ok(&["append", "bank", "a-1", "T"]);
-    // Somebody puts back the database of an earlier day, and it alone.
+    // The database, and nothing else, is replaced by an earlier state.
     fs::remove_dir_all(desk.path("bank/db")).unwrap();
     fs::rename(desk.path("monday/db"), desk.path("bank/db")).unwrap();
 
@@ -123,9 +123,9 @@ fn lost_history_is_accepted_only_by_name_and_into_a_copy() {
     assert!(said.contains("copied 2 events") && said.contains("positions 3 to 3"), "{said}");
     let said = desk.json(&["accept-loss", "bank", "again", "--after", "2", "--json"]);
     assert_eq!(said, serde_json::json!({ "head": 2, "lost_from": 3, "lost_to_at_least": 3 }));
-    assert!(desk.fails(1, &["stat", "bank"]).contains("history is lost"), "it is as it was");
+    assert!(desk.fails(1, &["stat", "bank"]).contains("history is lost"), "bank is unchanged");
     let epoch = |dir| desk.json(&["stat", dir, "--json"])["epoch"].clone();
-    assert_ne!(epoch("left"), epoch("again"), "each goes on in an epoch of its own");
+    assert_ne!(epoch("left"), epoch("again"), "each copy has its own epoch");
     desk.ok(&["append", "left", "a-1", "T"]);
     assert_eq!(desk.json(&["stat", "left", "--json"])["events"], 3);
     let nothing = desk.fails(1, &["accept-loss", "left", "more", "--after", "3"]);

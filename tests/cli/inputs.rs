@@ -1,5 +1,5 @@
-//! Inputs as other programs write them: byte order marks, compressed files with more or less than
-//! they should have.
+//! Inputs as other programs write them: byte order marks, compressed files with extra or missing
+//! bytes.
 
 use crate::workspace::{Workspace, text};
 use crate::{gzip, history};
@@ -14,7 +14,7 @@ fn byte_order_mark_is_ignored() {
     desk.write("marked", &marked);
     desk.write("marked.gz", gzip(marked.as_bytes()));
     assert_eq!(desk.json(&["import", "a", "marked", "--json"])["added"], 20);
-    // It is the same input without it.
+    // The input is the same without it.
     for file in ["h", "marked.gz"] {
         assert_eq!(desk.json(&["import", "a", file, "--json"])["already_there"], 20, "{file}");
     }
@@ -43,7 +43,7 @@ fn bytes_after_gzip_data_are_ignored_with_a_warning() {
         assert!(text(&output.stdout).contains("\"added\":3000,"));
         assert_eq!(warning.contains("has bytes after its gzip data"), at > 0, "{warning}");
     }
-    // The beginning of a member is no padding: the rest of it is missing.
+    // The beginning of a member is not padding: the rest of it is missing.
     for len in [1, 2, 15] {
         desk.write("h.gz", [&members, &gzip(b"")[..len]].concat());
         let complaint = desk.fails(1, &["import", &format!("cut{len}"), "h.gz"]);

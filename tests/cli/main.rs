@@ -1,4 +1,4 @@
-//! The command line, as its users meet it.
+//! Tests the command line as users run it.
 #![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used, reason = "a test says what went wrong by panicking")]
 
@@ -21,7 +21,7 @@ use support::files::contents;
 use support::skip::skipped;
 use workspace::{Workspace, spawn, text};
 
-/// A history of loans: some commits of several lines, some fields that only some lines have.
+/// A history of loans: some commits have several lines, some fields occur only in some lines.
 fn history(events: usize) -> String {
     let mut out = String::new();
     for n in 0..events {
@@ -136,7 +136,7 @@ fn import_killed_many_times_gives_the_same_log() {
         child.kill().unwrap();
         child.wait().unwrap();
         let stat = desk.run(&["stat", "killed", "--json"]);
-        // Killed before the store was there, it left nothing that counts.
+        // Killed before the store existed, it left nothing that counts.
         let Ok(stat) = serde_json::from_slice::<Value>(&stat.stdout) else { continue };
         let events = stat["events"].as_u64().unwrap();
         assert!(events >= before, "acknowledged events are gone: {before}, then {events}");
@@ -206,7 +206,7 @@ fn appended_event_is_read() {
     assert!(!people.contains('\u{1b}') && people.contains("#eur  user=a=b"), "{people}");
     assert!(people.contains("00ff (2 bytes)"), "{people}");
 
-    // The payload is kept to the byte.
+    // The payload keeps its exact bytes.
     assert!(desk.ok(&["export", "a"]).contains(r#""data":{"by": "Ada"}}"#));
 
     let id = "0f6a1c1e-6d3e-4c59-9a55-2f7c1e0d9b11";
@@ -273,7 +273,7 @@ fn closed_output_pipe_is_not_a_failure() {
         assert_eq!(output.status.code(), Some(0), "{args:?}");
         assert_eq!(text(&output.stderr), "", "{args:?}");
     }
-    // Those whose output fits a pipe find it closed from the start.
+    // If the output fits into a pipe, the command finds the pipe closed from the start.
     for args in [&["streams", "a"][..], &["stat", "a"], &["read", "a", "loan-1"]] {
         let mut child = spawn(&mut desk.command(args));
         drop(child.stdout.take());
@@ -313,7 +313,7 @@ fn store_open_elsewhere_is_not_changed() {
     let begun = Instant::now();
     let complaint = desk.fails(1, &["append", "a", "s", "T"]);
     assert!(complaint.contains("open elsewhere"), "{complaint}");
-    assert!(begun.elapsed() >= Duration::from_secs(1), "it waits a little");
+    assert!(begun.elapsed() >= Duration::from_secs(1), "it retries for a while");
     let mut follower = spawn(&mut desk.command(&["log", "a", "--follow", "--limit", "1"]));
     thread::sleep(Duration::from_millis(300));
     held.close().unwrap();
@@ -452,7 +452,7 @@ fn verify_reports_sound_or_the_damage_and_its_place() {
     let report = desk.json(&["verify", "store", "--json"]);
     assert_eq!((&report["sound"], &report["events"]), (&Value::from(true), &Value::from(500)));
 
-    // The first block of the largest table: frames of one of the two families.
+    // The first block of the largest table: it holds frames of one of the two families.
     let tables = fs::read_dir(desk.path("store/db")).unwrap().map(|entry| entry.unwrap().path());
     let tables = tables.filter(|path| path.extension().is_some_and(|extension| extension == "sst"));
     let table = tables.max_by_key(|path| fs::metadata(path).unwrap().len()).unwrap();

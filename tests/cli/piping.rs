@@ -1,4 +1,4 @@
-//! Output that somebody else reads, at their own pace: `| less`, `| head`.
+//! Output that another program reads at its own pace: `| less`, `| head`.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -11,7 +11,7 @@ use annals::{Checkpoint, ProjectionManager, Store, ViewChange, ViewCommit, ViewS
 
 use crate::workspace::{Workspace, spawn, text};
 
-/// More of each thing than all buffers between a command and its reader hold.
+/// More items of each kind than all buffers between a command and its reader hold.
 const MANY: usize = 12_000;
 const CAUSE: &str = "01890a5d-ac96-774b-bcce-b302099a8051";
 
@@ -44,7 +44,7 @@ fn large(desk: &Workspace, store: &str) {
     store.close().unwrap();
 }
 
-/// A command whose reader has read one line.
+/// Starts a command and reads one line of its output.
 fn begun(desk: &Workspace, args: &[&str]) -> (Child, String, BufReader<ChildStdout>) {
     let mut child = spawn(&mut desk.command(args));
     let mut output = BufReader::new(child.stdout.take().unwrap());
@@ -53,13 +53,13 @@ fn begun(desk: &Workspace, args: &[&str]) -> (Child, String, BufReader<ChildStdo
     (child, line, output)
 }
 
-/// How a command ends that is to end by itself.
+/// Waits for a command that must end without being killed.
 fn ended(mut child: Child) -> (ExitStatus, String) {
     let begun = Instant::now();
     while child.try_wait().unwrap().is_none() {
         if begun.elapsed() > Duration::from_secs(30) {
             child.kill().unwrap();
-            panic!("it goes on");
+            panic!("the command does not end");
         }
         thread::sleep(Duration::from_millis(20));
     }
@@ -89,7 +89,7 @@ fn slow_reader_does_not_keep_the_store() {
     ] {
         let expected = desk.ok(args);
         let (child, mut printed, mut output) = begun(&desk, args);
-        // It fails after two seconds if the store is held.
+        // It fails after two seconds if another process holds the store.
         desk.ok(&["append", "s", "meanwhile", "Other"]);
         output.read_to_string(&mut printed).unwrap();
         let (status, complaint) = ended(child);
@@ -105,7 +105,7 @@ fn output_goes_on_when_a_writer_closes_the_store() {
     large(&desk, "s");
     let expected = desk.ok(&["export", "s"]);
     let (child, mut printed, mut output) = begun(&desk, &["export", "s"]);
-    // It lets go of the store.
+    // Waits until the command releases the store.
     thread::sleep(Duration::from_secs(1));
     let store = Store::open(desk.path("s")).unwrap();
     let reader = thread::spawn(move || {
@@ -134,7 +134,7 @@ fn output_ends_with_an_error_if_the_store_is_another_one() {
         (None, "does not exist"),
     ] {
         let (child, _, mut output) = begun(&desk, &["log", "s"]);
-        // It lets go of the store.
+        // Waits until the command releases the store.
         thread::sleep(Duration::from_secs(1));
         drop(Store::open(desk.path("s")).unwrap());
         fs::rename(desk.path("s"), desk.path("away")).unwrap();
@@ -186,7 +186,7 @@ fn project(desk: &Workspace, version: u32) {
 struct Number(u32);
 annals::domain_events! { Number => "T" }
 
-/// The last number of each stream.
+/// Keeps the last number of each stream.
 struct Named(u32);
 
 impl annals::Projection for Named {
@@ -222,7 +222,7 @@ fn follower_ends_when_its_reader_goes_away() {
     assert!(status.success());
     assert_eq!(complaint, "");
 
-    // Also while another process holds the store.
+    // The same while another process holds the store.
     let held = Store::open(desk.path("s")).unwrap();
     let mut child = spawn(&mut desk.command(&["log", "s", "--follow"]));
     thread::sleep(Duration::from_millis(200));

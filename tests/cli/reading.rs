@@ -1,10 +1,10 @@
-//! Looking behind the events: causes, effects, read models.
+//! Commands that explain events: causes, effects, read models.
 
 use std::time::Duration;
 
 use crate::workspace::{Workspace, text};
 
-/// What an event came of, and what a projection made of the events, can be looked at.
+/// Shows an event's causes and effects, and the read model of a projection.
 #[test]
 fn causes_effects_and_read_models_are_shown() {
     let desk = Workspace::new();
@@ -27,7 +27,7 @@ fn causes_effects_and_read_models_are_shown() {
     for name in ["1", "order-1@1"] {
         assert_eq!(desk.ok(&["trace", "s", name, "--json"]), trace, "{name}");
     }
-    // Where its id is found.
+    // The commands that show its id.
     for args in [&["log", "s", "--ids"][..], &["read", "s", "order-1", "--ids"]] {
         assert!(desk.ok(args).contains(&format!("  {}  T  ", ids[0])), "{args:?}");
     }
@@ -43,13 +43,13 @@ fn causes_effects_and_read_models_are_shown() {
     assert_eq!(desk.ok(&["views", "s"]), "       2  counted  v1, has every event\n");
     assert_eq!(desk.ok(&["views", "s", "counted"]), "order-1/1  true\npayment-1/1  true\n");
     let last = desk.json(&["views", "s", "counted", "--backward", "--limit", "1", "--json"]);
-    // The text and, behind the end of that part, the number.
+    // The text and, after its terminator, the number.
     let hex = "7061796d656e742d31000000000000000001";
     assert_eq!(last, serde_json::json!({ "key": "payment-1/1", "key_hex": hex, "value": true }));
     assert_eq!(desk.ok(&["views", "s", "counted", "--under", "order-1"]), "order-1/1  true\n");
 }
 
-/// A read model that lacks something does not look like one that has every event.
+/// A read model with missing events does not look like a complete one.
 #[test]
 fn parked_and_discarded_events_are_shown() {
     use annals::prelude::*;
@@ -70,7 +70,7 @@ fn parked_and_discarded_events_are_shown() {
     let parked = projections.projection("counted").unwrap().parked(9).unwrap();
     projections.projection("counted").unwrap().discard_parked(&parked[0]).unwrap();
     projections.stop();
-    // Another program keeps something of its own.
+    // Another program writes a view without a projection.
     let own = annals::ViewCommit {
         view: "mine".into(),
         expected: None,
@@ -100,7 +100,7 @@ fn parked_and_discarded_events_are_shown() {
     assert_eq!((&shown["position"], &shown["reason"]), (&1.into(), &"not a".into()));
     let shown = desk.json(&["views", "s", "counted", "--discarded", "--json"]);
     assert_eq!((&shown["position"], &shown["reason"]), (&1.into(), &"not a".into()));
-    // A number of any size is shown as it is kept.
+    // A number of any size is shown as stored.
     assert_eq!(
         desk.ok(&["views", "s", "counted"]),
         "b-1  340282366920938463463374607431768211455\n"
@@ -123,7 +123,7 @@ fn parked_and_discarded_events_are_shown() {
     assert!(!desk.path("nowhere").exists(), "no store is created");
 }
 
-/// Refuses what happens to `a`.
+/// Rejects the events of `a`.
 struct Refusing;
 
 impl annals::Projection for Refusing {
@@ -167,7 +167,7 @@ fn missing_items_are_reported_as_missing() {
     for name in ["seven", "0", "a-1@0", "a-1@", "@1"] {
         assert!(desk.fails(2, &["trace", "s", name]).contains("invalid value"), "{name}");
     }
-    // The id of a command is not that of an event, but it has effects.
+    // A command's id is not an event's id, but it has effects.
     let place = r#""stream":"a-1","type":"T","time":"2026-01-01T00:00:00Z","data":1"#;
     let metadata = format!(r#""metadata":{{"$causation_id":"{unknown}"}}"#);
     desk.write("in", format!("{{{place},{metadata}}}\n"));
@@ -220,7 +220,7 @@ impl annals::Projection for Counted {
     }
 }
 
-/// A view that a program keeps without a projection is shown as it is kept.
+/// A view that a program writes without a projection is shown as stored.
 #[test]
 fn entries_of_a_view_without_projection_are_shown() {
     use annals::{Checkpoint, Position, Store, ViewChange, ViewCommit, ViewStore};

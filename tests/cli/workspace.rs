@@ -35,14 +35,14 @@ impl Workspace {
         self.command(args).output().unwrap()
     }
 
-    /// Runs what must go well, and returns what it printed.
+    /// Runs a command that must succeed, and returns its output.
     pub(crate) fn ok(&self, args: &[&str]) -> String {
         let output = self.run(args);
         assert!(output.status.success(), "{args:?}: {}", text(&output.stderr));
         text(&output.stdout)
     }
 
-    /// Runs what must fail with this code, and returns what it complained about.
+    /// Runs a command that must fail with this code, and returns its error output.
     pub(crate) fn fails(&self, code: i32, args: &[&str]) -> String {
         let output = self.run(args);
         assert_eq!(output.status.code(), Some(code), "{args:?}: {}", text(&output.stderr));
@@ -56,7 +56,7 @@ impl Workspace {
 
     pub(crate) fn with_input(&self, args: &[&str], input: &[u8]) -> Output {
         let mut child = spawn(self.command(args).stdin(Stdio::piped()));
-        // A command that refuses early does not read to the end.
+        // A command that refuses early does not read all of its input.
         let _ = child.stdin.take().unwrap().write_all(input);
         child.wait_with_output().unwrap()
     }

@@ -1,5 +1,5 @@
-//! A store whose creation was cut short, at each of its steps: the next open finishes it (G10), and
-//! takes nothing else for such a creation.
+//! The creation of a store is interrupted at each of its steps: the next open completes it (G10),
+//! and does not mistake any other directory for an unfinished creation.
 
 use std::fs;
 use std::path::Path;
@@ -9,7 +9,7 @@ use annals::{Error, Position};
 
 use crate::support::copy;
 
-/// Undoes what a creation did after one of its steps.
+/// Undoes a creation back to one of its steps.
 type Undo = fn(&Path);
 
 const STEPS: [(&str, Undo); 8] = [
@@ -79,7 +79,7 @@ fn database_without_store_file_is_refused() {
     assert_eq!(Store::open(&path).unwrap().head().unwrap(), Some(Position::FIRST));
 }
 
-/// Leaves LOCK alone.
+/// Removes everything but LOCK.
 fn empty(root: &Path) {
     for entry in fs::read_dir(root).unwrap() {
         let entry = entry.unwrap();

@@ -1,8 +1,8 @@
-//! The n-th call of a kind fails, once or forever, for n = 1, 2, 3… until the workload passes
-//! untouched (G9). What fails says so with a typed error; after a failed write nothing is
-//! acknowledged until the store is opened again; then everything acknowledged is there, nothing
-//! that was refused is, nothing twice and nothing left out; what was indeterminate can be tried
-//! again; and the store goes on.
+//! The n-th call of a kind fails, once or forever, for n = 1, 2, 3… until the workload finishes
+//! without reaching the fault (G9). A failing operation returns a typed error. After a failed write
+//! nothing is acknowledged until the store is reopened. Then everything acknowledged is present,
+//! nothing refused is, and no event is duplicated or missing. An indeterminate append can be
+//! retried, and the store continues.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -27,7 +27,7 @@ use crate::support::random::Random;
 use crate::support::skip::{say, skipped};
 use crate::workload::{Plan, business, is_everything, own, projections};
 
-/// What a child does that expects to fail.
+/// A child that expects to fail.
 pub(crate) fn child(plan: &Plan, place: &Place) {
     let mut indeterminate = Vec::new();
     for open in 0..3 {
@@ -59,7 +59,7 @@ pub(crate) fn child(plan: &Plan, place: &Place) {
 }
 
 fn work(plan: &Plan, store: &Store, heard: &Heard, indeterminate: &mut Vec<Append>) {
-    // What they read to begin may fail too; then there are none this time.
+    // The reads at the start may fail too; then this run has none.
     let projections = plan.has_bank.then(|| projections(store));
     let projections = projections.and_then(|begun| match begun {
         Ok(begun) => Some(begun),
@@ -90,8 +90,8 @@ fn work(plan: &Plan, store: &Store, heard: &Heard, indeterminate: &mut Vec<Appen
     }
 }
 
-/// Writes until it is told to reopen. A call that failed otherwise has changed nothing, and is made
-/// again.
+/// Writes until an error requires a reopen. A call that failed otherwise has changed nothing, and
+/// is repeated.
 fn write(plan: &Plan, heard: &Heard, writer: usize, failed: &Mutex<Vec<Append>>) {
     for round in 0..plan.rounds {
         let tip = match heard.stream_version(&own(writer)) {
@@ -108,7 +108,7 @@ fn write(plan: &Plan, heard: &Heard, writer: usize, failed: &Mutex<Vec<Append>>)
                 if let Error::Indeterminate { .. } = error {
                     failed.lock().unwrap().push(append);
                 }
-                // Nothing of it is published, however far it came (G6).
+                // No part of it is published, however far it got (G6).
                 match heard.stream_version(&own(writer)) {
                     Ok(after) => assert_eq!(after, tip, "after {error}"),
                     Err(error) => assert_is_of_the_disk(&error),
@@ -122,8 +122,8 @@ fn write(plan: &Plan, heard: &Heard, writer: usize, failed: &Mutex<Vec<Append>>)
     }
 }
 
-/// Writes derived data, while nobody else writes. What fails there poisons the log too: they
-/// share a write-ahead log.
+/// Writes derived data, with no concurrent writer. A failure there poisons the log too: they share
+/// a write-ahead log.
 fn write_view(store: &Store) {
     let written = ViewStore::checkpoint(store, "derived").and_then(|expected| {
         let state = expected.as_ref().map_or(0, |found| found.state.len()) + 1;
@@ -144,14 +144,14 @@ fn write_view(store: &Store) {
     }
 }
 
-/// With the same events: what is there is recognised, what is not is appended.
+/// Retries with the same events: stored ones are recognised, missing ones are appended.
 fn retry(heard: &Heard, append: Append, indeterminate: &mut Vec<Append>) {
     match heard.submit(append.clone()) {
         Ok(_) => {}
         Err(Error::Indeterminate { .. }) => indeterminate.push(append),
         Err(error) => {
             assert_is_of_the_disk(&error);
-            // Not written now; that it was not before is not known.
+            // Not written now; whether it was written before is unknown.
             indeterminate.push(append);
         }
     }
@@ -195,7 +195,7 @@ fn assert_is_poisoned(store: &Store) {
     poisoned("snapshot", store.save_snapshot(&snapshot, NonZeroUsize::MIN));
 }
 
-/// Up to the head, or to where the disk fails.
+/// Reads up to the head, or until the disk fails.
 fn assert_reads_what_is_there(store: &Store) {
     let head = store.head().unwrap().map_or(0, Position::get);
     let mut next = 1;
@@ -213,13 +213,13 @@ fn assert_reads_what_is_there(store: &Store) {
 #[derive(Default)]
 struct Tally {
     runs: usize,
-    /// Which calls were hit, by what they were about.
+    /// Which calls were hit, by the kind of file.
     hit: BTreeMap<String, usize>,
     cuts: usize,
     wrong: Vec<String>,
 }
 
-/// One workload with one fault. Whether the fault came.
+/// Runs one workload with one fault. Returns whether the fault occurred.
 fn hit(plan: &Plan, fault: Fault, tally: &Mutex<Tally>) -> Result<bool, String> {
     let directory = memory();
     let place = Place::new(directory.path());
@@ -238,7 +238,7 @@ fn hit(plan: &Plan, fault: Fault, tally: &Mutex<Tally>) -> Result<bool, String> 
         }
     };
     if is_traced {
-        // What a failed sync was about never gets to the disk, whatever a later one says.
+        // Data of a failed sync never reaches the disk, even if a later sync succeeds.
         cut_power_at_end(&before, &place, also)?;
         tally.lock().unwrap().cuts += 1;
     }
@@ -260,7 +260,7 @@ fn cut_power_at_end(before: &Disk, place: &Place, also: impl Fn(&Store)) -> Resu
     let path = directory.path().join("store");
     caught(|| promises.check_and_go_on(&path, MayBeGone::Buffered, also))
         .map(drop)
-        .map_err(|why| format!("the power is cut afterwards: {why}"))
+        .map_err(|why| format!("after a power cut at the end: {why}"))
 }
 
 /// `s …/db/000004.log` is a sync of a log.
@@ -357,9 +357,9 @@ fn grouped_workload_survives_enospc_at_each_call() {
     every_call_fails("mixed", Blow::Enospc, 1);
 }
 
-/// The calls that matter most, one after the other: of an append whose write or sync fails nothing
-/// is published (G6), also where it is the watermark that cannot be written, and the events can be
-/// found already.
+/// Hits the most important calls one after the other. An append whose write or sync fails is not
+/// published (G6), even if only the watermark could not be written and the events can already be
+/// found.
 #[test]
 fn failed_append_is_not_published_at_any_write_or_sync() {
     let tally = Mutex::new(Tally::default());
@@ -387,9 +387,9 @@ fn failed_append_is_not_published_at_any_write_or_sync() {
     assert!(hits > 12, "{hits}");
 }
 
-/// A full disk, as RocksDB sees it from behind: there is room in the write-ahead log, and none for
-/// the table that the memtables are to be moved to. It used to wait for space by itself, and locked
-/// up with the writer that waited for it.
+/// A full disk that only RocksDB's background work meets: the write-ahead log has room, but the
+/// table for the flushed memtables does not. RocksDB used to wait for space on its own, and
+/// deadlocked with the writer that waited for it.
 #[test]
 fn append_does_not_hang_when_a_flush_finds_no_space() {
     let tally = Mutex::new(Tally::default());

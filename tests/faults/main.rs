@@ -1,19 +1,19 @@
-//! What may go wrong below a store: processes that die, power that is cut, calls to the file system
-//! that fail, disks that are full, and bytes that are damaged (G1, G2, G5, G7-G14).
+//! Faults below a store: processes that die, power cuts, failing calls to the file system, full
+//! disks, and damaged bytes (G1, G2, G5, G7-G14).
 //!
-//! - `kill`: a process is killed at random moments, or dies at its n-th change of the disk.
-//!   `creation`: what a store that was being created is left as.
-//! - `power`: a child works on a directory behind a shim that records every change and every sync
-//!   in order. From the trace follows what a power cut may leave at each point; each of these
-//!   directories is opened and checked against what had been promised by then. No privileges are
-//!   needed. As root, the power of ext4 and XFS is cut too.
+//! - `kill`: a process is killed at random moments, or dies at its n-th change to the disk.
+//!   `creation`: an interrupted creation of a store.
+//! - `power`: a child works on a directory under a shim that records every change and every sync in
+//!   order. The trace determines what a power cut may leave at each point; each of these
+//!   directories is opened and checked against the promises made by then. No privileges are needed.
+//!   As root, the power of ext4 and XFS is cut too.
 //! - `torn_logs`: logs and manifests as a power cut leaves them, made by hand.
 //! - `io_error`: the n-th write, sync, rename, open… of a workload fails, once or forever, for each
 //!   n.
-//! - `disk_full`: a bound on the length of files; as root, disks that are really full.
+//! - `disk_full`: a limit on file length; as root, disks that are really full.
 //! - `corruption`: every file of a store damaged in every way; and every frame.
 //!
-//! Each test takes a sample. `make proof` takes everything, which takes long, and prints a table.
+//! Each test takes a sample. `make proof` tries everything, which takes long, and prints a table.
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that fails should stop")]
 
@@ -56,13 +56,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
 use std::sync::Once;
 
 #[cfg(target_os = "linux")]
-/// What a check says if it fails.
+/// Runs a check; returns its panic message if it fails.
 fn caught<T>(check: impl FnOnce() -> T) -> Result<T, String> {
     thread_local! {
         static IS_CAUGHT: Cell<bool> = const { Cell::new(false) };
     }
     static HOOK: Once = Once::new();
-    // What is caught is told where it is counted.
+    // The counter of the results reports the panic.
     HOOK.call_once(|| {
         let hook = take_hook();
         set_hook(Box::new(move |info| {

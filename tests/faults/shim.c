@@ -1,17 +1,17 @@
-/* Stands between a process and the file system, by LD_PRELOAD: notes, in order, every change below one directory and
- * every sync of it; makes the n-th call of a kind fail; or ends the process, or cuts the power of its file system, at
- * the n-th call. tests/faults/shim.rs compiles it, starts processes with it and documents the trace.
+/* Intercepts a process's calls to the file system, by LD_PRELOAD: records, in order, every change and every sync below
+ * one directory; makes the n-th call of a kind fail; or ends the process, or cuts the power of its file system, at the
+ * n-th call. tests/faults/shim.rs compiles it, starts processes with it and documents the trace.
  *
- *   ANNALS_SHIM_ROOT   the directory, absolute; without it nothing is done
- *   ANNALS_SHIM_ACKS   a file elsewhere; what is written to it is noted in the trace, in order with the changes
- *   ANNALS_SHIM_TRACE  the file that the trace is appended to
- *   ANNALS_SHIM_FAULT  kind, n, 1 if for ever, and an errno or KILL or CUT: "s 3 0 5" fails the third sync with EIO
- *   ANNALS_SHIM_ONLY   the end of the names that the fault is about: ".sst"
- *   ANNALS_SHIM_FIRED  the file that tells what was hit
- *   ANNALS_SHIM_SYNC   microseconds that a sync takes, instead of really syncing
+ *   ANNALS_SHIM_ROOT   the absolute path of the directory; without it the shim does nothing
+ *   ANNALS_SHIM_ACKS   a file outside it; writes to it are recorded in the trace, in order with the changes
+ *   ANNALS_SHIM_TRACE  the file to which the trace is appended
+ *   ANNALS_SHIM_FAULT  kind, n, 1 if forever, and an errno or KILL or CUT: "s 3 0 5" fails the third sync with EIO
+ *   ANNALS_SHIM_ONLY   the suffix of the names that the fault applies to: ".sst"
+ *   ANNALS_SHIM_FIRED  the file that records the calls that were hit
+ *   ANNALS_SHIM_SYNC   duration of a simulated sync in microseconds; without it syncs are real
  *
- * Everything is done under one lock but waiting for a sync, so the order in the trace is the order in which it
- * happened. System calls are made directly, so nothing of libc is called back into. What cannot be noted aborts. */
+ * Everything except the wait for a sync holds one lock, so the trace has the order of the calls. System calls are made
+ * directly, so the shim never calls back into libc. A call that cannot be recorded aborts. */
 
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -34,7 +34,7 @@
 #define FDS 65536
 #define PATH_LEN 4096
 
-/* What is noted; the letters are those of enum Op in shim.rs. */
+/* The recorded operations; the letters are those of enum Op in shim.rs. */
 enum { CREATE = 'C', WRITE = 'W', TRUNCATE = 'T', BEGIN_SYNC = 'B', END_SYNC = 'E', RENAME = 'R', UNLINK = 'U',
        MKDIR = 'M', RMDIR = 'D', LINK = 'L', ACK = 'K' };
 
@@ -68,7 +68,7 @@ __attribute__((constructor)) static void begin(void) {
     if ((value = getenv("ANNALS_SHIM_SYNC"))) sync_us = atol(value);
     if ((value = getenv("ANNALS_SHIM_FAULT"))
         && sscanf(value, "%c %ld %d %d", &fault.kind, &fault.n, &fault.ever, &fault.what) != 4)
-        die("the fault is not understood");
+        die("invalid ANNALS_SHIM_FAULT");
     if ((value = getenv("ANNALS_SHIM_TRACE"))) {
         trace = syscall(SYS_open, value, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
         if (trace < 0) die("the trace cannot be opened");
@@ -83,7 +83,7 @@ static void note(char op, uint64_t ino, uint64_t at, int result, const char *pat
     if (syscall(SYS_writev, trace, parts, 3) != all) die("the trace cannot be written");
 }
 
-/* The absolute path; 0 if it lies elsewhere. */
+/* The absolute path; 0 if it is outside the directory. */
 static int is_watched(int at, const char *path, char *full) {
     if (!root[0] || !path) return 0;
     if (path[0] == '/') {
@@ -127,7 +127,7 @@ static void tell(char kind, const char *place) {
     if (out >= 0) { syscall(SYS_write, out, line, len); syscall(SYS_close, out); }
 }
 
-/* Whether this call is to fail; errno is set. Called under the lock, before anything is done. `*` is any change. */
+/* Whether this call must fail; sets errno. Called under the lock, before the call does anything. `*` is any change. */
 static int hit(char kind, const char *path, int fd) {
     if (!fault.n || (fault.kind != kind && !(fault.kind == '*' && kind != 'o' && kind != 'r'))) return 0;
     char place[PATH_LEN];
@@ -203,7 +203,7 @@ int close(int fd) {
     return syscall(SYS_close, fd);
 }
 
-/* libc closes the descriptor without calling us. */
+/* libc closes the descriptor without calling the shim. */
 int fclose(FILE *file) {
     static int (*next)(FILE *);
     if (!next) next = dlsym(RTLD_NEXT, "fclose");
@@ -227,7 +227,7 @@ static int do_fcntl(int fd, int command, void *argument) {
 int fcntl(int fd, int command, ...) { return do_fcntl(fd, command, ARGUMENT(command)); }
 int fcntl64(int fd, int command, ...) { return do_fcntl(fd, command, ARGUMENT(command)); }
 
-/* A write that is to fail writes the first half, as a disk that runs full does, and fails when the rest comes. */
+/* A failing write writes the first half, as on a disk that fills up, and fails when called for the rest. */
 static ssize_t do_write(int fd, const void *data, size_t len, off_t at, int is_positioned) {
     if (fd >= 0 && fd < FDS && fds[fd].acks) {
         enter();
@@ -280,7 +280,7 @@ ssize_t pread(int fd, void *into, size_t len, off_t at) {
 ssize_t pread64(int fd, void *into, size_t len, off64_t at) {
     return fails_read(fd) ? -1 : syscall(SYS_pread64, fd, into, len, at);
 }
-/* RocksDB reads its logs so. */
+/* RocksDB reads its logs with this call. */
 #undef fread_unlocked
 size_t fread_unlocked(void *into, size_t size, size_t count, FILE *file) {
     static size_t (*next)(void *, size_t, size_t, FILE *);
@@ -293,7 +293,7 @@ static int do_sync(int fd, long call) {
     static uint64_t begun;
     uint64_t ino = fds[fd].ino;
     enter();
-    /* Two threads may sync one file at once, and the later begun may end first. */
+    /* Two threads may sync one file at once, and the one that began later may end first. */
     uint64_t number = ++begun;
     note(BEGIN_SYNC, ino, number, 0, NULL, NULL, 0);
     int result = hit('s', NULL, fd) ? -1 : 0;
@@ -307,7 +307,7 @@ static int do_sync(int fd, long call) {
 int fsync(int fd) { return do_sync(fd, SYS_fsync); }
 int fdatasync(int fd) { return do_sync(fd, SYS_fdatasync); }
 
-/* Begins to write back, and promises nothing. */
+/* Starts writing back, and promises nothing. */
 int sync_file_range(int fd, off64_t at, off64_t len, unsigned flags) {
     if (!is_watched_fd(fd)) return syscall(SYS_sync_file_range, fd, at, len, flags);
     enter();
@@ -393,7 +393,7 @@ static int do_fallocate(int fd, int mode, off_t at, off_t len) {
 int fallocate(int fd, int mode, off_t at, off_t len) { return do_fallocate(fd, mode, at, len); }
 int fallocate64(int fd, int mode, off64_t at, off64_t len) { return do_fallocate(fd, mode, at, len); }
 
-/* What could change the directory behind our back. */
+/* Calls that could change the directory without a record. */
 void *mmap(void *at, size_t len, int prot, int flags, int fd, off_t from) {
     if ((flags & MAP_SHARED) && (prot & PROT_WRITE) && is_watched_fd(fd)) die("a shared mapping that is written");
     return (void *)syscall(SYS_mmap, at, len, prot, flags, fd, from);

@@ -1,4 +1,4 @@
-//! Starts this test binary again as a child, behind the shim `shim.c`, and reads the trace that the
+//! Starts this test binary again as a child, under the shim `shim.c`, and reads the trace that the
 //! shim leaves.
 
 use std::fs;
@@ -13,13 +13,13 @@ pub(crate) const PLAN: &str = "ANNALS_TEST_FAULTS_PLAN";
 /// Tells the child where its place is.
 pub(crate) const PLACE: &str = "ANNALS_TEST_FAULTS_PLACE";
 
-/// How long a child may take: far longer than any does.
+/// Time limit of a child: far longer than any child takes.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Why there is no shim.
+/// The reason for a missing shim.
 pub(crate) const NO_SHIM: &str = "the shim needs x86-64, glibc and a C compiler";
 
-/// The directory that stands for a disk, and what is next to it.
+/// The directory that represents a disk, and the files next to it.
 pub(crate) struct Place {
     root: PathBuf,
 }
@@ -35,7 +35,7 @@ impl Place {
         std::env::var(PLACE).ok().map(|root| Self { root: root.into() })
     }
 
-    /// What stands for the disk: all that is watched.
+    /// The directory that represents the disk: the shim watches all of it.
     pub(crate) fn disk(&self) -> PathBuf {
         self.root.join("disk")
     }
@@ -44,7 +44,7 @@ impl Place {
         self.disk().join("store")
     }
 
-    /// What was promised, out of reach of what is done to the disk.
+    /// The promises, outside the directory that represents the disk.
     pub(crate) fn book(&self) -> PathBuf {
         self.root.join("book")
     }
@@ -53,7 +53,7 @@ impl Place {
         self.root.join("trace")
     }
 
-    /// What the fault hit: `s …/db/000004.log`; `None` if it did not come to it.
+    /// The call that the fault hit: `s …/db/000004.log`; `None` if the fault did not occur.
     pub(crate) fn fired(&self) -> Option<String> {
         let told = fs::read_to_string(self.root.join("fired")).ok()?;
         told.lines().next().map(str::to_owned)
@@ -61,7 +61,7 @@ impl Place {
 }
 
 impl Place {
-    /// Starts over: what was promised and hit before no longer counts.
+    /// Starts over: earlier promises and hits no longer count.
     pub(crate) fn forget(&self) {
         for path in [self.book(), self.root.join("fired")] {
             if path.exists() {
@@ -82,7 +82,7 @@ pub(crate) enum Call {
     Unlink,
     /// Making directories and links, truncating, allocating.
     Other,
-    /// Any that changes or syncs.
+    /// Any call that changes or syncs.
     Any,
 }
 
@@ -101,12 +101,12 @@ impl Call {
     }
 }
 
-/// What happens at a call.
+/// The effect on a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Blow {
-    /// It fails: an error of input and output.
+    /// The call fails with an I/O error.
     Eio,
-    /// It fails: no space left.
+    /// The call fails: no space left.
     Enospc,
     /// The process ends.
     Kill,
@@ -114,15 +114,15 @@ pub(crate) enum Blow {
     CutPower,
 }
 
-/// What is to happen, and when.
+/// A fault, and when it occurs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Fault {
     pub(crate) call: Call,
-    /// From 1.
+    /// Counts from 1.
     pub(crate) nth: usize,
     pub(crate) for_ever: bool,
     pub(crate) blow: Blow,
-    /// Counts and hits only what is about files whose names end so.
+    /// Counts and hits only calls on files whose names end with this.
     pub(crate) only: &'static str,
 }
 
@@ -143,11 +143,11 @@ impl Fault {
 pub(crate) struct Watch {
     pub(crate) trace: bool,
     pub(crate) fault: Option<Fault>,
-    /// How many microseconds a sync takes; `None` if it is to be a real one.
+    /// Microseconds that a sync takes; `None` for a real sync.
     pub(crate) sync_takes: Option<u32>,
 }
 
-/// Runs the plan in a child; `None` if the shim cannot be had here.
+/// Runs the plan in a child; `None` if the shim is not available on this machine.
 pub(crate) fn run(plan: &str, place: &Place, watch: Watch) -> Option<Output> {
     let shim = library()?;
     let mut command = Command::new(std::env::current_exe().unwrap());
@@ -172,7 +172,7 @@ pub(crate) fn run(plan: &str, place: &Place, watch: Watch) -> Option<Output> {
     Some(finish(command))
 }
 
-/// Waits for a child; one that hangs is stopped and says so.
+/// Waits for a child; stops one that hangs, and reports it.
 fn finish(mut command: Command) -> Output {
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let id = child.id().to_string();
@@ -180,7 +180,7 @@ fn finish(mut command: Command) -> Output {
     let watchdog = thread::spawn(move || {
         let hangs = is_over.recv_timeout(PATIENCE) == Err(mpsc::RecvTimeoutError::Timeout);
         if hangs {
-            // So that it leaves a trace of where it stood.
+            // So that it leaves a backtrace.
             Command::new("kill").args(["-ABRT", &id]).status().unwrap();
         }
         hangs
@@ -193,7 +193,7 @@ fn finish(mut command: Command) -> Output {
     output
 }
 
-/// The shim, compiled once; `None`, and said so, where that cannot be done.
+/// The shim, compiled once; `None`, with a message, if that is not possible.
 fn library() -> Option<&'static Path> {
     static LIBRARY: OnceLock<Option<PathBuf>> = OnceLock::new();
     LIBRARY.get_or_init(compile).as_deref()
@@ -223,7 +223,7 @@ fn compile() -> Option<PathBuf> {
     }
 }
 
-/// One thing that happened, as the shim notes it.
+/// One event, as the shim records it.
 #[derive(Debug, Clone)]
 pub(crate) enum Event {
     Create {
@@ -242,7 +242,7 @@ pub(crate) enum Event {
     BeginSync {
         number: u64,
     },
-    /// Of the sync that began with this number.
+    /// The end of the sync that began with this number.
     EndSync {
         ino: u64,
         number: u64,
@@ -266,7 +266,7 @@ pub(crate) enum Event {
         from: PathBuf,
         to: PathBuf,
     },
-    /// Not a change of the disk: these lines were written into the book.
+    /// Not a change to the disk: these lines were written to the file of acknowledgements.
     Noted(String),
 }
 

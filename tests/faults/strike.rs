@@ -1,4 +1,4 @@
-//! A workload that is struck at one of its changes of the disk, the n-th for each n.
+//! Strikes a workload with a fault at its n-th change to the disk, for each n.
 
 use std::fs;
 
@@ -11,8 +11,8 @@ use crate::support::promises::{MayBeGone, Promises};
 use crate::support::skip::skipped;
 use crate::workload::Plan;
 
-/// Strikes a plan at one of so many changes, and lets `boot` do what the next boot would. How
-/// often; `None` if that cannot be had here.
+/// Strikes a plan at every `stride`-th change, and calls `boot` for the work of the next boot.
+/// Returns the number of strikes; `None` if the shim is not available.
 pub(crate) fn strike(
     plan: &Plan,
     place: &Place,

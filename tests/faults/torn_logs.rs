@@ -1,11 +1,10 @@
-//! The tails of RocksDB's write-ahead log and of its manifest, as a power loss leaves what was not
-//! synced: with sectors missing that stand before the end, or with a later file and not an earlier
-//! one. Whatever is left, the store opens with a prefix of what was written (G10). What is known to
-//! have been durable is not cut off, and damage is not taken for a power loss: the store is
-//! refused, and stays as it is (G8, G11).
+//! The tails of RocksDB's write-ahead log and of its manifest, as a power loss leaves unsynced
+//! data: with sectors missing before the end, or with a later file but not an earlier one. The
+//! store always opens with a prefix of what was written (G10). Data known to have been durable is
+//! not cut off, and damage is not taken for a power loss: the store is refused and unchanged (G8,
+//! G11).
 //!
-//! The store is copied while it is open, so that the copy has a log to recover, and the copy is
-//! torn.
+//! The store is copied while it is open, so that the copy has a log to recover; the copy is torn.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,7 +18,7 @@ use crate::support::{copy, fingerprint, log, place, quick};
 const APPENDS: usize = 60;
 const SECTOR: usize = 512;
 
-/// A copy of a store with a log of appends that were not synced, or were at the end.
+/// A copy of a store with a log of appends that were not synced, or were synced at the end.
 struct Copied {
     directory: TempDir,
     log: Vec<RecordedEvent>,
@@ -41,7 +40,7 @@ impl Copied {
         Self { directory, log: log(&store) }
     }
 
-    /// Another copy, and the file of its log.
+    /// Makes another copy; returns it and the path of its log.
     fn copy(&self, name: &str) -> (PathBuf, PathBuf) {
         let path = self.directory.path().join(name);
         copy(&self.directory.path().join("copy"), &path);
@@ -53,14 +52,14 @@ impl Copied {
     }
 }
 
-/// Tears a sector out.
+/// Zeroes a sector.
 fn tear(log: &Path, at: usize) {
     let mut bytes = fs::read(log).unwrap();
     bytes[at..at + SECTOR].fill(0);
     fs::write(log, bytes).unwrap();
 }
 
-/// Opens what was torn, and goes on; returns how many events were left.
+/// Opens a torn store and continues; returns how many events were left.
 fn check_prefix(path: &Path, all: &[RecordedEvent]) -> usize {
     let store = quick().open(path).unwrap();
     let found = log(&store);
@@ -76,7 +75,7 @@ fn check_prefix(path: &Path, all: &[RecordedEvent]) -> usize {
     found.len()
 }
 
-/// All but RocksDB's own log files.
+/// All files but RocksDB's own log files.
 fn contents(path: &Path) -> Vec<(PathBuf, Option<Vec<u8>>)> {
     let files = fingerprint(path).into_iter();
     files.filter(|(file, _)| !file.starts_with(path.join("log"))).collect()
@@ -130,10 +129,10 @@ fn flipped_bit_in_the_log_is_not_cut_off() {
     }
 }
 
-/// Two files of the log, of which the first lost its end: RocksDB would open them with a hole.
+/// Two files of the log; the first lost its end. RocksDB would open them with a hole.
 #[test]
 fn gap_between_log_files_ends_the_log() {
-    // So little that all of it is in one block, where batches can be taken apart.
+    // Little enough that all of it is in one block, where batches can be separated.
     let copied = Copied::new(60, false);
     for (kept, from) in [(30, 30), (30, 31), (0, 1), (10, 50)] {
         let (path, wal) = copied.copy(&format!("hole-{kept}-{from}"));
@@ -155,8 +154,8 @@ fn gap_between_log_files_ends_the_log() {
     }
 }
 
-/// RocksDB removes files of its log some time after their events are in tables. What is torn in one
-/// that is still there is not missing, and the log goes on behind it.
+/// RocksDB removes log files some time after their events are in tables. Torn data in such an
+/// obsolete file is not missing, and the log continues after it.
 #[test]
 fn torn_obsolete_log_file_loses_nothing() {
     let copied = Copied::new(2_000, false);
@@ -174,8 +173,8 @@ fn torn_obsolete_log_file_loses_nothing() {
     assert_eq!(check_prefix(&later, &all), APPENDS + 1);
 }
 
-/// An entry that was being added to the manifest when the power went. Nothing was removed for it
-/// yet, so nothing is lost.
+/// The power failed while an entry was being added to the manifest. RocksDB has removed no file for
+/// that entry yet, so nothing is lost.
 #[test]
 fn torn_manifest_tail_is_cut_off_and_loses_nothing() {
     let copied = Copied::new(2_000, true);
@@ -196,7 +195,7 @@ fn torn_manifest_tail_is_cut_off_and_loses_nothing() {
     }
 }
 
-/// What the watermark knows to have been durable of the manifest is not cut off.
+/// The part of the manifest that the watermark records as durable is not cut off.
 #[test]
 fn manifest_that_lost_durable_sectors_is_refused() {
     let copied = Copied::new(2_000, true);

@@ -1,7 +1,7 @@
-//! What the children do to a store: short, but with everything under way at once that writes.
-//! Several writers that are committed in groups, appends to several streams, of all sizes;
-//! aggregates with snapshots; read models that are kept and rebuilt; flushes, for the memtables
-//! are as small as they can be.
+//! The work of the children on a store: short, but with every kind of write running at once.
+//! Several writers whose appends are committed in groups, appends to several streams, of all sizes;
+//! aggregates with snapshots; read models that follow the log and rebuilds; flushes, since the
+//! memtables are as small as possible.
 
 use std::thread;
 
@@ -18,7 +18,7 @@ use crate::support::SOON;
 use crate::support::promises::{Heard, event, heard};
 use crate::{io_error, kill, power};
 
-/// Not a test of its own: what the children do.
+/// Not a test of its own: the child process.
 #[test]
 #[ignore = "another test starts it, as a process"]
 fn child() {
@@ -33,7 +33,7 @@ fn child() {
     }
 }
 
-/// Whether everything is to be tried, and not a sample.
+/// Whether every case is tried, and not a sample.
 pub(crate) fn is_everything() -> bool {
     std::env::var("ANNALS_TEST_FAULTS").is_ok_and(|wanted| wanted == "all")
 }
@@ -42,19 +42,19 @@ pub(crate) fn is_everything() -> bool {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Plan {
     pub(crate) name: &'static str,
-    /// Of the store; `mixed` appends say it themselves.
+    /// The durability of the store; `mixed` appends set their own.
     pub(crate) durability: Durability,
     is_mixed: bool,
     pub(crate) writers: usize,
     pub(crate) rounds: usize,
-    /// Payloads.
+    /// Length of the payloads.
     lens: &'static [usize],
     pub(crate) has_bank: bool,
     /// How often the store is opened.
     pub(crate) opens: usize,
-    /// How many backups are made meanwhile.
+    /// How many backups are made during the work.
     backups: usize,
-    /// Whether it is closed at the end; otherwise the process just dies.
+    /// Whether the store is closed at the end; otherwise the process dies.
     closes: bool,
 }
 
@@ -104,7 +104,7 @@ pub(crate) const PLANS: [Plan; 7] = [
         opens: 2,
         ..SMALL
     },
-    // Backups during everything else.
+    // Backups during all other work.
     Plan {
         name: "copied",
         is_mixed: true,
@@ -115,7 +115,7 @@ pub(crate) const PLANS: [Plan; 7] = [
         backups: 3,
         ..SMALL
     },
-    // Ends without closing: what comes next has a write-ahead log to recover.
+    // Ends without closing: the next plan has a write-ahead log to recover.
     Plan {
         name: "killed",
         is_mixed: true,
@@ -127,7 +127,7 @@ pub(crate) const PLANS: [Plan; 7] = [
         closes: false,
         ..SMALL
     },
-    // What comes next.
+    // The next plan.
     Plan {
         name: "recovered",
         is_mixed: true,
@@ -169,8 +169,7 @@ impl Plan {
                         let append = self.append(writer, round, tip);
                         heard.submit(append.clone()).unwrap();
                         if round % 4 == 3 {
-                            // A retry that is acknowledged as `Sync` is synced, though nothing is
-                            // written.
+                            // A retry acknowledged as `Sync` is synced, though nothing is written.
                             heard.submit(append.with_durability(Durability::Sync)).unwrap();
                         }
                         if writer == 0 && round == self.rounds / 2 {
@@ -203,11 +202,11 @@ impl Plan {
         }
     }
 
-    /// An append to the stream of a writer, which is at `tip`, and to one that all share.
+    /// An append to the writer's stream, whose last version is `tip`, and to a shared stream.
     pub(crate) fn append(&self, writer: usize, round: usize, tip: Option<Version>) -> Append {
         let len = |n: usize| self.lens[n % self.lens.len()];
         let [a, b, c] = [0, 1, 2].map(|n| event("Happened", len(writer + round + n)));
-        // Said exactly, so that a retry can be told from a new append.
+        // Exact, so that a retry is distinguishable from a new append.
         let expected = tip.map_or(ExpectedVersion::NoStream, ExpectedVersion::Exact);
         let shared = format!("shared-{}", round % 2);
         let append = Append::new().to(own(writer), expected, [a]);
@@ -245,7 +244,7 @@ fn bank(store: &Store, heard: &Heard, rounds: usize) {
     }
 }
 
-/// What the customers of the bank do; what the bank refuses is part of it.
+/// The commands of the bank's customers; some are refused, on purpose.
 pub(crate) fn business(
     store: &Store,
     heard: &Heard,

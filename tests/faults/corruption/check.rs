@@ -1,5 +1,5 @@
-//! What a damaged store answers, held against what it must hold: everything is asked, for reading
-//! and for writing.
+//! Compares what a damaged store answers with what it must hold: runs every query, for reading and
+//! for writing.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,26 +15,25 @@ use super::stores::{
 };
 use crate::support::files;
 
-/// What became of a case.
+/// The outcome of a case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Outcome {
-    /// Everything is there; verify is content.
+    /// Everything is present; verify finds no damage.
     Whole,
-    /// Everything is there; verify names the damage.
+    /// Everything is present; verify names the damage.
     Verify,
-    /// A read model or snapshots are as they were earlier, and agree with the log.
+    /// A read model or snapshots are in an earlier state that agrees with the log.
     Behind,
-    /// The log is a beginning, as after a crash, with everything that is durable.
+    /// The log is a prefix, as after a crash, with everything that is durable.
     Prefix,
-    /// Opening it gives a typed error, and changes nothing.
+    /// Opening gives a typed error, and changes nothing.
     Refused,
-    /// It opens; a read gives a typed error, and what it gave before is right. Verify names the
-    /// damage.
+    /// It opens. A read gives a typed error; everything returned before it is right. Verify names
+    /// the damage.
     Read,
-    /// A different answer that nothing can notice: docs/GUARANTEES.md names it.
+    /// A different answer that no check can detect: docs/GUARANTEES.md names it.
     Unseen,
-    /// A shorter or different answer, an error without a type, a file that was changed by a refused
-    /// open.
+    /// A shorter or different answer, an error without a type, or a file changed by a refused open.
     Wrong,
     Panic,
     Abort,
@@ -55,10 +54,10 @@ pub(crate) const OUTCOMES: [Outcome; 11] = [
     Outcome::Hang,
 ];
 
-/// Opens a damaged store for reading, then for writing, and asks it for everything.
+/// Opens a damaged store for reading, then for writing, and runs every query.
 ///
-/// Where not everything is asked: an open for writing begins as one for reading does, so what that
-/// refuses is not opened again; and that the store goes on is believed.
+/// Without `is_all_asked`, a store that an open for reading refuses is not opened for writing,
+/// which begins the same way, and the store is not checked to continue.
 pub(crate) fn check_answer(
     path: &Path,
     truth: &Truth,
@@ -67,7 +66,7 @@ pub(crate) fn check_answer(
 ) -> (Outcome, String) {
     let before = contents(path);
     let reading = options().read_only(true).open(path);
-    // As a power loss leaves it: only an open for writing says what is left.
+    // The state after a power loss: only an open for writing can decide what remains.
     let is_torn = matches!(reading, Err(Error::TornLog { .. }));
     let (for_reading, told) = check_opened(reading, truth, log);
     if contents(path) != before {
@@ -89,13 +88,13 @@ pub(crate) fn check_answer(
         && is_all_asked
         && let Err(why) = goes_on(path, for_writing, log)
     {
-        return (Outcome::Wrong, format!("going on: {why}"));
+        return (Outcome::Wrong, format!("continuing: {why}"));
     }
     let told = if told == told_too { told } else { format!("{told_too} (reading: {told})") };
     (for_writing, told)
 }
 
-/// Little memory: in a file system in memory, what is set aside for files is.
+/// Uses little memory: in an in-memory file system, space preallocated for files counts as used.
 fn options() -> StoreOptions {
     Store::options().block_cache_bytes(1 << 20).memtable_bytes(1)
 }
@@ -125,7 +124,7 @@ fn check_opened(
     }
 }
 
-/// Whether an error says that, and where, something is damaged.
+/// Whether an error says that something is damaged, and where.
 fn is_typed(error: &Error) -> bool {
     matches!(
         error,
@@ -137,7 +136,7 @@ fn is_typed(error: &Error) -> bool {
     )
 }
 
-/// A store that gave everything takes appends, and has them after it was opened again.
+/// Checks that a store that returned everything accepts appends, and has them after a reopen.
 fn goes_on(path: &Path, outcome: Outcome, log: &[RecordedEvent]) -> Result<(), String> {
     let failed = |error: Error| error.to_string();
     let store = options().create(false).open(path).map_err(failed)?;
@@ -162,7 +161,7 @@ fn goes_on(path: &Path, outcome: Outcome, log: &[RecordedEvent]) -> Result<(), S
     Ok(())
 }
 
-/// A store that is asked for everything.
+/// A store, and the findings of its queries.
 struct Asked<'s> {
     store: &'s Store,
     wrong: Vec<String>,
@@ -185,7 +184,7 @@ impl Asked<'_> {
         self.views(truth.rounds, head);
         let is_sound = match self.store.verify(|_| {}) {
             Ok(report) => {
-                // What is unsound must be said.
+                // Unsound stores must be reported with their damage.
                 self.check("verify", report.is_sound() || !report.damage.is_empty(), || {
                     "not sound, and no damage".to_owned()
                 });
@@ -197,7 +196,7 @@ impl Asked<'_> {
             }
         };
         if is_sound && !self.errors.is_empty() {
-            self.wrong.push(format!("verify is content, but {}", self.errors[0]));
+            self.wrong.push(format!("verify finds no damage, but {}", self.errors[0]));
         }
         match () {
             () if !self.wrong.is_empty() => Outcome::Wrong,
@@ -223,7 +222,7 @@ impl Asked<'_> {
         }
     }
 
-    /// What is read must be expected; it may end with an error.
+    /// Every item must be expected; the list may end with an error.
     fn list<T: PartialEq + fmt::Debug>(
         &mut self,
         what: &str,
@@ -275,7 +274,7 @@ impl Asked<'_> {
         }
     }
 
-    /// Each that is found must be one that was taken. Fewer than were kept: they are a cache.
+    /// Each snapshot found must be one that was taken. Some may be missing: they are a cache.
     fn snapshots(&mut self, truth: &Truth, log: &[RecordedEvent]) {
         let stream = StreamId::new(SUMMED).unwrap();
         let tip = log.iter().filter(|event| *event.stream() == stream).count() as u64;
@@ -303,7 +302,7 @@ impl Asked<'_> {
         self.is_behind |= found != taken[..taken.len().min(KEPT)];
     }
 
-    /// Values and checkpoint must be of one moment, and that not after the end of the log.
+    /// Values and checkpoint must be from the same moment, not after the end of the log.
     fn views(&mut self, rounds: u64, head: u64) {
         let checkpoint = match self.store.checkpoint(VIEW) {
             Ok(checkpoint) => checkpoint,

@@ -1,5 +1,5 @@
-//! What is done to a store: which files, and how they are damaged. A case is a line of text, so
-//! that a child process can be given it, and a person can repeat it.
+//! Damages stores: which files, and how. A case is one line of text, so that it can be passed to a
+//! child process and repeated by hand.
 
 use std::fmt;
 use std::fs;
@@ -22,19 +22,19 @@ pub(crate) enum Fault {
     /// Everything from an offset on is missing.
     Cut,
     Delete,
-    /// As it was earlier.
+    /// The file's earlier state.
     Older,
-    /// That of another store.
+    /// The file of another store.
     Other,
 }
 
 pub(crate) const FAULTS: [Fault; 6] =
     [Fault::Flip, Fault::Zero, Fault::Cut, Fault::Delete, Fault::Older, Fault::Other];
 
-/// Whether a file is one of a set.
+/// Whether a file belongs to a set.
 type IsIn = fn(&str) -> bool;
 
-/// Several files that are exchanged or lost together.
+/// Several files that are replaced or lost together.
 pub(crate) const SETS: [(&str, IsIn); 5] = [
     ("(db)", |name| name.starts_with("db/")),
     ("(write-ahead logs)", |name| kind_of(name) == "write-ahead log"),
@@ -43,14 +43,14 @@ pub(crate) const SETS: [(&str, IsIn); 5] = [
     ("(all but STORE and watermark)", |name| !matches!(name, "STORE" | "watermark")),
 ];
 
-/// One damage of one store.
+/// One damage to one store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Case {
     pub(crate) shape: String,
-    /// A file, as its path within the store, or the name of a set.
+    /// The path of a file within the store, or the name of a set.
     pub(crate) target: String,
     pub(crate) fault: Fault,
-    /// An offset, the number of a block, a length, or which older state.
+    /// An offset, the number of a block, a length, or the index of an older state.
     pub(crate) at: usize,
 }
 
@@ -76,7 +76,7 @@ impl FromStr for Case {
     }
 }
 
-/// What a file is for, and a set of them.
+/// The kind of a file or of a set of files.
 pub(crate) fn kind_of(name: &str) -> &str {
     let file = name.rsplit('/').next().unwrap();
     match file.split_once(['-', '.']) {
@@ -91,11 +91,11 @@ pub(crate) fn kind_of(name: &str) -> &str {
     }
 }
 
-/// Everything that can be done to a store in one way: cases that differ in `at` alone.
+/// All cases that differ only in `at`.
 pub(crate) struct Group {
     first: Case,
     pub(crate) count: usize,
-    /// From one `at` to the next.
+    /// The distance from one `at` to the next.
     step: usize,
 }
 
@@ -109,14 +109,14 @@ impl Group {
     }
 }
 
-/// All that can be done to a store.
+/// All cases for a store.
 pub(crate) fn groups(shape: &str, built: &Built) -> Vec<Group> {
     let mut groups = Vec::new();
     let sets = SETS.iter().map(|(name, _)| (*name).to_owned());
     for target in names(&built.path).into_iter().chain(sets) {
         let len = fs::read(built.path.join(&target)).map_or(0, |bytes| bytes.len());
-        // What RocksDB writes for people and for tools, and never reads to open: long, and of no
-        // meaning here.
+        // RocksDB writes these files for people and tools and never reads them at open. They are
+        // long and have no meaning here.
         let step = if matches!(kind_of(&target), "log/" | "OPTIONS") { 1_009 } else { 1 };
         let is_set = target.starts_with('(');
         for fault in FAULTS {
@@ -127,7 +127,7 @@ pub(crate) fn groups(shape: &str, built: &Built) -> Vec<Group> {
                 Fault::Older => built.older.len(),
                 Fault::Delete | Fault::Other => 1,
             };
-            // A store without its database or its identity is looked at in `opening`.
+            // `opening` covers a store without its database or its identity.
             let is_told_elsewhere = is_set && fault == Fault::Delete && target != SETS[1].0;
             let first = Case { shape: shape.to_owned(), target: target.clone(), fault, at: 0 };
             if count > 0 && !is_told_elsewhere {
@@ -139,7 +139,7 @@ pub(crate) fn groups(shape: &str, built: &Built) -> Vec<Group> {
 }
 
 impl Case {
-    /// Damages a copy of the store. `false` if that changes nothing.
+    /// Damages a copy of the store. Returns `false` if that changes nothing.
     pub(crate) fn apply(&self, built: &Built, copied: &Path) -> bool {
         if let Some((_, is_in)) = SETS.iter().find(|(name, _)| *name == self.target) {
             return self.apply_to_set(built, copied, *is_in);
@@ -148,8 +148,8 @@ impl Case {
         let whole = fs::read(&path).unwrap();
         let mut bytes = whole.clone();
         match self.fault {
-            // Which bit depends on the offset, so that all are met; every ninth byte is turned
-            // round.
+            // The bit depends on the offset, so that every bit is tried; every ninth byte is
+            // inverted.
             Fault::Flip => {
                 bytes[self.at] ^= if self.at % 9 == 8 { 0xff } else { 1 << (self.at % 9) }
             }
@@ -176,7 +176,7 @@ impl Case {
         true
     }
 
-    /// Removes the files of a set, and puts those of another state or store in their place.
+    /// Removes the files of a set, and replaces them with those of another state or store.
     fn apply_to_set(&self, built: &Built, copied: &Path, is_in: IsIn) -> bool {
         let source = (self.fault != Fault::Delete).then(|| self.source(built));
         let before = contents(copied).unwrap();
@@ -192,18 +192,19 @@ impl Case {
         contents(copied).unwrap() != before
     }
 
-    /// Where the files come from that take the place of others.
+    /// The directory that the replacement files come from.
     fn source(&self, built: &Built) -> PathBuf {
         if self.fault == Fault::Older { built.older[self.at].clone() } else { built.other.clone() }
     }
 
-    /// Whether everything is tried on it: of many that differ little, some are enough.
+    /// Whether every case is tried: a sample suffices for cases that differ little.
     pub(crate) fn is_thorough(&self) -> bool {
         !matches!(self.fault, Fault::Flip | Fault::Cut) || self.at.is_multiple_of(8)
     }
 
-    /// Whether nothing can notice this: a write-ahead log that continues another store just as it
-    /// continued its own, and that is not the last one. The last one is known by the watermark.
+    /// Whether this damage cannot be detected: a write-ahead log that continues another store just
+    /// as it continued its own, and that is not the last one. The watermark identifies the last
+    /// one.
     pub(crate) fn is_beyond_notice(&self, built: &Built) -> bool {
         let is_log = |name: &str| kind_of(name) == "write-ahead log";
         let last = names(&built.path).into_iter().rfind(|name| is_log(name));
@@ -211,7 +212,7 @@ impl Case {
     }
 }
 
-/// A copy of an undamaged store, quickly: tables are never changed in place.
+/// Copies an undamaged store quickly: tables are never changed in place, so they are shared.
 pub(crate) fn copy(built: &Built, to: &Path) {
     let _ = fs::remove_dir_all(to);
     fs::create_dir_all(to.join("db")).unwrap();

@@ -1,5 +1,5 @@
-//! Damaged bytes are reported at their place, never returned and never skipped (G8): every frame of
-//! a stream is damaged in every way, and everything that can be asked is asked.
+//! Damaged bytes are reported at their place, never returned and never skipped (G8). Damages every
+//! frame of a stream in every way, and runs every query.
 
 use std::path::Path;
 
@@ -30,8 +30,8 @@ enum Damage {
 const DAMAGES: [Damage; 5] =
     [Damage::Deleted, Damage::BitFlipped, Damage::CutShort, Damage::Emptied, Damage::Swapped];
 
-/// Frames of three streams in turn, each of whose ids begins another; the last frame of the log is
-/// nobody's of these.
+/// Writes the frames of three streams in turn; each id is a prefix of the next one. The last frame
+/// of the log belongs to none of the three.
 fn build(path: &Path) -> Vec<RecordedEvent> {
     let store = quick().open(path).unwrap();
     for _ in 0..FRAMES {
@@ -68,13 +68,13 @@ fn edit(path: &Path, family: &str, key: &[u8], damage: Damage, other: &[u8]) {
     db.put_cf(family, key, bytes).unwrap();
 }
 
-/// The events up to the first error, and that error.
+/// Reads the events up to the first error, and that error.
 fn read(
     events: impl Iterator<Item = Result<RecordedEvent, Error>>,
 ) -> (Vec<RecordedEvent>, Option<Error>) {
     let (mut read, mut error) = (Vec::new(), None);
     for event in events {
-        assert!(error.is_none(), "it went on after {error:?}");
+        assert!(error.is_none(), "the read continued after {error:?}");
         match event {
             Ok(event) => read.push(event),
             Err(met) => error = Some(met),
@@ -83,8 +83,8 @@ fn read(
     (read, error)
 }
 
-/// What is read is the right answer; or its beginning up to the damage, then an error that says
-/// where that is.
+/// Checks that a read returns the right answer, or its beginning up to the damage and then an error
+/// that names the place.
 fn check_answer(
     (read, error): (Vec<RecordedEvent>, Option<Error>),
     expected: &[RecordedEvent],
@@ -95,15 +95,15 @@ fn check_answer(
         None => assert_eq!(read, expected, "{told}"),
         Some(Error::Corruption { location, .. }) => {
             let said = location.to_string();
-            assert!(said.contains(place), "{told}: damage in {place} was said to be in {said}");
+            assert!(said.contains(place), "{told}: damage in {place} was reported in {said}");
             assert!(expected.starts_with(&read), "{told}");
         }
         Some(error) => panic!("{told}: {error}"),
     }
 }
 
-/// Every range, both ways, with small limits; it is an error exactly if the answer has a damaged
-/// event in it.
+/// Reads every range, both ways, with small limits. A read fails exactly if its answer contains a
+/// damaged event.
 fn ask_everything(
     store: &Store,
     whole: &[RecordedEvent],
@@ -135,7 +135,7 @@ fn ask_everything(
                 };
                 let is_hit = expected.iter().any(|event| hole.contains(&place_of(event)));
                 let told = format!("{told}: from {from}, backward {backward}, limit {limit}");
-                // Where a stream ends is not known if its last frame cannot be read.
+                // The end of a stream is unknown if its last frame cannot be read.
                 let is_beyond = from > whole.len() && *hole.end() == whole.len() as u64;
                 assert!(is_beyond || outcome.1.is_some() == is_hit, "{told}: {:?}", outcome.1);
                 check_answer(outcome, &expected, place, &told);
@@ -144,8 +144,8 @@ fn ask_everything(
     }
 }
 
-/// Views of the past look for their end by a search over frames: it must end, and not step over a
-/// hole.
+/// Reads as of the past search for their end over frames: the search must end, and must not step
+/// over a hole.
 fn ask_for_the_past(store: &Store, whole: &[RecordedEvent], told: &str) {
     for up_to in 1..=FRAMES * FRAME * 3 + 1 {
         let expected: Vec<_> =
@@ -165,8 +165,8 @@ fn ask_for_the_past(store: &Store, whole: &[RecordedEvent], told: &str) {
     }
 }
 
-/// In `streams`. A stream that lost its very last frame looks like a shorter stream to a reader
-/// that reads only it; that is for verify to find, which reads both families.
+/// Damages the family `streams`. If a stream has lost its very last frame, a reader of that stream
+/// alone sees a shorter stream; verify reads both families and finds the loss.
 #[test]
 fn damaged_stream_frame_fails_exactly_the_reads_of_its_range() {
     let (directory, path) = place();
@@ -201,7 +201,7 @@ fn damaged_stream_frame_fails_exactly_the_reads_of_its_range() {
     }
 }
 
-/// In `events`, in the middle of the log and at its beginning.
+/// Damages the family `events`, in the middle of the log and at its beginning.
 #[test]
 fn damaged_log_frame_fails_exactly_the_reads_of_its_range() {
     let (directory, path) = place();
@@ -230,8 +230,7 @@ fn damaged_log_frame_fails_exactly_the_reads_of_its_range() {
     }
 }
 
-/// The last frame is what the head is known from: a store that lost or cannot read it does not
-/// open.
+/// The last frame determines the head: a store that lost it or cannot read it does not open.
 #[test]
 fn store_with_a_damaged_last_frame_does_not_open() {
     let (directory, path) = place();

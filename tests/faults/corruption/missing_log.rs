@@ -1,5 +1,5 @@
-//! A write-ahead log that is still needed and gone: only the manifest knows of it, for later logs
-//! and the tables have no gap (G11).
+//! A write-ahead log that is still needed is missing. Only the manifest records it: later logs and
+//! the tables have no gap (G11).
 
 use std::fs;
 
@@ -13,7 +13,7 @@ use crate::support::{place, quick};
 #[test]
 fn missing_log_that_only_a_view_needs_is_refused_at_open() {
     let (directory, path) = place();
-    // What belongs to the store itself is in tables then, not in the log.
+    // The store's own records are in tables then, not in the log.
     quick().open(&path).unwrap().close().unwrap();
     let store = quick().memtable_bytes(1 << 20).open(&path).unwrap();
     // In the first log, and in a memtable that nothing flushes.

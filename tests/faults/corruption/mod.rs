@@ -1,16 +1,16 @@
-//! Damage: every file of small stores of every shape, each byte flipped in turn, blocks zeroed, cut
-//! at every length, deleted, replaced by an older state of itself and by that of another store (G8,
-//! G11, G13).
+//! Damages every file of small stores of every shape: flips each byte in turn, zeroes blocks, cuts
+//! at every length, deletes, and replaces a file by its older state or by that of another store
+//! (G8, G11, G13).
 //!
-//! Whatever is done, opening and reading everything gives the whole history, or a typed error that
-//! names the damage, and what was given before it is right; a refused open has changed nothing but
-//! RocksDB's own log files. Never a shorter or different answer, a panic, an abort or a hang.
-//! docs/GUARANTEES.md says what remains undetectable.
+//! After any damage, opening and reading everything gives the whole history, or a typed error that
+//! names the damage, and everything returned before it is right. A refused open changes only
+//! RocksDB's own log files. The result is never a shorter or different answer, a panic, an abort or
+//! a hang. docs/GUARANTEES.md lists what remains undetectable.
 //!
-//! The suite tries a random sample, whose seed it prints (`ANNALS_TEST_SEED` repeats it).
-//! `ANNALS_TEST_DAMAGE=all` tries all, for an hour or two; a number asks for a sample of about so
-//! many. `ANNALS_TEST_DAMAGE_OF` names one kind of files, as the table does that is printed at the
-//! end.
+//! The suite tries a random sample, and prints its seed (`ANNALS_TEST_SEED` repeats it).
+//! `ANNALS_TEST_DAMAGE=all` tries every case, for an hour or two; a number sets the approximate
+//! size of the sample. `ANNALS_TEST_DAMAGE_OF` selects one kind of file, as named in the table
+//! printed at the end.
 
 mod check;
 mod damage;
@@ -33,15 +33,15 @@ use damage::{Case, Fault, Group, groups, kind_of};
 use run::Ended;
 use stores::{Built, SHAPES};
 
-/// Cases of the sample that the suite tries.
+/// Cases in the suite's sample.
 const SAMPLE: usize = 1_200;
-/// Children at a time.
+/// Concurrent child processes.
 const LANES: usize = 2;
-/// Cases that are handed to a child at once.
+/// Cases passed to a child at once.
 const BATCH: usize = 100;
 const PROGRESS: Duration = Duration::from_secs(20);
 
-/// Which of a group of cases are tried.
+/// The cases of a group that are tried.
 enum Chosen {
     All,
     Some(Vec<usize>),
@@ -63,8 +63,7 @@ impl Chosen {
     }
 }
 
-/// From each group about as many as from each other, so that small files and rare faults are met
-/// too.
+/// Takes about as many cases from each group, so that small files and rare faults are covered too.
 fn sample(groups: &[Group], size: usize, random: &mut Random) -> Vec<Chosen> {
     let mut left = size;
     let mut order: Vec<usize> = (0..groups.len()).collect();
@@ -86,7 +85,7 @@ fn sample(groups: &[Group], size: usize, random: &mut Random) -> Vec<Chosen> {
     chosen
 }
 
-/// How often what became of which damage of which kind of file.
+/// Counts outcomes by fault and by kind of file.
 type Table = BTreeMap<(String, Fault), BTreeMap<Outcome, u64>>;
 
 struct Sweep {
@@ -156,7 +155,7 @@ fn print(table: &Table) {
 
 #[test]
 fn damaged_files_give_the_whole_answer_or_a_typed_error() {
-    // In memory where that can be had: there is nothing to sync.
+    // In memory if available: nothing has to be synced.
     let directory = memory();
     let built: Vec<(&str, Built)> =
         SHAPES.iter().map(|shape| (shape.name, shape.build(directory.path()))).collect();

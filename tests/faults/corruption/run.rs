@@ -1,8 +1,9 @@
-//! Runs cases in child processes: one that panics, aborts or hangs is named, and the others go on.
+//! Runs cases in child processes: a case that panics, aborts or hangs is named, and the other cases
+//! continue.
 //!
-//! A child is this test binary, told by environment variables where the stores are and which cases
-//! are its own. Before a case and after it, it writes a line to a file. Which was begun and not
-//! ended is the one that it died of.
+//! A child is this test binary. Environment variables tell it where the stores are and which cases
+//! to run. It writes a line to a file before and after each case, so a case that began and did not
+//! end is the one that killed it.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -20,11 +21,11 @@ use super::stores::{Built, SHAPES};
 
 const STORES: &str = "ANNALS_TEST_DAMAGE_STORES";
 const LANE: &str = "ANNALS_TEST_DAMAGE_LANE";
-/// How long one case may take: opening and reading a few hundred events, on a machine that is busy
-/// with other things.
+/// Time limit of one case: it opens and reads a few hundred events, on a machine that is busy with
+/// other work.
 const CASE_TIME_MAX: Duration = Duration::from_secs(60);
 
-/// What became of a case, and what was said.
+/// The outcome of a case, and the details.
 #[derive(Debug, Clone)]
 pub(crate) struct Ended {
     pub(crate) case: Case,
@@ -32,7 +33,7 @@ pub(crate) struct Ended {
     pub(crate) told: String,
 }
 
-/// Not a test of its own: what a child does.
+/// Not a test of its own: the child process.
 #[test]
 #[ignore = "another test starts it, as a process"]
 fn child() {
@@ -67,8 +68,8 @@ fn child() {
     }
 }
 
-/// Runs cases, in a directory of their own, one child after the other. `ended` is called with each
-/// as it ends; cases that change nothing are left out.
+/// Runs cases in a separate directory, one child after the other. Calls `ended` with each case as
+/// it ends; omits cases that change nothing.
 pub(crate) fn run(
     stores: &Path,
     lane: &Path,
@@ -91,7 +92,7 @@ pub(crate) fn run(
             done += 1;
             let line = lines.next();
             let (outcome, told) = match line.as_deref().map(|line| line.split_once(' ')) {
-                None => (died, "the process died of it".to_owned()),
+                None => (died, "the process died".to_owned()),
                 Some(None) => continue,
                 Some(Some((outcome, told))) => (outcome_named(outcome), told.to_owned()),
             };
@@ -106,7 +107,7 @@ fn outcome_named(name: &str) -> Outcome {
     OUTCOMES.into_iter().find(|known| format!("{known:?}") == name).unwrap()
 }
 
-/// Waits for a child, as long as it gets on. Returns what it died of, if it did.
+/// Waits for a child while it makes progress. Returns why it died, if it did.
 fn watch(stores: &Path, lane: &Path) -> Outcome {
     let outcomes = lane.join("outcomes");
     File::create(&outcomes).unwrap();

@@ -1,6 +1,5 @@
-//! The stores that are damaged: small ones, of every shape that a directory can have, and known by
-//! heart. What a store must hold follows from how many rounds were written to it, so nothing has to
-//! be remembered but that.
+//! The stores that are damaged: small, and of every shape that a directory can have. The contents
+//! of a store follow from the number of rounds written to it, so only that number has to be stored.
 
 use std::fs;
 use std::num::NonZeroUsize;
@@ -18,39 +17,39 @@ use crate::support::files::{copy_at_rest, names};
 
 pub(crate) const VIEW: &str = "totals";
 pub(crate) const KIND: &str = "state";
-/// Snapshots are of this stream.
+/// The stream of the snapshots.
 pub(crate) const SUMMED: &str = "s-0";
-/// How many of them are kept.
+/// Number of snapshots that are kept.
 pub(crate) const KEPT: usize = 2;
 /// Events of one round.
 pub(crate) const ROUND: u64 = 5;
 
-/// Takes what a round writes.
+/// Called with what a round writes.
 pub(crate) trait Anything: EventStore + SnapshotStore + ViewStore {}
 impl<S: EventStore + SnapshotStore + ViewStore> Anything for S {}
 
-/// What is done to a store, one after the other.
+/// The steps that make a store, in order.
 #[derive(Debug, Clone, Copy)]
 enum Step {
     /// Rounds of `Buffered` appends.
     Rounds(u64),
-    /// One more, of `Sync` appends.
+    /// One more round, of `Sync` appends.
     Durable,
-    /// Close in order, and open again.
+    /// Close cleanly, and open again.
     Reopen,
-    /// The same until a compaction has merged tables, with a round between.
+    /// The same, with a round between, until a compaction has merged tables.
     Compact,
-    /// Keep a copy of the directory as it is: an older state.
+    /// Keep a copy of the directory in its current state: an older state.
     Keep,
-    /// Close in order. Without it, the process dies.
+    /// Close cleanly. Without it, the process dies.
     Close,
 }
 
-/// How a store comes to its shape.
+/// The steps that give a store its shape.
 pub(crate) struct Shape {
     pub(crate) name: &'static str,
     memtable_bytes: usize,
-    /// How long payloads are.
+    /// Length of payloads.
     payload_len: usize,
     steps: &'static [Step],
 }
@@ -58,7 +57,7 @@ pub(crate) struct Shape {
 use Step::{Close, Compact, Durable, Keep, Reopen, Rounds};
 
 pub(crate) const SHAPES: [Shape; 6] = [
-    // Everything in one write-ahead log, of a process that died.
+    // Everything in one write-ahead log, after the process died.
     Shape {
         name: "log",
         memtable_bytes: 64 << 20,
@@ -72,14 +71,14 @@ pub(crate) const SHAPES: [Shape; 6] = [
         payload_len: 20,
         steps: &[Rounds(8), Keep, Rounds(4), Close],
     },
-    // Tables, and a write-ahead log of a process that died.
+    // Tables, and a write-ahead log after the process died.
     Shape {
         name: "reopened",
         memtable_bytes: 64 << 20,
         payload_len: 20,
         steps: &[Rounds(8), Reopen, Keep, Rounds(4), Durable, Keep, Rounds(3), Durable],
     },
-    // Tables, and several write-ahead logs that all count.
+    // Tables, and several write-ahead logs that are all needed.
     Shape {
         name: "logs",
         memtable_bytes: 256 << 10,
@@ -105,9 +104,9 @@ pub(crate) const SHAPES: [Shape; 6] = [
 /// A store of a shape, and what it must hold.
 pub(crate) struct Built {
     pub(crate) path: PathBuf,
-    /// Older states of it, the oldest first.
+    /// Its older states, the oldest first.
     pub(crate) older: Vec<PathBuf>,
-    /// One that was made the same way, of other events of the same lengths.
+    /// A store made the same way, with other events of the same lengths.
     pub(crate) other: PathBuf,
     pub(crate) truth: Truth,
 }
@@ -118,12 +117,12 @@ pub(crate) struct Truth {
     pub(crate) salt: char,
     pub(crate) payload_len: usize,
     pub(crate) rounds: u64,
-    /// So many of them must be there whatever happens to the rest.
+    /// This many rounds must be present regardless of the rest.
     pub(crate) durable: u64,
 }
 
 impl Shape {
-    /// Makes the store in a directory, or finds it there as another process made it.
+    /// Makes the store in a directory, or uses the one that another process made there.
     pub(crate) fn build(&self, root: &Path) -> Built {
         let root = root.join(self.name);
         let (path, other, made) = (root.join("whole"), root.join("other"), root.join("made"));
@@ -173,13 +172,13 @@ impl Shape {
                 }
             }
         }
-        // What is copied while the store is open is what a process that dies leaves.
+        // A copy taken while the store is open is what a dead process leaves.
         copy_at_rest(&writing.live, path);
         (writing.rounds, writing.durable)
     }
 }
 
-/// A store while it comes to its shape.
+/// A store while its steps run.
 struct Writing<'s> {
     shape: &'s Shape,
     live: PathBuf,
@@ -230,8 +229,8 @@ impl Drop for Writing<'_> {
     }
 }
 
-/// What the nth round writes. What is about events comes before the events of the round, so that
-/// these are the last.
+/// Writes round n. Derived data is written before the events of the round, so that the events are
+/// last.
 fn write_round(
     store: &impl Anything,
     n: u64,
@@ -262,7 +261,7 @@ fn write_round(
     }
     let event = |at: u64| {
         let mut payload = format!("{salt} {n} {at} ").into_bytes();
-        // Nothing that could be compressed.
+        // Incompressible.
         while payload.len() < payload_len {
             payload.extend(event_id(salt, n, payload.len() as u64).as_bytes());
         }
@@ -290,7 +289,7 @@ fn event_id(salt: char, n: u64, at: u64) -> EventId {
     EventId::from_bytes([7; 16]).derived(format!("{salt} {n} {at}"))
 }
 
-/// The entries of the view after the nth round, one that writes it.
+/// The entries of the view after round n, if that round writes the view.
 pub(crate) fn entries_at(n: u64) -> Vec<ViewEntry> {
     let since = (n - n % 10).max(2);
     let mut entries = std::collections::BTreeMap::new();
@@ -301,12 +300,12 @@ pub(crate) fn entries_at(n: u64) -> Vec<ViewEntry> {
     entries.into_iter().collect()
 }
 
-/// How far the view is then: it holds the rounds before.
+/// The view's checkpoint then: it covers the rounds before.
 pub(crate) fn checkpoint_at(n: u64) -> Checkpoint {
     Checkpoint { position: Position::new((n - 1) * ROUND), state: n.to_be_bytes().to_vec() }
 }
 
-/// The snapshot that the nth round takes, if it does: of every third event of its stream.
+/// The snapshot that round n takes, if any: one for every third event of its stream.
 pub(crate) fn snapshot_at(n: u64, salt: char) -> Option<Snapshot> {
     let before = n.checked_sub(3).filter(|before| before.is_multiple_of(3) && *before > 0)?;
     Some(Snapshot {

@@ -1,5 +1,6 @@
-//! Damage that only the checksum of a table block can reveal: the key of the last frame of a
-//! stream. Without it, the frame is that of another stream, and the stream looks shorter (G8).
+//! Damage that only the checksum of a table block can reveal: a changed key of a stream's last
+//! frame. Without the checksum, the frame would belong to another stream, and the stream would look
+//! shorter (G8).
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,8 +13,8 @@ use crate::support::{place, quick};
 
 const STREAM: &str = "account-damaged-1";
 
-/// Frames that each fill a block, so that the block begins with the whole key; incompressible, so
-/// that it is stored so.
+/// Each frame fills a block, so that the block begins with the whole key. The payload is
+/// incompressible, so the block is stored uncompressed.
 fn event(seed: u64) -> NewEvent {
     let mut random = Random(seed);
     let bytes = std::iter::repeat_with(|| random.next().to_be_bytes()).flatten().take(20_000);
@@ -24,13 +25,13 @@ fn key_in_streams(version: u64) -> Vec<u8> {
     [STREAM.as_bytes(), &[0], &version.to_be_bytes()].concat()
 }
 
-/// The table that has a block with this key, and where.
+/// Finds the table that has a block with this key, and the offset.
 fn find_block(path: &Path, key: &[u8]) -> (PathBuf, usize) {
     let files = fs::read_dir(path.join("db")).unwrap().map(|entry| entry.unwrap().path());
     let tables = files.filter(|path| path.extension().is_some_and(|end| end == "sst"));
     let mut found = tables.filter_map(|table| {
         let bytes = fs::read(&table).unwrap();
-        // The first is in the data: indexes come after it.
+        // The first occurrence is in the data: indexes come after it.
         let at = bytes.windows(key.len()).position(|window| window == key)?;
         Some((table, at))
     });
@@ -44,7 +45,7 @@ fn damaged_key_of_a_table_block_fails_the_reads_of_its_stream() {
     for n in 1..=3 {
         store.append(STREAM, ExpectedVersion::Any, [event(n)]).unwrap();
     }
-    // The end of the log is checked at open: it is not in this stream.
+    // The end of the log, which is checked at open, is not in this stream.
     store.append("other", ExpectedVersion::Any, [event(9)]).unwrap();
     store.close().unwrap();
     let (table, at) = find_block(&path, &key_in_streams(3));

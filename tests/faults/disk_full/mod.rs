@@ -1,6 +1,6 @@
-//! Disks that take no more: after a failed write nothing is acknowledged until the store is opened
-//! again (G9), and a backup that fails leaves nothing (G14). A bound on the length of files stands
-//! for a full disk; `mounted` fills real ones.
+//! Full disks: after a failed write nothing is acknowledged until the store is reopened (G9), and a
+//! failed backup leaves nothing (G14). A limit on file length simulates a full disk; `mounted`
+//! fills real ones.
 
 #[cfg(target_os = "linux")]
 mod mounted;
@@ -14,8 +14,8 @@ use annals::{Error, Position};
 
 const FULL: &str = "ANNALS_TEST_FULL_DIRECTORY";
 
-/// Not a test of its own: appends until the file system takes no more, and looks at what the store
-/// then says.
+/// Not a test of its own: appends until the file system is full, and checks what the store returns
+/// then.
 #[test]
 #[ignore = "another test starts it, as a process"]
 fn child_with_a_full_disk() {
@@ -36,14 +36,14 @@ fn child_with_a_full_disk() {
     assert!(later.needs_reopen());
     assert!(matches!(store.sync(), Err(Error::Poisoned { .. })));
     assert!(store.info().unwrap().poisoned.is_some());
-    // What was acknowledged can still be read; the failed append is not seen.
+    // Acknowledged events can still be read; the failed append is not visible.
     assert_eq!(store.head().unwrap().map(Position::get), Some(acknowledged));
     assert_eq!(store.read_log().into_iter().flatten().count() as u64, acknowledged);
     assert!(matches!(store.close(), Err(Error::Poisoned { .. })));
     fs::write(Path::new(&directory).join("acknowledged"), acknowledged.to_string()).unwrap();
 }
 
-/// G9. The shell bounds the length of any file, so that a write in the middle of the write-ahead
+/// G9. The shell limits the length of every file, so that a write in the middle of the write-ahead
 /// log fails.
 #[test]
 fn append_is_rejected_after_a_failed_write() {
@@ -65,7 +65,7 @@ fn append_is_rejected_after_a_failed_write() {
     let store = Store::open(directory.path().join("store")).unwrap();
     assert!(store.verify(|_| {}).unwrap().is_sound());
     let head = store.head().unwrap().unwrap().get();
-    // The append that failed may be there or not.
+    // The failed append may or may not be present.
     assert!(head == acknowledged || head == acknowledged + 1, "{head} for {acknowledged}");
     let event = NewEvent::json("Again", &()).unwrap();
     let appended = store.append("a", ExpectedVersion::Any, [event]).unwrap();
@@ -74,7 +74,7 @@ fn append_is_rejected_after_a_failed_write() {
 
 const FULL_COPY: &str = "ANNALS_TEST_FULL_COPY_DIRECTORY";
 
-/// Not a test of its own: makes a copy while no file can grow beyond a few bytes, then goes on.
+/// Not a test of its own: makes a backup while no file can grow beyond a few bytes, then continues.
 #[test]
 #[ignore = "another test starts it, as a process"]
 fn child_whose_backup_finds_the_disk_full() {
@@ -112,8 +112,8 @@ fn child_whose_backup_finds_the_disk_full() {
     fs::write(directory.join("done"), b"").unwrap();
 }
 
-/// G14: a backup that fails leaves nothing, and the store takes appends as before. The bound on the
-/// length of files is in force for the time of the backup alone.
+/// G14: a failed backup leaves nothing, and the store accepts appends as before. The limit on file
+/// length applies only during the backup.
 #[cfg(target_os = "linux")]
 #[test]
 fn backup_to_a_full_disk_leaves_nothing() {

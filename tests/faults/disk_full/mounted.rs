@@ -1,7 +1,7 @@
 //! Disks that are really full: a small tmpfs, and a small ext4 that another file fills. An append
-//! that finds no space says so; nothing is acknowledged after it, also when there is space again;
-//! opened again, the store has everything that was acknowledged and goes on (G9). Opening finds no
-//! space either: it says so, and loses nothing. Needs root.
+//! that finds no space reports it. Nothing is acknowledged after it, even when space is free again.
+//! After a reopen, the store has everything that was acknowledged and continues (G9). Opening
+//! without space reports it too, and loses nothing. Needs root.
 
 use std::fs;
 use std::path::Path;
@@ -18,7 +18,7 @@ fn options() -> StoreOptions {
     Store::options().memtable_bytes(1 << 20)
 }
 
-/// Appends until the disk is full; returns how often.
+/// Appends until the disk is full; returns the number of appends.
 fn fill(store: &Store, book: &Path, durability: Durability) -> u64 {
     let heard = heard(store, durability, book);
     let append = || {
@@ -39,13 +39,13 @@ fn fill(store: &Store, book: &Path, durability: Durability) -> u64 {
     done
 }
 
-/// Fills a disk that `free` makes room on, whatever holds it.
+/// Fills a disk; `free` then makes room on it.
 fn fills_up(disk: &Path, book: &Path, durability: Durability, free: impl FnOnce()) -> u64 {
     let path = disk.join("store");
     let store = options().open(&path).unwrap();
     let done = fill(&store, book, durability);
     assert!(done > 10, "{done} appends before the disk was full");
-    // Opening needs space too: without it, it fails and takes nothing away.
+    // Opening needs space too: without it, it fails and removes nothing.
     let closed = store.close();
     assert!(matches!(closed, Err(Error::Poisoned { .. })), "{closed:?}");
     if let Err(error) = options().open(&path) {
@@ -56,7 +56,7 @@ fn fills_up(disk: &Path, book: &Path, durability: Durability, free: impl FnOnce(
     done
 }
 
-/// Space comes back while the poisoned store is open: it stays poisoned.
+/// Space is freed while the poisoned store is open: it stays poisoned.
 fn stays_poisoned(disk: &Path, book: &Path, free: impl FnOnce()) {
     let path = disk.join("store");
     let store = options().open(&path).unwrap();
@@ -70,7 +70,7 @@ fn stays_poisoned(disk: &Path, book: &Path, free: impl FnOnce()) {
     Promises::read(book).check_and_go_on(&path, MayBeGone::Nothing, |_| {});
 }
 
-/// A file system in memory, mounted while this lives.
+/// An in-memory file system, mounted while this value lives.
 struct Memory<'d>(&'d Path);
 
 impl<'d> Memory<'d> {

@@ -1,4 +1,4 @@
-//! A process that dies at a change of the disk, the n-th for each n.
+//! The process dies at the n-th change to the disk, for each n.
 
 use std::time::Instant;
 
@@ -14,7 +14,7 @@ fn process_death_at_each_change_loses_nothing() {
     let began = Instant::now();
     let directory = memory();
     let place = Place::new(directory.path());
-    // One that is being created for a good part of it, and one in full use.
+    // One store that is being created for most of the run, and one in full use.
     let strides = if is_everything() { [1, 1] } else { [67, 251] };
     let mut deaths = 0;
     for (name, stride) in ["small", "mixed"].into_iter().zip(strides) {

@@ -1,5 +1,5 @@
-//! A process that dies while it removes a backup that failed: what is left is known for the rest of
-//! a backup, and the next one to its destination replaces it (G14).
+//! The process dies while it removes a failed backup: the remainder is recognised as an unfinished
+//! backup, and the next backup to the same destination replaces it (G14).
 
 use std::fs;
 
@@ -11,8 +11,7 @@ use crate::support::files::copy_at_rest;
 use crate::support::memory;
 use crate::support::skip::skipped;
 
-/// What the child does: the logs of the store lose what it has read from them, so that its backup
-/// fails.
+/// The child: the store's logs lose data that it has already read, so that its backup fails.
 pub(crate) fn child(place: &Place) {
     let store = Store::options().read_only(true).open(place.store()).unwrap();
     for entry in fs::read_dir(place.store().join("db")).unwrap() {

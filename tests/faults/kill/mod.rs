@@ -1,14 +1,15 @@
-//! A process that uses a store is killed without warning, again and again, at random moments.
-//! Whatever the moment, the next open must find every acknowledged event at its place with its
-//! bytes, a log and streams without a gap, and go on (G1, G2, G3, G5 for a process crash, G10, and
-//! G11: none of these opens may take an ordinary crash for lost history). A follower has met every
-//! event once and none that is not there (G7), and read models equal the fold of the log up to
-//! where they say they are (G12), whether they are killed while they follow or while they are built
-//! anew. A backup that is killed leaves a whole copy or none, and the store as it was (G14).
+//! A process that uses a store is killed again and again, without warning, at random moments. The
+//! next open must always find every acknowledged event at its place with its bytes, a log and
+//! streams without a gap, and continue (G1, G2, G3, G5 for a process crash, G10, and G11: no open
+//! may take an ordinary crash for lost history). A follower has received every event once, and none
+//! that does not exist (G7). Read models equal the fold of the log up to their checkpoint (G12),
+//! whether they are killed while they follow or during a rebuild. A killed backup leaves a whole
+//! copy or none, and the store unchanged (G14).
 //!
-//! The child is this test binary itself, told by an environment variable to write. What is
-//! acknowledged to it is written down in a file next to the store: to that the parent holds the
-//! store. To a second file its follower writes the positions of what it is given.
+//!
+//! The child is this test binary; an environment variable tells it to write. It records each
+//! acknowledgement in a file next to the store, and the parent compares the store with that file.
+//! Its follower writes the positions of received events to a second file.
 
 #[cfg(target_os = "linux")]
 mod at_each_change;
@@ -35,11 +36,11 @@ use serde::{Deserialize, Serialize};
 
 const DIRECTORY: &str = "ANNALS_TEST_CHILD_DIRECTORY";
 const WRITERS: u8 = 4;
-/// After so many kills a new store is begun, so that creation is killed too and no store grows
-/// without end.
+/// A new store is created after this many kills, so that creation is killed too and no store grows
+/// without bound.
 const KILLS_EACH: u64 = 10;
 
-/// What is written: a text of one letter, so that a wrong byte shows.
+/// The payload: a text of one repeated letter, so that a wrong byte shows.
 #[derive(Debug, Serialize, Deserialize)]
 enum Written {
     Own { writer: u8, text: String },
@@ -60,7 +61,7 @@ impl Written {
     }
 }
 
-/// Of each stream: how many events, how many letters, and the version of the last.
+/// For each stream: the number of events, the number of letters, and the version of the last.
 type Counts = (u64, usize, u64);
 
 fn count(counts: &mut Counts, event: &TypedEvent<Written>) {
@@ -68,7 +69,7 @@ fn count(counts: &mut Counts, event: &TypedEvent<Written>) {
     *counts = (counts.0 + 1, counts.1 + text.len(), event.version().get());
 }
 
-/// The read model of the counts; one is followed, the other is rebuilt all the time.
+/// The read model of the counts; one follows the log, the other is rebuilt continuously.
 struct Counting(&'static str);
 
 impl Projection for Counting {
@@ -92,13 +93,13 @@ fn projections(store: &Store) -> ProjectionManager {
     manager.register(Counting("rebuilt")).unwrap()
 }
 
-/// Not a test of its own: what the child does.
+/// Not a test of its own: the child process.
 #[test]
 #[ignore = "another test starts it, as a process"]
 fn child() {
     let directory = std::env::var(DIRECTORY).unwrap();
     let directory = PathBuf::from(directory);
-    // Small memtables, so that flushes and compactions are under way too.
+    // Small memtables, so that flushes and compactions run too.
     let store = Store::options().memtable_bytes(1).open(directory.join("store")).unwrap();
     let heard = heard(&store, Durability::Sync, &directory.join("acknowledged"));
     let projections = projections(&store);
@@ -137,7 +138,7 @@ fn append(store: &Heard, writer: u8, round: usize) {
     store.submit(request).unwrap();
 }
 
-/// Follows the log from where the file ends.
+/// Follows the log from the end of the file.
 fn follow(store: &Store, path: &Path) {
     let mut file = append_to(path);
     let before = lines(path).last().and_then(|line| Position::new(line.parse().unwrap()));
@@ -146,7 +147,7 @@ fn follow(store: &Store, path: &Path) {
     }
 }
 
-/// The whole lines of a file: one that was cut short by a kill says nothing, and is taken away.
+/// The complete lines of a file. A line truncated by a kill is ignored and removed.
 fn lines(path: &Path) -> Vec<String> {
     let Ok(text) = fs::read_to_string(path) else { return Vec::new() };
     let (whole, torn) = text.split_at(text.rfind('\n').map_or(0, |end| end + 1));
@@ -201,9 +202,9 @@ fn acknowledged_events_survive_random_kills() {
     assert!(behind > 0, "no kill came between an event and its projection");
 }
 
-/// Holds what the child left to what was acknowledged and to what its follower met, and its read
-/// models to the log; and lets all that go on. Returns the head, and how far the read models were
-/// behind.
+/// Compares the store with the acknowledgements and with the events that the follower received, and
+/// the read models with the log; then lets all of them continue. Returns the head, and how far the
+/// read models were behind.
 fn check(directory: &Path) -> (u64, u64) {
     let promises = Promises::read(&directory.join("acknowledged"));
     let lag = Cell::new(0);
@@ -219,8 +220,8 @@ fn check_followers(store: &Store, directory: &Path) -> u64 {
     let head = log.len() as u64;
     let followed = lines(&directory.join("followed"));
     let expected = (1..=followed.len()).map(|position| position.to_string());
-    assert!(followed.iter().cloned().eq(expected), "each once, in order");
-    assert!(followed.len() as u64 <= head, "met and gone");
+    assert!(followed.iter().cloned().eq(expected), "each event once, in order");
+    assert!(followed.len() as u64 <= head, "a received event is missing");
     let mut lag = 0;
     for name in ["followed", "rebuilt"] {
         let at = store.view(name).position().unwrap().map_or(0, Position::get);
@@ -239,7 +240,7 @@ fn check_followers(store: &Store, directory: &Path) -> u64 {
     lag
 }
 
-/// The whole log. What is of the checks themselves is none of the child's.
+/// The whole log, without the events of the checks themselves.
 fn read_log(store: &Store) -> Vec<Option<TypedEvent<Written>>> {
     let decoder = annals::Decoder::<Written>::new();
     let decode = |event: annals::Result<annals::RecordedEvent>| {
@@ -254,7 +255,7 @@ fn read_log(store: &Store) -> Vec<Option<TypedEvent<Written>>> {
     store.read_log().into_iter().map(decode).collect()
 }
 
-/// What a read model must hold that is at this position.
+/// What a read model must hold at this position.
 fn fold(log: &[Option<TypedEvent<Written>>], at: u64) -> BTreeMap<String, Counts> {
     let mut folded: BTreeMap<String, Counts> = BTreeMap::new();
     let upto = usize::try_from(at).unwrap();
@@ -271,8 +272,8 @@ fn counts(store: &Store, name: &str) -> BTreeMap<String, Counts> {
 
 const COPIED: &str = "ANNALS_TEST_COPIED_DIRECTORY";
 
-/// Not a test of its own: appends, and after each append makes a copy; before each, it says what
-/// must be in it.
+/// Not a test of its own: appends, and makes a backup after each append; before each backup,
+/// records what it must contain.
 #[test]
 #[ignore = "another test starts it, as a process"]
 fn child_that_makes_backups() {
@@ -289,8 +290,8 @@ fn child_that_makes_backups() {
     }
 }
 
-/// G14: whatever the moment of the kill, a copy is there whole or not at all, and the next one to
-/// its place succeeds.
+/// G14: after a kill at any moment, a copy is whole or absent, and the next backup to its path
+/// succeeds.
 #[test]
 fn backup_is_whole_or_absent_after_a_kill() {
     let kills: u64 = std::env::var("ANNALS_TEST_KILLS").map_or(8, |text| text.parse().unwrap());
@@ -318,7 +319,7 @@ fn backup_is_whole_or_absent_after_a_kill() {
             let expected: u64 = fs::read_to_string(expected).unwrap().parse().unwrap();
             if name.ends_with(".partial") {
                 cut_short += 1;
-                // Whole but not yet renamed, or no store.
+                // Whole but not yet renamed, or not a store.
                 match Store::options().read_only(true).open(&path) {
                     Ok(copy) => assert_eq!(copy.head().unwrap().map(Position::get), Some(expected)),
                     Err(error) => assert!(matches!(error, Error::NotAStore { .. }), "{error}"),

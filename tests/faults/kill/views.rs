@@ -1,4 +1,4 @@
-//! A process that dies at a write of its write-ahead log while it changes a view: the view and its
+//! The process dies at a write of the write-ahead log while it changes a view: the view and its
 //! checkpoint change together or not at all (G12).
 
 use annals::prelude::*;
@@ -11,7 +11,7 @@ use crate::support::skip::skipped;
 const VIEW: &str = "counted";
 const COMMITS: u8 = 3;
 
-/// What the child does: each commit changes a value, and the checkpoint to the same.
+/// The child: each commit sets a value and the checkpoint to the same number.
 pub(crate) fn child(place: &Place) {
     let store = Store::open(place.store()).unwrap();
     for n in 1..=COMMITS {

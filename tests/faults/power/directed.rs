@@ -1,5 +1,5 @@
-//! Power cuts at the points where leaving out one step would lose something. The disk has the least
-//! that a power cut may leave, or one name more, so nothing here depends on chance (G5, G10, G11,
+//! Power cuts at the points where omitting one step would lose data. The disk holds the least that
+//! a power cut may leave, or one name more, so the result does not depend on chance (G5, G10, G11,
 //! G14).
 
 use std::path::Path;
@@ -15,7 +15,7 @@ use crate::support::promises::{Promises, event, heard};
 use crate::support::random::Random;
 use crate::support::skip::skipped;
 
-/// What a child does; each ends with a store that is closed.
+/// What a child does; each script ends with a closed store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Script {
     SyncAppends,
@@ -28,7 +28,7 @@ enum Script {
 const SCRIPTS: [Script; 5] =
     [Script::SyncAppends, Script::SyncRetry, Script::StoreSync, Script::Close, Script::Backup];
 
-/// What the child does whose plan is `power NAME`.
+/// The child whose plan is `power NAME`.
 pub(crate) fn child(name: &str, place: &Place) {
     let script = SCRIPTS.into_iter().find(|script| format!("{script:?}") == name).unwrap();
     let store = Store::options().durability(Durability::Buffered).open(place.store()).unwrap();
@@ -69,10 +69,10 @@ pub(crate) fn child(name: &str, place: &Place) {
     store.close().unwrap();
 }
 
-/// Runs a script, and gives `point` the disk after each event of its trace, and what had been
-/// promised by then.
+/// Runs a script, and passes `point` the disk after each event of its trace, with the promises made
+/// by then.
 ///
-/// Whether that can be done here.
+/// Returns whether that is possible on this machine.
 fn at_each_event(script: Script, mut point: impl FnMut(&Disk, &Event, &Promises)) -> bool {
     let directory = memory();
     let place = Place::new(directory.path());
@@ -94,12 +94,12 @@ fn at_each_event(script: Script, mut point: impl FnMut(&Disk, &Event, &Promises)
     true
 }
 
-/// What nothing but the syncs put on the medium, and of the names these.
+/// The image with only the synced bytes, and with these names.
 fn synced(disk: &Disk, names: Names) -> Image {
     disk.cut(Bytes::Synced, names, &mut Random(0))
 }
 
-/// At each promise the power is cut, and only what was synced is left.
+/// Cuts the power at each promise, and leaves only what was synced.
 fn promises_are_kept(script: Script) {
     at_each_event(script, |disk, event, promises| {
         if let Event::Noted(lines) = event {
@@ -109,8 +109,8 @@ fn promises_are_kept(script: Script) {
     });
 }
 
-/// At each rename the power is cut, and the medium has the name and nothing else that was not
-/// synced; or all names.
+/// Cuts the power at each rename. The medium has all names, or only the renamed one in addition to
+/// what was synced.
 fn renames_are_safe(script: Script) {
     let mut renames = 0;
     let is_run = at_each_event(script, |disk, event, promises| {
@@ -160,7 +160,7 @@ fn backup_is_whole_or_absent_after_each_rename() {
     renames_are_safe(Script::Backup);
 }
 
-/// The watermark has two slots, so that one survives a write that is cut short.
+/// The watermark has two slots, so that one survives a torn write.
 #[test]
 fn torn_write_of_the_watermark_leaves_the_older_slot() {
     let name = Path::new("store/watermark");

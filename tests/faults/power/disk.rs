@@ -1,11 +1,12 @@
-//! A disk as it is in memory and on the medium: what a power cut may leave of it.
+//! A disk in memory and on the medium, and what a power cut may leave of it.
 //!
-//! Between two syncs a file system is free. It may have written any of the sectors that were
-//! changed since a file was last synced, in any order, and a file may have grown past sectors that
-//! were never written, which then read as zeros. Of at most one sector only the beginning was
-//! written. Of the names that were made, changed and removed since their directory was last synced,
-//! it may have written any; a rename is whole or not there, and a file that was synced has its
-//! name. That is more than ext4 or XFS would do, and what docs/GUARANTEES.md assumes and no more.
+//! Between two syncs a file system is free. It may have written any of the sectors that changed
+//! since a file was last synced, in any order, and a file may have grown past sectors that were
+//! never written, which then read as zeros. At most one sector is written partially, and then only
+//! its beginning. Of the names that were created, changed and removed since their directory was
+//! last synced, it may have written any; a rename happens completely or not at all, and a file that
+//! was synced has its name. That is more than ext4 or XFS would do, and exactly what
+//! docs/GUARANTEES.md assumes.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
@@ -24,7 +25,7 @@ const PAGE: usize = 4096;
 pub(crate) enum Bytes {
     Synced,
     All,
-    /// The first of them, the last of these torn.
+    /// The first changes, the last of these torn.
     Torn,
     /// Any sectors.
     Sectors,
@@ -37,9 +38,9 @@ pub(crate) enum Bytes {
 pub(crate) enum Names {
     Synced,
     All,
-    /// The first of them, as a journal keeps them.
+    /// The first changes, as a journal keeps them.
     First,
-    /// The newest alone.
+    /// The newest change alone.
     Last,
     Any,
 }
@@ -57,7 +58,7 @@ enum What {
 }
 
 impl What {
-    /// The first `part` bytes of it.
+    /// Applies the first `part` bytes of the change.
     fn apply(&self, file: &mut Vec<u8>, part: usize) {
         match self {
             Self::Write { at, data } => {
@@ -96,10 +97,10 @@ pub(crate) type Image = BTreeMap<PathBuf, Option<Vec<u8>>>;
 pub(crate) struct Disk {
     root: PathBuf,
     nodes: Vec<Node>,
-    /// The newest node of each inode number: numbers are used again.
+    /// The newest node of each inode number: numbers are reused.
     by_ino: HashMap<u64, NodeId>,
     names: Vec<Renaming>,
-    /// Of the syncs under way, the number of the first change that came after their begin.
+    /// For each sync in progress, the number of the first change after its start.
     syncing: HashMap<u64, u64>,
     next: u64,
 }
@@ -107,7 +108,7 @@ pub(crate) struct Disk {
 const ROOT: NodeId = 0;
 
 impl Disk {
-    /// What is in a directory, all of it on the medium.
+    /// A disk with the contents of a directory, all of it on the medium.
     pub(crate) fn of(root: &Path) -> Self {
         let empty = Node::Directory { now: Entries::new(), durable: Entries::new() };
         let (nodes, by_ino) = (vec![empty], HashMap::new());
@@ -149,7 +150,7 @@ impl Disk {
         id
     }
 
-    /// Takes in what happened next.
+    /// Applies the next event.
     pub(crate) fn apply(&mut self, event: &Event) {
         self.next += 1;
         match event {
@@ -225,8 +226,8 @@ impl Disk {
         })
     }
 
-    /// A sync ended. After one that failed, what it was about will never be written: the file
-    /// system takes it for clean.
+    /// A sync ended. If it failed, its data will never be written: the file system takes it for
+    /// clean.
     fn synced(&mut self, id: NodeId, before: u64, is_ok: bool) {
         if let Node::File { durable, pending } = &mut self.nodes[id] {
             let done = pending.iter().take_while(|change| change.number < before).count();
@@ -239,8 +240,8 @@ impl Disk {
         }
     }
 
-    /// The names in a directory that was synced, or of a file that was, are on the medium; and what
-    /// was done before to the same names.
+    /// The names in a synced directory, or those of a synced file, are on the medium, along with
+    /// earlier changes to the same names.
     fn settle(&mut self, id: NodeId, before: u64) {
         let mut settled: Vec<(NodeId, OsString)> = Vec::new();
         let mut is_settled = vec![false; self.names.len()];
@@ -267,7 +268,7 @@ impl Disk {
         }
     }
 
-    /// What is found if the power goes now.
+    /// The state after a power cut at this moment.
     pub(crate) fn cut(&self, bytes: Bytes, names: Names, random: &mut Random) -> Image {
         let first = random.below(self.names.len() + 1);
         let percent = [10, 50, 90][random.below(3)];
@@ -293,7 +294,7 @@ impl Disk {
         }
         let mut image = Image::new();
         let mut left = vec![(ROOT, PathBuf::new())];
-        // One sector of the whole disk may be half written.
+        // At most one sector of the whole disk may be half written.
         let mut tears = random.is_one_of(30);
         while let Some((directory, path)) = left.pop() {
             for (name, id) in &directories[&directory] {
@@ -358,10 +359,10 @@ fn content(
     let mut new = durable.to_vec();
     apply(pending, &mut new);
     if new.len() < durable.len() && random.is_one_of(50) {
-        // The truncation is not there yet.
+        // The truncation is not on the medium yet.
         new.extend_from_slice(&durable[new.len()..]);
     }
-    // Grown as far as it was written, or to the end of some sector before.
+    // The file has grown as far as it was written, or to the end of an earlier sector.
     let mut len = new.len();
     if random.is_one_of(50) && len > durable.len() {
         let grains = (len - durable.len()) / grain;
@@ -385,7 +386,7 @@ fn content(
     found
 }
 
-/// Puts an image where there is nothing yet.
+/// Writes an image to a path that does not exist yet.
 pub(crate) fn write_image(image: &Image, root: &Path) {
     for (path, found) in image {
         match found {
@@ -395,12 +396,12 @@ pub(crate) fn write_image(image: &Image, root: &Path) {
     }
 }
 
-/// What is in a directory.
+/// Reads the contents of a directory.
 pub(crate) fn read_image(root: &Path) -> Image {
     Disk::of(root).cut(Bytes::Synced, Names::Synced, &mut Random(0))
 }
 
-/// Found: a sync of a manifest by RocksDB that overlapped with one by annals, begun earlier and
+/// Observed: a sync of a manifest by RocksDB overlapped with one by annals that began earlier and
 /// ended later.
 #[test]
 fn concurrent_syncs_each_cover_earlier_writes() {

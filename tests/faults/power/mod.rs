@@ -1,5 +1,5 @@
-//! The power is cut at every point of a workload, and whatever the medium then holds must be a
-//! store that keeps its promises. The workload runs once, behind the shim; the disks are made from
+//! The power is cut at every point of a workload. Every state that the medium may then have must be
+//! a store that keeps its promises. The workload runs once, under the shim; the disks are made from
 //! its trace.
 
 pub(crate) mod directed;
@@ -26,8 +26,8 @@ use crate::support::random::Random;
 use crate::support::skip::{say, skipped};
 use crate::workload::{Plan, is_everything};
 
-/// What a power cut may leave: nothing that was not synced, all of it, one without the other, and
-/// chance.
+/// The states that a power cut may leave: nothing that was not synced, all of it, bytes without
+/// names, names without bytes, and random ones.
 const OUTCOMES: [(Bytes, Names); 10] = [
     (Bytes::Synced, Names::Synced),
     (Bytes::All, Names::All),
@@ -40,11 +40,11 @@ const OUTCOMES: [(Bytes, Names); 10] = [
     (Bytes::Pages, Names::First),
     (Bytes::Pages, Names::Any),
 ];
-/// Of these, the one in which the medium got all names, and of the bytes only what was synced.
+/// The one of these states in which the medium has all names, and only the synced bytes.
 const ONLY_NAMES: usize = 2;
 const WORKERS: usize = 2;
 
-/// What was tried, and what was wrong.
+/// What was tried, and the failures.
 #[derive(Default)]
 struct Tally {
     cuts: usize,
@@ -52,13 +52,13 @@ struct Tally {
     wrong: Vec<String>,
 }
 
-/// What a workload left behind.
+/// The result of a workload.
 struct Run {
     before: Disk,
     trace: Vec<Event>,
 }
 
-/// Runs a plan on a place; `None` if that cannot be done here.
+/// Runs a plan on a place; `None` if that is not possible on this machine.
 fn trace(plan: &Plan, place: &Place) -> Option<Run> {
     let before = Disk::of(&place.disk());
     let watch = Watch { trace: true, fault: None, sync_takes: Some(300) };
@@ -66,17 +66,17 @@ fn trace(plan: &Plan, place: &Place) -> Option<Run> {
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success() != plan.name.eq("killed"), "{}: {text}", plan.name);
     let trace = read_trace(place);
-    // The shim saw everything: what the trace says is what is there.
+    // The shim saw every change: the trace leads to the actual contents.
     let mut after = before.clone();
     for event in &trace {
         after.apply(event);
     }
     let told = after.cut(Bytes::All, Names::All, &mut Random(0));
-    assert!(told == read_image(&place.disk()), "the trace does not lead to what is there");
+    assert!(told == read_image(&place.disk()), "the trace does not lead to the actual contents");
     Some(Run { before, trace })
 }
 
-/// Cuts the power at all points, or at one in `stride`, and checks what is left.
+/// Cuts the power at every point, or at one in `stride`, and checks what is left.
 fn cut(plan: &Plan, run: &Run, promised: &Promises, stride: usize) -> Tally {
     let tally = Mutex::new(Tally::default());
     thread::scope(|scope| {
@@ -102,14 +102,14 @@ fn cut_some(
         if let Event::Noted(lines) = event {
             promises.add(lines);
         }
-        // With a stride, the points are other ones in each run of the tests: traces differ. Names
-        // that are given are few, and much depends on what they come after; the last point is the
-        // closed store.
+        // With a stride, each run of the tests takes other points: traces differ. Renames are few,
+        // and the result depends on what precedes them, so every one is taken; the last point is
+        // the closed store.
         let is_chosen = point % (stride * WORKERS) == worker * stride;
         let is_last = point + 1 == run.trace.len();
         let is_ours = point % WORKERS == worker;
         let is_special = is_ours && (is_last || matches!(event, Event::Rename { .. }));
-        // A file that goes must be superfluous already by what is synced.
+        // A file may be removed only if the synced data already makes it superfluous.
         let is_removal = is_ours && matches!(event, Event::Unlink { .. });
         let outcomes = match (is_chosen || is_special, is_removal) {
             (true, _) => 0..OUTCOMES.len(),
@@ -136,8 +136,7 @@ fn cut_some(
     }
 }
 
-/// Traces differ from run to run: what was found wrong is kept where the tests are built, and what
-/// led to it.
+/// Traces differ from run to run, so each failure is kept in the build directory, with its trace.
 fn keep(image: &Image, trace: &[Event], name: &str) {
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("power-cut-{name}"));
     if directory.exists() {
@@ -152,13 +151,13 @@ fn keep(image: &Image, trace: &[Event], name: &str) {
     fs::write(directory.join("trace"), lines.collect::<String>()).unwrap();
 }
 
-/// Whether what is left keeps the promises.
+/// Whether the remaining state keeps the promises.
 fn check(image: &Image, promises: &Promises, has_bank: bool) -> Result<(), String> {
     let directory = memory();
     write_image(image, directory.path());
     let path = directory.path().join("store");
     if promises.len() > 0 && !path.join("STORE").exists() {
-        return Err("something was acknowledged before the store was there".to_owned());
+        return Err("an event was acknowledged before the store existed".to_owned());
     }
     let also = |store: &Store| {
         if has_bank {
@@ -209,7 +208,7 @@ fn power_cut_during_mixed_appends_keeps_promises() {
     power_is_cut("mixed", 150);
 }
 
-/// G14: of a backup, whatever is left is whole or no store; one whose making was over is there.
+/// G14: each backup is whole or not a store; a finished backup is present.
 #[test]
 fn power_cut_during_backups_keeps_promises() {
     power_is_cut("copied", 60);
@@ -230,7 +229,7 @@ fn watermark_of_a_closed_store_survives_a_power_cut() {
         if let Event::Noted(lines) = event {
             promises.add(lines);
             empty.get_or_insert_with(|| disk.cut(Bytes::All, Names::All, &mut Random(0)));
-            // Otherwise a log that was torn since would not be looked at.
+            // Otherwise a log torn since then would not be examined.
             let (_, watermark) = watermark(&disk, Bytes::Synced);
             assert!(!says_closed(&watermark), "the medium says that the open store is closed");
         }
@@ -250,7 +249,7 @@ fn watermark_of_a_closed_store_survives_a_power_cut() {
     );
 }
 
-/// Whatever of it the medium has got, the log is there up to where it says (G10, G11).
+/// For any part of the watermark on the medium, the log exists up to that position (G10, G11).
 #[test]
 fn watermark_never_exceeds_what_is_durable() {
     let directory = memory();
@@ -277,19 +276,19 @@ fn watermark_never_exceeds_what_is_durable() {
     assert!(seen.len() > plan.opens * plan.rounds, "{} watermarks", seen.len());
 }
 
-/// The watermark as the medium has it.
+/// The watermark on the medium.
 fn watermark(disk: &Disk, bytes: Bytes) -> (PathBuf, Vec<u8>) {
     let image = disk.cut(bytes, Names::Synced, &mut Random(0));
     let mut files = image.into_iter().filter_map(|(path, bytes)| Some((path, bytes?)));
     files.find(|(path, _)| path.ends_with("watermark")).unwrap()
 }
 
-/// Whether the slot with the higher number says that the store was closed: docs/FORMAT.md.
+/// Whether the slot with the higher number marks the store as closed: docs/FORMAT.md.
 fn says_closed(watermark: &[u8]) -> bool {
     watermark.chunks(512).max_by_key(|slot| &slot[8..16]).is_some_and(|slot| slot[41] == 1)
 }
 
-/// And of the second cut too, everything that was durable before the first is kept.
+/// A second cut too keeps everything that was durable before the first.
 #[test]
 fn power_cut_during_recovery_keeps_promises() {
     let began = Instant::now();
@@ -307,13 +306,13 @@ fn power_cut_during_recovery_keeps_promises() {
         if let Event::Noted(lines) = event {
             promises.add(lines);
         }
-        // Where there is something to recover: in the later half.
+        // The later half, where a recovery has work to do.
         let half = run.trace.len() / 2;
         if point < half || !(point - half).is_multiple_of(half / firsts) {
             continue;
         }
         let mut random = Random(point as u64);
-        // Of a few, those that leave a torn log.
+        // A few that leave a torn log.
         let from = if is_everything() { 0 } else { OUTCOMES.len() - 4 };
         let (bytes, names) = OUTCOMES[from + random.below(OUTCOMES.len() - from)];
         let directory = memory();

@@ -1,8 +1,7 @@
-//! The power of a real file system is cut at a change, the n-th for each n: ext4 with several
-//! commit intervals and XFS, on a loop device, by the ioctl that shuts a file system down without
-//! flushing its journal. What was not synced is dropped with the page cache; mounting it again
-//! replays the journal, as after a power loss. That needs root, loop devices and the programs that
-//! make the file systems.
+//! Cuts the power of a real file system at the n-th change, for each n: ext4 with several commit
+//! intervals and XFS, on a loop device, by the ioctl that shuts a file system down without flushing
+//! its journal. Unsynced data is dropped with the page cache; the next mount replays the journal,
+//! as after a power loss. That needs root, loop devices and the mkfs programs.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -15,14 +14,14 @@ use crate::support::promises::MayBeGone;
 use crate::support::skip::{say, skipped};
 use crate::workload::{Plan, is_everything};
 
-/// A file system in a file, mounted while this lives.
+/// A file system in a file, mounted while this value lives.
 pub(crate) struct Mounted {
     point: PathBuf,
     source: PathBuf,
     options: String,
 }
 
-/// What is mounted: its name, how it is made, its length, how it is mounted.
+/// A kind of file system: its name, the mkfs command, its size, the mount options.
 pub(crate) struct Kind {
     pub(crate) name: &'static str,
     make: &'static [&'static str],
@@ -43,8 +42,8 @@ const KINDS: [Kind; 4] = [
 ];
 
 impl Mounted {
-    /// Makes a file system in a file in `directory`, and mounts it on `point`; or says why that
-    /// cannot be done here.
+    /// Makes a file system in a file in `directory`, and mounts it on `point`; or returns why that
+    /// is not possible on this machine.
     pub(crate) fn new(kind: &Kind, directory: &Path, point: &Path) -> Result<Self, String> {
         let source = directory.join("image");
         File::create(&source).unwrap().set_len(kind.mebibytes << 20).unwrap();
@@ -60,7 +59,7 @@ impl Mounted {
         command("mount", &["-o", &self.options], &[&self.source, &self.point])
     }
 
-    /// What the next boot does.
+    /// Remounts, as the next boot would.
     fn remount(&self) {
         command("umount", &[], &[&self.point]).unwrap();
         self.mount().unwrap();
