@@ -1,14 +1,13 @@
-//! Faults to put in on purpose, one file each: `*.mutant` next to this program. As a test it checks
-//! that every mutant still applies; `scripts/mutants.sh` uses it to put one into a copy of the
-//! tree.
+//! Deliberate faults, one file each: `*.mutant` next to this program. As a test, it checks that
+//! every mutant still applies; `scripts/mutants.sh` uses it to apply one to a copy of the tree.
 //!
-//! A mutant is anchored by a function and an expression, so that it survives refactoring:
+//! A mutant is located by a function and an expression, so that it survives refactoring:
 //!
 //! ```text
 //! what: the fault
 //! guarantee: what it breaks
-//! tests: arguments of `cargo test`, of the cheapest tests that must notice; before them there may be NAME=VALUE
-//! survives: why no test can or need notice; only where that is so
+//! tests: `cargo test` arguments of the cheapest tests that must fail, after any NAME=VALUE
+//! survives: why no test can or need detect it; omitted otherwise
 //! in: Writer::write
 //! replace:
 //!     disk.write(batch, durability)
@@ -17,7 +16,7 @@
 //! ```
 //!
 //! `in` names a function, `Type::function`, `const NAME` or `struct NAME` anywhere under src/. The
-//! text to replace must occur in exactly one item of that name, once; white space does not count.
+//! text to replace must occur once, in exactly one item of that name; white space does not count.
 //! `in`, `replace` and `with` may repeat.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -37,7 +36,7 @@ struct Source {
     items: Vec<(String, Range<usize>)>,
 }
 
-/// Finds the items of a file and where each is.
+/// Finds the items of a file and their places.
 #[derive(Default)]
 struct Items {
     within: Option<String>,
@@ -98,7 +97,7 @@ struct Change {
     new: String,
 }
 
-/// The replacements of a mutant.
+/// Parses the replacements of a mutant.
 fn parse(text: &str) -> Result<Vec<Change>, String> {
     let (mut heads, mut changes) = (Vec::new(), Vec::<Change>::new());
     let mut is_new = false;
@@ -130,7 +129,7 @@ fn parse(text: &str) -> Result<Vec<Change>, String> {
     Ok(changes)
 }
 
-/// Where a text occurs in another, if white space and comments do not count.
+/// Finds a text in another, ignoring white space and comments.
 fn occurrences(text: &str, wanted: &str) -> Vec<Range<usize>> {
     let mut kept: Vec<(usize, char)> = Vec::new();
     let mut rest = text.char_indices().peekable();
@@ -152,7 +151,7 @@ fn occurrences(text: &str, wanted: &str) -> Vec<Range<usize>> {
         .collect()
 }
 
-/// The bytes of which file each change replaces.
+/// The file and the byte range that each change replaces.
 fn locate(changes: &[Change], sources: &[Source]) -> Result<Vec<(usize, Range<usize>)>, String> {
     let places = changes.iter().map(|change| {
         let mut found = Vec::new();
@@ -173,7 +172,7 @@ fn locate(changes: &[Change], sources: &[Source]) -> Result<Vec<(usize, Range<us
     places.collect()
 }
 
-/// Puts a mutant into the tree whose files these are.
+/// Applies a mutant to the tree of these files.
 fn apply(changes: &[Change], sources: &mut [Source]) -> Result<(), String> {
     let mut edits: Vec<_> = locate(changes, sources)?.into_iter().zip(changes).collect();
     edits.sort_by_key(|((_, range), _)| std::cmp::Reverse(range.start));
@@ -191,7 +190,7 @@ fn read(tree: &Path) -> Vec<Source> {
     found
 }
 
-/// `--apply MUTANT TREE`: puts one into a tree. Otherwise: checks that all apply here.
+/// `--apply MUTANT TREE` applies a mutant to a tree. Without arguments, checks that all apply here.
 fn main() -> ExitCode {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let directory = root.join("tests/mutants");

@@ -1,4 +1,4 @@
-//! Figures as one SVG file: a grid of panels, each with bars or with curves.
+//! Draws figures as one SVG file: a grid of panels, each with bars or curves.
 
 use std::fmt::Write;
 
@@ -6,9 +6,9 @@ use std::fmt::Write;
 #[derive(Debug)]
 pub struct Bar {
     pub name: String,
-    /// Its length; nothing is drawn where there is no figure.
+    /// Its length; without a figure, nothing is drawn.
     pub value: Option<f64>,
-    /// The least and the most of several rounds.
+    /// The smallest and the largest of several rounds.
     pub range: Option<(f64, f64)>,
     pub label: String,
     pub color: &'static str,
@@ -33,7 +33,7 @@ pub fn bars(panels: &[(String, Vec<Bar>)]) -> String {
     const STEP: f64 = 20.0;
     const HEIGHT: f64 = 15.0;
     const NAME: f64 = 70.0;
-    /// Room for the label behind the longest bar.
+    /// Room for the label after the longest bar.
     const LABEL: f64 = 150.0;
     let mut out = String::new();
     let mut top = MARGIN;
@@ -80,8 +80,7 @@ pub fn bars(panels: &[(String, Vec<Bar>)]) -> String {
     drawing(MARGIN + COLUMNS as f64 * (WIDTH + MARGIN), top, &out)
 }
 
-/// Panels of curves, three in a row. The axis is logarithmic; its places are given with their
-/// names.
+/// Panels of curves, three in a row. The axis is logarithmic; each place comes with its name.
 pub fn curves(axis: &[f64], panels: &[(&str, Vec<Curve>)]) -> String {
     const COLUMNS: usize = 3;
     let rows = panels.len().div_ceil(COLUMNS);
@@ -153,7 +152,7 @@ fn rounded_up(value: f64) -> f64 {
     steps.into_iter().map(|step| step * power).find(|step| *step >= value).unwrap_or(value)
 }
 
-/// As people write it where there is little room.
+/// A number in short form, for labels with little room.
 fn short(value: f64) -> String {
     match value {
         value if value >= 1e6 => format!("{} M", value / 1e6),

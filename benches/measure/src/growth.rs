@@ -1,6 +1,6 @@
-//! `measure growth`: what becomes of the costs as a history grows: append, load, open and replay,
-//! memory and disk, from a million events on, and from a thousand streams to millions. Costs that
-//! should stay flat are seen to stay flat, or not.
+//! `measure growth`: the costs as a history grows: append, load, open and replay, memory and disk,
+//! from a million events up, and from a thousand streams to millions. It shows whether costs that
+//! should stay flat do.
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -22,7 +22,7 @@ use crate::{Result, machine};
 const LEAST: u64 = 10_000;
 /// Events of one append.
 const APPEND: u32 = 10;
-/// Events of a stream, where the number of streams grows with the log.
+/// Events of a stream, if the number of streams grows with the log.
 const STREAM: u64 = 10;
 /// Bytes of a payload.
 const PAYLOAD: u32 = 200;
@@ -33,29 +33,29 @@ const LOG: u64 = 3_000_000;
 /// Longer than any compaction should take.
 const REST_MAX: Duration = Duration::from_secs(600);
 
-/// Every cost as the history grows
+/// Measure every cost as the history grows
 ///
 /// One store grows, and is measured at each step. Then the number of streams grows, in logs of the
 /// same length.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// How far the log grows
+    /// Number of events at which the log stops growing
     #[arg(long, value_name = "N", default_value_t = LOG)]
     #[arg(value_parser = value_parser!(u64).range(LEAST..))]
     events: u64,
 }
 
-/// What is measured at a step.
+/// The measurements of a step.
 #[derive(Debug, Serialize)]
 struct Step {
     events: u64,
     streams: u64,
-    /// Events per second, since the step before.
+    /// Events per second, since the previous step.
     append: f64,
     /// Microseconds of one append.
     append_p50: f64,
     append_p99: f64,
-    /// Seconds until compaction had nothing more to do.
+    /// Seconds until compaction finished.
     settle: f64,
     /// Microseconds to load one stream, for the first time after opening and again.
     load_first: f64,
@@ -71,7 +71,7 @@ struct Step {
     disk: f64,
     /// Bytes written to the disk for each byte of payload, since the store was made.
     written: f64,
-    /// MiB of the process.
+    /// Memory of the process in MiB.
     memory: f64,
 }
 
@@ -110,7 +110,7 @@ fn buffered() -> StoreOptions {
     Store::options().durability(Durability::Buffered)
 }
 
-/// Lets a store grow, and measures at each step; `streams` says how many streams there are then.
+/// Grows a store, and measures at each step; `streams` returns the number of streams at a step.
 fn series(place: &Place, steps: &[u64], streams: impl Fn(u64) -> u64) -> Result<Vec<Step>> {
     place.within("growth", |directory| {
         let written_before = machine::written();
@@ -129,13 +129,13 @@ fn series(place: &Place, steps: &[u64], streams: impl Fn(u64) -> u64) -> Result<
     })
 }
 
-/// Lets the store grow from so many events to so many, and measures it then.
+/// Grows the store from one number of events to another, and measures it then.
 fn measure(directory: &Path, source: &mut Source, before: u64, events: u64) -> Result<Step> {
     let path = directory.join("store");
     let store = buffered().open(&path)?;
     let appended = append(&store, source, events - before)?;
     store.close()?;
-    // What is closed is compacted by the next that opens it.
+    // The next open compacts a closed store.
     let store = buffered().open(&path)?;
     let (settle, _) = rest(REST_MAX)?;
     let open_after_crash = open_after_crash(&store, directory)?;
@@ -173,7 +173,7 @@ fn measure(directory: &Path, source: &mut Source, before: u64, events: u64) -> R
     Ok(step)
 }
 
-/// Appends events to streams by chance. The events are made before the clock runs.
+/// Appends events to random streams. The events are made before the clock starts.
 fn append(store: &Store, source: &mut Source, events: u64) -> Result<Measured> {
     const MADE: u64 = 1_000;
     let mut recorder = Recorder::new();
@@ -189,7 +189,7 @@ fn append(store: &Store, source: &mut Source, events: u64) -> Result<Measured> {
     Ok(recorder.measured())
 }
 
-/// The middle of the microseconds that loading a stream took, and how many events one has.
+/// The median microseconds to load a stream, and the number of its events.
 fn load(store: &Store, streams: u64) -> Result<(f64, f64)> {
     let (mut source, mut recorder) = (Source::new(streams, PAYLOAD)?, Recorder::new());
     for _ in 0..LOADS {
@@ -207,8 +207,8 @@ fn load(store: &Store, streams: u64) -> Result<(f64, f64)> {
     Ok((loads.micros().0, loads.count as f64 / LOADS as f64))
 }
 
-/// How long it takes to open what a crash leaves: a backup has the write-ahead log of its original.
-/// The store itself stays as it is.
+/// How long it takes to open a store after a crash: a backup has the write-ahead log of its
+/// original. The store itself is unchanged.
 fn open_after_crash(store: &Store, next_to: &Path) -> Result<Duration> {
     let [used, crashed] = ["used", "crashed"].map(|name| next_to.join(name));
     store.backup(&used)?;
@@ -224,7 +224,7 @@ fn open_after_crash(store: &Store, next_to: &Path) -> Result<Duration> {
     Ok(took)
 }
 
-/// What a step is in a table: head and cell of each column.
+/// A step in a table: head and cell of each column.
 fn cells(step: &Step) -> [(&'static str, String); 13] {
     let whole = |value: f64| format!("{value:.0}");
     let tenth = |value: f64| format!("{value:.1}");

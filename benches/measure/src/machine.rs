@@ -1,4 +1,4 @@
-//! What the figures were measured on, as far as Linux reports it.
+//! The machine that was measured, as far as Linux describes it.
 
 use std::fs;
 use std::path::Path;
@@ -8,7 +8,7 @@ use annals::Timestamp;
 
 use crate::{Result, at};
 
-/// The packages whose versions decide the figures.
+/// The packages whose versions affect the figures.
 const PACKAGES: [&str; 8] =
     ["annals", "rocksdb", "librocksdb-sys", "rusqlite", "fjall", "lsm-tree", "redb", "umadb-core"];
 
@@ -33,7 +33,7 @@ fn today() -> Result<String> {
     Ok(now.chars().take(10).collect())
 }
 
-/// Name and value, in the order in which they should be read.
+/// Name and value, in display order.
 pub fn about(directory: &Path) -> Result<Vec<(String, String)>> {
     let arguments = std::env::args().skip(1).collect::<Vec<_>>().join(" ");
     let about = [
@@ -51,7 +51,7 @@ pub fn load() -> String {
     whole("/proc/loadavg")
 }
 
-/// Bytes that the process wrote to the disk, or will have.
+/// Bytes that the process has written or will write to the disk.
 pub fn written() -> u64 {
     number_of("/proc/self/io", "write_bytes:")
 }
@@ -88,8 +88,8 @@ fn number_of(file: &str, name: &str) -> u64 {
     value.and_then(|number| number.parse().ok()).unwrap_or_default()
 }
 
-/// The kind of file system that the directory is on; syncs of one in memory cost nothing, and mean
-/// nothing.
+/// The kind of file system that the directory is on. Syncs in an in-memory file system cost
+/// nothing, and their figures mean nothing.
 fn file_system(directory: &Path) -> Result<String> {
     let directory = at(directory, directory.canonicalize())?;
     let mounts = whole("/proc/self/mounts");
@@ -106,7 +106,7 @@ fn file_system(directory: &Path) -> Result<String> {
     })
 }
 
-/// As Cargo.lock has them.
+/// The versions in Cargo.lock.
 fn versions() -> String {
     let lock = include_str!("../Cargo.lock");
     let packages = lock.split("[[package]]").filter_map(|package| {

@@ -1,5 +1,5 @@
-//! Measures annals: next to RocksDB alone, next to the stores that one would pick instead, and as
-//! it grows. docs/PERFORMANCE.md says what the figures mean.
+//! Measures annals: next to RocksDB alone, next to alternative stores, and as it grows.
+//! docs/PERFORMANCE.md explains the figures.
 
 mod chart;
 mod engine;
@@ -22,11 +22,11 @@ use clap::{Args, Parser, Subcommand};
 use place::Place;
 use report::Report;
 
-/// Measure how fast annals is here: on this machine, on this disk
+/// Measure how fast annals is on this machine and disk
 ///
-/// The figures go to standard output, as Markdown; progress goes to standard error. It works in a
-/// directory of its own below --dir, annals-measure-NUMBER, and removes it at the end, also when it
-/// is interrupted.
+/// The figures go to standard output, as Markdown; progress goes to standard error. The program
+/// works in its own directory below --dir, annals-measure-NUMBER, and removes it at the end, even
+/// when it is interrupted.
 #[derive(Debug, Parser)]
 #[command(name = "measure")]
 struct Cli {
@@ -49,10 +49,10 @@ struct Common {
     /// Directory to work in, on the disk that is to be measured
     #[arg(long, global = true, value_name = "DIR", default_value = ".", value_parser = directory)]
     dir: PathBuf,
-    /// Also write everything as JSON
+    /// Also write all results as JSON
     #[arg(long, global = true, value_name = "FILE", value_parser = output)]
     json: Option<PathBuf>,
-    /// Also write a picture
+    /// Also write a chart
     #[arg(long, global = true, value_name = "FILE.svg", value_parser = output)]
     svg: Option<PathBuf>,
 }
@@ -62,7 +62,7 @@ fn directory(text: &str) -> Result<PathBuf, String> {
     if path.is_dir() { Ok(path) } else { Err("no such directory".to_owned()) }
 }
 
-/// A file that can be written at the end: better refused now than after an hour.
+/// Checks that a file can be written at the end: better to fail now than after an hour.
 fn output(text: &str) -> Result<PathBuf, String> {
     let path = PathBuf::from(text);
     let above = path.parent().filter(|above| !above.as_os_str().is_empty());
@@ -104,13 +104,13 @@ impl fmt::Display for Failure {
     }
 }
 
-/// What an error alone does not say: which file it is about.
+/// Adds the path of the file to an error.
 fn at<T>(path: &Path, done: std::io::Result<T>) -> Result<T> {
     done.map_err(|error| format!("{}: {error}", path.display()).into())
 }
 
 fn run(cli: &Cli) -> Result<()> {
-    // Some peers write to standard output, which is for the report alone.
+    // Some peers write to standard output, which is reserved for the report.
     let mut stdout = File::from(rustix::io::dup(rustix::stdio::stdout())?);
     rustix::stdio::dup2_stdout(rustix::stdio::stderr())?;
     let mut about = machine::about(&cli.common.dir)?;

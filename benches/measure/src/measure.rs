@@ -1,4 +1,4 @@
-//! How things are measured: operations are timed one by one, or whole passes of two sides in turn.
+//! Timing: of single operations one by one, or of whole passes of two sides in turn.
 
 use std::sync::Barrier;
 use std::thread;
@@ -9,13 +9,13 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::Result;
 
-/// What was measured: so many operations, and what they took together.
+/// A measurement: the number of operations, and their total time.
 #[derive(Debug, Clone, Copy)]
 pub struct Measured {
     pub count: u64,
     pub elapsed: Duration,
-    /// Processor time of the whole process meanwhile, threads that flush and compact included; zero
-    /// where it was not asked for.
+    /// Processor time of the whole process in that time, including threads that flush and compact;
+    /// zero if not requested.
     pub cpu: Duration,
     pub latency: Option<Latency>,
 }
@@ -33,12 +33,12 @@ impl Measured {
         self.count as f64 / self.elapsed.as_secs_f64().max(f64::MIN_POSITIVE)
     }
 
-    /// The seconds that one takes.
+    /// Seconds per operation.
     pub fn seconds_each(&self) -> f64 {
         self.elapsed.as_secs_f64() / (self.count as f64).max(1.0)
     }
 
-    /// Microseconds of the middle operation, and of the hundredth slowest.
+    /// Microseconds of the median operation, and of the 99th percentile.
     pub fn micros(&self) -> (f64, f64) {
         self.latency.map_or((0.0, 0.0), |latency| (micros(latency.p50), micros(latency.p99)))
     }
@@ -58,19 +58,19 @@ pub fn cpu_since(before: Duration) -> Result<Duration> {
     Ok(cpu()?.saturating_sub(before))
 }
 
-/// How long something took.
+/// Measures how long a call takes.
 pub fn timed<T>(run: impl FnOnce() -> Result<T>) -> Result<(Duration, T)> {
     let began = Instant::now();
     let done = run()?;
     Ok((began.elapsed(), done))
 }
 
-/// The times of many operations, and how much they did.
+/// The times of many operations, and the amount of work that they did.
 #[derive(Debug)]
 pub struct Recorder {
     times: Histogram<u64>,
     count: u64,
-    /// How long all took: one after the other, or at once.
+    /// Total time: of operations one after the other, or at once.
     pub elapsed: Duration,
     pub cpu: Duration,
 }
@@ -83,22 +83,22 @@ impl Recorder {
         Self { times, count: 0, elapsed: Duration::ZERO, cpu: Duration::ZERO }
     }
 
-    /// Notes one operation, how much it did, and how long it took.
+    /// Records one operation: the amount of work, and the time it took.
     pub fn note(&mut self, count: u64, took: Duration) {
-        // It grows as it must, so it has room for every time.
+        // The histogram grows as needed, so it can record every time.
         let _ = self.times.record(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
         self.count += count;
         self.elapsed += took;
     }
 
-    /// Runs and times one operation, which says how much it did.
+    /// Runs and times one operation, which returns the amount of its work.
     pub fn run(&mut self, operation: impl FnOnce() -> Result<u64>) -> Result<()> {
         let (took, count) = timed(operation)?;
         self.note(count, took);
         Ok(())
     }
 
-    /// Takes in what was recorded after it.
+    /// Adds the operations of a later recorder.
     pub fn append(&mut self, other: &Self) {
         let _ = self.times.add(&other.times);
         self.count += other.count;
@@ -114,9 +114,9 @@ impl Recorder {
     }
 }
 
-/// Does each share on a thread of its own, all at once. A single one is done on this thread, and
-/// takes as long as its operations do: what it does between them is not the store's. Several take
-/// until the last has finished, for one is at work while another prepares.
+/// Runs each share on its own thread, all at once. A single share runs on this thread, and takes
+/// the sum of its operations' times: what it does between them is not the store's work. Several
+/// shares take until the last one finishes: one works while another prepares.
 pub fn at_once<T: Send>(
     mut shares: Vec<T>,
     work: impl Fn(T, &mut Recorder) -> Result<()> + Sync,
@@ -149,9 +149,9 @@ pub fn at_once<T: Send>(
     })
 }
 
-/// Runs both sides in turn, so that a machine that gets slower or faster does so for both: until
-/// the store has run for as long as was asked, and at least once. Each side says how long it took,
-/// and does the same work each time; its middle run counts.
+/// Runs both sides in turn, so that a machine that gets slower or faster does so for both, until
+/// the store has run for the requested time, and at least once. Each side returns its time, and
+/// does the same work each time; its median run counts.
 pub fn in_turn(
     count: u64,
     least: Duration,
@@ -174,8 +174,8 @@ pub fn in_turn(
     }
 }
 
-/// Waits until no thread works any more, compaction above all. Returns how long that took, and
-/// whether it came to rest within this time.
+/// Waits until no thread works any more, above all compaction. Returns how long that took, and
+/// whether the threads became idle within this time.
 pub fn rest(most: Duration) -> Result<(Duration, bool)> {
     const LOOK: Duration = Duration::from_millis(250);
     const QUIET: Duration = Duration::from_millis(1_750);

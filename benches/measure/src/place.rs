@@ -1,5 +1,5 @@
-//! Where is measured: a directory of its own, which is gone at the end, also when the program is
-//! interrupted; and what is in it on the disk.
+//! The place of a measurement: its own directory, removed at the end even if the program is
+//! interrupted, and its size on the disk.
 
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
@@ -15,7 +15,8 @@ use crate::{Result, at};
 
 /// The exit code of a program that was interrupted.
 const INTERRUPTED: i32 = 130;
-/// RocksDB may still make files while everything is removed: on a busy disk, opening takes seconds.
+/// RocksDB may still create files while the directory is removed: on a busy disk, opening takes
+/// seconds.
 const REMOVALS_MAX: u32 = 500;
 const REMOVAL_PAUSE: Duration = Duration::from_millis(20);
 
@@ -25,7 +26,7 @@ pub struct Place {
 }
 
 impl Place {
-    /// Makes it below a directory that is there.
+    /// Creates it in a directory that exists.
     pub fn below(above: &Path) -> Result<Self> {
         let root = above.join(format!("annals-measure-{}", process::id()));
         at(&root, fs::create_dir(&root))?;
@@ -43,8 +44,8 @@ impl Place {
         self.root.join(name)
     }
 
-    /// Runs in a new directory, which is then removed; and waits until its writes have left the
-    /// operating system.
+    /// Runs in a new directory, removes it, and waits until its writes have left the operating
+    /// system.
     pub fn within<T>(&self, name: &str, run: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
         let path = self.path(name);
         at(&path, fs::create_dir(&path))?;
@@ -58,7 +59,7 @@ impl Place {
 /// Whether the program was interrupted, and is about to exit.
 static IS_ENDING: AtomicBool = AtomicBool::new(false);
 
-/// Nothing is begun, and no failure reported, while what is there is being removed.
+/// While the directory is being removed, no new work begins and no failure is reported.
 fn rest_if_ending() {
     while IS_ENDING.load(Ordering::SeqCst) {
         thread::park();
@@ -82,14 +83,14 @@ pub fn remove(path: &Path) -> Result<()> {
     at(path, fs::remove_dir_all(path))
 }
 
-/// Makes the operating system write out what earlier runs left to it, so that nobody pays for
-/// another's writes.
+/// Makes the operating system write out the data of earlier runs, so that no run pays for the
+/// writes of another.
 pub fn settle(directory: &Path) -> Result<()> {
     Ok(syncfs(File::open(directory)?)?)
 }
 
-/// Takes the files of a store out of the operating system's page cache: those of this store alone,
-/// so it needs no root.
+/// Drops the files of a store from the operating system's page cache: only those of this store, so
+/// it needs no root.
 pub fn drop_cache(directory: &Path) -> Result<()> {
     each_file(directory, &mut |path| {
         let file = File::open(path)?;
@@ -98,7 +99,8 @@ pub fn drop_cache(directory: &Path) -> Result<()> {
     })
 }
 
-/// What a directory takes on disk, in blocks of 512 bytes: a file may have room kept after its end.
+/// The size of a directory on disk, in blocks of 512 bytes: a file may have space preallocated
+/// after its end.
 pub fn disk_bytes(directory: &Path) -> Result<u64> {
     let mut sum = 0;
     each_file(directory, &mut |path| {
@@ -108,7 +110,7 @@ pub fn disk_bytes(directory: &Path) -> Result<u64> {
     Ok(sum)
 }
 
-/// How long all files of a directory are together.
+/// The total length of all files in a directory.
 pub fn file_bytes(directory: &Path) -> Result<u64> {
     let mut sum = 0;
     each_file(directory, &mut |path| {

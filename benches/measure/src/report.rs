@@ -1,8 +1,8 @@
-//! What a run reports, and how figures are written.
+//! The report of a run, and how figures are written.
 
 use std::fmt::Write;
 
-/// What a command gives back.
+/// The result of a command.
 #[derive(Debug)]
 pub struct Report {
     /// For people, as Markdown.
@@ -48,8 +48,7 @@ pub fn table<H: AsRef<str>>(heads: &[H], rows: &[Vec<String>]) -> String {
     out
 }
 
-/// A number as people write it: two digits behind the point below 10, one below 100, then groups of
-/// three.
+/// A number for display: two decimals below 10, one below 100, otherwise in groups of three digits.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a figure for people")]
 pub fn grouped(value: f64) -> String {
     if value < 100.0 {
@@ -77,7 +76,7 @@ pub fn count(number: u64, what: &str) -> String {
     format!("{} {what}{plural}", whole(number))
 }
 
-/// A time with three digits that count.
+/// A time with three significant digits.
 pub fn time(seconds: f64) -> String {
     let (number, unit) = match seconds {
         s if s >= 1.0 => (s, "s"),

@@ -1,4 +1,4 @@
-//! The events that are appended: the same in each run, in a scattered order of streams.
+//! The events that are appended: the same in each run, with the streams in a scattered order.
 
 use annals::{ContentType, EventType, NewEvent, StreamId};
 
@@ -6,11 +6,11 @@ use crate::Result;
 
 /// The type of every event.
 pub const EVENT_TYPE: &str = "Happened";
-/// What a payload has besides its text.
+/// The fixed parts of a payload, around its text.
 const PAYLOAD_FRAME: (&[u8], &[u8]) = (br#"{"text":""#, br#""}"#);
 pub const PAYLOAD_LEN_MIN: i64 = 16;
 pub const PAYLOAD_LEN_MAX: i64 = 1 << 20;
-/// Text is cut out of a pool of this length, besides the longest payload.
+/// Text is cut out of a pool of this length plus the longest payload.
 const POOL_LEN: u64 = 1 << 16;
 
 /// An append that is ready to be made.
@@ -22,10 +22,10 @@ pub struct Ready {
 
 #[derive(Debug)]
 pub struct Source {
-    /// Over how many streams the appends are spread.
+    /// How many streams the appends are spread over.
     pub streams: u64,
     text_len: usize,
-    /// Letters by chance: as compressible as text is, about by half.
+    /// Random letters: they compress as well as text does, to about half.
     pool: Vec<u8>,
     event_type: EventType,
     random: u64,
@@ -44,7 +44,7 @@ impl Source {
         Ok(source)
     }
 
-    /// A number below `most`, by chance.
+    /// A random number below `most`.
     fn below(&mut self, most: u64) -> u64 {
         // Knuth's MMIX; its upper bits are the good ones.
         self.random = self
@@ -54,12 +54,12 @@ impl Source {
         (self.random >> 33) % most.max(1)
     }
 
-    /// One of the streams, by chance.
+    /// A random stream.
     pub fn stream(&mut self) -> Result<StreamId> {
         Ok(StreamId::new(format!("account-{:016}", self.below(self.streams)))?)
     }
 
-    /// Appends of this many events each, each to a stream by chance.
+    /// Appends of this many events each, each to a random stream.
     pub fn appends(&mut self, count: usize, events: u32) -> Result<Vec<Ready>> {
         let ready = |_| {
             let stream = self.stream()?;

@@ -1,5 +1,5 @@
-//! The commands: what they report, what they refuse, and that they leave nothing behind. Never how
-//! fast it was.
+//! The commands: what they report, what they refuse, and that they leave no files. Speed is never
+//! checked.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// Small enough for a test. What is measured so has no meaning.
+/// Small enough for a test; the figures have no meaning.
 const TINY: &str = "engine --events 400 --streams 30 --payload 40 --seconds 0.005";
 
 fn command(directory: &Path, args: &str) -> Command {
@@ -74,7 +74,7 @@ fn engine_reports_every_row_with_its_baseline() {
         let speed = |side: &str| figure[side]["per_second"].as_f64().unwrap();
         let ratio = figure["ratio"].as_f64().unwrap();
         assert!((ratio - speed("store") / speed("baseline")).abs() <= ratio * 1e-6, "{figure}");
-        // Both sides did the same work, where each run is a whole pass.
+        // If each run is a whole pass, both sides did the same work.
         if figure["store"]["p50_us"].is_null() {
             assert_eq!(figure["store"]["count"], figure["baseline"]["count"], "{figure}");
         }

@@ -1,5 +1,5 @@
-//! In one target directory, RocksDB is compiled once for annals and for this package: both lock the
-//! same versions of it and of all that builds it.
+//! RocksDB is compiled once for annals and for this package in one target directory: both lock
+//! files have the same versions of it and of all its build dependencies.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-/// Name, version, and what it depends on: `name`, or `name version` where there are several.
+/// Name, version, and dependencies: `name`, or `name version` if there are several.
 type Package = (String, String, Vec<String>);
 
 fn packages(lock: &str) -> Vec<Package> {
@@ -21,7 +21,7 @@ fn packages(lock: &str) -> Vec<Package> {
     text.split("[[package]]").skip(1).map(package).collect()
 }
 
-/// RocksDB and all that it is built from.
+/// RocksDB and everything that it is built from.
 fn built_from(lock: &str) -> BTreeSet<(String, String)> {
     let packages = packages(lock);
     let (mut found, mut open) = (BTreeSet::new(), vec!["rocksdb".to_owned()]);

@@ -68,7 +68,7 @@ impl Engine {
         let written = self.gate.attempt(|| {
             for (_, submission) in &staged {
                 let name = submission.record.as_ref().unwrap().0[0];
-                // A name is taken by the first submission that has it, in this batch or before.
+                // The first submission with a name takes it, in this batch or an earlier one.
                 outcomes.push(if name >= NAMES && writer.log.contains(&name) {
                     Err(taken())
                 } else {
@@ -100,7 +100,7 @@ impl Engine {
     }
 }
 
-/// From here on a name can be taken once.
+/// After this, a name can be taken only once.
 const NAMES: u8 = 200;
 
 fn taken() -> Error {
@@ -177,7 +177,8 @@ fn after_a_failed_write_nothing_is_acknowledged_and_nobody_waits_for_ever() {
                 thread::spawn(move || {
                     let outcomes = [(); 2].map(|()| {
                         let submitted = || engine.submit(name);
-                        // The leader's own call unwinds; the calls of its followers must not.
+                        // The panic unwinds the leader's own call, but not the calls of its
+                        // followers.
                         std::panic::catch_unwind(std::panic::AssertUnwindSafe(submitted)).ok()
                     });
                     let head = engine.head.current();
@@ -207,8 +208,8 @@ fn after_a_failed_write_nothing_is_acknowledged_and_nobody_waits_for_ever() {
     }
 }
 
-/// A refusal may rest on what is staged before it in its batch: it is given only if that is
-/// published.
+/// A refusal may depend on earlier staged submissions of its batch: it is returned only if those
+/// are published.
 #[test]
 fn a_refusal_is_given_only_when_what_it_rests_on_is_published() {
     for fails in [None, Some(Failure::Write(1)), Some(Failure::Write(2)), Some(Failure::Panic(1))] {

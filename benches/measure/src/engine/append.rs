@@ -1,5 +1,5 @@
-//! How fast events go in: appends, the log that the other figures read, and the import of the
-//! user's own. The store and the baseline write the same bytes in turn, slice by slice.
+//! How fast events are written: appends, the log that the other figures read, and the import of the
+//! user's own events. The store and the baseline write the same bytes in turn, slice by slice.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
@@ -19,16 +19,16 @@ use crate::report::{count, whole as grouped};
 use crate::source::{Ready, Source};
 use crate::{Result, at};
 
-/// As many callers at once as a busy server has.
+/// The number of concurrent callers on a busy server.
 const THREADS: usize = 32;
 /// Writers of one hot stream, and how many appends each makes in a slice.
 const WRITERS: usize = 64;
 const WRITER_APPENDS: usize = 20;
-/// As many bytes of rows are written as one batch as an import does at most, and as many events.
+/// The maximum bytes of rows and number of events in one batch, as in an import.
 const IMPORT_BATCH_LEN: usize = 4 << 20;
 const IMPORT_BATCH_EVENTS: u64 = 1_000;
-/// A slice grows until it takes this long: long enough that what is around it does not count, short
-/// enough that both sides meet the same machine.
+/// A slice grows until it takes this long: long enough that its overhead does not count, short
+/// enough that both sides run under the same conditions.
 const SLICE: Duration = Duration::from_millis(100);
 const SLICE_BYTES_MAX: usize = 16 << 20;
 const SLICE_APPENDS_MAX: usize = 1 << 16;
@@ -43,7 +43,7 @@ struct Pace {
     threads: usize,
 }
 
-/// When there is enough.
+/// When a measurement ends.
 #[derive(Clone, Copy)]
 enum Until {
     /// The store has run for this long.
@@ -52,8 +52,8 @@ enum Until {
     Events(u64),
 }
 
-/// What the store is compared with: RocksDB writes the same rows, or a file gets as many bytes as
-/// RocksDB's log gets, and is synced.
+/// The baseline of the store: RocksDB writes the same rows, or a file gets as many bytes as
+/// RocksDB's log, and is synced.
 struct Below {
     database: Database,
     file: Option<File>,
@@ -83,7 +83,7 @@ impl Bench<'_> {
             let baseline_is =
                 if is_file { "a file written and synced, the same bytes" } else { SAME_ROWS };
             self.add(Group::Append, name, Shown::Rate("event"), sides, baseline_is);
-            // What is measured next should find the disk as this did.
+            // Leaves the disk for the next measurement as this one found it.
             store.close()?;
             drop(below);
             remove(&self.place.path("append"))?;
@@ -92,7 +92,7 @@ impl Bench<'_> {
         self.hot_stream()
     }
 
-    /// Many writers of one stream, next to as many writers of a stream each.
+    /// Many writers of one stream, compared with as many writers of one stream each.
     pub(super) fn hot_stream(&mut self) -> Result<()> {
         let Base { store, database } = self.pair("append", Durability::Sync)?;
         drop(database);
@@ -110,7 +110,7 @@ impl Bench<'_> {
                     shares.push(share);
                 }
                 let slice = at_once(shares, |share, recorder| append(&store, share, recorder))?;
-                // The first slices make the streams and fill the caches.
+                // The first slices create the streams and fill the caches.
                 if counts {
                     side.append(&slice);
                 }
@@ -126,7 +126,7 @@ impl Bench<'_> {
         remove(&self.place.path("append-baseline"))
     }
 
-    /// Makes the log that is read, and the same rows next to it.
+    /// Makes the log that is read, and a database with the same rows.
     pub(super) fn fill(&mut self) -> Result<Base> {
         if let Some(file) = &self.args.input {
             return self.import(file);
@@ -147,7 +147,7 @@ impl Bench<'_> {
     fn import(&mut self, file: &Path) -> Result<Base> {
         let Base { store, database } = self.pair("log", Durability::Buffered)?;
         let input = open_input(file)?;
-        // A log that is only measured may have times that go back.
+        // A log that is only measured may have times that go backward.
         let options = ImportOptions::default().clamp_times(true);
         let (elapsed, imported) = timed(|| Ok(store.import(input, options, |_| {})?))?;
         if imported.added == 0 {
@@ -179,8 +179,8 @@ pub(super) fn open_input(path: &Path) -> Result<Box<dyn BufRead>> {
     Ok(Box::new(input))
 }
 
-/// Writes the rows of a store in such batches as an import makes, with a sync at the end, and
-/// returns how long that took.
+/// Writes the rows of a store in batches of an import's size, with a sync at the end, and returns
+/// how long that took.
 fn write_as_imported(store: &Store, database: &Database) -> Result<Duration> {
     let (below, mut after, mut elapsed) = (baseline(store), None, Duration::ZERO);
     loop {
@@ -203,8 +203,8 @@ fn write_as_imported(store: &Store, database: &Database) -> Result<Duration> {
     }
 }
 
-/// Appends on both sides until there is enough. The first slice does not count, unless a number of
-/// events is asked for.
+/// Appends on both sides until the measurement ends. The first slice does not count, unless the
+/// number of events is given.
 fn race(
     store: &Store,
     below: &Below,
@@ -286,7 +286,7 @@ impl Below {
     }
 }
 
-/// Deals out rows to so many threads.
+/// Distributes rows over this many threads.
 fn dealt<T>(rows: Vec<T>, threads: usize) -> Vec<Vec<T>> {
     let mut shares: Vec<Vec<T>> = (0..threads).map(|_| Vec::new()).collect();
     for (index, row) in rows.into_iter().enumerate() {

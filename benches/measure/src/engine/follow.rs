@@ -1,4 +1,4 @@
-//! Subscriptions: how fast one catches up, and how long an event takes to one that is live.
+//! Subscriptions: how fast one catches up, and how long an event takes to reach a live one.
 
 use std::hint::black_box;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,7 +17,7 @@ use crate::Result;
 use crate::measure::{Recorder, in_turn, timed};
 use crate::source::Ready;
 
-/// So many events go to the subscriber, one after the other, before the baseline has its turn.
+/// Events delivered to the subscriber one after the other before the baseline's turn.
 const SLICE: usize = 500;
 
 impl Bench<'_> {
@@ -71,7 +71,7 @@ fn caught_up(store: &Store) -> Result<u64> {
     }
 }
 
-/// When the event on its way was sent, in nanoseconds after `origin`.
+/// When the event in flight was sent, in nanoseconds after `origin`.
 struct Sent {
     origin: Instant,
     at: AtomicU64,
@@ -95,7 +95,8 @@ impl Sent {
     }
 }
 
-/// Appends one event after the other, each when a subscriber on another thread has the one before.
+/// Appends one event after the other, each once a subscriber on another thread has received the
+/// previous one.
 fn live_slice(store: &Store, appends: Vec<Ready>, recorder: &mut Recorder) -> Result<()> {
     let sent = Sent::new();
     let (arrived, arrivals) = sync_channel(1);
@@ -109,7 +110,7 @@ fn live_slice(store: &Store, appends: Vec<Ready>, recorder: &mut Recorder) -> Re
             store.append(stream, ExpectedVersion::Any, events)?;
             note(&arrivals, recorder)
         });
-        // Also after a failure: the subscriber would wait forever.
+        // After a failure too: the subscriber would wait forever.
         cancel.cancel();
         appended
     })
@@ -134,7 +135,7 @@ fn baseline_slice(database: &Database, rows: Vec<Batch>, recorder: &mut Recorder
     let (arrived, arrivals) = sync_channel(1);
     let (there, comes) = sync_channel::<()>(1);
     let sent = &sent;
-    // What it takes with it is gone when it ends, and so the other thread ends.
+    // Its values are dropped when it ends, which ends the other thread.
     thread::scope(move |scope| {
         scope.spawn(move || {
             while comes.recv().is_ok() {

@@ -1,4 +1,4 @@
-//! `measure engine`: how fast a store is, each figure next to its baseline.
+//! `measure engine`: how fast a store is, with a baseline for each figure.
 
 mod append;
 mod follow;
@@ -23,36 +23,36 @@ use crate::place::Place;
 use crate::report::{Report, count, table, time, whole as grouped};
 use crate::source::{PAYLOAD_LEN_MAX, PAYLOAD_LEN_MIN, Source};
 
-/// More would fill any disk that is at hand.
+/// A larger log would fill any available disk.
 const EVENTS_MAX: u64 = 1_000_000_000;
 
-/// annals next to RocksDB alone
+/// Measure annals next to RocksDB alone
 ///
-/// Each figure comes with that of its baseline, measured in turn with it: what RocksDB alone, or a
-/// plain file, needs for the same bytes. The ratio is the part of the baseline's speed that the
-/// store reaches; it can be compared between machines, the figures cannot. With --input the events
-/// are your own: they are imported, replayed, loaded stream by stream and made into a read model.
+/// Each figure is measured in turn with its baseline: RocksDB alone, or a plain file, with the same
+/// bytes. The ratio is the store's speed divided by the baseline's; ratios can be compared between
+/// machines, figures cannot. With --input, the events are your own: they are imported, replayed,
+/// loaded stream by stream and turned into a read model.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     measure engine --events 10000000 --streams 500000 --only fill,replay\n  \
     measure engine --input history.jsonl.gz --json figures.json")]
 pub struct Args {
-    /// How many events the log has that is read
+    /// Number of events in the log that is read
     #[arg(long, value_name = "N", default_value_t = 300_000, conflicts_with = "input")]
     #[arg(value_parser = value_parser!(u64).range(1..=EVENTS_MAX))]
     events: u64,
-    /// Over how many streams they are spread
+    /// Number of streams that they are spread over
     #[arg(long, value_name = "N", default_value = "10000", conflicts_with = "input")]
     streams: NonZeroU64,
-    /// How many events of that log each append has
+    /// Number of events in each append to that log
     #[arg(long, value_name = "N", default_value_t = 10, conflicts_with = "input")]
     #[arg(value_parser = value_parser!(u32).range(1..=1_000))]
     per_append: u32,
-    /// How long each payload is
+    /// Length of each payload
     #[arg(long, value_name = "BYTES", default_value_t = 200)]
     #[arg(value_parser = value_parser!(u32).range(PAYLOAD_LEN_MIN..=PAYLOAD_LEN_MAX))]
     payload: u32,
-    /// How long each figure is measured, at least
+    /// Minimum time to measure each figure
     #[arg(long, value_name = "SECONDS", default_value = "2", value_parser = seconds)]
     seconds: Duration,
     /// Your own events, in the form that import reads, plain or gzip
@@ -69,7 +69,7 @@ pub struct Args {
     memtable: usize,
 }
 
-/// What belongs together.
+/// A group of figures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Group {
     /// Appends of 1, 10 and 100 events, synced and buffered, on one thread and many
@@ -86,7 +86,7 @@ enum Group {
     Project,
     /// An aggregate, with a snapshot and without
     Aggregate,
-    /// Proving the store
+    /// Verifying the store
     Verify,
     /// Copying the store
     Backup,
@@ -109,18 +109,18 @@ struct Figure {
     shown: Shown,
     store: Measured,
     baseline: Measured,
-    /// What the baseline does.
+    /// The work of the baseline.
     baseline_is: &'static str,
 }
 
-/// Which number is shown.
+/// The number that is shown.
 #[derive(Clone, Copy)]
 enum Shown {
-    /// How many of these in a second.
+    /// Number of these per second.
     Rate(&'static str),
-    /// How long one takes.
+    /// Duration of one.
     Time,
-    /// How long the middle one takes: where a few that wait for a processor would spoil the mean.
+    /// Median duration of one, if a few that wait for a processor would distort the mean.
     Median,
 }
 
@@ -145,7 +145,7 @@ impl Shown {
 }
 
 impl Figure {
-    /// Which part of the baseline's speed the store reaches: 1 is as fast, above is faster.
+    /// The store's speed divided by the baseline's: above 1 is faster than the baseline.
     fn ratio(&self) -> f64 {
         self.shown.seconds(&self.baseline) / self.shown.seconds(&self.store).max(f64::MIN_POSITIVE)
     }
@@ -180,7 +180,7 @@ impl Figure {
         })
     }
 
-    /// The longer bar is the faster.
+    /// The longer bar is the faster one.
     fn panel(&self) -> (String, Vec<Bar>) {
         let bar = |name: &str, measured: &Measured, color, ratio: String| Bar {
             name: name.to_owned(),
@@ -236,7 +236,7 @@ impl Bench<'_> {
         self.figures.push(figure);
     }
 
-    /// A store, and a database next to it.
+    /// A store, and a database with the same rows.
     fn pair(&self, name: &str, durability: Durability) -> Result<Base> {
         let options = self.options.clone().durability(durability);
         let store = options.clone().open(self.place.path(name))?;
@@ -283,7 +283,7 @@ impl Bench<'_> {
 
 pub fn run(args: &Args, place: &Place) -> Result<Report> {
     if let Some(file) = &args.input {
-        // Before anything is made: a wrong file name should be refused at once.
+        // Before any work starts: a wrong file name should be refused at once.
         append::open_input(file)?;
     }
     let options =
@@ -311,7 +311,7 @@ pub fn run(args: &Args, place: &Place) -> Result<Report> {
     Ok(Report { text, json, svg: chart::bars(&panels), failures: 0 })
 }
 
-/// What each baseline does.
+/// The work of each baseline.
 fn baselines(figures: &[Figure]) -> String {
     let mut out = "Ratio: the part of the baseline's speed that annals reaches; 1 is as fast. The \
                    baseline is, in the same run:\n\n"

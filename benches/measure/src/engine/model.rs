@@ -1,4 +1,4 @@
-//! What applications make of events: a read model, and an aggregate.
+//! Derived data of applications: a read model, and an aggregate.
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
@@ -20,15 +20,15 @@ use crate::measure::{Recorder, in_turn, timed};
 use crate::report::count;
 use crate::source::EVENT_TYPE;
 
-/// Longer than anybody measures.
+/// Longer than any measurement.
 const WAIT_MAX: Duration = Duration::from_secs(24 * 3_600);
-/// A projection writes its changes in batches of so many events.
+/// A projection writes its changes in batches of this many events.
 const BATCH: usize = 1_000;
 const AGGREGATE_EVENTS: usize = 1_000;
-/// So many loads, then the baseline has its turn.
+/// Number of loads before the baseline's turn.
 const LOADS: usize = 20;
 
-/// Any event, as far as the read model wants to know it.
+/// Any event, with the fields that the read model needs.
 struct Any {
     payload_len: u64,
 }
@@ -45,7 +45,7 @@ impl DomainEvent for Any {
     }
 }
 
-/// An entry for each event: how long its payload is.
+/// An entry for each event: the length of its payload.
 struct Lengths;
 
 impl Projection for Lengths {
@@ -60,7 +60,7 @@ impl Projection for Lengths {
     }
 }
 
-/// Every event of the log is read as [`Any`], whatever its type.
+/// Every event of the log is read as [`Any`], regardless of its type.
 fn as_any(store: &Store) -> Result<Upcasters> {
     let mut newest: BTreeMap<String, u32> = BTreeMap::new();
     store.read_log().for_each(|event| {
@@ -87,7 +87,7 @@ impl Bench<'_> {
         let (store, below) = (&base.store, baseline(&base.store));
         let Some(head) = store.head()? else { return Ok(()) };
         let manager = ProjectionManager::new(store);
-        // The events of the bench need no upcaster, and so pay for none.
+        // The events of the benchmark need no upcaster, and so have no such cost.
         let manager =
             if self.args.input.is_some() { manager.upcasters(as_any(store)?) } else { manager };
         let manager = manager.register(Lengths)?;
@@ -101,7 +101,7 @@ impl Bench<'_> {
             })?;
             Ok(took)
         };
-        // The rows of the read model are those of the build that serves.
+        // The rows of the read model belong to the serving build.
         let scan_and_write = || {
             let mut took = timed(|| Ok(below.scan_log()?))?.0;
             let mut after = Vec::new();
@@ -184,7 +184,7 @@ struct Counter {
 impl Aggregate for Counter {
     const CATEGORY: &'static str = "counter";
     type Event = Counted;
-    /// How many events it is to become.
+    /// How many events the log will have.
     type Command = u64;
     type Error = std::convert::Infallible;
 

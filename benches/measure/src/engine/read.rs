@@ -1,4 +1,4 @@
-//! How fast events come out: the whole log, stream after stream, and all that verify reads.
+//! How fast events are read: the whole log, stream after stream, and everything that verify reads.
 
 use std::hint::black_box;
 use std::ops::ControlFlow;
@@ -10,10 +10,10 @@ use super::{Base, Bench, Group, Shown};
 use crate::Result;
 use crate::measure::{Measured, Recorder, in_turn, timed};
 
-/// Of more streams, so many are loaded in one run.
+/// If there are more streams, one run loads this many.
 const LOADS_MAX: usize = 20_000;
-/// So many are loaded after opening: few enough that each finds a part of the store that nobody has
-/// read.
+/// Number of streams loaded after opening: few enough that each load reads a part of the store that
+/// is not cached yet.
 const FIRST_LOADS_MAX: usize = 2_000;
 pub(super) const SCANNING: &str = "RocksDB scanning the same rows";
 
@@ -62,7 +62,7 @@ impl Bench<'_> {
     }
 
     fn warm_loads(&self, store: &Store, chosen: &[&StreamId]) -> Result<[Measured; 2]> {
-        // What is measured is warm from the first run on.
+        // The caches are warm from the first measured run on.
         scan_each(store, chosen)?;
         let (mut of_store, mut of_baseline) = (Recorder::new(), Recorder::new());
         let noted = |run: Result<Recorder>, all: &mut Recorder| {
@@ -79,7 +79,7 @@ impl Bench<'_> {
         Ok([of_store.measured(), of_baseline.measured()])
     }
 
-    /// Closed and opened again: nothing is in its caches.
+    /// Closed and reopened: its caches are empty.
     fn reopened(&self, store: Store) -> Result<Store> {
         let path = store.info()?.path;
         store.close()?;
@@ -105,7 +105,7 @@ impl Bench<'_> {
     }
 }
 
-/// A figure for less than was asked would be a lie.
+/// A figure for less work than requested would be wrong.
 pub(super) fn is_all(seen: u64, events: u64) -> Result<()> {
     if seen == events { Ok(()) } else { Err(format!("{seen} of {events} events were seen").into()) }
 }
@@ -156,9 +156,9 @@ fn scan_each(store: &Store, chosen: &[&StreamId]) -> Result<Recorder> {
     Ok(recorder)
 }
 
-/// The numbers below `most` in an order that jumps about, each once.
+/// The numbers below `most` in a scattered order, each once.
 fn scattered(most: usize) -> impl Iterator<Item = usize> {
-    // Any number that shares no divisor with `most` visits all of them.
+    // A step that shares no divisor with `most` visits every number.
     let divides = |mut a: usize, mut b: usize| {
         while b > 0 {
             (a, b) = (b, a % b);

@@ -10,7 +10,7 @@ use crate::measure::{in_turn, timed};
 use crate::place::remove;
 use crate::source::Ready;
 
-/// What the write-ahead log holds when a store is opened after a crash.
+/// Bytes in the write-ahead log when a store is opened after a crash.
 const UNFLUSHED_MIB: usize = 4;
 const OPENED: &str = "RocksDB opened for writing alone, the same rows";
 
@@ -63,7 +63,7 @@ impl Bench<'_> {
         Ok(Base { store, database })
     }
 
-    /// A backup has the write-ahead log of its original, as what a crash leaves has: opening reads
+    /// A backup has the write-ahead log of its original, like a store after a crash: opening reads
     /// it.
     fn open_after_crash(&mut self) -> Result<()> {
         let Base { store, database } = self.pair("crash", Durability::Buffered)?;

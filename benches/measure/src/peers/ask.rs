@@ -11,16 +11,16 @@ use super::workload::{Caller, Random, SEED, Shape, Tally, World};
 use crate::measure::{self, Measured, Recorder, at_once, cpu, cpu_since};
 use crate::place::disk_bytes;
 
-/// How many events each stream of the log has that is read.
+/// Number of events in each stream of the log that is read.
 pub const STREAM_EVENTS: usize = 30;
-/// How many events one commit of that log has, each of another stream.
+/// Number of events in one commit of that log, each for another stream.
 const FILL_COMMIT: usize = 100;
 /// How often the chosen streams are loaded when they are warm.
 const WARM_PASSES: usize = 3;
-/// How long a contender may put its files in order before it is read.
+/// Time for a contender's background work before its log is read.
 const REST_MAX: Duration = Duration::from_secs(120);
 
-/// What is the same for all contenders.
+/// The settings that all contenders share.
 #[derive(Debug, Clone)]
 pub struct Budget {
     pub cache_bytes: usize,
@@ -34,7 +34,7 @@ impl Budget {
     }
 }
 
-/// How an append is asked.
+/// How appends are measured.
 #[derive(Debug, Clone, Copy)]
 pub struct Appending {
     pub shape: Shape,
@@ -47,22 +47,22 @@ pub struct Appending {
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct Figure {
     pub value: f64,
-    /// Microseconds for a commit or a load: half took less, and 99 of 100.
+    /// Microseconds for a commit or a load: the median and the 99th percentile.
     pub p50_us: f64,
     pub p99_us: f64,
     /// Microseconds of processor time for an event or a load, all threads of the process together,
-    /// those that flush and compact too: what the store takes from the application, and what a busy
-    /// machine disturbs least.
+    /// including those that flush and compact: the cost of the store to the application, and the
+    /// figure that a busy machine disturbs least.
     pub cpu_us: f64,
 }
 
 impl Figure {
-    /// How many in a second.
+    /// Operations per second.
     fn rate(measured: &Measured) -> Self {
         Self { value: measured.per_second(), ..Self::time(measured) }
     }
 
-    /// The microseconds of each.
+    /// The microseconds of each operation.
     fn time(measured: &Measured) -> Self {
         let (p50_us, p99_us) = measured.micros();
         let cpu_us = measure::micros(measured.cpu) / (measured.count as f64).max(1.0);
@@ -82,8 +82,7 @@ pub fn append(
     let mut callers = Vec::new();
     for number in 0..how.threads {
         let mut caller = Caller::new(world, number, how.threads);
-        // The clock starts when each stream has an event: a store that is in use, not one that is
-        // new.
+        // The clock starts when each stream has an event: measures a store in use, not a new one.
         warm_up(&*contender, &mut caller)?;
         callers.push(caller);
     }
@@ -124,7 +123,7 @@ fn calls(
     }
 }
 
-/// A log that was written to be read, and what must be found in it.
+/// A log that was written to be read, and its expected contents.
 #[derive(Debug)]
 pub struct Filled {
     pub figure: Figure,
@@ -135,8 +134,8 @@ pub struct Filled {
 }
 
 /// Writes a log in which each stream has [`STREAM_EVENTS`] events, one in each of so many passes
-/// over all streams in random order. The figure is events per second, and the closing counts: what
-/// was put off is done by then, or is not needed.
+/// over all streams in random order. The figure is events per second, and includes closing: any
+/// deferred work is done by then, or is not needed.
 pub fn fill(entry: &Entry, world: &World, budget: &Budget, directory: &Path) -> Result<Filled> {
     let is_buffered = entry.offers(Durability::Buffered);
     let durability = if is_buffered { Durability::Buffered } else { Durability::Sync };
@@ -172,9 +171,9 @@ pub fn fill(entry: &Entry, world: &World, budget: &Budget, directory: &Path) -> 
     Ok(Filled { figure, disk_bytes: disk_bytes(directory)?, log, streams })
 }
 
-/// Opens a store and waits until none of its threads works any more: one that still puts in order
-/// what was just written is slower to read, and for that there is no figure. `false` if it worked
-/// on after two minutes.
+/// Opens a store and waits until all of its threads are idle: a store that still reorganizes
+/// recently written data is slower to read, and no figure would show it. Returns `false` if it
+/// still worked after two minutes.
 pub fn rest(entry: &Entry, budget: &Budget, directory: &Path) -> Result<bool> {
     let contender = (entry.open)(&budget.settings(directory, Durability::Sync))?;
     let (_, is_quiet) = measure::rest(REST_MAX)?;
@@ -182,7 +181,7 @@ pub fn rest(entry: &Entry, budget: &Budget, directory: &Path) -> Result<bool> {
     Ok(is_quiet)
 }
 
-/// What a handle answers that has just been opened.
+/// The figures of a newly opened handle.
 #[derive(Debug, Clone, Copy)]
 pub struct Reads {
     /// Microseconds for each of the chosen streams, the first time.
@@ -235,8 +234,8 @@ pub fn read(
     Ok(Reads { cold, warm, replay: Figure::rate(&replay) })
 }
 
-/// A baseline hands out more than the payload, for it decodes nothing; the others must have found
-/// exactly what is there.
+/// A baseline returns more than the payload, since it decodes nothing; the others must have found
+/// exactly the expected bytes.
 fn check(entry: &Entry, found: Tally, expected: Tally) -> Result<()> {
     let holds_all = found.events == expected.events && found.bytes >= expected.bytes;
     let agrees = found == expected || entry.role == Role::Baseline && holds_all;

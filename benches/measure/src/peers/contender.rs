@@ -1,17 +1,17 @@
-//! What every contender is asked to do, in words that none of them owns.
+//! The interface that every contender implements, independent of each one's terms.
 
 use std::fmt;
 use std::path::PathBuf;
 
 pub use crate::{Failure, Result};
 
-/// The one type of all events: each contender stores it with every event and gives it back.
+/// The only event type: each contender stores it with every event and returns it.
 pub const EVENT_TYPE: &str = "Happened";
 
 /// What an acknowledged append survives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Durability {
-    /// The end of the process, but not that of the machine.
+    /// The end of the process, but not of the machine.
     Buffered,
     /// A power loss.
     Sync,
@@ -29,17 +29,17 @@ impl fmt::Display for Durability {
 /// How a contender is opened.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// A directory of its own, which exists.
+    /// A separate directory, which exists.
     pub path: PathBuf,
     pub durability: Durability,
-    /// Memory for what is read, where the contender has such a cache.
+    /// Memory for reads, if the contender has such a cache.
     pub cache_bytes: usize,
-    /// Memory for what is written and not yet sorted into its place, where it has that.
+    /// Memory for writes that are not yet sorted into place, if the contender has such a buffer.
     pub memtable_bytes: usize,
 }
 
-/// An event to be appended. Its payload is borrowed: a contender that needs its own copy pays for
-/// it, as an application that encodes its events would.
+/// An event to append. Its payload is borrowed: a contender that needs its own copy pays for it, as
+/// an application that encodes its events would.
 #[derive(Debug, Clone)]
 pub struct Event<'a> {
     pub id: [u8; 16],
@@ -50,21 +50,21 @@ pub struct Event<'a> {
 #[derive(Debug, Clone)]
 pub struct Part<'a> {
     pub stream: &'a str,
-    /// How many events the caller believes the stream to have: its version.
+    /// The number of events that the caller believes the stream to have: its version.
     pub expected: u64,
     pub events: Vec<Event<'a>>,
 }
 
-/// One commit: all of its parts or none. Each stream is named once.
+/// One commit: all of its parts or none. Each stream occurs once.
 #[derive(Debug, Clone)]
 pub struct Append<'a> {
     pub parts: Vec<Part<'a>>,
-    /// The log position up to which the caller has seen these streams: what a contender goes by
-    /// that knows no versions.
+    /// The log position up to which the caller has seen these streams: the condition for a
+    /// contender without versions.
     pub as_of: u64,
 }
 
-/// An event that is read. All of it has to be decoded.
+/// An event that was read. All of it has to be decoded.
 #[derive(Debug, Clone, Copy)]
 pub struct Seen<'a> {
     pub position: u64,
@@ -73,13 +73,14 @@ pub struct Seen<'a> {
     pub payload: &'a [u8],
 }
 
-/// Takes the events of a read one by one.
+/// Receives the events of a read one by one.
 pub type Visit<'v> = dyn FnMut(Seen<'_>) + 'v;
 
-/// A store of events, as an application would see it. It may be called from many threads.
+/// A store of events, as an application sees it. It may be called from many threads.
 pub trait Contender: Send + Sync {
-    /// Appends, if each stream is as expected, and answers when that is as durable as the settings
-    /// say. Returns the position of the last event. Positions count from 1 without gaps.
+    /// Appends, if each stream is as expected, and returns once the append is as durable as the
+    /// settings require. Returns the position of the last event. Positions count from 1 without
+    /// gaps.
     fn append(&self, append: &Append<'_>) -> Result<u64>;
 
     /// All events of a stream, in order.
@@ -88,6 +89,6 @@ pub trait Contender: Send + Sync {
     /// All events of all streams, in the order of their positions.
     fn replay(&self, visit: &mut Visit<'_>) -> Result<()>;
 
-    /// Ends it in order: what has to be written for that is written.
+    /// Closes the contender cleanly: writes any data that this needs.
     fn close(self: Box<Self>) -> Result<()>;
 }

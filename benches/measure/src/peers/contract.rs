@@ -1,7 +1,7 @@
-//! What each contender must do for its figures to mean anything: give back what it was given, by
-//! stream and by position, also after it was closed and opened; refuse an append that was decided
-//! on an older state; give positions without gaps to callers on many threads. A baseline must write
-//! the bytes that annals writes.
+//! What each contender must do for its figures to mean anything: return stored events unchanged, by
+//! stream and by position, also after a close and a reopen; refuse an append that was decided on an
+//! older state; assign positions without gaps to callers on many threads. A baseline must write the
+//! bytes that annals writes.
 
 use std::path::Path;
 use std::thread;
@@ -12,7 +12,7 @@ use crate::peers::contender::{
 use crate::peers::contenders::{ALL, Checks, Entry, Place, encode_frames};
 use crate::peers::workload::{Caller, Shape, World};
 
-/// Everything of an event that a contender gives back.
+/// All fields of an event that a contender returns.
 type Row = (u64, [u8; 16], String, Vec<u8>);
 
 fn open(entry: &Entry, path: &Path, durability: Durability) -> Box<dyn Contender> {
@@ -21,8 +21,7 @@ fn open(entry: &Entry, path: &Path, durability: Durability) -> Box<dyn Contender
     (entry.open)(&settings).unwrap_or_else(|error| panic!("{}: {error}", entry.name))
 }
 
-/// Runs a test on a new store of each contender that is asked for, with each durability that it
-/// offers.
+/// Runs a test on a new store of each selected contender, with each durability that it offers.
 fn each(wanted: impl Fn(&Entry) -> bool, test: impl Fn(&Entry, Durability, &Path)) {
     for entry in ALL.iter().filter(|entry| wanted(entry)) {
         for durability in [Durability::Buffered, Durability::Sync] {
@@ -68,7 +67,7 @@ fn what_was_appended_is_read_back_before_and_after_a_restart() {
         let first = Append { parts: vec![part("a", 0, &[b"1", b"2"])], as_of: 0 };
         let second =
             Append { parts: vec![part("b", 0, &[b"3"]), part("a", 2, &[&large])], as_of: 2 };
-        // Its name begins like that of another.
+        // Its name has another name as a prefix.
         let third = Append { parts: vec![part("a2", 0, &[b"5"])], as_of: 4 };
         let appended = [&first, &second, &third].map(|append| contender.append(append).unwrap());
         assert_eq!(appended, [2, 4, 5], "{}: the position of the last event", entry.name);
@@ -86,7 +85,7 @@ fn what_was_appended_is_read_back_before_and_after_a_restart() {
                 contender = open(entry, path, durability);
             }
         }
-        // It goes on where it was.
+        // It continues at its last position.
         let fourth = Append { parts: vec![part("a", 3, &[b"6"])], as_of: 5 };
         assert_eq!(contender.append(&fourth).unwrap(), 6, "{}", entry.name);
         a.push(row(6, b"6"));

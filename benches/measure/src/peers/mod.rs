@@ -1,4 +1,4 @@
-//! `measure peers`: annals and what one would pick instead, on the same work, side by side.
+//! `measure peers`: annals and its alternatives, on the same work.
 
 #![cfg_attr(not(feature = "peers"), allow(dead_code))]
 
@@ -24,12 +24,11 @@ use contenders::{ALL, Entry};
 use report::{Answer, Asked, Question};
 use workload::{Random, SEED, Shape, World};
 
-/// How many streams the appends are spread over: fewer, where an event for each would be more bytes
-/// than this.
+/// The number of streams that the appends are spread over; fewer, if one event for each would
+/// exceed this many bytes.
 const APPEND_STREAMS: usize = 20_000;
 const APPEND_STREAMS_BYTES_MAX: usize = 32 << 20;
-/// The log that is read holds at most this many bytes of payload: fewer events, where they are
-/// large.
+/// The log that is read holds at most this many bytes of payload: fewer events, if they are large.
 const LOG_BYTES_MAX: usize = 512 << 20;
 /// How many streams are loaded in a round, and at most how many bytes of payload: they should fit
 /// into the caches.
@@ -42,27 +41,27 @@ const SHAPES: [Shape; 5] = [
     Shape { streams: 10, events: 1 },
     Shape { streams: 100, events: 1 },
 ];
-/// What many threads are asked: what commands of an application append.
+/// The workload of many threads: the appends of an application's commands.
 const SHAPES_OF_MANY: usize = 2;
 
-/// annals next to the stores that one would pick instead
+/// Measure annals next to alternative stores
 ///
-/// Each is asked the same questions, in turns.
+/// Each store is asked the same questions, in turns.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// How many events the log has that is read (fewer, if they are large)
+    /// Number of events in the log that is read (fewer, if they are large)
     #[arg(long, value_name = "N", default_value_t = 1_000_000)]
     events: usize,
-    /// How often each is asked; the contenders take turns
+    /// Number of rounds; the contenders take turns
     #[arg(long, value_name = "N", default_value_t = 5)]
     rounds: usize,
-    /// How long each appends
+    /// How long each contender appends
     #[arg(long, value_name = "SECONDS", default_value_t = 2.0)]
     seconds: f64,
     /// Lengths of payloads
     #[arg(long, value_delimiter = ',', value_name = "BYTES", default_value = "100,1024,16384")]
     payload: Vec<usize>,
-    /// How many threads append; more than one are asked with the first payload alone
+    /// Number of appending threads; more than one are measured with the first payload only
     #[arg(long, value_delimiter = ',', value_name = "N", default_value = "1,8,32")]
     threads: Vec<usize>,
     /// Only these contenders
@@ -71,13 +70,13 @@ pub struct Args {
     /// Only these questions
     #[arg(long, value_delimiter = ',')]
     questions: Vec<Questions>,
-    /// Memory of each for what it reads, in MiB
+    /// Each contender's memory for reads, in MiB
     #[arg(long, default_value_t = 256, value_name = "MIB")]
     cache: usize,
-    /// Memory of each for what is written and not yet in its place, in MiB
+    /// Each contender's memory for writes not yet in place, in MiB
     #[arg(long, default_value_t = 64, value_name = "MIB")]
     memtable: usize,
-    /// Before streams are loaded for the first time, takes the store's files out of the page cache
+    /// Drop the store's files from the page cache before streams are loaded for the first time
     #[arg(long)]
     drop_cache: bool,
 }
@@ -124,7 +123,7 @@ pub fn run(args: &Args, place: &Place) -> Result<Report> {
 }
 
 impl Run<'_> {
-    /// How appends are asked, with the length of the payload.
+    /// How appends are measured, with the length of the payload.
     fn appendings(&self) -> Vec<(Appending, usize)> {
         let mut appendings = Vec::new();
         for durability in [Durability::Buffered, Durability::Sync] {
@@ -155,7 +154,7 @@ impl Run<'_> {
                 |entry: &&&Entry| entry.offers(durability) && (threads == 1 || entry.concurrent);
             let entries: Vec<_> = self.entries.iter().filter(can).copied().collect();
             let streams = APPEND_STREAMS.min(APPEND_STREAMS_BYTES_MAX / payload_len.max(1));
-            // Each caller has streams of its own, and enough of them for one commit.
+            // Each caller has its own streams, and enough of them for one commit.
             let world = World::new(streams.max(threads * shape.streams), payload_len);
             let mut asked = Asked::new(question, &entries);
             eprintln!("[{}/{count}] {}", index + 1, question.title());
@@ -171,7 +170,7 @@ impl Run<'_> {
         }
     }
 
-    /// Has each fill a log, then asks each to read its own, in turns.
+    /// Lets each contender fill a log, then read its own log, in turns.
     fn read(&mut self, payload_len: usize) -> Result<()> {
         let events = self.args.events.max(STREAM_EVENTS).min(LOG_BYTES_MAX / payload_len.max(1));
         let world = World::new((events / STREAM_EVENTS).max(1), payload_len);
@@ -240,7 +239,7 @@ impl Run<'_> {
     }
 }
 
-/// Notes an answer, or that there is none, and says so.
+/// Records and prints an answer, or that there is none.
 fn note<E: Display>(answer: &mut Answer, figure: Result<Figure, E>, round: usize, unit: &str) {
     let name = answer.contender;
     match figure {

@@ -1,4 +1,4 @@
-//! What was asked, what was answered, and how that is shown: as Markdown for people, as JSON for
+//! The questions, the answers, and how they are shown: as Markdown for people, as JSON for
 //! programs.
 
 use std::fmt::Write;
@@ -12,7 +12,7 @@ use super::workload::Shape;
 use crate::chart::{self, Bar};
 use crate::report::{grouped, size, table};
 
-/// What is asked of every contender.
+/// A question for every contender.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Question {
     Append { shape: Shape, payload_len: usize, durability: Durability, threads: usize },
@@ -90,14 +90,14 @@ impl Question {
 
     /// Whether this contender does here what the others do.
     pub fn is_like(&self, entry: &Entry) -> bool {
-        // What can only sync is compared where syncing is asked for, and not where it has to do
-        // more than the others.
+        // A contender that can only sync is compared for synced appends only: otherwise it has to
+        // do more than the others.
         self.durability()
             .is_none_or(|durability| entry.offers(durability) && entry.is_like(durability))
     }
 }
 
-/// What one contender answered, round by round.
+/// The answers of one contender, round by round.
 #[derive(Debug, Serialize)]
 pub struct Answer {
     pub contender: &'static str,
@@ -122,7 +122,7 @@ pub struct Summary {
     pub p99_us: f64,
     pub cpu_us: f64,
     /// How many times as fast as annals, or as small: the median of the ratios round by round,
-    /// since what disturbs a round disturbs all its runs.
+    /// since a disturbance in a round affects all its runs.
     pub times_annals: Option<f64>,
 }
 
@@ -169,7 +169,7 @@ fn median(mut values: Vec<f64>) -> Option<f64> {
     }
 }
 
-/// Everything, as Markdown.
+/// All results, as Markdown.
 pub fn markdown(asked: &[Asked], entries: &[&Entry]) -> String {
     let mut out = format!(
         "## The contenders\n\n{}\nA baseline writes the bytes that annals writes and does none of \
@@ -204,7 +204,7 @@ fn mark(question: &Question, name: &str) -> &'static str {
     if is_like(question, name) { "" } else { " †" }
 }
 
-/// How many times as fast as annals each is.
+/// How many times as fast as annals each contender is.
 fn overview(asked: &[Asked], entries: &[&Entry]) -> String {
     let others: Vec<_> =
         entries.iter().filter(|entry| entry.role != Role::Annals).map(|entry| entry.name).collect();
@@ -247,7 +247,7 @@ fn detail(one: &Asked) -> String {
     table(&[unit, "median", "min", "max", "p50 µs", "p99 µs", "CPU µs", "× annals"], &rows)
 }
 
-/// Everything, as bars.
+/// All results, as bars.
 pub fn svg(asked: &[Asked]) -> String {
     let panels: Vec<_> = asked.iter().map(panel).collect();
     chart::bars(&panels)
@@ -279,7 +279,7 @@ fn role(name: &str) -> Option<Role> {
     ALL.iter().find(|entry| entry.name == name).map(|entry| entry.role)
 }
 
-/// Everything, as JSON: all rounds too.
+/// All results, as JSON: with every round.
 pub fn json(asked: &[Asked]) -> serde_json::Value {
     let questions = asked.iter().map(|one| {
         let answers = one.answers.iter().map(|answer| {

@@ -1,15 +1,15 @@
-//! What is appended and asked: the same for every contender, from a fixed seed.
+//! The appends and questions: the same for every contender, from a fixed seed.
 
 use crate::peers::contender::{Append, Event, Part, Seen};
 
-/// Everything that looks random follows from this.
+/// All pseudorandom values follow from this seed.
 pub const SEED: u64 = 0x616e_6e61_6c73;
 
-/// Where payloads are cut from: larger than what any contender compresses in one piece, so that an
-/// event compresses like text of its own and not like a copy of the one before.
+/// The source of payloads: larger than any block that a contender compresses, so that an event
+/// compresses like separate text and not like a copy of the previous one.
 const TEXT_LEN: usize = 4 << 20;
 
-/// Numbers that look random (splitmix64).
+/// Pseudorandom numbers (splitmix64).
 #[derive(Debug, Clone)]
 pub struct Random(u64);
 
@@ -46,7 +46,7 @@ impl Random {
 /// Streams and payloads.
 #[derive(Debug)]
 pub struct World {
-    /// Ids of 24 bytes whose order has nothing to do with their numbers.
+    /// Ids of 24 bytes whose order is unrelated to their numbers.
     pub names: Vec<String>,
     text: Vec<u8>,
     payload_len: usize,
@@ -75,7 +75,7 @@ impl World {
     }
 }
 
-/// How the events of one commit lie: in how many streams, and how many in each.
+/// The shape of a commit: the number of its streams, and the number of events in each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Shape {
     pub streams: usize,
@@ -93,16 +93,16 @@ impl Shape {
 pub struct Caller<'w> {
     world: &'w World,
     random: Random,
-    /// The streams that are its own, and how many events each has.
+    /// Its own streams, and how many events each has.
     streams: Vec<(usize, u64)>,
-    /// Which of them the next append takes; indices into `streams`.
+    /// The streams of the next append; indices into `streams`.
     chosen: Vec<usize>,
-    /// The last position that it was answered with.
+    /// The position that its last append returned.
     as_of: u64,
 }
 
 impl<'w> Caller<'w> {
-    /// The caller of this number, of so many.
+    /// Caller number `number` of this many.
     pub fn new(world: &'w World, number: usize, callers: usize) -> Self {
         let streams =
             (number..world.names.len()).step_by(callers).map(|stream| (stream, 0)).collect();
@@ -122,12 +122,12 @@ impl<'w> Caller<'w> {
         self.build(shape.events)
     }
 
-    /// How many streams are its own.
+    /// The number of its own streams.
     pub fn streams(&self) -> usize {
         self.streams.len()
     }
 
-    /// One event to each of these streams, which must be its own.
+    /// One event for each of these streams, which must be its own.
     pub fn one_each(&mut self, streams: &[usize]) -> Append<'w> {
         self.chosen.clear();
         self.chosen.extend_from_slice(streams);
@@ -144,7 +144,7 @@ impl<'w> Caller<'w> {
         Append { parts: chosen.iter().map(part).collect(), as_of: *as_of }
     }
 
-    /// Notes that the append that was chosen last is in the store, up to this position.
+    /// Records that the last chosen append is in the store, up to this position.
     pub fn appended(&mut self, append: &Append<'_>, position: u64) {
         for (index, part) in self.chosen.iter().zip(&append.parts) {
             self.streams[*index].1 += part.events.len() as u64;
@@ -153,13 +153,12 @@ impl<'w> Caller<'w> {
     }
 }
 
-/// What came of reading: enough to know that every byte was there, without being work of its own.
+/// A digest of what was read: enough to know that every byte was read, at almost no cost.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tally {
     pub events: u64,
     pub bytes: u64,
-    /// Of one byte from each line of the processor's cache, the type's length, and a byte of the
-    /// id.
+    /// Of one byte of each cache line, the type's length, and a byte of the id.
     pub sum: u64,
 }
 

@@ -1,4 +1,4 @@
-//! annals, through its public door alone.
+//! annals, through its public API alone.
 
 use std::ops::ControlFlow;
 
@@ -33,7 +33,7 @@ fn open(settings: &Settings) -> Result<Box<dyn Contender>> {
         Durability::Buffered => annals::Durability::Buffered,
         Durability::Sync => annals::Durability::Sync,
     };
-    // Everything else is at its default: the memory is what all contenders get.
+    // All other settings are defaults: all contenders get the same memory.
     let store = Store::options()
         .durability(durability)
         .block_cache_bytes(settings.cache_bytes)
@@ -51,8 +51,8 @@ impl Contender for Annals {
                 Some(version) => ExpectedVersion::Exact(version),
             };
             let events = part.events.iter().map(|event| {
-                // The id that all contenders store; a random one is made first and thrown away, at
-                // annals' cost.
+                // The id that all contenders store. A random one is generated first and discarded,
+                // at annals' cost.
                 NewEvent::new(self.event_type.clone(), event.payload)
                     .with_id(EventId::from_bytes(event.id))
             });

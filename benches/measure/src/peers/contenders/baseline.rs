@@ -1,6 +1,6 @@
-//! The baselines: the same bytes as annals', written without any of its work. Nothing is validated,
-//! no version is looked up or checked, nobody waits for a published head, and what is read is
-//! neither checked nor decoded.
+//! The baselines: the same bytes as annals', written without any of its work. They validate
+//! nothing, look up and check no version, do not wait for a published head, and neither check nor
+//! decode what they read.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -41,7 +41,7 @@ pub const FILE: Entry = Entry {
     layout: "annals' own frames, each with both keys and twice, at the end of one file",
 };
 
-/// What all baselines count.
+/// The counters of all baselines.
 #[derive(Debug, Default)]
 struct Counters {
     head: AtomicU64,
@@ -49,7 +49,7 @@ struct Counters {
 }
 
 impl Counters {
-    /// Takes the places of an append.
+    /// Assigns the positions and versions of an append.
     fn take(&self, append: &Append<'_>) -> Result<(Place, u64)> {
         let events: usize = append.parts.iter().map(|part| part.events.len()).sum();
         let new = append.parts.iter().filter(|part| part.expected == 0).count();
@@ -66,8 +66,8 @@ struct RocksDb {
     write: WriteOptions,
 }
 
-/// Opens the database of a store that annals made, with the options that annals made it with, which
-/// RocksDB keeps in a file next to it: no copy of them here that could fall behind.
+/// Opens the database of a store that annals made, with the options of annals, which RocksDB keeps
+/// in a file next to it: a copy of the options here could become outdated.
 /// <https://github.com/facebook/rocksdb/wiki/RocksDB-Options-File>
 fn open_rocksdb(settings: &Settings) -> Result<Box<dyn Contender>> {
     let store = settings.path.join("store");
@@ -146,7 +146,7 @@ impl Contender for RocksDb {
     }
 }
 
-/// A file that is written at its end.
+/// A file that is appended to.
 struct Appended {
     file: Mutex<File>,
     counters: Counters,

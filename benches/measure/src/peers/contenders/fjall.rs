@@ -32,7 +32,7 @@ struct Fjall {
     database: Database,
     log: Keyspace,
     streams: Keyspace,
-    /// Held from the look at the versions to the end of the write: positions follow the order of
+    /// Held from the check of the versions to the end of the write: positions follow the order of
     /// the journal.
     writer: Mutex<Writer>,
     durability: Durability,
@@ -55,8 +55,8 @@ fn open(settings: &Settings) -> Result<Box<dyn Contender>> {
     let options = || {
         KeyspaceCreateOptions::default()
             .max_memtable_size(memtable_bytes)
-            // Both are read in runs, not by single keys: larger blocks compress better and need a
-            // smaller index, and filters would never be asked.
+            // Both are read in ranges, not by single keys: larger blocks compress better and need a
+            // smaller index, and filters would never be used.
             // https://docs.rs/fjall/3/fjall/struct.KeyspaceCreateOptions.html#method.data_block_size_policy
             .data_block_size_policy(BlockSizePolicy::all(16 * 1024))
             .filter_policy(FilterPolicy::disabled())
@@ -78,7 +78,7 @@ fn open(settings: &Settings) -> Result<Box<dyn Contender>> {
     }))
 }
 
-/// What all keys of one stream begin with.
+/// The prefix of all keys of one stream.
 fn prefix(stream: &str) -> Vec<u8> {
     let mut key = Vec::with_capacity(stream.len() + 1 + 8);
     key.extend_from_slice(stream.as_bytes());
@@ -86,7 +86,7 @@ fn prefix(stream: &str) -> Vec<u8> {
     key
 }
 
-/// The number that a key ends with.
+/// The number at the end of a key.
 fn number(key: &[u8]) -> Result<u64> {
     let last = key.last_chunk::<8>().ok_or("a key that is too short")?;
     Ok(u64::from_be_bytes(*last))
@@ -103,7 +103,7 @@ impl Fjall {
     /// Returns the last position, and the number of this batch.
     fn write(&self, append: &Append<'_>) -> Result<(u64, u64)> {
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        // To the operating system, unless told otherwise.
+        // To the operating system, unless requested otherwise.
         // https://docs.rs/fjall/3/fjall/struct.Database.html#method.batch
         let mut batch = self.database.batch();
         let (mut position, time) = (writer.head, now()?);
@@ -121,7 +121,7 @@ impl Fjall {
                 row::encode(position, version, time, event, &mut value)?;
                 key.truncate(prefix_len);
                 key.extend_from_slice(&version.to_be_bytes());
-                // Slices are counted references: the two keyspaces share the bytes of the row.
+                // Slices are reference-counted: the two keyspaces share the bytes of the row.
                 let value = fjall::Slice::from(value.as_slice());
                 batch.insert(&self.log, position.to_be_bytes(), value.clone());
                 batch.insert(&self.streams, key.as_slice(), value);
@@ -135,8 +135,8 @@ impl Fjall {
         Ok((position, self.written.fetch_add(1, Ordering::AcqRel) + 1))
     }
 
-    /// Has this batch synced, unless another caller's sync has covered it meanwhile. fjall's own
-    /// `durability` of a batch would sync once for each, while nobody else can write.
+    /// Syncs this batch, unless another caller's sync has covered it already. fjall's own
+    /// `durability` of a batch would sync once for each, while all other writers wait.
     fn sync(&self, batch: u64) -> Result<()> {
         let mut synced = self.synced.lock().unwrap_or_else(PoisonError::into_inner);
         if *synced < batch {

@@ -1,5 +1,5 @@
-//! The frames of docs/FORMAT.md, written by hand, so that the baselines write what annals writes. A
-//! test holds them to it byte by byte.
+//! The frames of docs/FORMAT.md, written by hand, so that the baselines write the same bytes as
+//! annals. A test compares them byte by byte.
 
 use crate::peers::contender::{Append, EVENT_TYPE, Event, Result};
 
@@ -21,13 +21,13 @@ pub struct Frame {
 #[derive(Debug, Clone, Copy)]
 pub struct Place {
     pub first_position: u64,
-    /// How many streams there are before it.
+    /// The number of streams before it.
     pub streams: u64,
     /// In microseconds since 1970.
     pub recorded_at: i64,
 }
 
-/// What all keys of one stream begin with.
+/// The prefix of all keys of one stream.
 pub fn stream_prefix(stream: &str) -> Vec<u8> {
     let mut key = Vec::with_capacity(stream.len() + 1 + 8);
     key.extend_from_slice(stream.as_bytes());
@@ -35,7 +35,7 @@ pub fn stream_prefix(stream: &str) -> Vec<u8> {
     key
 }
 
-/// Hands the frames of an append to `put`, one by one.
+/// Passes the frames of an append to `put`, one by one.
 pub fn encode(
     append: &Append<'_>,
     place: Place,
@@ -75,7 +75,7 @@ pub fn encode(
     Ok(())
 }
 
-/// Writes as many events as one frame takes, and says how many.
+/// Writes as many events as fit into one frame, and returns their number.
 fn take(events: &[Event<'_>], out: &mut Vec<u8>) -> usize {
     for (index, event) in events.iter().enumerate().take(FRAME_EVENTS_MAX) {
         let before = out.len();
@@ -94,7 +94,7 @@ fn take(events: &[Event<'_>], out: &mut Vec<u8>) -> usize {
     events.len().min(FRAME_EVENTS_MAX)
 }
 
-/// All ones for a negative number, else zero.
+/// All ones for a negative number, otherwise zero.
 fn sign(number: i64) -> u64 {
     (number >> 63).cast_unsigned()
 }
@@ -123,7 +123,7 @@ fn text(bytes: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(bytes);
 }
 
-/// Fills in the checksum, which covers the version and everything behind itself.
+/// Fills in the checksum, which covers the version and all bytes after the checksum.
 fn seal(bytes: &mut [u8]) {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(&bytes[..1]);

@@ -1,4 +1,4 @@
-//! The contenders, each in a file, and what must be known of each to compare it with the others.
+//! The contenders, one file each, and the properties that a comparison needs.
 
 mod annals;
 #[cfg(feature = "peers")]
@@ -20,36 +20,36 @@ pub use frame::{Place, encode as encode_frames};
 
 use crate::peers::contender::{Contender, Durability, Result, Settings};
 
-/// Why it takes part.
+/// The role of a contender.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// The one that the others are compared with.
+    /// The store that the others are compared with.
     Annals,
-    /// What one would pick instead.
+    /// An alternative.
     Peer,
-    /// What can be had at all: it writes the same bytes, and checks nothing.
+    /// The upper bound: it writes the same bytes, and checks nothing.
     Baseline,
 }
 
-/// What `Durability::Buffered` means where it is asked for.
+/// The meaning of `Durability::Buffered` to a contender.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Buffered {
-    /// What it says: acknowledged appends survive the end of the process.
+    /// As documented: acknowledged appends survive the end of the process.
     Kept,
-    /// Less: they do not. Shown, marked, and not counted as like with like.
+    /// Less: they do not. The figure is shown and marked, and not compared directly.
     Weaker,
-    /// It has nothing of the kind.
+    /// It has no such mode.
     Unknown,
 }
 
-/// By what it refuses an append that was decided on an older state of a stream.
+/// The check that refuses an append decided on an older state of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Checks {
-    /// By the version of the stream, which must be the expected one.
+    /// The version of the stream must be the expected one.
     Versions,
-    /// By events of the stream that stand after a position in the log.
+    /// No event of the stream may follow a position in the log.
     Positions,
-    /// By nothing: it takes what it gets.
+    /// None: it accepts every append.
     Nothing,
 }
 
@@ -63,25 +63,25 @@ impl Checks {
     }
 }
 
-/// A contender, and what must be known of it.
+/// A contender, and its properties.
 #[derive(Debug)]
 pub struct Entry {
     pub name: &'static str,
     pub role: Role,
     pub open: fn(&Settings) -> Result<Box<dyn Contender>>,
     pub buffered: Buffered,
-    /// Whether it is worth asking from many threads at once.
+    /// Whether appends from many threads at once are worth measuring.
     pub concurrent: bool,
     /// Whether it can be read.
     pub readable: bool,
     pub checks: Checks,
     /// How it syncs, and what it does instead of syncing.
     pub durability: &'static str,
-    /// How events lie in it.
+    /// How it stores events.
     pub layout: &'static str,
 }
 
-/// All of them, in the order in which they take their turns.
+/// All contenders, in the order of their turns.
 pub const ALL: &[Entry] = &[
     annals::ENTRY,
     #[cfg(feature = "peers")]
@@ -97,12 +97,12 @@ pub const ALL: &[Entry] = &[
 ];
 
 impl Entry {
-    /// Whether it can be asked for this at all.
+    /// Whether it supports this durability at all.
     pub fn offers(&self, durability: Durability) -> bool {
         durability == Durability::Sync || self.buffered != Buffered::Unknown
     }
 
-    /// Whether what it does then is what was asked for.
+    /// Whether its behaviour then is as requested.
     pub fn is_like(&self, durability: Durability) -> bool {
         durability == Durability::Sync || self.buffered == Buffered::Kept
     }

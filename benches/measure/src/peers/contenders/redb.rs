@@ -16,7 +16,7 @@ pub const ENTRY: Entry = Entry {
     name: "redb",
     role: Role::Peer,
     open,
-    // A commit of this kind is in the memory of the process alone.
+    // A commit of this kind is only in the memory of the process.
     buffered: Buffered::Weaker,
     // Its write transactions take turns.
     concurrent: true,
@@ -30,8 +30,8 @@ pub const ENTRY: Entry = Entry {
 const LOG: TableDefinition<u64, &[u8]> = TableDefinition::new("log");
 const STREAMS: TableDefinition<(&str, u64), &[u8]> = TableDefinition::new("streams");
 
-/// Pages that commits without durability gave up are not used again before a durable one, so a
-/// store that never makes one grows without bound.
+/// Pages that commits without durability free are not reused before a durable commit, so a store
+/// that never makes one grows without bound.
 /// <https://docs.rs/redb/4/redb/enum.Durability.html>
 const COMMITS_BETWEEN_DURABLE: u64 = 1_000;
 
@@ -83,7 +83,7 @@ impl Contender for Redb {
                 };
                 let mut version = writer.tips.get(part.stream, find)?;
                 if version != part.expected {
-                    // What is dropped without a commit never was.
+                    // A transaction dropped without a commit has no effect.
                     return Err(Failure::Conflict);
                 }
                 for event in &part.events {
@@ -120,7 +120,7 @@ impl Contender for Redb {
     }
 
     fn close(self: Box<Self>) -> Result<()> {
-        // One that is durable takes all before it along.
+        // A durable commit includes all earlier ones.
         self.database.begin_write()?.commit()?;
         self.database.close()?;
         Ok(())

@@ -1,6 +1,6 @@
-//! An event as a value of a key-value store, for those that have no form of their own: fixed
-//! fields, big-endian, then type and payload. As small and as fast to read as one would write it by
-//! hand.
+//! An event as a value of a key-value store, for contenders without their own form: fixed fields,
+//! big-endian, then type and payload. It is as small and as fast to read as hand-written code makes
+//! it.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -9,7 +9,7 @@ use crate::peers::contender::{EVENT_TYPE, Event, Result, Seen};
 /// Position, version and time (8 bytes each), id (16), length of the type (1).
 const FIXED_LEN: usize = 8 + 8 + 8 + 16 + 1;
 
-/// Microseconds since 1970, as each contender records them that has a place for them.
+/// Microseconds since 1970, for each contender that stores them.
 pub fn now() -> Result<i64> {
     Ok(i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_micros())?)
 }

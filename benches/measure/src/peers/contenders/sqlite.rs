@@ -26,10 +26,10 @@ pub const ENTRY: Entry = Entry {
     layout: "a table by position, an index by stream and version; not compressed",
 };
 
-/// Streams by number make the index a third of what it is with their names in it, and an insert
-/// dirties fewer pages. The positions are the row ids, so the table is in the order of the log. A
-/// table in the order of the streams (WITHOUT ROWID) would load them faster, and replay the log by
-/// one look-up for each event. <https://www.sqlite.org/withoutrowid.html>
+/// Streams are numbered: the index is a third of its size with names, and an insert dirties fewer
+/// pages. The positions are the row ids, so the table is in the order of the log. A table in the
+/// order of the streams (WITHOUT ROWID) would load them faster, but replay the log with one look-up
+/// for each event. <https://www.sqlite.org/withoutrowid.html>
 const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS streams (stream INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT;
     CREATE TABLE IF NOT EXISTS events (
@@ -58,8 +58,8 @@ const PAGE_BYTES: usize = 4096;
 type Tip = (Option<i64>, u64);
 
 struct Sqlite {
-    /// One connection, and so one cache of pages, for everything: SQLite has one writer at a time
-    /// anyway, and waiting on a mutex is cheaper than trying again when it is busy.
+    /// One connection, and so one page cache, for everything: SQLite has one writer at a time
+    /// anyway, and waiting on a mutex is cheaper than retrying when it is busy.
     writer: Mutex<Writer>,
 }
 
@@ -71,9 +71,9 @@ struct Writer {
 
 fn open(settings: &Settings) -> Result<Box<dyn Contender>> {
     let connection = Connection::open(settings.path.join("events.sqlite"))?;
-    // Before the first table, for it is fixed from then on.
+    // Before the first table, since it is fixed from then on.
     connection.pragma_update(None, "page_size", i64::try_from(PAGE_BYTES)?)?;
-    // No other process: no shared memory, and no file lock for each transaction.
+    // There is no other process: no shared memory, and no file lock for each transaction.
     // https://www.sqlite.org/wal.html#noshm
     connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
@@ -86,8 +86,8 @@ fn open(settings: &Settings) -> Result<Box<dyn Contender>> {
             Durability::Buffered => "NORMAL",
         },
     )?;
-    // A checkpoint writes each dirty page once, however often it changed: the more it covers, the
-    // less it writes. As large as the memory that others sort their writes in.
+    // A checkpoint writes each dirty page once, regardless of how often it changed: the more it
+    // covers, the less it writes. This is as large as the memory in which others sort their writes.
     // https://www.sqlite.org/wal.html#ckpt
     connection.pragma_update(
         None,
@@ -156,7 +156,7 @@ impl Writer {
 impl Contender for Sqlite {
     fn append(&self, append: &Append<'_>) -> Result<u64> {
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        // IMMEDIATE: it will write, and need not find that out.
+        // IMMEDIATE: it will write, so it takes the write lock at once.
         // https://www.sqlite.org/lang_transaction.html
         writer.run("BEGIN IMMEDIATE")?;
         let inserted = writer.insert(append);
@@ -194,7 +194,7 @@ impl Contender for Sqlite {
     }
 }
 
-/// Shows a row without copying its texts and bytes.
+/// Visits a row without copying its texts and bytes.
 fn show(row: &Row<'_>, visit: &mut Visit<'_>) -> Result<()> {
     let id = row.get_ref(3)?.as_blob()?.try_into()?;
     let event_type = row.get_ref(4)?.as_str()?;

@@ -1,5 +1,5 @@
-//! umadb-core, as its server uses it: a writer thread that commits what is waiting, and readers
-//! next to it.
+//! umadb-core, used as in its server: a writer thread that commits all waiting requests, and
+//! concurrent readers.
 //!
 //! It is an event store, but not of streams: an event has tags, and an append may be refused if
 //! there are events of some tags after a position. So a stream is a tag here, and the caller's
@@ -41,7 +41,7 @@ pub const ENTRY: Entry = Entry {
 /// <https://github.com/umadb-io/umadb/blob/main/umadb-server/src/handler.rs>
 const WAITING_MAX: usize = 1_024;
 const COMMIT_EVENTS_MAX: usize = 2_048;
-/// It gives a page of events at a time, in memory of their own.
+/// It returns one page of events at a time, in separate memory.
 const PAGE_EVENTS: u32 = 4_096;
 
 struct UmaDbContender {
@@ -51,8 +51,8 @@ struct UmaDbContender {
 }
 
 fn open(settings: &Settings) -> Result<Box<dyn Contender>> {
-    // Its own defaults (file I/O, commits that block), but with the cache that all here get: it has
-    // none by default.
+    // Its own defaults (file I/O, blocking commits), but with the same cache as all others here: by
+    // default it has none.
     let options = StorageOptions::default()
         .db_path(settings.path.join("uma.db"))
         .page_cache_max_mb(settings.cache_bytes / 1_000_000);
