@@ -1,12 +1,12 @@
-//! Counts what a thread allocates, so that a target can hold a decoder to a bound.
+//! Counts what a thread allocates, so that a target can limit the memory of a decoder.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 thread_local! {
-    /// Bytes allocated and not yet given back, since the count began.
+    /// Bytes allocated and not yet freed since the count began.
     static LIVE: Cell<isize> = const { Cell::new(0) };
-    /// The most that it ever was.
+    /// The maximum of that number.
     static PEAK: Cell<isize> = const { Cell::new(0) };
 }
 
@@ -16,7 +16,7 @@ struct Counting;
 static COUNTING: Counting = Counting;
 
 fn add(bytes: isize) {
-    // A thread that ends may free after its counters are gone.
+    // A thread that ends may free memory after its counters are gone.
     let _ = LIVE.try_with(|live| {
         live.set(live.get() + bytes);
         let _ = PEAK.try_with(|peak| peak.set(peak.get().max(live.get())));
@@ -27,7 +27,7 @@ fn len(layout: Layout) -> isize {
     isize::try_from(layout.size()).unwrap_or(isize::MAX)
 }
 
-// Every call goes to the system's allocator as it came.
+// Every call is passed to the system's allocator unchanged.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         add(len(layout));
@@ -45,14 +45,14 @@ unsafe impl GlobalAlloc for Counting {
     }
 
     unsafe fn realloc(&self, at: *mut u8, layout: Layout, new_len: usize) -> *mut u8 {
-        // Old and new may be there at once.
+        // Both the old and the new allocation may exist at once.
         add(isize::try_from(new_len).unwrap_or(isize::MAX));
         add(-len(layout));
         unsafe { System.realloc(at, layout, new_len) }
     }
 }
 
-/// Runs `work`, and panics if it ever held more than `bound` bytes beyond what was held before.
+/// Runs `work`, and panics if it ever held more than `bound` additional bytes.
 pub(crate) fn within<T>(bound: usize, what: &str, work: impl FnOnce() -> T) -> T {
     let before = LIVE.get();
     PEAK.set(before);

@@ -1,5 +1,5 @@
-//! Takes choices and values off the bytes that the engine makes up. Where they end, everything is 0
-//! or empty, so that every input means something and a longer one means more.
+//! Decodes choices and values from the bytes that the fuzzing engine generates. After their end,
+//! every value is 0 or empty, so that every input is valid and a longer one adds choices.
 
 /// The bytes that are left.
 pub(crate) struct Input<'a>(&'a [u8]);
@@ -27,12 +27,12 @@ impl<'a> Input<'a> {
         if end <= 256 { number % end } else { (number << 8 | usize::from(self.byte())) % end }
     }
 
-    /// One of these.
+    /// One of these values.
     pub(crate) fn of<T: Clone>(&mut self, choices: &[T]) -> T {
         choices[self.below(choices.len())].clone()
     }
 
-    /// A number, most often near one of the ends or of a power of two.
+    /// A number, most often near an end of the range or a power of two.
     pub(crate) fn number(&mut self) -> u64 {
         let (shape, small) = (self.byte(), u64::from(self.byte()));
         match shape % 8 {
@@ -50,14 +50,14 @@ impl<'a> Input<'a> {
         }
     }
 
-    /// At most so many bytes.
+    /// At most this many bytes.
     pub(crate) fn take(&mut self, len: usize) -> &'a [u8] {
         let (taken, rest) = self.0.split_at(len.min(self.0.len()));
         self.0 = rest;
         taken
     }
 
-    /// A piece whose length stands before it.
+    /// A piece, after its length.
     pub(crate) fn piece(&mut self) -> &'a [u8] {
         let len = usize::from(self.byte());
         self.take(len)
@@ -68,7 +68,7 @@ impl<'a> Input<'a> {
         String::from_utf8_lossy(self.piece()).into_owned()
     }
 
-    /// All that is left.
+    /// All remaining bytes.
     pub(crate) fn rest(&mut self) -> &'a [u8] {
         std::mem::take(&mut self.0)
     }

@@ -1,8 +1,7 @@
-//! Hostile input for annals: each target is a plain function of bytes, which panics where annals
-//! does not keep its word.
+//! Hostile input for annals: each target is a plain function of bytes, which panics if annals
+//! breaks a promise.
 //!
-//! Targets that need RocksDB are in `full`, behind the feature of that name. The others build
-//! without it.
+//! Targets that need RocksDB are in `full`, behind the feature `full`. The others build without it.
 
 mod allocation;
 mod input;

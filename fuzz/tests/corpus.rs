@@ -1,6 +1,6 @@
-//! The targets without the engine: over the inputs that are kept in `corpus/`, and over many that
-//! are made of these by chance, the same ones every time. What was found once lies there too, so
-//! that it is tried for ever.
+//! Runs the targets without the fuzzing engine: on the inputs in `corpus/`, and on many random
+//! changes of them, the same ones every time. The corpus keeps every input that once found a fault,
+//! so that it is always tried again.
 
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -22,11 +22,11 @@ fn corpus(target: &str) -> Vec<Vec<u8>> {
         .filter(|path| path.extension().is_some_and(|extension| extension == "seed"))
         .collect();
     paths.sort();
-    assert!(!paths.is_empty(), "{target} has inputs to begin with");
+    assert!(!paths.is_empty(), "{target} has initial inputs");
     paths.iter().map(|path| fs::read(path).unwrap()).collect()
 }
 
-/// Runs a target; where it panics, says on what.
+/// Runs a target; if it panics, reports the input.
 fn check((name, target): Target, input: &[u8]) {
     if catch_unwind(AssertUnwindSafe(|| target(input))).is_err() {
         let hex: String = input.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -51,7 +51,7 @@ fn the_targets_hold_over_what_is_kept_and_what_is_made_of_it() {
     check_all(&PURE, MUTATIONS);
 }
 
-/// A store takes its time: fewer.
+/// Fewer runs: each store takes time.
 #[cfg(feature = "full")]
 #[test]
 fn the_targets_of_the_whole_crate_hold_too() {
@@ -78,10 +78,10 @@ fn every_target_is_named_wherever_it_must_be() {
     for (name, _) in PURE {
         assert!(names.iter().any(|known| known == name), "{name}");
     }
-    assert!(kept < 50_000, "what is kept stays small: {kept} bytes");
+    assert!(kept < 50_000, "the corpus stays small: {kept} bytes");
 }
 
-/// Xorshift: chance that is the same every time.
+/// Xorshift: the same pseudorandom numbers every time.
 struct Chance(u64);
 
 impl Chance {
@@ -98,7 +98,7 @@ impl Chance {
 
     fn byte(&mut self) -> u8 {
         let byte = self.next().to_be_bytes()[2];
-        // Bytes at the ends mean most.
+        // Bytes at the ends matter most.
         [byte, 0, 0xff, 0xfd][self.below(4)]
     }
 

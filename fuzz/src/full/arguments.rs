@@ -1,8 +1,8 @@
-//! Arguments of the command line: whatever they are, the program does its work or says why not;
-//! wrong usage leaves nothing behind; and no command leaves a store that is not sound.
+//! Arguments of the command line: for any arguments, the program does its work or reports why not;
+//! wrong usage leaves no files behind; and no command leaves an unsound store.
 //!
-//! It runs in this process, in a directory of its own. Names of files lead nowhere else: a `/` is
-//! no part of them.
+//! It runs in this process, in a separate directory. File names cannot lead out of it: they contain
+//! no `/`.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -20,7 +20,7 @@ use flate2::write::GzEncoder;
 use super::template;
 use crate::input::Input;
 
-// The command line is a program over the public API, so no library offers it: its sources are
+// The command line is a program over the public API, so no library exports it: its sources are
 // mounted here. A copy in the library would be compiled into every build with all features.
 #[path = "../../../src/bin/annals/main.rs"]
 #[allow(dead_code)]
@@ -142,7 +142,7 @@ pub fn arguments(data: &[u8]) {
     }
 }
 
-/// A word that means something, or any text or bytes.
+/// A word with a meaning, or any text or bytes.
 fn argument(input: &mut Input<'_>) -> OsString {
     let choice = input.byte();
     let word = WORDS.get(usize::from(choice) % 80);
@@ -173,7 +173,7 @@ fn prepare(directory: &Path) {
     gz.finish().unwrap();
 }
 
-/// The names in a directory, and how long what they name is; of a store, its files are looked at.
+/// The names and lengths of the files in a directory and in the store's database.
 fn entries(directory: &Path) -> Vec<(OsString, u64)> {
     let mut entries = Vec::new();
     for directory in [directory.to_owned(), directory.join("store/db")] {
@@ -186,7 +186,7 @@ fn entries(directory: &Path) -> Vec<(OsString, u64)> {
     entries
 }
 
-/// Runs with nothing to read from standard input, and nobody listening at standard output.
+/// Runs with empty standard input, and discards standard output.
 fn silently<T>(run: impl FnOnce() -> T) -> T {
     static ONCE: Once = Once::new();
     let null = File::options().read(true).write(true).open("/dev/null").unwrap();

@@ -1,6 +1,6 @@
-//! Imports of any input: it is taken or refused at a line; once the lines that are refused are
-//! taken away, one after the other, and the rest imported again each time, the store holds what an
-//! import of the rest alone gives; and what is exported is imported to the same.
+//! Imports of any input: it is accepted or refused at a line. The target removes refused lines one
+//! after the other, and imports the rest again each time; then the store holds the same events as
+//! one import of the rest alone, and an export imports to the same events.
 
 use annals::prelude::*;
 use annals::{Error, ImportOptions};
@@ -36,7 +36,7 @@ pub fn imports(data: &[u8]) {
     let again = store.import(&*text, import, |_| {}).unwrap();
     assert_eq!((again.added, again.already_there), (0, log.len() as u64));
     assert!(store.verify(|_| {}).unwrap().is_sound());
-    // At once, into a new store.
+    // In one import, into a new store.
     let (_two, other) = new();
     other.import(&*text, import, |_| {}).unwrap();
     assert_eq!(self::log(&other), log);
@@ -59,7 +59,7 @@ fn log(store: &Store) -> Vec<RecordedEvent> {
     store.read_log().into_iter().map(Result::unwrap).collect()
 }
 
-/// Lines, most of which are right.
+/// Lines, most of which are valid.
 fn lines(input: &mut Input<'_>) -> Vec<Vec<u8>> {
     let mut lines = Vec::new();
     while !input.is_empty() && lines.len() < LINES_MAX {

@@ -12,7 +12,7 @@ pub use imports::imports;
 pub use operations::operations;
 pub use stores::stores;
 
-/// All of them.
+/// All of these targets.
 pub const FULL: [crate::targets::Target; 4] = [
     ("arguments", arguments),
     ("imports", imports),

@@ -1,4 +1,4 @@
-//! The reference of `tests/model`, mounted as it is: see there.
+//! Mounts the reference of `tests/model`.
 
 #[path = "../../../tests/model/faults.rs"]
 pub(super) mod faults;

@@ -1,6 +1,6 @@
-//! Sequences of operations, faults among them, have the outcome that a plain list of events would
-//! have: see `tests/model`. Here the engine looks for the sequences, and writes fail too, for a
-//! bound on the length of files.
+//! Sequences of operations, including faults, have the outcome that a plain list of events would
+//! have: see `tests/model`. Here the fuzzing engine generates the sequences, and writes fail too,
+//! by a limit on file length.
 
 use std::fs;
 use std::path::Path;
@@ -109,14 +109,14 @@ fn ask(input: &mut Input<'_>) -> Ask {
     }
 }
 
-/// No file may grow beyond a bound, until this goes away.
+/// Limits the length of files until it is dropped.
 struct Bound(libc::rlimit);
 
 impl Bound {
     fn set(len: u64) -> Self {
         static ONCE: Once = Once::new();
         let mut old = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-        // The write that goes beyond shall fail, and not end the process.
+        // The write past the limit must fail, but not end the process.
         ONCE.call_once(|| unsafe {
             libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
         });
@@ -144,8 +144,8 @@ fn longest_log(store: &Path) -> u64 {
     logs.filter_map(|path| Some(fs::metadata(path).ok()?.len())).max().unwrap_or_default()
 }
 
-/// An append whose write may fail: then nothing is acknowledged until the store is opened again
-/// (G9), and it is there as a whole or not at all.
+/// An append whose write may fail: then nothing is acknowledged until the store is reopened (G9),
+/// and the append is present completely or not at all.
 fn failing_append(world: &mut World, input: &mut Input<'_>) {
     let mut part = part(input);
     (part.kind, part.count) = (Kind::Any, part.count.max(1));
@@ -163,7 +163,7 @@ fn failing_append(world: &mut World, input: &mut Input<'_>) {
             if durability == Durability::Sync {
                 world.synced = Synced::now(&world.path, world.reference.log.len() as u64);
             }
-            // A flush in the background may have met the bound, which the next write would tell.
+            // A background flush may have hit the limit, which the next write would report.
             world.close();
             world.open();
             world.kept.check(world.disk.as_ref().unwrap());
@@ -173,7 +173,7 @@ fn failing_append(world: &mut World, input: &mut Input<'_>) {
             let later = store.submit(request(&call)).unwrap_err();
             assert!(matches!(later, Error::Poisoned { .. }), "{later}");
             assert!(matches!(store.sync(), Err(Error::Poisoned { .. })));
-            // Reading goes on, and does not see it.
+            // Reads continue, and do not see the failed append.
             world.check_summary();
             drop(bound);
             world.close();
@@ -189,7 +189,7 @@ fn failing_append(world: &mut World, input: &mut Input<'_>) {
     world.check_summary();
 }
 
-/// The store on disk has these events; now the others have them too.
+/// The store on disk has these events; adds them to the other store and the reference.
 fn adopt(world: &mut World, call: &super::model::reference::Call) {
     let outcome = world.reference.append(call, world.clock.load(Ordering::SeqCst));
     assert!(matches!(outcome, Outcome::Done(_, false)));

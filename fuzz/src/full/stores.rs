@@ -1,5 +1,4 @@
-//! A store in which somebody has put anything, with right checksums: whatever is asked of it is
-//! answered or refused.
+//! A store with arbitrary contents and right checksums: every query is answered or refused.
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -55,7 +54,7 @@ fn damage(path: &Path, input: &mut Input<'_>) {
     }
 }
 
-/// A key that stands for something.
+/// A key with a meaning.
 fn key(input: &mut Input<'_>) -> Vec<u8> {
     let stream = input.of(&STREAMS);
     let number = annals::Version::new(input.number().max(1)).unwrap();
@@ -69,7 +68,7 @@ fn key(input: &mut Input<'_>) -> Vec<u8> {
     }
 }
 
-/// Puts a frame under its keys: one that may well follow on the last, or not at all.
+/// Puts a frame under its keys: one that may continue the log, or not.
 fn frame(db: &DB, input: &mut Input<'_>) {
     let stream = input.of(&["a-1", "account-1", "b", "new", "$x", "a\n"]);
     let position = if input.flag() { 19 } else { input.number().max(1) };
@@ -101,7 +100,7 @@ fn frame(db: &DB, input: &mut Input<'_>) {
     }
 }
 
-/// Asks for everything that can be asked for.
+/// Runs every query.
 fn ask(store: &Store) {
     let _ = store.info();
     let head = store.head().unwrap();
@@ -145,13 +144,13 @@ fn ask(store: &Store) {
     let _ = store.export(std::io::sink(), |_| {});
     let report = store.verify(|_| {}).map(|report| report.is_sound());
     if report.is_ok_and(|is_sound| is_sound) {
-        // What was proven holds.
+        // A store that verifies as sound returns everything.
         let log: Result<Vec<_>, _> = store.read_log().into_iter().collect();
         assert_eq!(log.unwrap().len() as u64, head.map_or(0, Position::get));
     }
 }
 
-/// Changes what can be changed.
+/// Makes every kind of change.
 fn change(store: &Store, input: &mut Input<'_>) {
     let event = || NewEvent::json("Changed", &1).unwrap();
     let _ = store.append("new", ExpectedVersion::NoStream, [event(), event()]);

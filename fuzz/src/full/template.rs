@@ -12,18 +12,18 @@ use annals::{
 };
 use tempfile::TempDir;
 
-/// The streams in it.
+/// The streams of the store with contents.
 pub(super) const STREAMS: [&str; 3] = ["a-1", "account-1", "b"];
 /// Kind and stream of its snapshot, and the name of its read model.
 pub(super) const KIND: &str = "account";
 pub(super) const VIEW: &str = "balances";
 
 pub(super) fn options() -> StoreOptions {
-    // Small memtables: a write-ahead log makes room for as much ahead.
+    // Small memtables: RocksDB preallocates that much for a write-ahead log.
     Store::options().durability(Durability::Buffered).memtable_bytes(1)
 }
 
-/// A copy of it.
+/// A copy of the store with contents.
 pub(super) fn store() -> (TempDir, PathBuf) {
     static FULL: OnceLock<TempDir> = OnceLock::new();
     copied(&FULL, fill)

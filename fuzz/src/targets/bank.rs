@@ -1,4 +1,4 @@
-//! Domain events of every form that serde knows, and an aggregate of them.
+//! Domain events of every form that serde supports, and an aggregate of them.
 
 use std::collections::BTreeMap;
 
@@ -23,7 +23,7 @@ pub(super) enum Note {
     Nothing,
 }
 
-/// As a crate for byte strings does it.
+/// As a byte-string crate does it.
 mod bytes {
     use serde::{Deserializer, Serializer, de::Visitor};
 
@@ -74,7 +74,7 @@ annals::domain_events! { codec Bincode; BankEvent {
     Signed => "Signed",
 } }
 
-/// What was read of a stream.
+/// The events read of a stream.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Account {
     pub(super) balance: u64,

@@ -1,12 +1,12 @@
-//! Events and envelopes, made of input.
+//! Events and envelopes, generated from input.
 
 use annals::__internals::RECORDED;
 use annals::{ContentType, EventId, EventType, NewEvent, RecordedEvent, Timestamp};
 
 use crate::input::Input;
 
-/// Version byte and checksum in front of a body, as docs/FORMAT.md says: so that a body gets past
-/// the checksum.
+/// Version byte and checksum before a body, as docs/FORMAT.md specifies, so that a body passes the
+/// checksum.
 pub(crate) fn seal(version: u8, body: &[u8]) -> Vec<u8> {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(&[version]);
@@ -14,7 +14,7 @@ pub(crate) fn seal(version: u8, body: &[u8]) -> Vec<u8> {
     [&[version], &hasher.finalize().to_be_bytes()[..], body].concat()
 }
 
-/// A version byte: mostly the right one.
+/// A version byte, mostly the right one.
 pub(crate) fn version(input: &mut Input<'_>) -> u8 {
     match input.byte() {
         255 => 2,
@@ -42,7 +42,7 @@ pub(crate) fn time(input: &mut Input<'_>) -> Timestamp {
     }
 }
 
-/// An event with names that a store takes, and anything else.
+/// An event with names that a store accepts, and any other values.
 pub(crate) fn event(input: &mut Input<'_>) -> NewEvent {
     let id = event_id(input);
     let event_type = EventType::new(input.text());

@@ -1,5 +1,5 @@
-//! Frames: whatever the bytes are, they decode or are refused, without allocating; what decodes is
-//! encoded and decoded to the same; and no bit of what was encoded can flip unnoticed.
+//! Frames: any bytes decode or are refused, without excessive allocation; a decoded frame encodes
+//! and decodes to the same frame; and every flipped bit of an encoded frame is detected.
 
 use annals::__internals::{Frame, FrameDraft, FrameHeader, Malformed};
 use annals::{EventRef, NewEvent, Position, Timestamp, Version};
@@ -8,7 +8,7 @@ use super::events::{event, seal, time, unplaced, version};
 use crate::allocation::within;
 use crate::input::Input;
 
-/// What decoding may allocate whatever the bytes say: the texts of an error.
+/// Memory that decoding may allocate for any bytes: the texts of an error.
 const DECODE_MAX: usize = 1 << 10;
 
 pub fn frames(data: &[u8]) {
@@ -20,7 +20,7 @@ pub fn frames(data: &[u8]) {
     }
 }
 
-/// Decodes a frame and walks all that is in it.
+/// Decodes a frame and visits everything in it.
 fn decode(bytes: &[u8]) -> Result<Frame<'_>, Malformed> {
     within(DECODE_MAX, "decoding a frame", || {
         let frame = Frame::decode(bytes)?;
@@ -39,7 +39,7 @@ fn decode(bytes: &[u8]) -> Result<Frame<'_>, Malformed> {
     })
 }
 
-/// Places count through a frame, and lie within their commit.
+/// Places increase through a frame, within their commit.
 fn agrees(header: &FrameHeader<'_>, event: &EventRef<'_>, index: u64) {
     assert_eq!(event.position().get(), header.first_position.get() + index);
     assert_eq!(event.version().get(), header.first_version.get() + index);
@@ -49,7 +49,7 @@ fn agrees(header: &FrameHeader<'_>, event: &EventRef<'_>, index: u64) {
     assert_eq!(event.stream(), header.stream);
 }
 
-/// A body behind a right checksum.
+/// A body after a right checksum.
 fn hostile(version: u8, body: &[u8]) {
     let bytes = seal(version, body);
     let Ok(frame) = decode(&bytes) else { return };
@@ -61,8 +61,8 @@ fn hostile(version: u8, body: &[u8]) {
         draft.push(&unplaced(&event.to_owned()), after);
     }
     let again = draft.finish(&frame.header);
-    // A number may be written longer than it must be, and a key twice: so the bytes need not be the
-    // same.
+    // A number may be encoded longer than necessary, and a key may occur twice, so the bytes may
+    // differ.
     let read = decode(again).expect("what was decoded is encoded and decoded again");
     assert_eq!(read.header, frame.header);
     for (event, again) in events.iter().zip(read.events()) {
@@ -108,7 +108,7 @@ fn structured(input: &mut Input<'_>) {
         );
         assert_eq!(&unplaced(&read.to_owned()), event);
     }
-    // What is left of the input says where the frame is damaged.
+    // The remaining input selects the place of the damage.
     let at = usize::try_from(input.number() % (bytes.len() as u64)).unwrap();
     assert!(Frame::decode(&bytes[..at]).is_err());
     let mut damaged = bytes.to_vec();

@@ -1,5 +1,5 @@
-//! Keys: whatever the bytes are, they are a key of something or refused; what is read is written as
-//! the same bytes; and keys sort as what they mean.
+//! Keys: any bytes are a valid key or are refused; a decoded key encodes to the same bytes; and
+//! keys sort like their meaning.
 
 use annals::__internals::{
     log_key, parse_log_key, prefix_end, snapshot_key, snapshot_of, snapshot_prefix, stream_key,
@@ -37,7 +37,7 @@ fn any_bytes(bytes: &[u8]) {
     }
 }
 
-/// What a key is made of. Names are such as a store takes.
+/// The parts of a key. Names are valid in a store.
 struct Place {
     kind: String,
     stream: String,
@@ -80,7 +80,7 @@ fn order(left: &Place, right: &Place) {
     let snapshot = |place: &Place| snapshot_key(&place.kind, &place.stream, place.version());
     let meant = |place: &Place| (place.kind.clone(), place.stream.clone(), place.number);
     assert_eq!(snapshot(left).cmp(&snapshot(right)), meant(left).cmp(&meant(right)));
-    // No id's keys lie among another's.
+    // The keys of one id are never among those of another.
     let is_same = left.stream == right.stream;
     assert_eq!(stream(left).starts_with(&stream_prefix(&right.stream)), is_same);
     let is_same = is_same && left.kind == right.kind;
@@ -98,8 +98,8 @@ fn keys_of_views(input: &mut Input<'_>, left: &Place, right: &Place) {
     assert_eq!(view_of(&key(left, a)), read);
     let is_before_end = prefix_end(a).is_none_or(|end| b < end.as_slice());
     assert_eq!(b >= a && is_before_end, b.starts_with(a));
-    // Parts of keys: a text, a number, a text. A 0 byte in a text is left out: behind it a number
-    // may begin with the byte that marks it as one of a text.
+    // Parts of keys: a text, a number, a text. The text has no 0 byte: a number after it may begin
+    // with the byte that marks a 0 byte of a text.
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).replace('\0', "0");
     let (a, b) = (text(a), text(b));
     let parts = |text: &str, place: &Place| ViewKey::new((text, place.number, text));

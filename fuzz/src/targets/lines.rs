@@ -1,6 +1,5 @@
-//! Lines of an import: whatever a line is, it is read or refused, with memory in proportion to it
-//! and a reason that a person can read; and a line that was written of an event is read as that
-//! event.
+//! Lines of an import: any line is read or refused, with memory in proportion to it and a readable
+//! reason; and a line written from an event is read as that event.
 
 use annals::__internals::{Line, RECORDED, parse_line};
 use annals::{
@@ -12,7 +11,7 @@ use super::events::{event, event_id, time, unplaced};
 use crate::allocation::within;
 use crate::input::Input;
 
-/// The id of an event whose line gives none.
+/// The id of an event whose line has none.
 const OWN: EventId = EventId::from_bytes([7; 16]);
 /// Longest reason for a refusal.
 const REASON_LEN_MAX: usize = 2_000;
@@ -26,14 +25,14 @@ pub fn lines(data: &[u8]) {
     }
 }
 
-/// The texts and the payload of a line are copied out of it. One with escapes is put together in a
-/// buffer that doubles as it fills, where for a moment the old and the new one are there. Each of
-/// the few pairs and tags that a line may hold costs a little more.
+/// The texts and the payload of a line are copied. A text with escapes is assembled in a buffer
+/// that doubles as it grows; the old and the new buffer briefly exist together. Each of the few
+/// pairs and tags that a line may hold costs a little more.
 fn bound(line: &[u8]) -> usize {
     5 * line.len() + (64 << 10)
 }
 
-/// Reads a line; what it says can be recorded and written as a line again, unless it is beyond the
+/// Reads a line; its event can be recorded and written as a line again, unless it exceeds the
 /// limits.
 fn read(line: &[u8]) -> Option<Line> {
     let parsed = within(bound(line), "reading a line", || {
@@ -78,7 +77,7 @@ fn fits(event: &NewEvent) -> bool {
     append.validate(&Limits::default()).is_ok()
 }
 
-/// A line of an event that a store takes.
+/// A line of an event that a store accepts.
 fn written(input: &mut Input<'_>) {
     let stream = StreamId::new(input.text()).unwrap_or_else(|_| StreamId::new("a-1").unwrap());
     let (time, event) = (time(input), event(input));
@@ -87,8 +86,7 @@ fn written(input: &mut Input<'_>) {
     }
 }
 
-/// A line that has the form of one, with any of the fields, of any content, in any order and
-/// number.
+/// A line of valid form, with any of the fields, of any content, in any order and number.
 fn fields(input: &mut Input<'_>) -> Vec<u8> {
     let mut line = b"{\"stream\":\"a-1\",\"type\":\"T\"".to_vec();
     let mut is_timed = false;
@@ -102,7 +100,7 @@ fn fields(input: &mut Input<'_>) -> Vec<u8> {
             2 => time(input).to_string(),
             3 => event_id(input).to_string(),
             4 => format!("{{{:?}:{:?},\"\":\"\"}}", input.text(), input.text()),
-            // So many that it matters what each costs.
+            // So many that the cost of each matters.
             5 => format!("[{:?}{}]", input.text(), ",\"\"".repeat(many(number))),
             6 => format!("{{\"a\":\"\"{}}}", pairs(many(number))),
             7 => input.text().repeat(many(number)),

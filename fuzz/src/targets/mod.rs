@@ -18,10 +18,10 @@ pub use snapshots::snapshots;
 pub use views::views;
 pub use watermark::watermark;
 
-/// A target under its name.
+/// A target and its name.
 pub type Target = (&'static str, fn(&[u8]));
 
-/// All of them.
+/// All of these targets.
 pub const PURE: [Target; 7] = [
     ("frames", frames),
     ("keys", keys),

@@ -1,6 +1,5 @@
-//! Payloads of typed events: whatever the bytes are, they become an event of the application or an
-//! error, with memory in proportion to them; and what becomes an event is encoded and decoded to
-//! the same.
+//! Payloads of typed events: any bytes become an event of the application or an error, with memory
+//! in proportion to them; and a decoded event encodes and decodes to the same event.
 
 use annals::{DomainEvent, EncodedEvent, StepError, Upcasters};
 use serde_json::{Value, json};
@@ -9,9 +8,9 @@ use super::bank::BankEvent;
 use crate::allocation::within;
 use crate::input::Input;
 
-/// What bincode makes room for by a length that it is told is bounded in `src/format/value.rs`;
-/// serde makes room for up to 1 MiB for each list that is open. An element of a list takes at least
-/// a byte of the payload, and as much memory as the application's type does.
+/// `src/format/value.rs` limits the memory that bincode reserves for a claimed length; serde
+/// reserves up to 1 MiB for each open list. An element of a list takes at least a byte of the
+/// payload, and as much memory as the application's type does.
 fn bound(payload: &[u8]) -> usize {
     let told = if payload.len() <= 64 << 10 { 1 << 20 } else { 1 << 30 };
     told + (3 << 20) + 256 * payload.len()
@@ -38,7 +37,7 @@ pub fn payloads(data: &[u8]) {
         };
         assert_eq!(BankEvent::decode(&recoded).expect("and decoded again"), event);
     }
-    // An upcaster meets the same bytes first.
+    // An upcaster receives the same bytes first.
     let old = EncodedEvent { event_type: "Deposited".into(), schema_version: 1, ..stored };
     let upcast = within(bound + (64 << 10), "upcasting", || upcasters().apply(old.clone()));
     if let Ok(events) = upcast {

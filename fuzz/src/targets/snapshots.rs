@@ -1,6 +1,6 @@
-//! Snapshots and the other small records: whatever the bytes are, they are read or refused, without
-//! allocating more than they hold; and a snapshot of any bytes never fails a load, nor changes what
-//! one gives unless it says that it is of this very history.
+//! Snapshots and the other small records: any bytes are read or refused, with memory in proportion
+//! to them. A snapshot of any bytes never fails a load, and changes its result only if it claims to
+//! belong to this very history.
 
 use std::num::NonZeroUsize;
 
@@ -45,14 +45,14 @@ fn decode(key: &[u8], bytes: &[u8]) {
     within(bound, "decoding a snapshot", || drop(decode_snapshot(key, parts, bytes)));
 }
 
-/// Anything behind a right checksum.
+/// Any bytes after a right checksum.
 fn hostile_record(input: &mut Input<'_>) {
     let bytes = seal(version(input), input.rest());
     decode(b"", &bytes);
     decode(b"key", &bytes);
 }
 
-/// Anything in a right record.
+/// Any content in a valid record.
 fn hostile_body(input: &mut Input<'_>) {
     let key = input.piece();
     let bytes = encode_record(key, input.rest());
@@ -82,7 +82,7 @@ fn structured(input: &mut Input<'_>) {
         Checkpoint { position: Position::new(input.number()), state: snapshot.state.clone() };
     let record_of_view = encode_checkpoint(&key, &checkpoint);
     assert_eq!(decode_checkpoint(&key, &record_of_view), Ok(checkpoint));
-    // Under another key, cut short, or with a flipped bit, it is none.
+    // Under another key, truncated, or with a flipped bit, it is refused.
     assert!(decode_record(&key[1..], &record).is_err());
     let at = usize::try_from(input.number() % (record.len() as u64)).unwrap();
     assert!(decode_snapshot(&key, parts, &record[..at]).is_err());
@@ -140,5 +140,5 @@ fn load<C: Codec>(input: &mut Input<'_>) {
     assert!(!report.to_string().is_empty());
 }
 
-/// Room for what bincode may be told to make room for, in states of less than 64 KiB.
+/// Memory that bincode may reserve for claimed lengths, in states of less than 64 KiB.
 const LOAD_MAX: usize = 2 << 20;

@@ -1,5 +1,5 @@
-//! Read models: whatever stands where a projection keeps its directory, its values and its notes,
-//! reading it gives entries or an error.
+//! Read models: for any contents of a projection's directory, values and parked events, a read
+//! returns entries or an error.
 
 use std::time::Duration;
 
@@ -42,11 +42,11 @@ pub fn views(data: &[u8]) {
         read = read.backward();
     }
     let met = read.limit(input.below(5)).iter::<Value>().filter(Result::is_err).count();
-    assert!(met <= 1, "it goes on after an error");
+    assert!(met <= 1, "the read continues after an error");
     notes(&store);
 }
 
-/// What a projection named `p` finds under its name: anything, or what has the form of a directory.
+/// The directory of a projection named `p`: any bytes, or a directory of valid form.
 fn directory(input: &mut Input<'_>) -> Vec<u8> {
     if input.byte() < 32 {
         return input.piece().to_vec();
@@ -89,7 +89,7 @@ fn changes(input: &mut Input<'_>, kinds: &[u8]) -> Vec<ViewChange> {
     changes
 }
 
-/// What has the form of an event put aside.
+/// A parked event of valid form.
 fn note(input: &mut Input<'_>) -> Value {
     json!({
         "position": input.number(),
@@ -105,7 +105,7 @@ fn note(input: &mut Input<'_>) -> Value {
 fn commit(store: &MemoryStore, view: &str, state: Vec<u8>, changes: Vec<ViewChange>) {
     let checkpoint = Some(Checkpoint { position: Position::new(1), state });
     let view = view.to_owned();
-    // Two changes of one key are one.
+    // Of two changes of one key, only the last counts.
     store
         .commit_view(&ViewCommit {
             view,
@@ -117,7 +117,7 @@ fn commit(store: &MemoryStore, view: &str, state: Vec<u8>, changes: Vec<ViewChan
         .unwrap();
 }
 
-/// Any scan is that of a filter over all entries.
+/// Any scan equals a filter over all entries.
 fn scan(store: &MemoryStore, input: &mut Input<'_>) {
     let all = ViewScan { view: "$p@1".to_owned(), entries_max: usize::MAX, ..ViewScan::default() };
     let all = store.scan_view(&all).unwrap().entries;
@@ -147,7 +147,7 @@ fn scan(store: &MemoryStore, input: &mut Input<'_>) {
     assert_eq!((page.entries, page.has_more), (expected, has_more));
 }
 
-/// What a projection of this name makes of it.
+/// Runs a projection with this name on the stored state.
 fn notes(store: &MemoryStore) {
     struct Nothing;
 

@@ -1,6 +1,5 @@
-//! The small files next to the database, `watermark` and `STORE`: whatever their bytes are, they
-//! are read or refused; and of the two slots the right one with the higher number counts, also
-//! where a write was torn.
+//! The small files next to the database, `watermark` and `STORE`: any bytes are read or refused. Of
+//! the two slots, the valid one with the higher number counts, even if a write was torn.
 
 use annals::__internals::{
     Evidence, Identity, Manifest, SLOT_LEN, STORE_FILE_LEN_MAX, Slot, Watermark,
@@ -28,7 +27,7 @@ fn any_file(bytes: &[u8]) {
     within(READ_MAX, "reading STORE", || drop(Identity::decode(bytes)));
 }
 
-/// Slots behind right checksums.
+/// Slots after right checksums.
 fn hostile_slots(input: &mut Input<'_>) {
     let mut file = Vec::new();
     for _ in 0..input.below(4) {
@@ -42,7 +41,7 @@ fn hostile_slots(input: &mut Input<'_>) {
     file.truncate(file.len().saturating_sub(usize::from(input.byte() / 128 * input.byte())));
     let newest = within(READ_MAX, "reading a watermark", || Slot::newest(&file));
     if let Ok(slot) = newest {
-        // Its writer counts on from it.
+        // Its writer continues with the next number.
         assert!(slot.number < u64::MAX / 2 + 1);
         assert_eq!(Slot::newest(&slot.encode()), Ok(slot));
         assert!(file.len() >= SLOT_LEN);
@@ -70,9 +69,9 @@ fn writes(input: &mut Input<'_>) {
         let (at, bytes) = (usize::try_from(number % 2).unwrap() * SLOT_LEN, next.encode());
         let torn_at = input.below(SLOT_LEN + 1);
         file[at..at + torn_at].copy_from_slice(&bytes[..torn_at]);
-        // Torn where its evidence begins with zeros, in a slot that held none: the position is
-        // right, and less is known of the database. A disk that writes whole sectors never leaves
-        // that.
+        // Torn where its evidence begins with zeros, in a slot without evidence: the position is
+        // right, but the evidence about the database is missing. A disk that writes whole sectors
+        // never leaves this state.
         let without = Watermark { evidence: None, ..next.watermark };
         let possible = [newest, next, Slot { watermark: without, ..next }];
         let read = Slot::newest(&file).expect("the other slot is right");
@@ -81,7 +80,7 @@ fn writes(input: &mut Input<'_>) {
         assert_eq!(Slot::newest(&file), Ok(next));
         newest = next;
     }
-    // One flipped bit loses one slot at most.
+    // One flipped bit invalidates one slot at most.
     let at = input.below(file.len());
     file[at] ^= 1 << (input.byte() % 8);
     let read = Slot::newest(&file).expect("the other slot is right");
@@ -103,7 +102,7 @@ fn store_file(input: &mut Input<'_>) {
     let mut damaged = bytes.clone();
     damaged[at] ^= 1 << (input.byte() % 8);
     assert!(!matches!(Identity::decode(&damaged), Some(Ok(_))), "byte {at}");
-    // Any content behind the magic and before a right checksum.
+    // Any content between the magic and a right checksum.
     let mut hostile = bytes[..8].to_vec();
     hostile.extend(input.rest());
     hostile.extend(crc32fast::hash(&hostile).to_be_bytes());

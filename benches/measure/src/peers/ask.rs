@@ -172,8 +172,8 @@ pub fn fill(entry: &Entry, world: &World, budget: &Budget, directory: &Path) -> 
 }
 
 /// Opens a store and waits until all of its threads are idle: a store that still reorganizes
-/// recently written data is slower to read, and no figure would show it. Returns `false` if it
-/// still worked after two minutes.
+/// recently written data is slower to read, so it gets no figure. Returns `false` if it is not idle
+/// after two minutes.
 pub fn rest(entry: &Entry, budget: &Budget, directory: &Path) -> Result<bool> {
     let contender = (entry.open)(&budget.settings(directory, Durability::Sync))?;
     let (_, is_quiet) = measure::rest(REST_MAX)?;
