@@ -115,7 +115,7 @@ mod tests {
     static NEVER: AtomicBool = AtomicBool::new(false);
 
     #[test]
-    fn a_waiter_wakes_for_each_reason_there_is() {
+    fn waiter_wakes_for_every_reason() {
         let head = Head::new(None);
         let soon = Instant::now() + Duration::from_millis(1);
         assert_eq!(head.wait_past(None, Some(soon), &NEVER).unwrap(), None);
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn no_wake_up_is_lost_between_two_threads_that_take_turns() {
+    fn alternating_threads_lose_no_wake_up() {
         let (ping, pong) = (Head::new(None), Head::new(None));
         thread::scope(|scope| {
             scope.spawn(|| {

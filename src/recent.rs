@@ -58,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_stays_while_it_is_used() {
+    fn entry_in_use_is_kept() {
         let mut recent = Recent::new(10);
         recent.insert(0, "kept");
         for other in 1..1_000 {

@@ -318,7 +318,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_end_of_a_prefix_parts_what_begins_with_it_from_what_comes_behind(
+        fn prefix_end_separates_matching_keys_from_later_ones(
             prefix in prop::collection::vec(prop_oneof![Just(0), Just(1), Just(0xff)], 0..4),
             key in prop::collection::vec(prop_oneof![Just(0_u8), Just(1), Just(2), Just(0xff)], 0..5),
         ) {

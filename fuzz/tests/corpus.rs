@@ -47,19 +47,19 @@ fn check_all(targets: &[Target], mutations: usize) {
 }
 
 #[test]
-fn the_targets_hold_over_what_is_kept_and_what_is_made_of_it() {
+fn targets_hold_on_the_corpus_and_on_mutations_of_it() {
     check_all(&PURE, MUTATIONS);
 }
 
 /// Fewer runs: each store takes time.
 #[cfg(feature = "full")]
 #[test]
-fn the_targets_of_the_whole_crate_hold_too() {
+fn full_targets_hold_on_the_corpus_and_on_mutations_of_it() {
     check_all(&annals_fuzz::full::FULL, 20);
 }
 
 #[test]
-fn every_target_is_named_wherever_it_must_be() {
+fn every_target_is_listed_in_manifest_and_docs() {
     let read = |name: &str| fs::read_to_string(root().join(name)).unwrap();
     let (manifest, runner, page) = (read("Cargo.toml"), read("run"), read("README.md"));
     let mut names = Vec::new();

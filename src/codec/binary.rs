@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_text_that_claims_to_be_longer_than_any_bytes_is_refused() {
+    fn text_with_an_impossible_length_is_refused() {
         for len in
             [&[0xfc, 0xff, 0xff, 0xff, 0xff][..], &[0xfd; 9], &[0xfd, 0, 0, 0, 0, 0, 0, 0, 8]]
         {
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_was_encoded_is_below_the_limit_of_its_length() {
+    fn encoded_values_decode_within_the_length_limit() {
         for count in [0, 1, SMALL - 3, SMALL, MEDIUM - 5, MEDIUM, MEDIUM + 1] {
             let dense = vec![7_u128; count];
             let bytes = encode_value(&dense).unwrap();

@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn the_records_are_the_bytes_that_the_format_says_and_are_read_again() {
+    fn records_have_the_specified_bytes_and_decode_again() {
         let snapshot = snapshot(b"{}");
         let key = key_of(&snapshot);
         let record = encode_snapshot(&key, &snapshot);
@@ -152,13 +152,13 @@ mod tests {
     }
 
     #[test]
-    fn a_checkpoint_before_the_first_event_is_none_again() {
+    fn checkpoint_before_the_first_event_decodes_again() {
         let record = encode_checkpoint(b"v", &Checkpoint::default());
         assert_eq!(decode_checkpoint(b"v", &record), Ok(Checkpoint::default()));
     }
 
     #[test]
-    fn any_flipped_bit_and_any_missing_end_is_noticed() {
+    fn flipped_bits_and_truncation_are_detected() {
         let snapshot = snapshot(b"{}");
         let key = key_of(&snapshot);
         let whole = encode_snapshot(&key, &snapshot);
@@ -175,7 +175,7 @@ mod tests {
     proptest! {
         /// The checksum is valid, so these bytes reach the decoder.
         #[test]
-        fn any_body_is_read_or_refused(body: Vec<u8>, cut: usize) {
+        fn any_body_is_decoded_or_refused(body: Vec<u8>, cut: usize) {
             let record = encode_record(b"k", &body);
             let _ = decode_snapshot(b"k", ("kind", "stream", Version::FIRST), &record);
             if let Ok(checkpoint) = decode_checkpoint(b"k", &record) {

@@ -367,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn a_draft_has_room_for_every_header_and_may_be_finished_again() {
+    fn draft_fits_every_header_and_can_be_finished_again() {
         let stream = "s".repeat(255);
         let mut draft = FrameDraft::new(&stream, 0);
         let event = NewEvent::new(EventType::new("Opened").unwrap(), *b"{}");
@@ -394,7 +394,7 @@ mod tests {
 
     /// Format version 1 is frozen: if this fails, existing stores can no longer be read.
     #[test]
-    fn a_frame_is_the_bytes_that_the_format_says() {
+    fn frame_has_the_specified_bytes() {
         assert_eq!(super::super::hex(&golden()), GOLDEN);
     }
 
@@ -409,7 +409,7 @@ mod tests {
     );
 
     #[test]
-    fn a_frame_is_read_as_it_was_written() {
+    fn frame_is_read_as_it_was_written() {
         let bytes = golden();
         let frame = Frame::decode(&bytes).unwrap();
         assert_eq!(frame.header, header(2));
@@ -427,7 +427,7 @@ mod tests {
     }
 
     #[test]
-    fn every_flipped_bit_and_every_cut_is_noticed() {
+    fn every_flipped_bit_and_every_truncation_is_detected() {
         let bytes = golden();
         for bit in 0..bytes.len() * 8 {
             let mut damaged = bytes.clone();
@@ -440,7 +440,7 @@ mod tests {
     }
 
     #[test]
-    fn a_later_version_and_an_unknown_flag_are_named_not_guessed_at() {
+    fn later_version_and_unknown_flag_are_reported() {
         let mut later = golden();
         seal_envelope(2, &mut later);
         let what = "frame version";
@@ -455,7 +455,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_flag_of_an_event_is_named_too() {
+    fn unknown_flag_of_an_event_is_reported() {
         let mut draft = FrameDraft::new("account-1", 0);
         draft.push(&NewEvent::new(EventType::new("Opened").unwrap(), *b"{}"), 0);
         draft.bytes[draft.room] = 4;
@@ -467,7 +467,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_left_over_after_the_last_event_are_damage() {
+    fn extra_bytes_after_the_last_event_are_damage() {
         let mut longer = golden();
         longer.push(0);
         seal_envelope(FRAME_VERSION, &mut longer);
@@ -491,7 +491,7 @@ mod tests {
 
         /// Changes one byte of a valid frame and updates its checksum, as a malicious writer would.
         #[test]
-        fn a_resealed_frame_decodes_or_is_refused_without_panic(
+        fn frame_with_a_new_checksum_decodes_or_is_refused(
             at in ENVELOPE_LEN..golden().len(), byte: u8
         ) {
             let mut bytes = golden();

@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn epochs_follow_only_where_there_is_more_than_the_first() {
+    fn epochs_are_encoded_only_if_needed() {
         let backup = Identity { is_backup: true, ..identity() };
         let mut expected = identity().encode()[..36].to_vec();
         expected.push(1);
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn the_file_is_the_bytes_that_the_format_says_and_is_read_again() {
+    fn identity_file_has_the_specified_bytes_and_decodes_again() {
         let bytes = identity().encode();
         let mut expected = b"annals\r\n\0\0\0\x01".to_vec();
         expected.extend([0xab; 16]);
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn damage_a_later_format_and_a_foreign_file_are_told_apart() {
+    fn damage_later_format_and_foreign_file_are_distinguished() {
         let mut later = identity().encode();
         later[11] = 2;
         assert!(matches!(Identity::decode(&later), Some(Err(Malformed::Damaged { .. }))));

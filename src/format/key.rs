@@ -90,7 +90,7 @@ mod tests {
 
     /// The bytes on disk, frozen for format version 1.
     #[test]
-    fn keys_are_the_bytes_that_the_format_says() {
+    fn keys_have_the_specified_bytes() {
         assert_eq!(log_key(Position::new(0x0102).unwrap()), [0, 0, 0, 0, 0, 0, 1, 2]);
         let key = stream_key("ä-1", Version::new(258).unwrap());
         assert_eq!(key, [0xc3, 0xa4, b'-', b'1', 0, 0, 0, 0, 0, 0, 0, 1, 2]);
@@ -101,7 +101,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn stream_keys_sort_by_id_then_version_and_are_read_again(
+        fn stream_keys_sort_by_id_then_version_and_decode_again(
             a in "[a-cé日 -]{1,4}", b in "[a-cé日 -]{1,4}", v in 1..u64::MAX, w in 1..u64::MAX
         ) {
             let (v, w) = (Version::new(v).unwrap(), Version::new(w).unwrap());
@@ -111,7 +111,7 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_read_as_a_key_or_refused(bytes: Vec<u8>) {
+        fn any_bytes_decode_as_a_key_or_are_refused(bytes: Vec<u8>) {
             if let Some((stream, version)) = stream_of(&bytes) {
                 prop_assert_eq!(&stream_key(stream, version), &bytes);
             }
@@ -124,7 +124,7 @@ mod tests {
         }
 
         #[test]
-        fn keys_of_snapshots_and_views_are_read_again(
+        fn snapshot_and_view_keys_decode_again(
             kind in "[a-c日]{1,3}", stream in "[a-c日]{1,3}", v in 1..u64::MAX, key: Vec<u8>
         ) {
             let version = Version::new(v).unwrap();

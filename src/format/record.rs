@@ -39,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_record_is_read_under_its_own_key_alone() {
+    fn record_decodes_only_under_its_own_key() {
         let bytes = encode_record(b"key", b"body");
         assert_eq!(bytes[ENVELOPE_LEN..], *b"\x03key\x04body");
         assert_eq!(decode_record(b"key", &bytes), Ok(&b"body"[..]));

@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn evidence_stands_behind_what_a_slot_has_always_said_and_is_noticed_when_it_is_damaged() {
+    fn evidence_follows_the_slot_and_its_damage_is_detected() {
         let (old, new) = (slot(3, 258), with_evidence(slot(3, 258)));
         assert_eq!(old.encode()[..BODY_LEN + 4], new.encode()[..BODY_LEN + 4]);
         let mut expected = vec![0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 1, 4, 1, 2, 3, 4];
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn the_newer_right_slot_counts_and_a_torn_one_does_not() {
+    fn newest_valid_slot_counts_and_torn_slot_does_not() {
         let (old, new) = (slot(2, 10), slot(3, 20));
         let mut file = [old.encode(), new.encode()].concat();
         assert_eq!(Slot::newest(&file), Ok(new));
@@ -211,14 +211,14 @@ mod tests {
     }
 
     #[test]
-    fn a_number_that_cannot_be_counted_on_from_is_none_of_a_watermark() {
+    fn slot_number_without_a_successor_is_refused() {
         assert!(Slot::newest(&slot(u64::MAX, 1).encode()).is_err());
         let last = slot(NUMBER_MAX, 1);
         assert_eq!(Slot::newest(&last.encode()), Ok(last));
     }
 
     #[test]
-    fn a_slot_is_the_bytes_that_the_format_says() {
+    fn slot_has_the_specified_bytes() {
         let bytes = slot(3, 258).encode();
         let mut expected = b"annalsWM\0\0\0\0\0\0\0\x03".to_vec();
         expected.extend([7; 16]);

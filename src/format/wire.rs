@@ -217,14 +217,14 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(4096))]
 
         #[test]
-        fn any_bytes_are_read_by_hand_as_bincode_reads_them(bytes in likely_bytes()) {
+        fn decoder_agrees_with_bincode_on_any_bytes(bytes in likely_bytes()) {
             all_agree(&bytes);
         }
 
         /// Changes valid bytes and reads from any offset, so that every field is read at every
         /// place.
         #[test]
-        fn right_bytes_changed_are_read_by_hand_as_bincode_reads_them(
+        fn decoder_agrees_with_bincode_on_changed_valid_bytes(
             from in 0..right().len(), at in 0..right().len(), bytes in likely_bytes()
         ) {
             let mut changed = right();

@@ -402,7 +402,7 @@ mod tests {
     }
 
     #[test]
-    fn the_payload_is_the_text_as_it_stands() {
+    fn payload_is_the_text_unchanged() {
         for text in ["null", "1.50", r#"{ "b":1 ,"a":1e999,"a":"\u00e9\ud800" }"#, "[[[]]]", "\"\""]
         {
             let found = read(line(&format!(r#","data": {text} "#)).as_bytes()).unwrap();
@@ -415,7 +415,7 @@ mod tests {
     }
 
     #[test]
-    fn what_might_lose_data_is_refused_with_its_reason() {
+    fn line_that_might_lose_data_is_refused_with_a_reason() {
         for (rest, reason) in [
             (r#","data":1,"metdata":{}"#, "unknown field `metdata`"),
             (r#","data":1,"data":2"#, "duplicate field `data`"),
@@ -444,7 +444,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_asks_for_much_is_refused_with_a_short_reason() {
+    fn oversized_line_is_refused_with_a_short_reason() {
         let tags =
             |count: usize| line(&format!(r#","data":1,"tags":[""{}]"#, r#","""#.repeat(count - 1)));
         assert_eq!(read(tags(256).as_bytes()).unwrap().event.tags().len(), 256);
@@ -470,7 +470,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_beyond_the_microsecond_is_cut_and_says_so() {
+    fn time_is_truncated_to_microseconds_and_flagged() {
         let cut = line(r#","data":1"#).replace("00Z", "00.0000019Z");
         let found = read(cut.as_bytes()).unwrap();
         assert_eq!(found.time.to_string(), "2020-01-01T00:00:00.000001Z");
@@ -480,7 +480,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_line_has_room() {
+    fn longest_line_fits() {
         let name = "\u{1}".repeat(255);
         let metadata: String = "\u{1}".repeat(64 * 1024);
         let line = serde_json::json!({

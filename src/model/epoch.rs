@@ -129,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_epoch_is_shared_up_to_where_any_later_one_begins() {
+    fn epoch_is_shared_up_to_the_start_of_any_later_one() {
         let [a, b, c, d] = [1, 2, 3, 4].map(|byte| Epoch::from_bytes([byte; 16]));
         let epochs = Epochs::new(a).begin(b, Position::new(5)).begin(c, Position::new(3));
         assert_eq!(epochs.shared_up_to(a), Position::new(3));
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn forgotten_epochs_are_unknown_and_never_seem_longer() {
+    fn forgotten_epochs_are_unknown_and_never_extended() {
         let epoch = |number: u8| Epoch::from_bytes([number; 16]);
         let mut epochs = Epochs::new(epoch(0));
         for number in 1..100 {

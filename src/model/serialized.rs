@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn every_word_comes_back_as_it_was_written() {
+    fn every_type_round_trips_through_json() {
         comes_back(&StreamId::new("account-1").unwrap(), "\"account-1\"");
         comes_back(&EventType::new("Opened").unwrap(), "\"Opened\"");
         comes_back(&Position::new(7).unwrap(), "7");
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn what_none_of_them_can_be_is_refused() {
+    fn invalid_values_are_refused() {
         fn refused<T: DeserializeOwned>(json: &str) -> bool {
             serde_json::from_str::<T>(json).is_err()
         }

@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn a_start_plans_one_build_of_its_version() {
+    fn start_plans_one_build_of_its_version() {
         use Target::{External, Reactor, View};
         let nothing = directory(None, None, 0);
         let serves_1 = directory(Some((4, 1)), None, 4);

@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_shown_as_its_parts() {
+    fn key_is_shown_as_its_parts() {
         assert_eq!(key("account-1").to_string(), "account-1");
         assert_eq!(key(("account-1", 300_u64)).to_string(), "account-1/300");
         assert_eq!(key(("stage", 0_u64, "a")).to_string(), "stage/0/a");
@@ -289,7 +289,7 @@ mod tests {
         }
 
         #[test]
-        fn keys_of_a_text_and_a_number_sort_by_both_and_never_collide(
+        fn text_and_number_keys_sort_by_both_and_never_collide(
             a in "[a\0b]{0,4}", b in "[a\0b]{0,4}", m: u32, n: u32
         ) {
             let (m, n) = (u64::from(m), u64::from(n));
@@ -298,7 +298,7 @@ mod tests {
         }
 
         #[test]
-        fn a_key_is_made_exactly_if_it_fits(text in "[a\0]{500,530}", other in "[b]{480,510}") {
+        fn key_is_made_exactly_if_it_fits(text in "[a\0]{500,530}", other in "[b]{480,510}") {
             let escaped = text.len() + text.matches('\0').count();
             let fits = escaped + 1 + other.len() <= ViewKey::LEN_MAX;
             let made = ViewKey::new((text.as_str(), other.as_str()));

@@ -355,7 +355,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_try_is_no_tries() {
+    fn one_try_is_singular() {
         let cause = Cause::new(std::io::Error::other("thirteen"));
         let (event_id, stream) = (None, None);
         let position = Some(Position::FIRST);

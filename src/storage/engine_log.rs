@@ -316,12 +316,12 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn the_checksum_is_that_of_the_standard() {
+    fn checksum_matches_the_standard() {
         assert_eq!(crc32c(b'1', b"23456789"), 0xe306_9283);
     }
 
     #[test]
-    fn a_file_is_whole_wherever_its_end_is_cut_off() {
+    fn file_truncated_at_any_length_has_no_damage() {
         let all = whole();
         let mut heads = Vec::new();
         let extent_of_all = read(&*all, |head| {
@@ -336,7 +336,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn the_end_is_found_from_any_end_before() {
+    fn end_is_found_from_any_earlier_end() {
         let all = whole();
         for len in (0..=all.len()).step_by(53) {
             for from in [0, end_before(len / 2), end_before(len)] {
@@ -347,7 +347,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_file_ends_before_the_first_sector_that_is_not_there() {
+    fn file_ends_before_the_first_missing_sector() {
         let all = whole();
         for from in (0..all.len()).step_by(SECTOR_LEN) {
             let mut torn = all.clone();
@@ -358,7 +358,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_file_ends_before_an_entry_whose_last_bytes_are_not_there() {
+    fn file_ends_before_an_entry_without_its_last_bytes() {
         let all = whole();
         for missing in 1..=10 {
             let mut torn = all.clone();
@@ -372,7 +372,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_flipped_bit_is_damage() {
+    fn flipped_bit_is_damage() {
         let all = whole();
         for at in (0..all.len()).step_by(37) {
             let mut damaged = all.clone();
@@ -386,7 +386,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn an_entry_that_is_not_accepted_ends_the_file_before_it() {
+    fn rejected_entry_ends_the_file_before_it() {
         let mut left = 2;
         let stopped = read(&*whole(), |_| {
             left -= 1;
@@ -397,7 +397,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_record_of_a_recycled_log_is_found_wherever_a_record_begins_and_nowhere_else() {
+    fn recycled_record_is_found_only_where_records_begin() {
         fn record(kind: u8, len: usize) -> Vec<u8> {
             let [high, low] = u16::try_from(len).unwrap().to_be_bytes();
             [&[9, 9, 9, 9, low, high, kind][..], &vec![7; len]].concat()

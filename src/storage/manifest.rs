@@ -70,7 +70,7 @@ mod tests {
     /// A regression test: such an entry was counted, its write failed on a full disk, and the store
     /// was then rejected because the entry was missing.
     #[test]
-    fn an_entry_that_is_just_being_written_is_not_known() {
+    fn unfinished_entry_is_not_known() {
         let db = tempfile::tempdir().unwrap();
         let path = db.path().join("MANIFEST-000005");
         fs::write(db.path().join("CURRENT"), "MANIFEST-000005\n").unwrap();

@@ -140,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_comes_after_a_file_whose_first_entry_is_not_whole_is_cut_off_too() {
+    fn files_after_an_incomplete_first_entry_are_cut_off() {
         let db = tempfile::tempdir().unwrap();
         let [first, second] = ["000007.log", "000009.log"].map(|name| db.path().join(name));
         let batch = |number: u8| {

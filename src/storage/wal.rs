@@ -41,7 +41,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_that_is_not_the_next_one_is_told() {
+    fn batch_out_of_sequence_is_reported() {
         let gap = file(&[(1, 2, 100), (3, 1, 10), (5, 1, 10)]);
         let len = file(&[(1, 2, 100), (3, 1, 10)]).len() as u64;
         assert_eq!(read(&*gap, Some(1)).unwrap(), (Extent { len, ending: Ending::Gap }, Some(4)));
@@ -52,7 +52,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_that_is_too_short_for_a_batch_is_damage() {
+    fn entry_too_short_for_a_batch_is_damage() {
         let file = engine_log::tests::file([&[1; 11][..]]);
         assert_eq!(read(&*file, None).unwrap().0, Extent { len: 0, ending: Ending::Damaged });
     }

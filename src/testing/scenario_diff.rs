@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_that_both_have_are_aligned() {
+    fn common_lines_are_aligned() {
         assert_eq!(diff("a\nb\nc\nd", "a\nc\nx\nd\ne"), "  a\n- b\n  c\n+ x\n  d\n+ e\n");
         assert_eq!(diff("", "a\n"), "+ a\n");
         assert_eq!(diff("a", ""), "- a\n");

@@ -49,9 +49,9 @@ fn synced_groups_pass_the_concurrency_suite() {
     use annals::{EventStore, Store};
 
     let rules: [Case; 3] = [
-        concurrency::the_same_append_from_many_threads_is_written_once,
-        concurrency::one_of_many_rivals_for_a_version_wins,
-        concurrency::many_writers_make_one_gapless_log_that_all_readers_agree_on,
+        concurrency::same_append_from_many_threads_is_written_once,
+        concurrency::one_of_many_rivals_for_a_version_succeeds,
+        concurrency::concurrent_writers_make_one_log_without_gaps,
     ];
     for rule in rules {
         let directory = tempfile::tempdir().unwrap();

@@ -165,7 +165,7 @@ fn import_names_a_bad_line_and_resumes_once_corrected() {
 }
 
 #[test]
-fn a_time_that_goes_back_is_refused_or_clamped() {
+fn decreasing_time_is_refused_or_clamped() {
     let desk = Workspace::new();
     let line = |second| {
         format!(

@@ -100,7 +100,7 @@ fn slow_reader_does_not_keep_the_store() {
 }
 
 #[test]
-fn output_goes_on_when_a_writer_closes_the_store() {
+fn output_continues_when_a_writer_closes_the_store() {
     let desk = Workspace::new();
     large(&desk, "s");
     let expected = desk.ok(&["export", "s"]);

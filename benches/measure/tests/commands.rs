@@ -83,7 +83,7 @@ fn engine_reports_every_row_with_its_baseline() {
 }
 
 #[test]
-fn engine_measures_ones_own_events() {
+fn engine_measures_imported_events() {
     let directory = TempDir::new().unwrap();
     let line = |number: usize| {
         let (stream, kind) = (number % 7, number % 3);
@@ -117,7 +117,7 @@ fn peers_and_growth_report_and_leave_nothing() {
 }
 
 #[test]
-fn what_cannot_be_measured_is_refused_and_leaves_nothing() {
+fn invalid_arguments_are_refused_and_leave_nothing() {
     let directory = TempDir::new().unwrap();
     fs::write(directory.path().join("empty"), "").unwrap();
     for (code, args, why) in [
@@ -144,7 +144,7 @@ fn what_cannot_be_measured_is_refused_and_leaves_nothing() {
 }
 
 #[test]
-fn an_interrupted_run_leaves_nothing() {
+fn interrupted_run_leaves_nothing() {
     let directory = TempDir::new().unwrap();
     let mut command = command(directory.path(), "engine --seconds 600 --only append");
     let child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();

@@ -38,7 +38,7 @@ fn built_from(lock: &str) -> BTreeSet<(String, String)> {
 }
 
 #[test]
-fn rocksdb_is_built_from_the_same_versions() {
+fn rocksdb_and_its_dependencies_have_the_same_versions() {
     let (own, of_annals) = (built_from("Cargo.lock"), built_from("../../Cargo.lock"));
     assert!(own.len() > 10);
     assert_eq!(own, of_annals, "change the versions with `cargo update -p NAME --precise VERSION`");

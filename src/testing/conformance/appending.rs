@@ -13,7 +13,7 @@ use crate::model::{
 
 /// G4: checks every expectation against a stream with no, one and two events; a conflict reports
 /// the actual version.
-pub fn the_four_expectations_decide_as_the_table_says(store: &Arc<dyn EventStore>) {
+pub fn expected_version_is_checked_against_the_stream(store: &Arc<dyn EventStore>) {
     use ExpectedVersion::{Any, Exact, NoStream, StreamExists};
     // The expectation, then whether a stream with 0, 1 or 2 events accepts the append.
     let table = [
@@ -47,7 +47,7 @@ pub fn the_four_expectations_decide_as_the_table_says(store: &Arc<dyn EventStore
                 let refused = outcome.unwrap_err();
                 assert!(refused.is_conflict(), "{expected} at {tip:?}: {refused}");
                 let Error::WrongExpectedVersion { stream, expected: said, actual } = refused else {
-                    panic!("a conflict is another error: {refused}");
+                    panic!("a conflict has the wrong error: {refused}");
                 };
                 assert_eq!((stream, said, actual), (id, expected, tip));
                 assert_eq!(contents(store), before, "a refused append changed something");
@@ -58,7 +58,7 @@ pub fn the_four_expectations_decide_as_the_table_says(store: &Arc<dyn EventStore
 
 /// G2, G3: positions and versions count from 1 without gaps, even with refused appends between
 /// them; a caller sees its own append.
-pub fn places_are_gapless_in_the_order_of_acknowledgement(store: &Arc<dyn EventStore>) {
+pub fn positions_and_versions_have_no_gaps(store: &Arc<dyn EventStore>) {
     assert_eq!(store.head().unwrap(), None);
     let (mut head, mut tips) = (0, [0; 3]);
     for round in 0..40_usize {
@@ -88,7 +88,7 @@ pub fn places_are_gapless_in_the_order_of_acknowledgement(store: &Arc<dyn EventS
 
 /// G1: an append keeps the caller's order across streams and is one commit, also if a stream is
 /// given twice or is only checked.
-pub fn an_append_to_several_streams_keeps_its_order_and_is_one_commit(store: &Arc<dyn EventStore>) {
+pub fn multi_stream_append_keeps_order_and_is_one_commit(store: &Arc<dyn EventStore>) {
     store.append("b", ExpectedVersion::NoStream, [event("Before", 0)]).unwrap();
     let append = Append::new()
         .to("a", ExpectedVersion::NoStream, [event("First", 1), event("Second", 2)])
@@ -175,7 +175,7 @@ pub fn events_keep_every_field(store: &Arc<dyn EventStore>) {
 
 /// This holds for times from the caller and from the store, and if the store's clock is behind the
 /// log.
-pub fn recorded_at_never_goes_back_along_the_log(store: &Arc<dyn EventStore>) {
+pub fn recorded_at_never_decreases(store: &Arc<dyn EventStore>) {
     let past = Timestamp::from_micros(1_000);
     store.append("a", ExpectedVersion::Any, [event("Old", 1).with_recorded_at(past)]).unwrap();
     store.append("b", ExpectedVersion::Any, [event("Now", 2), event("Now", 3)]).unwrap();
@@ -186,11 +186,11 @@ pub fn recorded_at_never_goes_back_along_the_log(store: &Arc<dyn EventStore>) {
     let times: Vec<_> = log(store).iter().map(RecordedEvent::recorded_at).collect();
     assert_eq!(times[0], past);
     assert!(past < times[1] && times[1] == times[2], "one append has one time: {times:?}");
-    assert_eq!(times[3..], [future; 3], "an event is not recorded before the one before it");
+    assert_eq!(times[3..], [future; 3], "recorded-at never decreases");
 }
 
 /// Uses names of the maximum length, in bytes of UTF-8, and the maximum number of tags.
-pub fn the_longest_names_are_taken(store: &Arc<dyn EventStore>) {
+pub fn longest_names_are_accepted(store: &Arc<dyn EventStore>) {
     let long = |len: usize| "é".repeat(len / 2) + &"x".repeat(len % 2);
     let tags: Vec<String> = (0..limits::TAGS_COUNT_MAX).map(|number| number.to_string()).collect();
     let mut event = NewEvent::new(EventType::new(long(limits::EVENT_TYPE_LEN_MAX)).unwrap(), [1])

@@ -26,7 +26,7 @@ fn until_caught_up(following: &mut Subscription) -> (Vec<RecordedEvent>, Option<
             Delivery::Event(event) => events.push(event),
             Delivery::CaughtUp(head) => return (events, head),
             Delivery::Progress(_) => {}
-            other => panic!("{other:?} before it caught up"),
+            other => panic!("{other:?} before the subscription caught up"),
         }
     }
 }
@@ -42,7 +42,7 @@ fn next_event(following: &mut Subscription) -> RecordedEvent {
 }
 
 /// It begins at the start of the log, after any position, or at the current head; then it is live.
-pub fn a_subscription_begins_where_it_was_told(store: &Arc<dyn EventStore>) {
+pub fn subscription_begins_at_the_requested_place(store: &Arc<dyn EventStore>) {
     let mut from_nothing = store.subscribe().start().unwrap();
     assert_eq!(from_nothing.recv().unwrap(), Delivery::CaughtUp(None));
     let log = history(store);
@@ -69,7 +69,7 @@ pub fn a_subscription_begins_where_it_was_told(store: &Arc<dyn EventStore>) {
 
 /// It begins at the first event, after a version, after a position, or past the last event; it
 /// never delivers another stream.
-pub fn a_subscription_of_one_stream_counts_in_versions(store: &Arc<dyn EventStore>) {
+pub fn stream_subscription_starts_by_version(store: &Arc<dyn EventStore>) {
     let log = history(store);
     for name in STREAMS {
         let events: Vec<_> =
@@ -101,7 +101,7 @@ pub fn a_subscription_of_one_stream_counts_in_versions(store: &Arc<dyn EventStor
 
 /// A subscriber with such a position followed a log that has lost its end since, and would miss the
 /// next events.
-pub fn a_start_past_the_head_is_refused_unless_it_waits(store: &Arc<dyn EventStore>) {
+pub fn start_past_the_head_is_refused_unless_it_waits(store: &Arc<dyn EventStore>) {
     let refused = store.subscribe().after(Position::FIRST).start().unwrap_err();
     assert!(matches!(refused, Error::PositionAhead { asked: Position::FIRST, head: None }));
     store.append("a", ExpectedVersion::Any, events(2)).unwrap();
@@ -124,7 +124,7 @@ pub fn a_start_past_the_head_is_refused_unless_it_waits(store: &Arc<dyn EventSto
 
 /// A position from another epoch is refused, whether the log has it or not; one from this epoch is
 /// accepted.
-pub fn a_place_of_another_epoch_is_refused(store: &Arc<dyn EventStore>) {
+pub fn position_of_another_epoch_is_refused(store: &Arc<dyn EventStore>) {
     store.append("a", ExpectedVersion::Any, events(3)).unwrap();
     let own = store.epochs().unwrap().current();
     assert_eq!(store.subscribe().start().unwrap().epoch(), own);
@@ -149,7 +149,7 @@ pub fn a_place_of_another_epoch_is_refused(store: &Arc<dyn EventStore>) {
 
 /// With a category, type or prefix filter, it delivers the matching events and reports how far it
 /// has skipped others.
-pub fn a_filtered_subscription_tells_its_progress(store: &Arc<dyn EventStore>) {
+pub fn filtered_subscription_reports_its_progress(store: &Arc<dyn EventStore>) {
     let log = history(store);
     let head = store.head().unwrap();
     let matches = |event: &&RecordedEvent| {
@@ -159,7 +159,7 @@ pub fn a_filtered_subscription_tells_its_progress(store: &Arc<dyn EventStore>) {
     let mut following = start().start().unwrap();
     let (events, caught_up) = until_caught_up(&mut following);
     assert!(events.iter().eq(log.iter().filter(matches)));
-    assert_eq!((caught_up, following.checkpoint()), (head, head), "it knows that it has seen all");
+    assert_eq!((caught_up, following.checkpoint()), (head, head), "the checkpoint is the head");
 
     store.append("b-1", ExpectedVersion::Any, [event("Closed", 1)]).unwrap();
     let passed = store.head().unwrap().unwrap();
@@ -183,7 +183,7 @@ pub fn a_filtered_subscription_tells_its_progress(store: &Arc<dyn EventStore>) {
 }
 
 /// A naive subscription limits its history and drops events that do not fit into its channel.
-pub fn a_history_of_more_than_ten_thousand_events_comes_whole(store: &Arc<dyn EventStore>) {
+pub fn long_history_is_delivered_completely(store: &Arc<dyn EventStore>) {
     for _ in 0..25 {
         store.append("a", ExpectedVersion::Any, events(1_000)).unwrap();
     }
@@ -202,7 +202,7 @@ pub fn a_history_of_more_than_ten_thousand_events_comes_whole(store: &Arc<dyn Ev
 }
 
 /// Subscriptions that begin at any moment while a writer appends receive each event once.
-pub fn catching_up_runs_into_live_without_a_gap(store: &Arc<dyn EventStore>) {
+pub fn catching_up_continues_live_without_a_gap(store: &Arc<dyn EventStore>) {
     let count: u64 = 3_000;
     thread::scope(|scope| {
         let follow = |after: Option<Position>| {
@@ -234,7 +234,7 @@ pub fn catching_up_runs_into_live_without_a_gap(store: &Arc<dyn EventStore>) {
 }
 
 /// Wherever it stopped, with and without a filter, no event is repeated or missing.
-pub fn a_subscription_resumes_after_the_last_delivery(store: &Arc<dyn EventStore>) {
+pub fn subscription_resumes_after_the_last_delivery(store: &Arc<dyn EventStore>) {
     let log = history(store);
     for category in [None, Some("a")] {
         let start = |after| {
@@ -267,7 +267,7 @@ pub fn a_subscription_resumes_after_the_last_delivery(store: &Arc<dyn EventStore
 }
 
 /// A cancel from another thread ends it, while it waits or before; it stays ended.
-pub fn a_cancelled_subscription_ends_even_while_it_waits(store: &Arc<dyn EventStore>) {
+pub fn cancelled_subscription_ends_even_while_it_waits(store: &Arc<dyn EventStore>) {
     store.append("a", ExpectedVersion::Any, events(3)).unwrap();
     let mut following = store.subscribe().start().unwrap();
     let cancel = following.cancel_handle();
@@ -290,18 +290,18 @@ pub fn a_cancelled_subscription_ends_even_while_it_waits(store: &Arc<dyn EventSt
     assert!(cancel.is_cancelled());
     let mut unread = store.subscribe().start().unwrap();
     unread.cancel_handle().cancel();
-    assert_eq!(unread.recv().unwrap(), Delivery::Ended, "what was not delivered yet does not come");
+    assert_eq!(unread.recv().unwrap(), Delivery::Ended, "undelivered events are dropped");
     assert_eq!(unread.count(), 0);
 }
 
 /// Later events are still delivered.
-pub fn nothing_in_time_is_idle_and_not_the_end(store: &Arc<dyn EventStore>) {
+pub fn timeout_without_events_is_idle_not_the_end(store: &Arc<dyn EventStore>) {
     let mut following = store.subscribe().start().unwrap();
     assert_eq!(following.recv().unwrap(), Delivery::CaughtUp(None));
     for timeout in [Duration::ZERO, Duration::from_millis(5)] {
         let begun = Instant::now();
         assert_eq!(following.recv_timeout(timeout).unwrap(), Delivery::Idle);
-        assert!(begun.elapsed() >= timeout, "it gave up before the time was over");
+        assert!(begun.elapsed() >= timeout, "it returned before the timeout");
     }
     store.append("a", ExpectedVersion::Any, events(1)).unwrap();
     assert_eq!(next_event(&mut following).position(), position(1));
@@ -316,7 +316,7 @@ pub fn nothing_in_time_is_idle_and_not_the_end(store: &Arc<dyn EventStore>) {
 }
 
 /// With a channel of capacity 1, history, the caught-up notice and live events all arrive in order.
-pub fn a_slow_consumer_behind_a_full_channel_loses_nothing(store: &Arc<dyn EventStore>) {
+pub fn slow_consumer_with_a_full_channel_loses_nothing(store: &Arc<dyn EventStore>) {
     store.append("a", ExpectedVersion::Any, events(500)).unwrap();
     let following = store.subscribe().start().unwrap().into_receiver(1).unwrap();
     assert_eq!(following.receiver().capacity(), Some(1));
@@ -365,7 +365,7 @@ pub fn dropping_the_channel_ends_its_thread(store: &Arc<dyn EventStore>) {
 }
 
 /// The error comes before any delivery.
-pub fn a_bad_argument_of_a_subscription_refuses_its_start(store: &Arc<dyn EventStore>) {
+pub fn invalid_subscription_is_refused_at_start(store: &Arc<dyn EventStore>) {
     let bad = [
         store.subscribe().stream("$mine"),
         store.subscribe().types([""]),
@@ -378,7 +378,7 @@ pub fn a_bad_argument_of_a_subscription_refuses_its_start(store: &Arc<dyn EventS
 
 /// It returns if the head is already past the position, if the head passes it, after the timeout,
 /// or when cancelled and woken.
-pub fn waiting_past_a_position_returns_for_each_reason_there_is(store: &Arc<dyn EventStore>) {
+pub fn wait_past_a_position_returns_for_every_reason(store: &Arc<dyn EventStore>) {
     let never = AtomicBool::new(false);
     let soon = || Some(Instant::now() + Duration::from_millis(2));
     assert_eq!(store.wait_past(None, soon(), &never).unwrap(), None);

@@ -66,7 +66,7 @@ fn queries() -> impl Iterator<Item = PageQuery> {
 }
 
 /// Reading the rest until it is empty returns each event of the range once, in order.
-pub fn pages_of_any_size_join_to_the_whole_range(store: &Arc<dyn EventStore>) {
+pub fn log_pages_of_any_size_cover_the_whole_range(store: &Arc<dyn EventStore>) {
     let log = history(store);
     for query in queries() {
         for events_max in [1, 2, 7, 1_000] {
@@ -82,7 +82,7 @@ pub fn pages_of_any_size_join_to_the_whole_range(store: &Arc<dyn EventStore>) {
                 });
                 assert!(count <= events_max, "a page of {events_max} holds {count}");
                 pages += 1;
-                assert!(pages <= 2 * log.len() + 2, "the pages do not come to an end");
+                assert!(pages <= 2 * log.len() + 2, "the pages do not end");
                 match end.unwrap().rest {
                     Some(range) => query.range = range,
                     None => break,
@@ -94,7 +94,7 @@ pub fn pages_of_any_size_join_to_the_whole_range(store: &Arc<dyn EventStore>) {
 }
 
 /// Wherever the break comes, the rest begins with the next event.
-pub fn a_break_ends_the_page_after_the_event_it_was_given(store: &Arc<dyn EventStore>) {
+pub fn break_ends_the_page_after_the_current_event(store: &Arc<dyn EventStore>) {
     let log = history(store);
     for query in queries() {
         let expected = expected(&log, &query);
@@ -132,7 +132,7 @@ pub fn a_break_ends_the_page_after_the_event_it_was_given(store: &Arc<dyn EventS
 }
 
 /// This holds for any range, and no event is lost.
-pub fn a_page_of_no_events_visits_nothing(store: &Arc<dyn EventStore>) {
+pub fn page_of_no_events_visits_nothing(store: &Arc<dyn EventStore>) {
     let log = history(store);
     for query in queries() {
         let none = PageQuery { events_max: 0, ..query.clone() };
@@ -157,7 +157,7 @@ pub fn a_page_of_no_events_visits_nothing(store: &Arc<dyn EventStore>) {
 }
 
 /// Reading or appending inside a visitor neither blocks nor changes the visited events.
-pub fn a_visitor_may_call_the_store(store: &Arc<dyn EventStore>) {
+pub fn visitor_may_call_the_store(store: &Arc<dyn EventStore>) {
     store.append("a", ExpectedVersion::NoStream, events(5)).unwrap();
     let mut visited = Vec::new();
     store

@@ -43,7 +43,7 @@ pub(super) fn history(store: &Arc<dyn EventStore>) -> Vec<RecordedEvent> {
     let log = log(store);
     let places =
         log.iter().map(|event| (event.id(), event.stream().as_str(), event.version().get()));
-    assert!(places.eq(expected), "the log is not what was appended");
+    assert!(places.eq(expected), "the log differs from the appended events");
     assert!(log.iter().map(|event| event.position().get()).eq(1..=expected_len(&log)));
     log
 }
@@ -116,7 +116,7 @@ fn collect(events: impl Iterator<Item = Result<RecordedEvent, Error>>) -> Vec<Re
 }
 
 /// Every read and query of an empty store is empty.
-pub fn an_empty_store_reads_as_empty(store: &Arc<dyn EventStore>) {
+pub fn empty_store_reads_as_empty(store: &Arc<dyn EventStore>) {
     assert_eq!(store.head().unwrap(), None);
     assert_eq!(store.stream_version(&StreamId::new("a").unwrap()).unwrap(), None);
     assert_eq!(store.streams().into_iter().count(), 0);
@@ -134,7 +134,7 @@ pub fn an_empty_store_reads_as_empty(store: &Arc<dyn EventStore>) {
 }
 
 /// Checks every start, both directions, limits and filters.
-pub fn the_log_reads_as_its_options_say(store: &Arc<dyn EventStore>) {
+pub fn log_read_follows_its_options(store: &Arc<dyn EventStore>) {
     let log = history(store);
     let filters = [
         Filter::new(),
@@ -185,14 +185,14 @@ pub fn the_log_reads_as_its_options_say(store: &Arc<dyn EventStore>) {
                     std::ops::ControlFlow::Continue(())
                 })
                 .unwrap();
-                assert_eq!(visited, all, "the visitor sees what the iterator gives");
+                assert_eq!(visited, all, "the visitor sees the iterator's events");
             }
         }
     }
 }
 
 /// Includes ids that are prefixes of others: a naive prefix scan would return those streams too.
-pub fn a_stream_reads_as_its_options_say_and_never_sees_another(store: &Arc<dyn EventStore>) {
+pub fn stream_read_follows_its_options_and_sees_one_stream(store: &Arc<dyn EventStore>) {
     let log = history(store);
     for name in STREAMS.into_iter().chain(["a-", "A", "b", "nobody"]) {
         let events: Vec<_> =
@@ -226,7 +226,7 @@ pub fn a_stream_reads_as_its_options_say_and_never_sees_another(store: &Arc<dyn 
 
 /// A read as of the past returns what the log held then, in both directions. If several bounds are
 /// given, the narrowest applies.
-pub fn the_log_and_a_stream_read_as_of_a_position_a_version_or_a_time(store: &Arc<dyn EventStore>) {
+pub fn read_as_of_position_version_or_time_returns_the_past(store: &Arc<dyn EventStore>) {
     let log = history(store);
     let count = expected_len(&log);
     for backward in [false, true] {
@@ -277,7 +277,7 @@ pub fn the_log_and_a_stream_read_as_of_a_position_a_version_or_a_time(store: &Ar
 
 /// The position is that of the last event recorded at or before the time, even if many events have
 /// the same time.
-pub fn a_position_is_found_by_time(store: &Arc<dyn EventStore>) {
+pub fn position_is_found_by_time(store: &Arc<dyn EventStore>) {
     let log = history(store);
     let last = log.last().unwrap().recorded_at().as_micros();
     for micros in (-1..=last + 1).chain([i64::MIN, i64::MAX]) {
@@ -289,7 +289,7 @@ pub fn a_position_is_found_by_time(store: &Arc<dyn EventStore>) {
 
 /// G6: a read covers the log up to the head at its creation, regardless of how long the iterator
 /// lives.
-pub fn a_read_is_of_the_moment_it_was_taken_and_may_outlast_it(store: &Arc<dyn EventStore>) {
+pub fn read_ends_at_the_head_of_its_creation(store: &Arc<dyn EventStore>) {
     store.append("a", ExpectedVersion::Any, events(2_000)).unwrap();
     let log_before = log(store);
     let mut forward = store.read_log().into_iter();
@@ -305,7 +305,7 @@ pub fn a_read_is_of_the_moment_it_was_taken_and_may_outlast_it(store: &Arc<dyn E
 }
 
 /// The read must not look empty instead.
-pub fn a_bad_argument_of_a_read_is_its_first_and_only_item(store: &Arc<dyn EventStore>) {
+pub fn invalid_read_yields_only_its_error(store: &Arc<dyn EventStore>) {
     store.append("a", ExpectedVersion::Any, events(2)).unwrap();
     let bad = [
         store.read_stream("$mine").into_iter(),
@@ -322,7 +322,7 @@ pub fn a_bad_argument_of_a_read_is_its_first_and_only_item(store: &Arc<dyn Event
 }
 
 /// Lists by prefix and after an id, in pages of any size, with the version of each stream.
-pub fn streams_are_listed_by_prefix_in_the_order_of_their_ids(store: &Arc<dyn EventStore>) {
+pub fn streams_are_listed_by_prefix_in_id_order(store: &Arc<dyn EventStore>) {
     let log = history(store);
     let mut all: Vec<StreamInfo> = Vec::new();
     for name in STREAMS {

@@ -12,7 +12,7 @@ use crate::model::{
 
 /// G1: this holds for any conflicting part of an append to several streams, written or only
 /// checked.
-pub fn a_conflict_in_one_part_refuses_all_parts(store: &Arc<dyn EventStore>) {
+pub fn conflict_in_one_part_refuses_all_parts(store: &Arc<dyn EventStore>) {
     store.append("there", ExpectedVersion::NoStream, events(2)).unwrap();
     let before = contents(store);
     let right = [
@@ -54,7 +54,7 @@ fn is_invalid(error: &Error, is_it: impl Fn(&InvalidArgument) -> bool) -> bool {
 }
 
 /// Checks every kind of invalid argument and its error.
-pub fn a_bad_call_changes_nothing_and_says_why(store: &Arc<dyn EventStore>) {
+pub fn invalid_append_is_refused_with_its_reason(store: &Arc<dyn EventStore>) {
     use ExpectedVersion::{Any, NoStream};
     type IsIt = fn(&InvalidArgument) -> bool;
     store.append("there", NoStream, events(2)).unwrap();
@@ -115,13 +115,13 @@ pub fn a_bad_call_changes_nothing_and_says_why(store: &Arc<dyn EventStore>) {
     ];
     for (row, (append, is_it)) in table.into_iter().enumerate() {
         let refused = store.submit(append).unwrap_err();
-        assert!(is_invalid(&refused, is_it), "row {row} was refused for another reason: {refused}");
+        assert!(is_invalid(&refused, is_it), "row {row} has the wrong error: {refused}");
     }
     assert_eq!(contents(store), before);
 }
 
 /// Exceeds every hard limit by one.
-pub fn what_is_too_large_is_refused_with_the_limit_it_exceeds(store: &Arc<dyn EventStore>) {
+pub fn oversized_append_is_refused_with_the_limit(store: &Arc<dyn EventStore>) {
     use ExpectedVersion::Any;
     let one = || event("Happened", 1);
     let metadata = |count: usize| (0..count).map(|key| (key.to_string(), "")).collect::<Metadata>();
@@ -162,7 +162,7 @@ pub fn what_is_too_large_is_refused_with_the_limit_it_exceeds(store: &Arc<dyn Ev
 }
 
 /// Includes appends whose latest time is in the middle, or in another stream.
-pub fn a_time_before_the_head_is_refused_in_every_position(store: &Arc<dyn EventStore>) {
+pub fn time_before_the_head_is_refused(store: &Arc<dyn EventStore>) {
     let at = Timestamp::from_micros;
     let timed = |micros| event("Timed", 0).with_recorded_at(at(micros));
     store.append("a", ExpectedVersion::Any, [timed(10), timed(30)]).unwrap();

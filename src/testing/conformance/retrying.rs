@@ -10,7 +10,7 @@ use crate::extension::EventStoreExt;
 use crate::model::{ExpectedVersion, NewEvent};
 
 /// Checks each expectation, with appends of one, a few, and very many events.
-pub fn a_retry_gets_the_places_it_had_and_writes_nothing(store: &Arc<dyn EventStore>) {
+pub fn retry_returns_original_places_and_writes_nothing(store: &Arc<dyn EventStore>) {
     use ExpectedVersion::{Any, Exact, NoStream, StreamExists};
     for (row, count) in [1, 3, 2_500].into_iter().enumerate() {
         for (column, expected) in
@@ -45,9 +45,7 @@ fn same_places(first: &Appended, again: &Appended) {
 /// `NoStream` and `Exact` name a place, so later events do not hide a retry. For `Any` and
 /// `StreamExists` only the end of the stream counts, so after later events the same call appends
 /// again.
-pub fn a_retry_after_later_events_is_recognised_where_a_place_was_named(
-    store: &Arc<dyn EventStore>,
-) {
+pub fn retry_with_a_named_place_is_recognised_after_later_events(store: &Arc<dyn EventStore>) {
     use ExpectedVersion::{Any, Exact, NoStream, StreamExists};
     for (column, expected) in
         [NoStream, Exact(version(1)), Any, StreamExists].into_iter().enumerate()
@@ -75,7 +73,7 @@ pub fn a_retry_after_later_events_is_recognised_where_a_place_was_named(
 
 /// Checks interleaved parts, mixed expectations, and a stream that was only checked and has grown
 /// since.
-pub fn a_retry_over_several_streams_needs_all_its_parts(store: &Arc<dyn EventStore>) {
+pub fn multi_stream_retry_needs_all_its_parts(store: &Arc<dyn EventStore>) {
     use ExpectedVersion::{Any, Exact, NoStream, StreamExists};
     store.append("b", NoStream, events(2)).unwrap();
     let begun = Append::new()
@@ -104,7 +102,7 @@ pub fn a_retry_over_several_streams_needs_all_its_parts(store: &Arc<dyn EventSto
 }
 
 /// If only some ids are found at their place, the caller reused an id, and gets an error.
-pub fn a_partial_retry_is_an_error_of_its_own(store: &Arc<dyn EventStore>) {
+pub fn partial_retry_is_refused_with_its_own_error(store: &Arc<dyn EventStore>) {
     use ExpectedVersion::{Any, Exact, NoStream, StreamExists};
     let base = events(1);
     store.append("a", NoStream, base.clone()).unwrap();
@@ -129,7 +127,7 @@ pub fn a_partial_retry_is_an_error_of_its_own(store: &Arc<dyn EventStore>) {
     for (row, (expected, events)) in table.into_iter().enumerate() {
         match store.append("a", expected, events) {
             Err(Error::PartialRetry { stream }) => assert_eq!(stream.as_str(), "a"),
-            other => panic!("row {row} is a partial retry: {other:?}"),
+            other => panic!("row {row} should have been a partial retry: {other:?}"),
         }
     }
     // One of two streams has its part, the other does not.

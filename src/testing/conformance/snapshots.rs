@@ -19,13 +19,13 @@ cases! { $ SnapshotStore
     /// ```
     snapshot_store_conformance
     snapshots: [
-        a_snapshot_is_loaded_as_it_was_saved,
-        the_newest_snapshot_at_or_below_a_version_is_loaded,
-        the_newest_versions_are_kept_in_whatever_order_they_come,
-        a_snapshot_takes_the_place_of_one_of_the_same_version,
-        kinds_and_streams_keep_their_snapshots_apart,
-        a_bad_snapshot_is_refused_and_changes_nothing,
-        savers_at_once_leave_the_newest,
+        snapshot_is_loaded_as_it_was_saved,
+        newest_snapshot_up_to_a_version_is_loaded,
+        newest_versions_are_kept_in_any_order_of_saves,
+        snapshot_replaces_one_of_the_same_version,
+        snapshots_are_separate_by_kind_and_stream,
+        invalid_snapshot_is_refused_and_changes_nothing,
+        concurrent_saves_keep_the_newest_snapshot,
     ]
 }
 
@@ -68,7 +68,7 @@ fn versions(store: &Arc<dyn SnapshotStore>, kind: &str, id: &str) -> Vec<u64> {
 }
 
 /// Checks every field, with the smallest and largest state and version.
-pub fn a_snapshot_is_loaded_as_it_was_saved(store: &Arc<dyn SnapshotStore>) {
+pub fn snapshot_is_loaded_as_it_was_saved(store: &Arc<dyn SnapshotStore>) {
     assert_eq!(newest(store, "account", "a"), None);
     let longest = "k".repeat(limits::SNAPSHOT_KIND_LEN_MAX);
     let longest_stream = "s".repeat(limits::STREAM_ID_LEN_MAX);
@@ -85,7 +85,7 @@ pub fn a_snapshot_is_loaded_as_it_was_saved(store: &Arc<dyn SnapshotStore>) {
 }
 
 /// `up_to` is inclusive.
-pub fn the_newest_snapshot_at_or_below_a_version_is_loaded(store: &Arc<dyn SnapshotStore>) {
+pub fn newest_snapshot_up_to_a_version_is_loaded(store: &Arc<dyn SnapshotStore>) {
     let saved = [3, 5, 300].map(|number| snapshot("k", "s", number, ""));
     for snapshot in &saved {
         store.save_snapshot(snapshot, ALL).unwrap();
@@ -106,7 +106,7 @@ pub fn the_newest_snapshot_at_or_below_a_version_is_loaded(store: &Arc<dyn Snaps
 }
 
 /// A snapshot that is older than all kept ones is not kept.
-pub fn the_newest_versions_are_kept_in_whatever_order_they_come(store: &Arc<dyn SnapshotStore>) {
+pub fn newest_versions_are_kept_in_any_order_of_saves(store: &Arc<dyn SnapshotStore>) {
     let keep = |count| NonZeroUsize::new(count).unwrap();
     for (number, count, expected) in [
         (10, 2, &[10][..]),
@@ -124,7 +124,7 @@ pub fn the_newest_versions_are_kept_in_whatever_order_they_come(store: &Arc<dyn 
 }
 
 /// It replaces the old one and does not add to the count.
-pub fn a_snapshot_takes_the_place_of_one_of_the_same_version(store: &Arc<dyn SnapshotStore>) {
+pub fn snapshot_replaces_one_of_the_same_version(store: &Arc<dyn SnapshotStore>) {
     let two = NonZeroUsize::new(2).unwrap();
     store.save_snapshot(&snapshot("k", "s", 1, ""), two).unwrap();
     store.save_snapshot(&snapshot("k", "s", 2, "old"), two).unwrap();
@@ -135,7 +135,7 @@ pub fn a_snapshot_takes_the_place_of_one_of_the_same_version(store: &Arc<dyn Sna
 }
 
 /// Includes names that are prefixes of each other, and pairs with the same concatenation.
-pub fn kinds_and_streams_keep_their_snapshots_apart(store: &Arc<dyn SnapshotStore>) {
+pub fn snapshots_are_separate_by_kind_and_stream(store: &Arc<dyn SnapshotStore>) {
     let places = [("a", "b"), ("a", "bc"), ("ab", "c"), ("ab", "bc"), ("b", "a")];
     for (number, (kind, id)) in (1..).zip(places) {
         store.save_snapshot(&snapshot(kind, id, number, ""), NonZeroUsize::MIN).unwrap();
@@ -153,7 +153,7 @@ pub fn kinds_and_streams_keep_their_snapshots_apart(store: &Arc<dyn SnapshotStor
 }
 
 /// G13: a refused snapshot leaves the stored ones unchanged.
-pub fn a_bad_snapshot_is_refused_and_changes_nothing(store: &Arc<dyn SnapshotStore>) {
+pub fn invalid_snapshot_is_refused_and_changes_nothing(store: &Arc<dyn SnapshotStore>) {
     let good = snapshot("k", "s", 1, "");
     store.save_snapshot(&good, ALL).unwrap();
     let long = "k".repeat(limits::SNAPSHOT_KIND_LEN_MAX + 1);
@@ -176,7 +176,7 @@ pub fn a_bad_snapshot_is_refused_and_changes_nothing(store: &Arc<dyn SnapshotSto
 }
 
 /// The newest version wins, regardless of the order of saving.
-pub fn savers_at_once_leave_the_newest(store: &Arc<dyn SnapshotStore>) {
+pub fn concurrent_saves_keep_the_newest_snapshot(store: &Arc<dyn SnapshotStore>) {
     std::thread::scope(|scope| {
         for thread in 0..4 {
             scope.spawn(move || {

@@ -21,21 +21,21 @@ cases! { $ ViewStore
     /// ```
     view_store_conformance
     views: [
-        a_view_that_was_never_written_is_empty,
-        values_and_checkpoint_are_there_together,
-        a_commit_that_expects_another_checkpoint_changes_nothing,
-        of_two_writers_that_know_the_same_checkpoint_one_wins,
+        view_without_writes_is_empty,
+        values_and_checkpoint_are_committed_together,
+        commit_with_a_wrong_checkpoint_changes_nothing,
+        one_of_two_writers_at_a_checkpoint_succeeds,
         readers_see_whole_commits,
-        the_last_change_of_a_key_counts,
-        a_clear_takes_what_was_there_before_wherever_it_stands,
-        pages_of_any_size_join_to_the_whole_view,
-        a_page_of_large_values_is_short_and_says_that_there_is_more,
-        views_keep_their_keys_apart,
+        last_change_of_a_key_wins,
+        clear_removes_earlier_values_at_any_place_in_a_commit,
+        view_pages_of_any_size_cover_the_whole_view,
+        page_of_large_values_is_short_and_has_more,
+        views_have_separate_keys,
         views_with_a_checkpoint_are_listed_in_order,
-        a_checkpoint_taken_away_leaves_the_values,
-        a_dropped_view_is_gone_and_no_other,
-        a_bad_commit_is_refused_and_changes_nothing,
-        the_longest_names_keys_and_states_are_taken,
+        removed_checkpoint_leaves_the_values,
+        dropping_a_view_leaves_other_views,
+        invalid_commit_is_refused_and_changes_nothing,
+        longest_names_keys_and_states_are_accepted,
     ]
 }
 
@@ -73,7 +73,7 @@ fn entries(store: &Arc<dyn ViewStore>, mut scan: ViewScan) -> Vec<ViewEntry> {
     loop {
         let page = store.scan_view(&scan).unwrap();
         assert!(page.entries.len() <= scan.entries_max);
-        assert!(!page.has_more || !page.entries.is_empty(), "it goes on");
+        assert!(!page.has_more || !page.entries.is_empty(), "a page with more has no entries");
         found.extend(page.entries);
         if !page.has_more {
             return found;
@@ -99,14 +99,14 @@ fn keys(contents: &BTreeMap<Vec<u8>, Vec<u8>>) -> Vec<&str> {
 }
 
 /// It is not listed either.
-pub fn a_view_that_was_never_written_is_empty(store: &Arc<dyn ViewStore>) {
+pub fn view_without_writes_is_empty(store: &Arc<dyn ViewStore>) {
     assert_eq!(contents(store, "v"), (None, BTreeMap::new()));
     assert_eq!(store.view_value("v", b"k").unwrap(), None);
     assert!(store.list_views().unwrap().is_empty());
 }
 
 /// Includes a checkpoint before the first position.
-pub fn values_and_checkpoint_are_there_together(store: &Arc<dyn ViewStore>) {
+pub fn values_and_checkpoint_are_committed_together(store: &Arc<dyn ViewStore>) {
     let before_the_first = Checkpoint { position: None, state: vec![0, 0xff] };
     let mut commit = next(store, "v", vec![put(b"a", b""), put(b"b", b"2")], 1);
     commit.checkpoint = Some(before_the_first.clone());
@@ -123,7 +123,7 @@ pub fn values_and_checkpoint_are_there_together(store: &Arc<dyn ViewStore>) {
 }
 
 /// G13. No checkpoint, another position, and another state at the same position are all conflicts.
-pub fn a_commit_that_expects_another_checkpoint_changes_nothing(store: &Arc<dyn ViewStore>) {
+pub fn commit_with_a_wrong_checkpoint_changes_nothing(store: &Arc<dyn ViewStore>) {
     let commit = |expected| ViewCommit {
         view: "v".to_owned(),
         expected,
@@ -149,7 +149,7 @@ pub fn a_commit_that_expects_another_checkpoint_changes_nothing(store: &Arc<dyn 
 }
 
 /// Exactly one writer wins each round, and the view holds its changes.
-pub fn of_two_writers_that_know_the_same_checkpoint_one_wins(store: &Arc<dyn ViewStore>) {
+pub fn one_of_two_writers_at_a_checkpoint_succeeds(store: &Arc<dyn ViewStore>) {
     for round in 1..=50 {
         let commit = next(store, "v", vec![], round);
         let winners = AtomicUsize::new(0);
@@ -200,7 +200,7 @@ pub fn readers_see_whole_commits(store: &Arc<dyn ViewStore>) {
 }
 
 /// Within one commit, later changes of a key replace earlier ones.
-pub fn the_last_change_of_a_key_counts(store: &Arc<dyn ViewStore>) {
+pub fn last_change_of_a_key_wins(store: &Arc<dyn ViewStore>) {
     let changes = vec![
         put(b"a", b"1"),
         put(b"a", b"2"),
@@ -216,7 +216,7 @@ pub fn the_last_change_of_a_key_counts(store: &Arc<dyn ViewStore>) {
 }
 
 /// Values that the same commit puts stay, before or after the clear, also under existing keys.
-pub fn a_clear_takes_what_was_there_before_wherever_it_stands(store: &Arc<dyn ViewStore>) {
+pub fn clear_removes_earlier_values_at_any_place_in_a_commit(store: &Arc<dyn ViewStore>) {
     let others = [put(b"k", b"1"), put(b"\xff", b"1"), put(b"\0", b"1")].to_vec();
     for view in ["u", "v", "v ", "vw", "w"] {
         store.commit_view(&next(store, view, others.clone(), 1)).unwrap();
@@ -251,7 +251,7 @@ fn nasty_keys() -> Vec<Vec<u8>> {
 }
 
 /// Checks both directions, after every key and between keys, under every prefix.
-pub fn pages_of_any_size_join_to_the_whole_view(store: &Arc<dyn ViewStore>) {
+pub fn view_pages_of_any_size_cover_the_whole_view(store: &Arc<dyn ViewStore>) {
     let all: Vec<ViewEntry> =
         nasty_keys().into_iter().map(|key| (key.clone(), [b"of ", &key[..]].concat())).collect();
     for view in ["u", "v", "va", "v\u{a0}", "w"] {
@@ -295,11 +295,11 @@ pub fn pages_of_any_size_join_to_the_whole_view(store: &Arc<dyn ViewStore>) {
     let none = store.scan_view(&ViewScan { entries_max: 0, ..scan("v") }).unwrap();
     assert!(none.entries.is_empty() && none.has_more);
     let whole = store.scan_view(&ViewScan { entries_max: all.len(), ..scan("v") }).unwrap();
-    assert!(!whole.has_more, "a page that ends where the view ends says so");
+    assert!(!whole.has_more, "the last page has nothing more");
 }
 
 /// This holds for any requested page size, and every page has at least one entry.
-pub fn a_page_of_large_values_is_short_and_says_that_there_is_more(store: &Arc<dyn ViewStore>) {
+pub fn page_of_large_values_is_short_and_has_more(store: &Arc<dyn ViewStore>) {
     let value = vec![7; 3 << 20];
     let changes = (1..=4).map(|key| put(&[key], &value)).collect();
     store.commit_view(&next(store, "v", changes, 1)).unwrap();
@@ -309,7 +309,7 @@ pub fn a_page_of_large_values_is_short_and_says_that_there_is_more(store: &Arc<d
 }
 
 /// Includes names that are prefixes of each other, and keys that look like the end of a name.
-pub fn views_keep_their_keys_apart(store: &Arc<dyn ViewStore>) {
+pub fn views_have_separate_keys(store: &Arc<dyn ViewStore>) {
     let views = ["a", "a ", "ab", "ab c", "b"];
     for view in views {
         let changes =
@@ -338,7 +338,7 @@ pub fn views_with_a_checkpoint_are_listed_in_order(store: &Arc<dyn ViewStore>) {
 }
 
 /// The view can then start over. If the same commit also clears, nothing is left.
-pub fn a_checkpoint_taken_away_leaves_the_values(store: &Arc<dyn ViewStore>) {
+pub fn removed_checkpoint_leaves_the_values(store: &Arc<dyn ViewStore>) {
     store.commit_view(&next(store, "v", vec![put(b"k", b"1")], 1)).unwrap();
     let mut gone = next(store, "v", vec![], 1);
     gone.checkpoint = None;
@@ -357,7 +357,7 @@ pub fn a_checkpoint_taken_away_leaves_the_values(store: &Arc<dyn ViewStore>) {
 }
 
 /// Drops values and checkpoint, but nothing of other views, regardless of how their names sort.
-pub fn a_dropped_view_is_gone_and_no_other(store: &Arc<dyn ViewStore>) {
+pub fn dropping_a_view_leaves_other_views(store: &Arc<dyn ViewStore>) {
     for view in ["a", "ab", "b"] {
         store.commit_view(&next(store, view, vec![put(b"k", b"1")], 1)).unwrap();
     }
@@ -371,7 +371,7 @@ pub fn a_dropped_view_is_gone_and_no_other(store: &Arc<dyn ViewStore>) {
 }
 
 /// G1, G13: one change that is too large or invalid makes the store refuse the whole commit.
-pub fn a_bad_commit_is_refused_and_changes_nothing(store: &Arc<dyn ViewStore>) {
+pub fn invalid_commit_is_refused_and_changes_nothing(store: &Arc<dyn ViewStore>) {
     store.commit_view(&next(store, "v", vec![put(b"k", b"1")], 1)).unwrap();
     let before = contents(store, "v");
     let long = "v".repeat(limits::VIEW_NAME_LEN_MAX + 1);
@@ -414,7 +414,7 @@ pub fn a_bad_commit_is_refused_and_changes_nothing(store: &Arc<dyn ViewStore>) {
 }
 
 /// Names, keys and states at the limits are stored completely.
-pub fn the_longest_names_keys_and_states_are_taken(store: &Arc<dyn ViewStore>) {
+pub fn longest_names_keys_and_states_are_accepted(store: &Arc<dyn ViewStore>) {
     let view = "v".repeat(limits::VIEW_NAME_LEN_MAX);
     let key = vec![0xff; limits::VIEW_KEY_LEN_MAX];
     let value = vec![1; limits::VIEW_VALUE_LEN_MAX];

@@ -125,7 +125,7 @@ fn all<T: Send + 'static>(threads: Vec<thread::JoinHandle<T>>) -> Vec<T> {
 }
 
 #[test]
-fn each_caller_gets_its_own_place_and_sees_it_at_once() {
+fn caller_gets_its_own_place_and_sees_it_at_once() {
     check(|| {
         let engine = Engine::new(None);
         let caller = |name: u8| {
@@ -152,7 +152,7 @@ fn each_caller_gets_its_own_place_and_sees_it_at_once() {
 }
 
 #[test]
-fn a_caller_alone_in_the_queue_is_committed_in_the_order_of_its_calls() {
+fn single_caller_commits_in_the_order_of_its_calls() {
     check(|| {
         let engine = Engine::new(None);
         let callers = [1_u8, 2, 3].map(|name| {
@@ -168,7 +168,7 @@ fn a_caller_alone_in_the_queue_is_committed_in_the_order_of_its_calls() {
 }
 
 #[test]
-fn after_a_failed_write_nothing_is_acknowledged_and_nobody_waits_for_ever() {
+fn failed_write_acknowledges_nothing_and_wakes_every_caller() {
     for fails in [Failure::Write(1), Failure::Write(2), Failure::Panic(1), Failure::Panic(2)] {
         check(move || {
             let engine = Engine::new(Some(fails));
@@ -211,7 +211,7 @@ fn after_a_failed_write_nothing_is_acknowledged_and_nobody_waits_for_ever() {
 /// A refusal may depend on earlier staged submissions of its batch: it is returned only if those
 /// are published.
 #[test]
-fn a_refusal_is_given_only_when_what_it_rests_on_is_published() {
+fn refusal_is_returned_only_once_its_cause_is_published() {
     for fails in [None, Some(Failure::Write(1)), Some(Failure::Write(2)), Some(Failure::Panic(1))] {
         check(move || {
             let engine = Engine::new(fails);

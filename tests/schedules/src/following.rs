@@ -15,7 +15,7 @@ fn event() -> NewEvent {
 }
 
 #[test]
-fn a_subscription_delivers_each_event_once_in_order_wherever_it_begins() {
+fn subscription_from_any_start_delivers_each_event_once() {
     check(|| {
         let store = MemoryStore::new();
         let writers = ["a-1", "b-1"].map(|stream| {
@@ -54,7 +54,7 @@ fn a_subscription_delivers_each_event_once_in_order_wherever_it_begins() {
 }
 
 #[test]
-fn a_reader_sees_all_up_to_the_head_and_of_each_append_all_or_nothing() {
+fn reader_sees_whole_appends_up_to_the_head() {
     check(|| {
         let store = MemoryStore::new();
         let writer = {
@@ -81,7 +81,7 @@ fn a_reader_sees_all_up_to_the_head_and_of_each_append_all_or_nothing() {
 }
 
 #[test]
-fn of_those_who_expect_the_same_version_one_wins() {
+fn one_of_many_rivals_for_a_version_succeeds() {
     check(|| {
         let store = MemoryStore::new();
         let callers = [(); 3].map(|()| {
@@ -97,7 +97,7 @@ fn of_those_who_expect_the_same_version_one_wins() {
 }
 
 #[test]
-fn a_cancelled_subscription_ends_and_so_does_one_of_a_closed_store() {
+fn subscription_ends_when_cancelled_or_store_closed() {
     check(|| {
         let store = MemoryStore::new();
         let mut cancelled = store.subscribe().start().unwrap();

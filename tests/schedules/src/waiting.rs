@@ -10,7 +10,7 @@ use shuttle::thread;
 use crate::check;
 
 #[test]
-fn no_waiter_misses_the_head_it_waits_for() {
+fn waiter_never_misses_its_head() {
     check(|| {
         let head = Arc::new(Head::new(None));
         let waiters = [0_u64, 1, 2].map(|after| {
@@ -52,7 +52,7 @@ fn closing_and_cancelling_wake_every_waiter() {
 }
 
 #[test]
-fn readers_never_see_the_head_go_back() {
+fn head_never_goes_back_for_a_reader() {
     check(|| {
         let head = Arc::new(Head::new(None));
         let readers = [(); 2].map(|()| {

@@ -60,7 +60,7 @@ fn row(position: u64, payload: &[u8]) -> Row {
 }
 
 #[test]
-fn what_was_appended_is_read_back_before_and_after_a_restart() {
+fn appended_events_are_read_before_and_after_a_restart() {
     each(is_store, |entry, durability, path| {
         let large = vec![b'x'; 40_000];
         let mut contender = open(entry, path, durability);
@@ -95,7 +95,7 @@ fn what_was_appended_is_read_back_before_and_after_a_restart() {
 }
 
 #[test]
-fn an_append_that_was_decided_on_an_older_state_is_refused_and_changes_nothing() {
+fn append_decided_on_an_older_state_is_refused() {
     each(is_store, |entry, durability, path| {
         let mut contender = open(entry, path, durability);
         let append = |parts, as_of| Append { parts, as_of };
@@ -126,7 +126,7 @@ fn an_append_that_was_decided_on_an_older_state_is_refused_and_changes_nothing()
 }
 
 #[test]
-fn callers_on_many_threads_get_positions_without_gaps() {
+fn concurrent_callers_get_positions_without_gaps() {
     const CALLERS: usize = 4;
     const APPENDS: usize = 25;
     let shape = Shape { streams: 2, events: 3 };
@@ -159,7 +159,7 @@ fn callers_on_many_threads_get_positions_without_gaps() {
 }
 
 #[test]
-fn baselines_write_what_annals_writes() {
+fn baselines_write_the_same_bytes_as_annals() {
     use annals::prelude::*;
     use annals::{Timestamp, Version};
 
