@@ -6,7 +6,6 @@
 //! whether they are killed while they follow or during a rebuild. A killed backup leaves a whole
 //! copy or none, and the store unchanged (G14).
 //!
-//!
 //! The child is this test binary; an environment variable tells it to write. It records each
 //! acknowledgement in a file next to the store, and the parent compares the store with that file.
 //! Its follower writes the positions of received events to a second file.
