@@ -11,7 +11,7 @@ use crate::support::files::copy_at_rest;
 use crate::support::memory;
 use crate::support::skip::skipped;
 
-/// The child: the store's logs lose data that it has already read, so that its backup fails.
+/// The child: empties the store's logs after the store has read them, so that its backup fails.
 pub(crate) fn child(place: &Place) {
     let store = Store::options().read_only(true).open(place.store()).unwrap();
     for entry in fs::read_dir(place.store().join("db")).unwrap() {

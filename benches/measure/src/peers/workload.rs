@@ -153,12 +153,12 @@ impl<'w> Caller<'w> {
     }
 }
 
-/// A digest of what was read: enough to know that every byte was read, at almost no cost.
+/// A summary of the events read: enough to know that every byte was read, at almost no cost.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tally {
     pub events: u64,
     pub bytes: u64,
-    /// Of one byte of each cache line, the type's length, and a byte of the id.
+    /// The sum of one byte of each cache line, the type's length, and a byte of the id.
     pub sum: u64,
 }
 
