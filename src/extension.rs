@@ -13,7 +13,7 @@ pub trait EventStoreExt: EventStore {
     /// must be at least one event.
     ///
     /// Appending the same [`NewEvent`] values again with the same expectation is a retry: it is
-    /// acknowledged with the original places and writes nothing ([`Appended::is_replay`]). For
+    /// acknowledged with the original places and writes nothing ([`Appended::is_retry`]). For
     /// appends to several streams see [`Append`].
     ///
     /// ```

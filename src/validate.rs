@@ -76,7 +76,7 @@ pub(crate) enum Verdict {
     /// Append; these are the versions of the streams before it, one for each expectation.
     Append(Vec<Option<Version>>),
     /// The events are already stored: acknowledge them again.
-    Replay(Appended),
+    Retry(Appended),
 }
 
 /// How a stream compares with its expectation.
@@ -84,7 +84,7 @@ enum StreamCheck {
     Met,
     NotMet,
     /// Its events are already stored, from this version on, at these positions.
-    Replay(Version, Vec<Position>),
+    Retry(Version, Vec<Position>),
     /// Some of its events are already stored.
     Partial,
 }
@@ -98,39 +98,39 @@ pub(crate) fn validate(shape: &Shape, committed: &mut impl Committed) -> Result<
     let mut versions = Vec::with_capacity(shape.expectations.len());
     let mut conflict = None;
     let mut partial = None;
-    let mut replayed: Vec<Option<(Version, Vec<Position>)>> = Vec::new();
+    let mut retried: Vec<Option<(Version, Vec<Position>)>> = Vec::new();
     let mut written = 0;
     for ((stream, expected), ids) in shape.expectations.iter().zip(&shape.ids) {
         let last = committed.last_event(stream)?;
         let version = last.map(|last| last.version);
         versions.push(version);
         written += usize::from(!ids.is_empty());
-        let mut replay = None;
+        let mut retry = None;
         // Without ids, no event is recognised as already stored.
         let ids = if shape.may_be_retry { ids.as_slice() } else { &[] };
         match check_stream(stream, *expected, ids, last, committed)? {
             StreamCheck::Met => {}
-            StreamCheck::Replay(from, positions) => replay = Some((from, positions)),
+            StreamCheck::Retry(from, positions) => retry = Some((from, positions)),
             StreamCheck::Partial => partial = partial.or(Some(stream)),
             StreamCheck::NotMet => conflict = conflict.or(Some((stream, *expected, version))),
         }
-        replayed.push(replay);
+        retried.push(retry);
     }
-    let found = replayed.iter().flatten().count();
-    let mut streams = shape.expectations.iter().zip(&replayed);
-    let found_in = streams.find_map(|((stream, _), replay)| replay.as_ref().map(|_| stream));
+    let found = retried.iter().flatten().count();
+    let mut streams = shape.expectations.iter().zip(&retried);
+    let found_in = streams.find_map(|((stream, _), retry)| retry.as_ref().map(|_| stream));
     // The expectations of streams that are only checked held when the events were first appended:
     // they need not hold again.
     if found == written && partial.is_none() {
-        return Ok(Verdict::Replay(replay(shape, &replayed)?));
+        return Ok(Verdict::Retry(retry(shape, &retried)?));
     }
     // One stream has its events where a retry would find them, another has got newer events: the
     // commit itself shows whether it was this append.
-    let first = replayed.iter().flatten().find_map(|(_, positions)| positions.first());
+    let first = retried.iter().flatten().find_map(|(_, positions)| positions.first());
     if let Some(position) = first {
         let commit = committed.commit(*position)?;
-        if let Some(appended) = replay_of(shape, &commit) {
-            return Ok(Verdict::Replay(appended));
+        if let Some(appended) = retry_of(shape, &commit) {
+            return Ok(Verdict::Retry(appended));
         }
     }
     if let Some(stream) = partial.or(found_in) {
@@ -175,7 +175,7 @@ fn check_stream(
     };
     let places = committed.places(stream, from, count)?;
     if places.iter().map(|(id, _)| id).eq(ids) {
-        return Ok(StreamCheck::Replay(from, places.into_iter().map(|(_, place)| place).collect()));
+        return Ok(StreamCheck::Retry(from, places.into_iter().map(|(_, place)| place).collect()));
     }
     // A set, because comparing one by one could take 100,000 × 100,000 steps, and all other appends
     // wait.
@@ -186,7 +186,7 @@ fn check_stream(
 
 /// The acknowledgement of a commit, if its events are those of this append, in order, each in its
 /// stream.
-fn replay_of(shape: &Shape, commit: &Commit) -> Option<Appended> {
+fn retry_of(shape: &Shape, commit: &Commit) -> Option<Appended> {
     let mut ids: Vec<_> = shape.ids.iter().map(|ids| ids.iter()).collect();
     let mut wanted = Vec::with_capacity(commit.events.len());
     for (stream, count) in &shape.runs {
@@ -210,12 +210,12 @@ fn replay_of(shape: &Shape, commit: &Commit) -> Option<Appended> {
 }
 
 /// The acknowledgement that these events got originally.
-fn replay(shape: &Shape, replayed: &[Option<(Version, Vec<Position>)>]) -> Result<Appended> {
-    let mut taken = vec![0; replayed.len()];
+fn retry(shape: &Shape, retried: &[Option<(Version, Vec<Position>)>]) -> Result<Appended> {
+    let mut taken = vec![0; retried.len()];
     let mut spans: Vec<RangeInclusive<Position>> = Vec::new();
     for (stream, count) in &shape.runs {
         let (Some(Some((_, positions))), Some(taken)) =
-            (replayed.get(*stream), taken.get_mut(*stream))
+            (retried.get(*stream), taken.get_mut(*stream))
         else {
             continue;
         };
@@ -227,9 +227,9 @@ fn replay(shape: &Shape, replayed: &[Option<(Version, Vec<Position>)>]) -> Resul
         }
         *taken += count;
     }
-    let versions = shape.expectations.iter().zip(replayed);
-    let versions = versions.filter_map(|((stream, _), replay)| {
-        let (from, positions) = replay.as_ref()?;
+    let versions = shape.expectations.iter().zip(retried);
+    let versions = versions.filter_map(|((stream, _), retry)| {
+        let (from, positions) = retry.as_ref()?;
         let more = u64::try_from(positions.len()).ok()?.checked_sub(1)?;
         Some((stream.clone(), *from..=from.plus(more)))
     });

@@ -404,7 +404,7 @@ impl<A: Aggregate> Repository<A> {
         let events = root.acknowledge(&appended);
         // A replay compared only ids, so the stored events may differ from those decided just now.
         // And `also` may have added events to the aggregate's own stream.
-        if appended.is_replay() || of_root != count {
+        if appended.is_retry() || of_root != count {
             return Ok(Some((appended, self.reload(root, of_root)?)));
         }
         if let Some(snapshots) = &self.snapshots {

@@ -147,7 +147,7 @@ impl Writer {
         let now = now(&self.clock);
         let decided = submission.appends.into_iter().zip(verdicts);
         let appended = decided.map(|(append, verdict)| match verdict {
-            Verdict::Replay(appended) => appended,
+            Verdict::Retry(appended) => appended,
             Verdict::Append(versions) => self.add(staged, append, versions, now),
         });
         let appended = appended.collect();

@@ -220,7 +220,7 @@ impl Append {
 /// let opened = NewEvent::json("Opened", &())?;
 /// let first = store.append("a", ExpectedVersion::NoStream, [opened.clone()])?;
 /// let retry = store.append("a", ExpectedVersion::NoStream, [opened])?;
-/// assert!(!first.is_replay() && retry.is_replay());
+/// assert!(!first.is_retry() && retry.is_retry());
 /// assert_eq!(retry.last_position(), first.last_position());
 /// # Ok::<(), annals::Error>(())
 /// ```
@@ -230,7 +230,7 @@ pub struct Appended {
     spans: Vec<RangeInclusive<Position>>,
     /// In the order of their first mention; at least one.
     versions: Vec<(StreamId, RangeInclusive<Version>)>,
-    is_replay: bool,
+    is_retry: bool,
 }
 
 impl Appended {
@@ -240,10 +240,10 @@ impl Appended {
     pub fn new(
         spans: Vec<RangeInclusive<Position>>,
         versions: Vec<(StreamId, RangeInclusive<Version>)>,
-        is_replay: bool,
+        is_retry: bool,
     ) -> Option<Self> {
         let complete = !spans.is_empty() && !versions.is_empty();
-        complete.then_some(Self { spans, versions, is_replay })
+        complete.then_some(Self { spans, versions, is_retry })
     }
 
     /// The positions of the events, in the order in which they were given.
@@ -275,7 +275,7 @@ impl Appended {
 
     /// Whether these events had been appended before, so that this call was a retry and wrote
     /// nothing.
-    pub fn is_replay(&self) -> bool {
-        self.is_replay
+    pub fn is_retry(&self) -> bool {
+        self.is_retry
     }
 }

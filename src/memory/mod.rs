@@ -91,7 +91,7 @@ impl EventStore for MemoryStore {
         let mut history = history.write();
         head.get()?;
         match validate(&Shape::of(&append), &mut *history)? {
-            Verdict::Replay(appended) => Ok(appended),
+            Verdict::Retry(appended) => Ok(appended),
             Verdict::Append(before) => {
                 let appended = history.add(append, &before, now(clock))?;
                 head.publish(appended.last_position());

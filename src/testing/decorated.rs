@@ -57,7 +57,7 @@ pub trait Decorator: Send + Sync + 'static {
 /// let failing = Decorated::new(&store, Unacknowledged);
 /// assert!(failing.append("account-1", ExpectedVersion::NoStream, [event.clone()]).is_err());
 /// // The append may have succeeded: a retry shows that it did.
-/// assert!(store.append("account-1", ExpectedVersion::NoStream, [event])?.is_replay());
+/// assert!(store.append("account-1", ExpectedVersion::NoStream, [event])?.is_retry());
 /// # Ok::<(), annals::Error>(())
 /// ```
 pub struct Decorated<D> {

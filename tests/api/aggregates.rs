@@ -33,8 +33,8 @@ fn repeated_save_leaves_the_state_as_stored() {
             root.decide_with(&deposit(amount), |event| event.with_id(id)).unwrap();
             root
         });
-        assert!(!accounts.save(&mut first).unwrap().unwrap().is_replay());
-        assert!(accounts.save(&mut second).unwrap().unwrap().is_replay());
+        assert!(!accounts.save(&mut first).unwrap().unwrap().is_retry());
+        assert!(accounts.save(&mut second).unwrap().unwrap().is_retry());
         assert_eq!(second.state().balance, 100, "the state equals that of the history");
         assert_eq!((second.version(), second.uncommitted().len()), (first.version(), 0));
         for repository in [&accounts, &Repository::new(&kept.events)] {
@@ -236,7 +236,7 @@ fn save_after_indeterminate_save_stores_events_once() {
         assert_eq!(shown.state().balance, if is_there { 30 } else { 0 }, "only what is stored");
 
         let appended = accounts.save(&mut account).unwrap().unwrap();
-        assert_eq!(appended.is_replay(), is_there);
+        assert_eq!(appended.is_retry(), is_there);
         assert_eq!((account.version(), account.uncommitted().len()), (Some(version(3)), 0));
         assert_eq!(accounts.load("1").unwrap().state(), account.state());
         accounts.execute("1", &withdraw(30)).unwrap();

@@ -34,7 +34,7 @@ fn retry_is_recognised_after_reopening() {
         store.close().unwrap();
         let store = quick().open(&path).unwrap();
         let again = store.append("a", expected, given.clone()).unwrap();
-        assert!(again.is_replay());
+        assert!(again.is_retry());
         assert!(again.positions().eq(first.last().unwrap().positions()));
     }
     let store = quick().open(&path).unwrap();
@@ -42,12 +42,12 @@ fn retry_is_recognised_after_reopening() {
     drop(store);
     let store = quick().open(&path).unwrap();
     let again = store.submit(both).unwrap();
-    assert!(again.is_replay());
+    assert!(again.is_retry());
     assert_eq!(again.versions(), appended.versions());
     assert!(again.positions().eq(appended.positions()));
     for index in 0..2 {
         let again = store.append("a", expected[index], given[index].clone()).unwrap();
-        assert!(again.is_replay() && again.positions().eq(first[index].positions()));
+        assert!(again.is_retry() && again.positions().eq(first[index].positions()));
     }
     assert_eq!(store.head().unwrap(), Some(position(1_506 + 4)));
 }
@@ -79,7 +79,7 @@ fn appends_of_64_threads_share_writes_and_stay_isolated() {
                     let expected = ExpectedVersion::from(Version::new(round * 2));
                     let given = events(2);
                     let appended = store.append(own.as_str(), expected, given.clone()).unwrap();
-                    assert!(!appended.is_replay());
+                    assert!(!appended.is_retry());
                     assert_eq!(appended.last_version(), version(round * 2 + 2));
                     assert!(store.head().unwrap() >= Some(appended.last_position()));
                     let newest: Vec<_> = store
@@ -92,7 +92,7 @@ fn appends_of_64_threads_share_writes_and_stay_isolated() {
                         newest.iter().map(RecordedEvent::id).eq(given.iter().map(NewEvent::id))
                     );
                     let retry = store.append(own.as_str(), expected, given).unwrap();
-                    assert!(retry.is_replay());
+                    assert!(retry.is_retry());
                     assert!(retry.positions().eq(appended.positions()));
                 }
             });
@@ -152,7 +152,7 @@ fn version_cache_of_one_stream_changes_no_answer() {
             let given = events(1);
             let appended = store.append(name.as_str(), expected, given.clone()).unwrap();
             assert_eq!(appended.last_version(), version(round + 1));
-            assert!(store.append(name.as_str(), ExpectedVersion::Any, given).unwrap().is_replay());
+            assert!(store.append(name.as_str(), ExpectedVersion::Any, given).unwrap().is_retry());
         }
     }
     assert_eq!(store.info().unwrap().streams, streams);
@@ -236,14 +236,14 @@ fn retry_within_a_batch_is_recognised() {
         let store = with_slow_first_commit(&path);
         let outcomes = submit_together(&store, vec![append.clone(); 6]);
         let outcomes: Vec<_> = outcomes.into_iter().map(Result::unwrap).collect();
-        assert_eq!(outcomes.iter().filter(|outcome| !outcome.is_replay()).count(), 1);
+        assert_eq!(outcomes.iter().filter(|outcome| !outcome.is_retry()).count(), 1);
         for outcome in &outcomes {
             assert!(outcome.positions().eq(outcomes[0].positions()));
             assert_eq!(outcome.versions(), outcomes[0].versions());
         }
         let count = append.events().count() as u64 + 1;
         assert_eq!(store.head().unwrap(), Some(position(count)));
-        assert!(store.submit(append).unwrap().is_replay());
+        assert!(store.submit(append).unwrap().is_retry());
     }
 }
 
@@ -264,11 +264,11 @@ fn retry_within_a_batch_is_recognised_after_another_append() {
         submit_together(&store, appends.collect()).into_iter().map(Result::unwrap).collect();
     let (both, other): (Vec<_>, Vec<_>) =
         outcomes.iter().partition(|outcome| outcome.versions().len() == 2);
-    assert_eq!(both.iter().filter(|outcome| !outcome.is_replay()).count(), 1);
+    assert_eq!(both.iter().filter(|outcome| !outcome.is_retry()).count(), 1);
     for outcome in &both {
         assert!(outcome.positions().eq(both[0].positions()));
         assert_eq!(outcome.versions(), both[0].versions());
     }
-    assert!(other.iter().all(|outcome| !outcome.is_replay()));
+    assert!(other.iter().all(|outcome| !outcome.is_retry()));
     assert_eq!(store.head().unwrap(), Some(position(1 + 3 + 10)));
 }

@@ -90,5 +90,5 @@ fn largest_event_is_stored() {
     assert_eq!(store.head().unwrap(), Some(position(3)));
     let read = log(&store);
     assert!(read.iter().zip(&given).all(|(read, given)| read.payload() == given.payload()));
-    assert!(store.append("a", ExpectedVersion::NoStream, given).unwrap().is_replay());
+    assert!(store.append("a", ExpectedVersion::NoStream, given).unwrap().is_retry());
 }

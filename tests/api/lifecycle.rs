@@ -284,7 +284,7 @@ fn sync_retry_of_buffered_append_moves_the_watermark() {
     store.submit(buffered.clone().with_durability(Durability::Buffered)).unwrap();
     let watermark = || std::fs::read(path.join("watermark")).unwrap();
     let before = watermark();
-    assert!(store.submit(buffered.with_durability(Durability::Sync)).unwrap().is_replay());
+    assert!(store.submit(buffered.with_durability(Durability::Sync)).unwrap().is_retry());
     assert_ne!(watermark(), before, "the watermark moves with what is durable");
 }
 

@@ -212,8 +212,8 @@ fn appended_event_is_read() {
     let id = "0f6a1c1e-6d3e-4c59-9a55-2f7c1e0d9b11";
     let once = desk.json(&["append", "a", "x", "T", "1", "--id", id, "--json"]);
     let twice = desk.json(&["append", "a", "x", "T", "1", "--id", id, "--json"]);
-    assert_eq!((&once["position"], &once["is_replay"]), (&twice["position"], &false.into()));
-    assert_eq!(twice["is_replay"], true);
+    assert_eq!((&once["position"], &once["is_retry"]), (&twice["position"], &false.into()));
+    assert_eq!(twice["is_retry"], true);
 
     let complaint = desk.fails(1, &["append", "a", "account-1", "T", "1", "--expected", "none"]);
     let why = "stream account-1: expected no stream, but it is at version 4";

@@ -97,7 +97,7 @@ fn append(store: &Arc<dyn EventStore>, call: &Call) -> Outcome {
             });
             assert_eq!(told.collect::<BTreeMap<_, _>>(), versions);
             assert_eq!(Some(appended.last_position()), appended.positions().last());
-            Outcome::Done(appended.positions().map(u64::from).collect(), appended.is_replay())
+            Outcome::Done(appended.positions().map(u64::from).collect(), appended.is_retry())
         }
         Err(Error::WrongExpectedVersion { stream, actual, .. }) => {
             Outcome::Conflict(stream.to_string(), actual.map(u64::from))

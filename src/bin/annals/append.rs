@@ -88,17 +88,16 @@ pub(crate) fn run(args: &Args, shell: &Shell) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     let (position, version) = (appended.last_position(), appended.last_version());
     if shell.json {
-        let is_replay = appended.is_replay();
+        let is_retry = appended.is_retry();
         let line = json!({
-            "position": position.get(), "version": version.get(), "is_replay": is_replay,
+            "position": position.get(), "version": version.get(), "is_retry": is_retry,
         });
         writeln!(out, "{line}")?;
         return Ok(());
     }
-    let replay =
-        if appended.is_replay() { " (it was there already: nothing was added)" } else { "" };
+    let retry = if appended.is_retry() { " (it was there already: nothing was added)" } else { "" };
     let stream = printable(args.stream.as_str());
-    writeln!(out, "position {position}, version {version} of {stream}{replay}")?;
+    writeln!(out, "position {position}, version {version} of {stream}{retry}")?;
     Ok(())
 }
 

@@ -41,7 +41,7 @@ pub fn expected_version_is_checked_against_the_stream(store: &Arc<dyn EventStore
                     count as u64 + 1,
                     "{expected} at {tip:?}"
                 );
-                assert!(!appended.is_replay());
+                assert!(!appended.is_retry());
                 assert_eq!(store.stream_version(&id).unwrap(), Some(appended.last_version()));
             } else {
                 let refused = outcome.unwrap_err();

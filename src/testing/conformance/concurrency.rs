@@ -178,7 +178,7 @@ fn submit_from_many_threads(store: &Arc<dyn EventStore>, is_exact: bool) {
             .collect();
         callers.into_iter().map(|caller| caller.join().unwrap()).collect()
     });
-    assert_eq!(outcomes.iter().filter(|outcome| !outcome.is_replay()).count(), 1);
+    assert_eq!(outcomes.iter().filter(|outcome| !outcome.is_retry()).count(), 1);
     for outcome in &outcomes {
         assert!(outcome.positions().eq(outcomes[0].positions()));
         assert_eq!(outcome.versions(), outcomes[0].versions());

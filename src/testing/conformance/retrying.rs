@@ -22,7 +22,7 @@ pub fn retry_returns_original_places_and_writes_nothing(store: &Arc<dyn EventSto
             }
             let given = events(count);
             let first = store.append(name.as_str(), *expected, given.clone()).unwrap();
-            assert!(!first.is_replay());
+            assert!(!first.is_retry());
             let before = contents(store);
             for _ in 0..2 {
                 let again = store.append(name.as_str(), *expected, given.clone()).unwrap();
@@ -34,7 +34,7 @@ pub fn retry_returns_original_places_and_writes_nothing(store: &Arc<dyn EventSto
 }
 
 fn same_places(first: &Appended, again: &Appended) {
-    assert!(again.is_replay());
+    assert!(again.is_retry());
     assert!(again.positions().eq(first.positions()));
     assert_eq!(again.versions(), first.versions());
     assert_eq!(again.first_position(), first.first_position());
@@ -63,7 +63,7 @@ pub fn retry_with_a_named_place_is_recognised_after_later_events(store: &Arc<dyn
             same_places(&first, &again);
             assert_eq!(contents(store), before);
         } else {
-            assert!(!again.is_replay(), "{expected} names no place");
+            assert!(!again.is_retry(), "{expected} names no place");
             assert_eq!(again.last_version().get(), first.last_version().get() + 5);
             let newest = stream(store, &name).into_iter().rev().take(3);
             assert!(newest.map(|event| event.id()).eq(given.iter().rev().map(NewEvent::id)));
@@ -139,6 +139,6 @@ pub fn partial_retry_is_refused_with_its_own_error(store: &Arc<dyn EventStore>) 
     );
     assert_eq!(contents(store), before);
     // A shorter retry is found at the place that it names.
-    assert!(store.append("a", Exact(version(1)), [first]).unwrap().is_replay());
-    assert!(store.append("a", Exact(version(2)), [second]).unwrap().is_replay());
+    assert!(store.append("a", Exact(version(1)), [first]).unwrap().is_retry());
+    assert!(store.append("a", Exact(version(2)), [second]).unwrap().is_retry());
 }

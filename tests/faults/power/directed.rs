@@ -47,7 +47,7 @@ pub(crate) fn child(name: &str, place: &Place) {
             let append = append(10, Durability::Buffered);
             heard.submit(append.clone()).unwrap();
             let again = heard.submit(append.with_durability(Durability::Sync)).unwrap();
-            assert!(again.is_replay());
+            assert!(again.is_retry());
         }
         Script::StoreSync => {
             heard.submit(append(10, Durability::Buffered)).unwrap();
