@@ -17,7 +17,8 @@ use std::time::Duration;
 
 use annals::prelude::*;
 #[cfg(feature = "rocksdb")]
-use annals::{Durability, EventType, Position, StoreOptions, Version};
+use annals::{Durability, StoreOptions};
+use annals::{EventType, Position, Version};
 #[cfg(feature = "rocksdb")]
 use rocksdb::{DB, Options};
 use tempfile::TempDir;
