@@ -52,6 +52,7 @@ fn engine_reports_every_row_with_its_baseline() {
         "append 10 events, buffered",
         "append 100 events, buffered",
         "load an aggregate of 1,000 events ",
+        "append 1 event, synced, 64 writers of one stream",
         "load an aggregate of 1,000 events, from a snapshot",
         "fill the log, 10 events an append",
         "replay the log as references",
@@ -69,7 +70,7 @@ fn engine_reports_every_row_with_its_baseline() {
         assert!(text.lines().any(|line| line.starts_with('|') && line.contains(row)), "no {row:?}");
     }
     let figures = json["figures"].as_array().unwrap();
-    assert_eq!(figures.len(), 19);
+    assert_eq!(figures.len(), 20);
     for figure in figures {
         let speed = |side: &str| figure[side]["per_second"].as_f64().unwrap();
         let ratio = figure["ratio"].as_f64().unwrap();
