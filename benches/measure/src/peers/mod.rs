@@ -239,7 +239,7 @@ impl Run<'_> {
     }
 }
 
-/// Records and prints an answer, or that there is none.
+/// Records and prints an answer, or the reason why it is missing.
 fn note<E: Display>(answer: &mut Answer, figure: Result<Figure, E>, round: usize, unit: &str) {
     let name = answer.contender;
     match figure {

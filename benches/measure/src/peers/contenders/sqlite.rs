@@ -58,8 +58,8 @@ const PAGE_BYTES: usize = 4096;
 type Tip = (Option<i64>, u64);
 
 struct Sqlite {
-    /// One connection, and so one page cache, for everything: SQLite has one writer at a time
-    /// anyway, and waiting on a mutex is cheaper than retrying when it is busy.
+    /// All callers share one connection and its page cache. SQLite allows one writer at a time, and
+    /// waiting on a mutex is cheaper than retrying when it is busy.
     writer: Mutex<Writer>,
 }
 
