@@ -117,11 +117,13 @@ impl History {
                 u64::try_from(count).ok()?
             }
         });
+        // Places count from 1.
+        let from = range.from.max(1);
         let (at, next) = match direction {
-            Direction::Forward => (range.from, range.from.saturating_add(1)),
+            Direction::Forward => (from, from.saturating_add(1)),
             Direction::Backward => (to, to.saturating_sub(1)),
         };
-        let range = Range { to, ..range };
+        let range = Range { from, to, ..range };
         if range.is_empty() {
             return None;
         }

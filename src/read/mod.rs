@@ -83,6 +83,8 @@ impl Reader {
         }
         let up_to = query.range.up_to.min(head);
         let mut range = Range { up_to, ..query.range.clone() };
+        // Places count from 1.
+        range.from = range.from.max(1);
         match (&range.scope, query.direction) {
             (Scope::Log, _) => range.to = range.to.min(up_to.get()),
             (Scope::Stream(stream), Direction::Backward) => {
