@@ -6,7 +6,7 @@
 //! watermark   the last position known to be durable
 //! log/        RocksDB's own log files
 //! db/         RocksDB
-//! tail/       a copy of db/ without its torn end, while that copy is checked
+//! probe/      a copy of db/ without its torn end, while that copy is checked
 //! ```
 //!
 //! Everything is checked before RocksDB touches anything, because RocksDB changes a directory that

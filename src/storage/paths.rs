@@ -13,7 +13,7 @@ pub(crate) struct Paths {
     pub(crate) watermark: PathBuf,
     pub(crate) log: PathBuf,
     pub(crate) db: PathBuf,
-    tail: PathBuf,
+    probe: PathBuf,
     pub(super) store: PathBuf,
     pub(super) store_new: PathBuf,
     pub(super) lock: PathBuf,
@@ -27,7 +27,7 @@ impl Paths {
             watermark: root.join("watermark"),
             log: root.join("log"),
             db: root.join("db"),
-            tail: root.join("tail"),
+            probe: root.join("probe"),
             store: root.join("STORE"),
             store_new: root.join("STORE.new"),
             lock: root.join("LOCK"),
@@ -37,14 +37,14 @@ impl Paths {
 
     /// The same paths, but with the database in the directory where a copy of it is checked.
     pub(crate) fn of_copy(&self) -> Self {
-        Self { db: self.tail.clone(), ..self.clone() }
+        Self { db: self.probe.clone(), ..self.clone() }
     }
 
     /// Removes the copy of the database, including one that an interrupted check left behind.
     pub(crate) fn remove_copy(&self) -> Result<()> {
-        match fs::remove_dir_all(&self.tail) {
+        match fs::remove_dir_all(&self.probe) {
             Err(error) if error.kind() != ErrorKind::NotFound => {
-                Err(Error::storage(format!("removing {}", self.tail.display()), error))
+                Err(Error::storage(format!("removing {}", self.probe.display()), error))
             }
             _ => Ok(()),
         }

@@ -69,7 +69,7 @@ fn check_prefix(path: &Path, all: &[RecordedEvent]) -> usize {
     let appended = store.append("b", ExpectedVersion::NoStream, [event]).unwrap();
     assert_eq!(appended.last_position().get(), found.len() as u64 + 1);
     store.close().unwrap();
-    assert!(!path.join("tail").exists());
+    assert!(!path.join("probe").exists());
     let store = Store::options().read_only(true).open(path).unwrap();
     assert_eq!(log(&store).len(), found.len() + 1);
     found.len()

@@ -320,7 +320,7 @@ fn power_cut_during_recovery_keeps_promises() {
         write_image(&disk.cut(bytes, names, &mut random), &place.disk());
         let again = trace(&next, &place).unwrap();
         let has_cut =
-            |event: &Event| matches!(event, Event::Mkdir { path, .. } if path.ends_with("tail"));
+            |event: &Event| matches!(event, Event::Mkdir { path, .. } if path.ends_with("probe"));
         torn += usize::from(again.trace.iter().any(has_cut));
         let tally = cut(&next, &again, &promises.clone().after_power_loss(), stride);
         sum.cuts += tally.cuts;
