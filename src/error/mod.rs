@@ -3,6 +3,7 @@
 //! text says what happened, where, and what to do.
 
 mod location;
+mod text;
 
 use std::convert::Infallible;
 use std::fmt;
@@ -11,6 +12,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use location::Location;
+
+use text::{as_of_time, at_position, found_version, head_of, kept, kept_of_input, place_of};
 
 use crate::model::{
     CheckError, Epoch, EventId, EventType, ExpectedVersion, InvalidArgument, LimitExceeded,
@@ -540,40 +543,4 @@ impl From<Infallible> for Error {
     fn from(never: Infallible) -> Self {
         match never {}
     }
-}
-
-fn found_version(actual: Option<Version>) -> String {
-    actual.map_or_else(|| "it has no events".to_owned(), |last| format!("it is at version {last}"))
-}
-
-fn head_of(head: Option<Position>) -> String {
-    head.map_or("which is empty".to_owned(), |head| format!("position {head}"))
-}
-
-fn at_position(position: Option<Position>) -> String {
-    position.map_or_else(String::new, |position| format!(" at position {position}"))
-}
-
-fn as_of_time(time: Option<Timestamp>) -> String {
-    time.map_or_else(String::new, |time| format!(" as of {time}"))
-}
-
-fn place_of(position: Option<Position>) -> String {
-    position.map_or_else(|| "its beginning".to_owned(), |position| format!("position {position}"))
-}
-
-fn kept_of_input(lines: u64) -> String {
-    if lines == 0 {
-        return "; nothing was added".to_owned();
-    }
-    format!(
-        "; lines 1 to {lines} are in the store, and importing the complete input continues after them"
-    )
-}
-
-fn kept(lines: u64) -> String {
-    if lines == 0 {
-        return "; nothing was added".to_owned();
-    }
-    format!("; lines 1 to {lines} are in the store, and importing again continues after them")
 }
