@@ -5,11 +5,11 @@ pub use crate::commit::gate::Gate;
 pub use crate::commit::prepare::{Prepared, Submission};
 pub use crate::commit::queue::{Queue, Ticket, settle};
 pub use crate::format::{
-    Evidence, Frame, FrameDraft, FrameHeader, Identity, Malformed, Manifest, SLOT_LEN,
-    STORE_FILE_LEN_MAX, Slot, Watermark, decode_checkpoint, decode_record, decode_snapshot,
-    encode_checkpoint, encode_record, encode_snapshot, log_key, parse_log_key, snapshot_key,
-    snapshot_of, snapshot_prefix, stream_key, stream_of, stream_prefix, view_key, view_of,
-    view_prefix,
+    Evidence, FeatureClass, Features, Frame, FrameDraft, FrameHeader, Identity, Malformed,
+    Manifest, SLOT_LEN, STORE_FILE_LEN_MAX, Slot, Watermark, decode_checkpoint, decode_record,
+    decode_snapshot, encode_checkpoint, encode_record, encode_snapshot, log_key, parse_log_key,
+    snapshot_key, snapshot_of, snapshot_prefix, stream_key, stream_of, stream_prefix, view_key,
+    view_of, view_prefix,
 };
 pub use crate::head::Head;
 #[cfg(feature = "rocksdb")]

@@ -149,14 +149,16 @@ fn project_files(root: &Path) -> Vec<PathBuf> {
     files
 }
 
+/// The trimmed text between two others.
+fn between<'t>(text: &'t str, begin: &str, end: &str) -> &'t str {
+    let (_, rest) = text.split_once(begin).unwrap_or_else(|| panic!("no {begin:?}"));
+    rest.split_once(end).unwrap_or_else(|| panic!("no {end:?}")).0.trim()
+}
+
 #[test]
 fn the_readme_shows_the_quickstart_example() {
     let readme = read("README.md");
     let example = read("examples/quickstart.rs");
-    let between = |text: &str, begin: &str, end: &str| {
-        let (_, rest) = text.split_once(begin).unwrap_or_else(|| panic!("no {begin:?}"));
-        rest.split_once(end).unwrap_or_else(|| panic!("no {end:?}")).0.trim().to_owned()
-    };
     let shown = between(&readme, "```rust\n", "```");
     assert_eq!(shown, between(&example, "// readme: begin\n", "// readme: end"));
 }
@@ -180,18 +182,25 @@ fn the_guide_shows_the_bank_example() {
 }
 
 #[test]
-fn the_format_page_shows_the_golden_frame() {
+fn the_format_page_shows_the_golden_bytes() {
     let page = read("docs/FORMAT.md");
-    let (_, example) = page.split_once("```text\n").unwrap();
-    let (example, _) = example.split_once("```").unwrap();
-    // Two spaces end the bytes; a remark follows.
-    let bytes = example.lines().filter_map(|line| line.split("  ").next());
-    let shown: String = bytes.flat_map(|bytes| bytes.split(' ')).collect();
-    let source = read("src/format/frame.rs");
-    let (_, golden) = source.split_once("const GOLDEN: &str = concat!(").unwrap();
-    let (golden, _) = golden.split_once(");").unwrap();
-    let golden: String = golden.split('"').skip(1).step_by(2).collect();
-    assert!(golden.len() > 200 && shown == golden, "{shown}\n{golden}");
+    for (heading, file, constants) in [
+        ("### `STORE`", "identity", &["GOLDEN_NEW", "GOLDEN_BACKUP"][..]),
+        ("### An example", "frame", &["GOLDEN"]),
+    ] {
+        let (_, section) = page.split_once(&format!("\n{heading}\n")).unwrap();
+        // Two spaces end the bytes; a remark follows.
+        let lines = between(section, "```text\n", "```").lines();
+        let bytes = lines.filter_map(|line| line.split("  ").next());
+        let shown: String = bytes.flat_map(|bytes| bytes.split(' ')).collect();
+        let source = read(&format!("src/format/{file}.rs"));
+        let golden = constants.iter().map(|name| {
+            let golden = between(&source, &format!("const {name}: &str = concat!("), ");");
+            golden.split('"').skip(1).step_by(2).collect::<String>()
+        });
+        let golden: String = golden.collect();
+        assert!(golden.len() > 200 && shown == golden, "{heading}: {shown}\n{golden}");
+    }
 }
 
 #[test]

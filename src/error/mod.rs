@@ -13,7 +13,10 @@ use std::sync::Arc;
 
 pub use location::Location;
 
-use text::{as_of_time, at_position, found_version, head_of, kept, kept_of_input, place_of};
+use text::{
+    as_of_time, at_position, found_version, head_of, kept, kept_of_input, other_format, place_of,
+    quoted,
+};
 
 use crate::model::{
     CheckError, Epoch, EventId, EventType, ExpectedVersion, InvalidArgument, LimitExceeded,
@@ -316,18 +319,35 @@ pub enum Error {
         /// What was found instead, and what to do.
         reason: String,
     },
-    /// The bytes were written by a later version of annals, or use features that this version does
-    /// not know: use a later version.
-    #[error(
-        "{what} has format {found}, but this version of annals knows {supported}: use a later version"
-    )]
+    /// The bytes have a format that this version of annals does not read. If `found` is above
+    /// `supported`, a later version wrote them: use that. If it is below, a version that was never
+    /// released wrote them: export the store with that, and import it with this one.
+    #[error("{what} has format {found}, {}", other_format(*found, *supported))]
     UnsupportedFormat {
-        /// The file or record that has this format.
+        /// The store, file or record that has this format.
         what: String,
         /// The format version or flags that were found.
         found: u64,
         /// The newest format that is supported.
         supported: u64,
+    },
+    /// The store uses features of a later version of annals: use that. If `is_readable`, this
+    /// version can still open the store for reading only, back it up and restore it. The directory
+    /// was not touched.
+    #[error(
+        "{}: this store needs {}, which annals {} does not have: use a later version{}",
+        path.display(),
+        quoted(features),
+        env!("CARGO_PKG_VERSION"),
+        if *is_readable { ", or open it for reading only" } else { "" }
+    )]
+    MissingFeatures {
+        /// The directory.
+        path: PathBuf,
+        /// The names of the features that this version does not have.
+        features: Vec<String>,
+        /// Whether the store can be opened for reading only.
+        is_readable: bool,
     },
     /// Bytes on disk differ from what was written (G8). Run verify to find all damage, then restore
     /// a backup. If the damage is in a read model, rebuild its projection from the log instead.

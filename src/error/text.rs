@@ -22,6 +22,19 @@ pub(super) fn place_of(position: Option<Position>) -> String {
     position.map_or_else(|| "its beginning".to_owned(), |position| format!("position {position}"))
 }
 
+pub(super) fn other_format(found: u64, supported: u64) -> String {
+    if found > supported {
+        return format!("but this version of annals knows {supported}: use a later version");
+    }
+    "which was never released: export it with the program that wrote it (annals export), and \
+     import it here (annals import)"
+        .to_owned()
+}
+
+pub(super) fn quoted(names: &[String]) -> String {
+    names.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ")
+}
+
 pub(super) fn kept_of_input(lines: u64) -> String {
     if lines == 0 {
         return "; nothing was added".to_owned();

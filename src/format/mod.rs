@@ -12,6 +12,7 @@
 
 mod derived;
 mod cursor;
+mod features;
 mod frame;
 mod identity;
 mod key;
@@ -20,6 +21,7 @@ mod watermark;
 mod wire;
 
 pub use derived::{decode_checkpoint, decode_snapshot, encode_checkpoint, encode_snapshot};
+pub use features::{FeatureClass, Features};
 pub use frame::{Frame, FrameDraft, FrameHeader};
 pub use identity::{Identity, STORE_FILE_LEN_MAX};
 pub use key::{
@@ -35,7 +37,7 @@ use std::sync::LazyLock;
 use crate::error::{Error, Location};
 
 /// The version of the directory layout and of everything in it, stored in `STORE`.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 
 /// The configuration of bincode: little-endian, variable-length integers. `wincode` can write the
 /// same encoding.
@@ -46,7 +48,7 @@ const CONFIG: bincode::config::Configuration = bincode::config::standard();
 pub enum Malformed {
     /// The bytes are damaged.
     Damaged { found: String, expected: String },
-    /// The bytes are intact, but a later version wrote them.
+    /// The bytes are intact, but in a format that this version does not read.
     Unsupported { what: &'static str, found: u64, supported: u64 },
 }
 

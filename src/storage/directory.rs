@@ -26,7 +26,7 @@ use super::durable::{create_directory, parent_of, sync_directory, write_synced};
 use super::paths::Paths;
 use super::watermark::WatermarkFile;
 use crate::error::{Cause, Error, Location, Result};
-use crate::format::{Identity, STORE_FILE_LEN_MAX, Watermark};
+use crate::format::{FeatureClass, Identity, Malformed, STORE_FILE_LEN_MAX, Watermark};
 use crate::model::{InvalidArgument, Position};
 use crate::store_options::StoreOptions;
 
@@ -67,7 +67,8 @@ impl Claim {
     ///
     /// # Errors
     /// [`Error::NotAStore`], [`Error::AlreadyOpen`], [`Error::NotWritable`],
-    /// [`Error::UnsupportedFormat`], [`Error::Corruption`]: the directory is unchanged.
+    /// [`Error::UnsupportedFormat`], [`Error::MissingFeatures`], [`Error::Corruption`]: the
+    /// directory is unchanged.
     pub(crate) fn take(
         root: &Path,
         access: Access,
@@ -140,7 +141,8 @@ fn inspect(paths: &Paths, access: Access) -> Result<Found> {
     if let Some(bytes) = read_if_there(&paths.store)? {
         let identity = Identity::decode(&bytes)
             .ok_or_else(|| Error::not_a_store(root, "its file STORE is not from annals"))?
-            .map_err(|malformed| malformed.at(Location::file(&paths.store)))?;
+            .map_err(|malformed| unreadable(root, &paths.store, malformed))?;
+        check_features(root, &identity, access)?;
         check_database(paths)?;
         return Ok(Found::Store(identity));
     }
@@ -154,31 +156,61 @@ fn inspect(paths: &Paths, access: Access) -> Result<Found> {
             foreign = Some(name);
         }
     }
-    let unfinished = read_if_there(&paths.store_new)?;
-    let identity = unfinished.as_deref().and_then(Identity::decode).and_then(Result::ok);
-    let has_database = paths.db.exists();
-    let begun = has_database || paths.db_new.exists();
-    match (foreign, unfinished, identity) {
-        (Some(name), ..) => {
-            let name = name.to_string_lossy();
-            let mut reason = format!("it holds {name:?} and no file STORE");
-            if access == Access::Create {
-                reason += "; a store is created only in an empty or missing directory";
-            }
-            Err(Error::not_a_store(root, reason))
+    if let Some(name) = foreign {
+        let name = name.to_string_lossy();
+        let mut reason = format!("it holds {name:?} and no file STORE");
+        if access == Access::Create {
+            reason += "; a store is created only in an empty or missing directory";
         }
-        (None, Some(_), Some(identity)) => Ok(Found::Unfinished(Some(identity))),
+        return Err(Error::not_a_store(root, reason));
+    }
+    let unfinished = read_if_there(&paths.store_new)?;
+    let begun = paths.db.exists() || paths.db_new.exists();
+    match (unfinished.as_deref().and_then(Identity::decode), unfinished) {
+        (Some(Ok(identity)), _) => {
+            check_features(root, &identity, access)?;
+            Ok(Found::Unfinished(Some(identity)))
+        }
+        // Another version of annals began this store.
+        (Some(Err(malformed @ Malformed::Unsupported { .. })), _) => {
+            Err(unreadable(root, &paths.store_new, malformed))
+        }
         // No database exists yet, so writing STORE.new itself was interrupted.
-        (None, Some(_), None) if !begun => Ok(Found::Unfinished(None)),
-        (None, None, _) if !begun && !paths.watermark.exists() && !paths.log.exists() => {
+        (_, Some(_)) if !begun => Ok(Found::Unfinished(None)),
+        (_, None) if !begun && !paths.watermark.exists() && !paths.log.exists() => {
             Ok(Found::Nothing)
         }
-        (None, ..) => Err(Error::corruption(
+        _ => Err(Error::corruption(
             Location::file(&paths.store),
             "no file, although a database exists",
             "the identity of the store",
         )),
     }
+}
+
+/// The error for a file `STORE` that does not decode. Its format is that of the whole store.
+fn unreadable(root: &Path, file: &Path, malformed: Malformed) -> Error {
+    match malformed {
+        Malformed::Unsupported { what: Identity::STORE, found, supported } => {
+            Error::UnsupportedFormat { what: root.display().to_string(), found, supported }
+        }
+        malformed => malformed.at(Location::file(file)),
+    }
+}
+
+/// Rejects a store with features that this version does not have, but needs for this access.
+fn check_features(root: &Path, identity: &Identity, access: Access) -> Result<()> {
+    let missing = |needed_for| identity.features.missing(needed_for);
+    let needed_for = match access {
+        Access::Read => FeatureClass::Reading,
+        Access::Write | Access::Create => FeatureClass::Writing,
+    };
+    let features = missing(needed_for);
+    if features.is_empty() {
+        return Ok(());
+    }
+    let is_readable = missing(FeatureClass::Reading).is_empty();
+    Err(Error::MissingFeatures { path: root.to_owned(), features, is_readable })
 }
 
 /// Rejects a database without its CURRENT, because opening it would destroy it.

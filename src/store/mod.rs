@@ -131,8 +131,8 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::AlreadyOpen`], [`Error::NotAStore`], [`Error::NotWritable`],
-    /// [`Error::UnsupportedFormat`], [`Error::Corruption`], [`Error::HistoryLost`]: nothing in the
-    /// directory was changed. [`Error::Storage`].
+    /// [`Error::UnsupportedFormat`], [`Error::MissingFeatures`], [`Error::Corruption`],
+    /// [`Error::HistoryLost`]: nothing in the directory was changed. [`Error::Storage`].
     ///
     /// # Cost
     /// Independent of the number of events. After a crash, reads the write-ahead log, whose size

@@ -49,6 +49,8 @@ mod epochs;
 #[cfg(feature = "rocksdb")]
 mod evolution;
 #[cfg(feature = "rocksdb")]
+mod features;
+#[cfg(feature = "rocksdb")]
 mod frames;
 #[cfg(feature = "rocksdb")]
 mod lifecycle;

@@ -46,7 +46,7 @@ fn flip(path: &Path, at: usize) {
 /// Rewrites the file `STORE` as a later version of annals would write it.
 fn from_the_future(path: &Path) {
     let mut bytes = fs::read(path.join("STORE")).unwrap();
-    bytes[11] = 2;
+    bytes[11] = 3;
     let body = bytes.len() - 4;
     let crc = crc32fast::hash(&bytes[..body]).to_be_bytes();
     bytes[body..].copy_from_slice(&crc);
@@ -81,12 +81,12 @@ const IS_NOT_A_STORE: IsIt = |error| matches!(error, Error::NotAStore { .. });
 #[test]
 fn missing_damaged_or_foreign_files_are_refused_unchanged() {
     let unsupported: IsIt =
-        |error| matches!(error, Error::UnsupportedFormat { found: 2, supported: 1, .. });
+        |error| matches!(error, Error::UnsupportedFormat { found: 3, supported: 2, .. });
     let table: [(&str, Prepare, IsIt); 16] = [
         ("STORE missing", |path| remove(path, "STORE"), IS_CORRUPTION),
         (
             "STORE truncated",
-            |path| fs::write(path.join("STORE"), b"annals\r\n\0\0\0\x01").unwrap(),
+            |path| fs::write(path.join("STORE"), b"annals\r\n\0\0\0\x02").unwrap(),
             IS_CORRUPTION,
         ),
         ("STORE empty", |path| fs::write(path.join("STORE"), b"").unwrap(), IS_NOT_A_STORE),

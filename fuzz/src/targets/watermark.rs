@@ -10,7 +10,8 @@ use super::events::time;
 use crate::allocation::within;
 use crate::input::Input;
 
-const READ_MAX: usize = 1 << 10;
+/// `STORE` holds lists, and is encoded again to compare.
+const READ_MAX: usize = 1 << 14;
 
 pub fn watermark(data: &[u8]) {
     let mut input = Input::new(data);
@@ -102,8 +103,8 @@ fn store_file(input: &mut Input<'_>) {
     let mut damaged = bytes.clone();
     damaged[at] ^= 1 << (input.byte() % 8);
     assert!(!matches!(Identity::decode(&damaged), Some(Ok(_))), "byte {at}");
-    // Any content between the magic and a right checksum.
-    let mut hostile = bytes[..8].to_vec();
+    // Any content between the version and a right checksum.
+    let mut hostile = bytes[..12].to_vec();
     hostile.extend(input.rest());
     hostile.extend(crc32fast::hash(&hostile).to_be_bytes());
     if let Some(Ok(identity)) = within(READ_MAX, "reading STORE", || Identity::decode(&hostile)) {
