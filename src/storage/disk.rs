@@ -13,7 +13,7 @@ use super::engine_error::{engine_error, read_error};
 use super::family::Family;
 use super::paths::Paths;
 use super::{manifest, tail, tuning};
-use crate::error::{Error, Result};
+use crate::error::{Error, Location, Result};
 use crate::format::Manifest;
 use crate::options::Durability;
 use crate::store_options::StoreOptions;
@@ -49,6 +49,9 @@ impl From<Disk> for Storage {
 /// Families of keys and values on a disk.
 pub(crate) struct Disk {
     pub(super) db: DB,
+    /// The names of the families of a later version of annals. They are open, because RocksDB
+    /// refuses to open a part of the families for writing; annals neither reads nor writes them.
+    unknown: Vec<String>,
     /// Created once, because creating them costs a fiftieth of a small append.
     synced: WriteOptions,
     buffered: WriteOptions,
@@ -91,18 +94,21 @@ impl Disk {
         database.create_if_missing(true);
         database.create_missing_column_families(true);
         database.set_error_if_exists(true);
-        let opened = DB::open_cf_descriptors(&database, db, families(options, db)?);
+        let families = families(options, db, &[])?;
+        let opened = DB::open_cf_descriptors(&database, db, families);
         let db = opened.map_err(|error| engine_error("creating the database", &error))?;
-        Ok(Self::of(db))
+        Ok(Self::of(db, Vec::new()))
     }
 
     /// Opens for writing. This replays and may delete write-ahead logs, so check the database with
     /// [`Disk::open_read_only`] first.
     pub(crate) fn open(paths: &Paths, options: &StoreOptions) -> Result<Self> {
         let database = tuning::database(options, &paths.log)?;
-        let opened = DB::open_cf_descriptors(&database, &paths.db, families(options, &paths.db)?);
+        let unknown = unknown_families(&database, &paths.db)?;
+        let families = families(options, &paths.db, &unknown)?;
+        let opened = DB::open_cf_descriptors(&database, &paths.db, families);
         let db = opened.map_err(|error| engine_error("opening the database", &error))?;
-        Ok(Self::of(db))
+        Ok(Self::of(db, unknown))
     }
 
     /// Opens without changing a byte of the directory. It rejects the same damage as [`Disk::open`]
@@ -125,16 +131,17 @@ impl Disk {
 
     fn probe(paths: &Paths, options: &StoreOptions, database: &Options) -> Result<Self> {
         tail::check(&paths.db)?;
-        let families = families(options, &paths.db)?;
+        let unknown = unknown_families(database, &paths.db)?;
+        let families = families(options, &paths.db, &unknown)?;
         let opened = DB::open_cf_descriptors_read_only(database, &paths.db, families, false);
         let db =
             opened.map_err(|error| engine_error("opening the database for reading", &error))?;
-        Ok(Self::of(db))
+        Ok(Self::of(db, unknown))
     }
 
-    fn of(db: DB) -> Self {
+    fn of(db: DB, unknown: Vec<String>) -> Self {
         let [synced, buffered] = [Durability::Sync, Durability::Buffered].map(tuning::write);
-        Self { db, synced, buffered }
+        Self { db, unknown, synced, buffered }
     }
 
     pub(crate) fn batch(&self) -> Batch<'_> {
@@ -204,14 +211,12 @@ impl Disk {
 
     /// The size of the table files of all families, in bytes.
     pub(crate) fn table_bytes(&self) -> Result<u64> {
+        let unknown = self.unknown.iter().filter_map(|name| self.db.cf_handle(name));
         let mut sum = 0;
-        for family in Family::ALL {
+        for handle in Family::ALL.map(|family| self.handle(family)).into_iter().chain(unknown) {
             let size = self
                 .db
-                .property_int_value_cf(
-                    self.handle(family),
-                    rocksdb::properties::TOTAL_SST_FILES_SIZE,
-                )
+                .property_int_value_cf(handle, rocksdb::properties::TOTAL_SST_FILES_SIZE)
                 .map_err(|error| engine_error("asking for the size of the tables", &error))?;
             sum += size.unwrap_or_default();
         }
@@ -221,17 +226,43 @@ impl Disk {
     pub(super) fn handle(&self, family: Family) -> &ColumnFamily {
         match self.db.cf_handle(family.name()) {
             Some(handle) => handle,
-            // Opening names every family, and fails if one is missing.
+            // Opening names every family, after checking that it exists.
             None => unreachable!("family {} was opened", family.name()),
         }
     }
 }
 
-fn families(options: &StoreOptions, db: &Path) -> Result<Vec<ColumnFamilyDescriptor>> {
+/// The families to open: those of this version, and the unknown ones.
+fn families(
+    options: &StoreOptions,
+    db: &Path,
+    unknown: &[String],
+) -> Result<Vec<ColumnFamilyDescriptor>> {
     let cache = tuning::cache(options);
     let tuned = |family: Family| {
         let tuned = tuning::family(family, options, &cache, db)?;
         Ok(ColumnFamilyDescriptor::new(family.name(), tuned))
     };
-    Family::ALL.into_iter().map(tuned).collect()
+    let unknown = unknown
+        .iter()
+        .map(|name| Ok(ColumnFamilyDescriptor::new(name, tuning::unknown_family(&cache))));
+    Family::ALL.into_iter().map(tuned).chain(unknown).collect()
+}
+
+/// Lists the families in the manifest that this version does not know, which changes nothing.
+///
+/// # Errors
+/// [`Error::Corruption`] if a family of this version is missing.
+fn unknown_families(database: &Options, db: &Path) -> Result<Vec<String>> {
+    let doing = "listing the column families";
+    let mut listed = DB::list_cf(database, db).map_err(|error| engine_error(doing, &error))?;
+    for family in Family::ALL.map(Family::name) {
+        let before = listed.len();
+        listed.retain(|name| name != family);
+        if listed.len() == before {
+            let location = Location::Database { doing: doing.to_owned() };
+            return Err(Error::corruption(location, format!("no family {family}"), "that family"));
+        }
+    }
+    Ok(listed)
 }

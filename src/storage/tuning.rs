@@ -81,6 +81,16 @@ pub(super) fn cache(options: &StoreOptions) -> Cache {
     Cache::new_lru_cache(options.block_cache_bytes)
 }
 
+/// Options of a family that this version does not know. They can open it, because no version of
+/// annals uses comparators, merge operators or blob files.
+pub(super) fn unknown_family(cache: &Cache) -> Options {
+    let mut table = BlockBasedOptions::default();
+    table.set_block_cache(cache);
+    let mut tuned = Options::default();
+    tuned.set_block_based_table_factory(&table);
+    tuned
+}
+
 /// Options of one family of the database in the directory `db`.
 pub(super) fn family(
     family: Family,

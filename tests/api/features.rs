@@ -1,10 +1,12 @@
-//! Stores of a later version of annals, with features that this version does not know: what can be opened is opened and kept, and anything else is refused unchanged.
+//! Stores of a later version of annals, with features and column families that this version does
+//! not know: what can be opened is opened and kept, and anything else is refused unchanged.
 
 use std::fs;
 use std::path::Path;
 
 use annals::prelude::*;
 use annals::{Error, StoreOptions};
+use rocksdb::{DB, IteratorMode, Options};
 
 use crate::support::{copy, events, fingerprint, log, place, quick};
 
@@ -155,4 +157,76 @@ fn interrupted_creation_of_another_format_is_not_finished() {
     let refused = quick().open(&path).unwrap_err();
     assert!(matches!(refused, Error::UnsupportedFormat { found: 3, .. }), "{refused}");
     assert_eq!(fingerprint(&path), before);
+}
+
+fn open_database(path: &Path) -> DB {
+    let mut options = Options::default();
+    options.set_wal_recovery_mode(rocksdb::DBRecoveryMode::TolerateCorruptedTailRecords);
+    let families = DB::list_cf(&options, path.join("db")).unwrap();
+    DB::open_cf(&options, path.join("db"), families).unwrap()
+}
+
+/// The keys and values of the family `later`.
+fn rows_of_later(path: &Path) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let db = open_database(path);
+    let rows = db.iterator_cf(db.cf_handle("later").unwrap(), IteratorMode::Start);
+    rows.map(|row| row.map(|(key, value)| (key.into(), value.into())).unwrap()).collect()
+}
+
+/// Some of its rows are in a table, and some in the write-ahead log.
+#[test]
+fn unknown_family_is_opened_and_its_rows_are_kept() {
+    let (directory, path) = place();
+    build(&path);
+    let mut db = open_database(&path);
+    db.create_cf("later", &Options::default()).unwrap();
+    for number in 0..1_000_u32 {
+        let later = db.cf_handle("later").unwrap();
+        db.put_cf(later, number.to_be_bytes(), [7; 100]).unwrap();
+        if number == 500 {
+            db.flush_cf(later).unwrap();
+        }
+    }
+    drop(db);
+    let rows: Vec<_> =
+        (0..1_000_u32).map(|number| (number.to_be_bytes().to_vec(), vec![7; 100])).collect();
+
+    let store = quick().read_only(true).open(&path).unwrap();
+    assert_eq!(log(&store).len(), 3);
+    let [backup, restored] = ["backup", "restored"].map(|name| directory.path().join(name));
+    store.restore_to(&restored).unwrap();
+    store.close().unwrap();
+    for round in 1..=3 {
+        let store = quick().memtable_bytes(1).open(&path).unwrap();
+        assert!(store.info().unwrap().table_bytes > 50_000, "its tables count");
+        store.append("a", ExpectedVersion::Any, events(1)).unwrap();
+        assert_eq!(log(&store).len(), 3 + round);
+        assert!(store.verify(|_| {}).unwrap().is_sound());
+        if round == 3 {
+            store.backup(&backup).unwrap();
+        }
+        store.close().unwrap();
+    }
+    for path in [&path, &backup, &restored] {
+        assert_eq!(rows_of_later(path), rows, "{}", path.display());
+    }
+}
+
+#[test]
+fn missing_family_is_damage_that_names_it() {
+    let (directory, path) = place();
+    build(&path);
+    for family in ["streams", "meta", "snapshots", "checkpoints", "views"] {
+        let damaged = directory.path().join(family);
+        copy(&path, &damaged);
+        open_database(&damaged).drop_cf(family).unwrap();
+        for read_only in [false, true] {
+            let before = fingerprint(&damaged);
+            let refused = quick().read_only(read_only).open(&damaged).unwrap_err();
+            assert_eq!(fingerprint(&damaged), before);
+            assert!(refused.is_corruption(), "{family}: {refused:?}");
+            let text = refused.to_string();
+            assert!(text.contains(&format!("found no family {family}, ")), "{text}");
+        }
+    }
 }
