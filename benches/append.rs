@@ -11,7 +11,7 @@ use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use annals::__internals::{Database, baseline};
+use annals::__internals::{Database, Packer, baseline};
 use annals::Durability;
 use annals::prelude::*;
 use common::{Events, PAYLOAD, PAYLOADS, stream};
@@ -40,7 +40,8 @@ fn sizes(criterion: &mut Criterion) {
                         BatchSize::SmallInput,
                     );
                 });
-                let (rows, _) = baseline(&store).appends(None, ROWS_BYTES).unwrap();
+                let (rows, _) =
+                    baseline(&store).appends(None, ROWS_BYTES, &mut Packer::default()).unwrap();
                 store.close().unwrap();
                 let database =
                     Database::create(directory.path().join("baseline"), &options).unwrap();

@@ -2,13 +2,16 @@
 //! release may change or remove them.
 
 pub use crate::commit::gate::Gate;
+#[cfg(feature = "rocksdb")]
+pub use crate::commit::packer::Packer;
 pub use crate::commit::prepare::{Prepared, Submission};
 pub use crate::commit::queue::{Queue, Ticket, settle};
 pub use crate::format::{
     Evidence, FeatureClass, Features, Frame, FrameDraft, FrameHeader, Identity, Malformed,
-    Manifest, SLOT_LEN, STORE_FILE_LEN_MAX, Slot, Watermark, decode_checkpoint, decode_record,
-    decode_snapshot, encode_checkpoint, encode_record, encode_snapshot, log_key, parse_log_key,
-    snapshot_key, snapshot_of, snapshot_prefix, stream_key, stream_of, stream_prefix, view_key,
+    Manifest, Pack, PackedFrame, SLOT_LEN, STORE_FILE_LEN_MAX, Slot, TailEntry, TailRow, Watermark,
+    decode_checkpoint, decode_pack, decode_record, decode_snapshot, decode_tail_row,
+    encode_checkpoint, encode_record, encode_snapshot, log_key, parse_log_key, snapshot_key,
+    snapshot_of, snapshot_prefix, stream_key, stream_of, stream_prefix, tail_key, view_key,
     view_of, view_prefix,
 };
 pub use crate::head::Head;
@@ -24,7 +27,7 @@ pub const RECORDED: (Timestamp, Timestamp) = (Timestamp::RECORDED_MIN, Timestamp
 /// Accesses the RocksDB database of an open store directly.
 #[cfg(feature = "rocksdb")]
 pub fn baseline(store: &crate::store::Store) -> Baseline {
-    Baseline::new(store.storage().clone())
+    store.baseline()
 }
 
 /// The first key after all keys with this prefix; `None` if no such key exists.

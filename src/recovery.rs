@@ -14,7 +14,9 @@ use crate::error::{Error, Location, Result};
 use crate::format::{Evidence, Identity, Watermark, decode_record, encode_record};
 use crate::model::Position;
 use crate::options::{Durability, now};
-use crate::read::lookup::{LogEnd, checksum_at, log_end};
+use crate::read::log::{Log, OpenPack};
+use crate::read::log_end::{LogEnd, open_log};
+use crate::read::lookup::checksum_at;
 use crate::storage::{
     Access, Claim, Cut, Disk, Family, Paths, Storage, WatermarkFile, copy_database,
 };
@@ -27,6 +29,7 @@ const IDENTITY_KEY: &[u8] = b"identity";
 pub(crate) struct Recovered {
     pub(crate) claim: Claim,
     pub(crate) storage: Storage,
+    pub(crate) open: OpenPack,
     pub(crate) end: LogEnd,
     /// `None` when open for reading only.
     pub(crate) watermark: Option<WatermarkFile>,
@@ -57,7 +60,7 @@ pub(crate) fn open(root: &Path, options: &StoreOptions) -> Result<Recovered> {
         claim.paths.remove_copy()?;
         Disk::open(&claim.paths, options)?
     };
-    let end = check(&disk, &claim.identity, watermark, options.accepted_end)?;
+    let (open, end) = check(&disk, &claim.identity, watermark, options.accepted_end)?;
     let watermark = if options.read_only {
         None
     } else {
@@ -66,9 +69,9 @@ pub(crate) fn open(root: &Path, options: &StoreOptions) -> Result<Recovered> {
         if claim.identity.is_backup || watermark.durable > end.head {
             claim.begin_epoch(end.head)?;
         }
-        Some(begin_writing(&disk, &claim, &end, watermark)?)
+        Some(begin_writing(Log { disk: &disk, open: &open }, &claim, &end, watermark)?)
     };
-    Ok(Recovered { claim, storage: Storage::from(disk), end, watermark })
+    Ok(Recovered { claim, storage: Storage::from(disk), open, end, watermark })
 }
 
 /// Checks a synced copy of a store as opening it would, and that it contains the position
@@ -81,7 +84,7 @@ pub(crate) fn inspect(
     let disk = Disk::open_read_only(paths, &StoreOptions::default())?;
     let store_id = identity.store_id;
     let at_least = Watermark { store_id, durable: at_least, is_clean: false, evidence: None };
-    let end = check(&disk, identity, at_least, None)?;
+    let (_, end) = check(&disk, identity, at_least, None)?;
     let evidence = Some(Evidence { frame: end.checksum, manifest: disk.manifest(None) });
     Ok(Watermark { durable: end.head, evidence, ..at_least })
 }
@@ -137,7 +140,7 @@ fn check(
     identity: &Identity,
     watermark: Watermark,
     accepted_end: Option<AcceptedEnd>,
-) -> Result<LogEnd> {
+) -> Result<(OpenPack, LogEnd)> {
     let expected = Uuid::from_bytes(identity.store_id);
     let owner = Uuid::from_bytes(watermark.store_id);
     if owner != expected {
@@ -145,7 +148,7 @@ fn check(
             (format!("that of store {owner}"), format!("that of store {expected}"));
         return Err(Error::corruption(Location::file("watermark"), found, expected));
     }
-    let end = log_end(disk)?;
+    let (open, end) = open_log(disk)?;
     let location = || Location::Key { family: Family::Meta.name(), key: IDENTITY_KEY.to_vec() };
     if let Some(record) = disk.get(Family::Meta, IDENTITY_KEY)? {
         let found =
@@ -162,21 +165,22 @@ fn check(
     {
         if accepted_end == Some(AcceptedEnd(end.head)) {
             // The watermark's evidence describes the lost events, so it is not checked.
-            return Ok(end);
+            return Ok((open, end));
         }
         return Err(Error::HistoryLost { expected_at_least, found: end.head });
     }
     if let Some(Evidence { frame, manifest }) = watermark.evidence {
         manifest.map_or(Ok(()), |known| disk.check_manifest(known))?;
-        watermark.durable.map_or(Ok(()), |durable| check_frame(disk, &end, durable, frame))?;
+        let log = Log { disk, open: &open };
+        watermark.durable.map_or(Ok(()), |durable| check_frame(log, durable, frame))?;
     }
-    Ok(end)
+    Ok((open, end))
 }
 
 /// Checks that the frame at the watermark is the one that was there when the watermark was written,
 /// not a frame of another history.
-fn check_frame(disk: &Disk, end: &LogEnd, durable: Position, expected: u32) -> Result<()> {
-    let found = checksum_at(disk, end, durable)?;
+fn check_frame(log: Log<'_>, durable: Position, expected: u32) -> Result<()> {
+    let found = checksum_at(log, durable)?;
     if found == Some(expected) {
         return Ok(());
     }
@@ -190,7 +194,7 @@ fn check_frame(disk: &Disk, end: &LogEnd, durable: Position, expected: u32) -> R
 
 /// Marks the store as open for writing: from now on a crash is an unclean shutdown.
 fn begin_writing(
-    disk: &Disk,
+    log: Log<'_>,
     claim: &Claim,
     end: &LogEnd,
     watermark: Watermark,
@@ -198,9 +202,10 @@ fn begin_writing(
     // The watermark is beyond the end only if the caller accepted the loss; now the end counts.
     let durable = watermark.durable.min(end.head);
     let frame = match durable {
-        Some(durable) => checksum_at(disk, end, durable)?.unwrap_or_default(),
+        Some(durable) => checksum_at(log, durable)?.unwrap_or_default(),
         None => 0,
     };
+    let Log { disk, .. } = log;
     let evidence = Some(Evidence { frame, manifest: disk.manifest(None) });
     // This must come before the first write, because after that the write-ahead log may be torn.
     let mut file = WatermarkFile::open(&claim.paths.watermark)?;

@@ -18,6 +18,7 @@ pub struct StoreOptions {
     pub(crate) durability: Durability,
     pub(crate) block_cache_bytes: usize,
     pub(crate) memtable_bytes: usize,
+    pub(crate) pack_bytes: usize,
     pub(crate) version_cache_streams: usize,
     pub(crate) limits: Limits,
     pub(crate) create: bool,
@@ -26,6 +27,11 @@ pub struct StoreOptions {
     pub(crate) accepted_end: Option<AcceptedEnd>,
     pub(crate) clock: Clock,
 }
+
+/// The default size of packs.
+pub(crate) const PACK_BYTES: usize = 32 << 10;
+/// The largest size of packs that can be set. The open pack is copied for a read at the head.
+const PACK_BYTES_MAX: usize = 1 << 20;
 
 /// The last position of a log that has lost later events; `None` if it has lost all of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +43,7 @@ impl Default for StoreOptions {
             durability: Durability::Sync,
             block_cache_bytes: 64 << 20,
             memtable_bytes: 64 << 20,
+            pack_bytes: PACK_BYTES,
             version_cache_streams: 100_000,
             limits: Limits::default(),
             create: true,
@@ -65,6 +72,17 @@ impl StoreOptions {
     /// crash.
     pub fn memtable_bytes(mut self, bytes: usize) -> Self {
         self.memtable_bytes = bytes;
+        self
+    }
+
+    /// The size at which a pack of the log is written, as one row; 32 KiB by default, and at most 1
+    /// MiB. It applies to packs that are written from now on.
+    ///
+    /// Reading the log from its beginning costs less with larger packs, and reading a single event
+    /// by its position costs more, because its whole pack is decompressed. Up to this size, the
+    /// newest events are read from memory.
+    pub fn pack_bytes(mut self, bytes: usize) -> Self {
+        self.pack_bytes = bytes.min(PACK_BYTES_MAX);
         self
     }
 
@@ -136,6 +154,7 @@ impl fmt::Debug for StoreOptions {
             .field("durability", &self.durability)
             .field("block_cache_bytes", &self.block_cache_bytes)
             .field("memtable_bytes", &self.memtable_bytes)
+            .field("pack_bytes", &self.pack_bytes)
             .field("version_cache_streams", &self.version_cache_streams)
             .field("limits", &self.limits)
             .field("create", &self.create)

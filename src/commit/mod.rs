@@ -15,6 +15,7 @@
 
 mod derived;
 pub(crate) mod gate;
+pub(crate) mod packer;
 pub(crate) mod prepare;
 pub(crate) mod queue;
 mod staged;
@@ -27,7 +28,7 @@ pub(crate) use writer::OpenLog;
 
 use crate::error::{Error, Result};
 use crate::event_store::Appended;
-use crate::read::lookup::LogEnd;
+use crate::read::log_end::LogEnd;
 use crate::sync::Mutex;
 use derived::DerivedWriter;
 use gate::Gate;

@@ -5,16 +5,19 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use super::gate::Gate;
+use super::packer::Packer;
 use super::prepare::{Prepared, PreparedFrame, Submission};
 use super::queue::{Outcome, Ticket, settle};
 use super::staged::StagedAppends;
 use crate::error::{Cause, Error, Result};
 use crate::event_store::Appended;
-use crate::format::{Evidence, FrameHeader, Watermark, checksum_of, log_key, stream_key};
+use crate::format::{Evidence, FrameHeader, Watermark, checksum_of, stream_key};
 use crate::head::Head;
 use crate::model::{EventId, Position, StreamId, Timestamp, Version};
 use crate::options::{Clock, Durability, now};
-use crate::read::lookup::{self, LogEnd};
+use crate::read::log::{Log, OpenPack};
+use crate::read::log_end::LogEnd;
+use crate::read::lookup;
 use crate::recent::Recent;
 use crate::storage::{Batch, Disk, Family, Storage, WatermarkFile};
 use crate::validate::{Commit, Committed, LastEvent, Shape, Verdict, validate};
@@ -25,10 +28,13 @@ const BATCH_LEN_TARGET: usize = 8 << 20;
 /// The log as it was opened, and what is needed to write to it.
 pub(crate) struct OpenLog {
     pub(crate) storage: Arc<Storage>,
+    pub(crate) open: Arc<OpenPack>,
     pub(crate) head: Arc<Head>,
     pub(crate) watermark: WatermarkFile,
     pub(crate) end: LogEnd,
     pub(crate) clock: Clock,
+    /// See [`StoreOptions::pack_bytes`](crate::StoreOptions::pack_bytes).
+    pub(crate) pack_bytes: usize,
     /// See [`StoreOptions::version_cache_streams`](crate::StoreOptions::version_cache_streams).
     pub(crate) version_cache_streams: usize,
 }
@@ -36,6 +42,7 @@ pub(crate) struct OpenLog {
 /// The committed end of the log, and what is needed to commit more.
 pub(super) struct Writer {
     storage: Arc<Storage>,
+    open: Arc<OpenPack>,
     head: Arc<Head>,
     watermark: WatermarkFile,
     clock: Clock,
@@ -43,6 +50,7 @@ pub(super) struct Writer {
     last_events: Recent<StreamId, Option<LastEvent>>,
     end: LogEnd,
     gate: Arc<Gate>,
+    packer: Packer,
     /// Empty between batches; kept to reuse its allocation.
     staged: StagedAppends,
 }
@@ -58,16 +66,19 @@ struct Staged<'d> {
 
 impl Writer {
     pub(super) fn new(log: OpenLog, gate: Arc<Gate>) -> Self {
-        let OpenLog { storage, head, watermark, end, clock, version_cache_streams } = log;
-        let last_events = Recent::new(version_cache_streams);
+        let OpenLog { storage, open, head, watermark, end, clock, pack_bytes, .. } = log;
+        let packer = Packer::new(&open, pack_bytes);
+        let last_events = Recent::new(log.version_cache_streams);
         Self {
             storage,
+            open,
             head,
             watermark,
             clock,
             last_events,
             end,
             gate,
+            packer,
             staged: StagedAppends::default(),
         }
     }
@@ -132,7 +143,7 @@ impl Writer {
             Pending { last_events: HashMap::new(), recorded_at: staged.end.recorded_at };
         for append in &submission.appends {
             let mut committed = Known {
-                disk,
+                log: Log { disk, open: &self.open },
                 last_events: &mut self.last_events,
                 staged: &staged.appends,
                 pending: &pending,
@@ -195,7 +206,7 @@ impl Writer {
             };
             let next = Position::after(staged.end.head);
             assert_eq!(header.first_position, next, "positions are gapless (G2)");
-            staged.put(&header, frame);
+            staged.put(&header, frame, &mut self.packer);
             let last = header.last_version();
             let first_version = versions.as_ref().map_or(header.first_version, |v| *v.start());
             *versions = Some(first_version..=last);
@@ -221,9 +232,12 @@ impl Writer {
     /// Writes the staged batch, publishes it, and updates the end of the log. An error here poisons
     /// the writer.
     fn write(&mut self, disk: &Disk, staged: Staged<'_>) -> Result<()> {
-        let Staged { batch, end, durability, mut appends, .. } = staged;
+        let Staged { mut batch, end, durability, mut appends, .. } = staged;
         appends.clear();
         self.staged = appends;
+        if let Some((key, row)) = self.packer.row() {
+            batch.put(Family::Tail, &key, row);
+        }
         let written = if batch.is_empty() {
             // A retry that finds its events stored must still give them the requested durability.
             let is_behind = self.watermark.get().durable < end.head;
@@ -241,6 +255,7 @@ impl Writer {
         written.map_err(|error| Error::Indeterminate { cause: Cause::new(error) })?;
         let is_new = end.head > self.end.head;
         self.end = end;
+        self.packer.publish(&self.open);
         if let (Some(head), true) = (end.head, is_new) {
             self.head.publish(head);
         }
@@ -291,12 +306,14 @@ fn reached(watermark: Watermark, disk: &Disk, end: LogEnd, is_clean: bool) -> Wa
 }
 
 impl Staged<'_> {
-    /// Puts the same bytes under both keys.
-    fn put(&mut self, header: &FrameHeader<'_>, frame: &mut PreparedFrame) {
+    /// Puts the frame into its stream and into the log.
+    fn put(&mut self, header: &FrameHeader<'_>, frame: &mut PreparedFrame, packer: &mut Packer) {
         let bytes = frame.draft.finish(header);
-        self.batch.put(Family::Events, &log_key(header.first_position), bytes);
         let key = stream_key(header.stream, header.first_version);
         self.batch.put(Family::Streams, &key, bytes);
+        if let Some((key, pack)) = packer.add(header, bytes) {
+            self.batch.put(Family::Packs, &key, &pack);
+        }
         self.end.head = Some(header.last_position());
         self.end.recorded_at = Some(header.recorded_at);
         self.end.checksum = checksum_of(bytes);
@@ -337,7 +354,7 @@ impl Pending {
 /// The events that validation sees: committed events, then those staged in the batch, then those of
 /// earlier appends in the same submission.
 struct Known<'w> {
-    disk: &'w Disk,
+    log: Log<'w>,
     last_events: &'w mut Recent<StreamId, Option<LastEvent>>,
     staged: &'w StagedAppends,
     pending: &'w Pending,
@@ -352,7 +369,7 @@ impl Committed for Known<'_> {
         if let Some(known) = self.last_events.get(stream) {
             return Ok(known);
         }
-        let last = lookup::last_event(self.disk, stream)?;
+        let last = lookup::last_event(self.log.disk, stream)?;
         let last = last.map(|(version, id)| LastEvent { version, id });
         self.last_events.insert(stream.clone(), last);
         Ok(last)
@@ -369,7 +386,7 @@ impl Committed for Known<'_> {
         let mut places = if is_staged {
             Vec::new()
         } else {
-            lookup::events_from(self.disk, stream, from, count)?
+            lookup::events_from(self.log.disk, stream, from, count)?
         };
         let staged = staged.filter(|(version, ..)| *version >= from);
         let left = count.saturating_sub(places.len());
@@ -381,7 +398,7 @@ impl Committed for Known<'_> {
         if let Some(staged) = self.staged.commit(position) {
             return Ok(staged);
         }
-        let (first, last) = lookup::commit_range(self.disk, position)?;
-        Ok(Commit { first, events: lookup::events_between(self.disk, (first, last))? })
+        let (first, last) = lookup::commit_range(self.log, position)?;
+        Ok(Commit { first, events: lookup::events_between(self.log, (first, last))? })
     }
 }

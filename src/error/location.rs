@@ -11,7 +11,7 @@ use crate::model::{Position, StreamId, Version};
 #[non_exhaustive]
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Location {
-    /// In the family `events`: the frame that holds the event at this position.
+    /// In the log, the families `packs` and `tail`: the frame that holds the event at this position.
     Log {
         /// The position.
         position: Position,
@@ -37,7 +37,7 @@ pub enum Location {
         /// The key.
         key: Vec<u8>,
     },
-    /// The families `events` and `streams`, whose frames differ.
+    /// The log and the family `streams`, whose frames differ.
     Families,
     /// A file of the store.
     File {
@@ -84,7 +84,7 @@ impl Location {
 impl fmt::Display for Location {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Log { position } => write!(out, "family events, position {position}"),
+            Self::Log { position } => write!(out, "the log, position {position}"),
             Self::Stream { stream, version } => {
                 write!(out, "family streams, stream {stream}, version {version}")
             }
@@ -92,7 +92,7 @@ impl fmt::Display for Location {
                 write!(out, "family views, view {view}, key {}", key.escape_ascii())
             }
             Self::Key { family, key } => write!(out, "family {family}, key {}", key.escape_ascii()),
-            Self::Families => out.write_str("families events and streams"),
+            Self::Families => out.write_str("the log and family streams"),
             Self::File { path, byte: None } => path.display().fmt(out),
             Self::File { path, byte: Some(byte) } => write!(out, "{}, byte {byte}", path.display()),
             Self::Database { doing } => write!(out, "db, while {doing}"),

@@ -29,7 +29,7 @@ impl<'a> Cursor<'a> {
     }
 
     #[inline(always)]
-    fn take<const LEN: usize>(&mut self) -> Option<[u8; LEN]> {
+    pub(super) fn take<const LEN: usize>(&mut self) -> Option<[u8; LEN]> {
         let (taken, rest) = self.rest.split_first_chunk::<LEN>()?;
         self.rest = rest;
         Some(*taken)

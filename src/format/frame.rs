@@ -1,11 +1,9 @@
 //! The frame, the unit on disk: the consecutive events that one append wrote to one stream.
 
-use bincode::Encode;
-use bincode::enc::write::Writer;
-use bincode::error::EncodeError;
-
 use super::cursor::Cursor;
-use super::wire::{ContentTypeBytes, EventBytes, HeaderBytes, Known, next_pair, next_tag, refused};
+use super::wire::{
+    ContentTypeBytes, EventBytes, HeaderBytes, Known, next_pair, next_tag, put, refused,
+};
 use super::{CONFIG, ENVELOPE_LEN, Malformed, open_envelope, seal_envelope};
 use crate::model::{
     EventId, EventRef, MetadataRef, NewEvent, Position, TagsRef, Timestamp, Version,
@@ -53,23 +51,6 @@ impl FrameHeader<'_> {
 
     pub(crate) fn commit_last(&self) -> Position {
         self.commit_first().plus(u64::from(self.commit_len) - 1)
-    }
-}
-
-/// Appends bincode's encoding to `out`. Writing to memory cannot fail, and every value of the types
-/// used here can be encoded.
-fn put(value: impl Encode, out: &mut Vec<u8>) {
-    let written = bincode::encode_into_writer(value, Out(out), CONFIG);
-    assert!(written.is_ok(), "encoding into memory failed: {written:?}");
-}
-
-/// A writer for bincode that appends to a vector.
-struct Out<'v>(&'v mut Vec<u8>);
-
-impl Writer for Out<'_> {
-    fn write(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
-        self.0.extend_from_slice(bytes);
-        Ok(())
     }
 }
 

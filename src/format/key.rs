@@ -6,14 +6,19 @@ use crate::model::{Position, Version};
 /// another stream's, the keys of different views do not mix, and names sort as text.
 const END_OF_ID: u8 = 0;
 
-/// Key in `events`: the first position of the frame.
-pub fn log_key(first: Position) -> [u8; 8] {
-    first.get().to_be_bytes()
+/// Key in `packs`: the last position of the pack.
+pub fn log_key(last: Position) -> [u8; 8] {
+    last.get().to_be_bytes()
 }
 
 /// Decodes a key that [`log_key`] encoded.
 pub fn parse_log_key(key: &[u8]) -> Option<Position> {
     Position::new(u64::from_be_bytes(key.try_into().ok()?))
+}
+
+/// Key in `tail`: the number of the row within the open pack, from 0.
+pub fn tail_key(row: u32) -> [u8; 4] {
+    row.to_be_bytes()
 }
 
 /// The prefix of all keys of one stream in `streams`.

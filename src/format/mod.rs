@@ -16,6 +16,7 @@ mod features;
 mod frame;
 mod identity;
 mod key;
+mod pack;
 mod record;
 mod watermark;
 mod wire;
@@ -26,8 +27,9 @@ pub use frame::{Frame, FrameDraft, FrameHeader};
 pub use identity::{Identity, STORE_FILE_LEN_MAX};
 pub use key::{
     log_key, parse_log_key, snapshot_key, snapshot_of, snapshot_prefix, stream_key, stream_of,
-    stream_prefix, view_key, view_of, view_prefix,
+    stream_prefix, tail_key, view_key, view_of, view_prefix,
 };
+pub use pack::{Pack, PackedFrame, TailEntry, TailRow, decode_pack, decode_tail_row};
 pub use record::{decode_record, encode_record};
 pub use watermark::{Evidence, Manifest, SLOT_LEN, Slot, Watermark};
 pub(crate) use wire::Known;

@@ -1,10 +1,29 @@
 //! The encoding of a frame's header and events, as bincode writes it and [`Cursor`] reads it.
 
+use bincode::enc::write::Writer;
+use bincode::error::EncodeError;
 use bincode::{BorrowDecode, Encode};
 
 use super::cursor::Cursor;
 use super::{CONFIG, Malformed};
 use crate::model::ContentType;
+
+/// Appends bincode's encoding to `out`. Writing to memory cannot fail, and every value of the types
+/// used here can be encoded.
+pub(super) fn put(value: impl Encode, out: &mut Vec<u8>) {
+    let written = bincode::encode_into_writer(value, Out(out), CONFIG);
+    assert!(written.is_ok(), "encoding into memory failed: {written:?}");
+}
+
+/// A writer for bincode that appends to a vector.
+struct Out<'v>(&'v mut Vec<u8>);
+
+impl Writer for Out<'_> {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
+}
 
 /// Texts of the previous frame and event, which are likely to repeat.
 #[derive(Debug, Clone, Copy, Default)]

@@ -12,12 +12,14 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::commit::packer::Packer;
 use crate::error::{Error, Location, Result};
 use crate::event_store::Direction;
-use crate::format::{log_key, parse_log_key, stream_key};
+use crate::format::{FrameHeader, stream_key};
 use crate::model::{InvalidArgument, Position, StreamId, Version};
 use crate::options::Durability;
-use crate::read::lookup::{bad_key, decode_in_log};
+use crate::read::log::{Log, OpenPack};
+use crate::read::lookup::decode_in_log;
 use crate::storage::{Cursor, Disk, Family, Paths, Storage};
 use crate::store_options::StoreOptions;
 
@@ -41,6 +43,20 @@ impl Batch {
     pub fn last_key(&self) -> &[u8] {
         self.puts.last().map(|(_, key, _)| key.as_slice()).unwrap_or_default()
     }
+
+    fn add(&mut self, header: &FrameHeader<'_>, frame: &[u8], packer: &mut Packer) {
+        let by_stream = stream_key(header.stream, header.first_version);
+        self.puts.push((Family::Streams, by_stream, frame.into()));
+        if let Some((key, pack)) = packer.add(header, frame) {
+            self.puts.push((Family::Packs, key.to_vec(), pack.into()));
+        }
+        if header.last_position() == header.commit_last()
+            && let Some((key, row)) = packer.row()
+        {
+            self.puts.push((Family::Tail, key.to_vec(), row.into()));
+        }
+        self.events += u64::from(header.count);
+    }
 }
 
 /// The result of a scan.
@@ -59,6 +75,7 @@ pub struct Scanned {
 #[derive(Clone)]
 pub struct Baseline {
     storage: Arc<Storage>,
+    open: Arc<OpenPack>,
 }
 
 /// A separate database, tuned like that of a store, for writing the batches of a store.
@@ -67,46 +84,42 @@ pub struct Database {
 }
 
 impl Baseline {
-    pub(crate) fn new(storage: Arc<Storage>) -> Self {
-        Self { storage }
+    pub(crate) fn new(storage: Arc<Storage>, open: Arc<OpenPack>) -> Self {
+        Self { storage, open }
     }
 
     /// Returns whole appends after a position, in order, until they hold this many bytes, and their
-    /// last position. Returns at least one append, if one exists.
+    /// last position. Returns at least one append, if one exists. Each is what a store writes if it
+    /// commits that append alone; `packer` holds the open pack from call to call.
     pub fn appends(
         &self,
         after: Option<Position>,
         bytes_max: usize,
+        packer: &mut Packer,
     ) -> Result<(Vec<Batch>, Option<Position>)> {
         let start = Position::after(after);
         let mut batches: Vec<Batch> = Vec::new();
         let (mut last, mut bytes) = (after, 0);
         self.storage.with(|disk| {
-            let mut cursor = disk.cursor(Family::Events, &log_key(start), Direction::Forward)?;
-            while let Some((key, value)) = cursor.next()? {
-                let at = parse_log_key(key).ok_or_else(|| bad_key(Family::Events, key))?;
-                if at < start {
-                    continue;
-                }
-                let header = decode_in_log(at, value)?.header;
-                if header.commit_before == 0 {
-                    if bytes >= bytes_max {
-                        break;
+            let mut cursor = Log { disk, open: &self.open }.cursor(start, Direction::Forward);
+            while let Some(frames) = cursor.next()? {
+                for (place, frame) in frames.from(start) {
+                    let header = decode_in_log(place.first, frame)?.header;
+                    if header.commit_before == 0 {
+                        if bytes >= bytes_max {
+                            return Ok(());
+                        }
+                        batches.push(Batch { puts: Vec::new(), events: 0 });
                     }
-                    batches.push(Batch { puts: Vec::new(), events: 0 });
+                    let Some(batch) = batches.last_mut() else {
+                        let found = format!("an append that begins before {}", place.first);
+                        let expected = "the beginning of an append";
+                        return Err(Error::corruption(Location::log(place.first), found, expected));
+                    };
+                    bytes += frame.len();
+                    last = Some(place.last);
+                    batch.add(&header, frame, packer);
                 }
-                let Some(batch) = batches.last_mut() else {
-                    let found = format!("an append that begins before {at}");
-                    let expected = "the beginning of an append";
-                    return Err(Error::corruption(Location::log(at), found, expected));
-                };
-                bytes += value.len();
-                last = Some(header.last_position());
-                let value: Arc<[u8]> = value.into();
-                let by_stream = stream_key(header.stream, header.first_version);
-                batch.puts.push((Family::Events, key.to_vec(), value.clone()));
-                batch.puts.push((Family::Streams, by_stream, value));
-                batch.events += u64::from(header.count);
             }
             Ok(())
         })?;
@@ -131,9 +144,9 @@ impl Baseline {
         Ok((events > 0).then_some(Batch { puts, events }))
     }
 
-    /// Scans the log.
+    /// Scans the packs of the log.
     pub fn scan_log(&self) -> Result<Scanned> {
-        self.scan(Family::Events)
+        self.scan(Family::Packs)
     }
 
     /// Scans all streams, one after the other.

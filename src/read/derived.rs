@@ -1,6 +1,5 @@
 //! Reads derived data: snapshots, checkpoints, views. Every record is checked before it is used.
 
-use super::lookup::bad_key;
 use crate::error::{Error, Location, Result};
 use crate::event_store::Direction;
 use crate::format::{
@@ -51,7 +50,7 @@ pub(crate) fn scan_view(disk: &Disk, scan: &ViewScan) -> Result<ViewPage> {
             break;
         }
         let value = read_value(key, record)?;
-        let (_, key) = view_of(key).ok_or_else(|| bad_key(Family::Views, key))?;
+        let (_, key) = view_of(key).ok_or_else(|| Family::Views.bad_key(key))?;
         page.push(key, value);
     }
     Ok(page.finish())
@@ -62,7 +61,7 @@ pub(crate) fn list_views(disk: &Disk) -> Result<Vec<String>> {
     let mut views = Vec::new();
     let mut cursor = disk.cursor(Family::Checkpoints, &[], Direction::Forward)?;
     while let Some((key, _)) = cursor.next()? {
-        let name = str::from_utf8(key).map_err(|_| bad_key(Family::Checkpoints, key))?;
+        let name = str::from_utf8(key).map_err(|_| Family::Checkpoints.bad_key(key))?;
         views.push(name.to_owned());
     }
     Ok(views)
@@ -93,7 +92,7 @@ pub(crate) fn load_snapshot(
             Err(error) => return Err(error),
         };
         let Some(parts) = snapshot_of(key) else {
-            skipped.push((None, bad_key(Family::Snapshots, key)));
+            skipped.push((None, Family::Snapshots.bad_key(key)));
             continue;
         };
         match decode_snapshot(key, parts, record) {

@@ -1,32 +1,15 @@
-//! Finds frames: by position, by version, the last of a stream, the last of the log.
+//! Finds frames: by position, by version, the last of a stream.
 //!
 //! Every frame is checked before it is used: its checksum, and that it matches its key (G8).
 
 use std::fmt;
 
+use super::log::Log;
 use crate::error::{Error, Location, Result};
 use crate::event_store::Direction;
-use crate::format::{Frame, checksum_of, log_key, parse_log_key, stream_key, stream_of};
-use crate::model::{EventId, EventRef, Position, StreamId, Timestamp, Version};
+use crate::format::{Frame, checksum_of, stream_key, stream_of};
+use crate::model::{EventId, EventRef, Position, StreamId, Version};
 use crate::storage::{Cursor, Disk, Family};
-
-/// The end of the log, according to its last frame.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct LogEnd {
-    pub(crate) head: Option<Position>,
-    /// When the last event was recorded.
-    pub(crate) recorded_at: Option<Timestamp>,
-    /// How many streams there are.
-    pub(crate) streams: u64,
-    /// The checksum of the last frame; 0 if there is none.
-    pub(crate) checksum: u32,
-}
-
-/// The error for an invalid key.
-pub(crate) fn bad_key(family: Family, key: &[u8]) -> Error {
-    let location = Location::Key { family: family.name(), key: key.to_vec() };
-    Error::corruption(location, "an invalid key", "the key of a frame or record")
-}
 
 /// Checks that a key and its frame agree on the frame's place.
 #[inline]
@@ -64,7 +47,7 @@ pub(crate) fn decode_in_stream<'b>(
 }
 
 /// Visits the events of a frame.
-fn each_event<'f>(
+pub(super) fn each_event<'f>(
     frame: &Frame<'f>,
     location: impl Fn() -> Location,
     mut visit: impl FnMut(EventRef<'f>),
@@ -78,13 +61,6 @@ fn each_event<'f>(
 /// A frame and its first position or version.
 type Found<'c, P> = Option<(P, Frame<'c>)>;
 
-/// The next frame of the log.
-fn next_in_log<'c>(cursor: &'c mut Cursor<'_>) -> Result<Found<'c, Position>> {
-    let Some((key, value)) = cursor.next()? else { return Ok(None) };
-    let first = parse_log_key(key).ok_or_else(|| bad_key(Family::Events, key))?;
-    Ok(Some((first, decode_in_log(first, value)?)))
-}
-
 /// The next frame of a stream; `None` if the next key belongs to another stream.
 fn next_in_stream<'c>(cursor: &'c mut Cursor<'_>, stream: &StreamId) -> Result<Found<'c, Version>> {
     let Some((key, value)) = cursor.next()? else { return Ok(None) };
@@ -96,72 +72,47 @@ fn next_in_stream<'c>(cursor: &'c mut Cursor<'_>, stream: &StreamId) -> Result<F
     }
 }
 
-/// Reads the end of the log from its last frame, which must be in `streams` as well.
-pub(crate) fn log_end(disk: &Disk) -> Result<LogEnd> {
-    let mut cursor = disk.cursor(Family::Events, &[u8::MAX; 9], Direction::Backward)?;
-    let Some((key, value)) = cursor.next()? else { return Ok(LogEnd::default()) };
-    let first = parse_log_key(key).ok_or_else(|| bad_key(Family::Events, key))?;
-    let frame = decode_in_log(first, value)?;
-    let header = frame.header;
-    let mut recorded_at = header.recorded_at;
-    each_event(&frame, || Location::log(first), |event| recorded_at = event.recorded_at)?;
-    let copy = disk.get(Family::Streams, &stream_key(header.stream, header.first_version))?;
-    if copy.as_deref() != Some(value) {
-        let location = Location::stream(&StreamId::trusted(header.stream), header.first_version);
-        let found = if copy.is_some() { "other bytes" } else { "nothing" };
-        return Err(Error::corruption(location, found, format!("the frame of position {first}")));
-    }
-    Ok(LogEnd {
-        head: Some(header.last_position()),
-        recorded_at: Some(recorded_at),
-        streams: header.streams_after,
-        checksum: checksum_of(value),
-    })
-}
-
 /// The checksum of the frame that ends at a position; `None` if no frame ends there.
-pub(crate) fn checksum_at(disk: &Disk, end: &LogEnd, position: Position) -> Result<Option<u32>> {
-    if end.head == Some(position) {
-        return Ok(Some(end.checksum));
-    }
-    let mut cursor = disk.cursor(Family::Events, &log_key(position), Direction::Backward)?;
-    let Some((key, value)) = cursor.next()? else { return Ok(None) };
-    let first = parse_log_key(key).ok_or_else(|| bad_key(Family::Events, key))?;
-    let frame = Frame::decode(value).map_err(|malformed| malformed.at(Location::log(first)))?;
-    Ok((frame.header.last_position() == position).then(|| checksum_of(value)))
+pub(crate) fn checksum_at(log: Log<'_>, position: Position) -> Result<Option<u32>> {
+    let mut cursor = log.cursor(position, Direction::Forward);
+    let frame = cursor.next()?.and_then(|frames| frames.at(position));
+    let frame = frame.filter(|(place, _)| place.last == position);
+    Ok(frame.map(|(_, bytes)| checksum_of(bytes)))
 }
 
 /// The first and last position of the commit that contains a position.
-pub(crate) fn commit_range(disk: &Disk, position: Position) -> Result<(Position, Position)> {
-    let mut cursor = disk.cursor(Family::Events, &log_key(position), Direction::Backward)?;
-    let Some((_, frame)) = next_in_log(&mut cursor)? else {
+pub(crate) fn commit_range(log: Log<'_>, position: Position) -> Result<(Position, Position)> {
+    let mut cursor = log.cursor(position, Direction::Forward);
+    let Some((place, bytes)) = cursor.next()?.and_then(|frames| frames.at(position)) else {
         let location = Location::log(position);
         return Err(Error::corruption(location, "nothing", "the frame that holds it"));
     };
-    Ok((frame.header.commit_first(), frame.header.commit_last()))
+    let header = decode_in_log(place.first, bytes)?.header;
+    Ok((header.commit_first(), header.commit_last()))
 }
 
 /// The streams, versions and ids of the events from `first` to `last`. A frame must begin at
 /// `first`, and one must end at `last`.
 pub(crate) fn events_between(
-    disk: &Disk,
+    log: Log<'_>,
     (first, last): (Position, Position),
 ) -> Result<Vec<(StreamId, Version, EventId)>> {
     let mut events = Vec::new();
-    let mut cursor = disk.cursor(Family::Events, &log_key(first), Direction::Forward)?;
-    while let Some((key, value)) = cursor.next()? {
-        let at = parse_log_key(key).ok_or_else(|| bad_key(Family::Events, key))?;
-        if at > last {
-            break;
+    let mut cursor = log.cursor(first, Direction::Forward);
+    while let Some(frames) = cursor.next()? {
+        for (place, bytes) in frames.from(first) {
+            if place.first > last {
+                return Ok(events);
+            }
+            let frame = decode_in_log(place.first, bytes)?;
+            each_event(
+                &frame,
+                || Location::log(place.first),
+                |event| {
+                    events.push((StreamId::trusted(event.stream), event.version, event.id));
+                },
+            )?;
         }
-        let frame = decode_in_log(at, value)?;
-        each_event(
-            &frame,
-            || Location::log(at),
-            |event| {
-                events.push((StreamId::trusted(event.stream), event.version, event.id));
-            },
-        )?;
     }
     Ok(events)
 }
@@ -220,7 +171,7 @@ pub(crate) fn next_stream(disk: &Disk, start: &[u8]) -> Result<Option<StreamId>>
     let mut cursor = disk.cursor(Family::Streams, start, Direction::Forward)?;
     while let Some((key, _)) = cursor.next()? {
         if key >= start {
-            let (stream, _) = stream_of(key).ok_or_else(|| bad_key(Family::Streams, key))?;
+            let (stream, _) = stream_of(key).ok_or_else(|| Family::Streams.bad_key(key))?;
             return Ok(Some(StreamId::trusted(stream)));
         }
     }

@@ -6,6 +6,8 @@
 //! visited in order without a gap, or an error reports where they are damaged (G8).
 
 pub(crate) mod derived;
+pub(crate) mod log;
+pub(crate) mod log_end;
 pub(crate) mod lookup;
 
 use std::cell::Cell;
@@ -16,11 +18,12 @@ use crate::error::{Error, Location, Result};
 use crate::event_store::{
     Direction, PageEnd, PageQuery, Range, Scope, StreamInfo, StreamsQuery, Visitor,
 };
-use crate::format::{Frame, Known, log_key, parse_log_key, stream_key, stream_prefix};
+use crate::format::{Frame, Known, PackedFrame, parse_log_key, stream_key, stream_prefix};
 use crate::head::Head;
 use crate::model::{EventRef, Position, StreamId, Version};
 use crate::storage::{Disk, Family, Storage};
-use lookup::{bad_key, check_key, next_stream, version_at};
+use log::{Log, OpenPack};
+use lookup::{check_key, next_stream, version_at};
 
 /// A page is full once it holds this many bytes of frames, which fit in a processor's cache.
 const PAGE_LEN_TARGET: usize = 256 * 1024;
@@ -48,6 +51,7 @@ impl Default for FramePage {
 /// Reads a store up to its head.
 pub(crate) struct Reader {
     storage: Arc<Storage>,
+    open: Arc<OpenPack>,
     head: Arc<Head>,
 }
 
@@ -70,8 +74,8 @@ enum PageEnded {
 }
 
 impl Reader {
-    pub(crate) fn new(storage: Arc<Storage>, head: Arc<Head>) -> Self {
-        Self { storage, head }
+    pub(crate) fn new(storage: Arc<Storage>, open: Arc<OpenPack>, head: Arc<Head>) -> Self {
+        Self { storage, open, head }
     }
 
     pub(crate) fn read_page(&self, query: &PageQuery, visit: &mut Visitor<'_>) -> Result<PageEnd> {
@@ -97,7 +101,8 @@ impl Reader {
         if range.is_empty() {
             return nothing;
         }
-        let page = self.storage.with(|disk| fetch(disk, &range, query))?;
+        let page =
+            self.storage.with(|disk| fetch(Log { disk, open: &self.open }, &range, query))?;
         let rest = Walk { range: &range, query, left: query.events_max }.page(&page, visit);
         if page.bytes.capacity() <= PAGE_LEN_KEPT {
             // A thread that is exiting may still read, but its thread-local storage may be gone.
@@ -146,43 +151,111 @@ fn past_stream(id: &str) -> Vec<u8> {
 }
 
 /// Copies frames of a range, up to a full page.
-fn fetch(disk: &Disk, range: &Range, query: &PageQuery) -> Result<FramePage> {
+fn fetch(log: Log<'_>, range: &Range, query: &PageQuery) -> Result<FramePage> {
     let mut page = SPARE.try_with(Cell::take).unwrap_or_default();
     page.bytes.clear();
     page.frames.clear();
     page.end = PageEnded::Scope;
     // Each frame has at least one event. Events of the first frame may be before the range.
     let frames_max = if query.filter.is_all() { query.events_max } else { usize::MAX };
-    let start = range.scope.key(match query.direction {
-        Direction::Forward => range.from,
-        Direction::Backward => range.to,
-    });
-    let (prefix, mut cursor) = match &range.scope {
-        Scope::Log => (Vec::new(), disk.cursor(Family::Events, &start, query.direction)?),
-        Scope::Stream(stream) => {
-            (stream_prefix(stream.as_str()), disk.stream_cursor(&start, query.direction)?)
+    let copying = Copying { page: &mut page, range, direction: query.direction, frames_max };
+    match &range.scope {
+        Scope::Log => fetch_log(log, copying)?,
+        Scope::Stream(stream) => fetch_stream(log.disk, stream, copying)?,
+    }
+    Ok(page)
+}
+
+/// A page that is being filled.
+struct Copying<'p> {
+    page: &'p mut FramePage,
+    range: &'p Range,
+    direction: Direction,
+    frames_max: usize,
+}
+
+impl Copying<'_> {
+    /// The place at which to begin reading.
+    fn start(&self) -> u64 {
+        match self.direction {
+            Direction::Forward => self.range.from,
+            Direction::Backward => self.range.to,
         }
-    };
-    while let Some((key, value)) = cursor.next()? {
-        let place = key.strip_prefix(prefix.as_slice()).and_then(parse_log_key);
-        let place = place.ok_or_else(|| bad_key(range.scope.family(), key))?.get();
-        if query.direction == Direction::Forward && place > range.to {
-            page.end = PageEnded::Range;
-            break;
+    }
+
+    /// Whether the page is full; if so, it ends here.
+    fn is_full(&mut self) -> bool {
+        let is_full =
+            self.page.frames.len() >= self.frames_max || self.page.bytes.len() >= PAGE_LEN_TARGET;
+        if is_full {
+            self.page.end = PageEnded::Full;
         }
-        if page.frames.len() >= frames_max || page.bytes.len() >= PAGE_LEN_TARGET {
-            page.end = PageEnded::Full;
-            break;
+        is_full
+    }
+
+    /// Adds the frame of a place, unless the page is full or the range ends before it. Returns
+    /// whether to go on.
+    fn add(&mut self, place: u64, frame: &[u8]) -> bool {
+        if self.direction == Direction::Forward && place > self.range.to {
+            self.page.end = PageEnded::Range;
+            return false;
         }
+        if self.is_full() {
+            return false;
+        }
+        let page = &mut *self.page;
         let begin = page.bytes.len();
-        page.bytes.extend_from_slice(value);
+        page.bytes.extend_from_slice(frame);
         page.frames.push((place, begin..page.bytes.len()));
-        if query.direction == Direction::Backward && place <= range.from {
+        if self.direction == Direction::Backward && place <= self.range.from {
             page.end = PageEnded::Range;
+            return false;
+        }
+        true
+    }
+}
+
+fn fetch_log(log: Log<'_>, mut copying: Copying<'_>) -> Result<()> {
+    let start = Position::new(copying.start()).unwrap_or(Position::FIRST);
+    let mut cursor = log.cursor(start, copying.direction);
+    while !copying.is_full() {
+        let frames = match cursor.next() {
+            Ok(Some(frames)) => frames,
+            Ok(None) => break,
+            // The query may end within the frames before the damage; if not, the next page begins
+            // at it.
+            Err(_) if !copying.page.frames.is_empty() => {
+                copying.page.end = PageEnded::Full;
+                break;
+            }
+            Err(error) => return Err(error),
+        };
+        let direction = copying.direction;
+        let mut add = |(place, frame): (&PackedFrame, _)| copying.add(place.first.get(), frame);
+        let goes_on = match direction {
+            Direction::Forward => frames.from(start).all(&mut add),
+            Direction::Backward => frames.up_to(start).rev().all(&mut add),
+        };
+        if !goes_on {
             break;
         }
     }
-    Ok(page)
+    Ok(())
+}
+
+fn fetch_stream(disk: &Disk, stream: &StreamId, mut copying: Copying<'_>) -> Result<()> {
+    let prefix = stream_prefix(stream.as_str());
+    let start = Version::new(copying.start()).unwrap_or(Version::FIRST);
+    let start = stream_key(stream.as_str(), start);
+    let mut cursor = disk.stream_cursor(&start, copying.direction)?;
+    while let Some((key, value)) = cursor.next()? {
+        let place = key.strip_prefix(prefix.as_slice()).and_then(parse_log_key);
+        let place = place.ok_or_else(|| Family::Streams.bad_key(key))?;
+        if !copying.add(place.get(), value) {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// The state of a pass over the frames of a page.
@@ -326,22 +399,6 @@ impl Walk<'_> {
 }
 
 impl Scope {
-    fn family(&self) -> Family {
-        match self {
-            Self::Log => Family::Events,
-            Self::Stream(_) => Family::Streams,
-        }
-    }
-
-    fn key(&self, place: u64) -> Vec<u8> {
-        match self {
-            Self::Log => log_key(Position::new(place).unwrap_or(Position::FIRST)).to_vec(),
-            Self::Stream(stream) => {
-                stream_key(stream.as_str(), Version::new(place).unwrap_or(Version::FIRST))
-            }
-        }
-    }
-
     /// The location of a place, for an error.
     #[cold]
     fn location(&self, place: u64) -> Location {

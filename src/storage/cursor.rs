@@ -21,6 +21,11 @@ pub(crate) struct Cursor<'d> {
 }
 
 impl Cursor<'_> {
+    /// The value of the entry that [`Cursor::next`] returned last.
+    pub(crate) fn value(&self) -> &[u8] {
+        self.iterator.value().unwrap_or_default()
+    }
+
     /// Returns the next key with its value, or `None` at the end. Damage is an error, so a cursor
     /// that reaches the end without an error has returned every entry.
     pub(crate) fn next(&mut self) -> Result<Option<(&[u8], &[u8])>> {
@@ -52,6 +57,18 @@ impl Disk {
         direction: Direction,
     ) -> Result<Cursor<'_>> {
         self.cursor_with(tuning::read(), family, start, direction)
+    }
+
+    /// A cursor from the first key at or above `start`.
+    pub(crate) fn cursor_at(
+        &self,
+        family: Family,
+        start: &[u8],
+        direction: Direction,
+    ) -> Cursor<'_> {
+        let mut iterator = self.db.raw_iterator_cf_opt(self.handle(family), tuning::read());
+        iterator.seek(start);
+        Cursor { family, iterator, direction, is_returned: false }
     }
 
     /// A cursor that begins as [`Disk::cursor`] does, and stays within the stream of the key

@@ -1,11 +1,15 @@
 //! [`Family`]: the families of keys in a store.
 
+use crate::error::{Error, Location};
+
 /// A family of keys: a separate sorted key space within the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Family {
-    /// The log: frames by first position.
-    Events,
-    /// The same frames by stream and first version.
+    /// The log: packs of frames by last position.
+    Packs,
+    /// The names of the frames that are in no pack yet, by the number of their batch.
+    Tail,
+    /// The frames by stream and first version.
     Streams,
     /// Snapshots of aggregates.
     Snapshots,
@@ -13,32 +17,36 @@ pub(crate) enum Family {
     Checkpoints,
     /// Read models kept in the store.
     Views,
-    /// Reserved for an index of tags, types and categories; empty in this version.
-    Index,
     /// Small records of the store itself.
     Meta,
 }
 
 impl Family {
     pub(super) const ALL: [Self; 7] = [
-        Self::Events,
+        Self::Packs,
+        Self::Tail,
         Self::Streams,
         Self::Snapshots,
         Self::Checkpoints,
         Self::Views,
-        Self::Index,
         Self::Meta,
     ];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
-            Self::Events => "events",
+            Self::Packs => "packs",
+            Self::Tail => "tail",
             Self::Streams => "streams",
             Self::Snapshots => "snapshots",
             Self::Checkpoints => "checkpoints",
             Self::Views => "views",
-            Self::Index => "index",
             Self::Meta => "meta",
         }
+    }
+
+    /// The error for an invalid key.
+    pub(crate) fn bad_key(self, key: &[u8]) -> Error {
+        let location = Location::Key { family: self.name(), key: key.to_vec() };
+        Error::corruption(location, "an invalid key", "the key of a frame or record")
     }
 }

@@ -117,19 +117,22 @@ pub(super) fn family(
     }
     tuned.set_block_based_table_factory(&table);
     // Fast compression for new data, dense compression for the bottommost level, which holds most
-    // of the data.
+    // of the data. A scan of packs spends most of its time on decompression, so they stay fast.
     tuned.set_compression_type(DBCompressionType::Lz4);
-    tuned.set_bottommost_compression_type(DBCompressionType::Zstd);
-    // Two families take nearly all the writes. Each gets half of the budget, in memtables of a
-    // quarter of the budget.
+    if family != Family::Packs {
+        tuned.set_bottommost_compression_type(DBCompressionType::Zstd);
+    }
+    // Three families take nearly all the writes, in memtables of a quarter of the budget.
     let memtable_len = match family {
-        Family::Events | Family::Streams => (options.memtable_bytes / 4).max(MEMTABLE_LEN_MIN),
+        Family::Packs | Family::Tail | Family::Streams => {
+            (options.memtable_bytes / 4).max(MEMTABLE_LEN_MIN)
+        }
         _ => (options.memtable_bytes / 16).clamp(MEMTABLE_LEN_MIN, MIB),
     };
     tuned.set_write_buffer_size(memtable_len);
     // The memtable stays the default skip list: a hash memtable returns wrong results for backward
     // seeks and full scans.
-    if family == Family::Index {
+    if family == Family::Tail {
         // This repeats the database's own directory. A database with several paths does not resume
         // automatically when disk space is free again. Such a resume would bypass G9, and it
         // deadlocks with a writer that waits for room in the memtables. No other option turns it

@@ -28,7 +28,8 @@ use crate::maintenance::verify::{VerifyProgress, VerifyReport, verify};
 use crate::model::{Epoch, Epochs, Limits, Position, Timestamp};
 use crate::options::{Clock, Durability, now};
 use crate::read::Reader;
-use crate::read::lookup::LogEnd;
+use crate::read::log::OpenPack;
+use crate::read::log_end::LogEnd;
 use crate::storage::{Claim, Disk, Storage};
 use crate::store_options::StoreOptions;
 use crate::sync::Mutex;
@@ -71,6 +72,7 @@ impl Drop for Owner {
 /// The parts of an open store.
 struct Engine {
     storage: Arc<Storage>,
+    open: Arc<OpenPack>,
     head: Arc<Head>,
     reader: Reader,
     mode: Mode,
@@ -187,7 +189,7 @@ impl Store {
     /// Reads the whole history twice, sequentially, in bounded memory.
     pub fn verify(&self, mut progress: impl FnMut(VerifyProgress)) -> Result<VerifyReport> {
         let engine = &*self.engine;
-        verify(&engine.storage, &engine.head, &mut progress)
+        verify(&engine.storage, &engine.open, &engine.head, &mut progress)
     }
 
     /// Copies the store to a directory that does not exist yet, while the store is in use.
@@ -364,8 +366,11 @@ impl Store {
     }
 
     #[cfg(feature = "__internals")]
-    pub(crate) fn storage(&self) -> &Arc<Storage> {
-        &self.engine.storage
+    pub(crate) fn baseline(&self) -> crate::maintenance::baseline::Baseline {
+        crate::maintenance::baseline::Baseline::new(
+            self.engine.storage.clone(),
+            self.engine.open.clone(),
+        )
     }
 
     /// A handle that does not keep the store open.

@@ -28,21 +28,25 @@ impl StoreOptions {
         self.limits.check()?;
         let recovered = recovery::open(path.as_ref(), &self)?;
         let storage = Arc::new(recovered.storage);
+        let open = Arc::new(recovered.open);
         let head = Arc::new(Head::new(recovered.end.head));
         let mode = match recovered.watermark {
             None => Mode::ReadOnly(recovered.end),
             Some(watermark) => Mode::Writable(Box::new(Committer::new(OpenLog {
                 storage: storage.clone(),
+                open: open.clone(),
                 head: head.clone(),
                 watermark,
                 end: recovered.end,
                 clock: self.clock.clone(),
+                pack_bytes: self.pack_bytes,
                 version_cache_streams: self.version_cache_streams,
             }))),
         };
         let identity = recovered.claim.identity.clone();
         let engine = Arc::new(Engine {
-            reader: Reader::new(storage.clone(), head.clone()),
+            reader: Reader::new(storage.clone(), open.clone(), head.clone()),
+            open,
             storage,
             head,
             mode,

@@ -12,10 +12,9 @@ use annals::{
     ViewCommit, ViewScan, ViewStore, limits,
 };
 use proptest::prelude::*;
-use rocksdb::{DB, Options};
 
 use crate::support::bank::{Account, create, deposit};
-use crate::support::{FAMILIES, copy, edit, events, fingerprint, place, position, quick, version};
+use crate::support::{copy, database, edit, events, fingerprint, place, position, quick, version};
 
 const ALL: NonZeroUsize = NonZeroUsize::MAX;
 
@@ -353,7 +352,7 @@ fn damage(family: &str, key: &[u8], other: &[u8], mut judge: impl FnMut(&Store, 
     let (directory, whole) = place();
     build(&whole);
     let swapped = {
-        let db = DB::open_cf(&Options::default(), whole.join("db"), FAMILIES).unwrap();
+        let db = database(&whole);
         db.get_cf(db.cf_handle(family).unwrap(), other).unwrap().unwrap()
     };
     let kinds: [(&str, &Edit<'_>); 5] = [

@@ -5,6 +5,7 @@ use std::fs;
 use serde_json::Value;
 
 use crate::history;
+use crate::support::damage_packs;
 use crate::workspace::{Workspace, text};
 
 #[test]
@@ -66,12 +67,15 @@ fn backup_with_verify_finds_copied_damage() {
     let desk = Workspace::new();
     desk.write("h", history(20_000));
     desk.ok(&["import", "bank", "h"]);
-    damage_a_table(&desk);
+    damage_packs(&desk.path("bank"));
     desk.ok(&["backup", "bank", "unseen"]);
     let output = desk.run(&["backup", "bank", "copy", "--verify"]);
     assert_eq!(output.status.code(), Some(1));
     let said = text(&output.stdout);
-    assert!(said.contains("family ") && said.ends_with("the copy is NOT sound\n"), "{said}");
+    assert!(
+        said.contains("the log, position ") && said.ends_with("the copy is NOT sound\n"),
+        "{said}"
+    );
     let output = desk.run(&["backup", "bank", "again", "--verify", "--json"]);
     assert_eq!(serde_json::from_slice::<Value>(&output.stdout).unwrap()["sound"], false);
     assert_eq!(output.status.code(), Some(1));
@@ -83,7 +87,7 @@ fn exit_code_reports_damage_without_a_reader() {
     let desk = Workspace::new();
     desk.write("h", history(20_000));
     desk.ok(&["import", "bank", "h"]);
-    damage_a_table(&desk);
+    damage_packs(&desk.path("bank"));
     for args in [&["verify", "bank"][..], &["backup", "bank", "copy", "--verify"]] {
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
@@ -91,15 +95,6 @@ fn exit_code_reports_damage_without_a_reader() {
         assert_eq!(output.status.code(), Some(1), "{args:?}");
         assert!(text(&output.stderr).contains("found; restore a backup"), "{args:?}");
     }
-}
-
-fn damage_a_table(desk: &Workspace) {
-    let tables = fs::read_dir(desk.path("bank/db")).unwrap().map(|entry| entry.unwrap().path());
-    let tables = tables.filter(|path| path.extension().is_some_and(|e| e == "sst"));
-    let largest = tables.max_by_key(|path| fs::metadata(path).unwrap().len()).unwrap();
-    let mut bytes = fs::read(&largest).unwrap();
-    *bytes.get_mut(100).unwrap() ^= 1;
-    fs::write(&largest, bytes).unwrap();
 }
 
 /// G11: lost history is reported, and accepted only when its position is named.

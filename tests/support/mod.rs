@@ -28,10 +28,6 @@ pub(crate) use files::{copy, fingerprint};
 /// A test that waits longer than this would wait forever: nothing here takes long.
 pub(crate) const SOON: Duration = Duration::from_secs(60);
 
-/// All column families.
-pub(crate) const FAMILIES: [&str; 7] =
-    ["events", "streams", "snapshots", "checkpoints", "views", "index", "meta"];
-
 /// Options for a store that need not survive a power loss.
 #[cfg(feature = "rocksdb")]
 pub(crate) fn quick() -> StoreOptions {
@@ -63,10 +59,28 @@ pub(crate) fn log(store: &Store) -> Vec<RecordedEvent> {
     store.read_log().into_iter().collect::<Result<_, _>>().unwrap()
 }
 
+/// Opens the database of a closed store, with all its column families.
+#[cfg(feature = "rocksdb")]
+pub(crate) fn database(path: &Path) -> DB {
+    let (options, path) = (Options::default(), path.join("db"));
+    DB::open_cf(&options, &path, DB::list_cf(&options, &path).unwrap()).unwrap()
+}
+
+/// Damages the first block of a table that holds the oldest events of the log.
+#[cfg(feature = "rocksdb")]
+pub(crate) fn damage_packs(path: &Path) {
+    let tables = database(path).live_files().unwrap();
+    let packs = tables.iter().find(|table| table.column_family_name == "packs").unwrap();
+    let table = path.join("db").join(packs.name.trim_start_matches('/'));
+    let mut bytes = std::fs::read(&table).unwrap();
+    bytes[50] ^= 1;
+    std::fs::write(&table, bytes).unwrap();
+}
+
 /// Changes the bytes of a record, like a disk fault that RocksDB does not detect.
 #[cfg(feature = "rocksdb")]
 pub(crate) fn edit(path: &Path, family: &str, key: &[u8], change: impl FnOnce(&mut Vec<u8>)) {
-    let db = DB::open_cf(&Options::default(), path.join("db"), FAMILIES).unwrap();
+    let db = database(path);
     let family = db.cf_handle(family).unwrap();
     let mut bytes = db.get_cf(family, key).unwrap().unwrap();
     change(&mut bytes);

@@ -6,7 +6,6 @@ use crate::format::{
     Malformed, decode_checkpoint, decode_record, decode_snapshot, snapshot_of, view_of,
 };
 use crate::read::derived::location_of;
-use crate::read::lookup::bad_key;
 use crate::storage::Family;
 
 impl Verifier<'_> {
@@ -44,7 +43,7 @@ impl Verifier<'_> {
             for (key, record) in &entries {
                 match judge(key, record) {
                     Judged::Right => right += 1,
-                    Judged::BadKey => self.note_error(bad_key(family, key), None)?,
+                    Judged::BadKey => self.note_error(family.bad_key(key), None)?,
                     Judged::Malformed(malformed) => {
                         let location = location_of(family, key);
                         self.note_undecodable(malformed.at(location.clone()), location, None)?;

@@ -5,16 +5,15 @@ use std::path::Path;
 
 use annals::Error;
 use annals::prelude::*;
-use rocksdb::{DB, Options};
 
-use crate::support::{copy, events, log, place, position, quick, version};
+use crate::support::{copy, database, events, log, place, position, quick, version};
 
-const FAMILIES: [&str; 7] =
-    ["events", "streams", "snapshots", "checkpoints", "views", "index", "meta"];
 /// Events in each frame, and frames of the stream that is damaged.
 const FRAME: u64 = 3;
 const FRAMES: u64 = 5;
 const STREAM: &str = "a-1";
+/// A size that each frame exceeds, so that each is a pack.
+const EACH: usize = 1;
 
 /// How a frame can be damaged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,8 +31,8 @@ const DAMAGES: [Damage; 5] =
 
 /// Writes the frames of three streams in turn; each id is a prefix of the next one. The last frame
 /// of the log belongs to none of the three.
-fn build(path: &Path) -> Vec<RecordedEvent> {
-    let store = quick().open(path).unwrap();
+fn build(path: &Path, pack_bytes: usize) -> Vec<RecordedEvent> {
+    let store = quick().pack_bytes(pack_bytes).open(path).unwrap();
     for _ in 0..FRAMES {
         for stream in ["a", STREAM, "a-10"] {
             store
@@ -52,7 +51,7 @@ fn stream_key(stream: &str, first: u64) -> Vec<u8> {
 }
 
 fn edit(path: &Path, family: &str, key: &[u8], damage: Damage, other: &[u8]) {
-    let db = DB::open_cf(&Options::default(), path.join("db"), FAMILIES).unwrap();
+    let db = database(path);
     let family = db.cf_handle(family).unwrap();
     let mut bytes = db.get_cf(family, key).unwrap().unwrap();
     match damage {
@@ -111,7 +110,7 @@ fn ask_everything(
     by_stream: bool,
     told: &str,
 ) {
-    let place = if by_stream { "family streams" } else { "family events" };
+    let place = if by_stream { "family streams" } else { "the log" };
     for backward in [false, true] {
         for from in 1..=whole.len() + 1 {
             let at = from as u64;
@@ -170,7 +169,7 @@ fn ask_for_the_past(store: &Store, whole: &[RecordedEvent], told: &str) {
 #[test]
 fn damaged_stream_frame_fails_exactly_the_reads_of_its_range() {
     let (directory, path) = place();
-    let all = build(&path);
+    let all = build(&path, EACH);
     let whole: Vec<_> = all.iter().filter(|e| e.stream().as_str() == STREAM).cloned().collect();
     for damage in DAMAGES {
         for frame in 0..FRAMES {
@@ -201,19 +200,20 @@ fn damaged_stream_frame_fails_exactly_the_reads_of_its_range() {
     }
 }
 
-/// Damages the family `events`, in the middle of the log and at its beginning.
+/// Damages packs in the middle of the log and at its beginning.
 #[test]
 fn damaged_log_frame_fails_exactly_the_reads_of_its_range() {
     let (directory, path) = place();
-    let all = build(&path);
+    let all = build(&path, EACH);
     for damage in DAMAGES {
         for frame in [0, 1, 7, FRAMES * 3 - 1] {
             let told = format!("{damage:?} frame {frame}");
             let damaged = directory.path().join(&told);
             copy(&path, &damaged);
             let first = 1 + frame * FRAME;
-            let other = (1 + (frame + 1) % (FRAMES * 3) * FRAME).to_be_bytes();
-            edit(&damaged, "events", &first.to_be_bytes(), damage, &other);
+            let last = (first + FRAME - 1).to_be_bytes();
+            let other = ((1 + (frame + 1) % (FRAMES * 3)) * FRAME).to_be_bytes();
+            edit(&damaged, "packs", &last, damage, &other);
             let store = quick().open(&damaged).unwrap();
             ask_everything(&store, &all, first..=first + FRAME - 1, false, &told);
             let whole: Vec<_> = store.read_stream(STREAM).into_iter().map(Result::unwrap).collect();
@@ -230,25 +230,32 @@ fn damaged_log_frame_fails_exactly_the_reads_of_its_range() {
     }
 }
 
-/// The last frame determines the head: a store that lost it or cannot read it does not open.
+/// The last frame determines the head: a store that lost it or cannot read it does not open. So does
+/// a store that cannot read a frame of the open pack, or its row.
 #[test]
-fn store_with_a_damaged_last_frame_does_not_open() {
+fn store_with_a_damaged_end_does_not_open() {
     let (directory, path) = place();
-    let all = build(&path);
-    let last = all.last().unwrap().position().get();
-    let before = (last - 1) / FRAME * FRAME + 1 - FRAME;
-    for damage in DAMAGES {
-        for (family, key, other) in [
-            ("events", last.to_be_bytes().to_vec(), before.to_be_bytes().to_vec()),
-            ("streams", stream_key("z", 1), stream_key("a", 1)),
-        ] {
-            let damaged = directory.path().join(format!("{damage:?} {family}"));
-            copy(&path, &damaged);
+    for (pack_bytes, family, key, other) in [
+        (EACH, "packs", 46_u64.to_be_bytes().to_vec(), 45_u64.to_be_bytes().to_vec()),
+        (EACH, "streams", stream_key("z", 1), stream_key("a", 1)),
+        (usize::MAX, "tail", 15_u32.to_be_bytes().to_vec(), 14_u32.to_be_bytes().to_vec()),
+        (usize::MAX, "tail", 0_u32.to_be_bytes().to_vec(), 1_u32.to_be_bytes().to_vec()),
+        (usize::MAX, "streams", stream_key("z", 1), stream_key("a", 1)),
+        (usize::MAX, "streams", stream_key("a", 4), stream_key("a", 1)),
+    ] {
+        let whole = path.with_extension(pack_bytes.to_string());
+        if !whole.exists() {
+            assert_eq!(build(&whole, pack_bytes).len(), 46);
+        }
+        for damage in DAMAGES {
+            let damaged =
+                directory.path().join(format!("{damage:?} {family} {key:?} {pack_bytes}"));
+            copy(&whole, &damaged);
             edit(&damaged, family, &key, damage, &other);
             for read_only in [true, false] {
-                let opened = quick().read_only(read_only).open(&damaged);
-                let refused = opened.unwrap_err();
-                assert!(refused.is_corruption(), "{damage:?} in {family}: {refused}");
+                let refused = quick().read_only(read_only).open(&damaged).unwrap_err();
+                let is_lost = matches!(refused, Error::HistoryLost { .. });
+                assert!(is_lost || refused.is_corruption(), "{damage:?} in {family}: {refused}");
             }
         }
     }

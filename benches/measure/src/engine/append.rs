@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use annals::__internals::{Batch, Database, baseline};
+use annals::__internals::{Batch, Database, Packer, baseline};
 use annals::{
     Durability, EventStore, EventStoreExt, ExpectedVersion, ImportOptions, Position, Store,
 };
@@ -183,8 +183,9 @@ pub(super) fn open_input(path: &Path) -> Result<Box<dyn BufRead>> {
 /// how long that took.
 fn write_as_imported(store: &Store, database: &Database) -> Result<Duration> {
     let (below, mut after, mut elapsed) = (baseline(store), None, Duration::ZERO);
+    let mut packer = Packer::default();
     loop {
-        let (rows, last) = below.appends(after, IMPORT_BATCH_LEN)?;
+        let (rows, last) = below.appends(after, IMPORT_BATCH_LEN, &mut packer)?;
         if rows.is_empty() {
             return Ok(elapsed + timed(|| Ok(database.sync()?))?.0);
         }
@@ -213,6 +214,7 @@ fn race(
     until: Until,
 ) -> Result<[Measured; 2]> {
     let (mut of_store, mut of_baseline) = (Recorder::new(), Recorder::new());
+    let mut packer = Packer::default();
     let mut len = 32;
     let mut counts = matches!(until, Until::Events(_));
     let began = Instant::now();
@@ -234,7 +236,7 @@ fn race(
         let shares: Result<Vec<_>> =
             (0..pace.threads).map(|_| source.appends(appends, pace.events)).collect();
         let slice = at_once(shares?, |share, recorder| append(store, share, recorder))?;
-        let rows = baseline(store).appends(head, usize::MAX)?.0;
+        let rows = baseline(store).appends(head, usize::MAX, &mut packer)?.0;
         let bytes: usize = rows.iter().map(|batch| below.database.len_in_log(batch)).sum();
         let written = at_once(dealt(rows, pace.threads), |share, recorder| {
             below.write(share, pace.durability, recorder)

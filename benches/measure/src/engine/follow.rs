@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use annals::__internals::{Batch, Database, baseline};
+use annals::__internals::{Batch, Database, Packer, baseline};
 use annals::{
     Delivery, Durability, EventStore, EventStoreExt, ExpectedVersion, Position, Store, Subscription,
 };
@@ -39,12 +39,13 @@ impl Bench<'_> {
     fn live(&mut self) -> Result<()> {
         let Base { store, database } = self.pair("live", Durability::Buffered)?;
         let (mut of_store, mut of_baseline) = (Recorder::new(), Recorder::new());
+        let mut packer = Packer::default();
         let began = Instant::now();
         while began.elapsed() < 2 * self.args.seconds || of_store.elapsed.is_zero() {
             let head = store.head()?;
             let appends = self.source.appends(SLICE, 1)?;
             live_slice(&store, appends, &mut of_store)?;
-            let (rows, _) = baseline(&store).appends(head, usize::MAX)?;
+            let (rows, _) = baseline(&store).appends(head, usize::MAX, &mut packer)?;
             baseline_slice(&database, rows, &mut of_baseline)?;
         }
         let name = "append, buffered, until a live subscriber has it".to_owned();

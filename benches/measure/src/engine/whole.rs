@@ -1,6 +1,6 @@
 //! The store as a whole: opened after closing and after a crash, and copied.
 
-use annals::__internals::{Database, baseline};
+use annals::__internals::{Database, Packer, baseline};
 use annals::{Durability, EventStore, EventStoreExt, ExpectedVersion, Position, Store};
 
 use super::read::is_all;
@@ -72,7 +72,7 @@ impl Bench<'_> {
         for Ready { stream, events } in self.source.appends(bytes.div_ceil(10 * payload), 10)? {
             store.append(stream, ExpectedVersion::Any, events)?;
         }
-        for batch in baseline(&store).appends(None, usize::MAX)?.0 {
+        for batch in baseline(&store).appends(None, usize::MAX, &mut Packer::default())?.0 {
             database.write(&batch, Durability::Buffered)?;
         }
         let (copy, baseline_copy) =

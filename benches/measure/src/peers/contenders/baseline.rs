@@ -7,6 +7,10 @@ use std::io::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use annals::__internals::{
+    Packer, decode_pack, decode_tail_row, log_key, parse_log_key, stream_key,
+};
+use annals::Position;
 use rocksdb::{Cache, ColumnFamily, DB, Env, Options, ReadOptions, WriteBatch, WriteOptions};
 
 use super::frame::{self, Place, stream_prefix};
@@ -26,7 +30,8 @@ pub const ROCKSDB: Entry = Entry {
     checks: Checks::Nothing,
     durability: "sync: `WriteOptions::sync`, fdatasync of the write-ahead log, one for all that wait; buffered: handed \
                  to the operating system",
-    layout: "annals' own frames under annals' own keys, with annals' own options; values are handed out as they are",
+    layout: "annals' own frames and packs under annals' own keys, with annals' own options; values are handed out as \
+             they are",
 };
 
 pub const FILE: Entry = Entry {
@@ -64,6 +69,9 @@ struct RocksDb {
     db: DB,
     counters: Counters,
     write: WriteOptions,
+    /// The open pack of the log. Locked while an append takes its positions, so that packs are
+    /// filled in order.
+    packer: Mutex<Packer>,
 }
 
 /// Opens the database of a store that annals made, with the options of annals, which RocksDB keeps
@@ -84,7 +92,8 @@ fn open_rocksdb(settings: &Settings) -> Result<Box<dyn Contender>> {
     let db = DB::open_cf_descriptors(&options, &database, families)?;
     let mut write = WriteOptions::default();
     write.set_sync(settings.durability == Durability::Sync);
-    Ok(Box::new(RocksDb { db, counters: Counters::default(), write }))
+    let (counters, packer) = (Counters::default(), Mutex::new(Packer::default()));
+    Ok(Box::new(RocksDb { db, counters, write, packer }))
 }
 
 impl RocksDb {
@@ -103,23 +112,36 @@ impl RocksDb {
         iterator.seek(from);
         while let Some((key, value)) = iterator.item() {
             let number = key.last_chunk::<8>().map_or(0, |number| u64::from_be_bytes(*number));
-            visit(Seen { position: number, id: [0; 16], event_type: EVENT_TYPE, payload: value });
+            visit(seen(number, value));
             iterator.next();
         }
         Ok(iterator.status()?)
     }
 }
 
+/// A frame that holds one event, which is not decoded.
+fn seen(position: u64, payload: &[u8]) -> Seen<'_> {
+    Seen { position, id: [0; 16], event_type: EVENT_TYPE, payload }
+}
+
 impl Contender for RocksDb {
     fn append(&self, append: &Append<'_>) -> Result<u64> {
-        let (place, last) = self.counters.take(append)?;
-        let (events, streams) = (self.family("events")?, self.family("streams")?);
+        let [packs, tail, streams] =
+            [self.family("packs")?, self.family("tail")?, self.family("streams")?];
         let mut batch = WriteBatch::default();
+        let mut packer = self.packer.lock().unwrap_or_else(PoisonError::into_inner);
+        let (place, last) = self.counters.take(append)?;
         frame::encode(append, place, |frame| {
-            batch.put_cf(events, frame.log_key, &frame.bytes);
             batch.put_cf(streams, &frame.stream_key, &frame.bytes);
+            if let Some((key, pack)) = packer.add(&frame.header, &frame.bytes) {
+                batch.put_cf(packs, key, pack);
+            }
             Ok(())
         })?;
+        if let Some((key, row)) = packer.row() {
+            batch.put_cf(tail, key, row);
+        }
+        drop(packer);
         self.db.write_opt(batch, &self.write)?;
         Ok(last)
     }
@@ -134,12 +156,38 @@ impl Contender for RocksDb {
     }
 
     fn replay(&self, visit: &mut Visit<'_>) -> Result<()> {
-        self.scan("events", &[], ReadOptions::default(), visit)
+        let mut iterator = self.db.raw_iterator_cf(self.family("packs")?);
+        iterator.seek_to_first();
+        let (mut places, mut next) = (Vec::new(), Position::FIRST);
+        while let Some((key, pack)) = iterator.item() {
+            let last = parse_log_key(key).ok_or("a key of packs is a position")?;
+            decode_pack(last, pack, &mut places).map_err(|malformed| format!("{malformed:?}"))?;
+            for place in &places {
+                visit(seen(place.first.get(), &pack[place.bytes.clone()]));
+            }
+            next = last.next();
+            iterator.next();
+        }
+        iterator.status()?;
+        let streams = self.family("streams")?;
+        let mut iterator = self.db.raw_iterator_cf(self.family("tail")?);
+        iterator.seek(log_key(next));
+        while let Some((_, row)) = iterator.item() {
+            for entry in decode_tail_row(row).map_err(|malformed| format!("{malformed:?}"))? {
+                let frame = self
+                    .db
+                    .get_pinned_cf(streams, stream_key(entry.stream, entry.first_version))?;
+                visit(seen(next.get(), &frame.ok_or("a row of tail names a frame of streams")?));
+                next = next.next();
+            }
+            iterator.next();
+        }
+        Ok(iterator.status()?)
     }
 
     fn close(self: Box<Self>) -> Result<()> {
         // As annals does: memtables become table files.
-        for family in ["events", "streams"] {
+        for family in ["packs", "tail", "streams"] {
             self.db.flush_cf(self.family(family)?)?;
         }
         Ok(())
@@ -165,7 +213,7 @@ impl Contender for Appended {
         let (place, last) = self.counters.take(append)?;
         let mut bytes = Vec::new();
         frame::encode(append, place, |frame| {
-            for key in [&frame.log_key[..], &frame.stream_key] {
+            for key in [&frame.header.first_position.get().to_be_bytes()[..], &frame.stream_key] {
                 bytes.extend_from_slice(key);
                 bytes.extend_from_slice(&frame.bytes);
             }

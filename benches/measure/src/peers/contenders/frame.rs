@@ -1,6 +1,9 @@
 //! The frames of docs/FORMAT.md, written by hand, so that the baselines write the same bytes as
 //! annals. A test compares them byte by byte.
 
+use annals::__internals::FrameHeader;
+use annals::{Position, Timestamp, Version};
+
 use crate::peers::contender::{Append, EVENT_TYPE, Event, Result};
 
 const VERSION: u8 = 1;
@@ -9,10 +12,10 @@ const FRAME_LEN_TARGET: usize = 64 * 1024;
 const FRAME_EVENTS_MAX: usize = 1_024;
 const END_OF_ID: u8 = 0;
 
-/// A frame with the two keys that it is stored under.
+/// A frame with its places, and the key that it is stored under.
 #[derive(Debug)]
-pub struct Frame {
-    pub log_key: [u8; 8],
+pub struct Frame<'a> {
+    pub header: FrameHeader<'a>,
     pub stream_key: Vec<u8>,
     pub bytes: Vec<u8>,
 }
@@ -39,7 +42,7 @@ pub fn stream_prefix(stream: &str) -> Vec<u8> {
 pub fn encode(
     append: &Append<'_>,
     place: Place,
-    mut put: impl FnMut(Frame) -> Result<()>,
+    mut put: impl FnMut(Frame<'_>) -> Result<()>,
 ) -> Result<()> {
     let commit_len: usize = append.parts.iter().map(|part| part.events.len()).sum();
     let (mut before, mut streams) = (0, place.streams);
@@ -66,7 +69,17 @@ pub fn encode(
             seal(&mut bytes);
             let mut stream_key = stream_prefix(part.stream);
             stream_key.extend_from_slice(&version.to_be_bytes());
-            put(Frame { log_key: first_position.to_be_bytes(), stream_key, bytes })?;
+            let header = FrameHeader {
+                first_position: Position::new(first_position).ok_or("positions begin at 1")?,
+                stream: part.stream,
+                first_version: Version::new(version).ok_or("versions begin at 1")?,
+                recorded_at: Timestamp::from_micros(place.recorded_at),
+                commit_before: u32::try_from(before)?,
+                commit_len: u32::try_from(commit_len)?,
+                streams_after: streams,
+                count: u32::try_from(count)?,
+            };
+            put(Frame { header, stream_key, bytes })?;
             before += count;
             version += count as u64;
             rest = &rest[count..];

@@ -1,0 +1,212 @@
+//! The log: packs on disk, and after them the open pack in memory.
+//!
+//! The commit path adds frames to the open pack. When it is full, the pack is written, and the next
+//! one begins. So the newest frames are read from memory, and all others from few large rows.
+
+use crate::error::{Error, Location, Result};
+use crate::event_store::Direction;
+use crate::format::{Pack, PackedFrame, decode_pack, log_key, parse_log_key};
+use crate::model::Position;
+use crate::storage::{Cursor, Disk, Family};
+use crate::sync::RwLock;
+
+/// The frames that are in no pack yet, as readers see them.
+///
+/// They are added after they are written, but before the head is published. A reader takes the head
+/// first, so that it finds every frame up to the head here or in a pack.
+#[derive(Debug, Default)]
+pub(crate) struct OpenPack {
+    published: RwLock<Published>,
+    /// How many rows of `tail` named its frames when the log was opened.
+    pub(crate) rows: u32,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Published {
+    /// The last position that is in a pack.
+    pub(crate) boundary: Option<Position>,
+    pub(crate) pack: Pack,
+}
+
+impl OpenPack {
+    pub(crate) fn new(boundary: Option<Position>, pack: Pack, rows: u32) -> Self {
+        Self { published: RwLock::new(Published { boundary, pack }), rows }
+    }
+
+    /// A copy of the frames.
+    pub(crate) fn published(&self) -> Published {
+        let published = self.published.read();
+        let mut pack = Pack::default();
+        pack.extend(&published.pack, 0);
+        Published { boundary: published.boundary, pack }
+    }
+
+    /// Adds the frames of `pack` from an index on. If `boundary` is given, it is new, and all
+    /// earlier frames are in packs now.
+    pub(crate) fn publish(&self, boundary: Option<Position>, pack: &Pack, from: usize) {
+        let mut published = self.published.write();
+        if boundary.is_some() {
+            published.boundary = boundary;
+            published.pack.clear();
+        }
+        published.pack.extend(pack, from);
+    }
+
+    /// Copies the frames from a position on, or those up to a position. Returns the boundary, or
+    /// `None` if the position is in a pack.
+    fn copy(
+        &self,
+        position: Position,
+        direction: Direction,
+        pack: &mut Pack,
+    ) -> Option<Option<Position>> {
+        let published = self.published.read();
+        if published.boundary >= Some(position) {
+            return None;
+        }
+        pack.clear();
+        match direction {
+            Direction::Forward => {
+                let frames = published.pack.frames();
+                pack.extend(&published.pack, frames.partition_point(|frame| frame.last < position));
+            }
+            Direction::Backward => pack.extend(&published.pack, 0),
+        }
+        Some(published.boundary)
+    }
+}
+
+/// The log of an open store.
+#[derive(Clone, Copy)]
+pub(crate) struct Log<'l> {
+    pub(crate) disk: &'l Disk,
+    pub(crate) open: &'l OpenPack,
+}
+
+/// Consecutive frames of the log.
+#[derive(Clone, Copy)]
+pub(crate) struct Frames<'f> {
+    bytes: &'f [u8],
+    places: &'f [PackedFrame],
+}
+
+/// Iterates over the frames of the log, many at a time.
+pub(crate) struct LogCursor<'l> {
+    log: Log<'l>,
+    direction: Direction,
+    /// The position to continue at; `None` at the end.
+    next: Option<Position>,
+    packs: Option<Cursor<'l>>,
+    /// The frames of the open pack, once the cursor has reached it.
+    copied: Pack,
+    /// The frames of the current pack.
+    places: Vec<PackedFrame>,
+}
+
+impl<'f> Frames<'f> {
+    /// The frames in order, each with its bytes, without those that end before a position.
+    pub(crate) fn from(
+        self,
+        position: Position,
+    ) -> impl DoubleEndedIterator<Item = (&'f PackedFrame, &'f [u8])> {
+        let index = self.places.partition_point(|place| place.last < position);
+        Self { places: self.places.get(index..).unwrap_or_default(), ..self }.iter()
+    }
+
+    /// The frames in order, each with its bytes, without those that begin after a position.
+    pub(crate) fn up_to(
+        self,
+        position: Position,
+    ) -> impl DoubleEndedIterator<Item = (&'f PackedFrame, &'f [u8])> {
+        let index = self.places.partition_point(|place| place.first <= position);
+        Self { places: self.places.get(..index).unwrap_or_default(), ..self }.iter()
+    }
+
+    /// The frames in order, each with its bytes.
+    pub(crate) fn iter(self) -> impl DoubleEndedIterator<Item = (&'f PackedFrame, &'f [u8])> {
+        let bytes = self.bytes;
+        self.places.iter().map(move |place| (place, bytes_of(bytes, place)))
+    }
+
+    /// The frame that contains a position.
+    pub(crate) fn at(self, position: Position) -> Option<(&'f PackedFrame, &'f [u8])> {
+        self.from(position).next().filter(|(place, _)| place.first <= position)
+    }
+}
+
+fn bytes_of<'f>(bytes: &'f [u8], place: &PackedFrame) -> &'f [u8] {
+    bytes.get(place.bytes.clone()).unwrap_or_default()
+}
+
+impl<'l> Log<'l> {
+    /// A cursor from the pack that contains a position.
+    pub(crate) fn cursor(self, position: Position, direction: Direction) -> LogCursor<'l> {
+        LogCursor {
+            log: self,
+            direction,
+            next: Some(position),
+            packs: None,
+            copied: Pack::default(),
+            places: Vec::new(),
+        }
+    }
+}
+
+impl LogCursor<'_> {
+    /// The frames that follow those returned before, or, backward, that precede them; `None` at the
+    /// end of the log. The frames of one call are always in ascending order. The first call may
+    /// return frames outside the direction as well.
+    ///
+    /// # Errors
+    /// A pack is damaged or missing. The frames themselves are not checked.
+    pub(crate) fn next(&mut self) -> Result<Option<Frames<'_>>> {
+        let is_forward = self.direction == Direction::Forward;
+        loop {
+            let Some(next) = self.next else { return Ok(None) };
+            let is_new = self.packs.is_none();
+            if is_new {
+                let boundary = self.log.open.copy(next, self.direction, &mut self.copied);
+                if let Some(boundary) = boundary {
+                    self.next = boundary.filter(|_| !is_forward);
+                    if self.copied.frames().is_empty() {
+                        continue;
+                    }
+                    let (bytes, places) = (self.copied.bytes(), self.copied.frames());
+                    return Ok(Some(Frames { bytes, places }));
+                }
+                let key = log_key(next);
+                let packs = self.log.disk.cursor_at(Family::Packs, &key, self.direction);
+                self.packs = Some(packs);
+            }
+            match self.next_pack(next)? {
+                Some((first, last)) if first <= next && next <= last => {
+                    self.next = if is_forward { Some(last.next()) } else { first.previous() };
+                    let bytes = self.packs.as_ref().map(Cursor::value).unwrap_or_default();
+                    return Ok(Some(Frames { bytes, places: &self.places }));
+                }
+                // Later frames are in the open pack, or in packs newer than the cursor.
+                None if is_forward && !is_new => self.packs = None,
+                found => return Err(missing(next, found)),
+            }
+        }
+    }
+
+    /// Moves to the next pack; returns its first and last position.
+    fn next_pack(&mut self, next: Position) -> Result<Option<(Position, Position)>> {
+        let Some(packs) = &mut self.packs else { return Ok(None) };
+        let Some((key, value)) = packs.next()? else { return Ok(None) };
+        let last = parse_log_key(key).ok_or_else(|| Family::Packs.bad_key(key))?;
+        let decoded = decode_pack(last, value, &mut self.places);
+        decoded.map_err(|malformed| malformed.at(Location::log(next)))?;
+        Ok(self.places.first().map(|place| (place.first, last)))
+    }
+}
+
+#[cold]
+fn missing(next: Position, found: Option<(Position, Position)>) -> Error {
+    let found = match found {
+        None => "no pack".to_owned(),
+        Some((first, last)) => format!("a pack of the positions {first} to {last}"),
+    };
+    Error::corruption(Location::log(next), found, format!("the pack that holds {next}"))
+}
