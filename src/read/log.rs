@@ -52,27 +52,22 @@ impl OpenPack {
         published.pack.extend(pack, from);
     }
 
-    /// Copies the frames from a position on, or those up to a position. Returns the boundary, or
-    /// `None` if the position is in a pack.
-    fn copy(
-        &self,
-        position: Position,
-        direction: Direction,
-        pack: &mut Pack,
-    ) -> Option<Option<Position>> {
+    /// Copies the frames, forward only those from a position on. Returns whether that position is
+    /// not in a pack; if it is, nothing is copied.
+    fn copy(&self, position: Position, direction: Direction, to: &mut Published) -> bool {
         let published = self.published.read();
         if published.boundary >= Some(position) {
-            return None;
+            return false;
         }
-        pack.clear();
-        match direction {
-            Direction::Forward => {
-                let frames = published.pack.frames();
-                pack.extend(&published.pack, frames.partition_point(|frame| frame.last < position));
-            }
-            Direction::Backward => pack.extend(&published.pack, 0),
-        }
-        Some(published.boundary)
+        let frames = published.pack.frames();
+        let from = match direction {
+            Direction::Forward => frames.partition_point(|frame| frame.last < position),
+            Direction::Backward => 0,
+        };
+        to.boundary = published.boundary;
+        to.pack.clear();
+        to.pack.extend(&published.pack, from);
+        true
     }
 }
 
@@ -98,7 +93,7 @@ pub(crate) struct LogCursor<'l> {
     next: Option<Position>,
     packs: Option<Cursor<'l>>,
     /// The frames of the open pack, once the cursor has reached it.
-    copied: Pack,
+    copied: Published,
     /// The frames of the current pack.
     places: Vec<PackedFrame>,
 }
@@ -146,7 +141,7 @@ impl<'l> Log<'l> {
             direction,
             next: Some(position),
             packs: None,
-            copied: Pack::default(),
+            copied: Published::default(),
             places: Vec::new(),
         }
     }
@@ -165,14 +160,13 @@ impl LogCursor<'_> {
             let Some(next) = self.next else { return Ok(None) };
             let is_new = self.packs.is_none();
             if is_new {
-                let boundary = self.log.open.copy(next, self.direction, &mut self.copied);
-                if let Some(boundary) = boundary {
-                    self.next = boundary.filter(|_| !is_forward);
-                    if self.copied.frames().is_empty() {
+                if self.log.open.copy(next, self.direction, &mut self.copied) {
+                    self.next = self.copied.boundary.filter(|_| !is_forward);
+                    if self.copied.pack.frames().is_empty() {
                         continue;
                     }
-                    let (bytes, places) = (self.copied.bytes(), self.copied.frames());
-                    return Ok(Some(Frames { bytes, places }));
+                    let pack = &self.copied.pack;
+                    return Ok(Some(Frames { bytes: pack.bytes(), places: pack.frames() }));
                 }
                 let key = log_key(next);
                 let packs = self.log.disk.cursor_at(Family::Packs, &key, self.direction);
