@@ -73,7 +73,7 @@ pub(crate) fn damage_packs(path: &Path) {
     let packs = tables.iter().find(|table| table.column_family_name == "packs").unwrap();
     let table = path.join("db").join(packs.name.trim_start_matches('/'));
     let mut bytes = std::fs::read(&table).unwrap();
-    bytes[50] ^= 1;
+    *bytes.get_mut(50).unwrap() ^= 1;
     std::fs::write(&table, bytes).unwrap();
 }
 
