@@ -7,9 +7,7 @@ use std::io::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use annals::__internals::{
-    Packer, decode_pack, decode_tail_row, log_key, parse_log_key, stream_key,
-};
+use annals::__internals::{Packer, decode_pack, decode_tail_row, parse_log_key, stream_key};
 use annals::Position;
 use rocksdb::{Cache, ColumnFamily, DB, Env, Options, ReadOptions, WriteBatch, WriteOptions};
 
@@ -171,12 +169,17 @@ impl Contender for RocksDb {
         iterator.status()?;
         let streams = self.family("streams")?;
         let mut iterator = self.db.raw_iterator_cf(self.family("tail")?);
-        iterator.seek(log_key(next));
-        while let Some((_, row)) = iterator.item() {
-            for entry in decode_tail_row(row).map_err(|malformed| format!("{malformed:?}"))? {
-                let frame = self
-                    .db
-                    .get_pinned_cf(streams, stream_key(entry.stream, entry.first_version))?;
+        iterator.seek_to_first();
+        while let Some(row) = iterator.value() {
+            let decoded = decode_tail_row(row);
+            let (first, entries) = decoded.map_err(|malformed| format!("{malformed:?}"))?;
+            // The rows of an earlier pack.
+            if first != next {
+                break;
+            }
+            for entry in entries {
+                let frame = stream_key(entry.stream, entry.first_version);
+                let frame = self.db.get_pinned_cf(streams, frame)?;
                 visit(seen(next.get(), &frame.ok_or("a row of tail names a frame of streams")?));
                 next = next.next();
             }
