@@ -3,24 +3,26 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 
+use foldhash::fast::RandomState;
+
 /// A map in two generations: an entry that is used moves to the young one. When that is full, the
 /// old one is dropped and the young one becomes the old one. Each operation takes constant time,
 /// and an entry stays while fewer than `capacity / 2` others are used.
 pub(crate) struct Recent<K, V> {
-    young: HashMap<K, V>,
-    old: HashMap<K, V>,
+    young: HashMap<K, V, RandomState>,
+    old: HashMap<K, V, RandomState>,
     generation_len_max: usize,
 }
 
 impl<K: Eq + Hash + Clone, V: Clone> Recent<K, V> {
     pub(crate) fn new(capacity: usize) -> Self {
         let generation_len_max = (capacity / 2).max(1);
-        Self { young: HashMap::new(), old: HashMap::new(), generation_len_max }
+        Self { young: HashMap::default(), old: HashMap::default(), generation_len_max }
     }
 
     /// An empty map of the same capacity.
     pub(crate) fn emptied(&self) -> Self {
-        Self { young: HashMap::new(), old: HashMap::new(), ..*self }
+        Self { young: HashMap::default(), old: HashMap::default(), ..*self }
     }
 
     pub(crate) fn get(&mut self, key: &K) -> Option<V> {

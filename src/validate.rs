@@ -7,6 +7,8 @@
 use std::collections::{HashMap, HashSet};
 use std::ops::RangeInclusive;
 
+use smallvec::{SmallVec, smallvec};
+
 use crate::error::{Error, Result};
 use crate::event_store::{Append, Appended, Run};
 use crate::model::{EventId, ExpectedVersion, Position, StreamId, Version};
@@ -44,12 +46,12 @@ pub(crate) struct Commit {
 #[derive(Debug)]
 pub(crate) struct Shape {
     /// Each stream once.
-    pub(crate) expectations: Vec<(StreamId, ExpectedVersion)>,
+    pub(crate) expectations: SmallVec<[(StreamId, ExpectedVersion); 1]>,
     /// For each expectation, the ids of the events for its stream, in order; empty if the stream is
     /// only checked.
-    pub(crate) ids: Vec<Vec<EventId>>,
+    pub(crate) ids: SmallVec<[SmallVec<[EventId; 1]>; 1]>,
     /// Consecutive events of one stream: the index of its expectation, and the number of events.
-    pub(crate) runs: Vec<(usize, usize)>,
+    pub(crate) runs: SmallVec<[(usize, usize); 1]>,
     /// Whether events that are already stored are acknowledged again instead of appended. This is
     /// false for an import, which tracks what it has added, and must be able to reproduce any log.
     pub(crate) may_be_retry: bool,
@@ -57,8 +59,8 @@ pub(crate) struct Shape {
 
 impl Shape {
     pub(crate) fn of(append: &Append) -> Self {
-        let expectations = append.expectations().to_vec();
-        let mut ids = vec![Vec::new(); expectations.len()];
+        let expectations: SmallVec<_> = append.expectations().iter().cloned().collect();
+        let mut ids: SmallVec<[SmallVec<_>; 1]> = smallvec![SmallVec::new(); expectations.len()];
         let runs = append.runs();
         for Run { stream, events } in runs {
             if let Some(ids) = ids.get_mut(*stream) {
@@ -70,21 +72,26 @@ impl Shape {
     }
 }
 
+/// The version of each stream before an append, one for each expectation.
+pub(crate) type Versions = SmallVec<[Option<Version>; 1]>;
+
 /// The decision of the rule.
 #[derive(Debug)]
 pub(crate) enum Verdict {
     /// Append; these are the versions of the streams before it, one for each expectation.
-    Append(Vec<Option<Version>>),
+    Append(Versions),
     /// The events are already stored: acknowledge them again.
     Retry(Appended),
 }
+
+/// Events of a stream that are already stored: their first version, and their positions.
+type Retried = (Version, Vec<Position>);
 
 /// How a stream compares with its expectation.
 enum StreamCheck {
     Met,
     NotMet,
-    /// Its events are already stored, from this version on, at these positions.
-    Retry(Version, Vec<Position>),
+    Retry(Retried),
     /// Some of its events are already stored.
     Partial,
 }
@@ -95,10 +102,10 @@ enum StreamCheck {
 /// [`Error::WrongExpectedVersion`] for the first stream that is not as expected,
 /// [`Error::PartialRetry`], or an error of the store. Nothing is changed in any case.
 pub(crate) fn validate(shape: &Shape, committed: &mut impl Committed) -> Result<Verdict> {
-    let mut versions = Vec::with_capacity(shape.expectations.len());
+    let mut versions = Versions::new();
     let mut conflict = None;
     let mut partial = None;
-    let mut retried: Vec<Option<(Version, Vec<Position>)>> = Vec::new();
+    let mut retried: SmallVec<[Option<Retried>; 1]> = SmallVec::new();
     let mut written = 0;
     for ((stream, expected), ids) in shape.expectations.iter().zip(&shape.ids) {
         let last = committed.last_event(stream)?;
@@ -110,7 +117,7 @@ pub(crate) fn validate(shape: &Shape, committed: &mut impl Committed) -> Result<
         let ids = if shape.may_be_retry { ids.as_slice() } else { &[] };
         match check_stream(stream, *expected, ids, last, committed)? {
             StreamCheck::Met => {}
-            StreamCheck::Retry(from, positions) => retry = Some((from, positions)),
+            StreamCheck::Retry(found) => retry = Some(found),
             StreamCheck::Partial => partial = partial.or(Some(stream)),
             StreamCheck::NotMet => conflict = conflict.or(Some((stream, *expected, version))),
         }
@@ -175,7 +182,8 @@ fn check_stream(
     };
     let places = committed.places(stream, from, count)?;
     if places.iter().map(|(id, _)| id).eq(ids) {
-        return Ok(StreamCheck::Retry(from, places.into_iter().map(|(_, place)| place).collect()));
+        let positions = places.into_iter().map(|(_, place)| place).collect();
+        return Ok(StreamCheck::Retry((from, positions)));
     }
     // A set, because comparing one by one could take 100,000 × 100,000 steps, and all other appends
     // wait.
@@ -206,11 +214,11 @@ fn retry_of(shape: &Shape, commit: &Commit) -> Option<Appended> {
         Some((stream.clone(), *first..=*last))
     });
     let more = u64::try_from(commit.events.len()).ok()?.checked_sub(1)?;
-    Appended::new(vec![commit.first..=commit.first.plus(more)], versions.collect(), true)
+    Appended::new([commit.first..=commit.first.plus(more)], versions, true)
 }
 
 /// The acknowledgement that these events got originally.
-fn retry(shape: &Shape, retried: &[Option<(Version, Vec<Position>)>]) -> Result<Appended> {
+fn retry(shape: &Shape, retried: &[Option<Retried>]) -> Result<Appended> {
     let mut taken = vec![0; retried.len()];
     let mut spans: Vec<RangeInclusive<Position>> = Vec::new();
     for (stream, count) in &shape.runs {
@@ -233,6 +241,6 @@ fn retry(shape: &Shape, retried: &[Option<(Version, Vec<Position>)>]) -> Result<
         let more = u64::try_from(positions.len()).ok()?.checked_sub(1)?;
         Some((stream.clone(), *from..=from.plus(more)))
     });
-    Appended::new(spans, versions.collect(), true)
+    Appended::new(spans, versions, true)
         .ok_or(crate::model::InvalidArgument::Empty { what: "append" }.into())
 }

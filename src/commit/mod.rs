@@ -27,12 +27,11 @@ pub(crate) use prepare::{Prepared, Submission};
 pub(crate) use writer::OpenLog;
 
 use crate::error::{Error, Result};
-use crate::event_store::Appended;
 use crate::read::log_end::LogEnd;
 use crate::sync::Mutex;
 use derived::DerivedWriter;
 use gate::Gate;
-use queue::Queue;
+use queue::{Outcome, Queue};
 use writer::Writer;
 
 /// Commits appends, one group at a time, and, independently, snapshots and views, one at a time.
@@ -52,7 +51,7 @@ impl Committer {
     }
 
     /// Commits all appends of a submission or none, and returns the result of each.
-    pub(crate) fn submit(&self, submission: Submission) -> Result<Vec<Appended>> {
+    pub(crate) fn submit(&self, submission: Submission) -> Outcome {
         self.queue.submit(submission, |group| {
             self.writer.lock().commit(group);
         })

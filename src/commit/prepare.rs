@@ -6,6 +6,8 @@
 #![allow(missing_docs, missing_debug_implementations)]
 #![allow(clippy::missing_errors_doc, clippy::missing_panics_doc)]
 
+use smallvec::SmallVec;
+
 use crate::event_store::Append;
 use crate::format::FrameDraft;
 use crate::model::limits::{FRAME_EVENTS_MAX, FRAME_LEN_TARGET};
@@ -15,7 +17,7 @@ use crate::validate::Shape;
 
 /// One entry of the queue: appends that are committed in order, all of them or none.
 pub struct Submission {
-    pub appends: Vec<Prepared>,
+    pub appends: SmallVec<[Prepared; 1]>,
     pub durability: Durability,
     /// Key and value of a record in `meta`, written in the same batch.
     pub record: Option<(Vec<u8>, Vec<u8>)>,
@@ -25,7 +27,7 @@ pub struct Submission {
 pub struct Prepared {
     pub(crate) shape: Shape,
     /// In order.
-    pub(crate) frames: Vec<PreparedFrame>,
+    pub(crate) frames: SmallVec<[PreparedFrame; 1]>,
     /// The number of events.
     pub(crate) count: u32,
     /// The times to record for its first and last event; `None` for the time of the commit.
@@ -47,7 +49,7 @@ impl Prepared {
     /// Encodes a validated append.
     pub fn new(append: &Append) -> Self {
         let shape = Shape::of(append);
-        let mut frames: Vec<PreparedFrame> = Vec::with_capacity(append.runs().len());
+        let mut frames: SmallVec<[PreparedFrame; 1]> = SmallVec::new();
         for run in append.runs() {
             let Some((stream, _)) = shape.expectations.get(run.stream) else {
                 unreachable!("a run names one of its append's streams")
@@ -81,10 +83,10 @@ fn encoded_len(event: &NewEvent) -> usize {
 }
 
 impl Submission {
-    /// Estimates its length in a batch, which holds each frame twice, with its keys.
+    /// Estimates its length in a batch that fills no pack: each frame and its name in `tail`.
     pub(crate) fn len_in_batch(&self) -> usize {
         let frames = self.appends.iter().flat_map(|append| &append.frames);
-        frames.map(|frame| 2 * (frame.draft.events_len() + 192)).sum()
+        frames.map(|frame| frame.draft.events_len() + 320).sum()
     }
 }
 

@@ -9,6 +9,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use smallvec::SmallVec;
+
 use super::gate::CutShort;
 use super::prepare::Submission;
 use crate::error::{Cause, Error, Result};
@@ -27,7 +29,7 @@ const GATHER_IDLE: Duration = Duration::from_micros(30);
 const GATHER_CALLERS_MIN: usize = 4;
 
 /// The result of a submission.
-pub(super) type Outcome = Result<Vec<Appended>>;
+pub(super) type Outcome = Result<SmallVec<[Appended; 1]>>;
 
 /// The result for a caller, once the batch of its submission was written or the write failed.
 ///
@@ -252,7 +254,7 @@ mod tests {
         let stream = StreamId::new("a").unwrap();
         let versions = vec![(stream.clone(), Version::FIRST..=Version::FIRST)];
         let appended = Appended::new(vec![Position::FIRST..=Position::FIRST], versions, false);
-        let appended = vec![appended.unwrap()];
+        let appended: SmallVec<_> = [appended.unwrap()].into_iter().collect();
         let refused = Error::PartialRetry { stream };
         let failed = Err(Error::Indeterminate { cause: Cause::new(CutShort) });
         assert_eq!(settle(Ok(appended.clone()), &Ok(())).unwrap(), appended);

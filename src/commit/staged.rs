@@ -5,13 +5,15 @@
 
 use std::collections::HashMap;
 
+use foldhash::fast::RandomState;
+
 use crate::model::{EventId, Position, StreamId, Version};
-use crate::validate::{Commit, LastEvent, Shape};
+use crate::validate::{Commit, LastEvent, Shape, Versions};
 
 /// The appends of a batch that is not written yet.
 #[derive(Default)]
 pub(super) struct StagedAppends {
-    last_events: HashMap<StreamId, LastEvent>,
+    last_events: HashMap<StreamId, LastEvent, RandomState>,
     appends: Vec<StagedAppend>,
 }
 
@@ -20,7 +22,7 @@ struct StagedAppend {
     shape: Shape,
     first: Position,
     /// The version of each stream before it, one for each expectation.
-    before: Vec<Option<Version>>,
+    before: Versions,
 }
 
 impl StagedAppends {
@@ -32,7 +34,7 @@ impl StagedAppends {
 
     /// Adds an append. `before` holds the versions of its streams before this append, one for each
     /// expectation.
-    pub(super) fn add(&mut self, shape: Shape, first: Position, before: Vec<Option<Version>>) {
+    pub(super) fn add(&mut self, shape: Shape, first: Position, before: Versions) {
         self.appends.push(StagedAppend { shape, first, before });
     }
 

@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
+use smallvec::{SmallVec, smallvec};
+
 use super::gate::Gate;
 use super::packer::Packer;
 use super::prepare::{Prepared, PreparedFrame, Submission};
@@ -20,7 +22,7 @@ use crate::read::log_end::LogEnd;
 use crate::read::lookup;
 use crate::recent::Recent;
 use crate::storage::{Batch, Disk, Family, Storage, WatermarkFile};
-use crate::validate::{Commit, Committed, LastEvent, Shape, Verdict, validate};
+use crate::validate::{Commit, Committed, LastEvent, Shape, Verdict, Versions, validate};
 
 /// A batch is written once it holds this many bytes, even if more are waiting.
 const BATCH_LEN_TARGET: usize = 8 << 20;
@@ -61,6 +63,8 @@ struct Staged<'d> {
     end: LogEnd,
     durability: Durability,
     appends: StagedAppends,
+    /// Whether no other submission is in the batch, so that none has to see what this one stages.
+    is_alone: bool,
     outcomes: Vec<(Arc<Ticket>, Outcome)>,
 }
 
@@ -100,6 +104,7 @@ impl Writer {
                 while staged.batch.len() < BATCH_LEN_TARGET
                     && let Some((ticket, submission)) = waiting.next()
                 {
+                    staged.is_alone = staged.outcomes.is_empty() && waiting.peek().is_none();
                     let outcome = self.stage(disk, &mut staged, submission);
                     staged.outcomes.push((ticket, outcome));
                 }
@@ -126,19 +131,15 @@ impl Writer {
             end: self.end,
             durability: Durability::Buffered,
             appends: std::mem::take(&mut self.staged),
+            is_alone: false,
             outcomes: Vec::new(),
         }
     }
 
     /// Validates a submission against the committed and the staged events, and adds it to the
     /// batch.
-    fn stage(
-        &mut self,
-        disk: &Disk,
-        staged: &mut Staged<'_>,
-        submission: Submission,
-    ) -> Result<Vec<Appended>> {
-        let mut verdicts = Vec::with_capacity(submission.appends.len());
+    fn stage(&mut self, disk: &Disk, staged: &mut Staged<'_>, submission: Submission) -> Outcome {
+        let mut verdicts: SmallVec<[Verdict; 1]> = SmallVec::new();
         let mut pending =
             Pending { last_events: HashMap::new(), recorded_at: staged.end.recorded_at };
         for append in &submission.appends {
@@ -175,7 +176,7 @@ impl Writer {
         &mut self,
         staged: &mut Staged<'_>,
         append: Prepared,
-        before_it: Vec<Option<Version>>,
+        before_it: Versions,
         now: Timestamp,
     ) -> Appended {
         let Prepared { shape, mut frames, count, recorded_at } = append;
@@ -183,7 +184,8 @@ impl Writer {
         let mut last_versions = before_it.clone();
         let first = Position::after(staged.end.head);
         let mut before = 0;
-        let mut versions: Vec<Option<RangeInclusive<Version>>> = vec![None; last_versions.len()];
+        let mut versions: SmallVec<[Option<RangeInclusive<Version>>; 1]> =
+            smallvec![None; last_versions.len()];
         for frame in &mut frames {
             let places = expectations.get(frame.stream).zip(last_versions.get_mut(frame.stream));
             let Some((((stream, _), last_version), versions)) =
@@ -212,7 +214,9 @@ impl Writer {
             *versions = Some(first_version..=last);
             *last_version = Some(last);
             let last_event = LastEvent { version: last, id: frame.last_id };
-            staged.appends.set_last_event(stream, last_event);
+            if !staged.is_alone {
+                staged.appends.set_last_event(stream, last_event);
+            }
             self.last_events.insert(stream.clone(), Some(last_event));
             before += frame.count;
         }
@@ -222,10 +226,12 @@ impl Writer {
         let streams = expectations.iter().zip(versions);
         let versions = streams.filter_map(|((stream, _), range)| Some((stream.clone(), range?)));
         let last = staged.end.head.unwrap_or(first);
-        let Some(appended) = Appended::new(vec![first..=last], versions.collect(), false) else {
+        let Some(appended) = Appended::new([first..=last], versions, false) else {
             unreachable!("a validated append has events")
         };
-        staged.appends.add(shape, first, before_it);
+        if !staged.is_alone {
+            staged.appends.add(shape, first, before_it);
+        }
         appended
     }
 

@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
 
+use smallvec::SmallVec;
+
 use crate::error::{Error, Result};
 use crate::model::{
     ExpectedVersion, InvalidArgument, LimitExceeded, Limits, NewEvent, Position, StreamId, Version,
@@ -37,10 +39,10 @@ const STREAMS_FEW: usize = 8;
 /// ```
 #[derive(Debug, Clone, Default)]
 pub struct Append {
-    expectations: Vec<(StreamId, ExpectedVersion)>,
+    expectations: SmallVec<[(StreamId, ExpectedVersion); 1]>,
     /// Index into the expectations, for each stream after the first few.
     index: HashMap<StreamId, usize>,
-    runs: Vec<Run>,
+    runs: SmallVec<[Run; 1]>,
     durability: Option<Durability>,
     /// The error of the first invalid argument: submitting returns it.
     refused: Option<Error>,
@@ -152,7 +154,7 @@ impl Append {
     }
 
     pub(crate) fn into_parts(self) -> (Vec<(StreamId, ExpectedVersion)>, Vec<Run>) {
-        (self.expectations, self.runs)
+        (self.expectations.into_vec(), self.runs.into_vec())
     }
 
     /// Checks everything that can be checked without reading the store. Every store calls this
@@ -227,9 +229,9 @@ impl Append {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Appended {
     /// In the order of the append's events; at least one, none empty.
-    spans: Vec<RangeInclusive<Position>>,
+    spans: SmallVec<[RangeInclusive<Position>; 1]>,
     /// In the order of their first mention; at least one.
-    versions: Vec<(StreamId, RangeInclusive<Version>)>,
+    versions: SmallVec<[(StreamId, RangeInclusive<Version>); 1]>,
     is_retry: bool,
 }
 
@@ -238,10 +240,12 @@ impl Appended {
     /// consecutive positions, in the order of the append's events; `versions` are the versions that
     /// each stream got, in the order of the append. Returns `None` if either is empty.
     pub fn new(
-        spans: Vec<RangeInclusive<Position>>,
-        versions: Vec<(StreamId, RangeInclusive<Version>)>,
+        spans: impl IntoIterator<Item = RangeInclusive<Position>>,
+        versions: impl IntoIterator<Item = (StreamId, RangeInclusive<Version>)>,
         is_retry: bool,
     ) -> Option<Self> {
+        let spans: SmallVec<_> = spans.into_iter().collect();
+        let versions: SmallVec<_> = versions.into_iter().collect();
         let complete = !spans.is_empty() && !versions.is_empty();
         complete.then_some(Self { spans, versions, is_retry })
     }

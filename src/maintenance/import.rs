@@ -375,7 +375,7 @@ impl<'s> Import<'s> {
         };
         let record = encode_mark(key, self.batch_end);
         let submission = Submission {
-            appends: std::mem::take(&mut self.batch),
+            appends: std::mem::take(&mut self.batch).into(),
             durability: Durability::Buffered,
             record: Some((key.clone(), record)),
         };

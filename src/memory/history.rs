@@ -76,7 +76,7 @@ impl History {
             let first = Version::after(*before);
             (first <= last).then_some((stream, first..=last))
         });
-        Appended::new(vec![commit], versions.collect(), false).ok_or(Error::Closed)
+        Appended::new([commit], versions, false).ok_or(Error::Closed)
     }
 
     /// Some events of the query's range, in order.

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
+use smallvec::smallvec;
+
 use super::Store;
 use crate::commit::Submission;
 use crate::error::{Error, Result};
@@ -22,7 +24,7 @@ impl EventStore for Store {
         let committer = self.engine.committer()?;
         let prepared = self.engine.prepare(&append)?;
         let durability = append.durability().unwrap_or(self.engine.durability);
-        let submission = Submission { appends: vec![prepared], durability, record: None };
+        let submission = Submission { appends: smallvec![prepared], durability, record: None };
         let appended = committer.submit(submission)?;
         appended.into_iter().next().ok_or(Error::Closed)
     }

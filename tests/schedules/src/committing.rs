@@ -111,7 +111,7 @@ fn submission(name: u8) -> Submission {
     let event = NewEvent::new(EventType::new("Happened").unwrap(), vec![name]);
     let append = Append::new().to("a-1", ExpectedVersion::Any, [event]);
     let record = Some((vec![name], Vec::new()));
-    Submission { appends: vec![Prepared::new(&append)], durability: Durability::Sync, record }
+    Submission { appends: [Prepared::new(&append)].into_iter().collect(), durability: Durability::Sync, record }
 }
 
 fn appended(place: Position) -> Appended {
