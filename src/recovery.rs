@@ -69,7 +69,7 @@ pub(crate) fn open(root: &Path, options: &StoreOptions) -> Result<Recovered> {
         if claim.identity.is_backup || watermark.durable > end.head {
             claim.begin_epoch(end.head)?;
         }
-        Some(begin_writing(Log { disk: &disk, open: &open }, &claim, &end, watermark)?)
+        Some(begin_writing(Log::new(&disk, &open), &claim, &end, watermark)?)
     };
     Ok(Recovered { claim, storage: Storage::from(disk), open, end, watermark })
 }
@@ -171,7 +171,7 @@ fn check(
     }
     if let Some(Evidence { frame, manifest }) = watermark.evidence {
         manifest.map_or(Ok(()), |known| disk.check_manifest(known))?;
-        let log = Log { disk, open: &open };
+        let log = Log::new(disk, &open);
         watermark.durable.map_or(Ok(()), |durable| check_frame(log, durable, frame))?;
     }
     Ok((open, end))
@@ -205,7 +205,7 @@ fn begin_writing(
         Some(durable) => checksum_at(log, durable)?.unwrap_or_default(),
         None => 0,
     };
-    let Log { disk, .. } = log;
+    let disk = log.disk();
     let evidence = Some(Evidence { frame, manifest: disk.manifest(None) });
     // This must come before the first write, because after that the write-ahead log may be torn.
     let mut file = WatermarkFile::open(&claim.paths.watermark)?;

@@ -19,6 +19,7 @@ pub struct StoreOptions {
     pub(crate) block_cache_bytes: usize,
     pub(crate) memtable_bytes: usize,
     pub(crate) pack_bytes: usize,
+    pub(crate) read_ahead_bytes: usize,
     pub(crate) version_cache_streams: usize,
     pub(crate) limits: Limits,
     pub(crate) create: bool,
@@ -44,6 +45,7 @@ impl Default for StoreOptions {
             block_cache_bytes: 64 << 20,
             memtable_bytes: 64 << 20,
             pack_bytes: PACK_BYTES,
+            read_ahead_bytes: 0,
             version_cache_streams: 100_000,
             limits: Limits::default(),
             create: true,
@@ -83,6 +85,18 @@ impl StoreOptions {
     /// newest events are read from memory.
     pub fn pack_bytes(mut self, bytes: usize) -> Self {
         self.pack_bytes = bytes.min(PACK_BYTES_MAX);
+        self
+    }
+
+    /// How many bytes of the log a second thread reads and decompresses ahead of a scan; 0 by
+    /// default, which starts no thread. At most a quarter of the block cache is used for it; 4 MiB
+    /// is enough.
+    ///
+    /// Every forward read of the log is such a scan: replays, subscriptions that catch up, rebuilds,
+    /// [`Store::verify`](crate::Store::verify) and [`Store::export`](crate::Store::export). Of
+    /// several scans at once, the newest benefits. The thread ends when the store is closed.
+    pub fn read_ahead_bytes(mut self, bytes: usize) -> Self {
+        self.read_ahead_bytes = bytes;
         self
     }
 
@@ -155,6 +169,7 @@ impl fmt::Debug for StoreOptions {
             .field("block_cache_bytes", &self.block_cache_bytes)
             .field("memtable_bytes", &self.memtable_bytes)
             .field("pack_bytes", &self.pack_bytes)
+            .field("read_ahead_bytes", &self.read_ahead_bytes)
             .field("version_cache_streams", &self.version_cache_streams)
             .field("limits", &self.limits)
             .field("create", &self.create)

@@ -144,7 +144,7 @@ impl Writer {
             Pending { last_events: HashMap::new(), recorded_at: staged.end.recorded_at };
         for append in &submission.appends {
             let mut committed = Known {
-                log: Log { disk, open: &self.open },
+                log: Log::new(disk, &self.open),
                 last_events: &mut self.last_events,
                 staged: &staged.appends,
                 pending: &pending,
@@ -375,7 +375,7 @@ impl Committed for Known<'_> {
         if let Some(known) = self.last_events.get(stream) {
             return Ok(known);
         }
-        let last = lookup::last_event(self.log.disk, stream)?;
+        let last = lookup::last_event(self.log.disk(), stream)?;
         let last = last.map(|(version, id)| LastEvent { version, id });
         self.last_events.insert(stream.clone(), last);
         Ok(last)
@@ -392,7 +392,7 @@ impl Committed for Known<'_> {
         let mut places = if is_staged {
             Vec::new()
         } else {
-            lookup::events_from(self.log.disk, stream, from, count)?
+            lookup::events_from(self.log.disk(), stream, from, count)?
         };
         let staged = staged.filter(|(version, ..)| *version >= from);
         let left = count.saturating_sub(places.len());

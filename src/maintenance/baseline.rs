@@ -101,7 +101,7 @@ impl Baseline {
         let mut batches: Vec<Batch> = Vec::new();
         let (mut last, mut bytes) = (after, 0);
         self.storage.with(|disk| {
-            let mut cursor = Log { disk, open: &self.open }.cursor(start, Direction::Forward);
+            let mut cursor = Log::new(disk, &self.open).cursor(start, Direction::Forward);
             while let Some(frames) = cursor.next()? {
                 for (place, frame) in frames.from(start) {
                     let header = decode_in_log(place.first, frame)?.header;

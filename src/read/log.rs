@@ -3,6 +3,7 @@
 //! The commit path adds frames to the open pack. When it is full, the pack is written, and the next
 //! one begins. So the newest frames are read from memory, and all others from few large rows.
 
+use super::ahead::ReadAhead;
 use crate::error::{Error, Location, Result};
 use crate::event_store::Direction;
 use crate::format::{Pack, PackedFrame, decode_pack, log_key, parse_log_key};
@@ -74,8 +75,9 @@ impl OpenPack {
 /// The log of an open store.
 #[derive(Clone, Copy)]
 pub(crate) struct Log<'l> {
-    pub(crate) disk: &'l Disk,
-    pub(crate) open: &'l OpenPack,
+    disk: &'l Disk,
+    open: &'l OpenPack,
+    ahead: Option<&'l ReadAhead>,
 }
 
 /// Consecutive frames of the log.
@@ -134,6 +136,19 @@ fn bytes_of<'f>(bytes: &'f [u8], place: &PackedFrame) -> &'f [u8] {
 }
 
 impl<'l> Log<'l> {
+    pub(crate) fn new(disk: &'l Disk, open: &'l OpenPack) -> Self {
+        Self { disk, open, ahead: None }
+    }
+
+    /// The same log, read ahead of forward cursors.
+    pub(crate) fn with_read_ahead(self, ahead: Option<&'l ReadAhead>) -> Self {
+        Self { ahead, ..self }
+    }
+
+    pub(crate) fn disk(self) -> &'l Disk {
+        self.disk
+    }
+
     /// A cursor from the pack that contains a position.
     pub(crate) fn cursor(self, position: Position, direction: Direction) -> LogCursor<'l> {
         LogCursor {
@@ -176,6 +191,10 @@ impl LogCursor<'_> {
                 Some((first, last)) if first <= next && next <= last => {
                     self.next = if is_forward { Some(last.next()) } else { first.previous() };
                     let bytes = self.packs.as_ref().map(Cursor::value).unwrap_or_default();
+                    // A single pack is no scan.
+                    if let Some(ahead) = self.log.ahead.filter(|_| is_forward && !is_new) {
+                        ahead.scan_reached(last.next(), bytes.len());
+                    }
                     return Ok(Some(Frames { bytes, places: &self.places }));
                 }
                 // Later frames are in the open pack, or in packs newer than the cursor.

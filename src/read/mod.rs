@@ -5,6 +5,7 @@
 //! visitor runs, and closing a store never waits for a visitor. Either the requested events are
 //! visited in order without a gap, or an error reports where they are damaged (G8).
 
+pub(crate) mod ahead;
 pub(crate) mod derived;
 pub(crate) mod log;
 pub(crate) mod log_end;
@@ -22,6 +23,7 @@ use crate::format::{Frame, Known, PackedFrame, parse_log_key, stream_key, stream
 use crate::head::Head;
 use crate::model::{EventRef, Position, StreamId, Version};
 use crate::storage::{Disk, Family, Storage};
+use ahead::ReadAhead;
 use log::{Log, OpenPack};
 use lookup::{check_key, next_stream, version_at};
 
@@ -52,6 +54,7 @@ impl Default for FramePage {
 pub(crate) struct Reader {
     storage: Arc<Storage>,
     open: Arc<OpenPack>,
+    ahead: Option<ReadAhead>,
     head: Arc<Head>,
 }
 
@@ -74,8 +77,20 @@ enum PageEnded {
 }
 
 impl Reader {
-    pub(crate) fn new(storage: Arc<Storage>, open: Arc<OpenPack>, head: Arc<Head>) -> Self {
-        Self { storage, open, head }
+    /// `read_ahead_bytes` is 0 to read nothing ahead.
+    pub(crate) fn new(
+        storage: Arc<Storage>,
+        open: Arc<OpenPack>,
+        head: Arc<Head>,
+        read_ahead_bytes: usize,
+    ) -> Self {
+        let ahead =
+            (read_ahead_bytes > 0).then(|| ReadAhead::new(storage.clone(), read_ahead_bytes));
+        Self { storage, open, ahead, head }
+    }
+
+    pub(crate) fn ahead(&self) -> Option<&ReadAhead> {
+        self.ahead.as_ref()
     }
 
     pub(crate) fn read_page(&self, query: &PageQuery, visit: &mut Visitor<'_>) -> Result<PageEnd> {
@@ -101,8 +116,10 @@ impl Reader {
         if range.is_empty() {
             return nothing;
         }
-        let page =
-            self.storage.with(|disk| fetch(Log { disk, open: &self.open }, &range, query))?;
+        let page = self.storage.with(|disk| {
+            let log = Log::new(disk, &self.open).with_read_ahead(self.ahead.as_ref());
+            fetch(log, &range, query)
+        })?;
         let rest = Walk { range: &range, query, left: query.events_max }.page(&page, visit);
         if page.bytes.capacity() <= PAGE_LEN_KEPT {
             // A thread that is exiting may still read, but its thread-local storage may be gone.
@@ -161,7 +178,7 @@ fn fetch(log: Log<'_>, range: &Range, query: &PageQuery) -> Result<FramePage> {
     let copying = Copying { page: &mut page, range, direction: query.direction, frames_max };
     match &range.scope {
         Scope::Log => fetch_log(log, copying)?,
-        Scope::Stream(stream) => fetch_stream(log.disk, stream, copying)?,
+        Scope::Stream(stream) => fetch_stream(log.disk(), stream, copying)?,
     }
     Ok(page)
 }

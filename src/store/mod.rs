@@ -28,6 +28,7 @@ use crate::maintenance::verify::{VerifyProgress, VerifyReport, verify};
 use crate::model::{Epoch, Epochs, Limits, Position, Timestamp};
 use crate::options::{Clock, Durability, now};
 use crate::read::Reader;
+use crate::read::ahead::ReadAhead;
 use crate::read::log::OpenPack;
 use crate::read::log_end::LogEnd;
 use crate::storage::{Claim, Disk, Storage};
@@ -189,7 +190,8 @@ impl Store {
     /// Reads the whole history twice, sequentially, in bounded memory.
     pub fn verify(&self, mut progress: impl FnMut(VerifyProgress)) -> Result<VerifyReport> {
         let engine = &*self.engine;
-        verify(&engine.storage, &engine.open, &engine.head, &mut progress)
+        let log = (&*engine.open, engine.reader.ahead());
+        verify(&engine.storage, log, &engine.head, &mut progress)
     }
 
     /// Copies the store to a directory that does not exist yet, while the store is in use.
@@ -422,6 +424,7 @@ impl Engine {
     /// first call does anything.
     fn close(&self) -> Result<()> {
         self.head.close();
+        self.reader.ahead().into_iter().for_each(ReadAhead::close);
         if let Some(committer) = self.writes() {
             committer.close();
         }

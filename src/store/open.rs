@@ -43,9 +43,11 @@ impl StoreOptions {
                 version_cache_streams: self.version_cache_streams,
             }))),
         };
+        // What is read ahead must not displace itself.
+        let read_ahead_bytes = self.read_ahead_bytes.min(self.block_cache_bytes / 4);
         let identity = recovered.claim.identity.clone();
         let engine = Arc::new(Engine {
-            reader: Reader::new(storage.clone(), open.clone(), head.clone()),
+            reader: Reader::new(storage.clone(), open.clone(), head.clone(), read_ahead_bytes),
             open,
             storage,
             head,

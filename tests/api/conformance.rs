@@ -22,7 +22,8 @@ mod disk {
     annals::view_store_conformance!(fresh());
 }
 
-/// The same suites with a memtable that is flushed constantly and a version cache of one stream.
+/// The same suites with a memtable that is flushed constantly, a version cache of one stream, and
+/// packs of one or two frames.
 #[cfg(feature = "rocksdb")]
 mod small_disk {
     use annals::{Durability, Store};
@@ -30,7 +31,9 @@ mod small_disk {
     fn fresh() -> (Store, tempfile::TempDir) {
         let directory = tempfile::tempdir().unwrap();
         let options = Store::options().durability(Durability::Buffered);
-        let options = options.memtable_bytes(1).block_cache_bytes(1).version_cache_streams(1);
+        let options = options.memtable_bytes(1).block_cache_bytes(4_000).version_cache_streams(1);
+        // The cache holds nothing that is read ahead, but the thread runs.
+        let options = options.pack_bytes(200).read_ahead_bytes(4 << 20);
         (options.open(directory.path().join("store")).unwrap(), directory)
     }
 

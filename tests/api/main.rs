@@ -63,6 +63,8 @@ mod opening;
 #[cfg(feature = "rocksdb")]
 mod projections;
 #[cfg(feature = "rocksdb")]
+mod read_ahead;
+#[cfg(feature = "rocksdb")]
 mod repositories;
 #[cfg(feature = "rocksdb")]
 mod snapshots;

@@ -148,7 +148,8 @@ impl Plan {
     /// Uses the store as planned.
     pub(crate) fn run(&self, place: &Place) {
         for open in 0..self.opens {
-            let options = Store::options().durability(self.durability).memtable_bytes(1);
+            let options =
+                Store::options().durability(self.durability).memtable_bytes(1).pack_bytes(400);
             let store = options.open(place.store()).unwrap();
             let heard = heard(&store, self.durability, &place.book());
             self.work(&store, &heard, place, open);

@@ -28,10 +28,11 @@ proptest! {
     #[test]
     fn stores_agree_with_a_plain_list_of_events(
         memtable_bytes in select(vec![1_usize, 64 << 20]),
+        pack_bytes in select(vec![1_usize, 300, 32 << 10]),
         version_cache_streams in select(vec![1_usize, 1_000]),
         ops in prop::collection::vec(ops(), 1..60),
     ) {
-        let mut world = World::new(memtable_bytes, version_cache_streams);
+        let mut world = World::new(memtable_bytes, pack_bytes, version_cache_streams);
         for op in &ops {
             world.run(op);
         }

@@ -198,7 +198,11 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(crate) fn new(memtable_bytes: usize, version_cache_streams: usize) -> Self {
+    pub(crate) fn new(
+        memtable_bytes: usize,
+        pack_bytes: usize,
+        version_cache_streams: usize,
+    ) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("store");
         faults::copy_at_rest(new_store(), &path);
@@ -206,6 +210,8 @@ impl World {
         let options = Store::options()
             .durability(Durability::Buffered)
             .memtable_bytes(memtable_bytes)
+            .pack_bytes(pack_bytes)
+            .read_ahead_bytes(1 << 20)
             .version_cache_streams(version_cache_streams)
             .clock(reader_of(&clock));
         let disk = options.clone().open(&path).unwrap();

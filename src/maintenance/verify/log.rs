@@ -48,7 +48,9 @@ impl Verifier<'_> {
     pub(super) fn log_page(&self, from: Position) -> Result<LogPage> {
         let mut page = LogPage::default();
         let filled = self.storage.with(|disk| {
-            let mut cursor = Log { disk, open: self.open }.cursor(from, Direction::Forward);
+            let mut cursor = Log::new(disk, self.open)
+                .with_read_ahead(self.ahead)
+                .cursor(from, Direction::Forward);
             while page.frames.bytes().len() < PAGE_LEN_TARGET
                 && let Some(frames) = cursor.next()?
             {

@@ -20,6 +20,7 @@ use crate::event_store::Direction;
 use crate::format::{Frame, stream_key};
 use crate::head::Head;
 use crate::model::{Position, StreamId};
+use crate::read::ahead::ReadAhead;
 use crate::read::log::{Log, OpenPack};
 use crate::storage::{Family, Storage};
 
@@ -85,7 +86,7 @@ pub struct VerifyProgress {
 /// Verifies everything up to the head.
 pub(crate) fn verify(
     storage: &Storage,
-    open: &OpenPack,
+    (open, ahead): (&OpenPack, Option<&ReadAhead>),
     head: &Head,
     progress: &mut dyn FnMut(VerifyProgress),
 ) -> Result<VerifyReport> {
@@ -93,6 +94,7 @@ pub(crate) fn verify(
     let mut verifier = Verifier {
         storage,
         open,
+        ahead,
         head: head.unwrap_or(Position::FIRST),
         progress,
         done: 0,
@@ -109,6 +111,7 @@ pub(crate) fn verify(
 struct Verifier<'v> {
     storage: &'v Storage,
     open: &'v OpenPack,
+    ahead: Option<&'v ReadAhead>,
     head: Position,
     progress: &'v mut dyn FnMut(VerifyProgress),
     done: u64,
@@ -275,7 +278,7 @@ impl Verifier<'_> {
             return Ok(());
         }
         let found = self.storage.with(|disk| {
-            let mut cursor = Log { disk, open: self.open }.cursor(first, Direction::Forward);
+            let mut cursor = Log::new(disk, self.open).cursor(first, Direction::Forward);
             let frame = cursor.next()?.and_then(|frames| frames.at(first));
             Ok(frame.map(|(_, bytes)| bytes.to_vec()))
         });

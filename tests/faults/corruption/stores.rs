@@ -49,6 +49,7 @@ enum Step {
 pub(crate) struct Shape {
     pub(crate) name: &'static str,
     memtable_bytes: usize,
+    pack_bytes: usize,
     /// Length of payloads.
     payload_len: usize,
     steps: &'static [Step],
@@ -61,6 +62,7 @@ pub(crate) const SHAPES: [Shape; 6] = [
     Shape {
         name: "log",
         memtable_bytes: 64 << 20,
+        pack_bytes: 32 << 10,
         payload_len: 20,
         steps: &[Rounds(4), Durable, Keep, Rounds(7), Durable],
     },
@@ -68,6 +70,7 @@ pub(crate) const SHAPES: [Shape; 6] = [
     Shape {
         name: "closed",
         memtable_bytes: 64 << 20,
+        pack_bytes: 300,
         payload_len: 20,
         steps: &[Rounds(8), Keep, Rounds(4), Close],
     },
@@ -75,6 +78,7 @@ pub(crate) const SHAPES: [Shape; 6] = [
     Shape {
         name: "reopened",
         memtable_bytes: 64 << 20,
+        pack_bytes: 300,
         payload_len: 20,
         steps: &[Rounds(8), Reopen, Keep, Rounds(4), Durable, Keep, Rounds(3), Durable],
     },
@@ -82,6 +86,7 @@ pub(crate) const SHAPES: [Shape; 6] = [
     Shape {
         name: "logs",
         memtable_bytes: 256 << 10,
+        pack_bytes: 4 << 10,
         payload_len: 1_500,
         steps: &[Rounds(4), Reopen, Rounds(6), Keep, Rounds(12), Durable],
     },
@@ -89,6 +94,7 @@ pub(crate) const SHAPES: [Shape; 6] = [
     Shape {
         name: "compacted",
         memtable_bytes: 64 << 20,
+        pack_bytes: 1,
         payload_len: 20,
         steps: &[Rounds(3), Reopen, Rounds(3), Keep, Compact, Rounds(2), Close],
     },
@@ -96,6 +102,7 @@ pub(crate) const SHAPES: [Shape; 6] = [
     Shape {
         name: "buffered",
         memtable_bytes: 64 << 20,
+        pack_bytes: 32 << 10,
         payload_len: 20,
         steps: &[Rounds(4), Reopen, Rounds(3), Durable, Keep, Rounds(4)],
     },
@@ -191,6 +198,7 @@ struct Writing<'s> {
 impl Writing<'_> {
     fn open(&mut self) {
         let options = Store::options().memtable_bytes(self.shape.memtable_bytes);
+        let options = options.pack_bytes(self.shape.pack_bytes);
         self.store = Some(options.open(&self.live).unwrap());
     }
 
