@@ -93,7 +93,7 @@ mod tests {
     use super::*;
     use crate::format::{hex, snapshot_key, view_key};
 
-    /// Frozen for format version 1; docs/FORMAT.md explains them.
+    /// Frozen once format version 2 is released; docs/FORMAT.md explains them.
     const GOLDEN_SNAPSHOT: &str = concat!(
         "01e282910d",
         "1a",

@@ -373,7 +373,8 @@ mod tests {
         );
     }
 
-    /// Format version 1 is frozen: if this fails, existing stores can no longer be read.
+    /// Format version 2, frozen once it is released: if this fails, existing stores can no longer
+    /// be read.
     #[test]
     fn frame_has_the_specified_bytes() {
         assert_eq!(super::super::hex(&golden()), GOLDEN);

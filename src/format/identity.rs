@@ -185,7 +185,8 @@ mod tests {
         Identity::decode(bytes).unwrap().unwrap_err()
     }
 
-    /// Format version 2 is frozen: if this fails, existing stores can no longer be read.
+    /// Format version 2, frozen once it is released: if this fails, existing stores can no longer
+    /// be read.
     #[test]
     fn identity_file_has_the_specified_bytes_and_decodes_again() {
         for (identity, golden) in [(identity(), GOLDEN_NEW), (backup(), GOLDEN_BACKUP)] {

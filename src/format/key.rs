@@ -93,10 +93,11 @@ mod tests {
 
     use super::*;
 
-    /// The bytes on disk, frozen for format version 1.
+    /// The bytes of format version 2, frozen once it is released.
     #[test]
     fn keys_have_the_specified_bytes() {
         assert_eq!(log_key(Position::new(0x0102).unwrap()), [0, 0, 0, 0, 0, 0, 1, 2]);
+        assert_eq!(tail_key(0x0102), [0, 0, 1, 2]);
         let key = stream_key("ä-1", Version::new(258).unwrap());
         assert_eq!(key, [0xc3, 0xa4, b'-', b'1', 0, 0, 0, 0, 0, 0, 0, 1, 2]);
         let key = snapshot_key("k", "ä-1", Version::new(258).unwrap());
