@@ -1,11 +1,12 @@
 //! Verify checks on disk what annals promises, while the store is in use.
 //!
 //! The log up to the head never changes, so verify covers everything up to the head at its start.
-//! It walks both column families once, in bounded pages. For every frame it checks the checksum and
+//! It walks the log and `streams` once, in bounded pages. For every frame it checks the checksum and
 //! the key, gapless positions (G2) and versions (G3), whole commits (G1), times that never go back,
-//! and the count of streams. A sum over the frames of each family shows that `streams` and `events`
-//! hold the same frames. If the sums differ, it looks up frames one by one, to report the exact
-//! difference. Finally, it checks every record next to the events separately.
+//! and the count of streams, and that `tail` names the frames of the open pack. A sum over the
+//! frames of each shows that the log and `streams` hold the same frames. If the sums differ, it
+//! looks up frames one by one, to report the exact difference. Finally, it checks every record next
+//! to the events separately.
 
 mod log;
 mod records;
