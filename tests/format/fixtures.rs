@@ -1,6 +1,7 @@
 //! Every later version of the code must open, read and continue a store of each released format
-//! version. None is released yet. `tests/fixtures/v1` is a store of version 1, which was never
-//! released; `tests/fixtures/events.jsonl` is its export.
+//! version. None is released yet. `tests/fixtures/v2` is a store of version 2, which may be written
+//! again until then: see [`write_the_store_of_format_version_2`]. `tests/fixtures/v1` is a store of
+//! version 1, which was never released; `tests/fixtures/events.jsonl` is the export of both.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,10 +9,83 @@ use std::path::{Path, PathBuf};
 use annals::prelude::*;
 use annals::{Error, FORMAT_VERSION, ImportOptions};
 
-use crate::support::{copy, fingerprint, place};
+use crate::support::{copy, database, fingerprint, place, quick};
 
 fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
+}
+
+/// A pack of several frames, and frames after it.
+const PACK_BYTES: usize = 500;
+
+/// How many rows a family of a closed store has.
+fn rows(path: &Path, family: &str) -> usize {
+    let db = database(path);
+    db.iterator_cf(db.cf_handle(family).unwrap(), rocksdb::IteratorMode::Start).count()
+}
+
+#[test]
+fn store_of_format_version_2_is_read_and_continued() {
+    let lines = fs::read_to_string(fixtures().join("events.jsonl")).unwrap();
+    let (directory, path) = place();
+    copy(&fixtures().join("v2"), &path);
+    let looked_at = directory.path().join("looked at");
+    copy(&path, &looked_at);
+    assert!(rows(&looked_at, "packs") > 0 && rows(&looked_at, "tail") > 0);
+
+    let before = fingerprint(&path);
+    let store = Store::options().read_only(true).open(&path).unwrap();
+    let mut exported = Vec::new();
+    store.export(&mut exported, |_| {}).unwrap();
+    assert_eq!(String::from_utf8(exported).unwrap(), lines);
+    let report = store.verify(|_| {}).unwrap();
+    assert!(report.is_sound(), "{:?}", report.damage);
+    let info = store.info().unwrap();
+    assert_eq!((info.format_version, info.streams), (2, 4));
+    store.close().unwrap();
+    assert_eq!(fingerprint(&path), before, "reading changes nothing");
+
+    let store = Store::options().pack_bytes(PACK_BYTES).open(&path).unwrap();
+    let imported = store.import(lines.as_bytes(), ImportOptions::default(), |_| {}).unwrap();
+    assert_eq!(imported.added, 0, "the lines that were imported then are recognised");
+    for number in 9..30_u64 {
+        let event = NewEvent::json("Again", &1).unwrap();
+        let appended = store.append("account-1", ExpectedVersion::StreamExists, [event]).unwrap();
+        assert_eq!(appended.last_position().get(), number);
+        assert_eq!(appended.last_version().get(), number - 4);
+    }
+    assert!(store.verify(|_| {}).unwrap().is_sound());
+    store.close().unwrap();
+    let store = Store::open(&path).unwrap();
+    assert_eq!(store.read_log().into_iter().count(), 29);
+}
+
+/// Writes `tests/fixtures/v2` again. Run it alone, and only until format version 2 is released:
+/// `cargo test --release --test format write_the_store -- --ignored`
+#[test]
+#[ignore = "writes into the source tree"]
+fn write_the_store_of_format_version_2() {
+    let (_directory, path) = place();
+    let store = quick().pack_bytes(PACK_BYTES).memtable_bytes(1).open(&path).unwrap();
+    let lines = fs::read_to_string(fixtures().join("events.jsonl")).unwrap();
+    let lines: Vec<_> = lines.split_inclusive('\n').collect();
+    // Each import continues with the next append, so that `tail` gets several rows.
+    for end in [2, 3, 6, 7, 8] {
+        let imported = lines.get(..end).unwrap().concat();
+        store.import(imported.as_bytes(), ImportOptions::default(), |_| {}).unwrap();
+    }
+    store.close().unwrap();
+    // RocksDB's diagnostic log and options are not needed, and may name the machine.
+    fs::remove_dir_all(path.join("log")).unwrap();
+    for entry in fs::read_dir(path.join("db")).unwrap() {
+        let entry = entry.unwrap();
+        if entry.file_name().to_string_lossy().starts_with("OPTIONS-") {
+            fs::remove_file(entry.path()).unwrap();
+        }
+    }
+    let fixture = fixtures().join("v2");
+    fs::remove_dir_all(&fixture).unwrap_or_default();
+    copy(&path, &fixture);
 }
 
 /// A backup, an export and a verification need an open store, so they are refused with it.
