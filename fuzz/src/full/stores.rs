@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::Duration;
 
-use annals::__internals::{FrameDraft, FrameHeader, log_key, stream_key};
+use annals::__internals::{FrameDraft, FrameHeader, Pack, TailRow, log_key, stream_key, tail_key};
 use annals::prelude::*;
 use annals::{
     Durability, ImportOptions, Position, SnapshotStore, Timestamp, Version, ViewStore, audit,
@@ -14,9 +14,6 @@ use rocksdb::{DB, Options};
 use super::template::{KIND, STREAMS, VIEW, options, store};
 use crate::input::Input;
 use crate::targets::events::{event, seal, time};
-
-const FAMILIES: [&str; 7] =
-    ["events", "streams", "snapshots", "checkpoints", "views", "index", "meta"];
 
 pub fn stores(data: &[u8]) {
     let mut input = Input::new(data);
@@ -35,7 +32,9 @@ pub fn stores(data: &[u8]) {
 
 /// Puts a few records into the families.
 fn damage(path: &Path, input: &mut Input<'_>) {
-    let db = DB::open_cf(&Options::default(), path.join("db"), FAMILIES).unwrap();
+    let (options, path) = (Options::default(), path.join("db"));
+    let families = DB::list_cf(&options, &path).unwrap();
+    let db = DB::open_cf(&options, &path, &families).unwrap();
     for _ in 0..1 + input.below(3) {
         let (key, value) = match input.below(3) {
             0 => {
@@ -49,7 +48,7 @@ fn damage(path: &Path, input: &mut Input<'_>) {
                 (key, record)
             }
         };
-        let family = db.cf_handle(FAMILIES[input.below(FAMILIES.len())]).unwrap();
+        let family = db.cf_handle(&input.of(&families)).unwrap();
         db.put_cf(family, key, value).unwrap();
     }
 }
@@ -58,17 +57,19 @@ fn damage(path: &Path, input: &mut Input<'_>) {
 fn key(input: &mut Input<'_>) -> Vec<u8> {
     let stream = input.of(&STREAMS);
     let number = annals::Version::new(input.number().max(1)).unwrap();
-    match input.below(6) {
+    match input.below(8) {
         0 => stream_key(stream, number),
         1 => annals::__internals::snapshot_key(KIND, stream, number),
         2 => VIEW.as_bytes().to_vec(),
         3 => annals::__internals::view_key(&format!("${VIEW}@1"), input.piece()),
         4 => b"identity".to_vec(),
+        5 => log_key(annals::Position::new(number.get()).unwrap()).to_vec(),
+        6 => tail_key(u32::from(input.byte())).to_vec(),
         _ => input.piece().to_vec(),
     }
 }
 
-/// Puts a frame under its keys: one that may continue the log, or not.
+/// Puts a frame into its stream and into the log: one that may continue the log, or not.
 fn frame(db: &DB, input: &mut Input<'_>) {
     let stream = input.of(&["a-1", "account-1", "b", "new", "$x", "a\n"]);
     let position = if input.flag() { 19 } else { input.number().max(1) };
@@ -90,13 +91,30 @@ fn frame(db: &DB, input: &mut Input<'_>) {
         count: if input.byte() > 8 { u32::try_from(count).unwrap() } else { number(input) },
     };
     let bytes = draft.finish(&header);
-    let (events, streams) = (db.cf_handle("events").unwrap(), db.cf_handle("streams").unwrap());
-    let copies = input.byte();
-    if copies != 255 {
-        db.put_cf(events, log_key(header.first_position), bytes).unwrap();
+    let family = |name| db.cf_handle(name).unwrap();
+    let first = header.first_position;
+    match input.byte() {
+        // Only in its stream.
+        0..16 => {}
+        // In a pack of one frame.
+        16..128 => {
+            let last = first.get().saturating_add(u64::from(header.count.max(1)) - 1);
+            let last = annals::Position::new(last).unwrap();
+            let mut pack = Pack::default();
+            pack.push(first, last, bytes);
+            db.put_cf(family("packs"), log_key(last), pack.encode()).unwrap();
+        }
+        // Named by a row: the first one continues the log.
+        choice => {
+            let mut row = TailRow::default();
+            row.begin(first);
+            row.push(stream, header.first_version, bytes);
+            let number = if choice < 240 { 0 } else { u32::from(input.byte()) };
+            db.put_cf(family("tail"), tail_key(number), row.encode()).unwrap();
+        }
     }
-    if copies != 254 {
-        db.put_cf(streams, stream_key(stream, header.first_version), bytes).unwrap();
+    if input.byte() != 255 {
+        db.put_cf(family("streams"), stream_key(stream, header.first_version), bytes).unwrap();
     }
 }
 

@@ -48,7 +48,8 @@ fn copied(made: &OnceLock<TempDir>, make: impl FnOnce(&Path)) -> (TempDir, PathB
 }
 
 fn fill(path: &Path) {
-    let store = options().open(path).unwrap();
+    // Each frame is a pack, so that another pack or the first row of `tail` continues the log.
+    let store = options().pack_bytes(1).open(path).unwrap();
     for round in 0..3 {
         for stream in STREAMS {
             let opened =

@@ -1,7 +1,10 @@
-//! Frames: any bytes decode or are refused, without excessive allocation; a decoded frame encodes
-//! and decodes to the same frame; and every flipped bit of an encoded frame is detected.
+//! Frames, packs and tail rows: any bytes decode or are refused, without excessive allocation; what
+//! was decoded encodes and decodes to the same; and every flipped bit of an encoded frame is
+//! detected.
 
-use annals::__internals::{Frame, FrameDraft, FrameHeader, Malformed};
+use annals::__internals::{
+    Frame, FrameDraft, FrameHeader, Malformed, Pack, TailRow, decode_pack, decode_tail_row,
+};
 use annals::{EventRef, NewEvent, Position, Timestamp, Version};
 
 use super::events::{event, seal, time, unplaced, version};
@@ -14,7 +17,9 @@ const DECODE_MAX: usize = 1 << 10;
 pub fn frames(data: &[u8]) {
     let mut input = Input::new(data);
     match input.byte() {
-        0..64 => drop(decode(input.rest())),
+        0..16 => drop(decode(input.rest())),
+        16..32 => pack(&mut input),
+        32..64 => tail_row(version(&mut input), input.rest()),
         64..160 => hostile(version(&mut input), input.rest()),
         _ => structured(&mut input),
     }
@@ -114,4 +119,55 @@ fn structured(input: &mut Input<'_>) {
     let mut damaged = bytes.to_vec();
     damaged[at] ^= 1 << (input.byte() % 8);
     assert!(matches!(Frame::decode(&damaged), Err(Malformed::Damaged { .. })));
+}
+
+/// Frames of any bytes, and a footer under a right checksum.
+fn pack(input: &mut Input<'_>) {
+    let last = Position::new(input.number().max(1)).unwrap();
+    let version = version(input);
+    let mut value = input.piece().to_vec();
+    let frames_len = value.len();
+    let footer = input.rest();
+    value.extend_from_slice(footer);
+    value.extend_from_slice(&u32::try_from(footer.len()).unwrap().to_be_bytes());
+    let sealed = seal(version, &value[frames_len..]);
+    value.extend_from_slice(&sealed[1..5]);
+    value.push(version);
+
+    let mut places = Vec::new();
+    // Each frame takes two bytes of the footer or more, and its place far more than that.
+    let allowed = DECODE_MAX + 64 * footer.len();
+    let decoded = within(allowed, "decoding a pack", || decode_pack(last, &value, &mut places));
+    if decoded.is_err() {
+        return;
+    }
+    assert_eq!(version, 1);
+    let (mut pack, mut next) = (Pack::default(), places[0].first);
+    for place in &places {
+        assert_eq!(place.first, next);
+        pack.push(place.first, place.last, &value[place.bytes.clone()]);
+        next = place.last.next();
+    }
+    assert_eq!(places.last().unwrap().last, last);
+    assert_eq!(pack.bytes(), &value[..frames_len]);
+    let mut again = Vec::new();
+    decode_pack(last, &pack.encode(), &mut again).expect("what was encoded is decoded");
+    assert_eq!(again, places);
+    assert!(decode_pack(last, &value[1..], &mut again).is_err());
+}
+
+/// A row under a right checksum.
+fn tail_row(version: u8, body: &[u8]) {
+    let bytes = seal(version, body);
+    let allowed = DECODE_MAX + 24 * body.len();
+    let decoded = within(allowed, "decoding a tail row", || decode_tail_row(&bytes));
+    let Ok((first, entries)) = decoded else { return };
+    assert_eq!(version, 1);
+    let mut row = TailRow::default();
+    row.begin(first);
+    for entry in &entries {
+        let frame = [&[1], &entry.checksum.to_be_bytes()[..]].concat();
+        row.push(entry.stream, entry.first_version, &frame);
+    }
+    assert_eq!(decode_tail_row(row.encode()).unwrap(), (first, entries));
 }
