@@ -61,6 +61,8 @@ mod numbers;
 #[cfg(feature = "rocksdb")]
 mod opening;
 #[cfg(feature = "rocksdb")]
+mod packs;
+#[cfg(feature = "rocksdb")]
 mod projections;
 #[cfg(feature = "rocksdb")]
 mod read_ahead;

@@ -270,7 +270,7 @@ fn is_accepted_by_name(lost: &Path, all: &[RecordedEvent]) {
 
 /// Returns the offset of each record type in a RocksDB log: blocks of 32 KiB, headers of 7 bytes,
 /// of which the type is the last.
-fn record_types(bytes: &[u8]) -> Vec<usize> {
+pub(crate) fn record_types(bytes: &[u8]) -> Vec<usize> {
     let (mut types, mut at) = (Vec::new(), 0);
     while at + 7 <= bytes.len() {
         let len = usize::from(bytes[at + 4]) | usize::from(bytes[at + 5]) << 8;
