@@ -69,12 +69,22 @@ pub(crate) fn database(path: &Path) -> DB {
 /// Damages the first block of a table that holds the oldest events of the log.
 #[cfg(feature = "rocksdb")]
 pub(crate) fn damage_packs(path: &Path) {
+    damage_first_block(&table_of(path, "packs"));
+}
+
+/// The first table of a family of a closed store.
+#[cfg(feature = "rocksdb")]
+pub(crate) fn table_of(path: &Path, family: &str) -> PathBuf {
     let tables = database(path).live_files().unwrap();
-    let packs = tables.iter().find(|table| table.column_family_name == "packs").unwrap();
-    let table = path.join("db").join(packs.name.trim_start_matches('/'));
-    let mut bytes = std::fs::read(&table).unwrap();
+    let table = tables.iter().find(|table| table.column_family_name == family).unwrap();
+    path.join("db").join(table.name.trim_start_matches('/'))
+}
+
+/// Flips a bit in the first block of a table.
+pub(crate) fn damage_first_block(table: &Path) {
+    let mut bytes = std::fs::read(table).unwrap();
     *bytes.get_mut(50).unwrap() ^= 1;
-    std::fs::write(&table, bytes).unwrap();
+    std::fs::write(table, bytes).unwrap();
 }
 
 /// Changes the bytes of a record, like a disk fault that RocksDB does not detect.
