@@ -22,8 +22,9 @@ const STEPS_MAX: usize = 48;
 pub fn operations(data: &[u8]) {
     let mut input = Input::new(data);
     let (memtable, tips) = (input.of(&[1, 1 << 20]), input.of(&[1, 1_000]));
-    let reopens = input.flag();
-    let mut world = World::new(memtable, tips);
+    let choice = input.byte();
+    let (reopens, pack) = (choice & 1 == 1, [1, 300, 32 << 10][usize::from(choice >> 1) % 3]);
+    let mut world = World::new(memtable, pack, tips);
     let mut steps = 0;
     while !input.is_empty() && steps < STEPS_MAX {
         steps += 1;
