@@ -151,7 +151,8 @@ pub fn at_once<T: Send>(
 
 /// Runs both sides in turn, so that a machine that gets slower or faster does so for both, until
 /// the store has run for the requested time, and at least once. Each side returns its time, and
-/// does the same work each time; its median run counts.
+/// does the same work each time; its median run counts. Processor time includes what a side does
+/// before and after the time that it returns, such as opening and closing.
 pub fn in_turn(
     count: u64,
     least: Duration,
@@ -160,15 +161,19 @@ pub fn in_turn(
 ) -> Result<[Measured; 2]> {
     let mut sides = [Vec::new(), Vec::new()];
     let began = Instant::now();
+    let run = |side: &mut dyn FnMut() -> Result<Duration>| -> Result<_> {
+        let before = cpu()?;
+        Ok((side()?, cpu_since(before)?))
+    };
     loop {
-        sides[1].push(baseline()?);
-        sides[0].push(store()?);
-        let ran: Duration = sides[0].iter().sum();
+        sides[1].push(run(&mut baseline)?);
+        sides[0].push(run(&mut store)?);
+        let ran: Duration = sides[0].iter().map(|(elapsed, _)| elapsed).sum();
         if ran >= least || began.elapsed() >= 4 * least {
-            return Ok(sides.map(|mut times| {
-                times.sort_unstable();
-                let elapsed = times[times.len() / 2];
-                Measured { count, elapsed, cpu: Duration::ZERO, latency: None }
+            return Ok(sides.map(|mut runs| {
+                runs.sort_unstable();
+                let (elapsed, cpu) = runs[runs.len() / 2];
+                Measured { count, elapsed, cpu, latency: None }
             }));
         }
     }

@@ -136,11 +136,7 @@ impl Bench<'_> {
         let events = self.args.per_append;
         let pace = Pace { durability: Durability::Buffered, events, threads: 1 };
         let until = Until::Events(self.args.events);
-        let sides = race(&store, &below, &mut self.source, pace, until)?;
-        if self.wants(Group::Fill) {
-            let name = format!("fill the log, {} an append", count(u64::from(events), "event"));
-            self.add(Group::Fill, name, Shown::Rate("event"), sides, SAME_ROWS);
-        }
+        race(&store, &below, &mut self.source, pace, until)?;
         Ok(Base { store, database: below.database })
     }
 
@@ -154,7 +150,7 @@ impl Bench<'_> {
             return Err(format!("{} holds no events", file.display()).into());
         }
         let written = write_as_imported(&store, &database)?;
-        if self.wants(Group::Fill) {
+        if self.wants(Group::Import) {
             let name = format!("import {} lines", grouped(imported.lines));
             let sides = [elapsed, written].map(|elapsed| Measured {
                 count: imported.added,
@@ -163,7 +159,7 @@ impl Bench<'_> {
                 latency: None,
             });
             let baseline_is = "RocksDB writing the same rows, in batches as large";
-            self.add(Group::Fill, name, Shown::Rate("event"), sides, baseline_is);
+            self.add(Group::Import, name, Shown::Rate("event"), sides, baseline_is);
         }
         Ok(Base { store, database })
     }

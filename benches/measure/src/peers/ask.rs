@@ -127,6 +127,8 @@ fn calls(
 #[derive(Debug)]
 pub struct Filled {
     pub figure: Figure,
+    /// Events per second, right after the last append.
+    pub replay: Figure,
     /// On disk, after closing.
     pub disk_bytes: u64,
     pub log: Tally,
@@ -134,8 +136,8 @@ pub struct Filled {
 }
 
 /// Writes a log in which each stream has [`STREAM_EVENTS`] events, one in each of so many passes
-/// over all streams in random order. The figure is events per second, and includes closing: any
-/// deferred work is done by then, or is not needed.
+/// over all streams in random order, and replays it at once. The figure is events per second, and
+/// includes closing, but not the replay: any deferred work is done by then, or is not needed.
 pub fn fill(entry: &Entry, world: &World, budget: &Budget, directory: &Path) -> Result<Filled> {
     let is_buffered = entry.offers(Durability::Buffered);
     let durability = if is_buffered { Durability::Buffered } else { Durability::Sync };
@@ -163,12 +165,14 @@ pub fn fill(entry: &Entry, world: &World, budget: &Budget, directory: &Path) -> 
             }
         }
     }
-    let closing = Instant::now();
+    recorder.cpu = cpu_since(before)?;
+    let replay = replay(entry, &*contender, log)?;
+    let (closing, before) = (Instant::now(), cpu()?);
     contender.close()?;
     recorder.elapsed += closing.elapsed();
-    recorder.cpu = cpu_since(before)?;
+    recorder.cpu += cpu_since(before)?;
     let figure = Figure::rate(&recorder.measured());
-    Ok(Filled { figure, disk_bytes: disk_bytes(directory)?, log, streams })
+    Ok(Filled { figure, replay, disk_bytes: disk_bytes(directory)?, log, streams })
 }
 
 /// Opens a store and waits until all of its threads are idle: a store that still reorganizes
@@ -217,6 +221,13 @@ pub fn read(
         Ok(Figure::time(&recorder.measured()))
     };
     let (cold, warm) = (load(1)?, load(WARM_PASSES)?);
+    let replay = replay(entry, &*contender, filled.log)?;
+    contender.close()?;
+    Ok(Reads { cold, warm, replay })
+}
+
+/// Replays a whole log. Fails if anything is missing.
+fn replay(entry: &Entry, contender: &dyn Contender, log: Tally) -> Result<Figure> {
     let (mut tally, mut position, mut is_gapless) = (Tally::default(), 0, true);
     let (begun, before) = (Instant::now(), cpu()?);
     contender.replay(&mut |seen| {
@@ -225,13 +236,12 @@ pub fn read(
         position = seen.position;
     })?;
     let (elapsed, cpu) = (begun.elapsed(), cpu_since(before)?);
-    check(entry, tally, filled.log)?;
+    check(entry, tally, log)?;
     if !is_gapless {
         return Err("positions that do not count on from 1".into());
     }
-    contender.close()?;
     let replay = Measured { count: tally.events, elapsed, cpu, latency: None };
-    Ok(Reads { cold, warm, replay: Figure::rate(&replay) })
+    Ok(Figure::rate(&replay))
 }
 
 /// A baseline returns more than the payload, since it decodes nothing; the others must have found

@@ -181,27 +181,39 @@ impl Run<'_> {
             Question::DiskBytes { payload_len },
             Question::LoadCold { payload_len },
             Question::LoadWarm { payload_len },
+            Question::ReplayNew { payload_len },
             Question::Replay { payload_len },
         ];
-        let [mut fill, mut disk, mut cold, mut warm, mut replay] =
+        let [mut fill, mut disk, mut cold, mut warm, mut new, mut replay] =
             questions.map(|question| Asked::new(question, &entries));
         eprintln!("[read {}] {}", size(payload_len), fill.question.title());
+        // Each round fills a new store. The last one is kept, to be read at rest.
         let mut stores = Vec::new();
-        for (index, entry) in entries.iter().enumerate() {
-            let directory = self.place.path(entry.name);
-            at(&directory, std::fs::create_dir(&directory))?;
-            let filled = ask::fill(entry, &world, &self.budget, &directory);
-            settle(&directory)?;
-            let figure = filled.as_ref().map(|filled| filled.figure);
-            note(&mut fill.answers[index], figure, 1, "events/s");
-            let Ok(filled) = filled else { continue };
-            if !ask::rest(entry, &self.budget, &directory)? {
+        for round in 1..=self.args.rounds {
+            for (index, entry) in entries.iter().enumerate() {
+                let directory = self.place.path(entry.name);
+                at(&directory, std::fs::create_dir(&directory))?;
+                let filled = ask::fill(entry, &world, &self.budget, &directory);
+                settle(&directory)?;
+                let of = filled.as_ref();
+                note(&mut fill.answers[index], of.map(|f| f.figure), round, "events/s");
+                note(&mut new.answers[index], of.map(|f| f.replay), round, "events/s replayed");
+                match filled {
+                    Ok(filled) if round == self.args.rounds => {
+                        stores.push((index, directory, filled));
+                    }
+                    _ => remove(&directory)?,
+                }
+            }
+        }
+        for (index, directory, filled) in &stores {
+            let entry = entries[*index];
+            if !ask::rest(entry, &self.budget, directory)? {
                 eprintln!("  {} did not come to rest: it is read as it is", entry.name);
             }
             let value = filled.disk_bytes as f64 / events as f64;
             let figure = Figure { value, p50_us: 0.0, p99_us: 0.0, cpu_us: 0.0 };
-            disk.answers[index].rounds.push(Some(figure));
-            stores.push((index, directory, filled));
+            disk.answers[*index].rounds.push(Some(figure));
         }
         let loads = LOADS
             .min(LOAD_BYTES_MAX / (STREAM_EVENTS * payload_len.max(1)))
@@ -229,7 +241,7 @@ impl Run<'_> {
         for (_, directory, _) in &stores {
             remove(directory)?;
         }
-        self.asked.extend([fill, disk, cold, warm, replay]);
+        self.asked.extend([fill, disk, cold, warm, new, replay]);
         Ok(())
     }
 

@@ -20,6 +20,7 @@ pub enum Question {
     DiskBytes { payload_len: usize },
     LoadCold { payload_len: usize },
     LoadWarm { payload_len: usize },
+    ReplayNew { payload_len: usize },
     Replay { payload_len: usize },
 }
 
@@ -62,15 +63,21 @@ impl Question {
             Self::LoadWarm { payload_len } => {
                 format!("load a stream of {STREAM_EVENTS} events of {}, again", size(*payload_len))
             }
+            Self::ReplayNew { payload_len } => {
+                format!("replay the log just written, events of {}", size(*payload_len))
+            }
             Self::Replay { payload_len } => {
-                format!("replay the log, events of {}", size(*payload_len))
+                format!("replay the log at rest, events of {}", size(*payload_len))
             }
         }
     }
 
     pub fn unit(&self) -> &'static str {
         match self {
-            Self::Append { .. } | Self::Fill { .. } | Self::Replay { .. } => "events/s",
+            Self::Append { .. }
+            | Self::Fill { .. }
+            | Self::ReplayNew { .. }
+            | Self::Replay { .. } => "events/s",
             Self::LoadCold { .. } | Self::LoadWarm { .. } => "µs",
             Self::DiskBytes { .. } => "bytes",
         }
@@ -124,6 +131,15 @@ pub struct Summary {
     /// How many times as fast as annals, or as small: the median of the ratios round by round,
     /// since a disturbance in a round affects all its runs.
     pub times_annals: Option<f64>,
+    /// The smallest and the largest of these ratios.
+    pub times_annals_range: Option<(f64, f64)>,
+}
+
+impl Summary {
+    /// Whether all rounds agree on who is faster.
+    fn is_decided(&self) -> bool {
+        self.times_annals_range.is_some_and(|(least, most)| least > 1.0 || most < 1.0)
+    }
 }
 
 impl Asked {
@@ -147,6 +163,8 @@ impl Asked {
         let more_is_better = self.question.more_is_better();
         let ratios =
             ratios.map(|(annals, own)| if more_is_better { own / annals } else { annals / own });
+        let mut ratios: Vec<_> = ratios.collect();
+        ratios.sort_by(f64::total_cmp);
         Some(Summary {
             median: median(values.clone())?,
             min: values.iter().copied().min_by(f64::total_cmp)?,
@@ -154,7 +172,8 @@ impl Asked {
             p50_us: median(of(|figure| figure.p50_us))?,
             p99_us: median(of(|figure| figure.p99_us))?,
             cpu_us: median(of(|figure| figure.cpu_us))?,
-            times_annals: median(ratios.collect()),
+            times_annals_range: ratios.first().copied().zip(ratios.last().copied()),
+            times_annals: median(ratios),
         })
     }
 }
@@ -175,10 +194,12 @@ pub fn markdown(asked: &[Asked], entries: &[&Entry]) -> String {
         "## The contenders\n\n{}\nA baseline writes the bytes that annals writes and does none of \
          its work. A figure with † is not like with like: what was acknowledged there does not \
          survive the end of the process, or was synced where others were not.\n\n## Overview\n\n\
-         How many times as fast as annals (of disk: as small). Above 1 is ahead of annals.\n\n{}\n\
+         How many times as fast as annals (of disk: as small). Above 1 is ahead of annals. ≈: the \
+         rounds do not agree on who is ahead.\n\n{}\n## Where a peer is ahead of annals\n\n{}\n\
          ## Each question\n",
         contenders(entries),
-        overview(asked, entries)
+        overview(asked, entries),
+        ahead(asked)
     );
     for one in asked {
         let _ = write!(out, "\n### {}\n\n{}", one.question.title(), detail(one));
@@ -215,13 +236,36 @@ fn overview(asked: &[Asked], entries: &[&Entry]) -> String {
         let own = summary(ALL[0].name)
             .map_or_else(none, |own| format!("{} {}", grouped(own.median), one.question.unit()));
         let ratios = others.iter().map(|name| {
-            let ratio = summary(name).and_then(|summary| summary.times_annals);
-            ratio.map_or_else(none, |ratio| format!("{ratio:.2}{}", mark(&one.question, name)))
+            let ratio = summary(name).and_then(|summary| Some((summary, summary.times_annals?)));
+            ratio.map_or_else(none, |(summary, ratio)| {
+                let undecided = if summary.is_decided() { "" } else { " ≈" };
+                format!("{ratio:.2}{undecided}{}", mark(&one.question, name))
+            })
         });
         [one.question.title(), own].into_iter().chain(ratios).collect()
     };
     let heads = [vec!["", "annals"], others.clone()].concat();
     table(&heads, &asked.iter().map(row).collect::<Vec<_>>())
+}
+
+/// The questions in which a peer is ahead in every round.
+fn ahead(asked: &[Asked]) -> String {
+    let mut out = String::new();
+    for one in asked {
+        let peers = one.answers.iter().filter(|answer| {
+            role(answer.contender) == Some(Role::Peer) && is_like(&one.question, answer.contender)
+        });
+        let ahead = peers.filter_map(|answer| {
+            let summary = one.summary(answer).filter(Summary::is_decided)?;
+            let ratio = summary.times_annals.filter(|ratio| *ratio > 1.0)?;
+            Some(format!("{} {ratio:.2}×", answer.contender))
+        });
+        let ahead: Vec<_> = ahead.collect();
+        if !ahead.is_empty() {
+            let _ = writeln!(out, "- {}: {}", one.question.title(), ahead.join(", "));
+        }
+    }
+    if out.is_empty() { "None.\n".to_owned() } else { out }
 }
 
 fn detail(one: &Asked) -> String {
@@ -230,10 +274,13 @@ fn detail(one: &Asked) -> String {
     for answer in &one.answers {
         let name = answer.contender;
         if let Some(summary) = one.summary(answer) {
-            let Summary { median, min, max, p50_us, p99_us, cpu_us, times_annals } = summary;
+            let Summary { median, min, max, p50_us, p99_us, cpu_us, times_annals, .. } = summary;
             let mut row = vec![format!("{name}{}", mark(&one.question, name))];
             row.extend([median, min, max, p50_us, p99_us, cpu_us].map(cell));
-            row.push(times_annals.map_or("–".to_owned(), |ratio| format!("{ratio:.2}")));
+            let ratio = times_annals.zip(summary.times_annals_range);
+            row.push(ratio.map_or("–".to_owned(), |(ratio, (least, most))| {
+                format!("{ratio:.2} ({least:.2} to {most:.2})")
+            }));
             rows.push(row);
         }
         for failure in &answer.failures {
