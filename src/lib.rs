@@ -184,7 +184,7 @@ pub use snapshot_store::{OnDamaged, Snapshot, SnapshotStore};
 #[cfg(feature = "rocksdb")]
 pub use store::{Store, StoreInfo};
 #[cfg(feature = "rocksdb")]
-pub use store_options::StoreOptions;
+pub use store_options::{Compression, StoreOptions};
 pub use subscription::{
     CancelHandle, Delivery, Subscription, SubscriptionBuilder, SubscriptionReceiver,
 };

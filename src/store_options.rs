@@ -18,6 +18,7 @@ pub struct StoreOptions {
     pub(crate) durability: Durability,
     pub(crate) block_cache_bytes: usize,
     pub(crate) memtable_bytes: usize,
+    pub(crate) compression: Compression,
     pub(crate) pack_bytes: usize,
     pub(crate) read_ahead_bytes: usize,
     pub(crate) version_cache_streams: usize,
@@ -27,6 +28,19 @@ pub struct StoreOptions {
     /// The end of the log to accept although later events are known to have existed.
     pub(crate) accepted_end: Option<AcceptedEnd>,
     pub(crate) clock: Clock,
+}
+
+/// How the tables of a store are compressed. docs/PERFORMANCE.md has figures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Compression {
+    /// LZ4 everywhere: fast to append, to replay and to load; takes the most disk.
+    Fast,
+    /// LZ4 for the log, so that it replays fast; Zstandard for settled streams.
+    #[default]
+    Balanced,
+    /// Zstandard for everything that has settled: takes the least disk; a replay, or a read by
+    /// position, takes about half as long again.
+    Small,
 }
 
 /// The default size of packs.
@@ -44,6 +58,7 @@ impl Default for StoreOptions {
             durability: Durability::Sync,
             block_cache_bytes: 64 << 20,
             memtable_bytes: 64 << 20,
+            compression: Compression::default(),
             pack_bytes: PACK_BYTES,
             read_ahead_bytes: 0,
             version_cache_streams: 100_000,
@@ -74,6 +89,13 @@ impl StoreOptions {
     /// crash.
     pub fn memtable_bytes(mut self, bytes: usize) -> Self {
         self.memtable_bytes = bytes;
+        self
+    }
+
+    /// How tables are compressed; [`Compression::Balanced`] by default. It applies to tables that
+    /// are written from now on.
+    pub fn compression(mut self, compression: Compression) -> Self {
+        self.compression = compression;
         self
     }
 
@@ -168,6 +190,7 @@ impl fmt::Debug for StoreOptions {
             .field("durability", &self.durability)
             .field("block_cache_bytes", &self.block_cache_bytes)
             .field("memtable_bytes", &self.memtable_bytes)
+            .field("compression", &self.compression)
             .field("pack_bytes", &self.pack_bytes)
             .field("read_ahead_bytes", &self.read_ahead_bytes)
             .field("version_cache_streams", &self.version_cache_streams)

@@ -12,7 +12,7 @@ use super::engine_error::engine_error;
 use super::family::Family;
 use crate::error::Result;
 use crate::options::Durability;
-use crate::store_options::StoreOptions;
+use crate::store_options::{Compression, StoreOptions};
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
@@ -117,9 +117,14 @@ pub(super) fn family(
     }
     tuned.set_block_based_table_factory(&table);
     // Fast compression for new data, dense compression for the bottommost level, which holds most
-    // of the data. A scan of packs spends most of its time on decompression, so they stay fast.
+    // of the data. A scan of packs spends much of its time on decompression.
     tuned.set_compression_type(DBCompressionType::Lz4);
-    if family != Family::Packs {
+    let is_dense = match options.compression {
+        Compression::Fast => false,
+        Compression::Balanced => family != Family::Packs,
+        Compression::Small => true,
+    };
+    if is_dense {
         tuned.set_bottommost_compression_type(DBCompressionType::Zstd);
     }
     // Three families take nearly all the writes, in memtables of a quarter of the budget.

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use annals::prelude::*;
-use annals::{Durability, Error, Position};
+use annals::{Compression, Durability, Error, Position};
 
 use crate::support::{copy, events, fingerprint, log, place, position, quick};
 
@@ -399,4 +399,23 @@ fn database_with_another_history_is_refused() {
         "db of another history",
         |error| matches!(error, Error::Corruption { expected, .. } if expected.contains("as the watermark says")),
     );
+}
+
+/// Tables keep the compression that they were written with, and compactions mix them.
+#[test]
+fn store_is_read_and_continued_with_any_compression() {
+    let (_directory, path) = place();
+    let mut expected = Vec::new();
+    let all = [Compression::Fast, Compression::Balanced, Compression::Small];
+    for (round, compression) in all.into_iter().cycle().take(7).enumerate() {
+        let options = quick().compression(compression).pack_bytes(500).memtable_bytes(1);
+        let store = options.open(&path).unwrap();
+        assert_eq!(log(&store), expected, "{compression:?}");
+        for stream in ["a", "b", "a"] {
+            store.append(stream, ExpectedVersion::Any, events(40 + round)).unwrap();
+        }
+        expected = log(&store);
+        assert!(store.verify(|_| {}).unwrap().is_sound(), "{compression:?}");
+        store.close().unwrap();
+    }
 }
