@@ -45,7 +45,6 @@ pub(crate) fn open_log(disk: &Disk) -> Result<(OpenPack, LogEnd)> {
     let mut pack = Pack::default();
     let (boundary, mut end) = last_pack(disk)?;
     let mut rows = 0;
-    let mut is_past_end = false;
     let mut cursor = disk.cursor_at(Family::Tail, &tail_key(rows), Direction::Forward);
     while let Some((key, row)) = cursor.next()? {
         let location = || Location::Key { family: Family::Tail.name(), key: key.to_vec() };
@@ -53,11 +52,10 @@ pub(crate) fn open_log(disk: &Disk) -> Result<(OpenPack, LogEnd)> {
             decode_tail_row(row).map_err(|malformed| malformed.at(location()))?;
         // Rows of earlier packs remain until they are overwritten.
         if Some(first) <= boundary {
-            is_past_end = true;
             continue;
         }
         let next = Position::after(end.head);
-        if is_past_end || first != next || key != tail_key(rows) {
+        if first != next || key != tail_key(rows) {
             let (found, expected) = (format!("a row of {first}"), format!("the row of {next}"));
             return Err(Error::corruption(location(), found, expected));
         }
