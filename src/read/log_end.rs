@@ -1,7 +1,7 @@
 //! Opens the log: finds its end, and rebuilds the open pack from `tail` and `streams`.
 
 use super::log::OpenPack;
-use super::lookup::{decode_in_log, each_event};
+use super::lookup::{check_key, decode_in_log, each_event};
 use crate::error::{Error, Location, Result};
 use crate::event_store::Direction;
 use crate::format::{
@@ -70,6 +70,13 @@ pub(crate) fn open_log(disk: &Disk) -> Result<(OpenPack, LogEnd)> {
 /// A key after every position.
 const AFTER_LAST: [u8; 9] = [u8::MAX; 9];
 
+/// The last position that is in a pack on disk.
+pub(crate) fn last_packed(disk: &Disk) -> Result<Option<Position>> {
+    let mut packs = disk.range_cursor(Family::Packs, &[]..&AFTER_LAST, Direction::Backward);
+    let Some((key, _)) = packs.next()? else { return Ok(None) };
+    parse_log_key(key).ok_or_else(|| Family::Packs.bad_key(key)).map(Some)
+}
+
 /// The last position that is in a pack, and the end of the log according to the last pack.
 fn last_pack(disk: &Disk) -> Result<(Option<Position>, LogEnd)> {
     let mut packs = disk.range_cursor(Family::Packs, &[]..&AFTER_LAST, Direction::Backward);
@@ -78,9 +85,10 @@ fn last_pack(disk: &Disk) -> Result<(Option<Position>, LogEnd)> {
     let mut frames = Vec::new();
     decode_pack(boundary, value, &mut frames)
         .map_err(|malformed| malformed.at(Location::log(boundary)))?;
-    let last = frames.last().and_then(|place| Some((place, value.get(place.bytes.clone())?)));
-    let Some((place, bytes)) = last else { return Ok((None, LogEnd::default())) };
-    let frame = decode_in_log(place.first, bytes)?;
+    let last = frames.last().and_then(|place| Some((place.first, value.get(place.bytes.clone())?)));
+    let (first, bytes) = last.unwrap_or((boundary, &[]));
+    let frame = decode_in_log(first, bytes)?;
+    check_key(|| Location::log(first), boundary, frame.header.last_position())?;
     check_copy(disk, &frame, bytes)?;
     Ok((Some(boundary), LogEnd::after(&frame, checksum_of(bytes))?))
 }
