@@ -116,7 +116,8 @@ impl Recorder {
 
 /// Runs each share on its own thread, all at once. A single share runs on this thread, and takes
 /// the sum of its operations' times: what it does between them is not the store's work. Several
-/// shares take until the last one finishes: one works while another prepares.
+/// shares take from the start of the first until the last one finishes: one works while another
+/// prepares.
 pub fn at_once<T: Send>(
     mut shares: Vec<T>,
     work: impl Fn(T, &mut Recorder) -> Result<()> + Sync,
@@ -135,14 +136,20 @@ pub fn at_once<T: Send>(
             scope.spawn(move || {
                 let mut recorder = Recorder::new();
                 start.wait();
-                work(share, &mut recorder).map(|()| recorder)
+                let began = Instant::now();
+                work(share, &mut recorder).map(|()| (began, recorder))
             })
         };
         let threads: Vec<_> = shares.into_iter().map(spawn).collect();
+        // If there are more threads than processors, this thread may be the last one to continue
+        // after the barrier.
+        let before = cpu()?;
         start.wait();
-        let (began, before) = (Instant::now(), cpu()?);
+        let mut began = Instant::now();
         for thread in threads {
-            all.append(&thread.join().map_err(|_| "a thread panicked")??);
+            let (thread_began, recorder) = thread.join().map_err(|_| "a thread panicked")??;
+            began = began.min(thread_began);
+            all.append(&recorder);
         }
         (all.elapsed, all.cpu) = (began.elapsed(), cpu_since(before)?);
         Ok(all)
