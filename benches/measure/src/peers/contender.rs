@@ -62,6 +62,9 @@ pub struct Append<'a> {
     /// The log position up to which the caller has seen these streams: the condition for a
     /// contender without versions.
     pub as_of: u64,
+    /// Whether the contender must check this. If not, `expected` is correct nevertheless, so a
+    /// contender that looks the version up in any case may still compare it; `as_of` is ignored.
+    pub is_conditional: bool,
 }
 
 /// An event that was read. All of it has to be decoded.

@@ -57,6 +57,10 @@ fn part<'a>(stream: &'a str, expected: u64, payloads: &[&'a [u8]]) -> Part<'a> {
     Part { stream, expected, events: payloads.iter().map(event).collect() }
 }
 
+fn append(parts: Vec<Part<'_>>, as_of: u64) -> Append<'_> {
+    Append { parts, as_of, is_conditional: true }
+}
+
 fn row(position: u64, payload: &[u8]) -> Row {
     (position, [payload[0]; 16], EVENT_TYPE.to_owned(), payload.to_owned())
 }
@@ -66,11 +70,10 @@ fn appended_events_are_read_before_and_after_a_restart() {
     each(is_store, |entry, durability, path| {
         let large = vec![b'x'; 40_000];
         let mut contender = open(entry, path, durability);
-        let first = Append { parts: vec![part("a", 0, &[b"1", b"2"])], as_of: 0 };
-        let second =
-            Append { parts: vec![part("b", 0, &[b"3"]), part("a", 2, &[&large])], as_of: 2 };
+        let first = append(vec![part("a", 0, &[b"1", b"2"])], 0);
+        let second = append(vec![part("b", 0, &[b"3"]), part("a", 2, &[&large])], 2);
         // Its name has another name as a prefix.
-        let third = Append { parts: vec![part("a2", 0, &[b"5"])], as_of: 4 };
+        let third = append(vec![part("a2", 0, &[b"5"])], 4);
         let appended = [&first, &second, &third].map(|append| contender.append(append).unwrap());
         assert_eq!(appended, [2, 4, 5], "{}: the position of the last event", entry.name);
         let (mut a, b) = (vec![row(1, b"1"), row(2, b"2"), row(4, &large)], vec![row(3, b"3")]);
@@ -88,7 +91,7 @@ fn appended_events_are_read_before_and_after_a_restart() {
             }
         }
         // It continues at its last position.
-        let fourth = Append { parts: vec![part("a", 3, &[b"6"])], as_of: 5 };
+        let fourth = append(vec![part("a", 3, &[b"6"])], 5);
         assert_eq!(contender.append(&fourth).unwrap(), 6, "{}", entry.name);
         a.push(row(6, b"6"));
         assert_eq!(read(&*contender, Some("a")), a, "{}", entry.name);
@@ -100,7 +103,6 @@ fn appended_events_are_read_before_and_after_a_restart() {
 fn append_decided_on_an_older_state_is_refused() {
     each(is_store, |entry, durability, path| {
         let mut contender = open(entry, path, durability);
-        let append = |parts, as_of| Append { parts, as_of };
         contender.append(&append(vec![part("a", 0, &[b"1"])], 0)).unwrap();
         for is_reopened in [false, true] {
             let mut refused = vec![
@@ -123,6 +125,21 @@ fn append_decided_on_an_older_state_is_refused() {
         }
         let position = contender.append(&append(vec![part("a", 1, &[b"2"])], 1)).unwrap();
         assert_eq!(position, 2, "{}: a refused append uses no position", entry.name);
+        contender.close().unwrap();
+    });
+}
+
+#[test]
+fn unconditional_append_ignores_the_position_seen() {
+    each(is_store, |entry, durability, path| {
+        let contender = open(entry, path, durability);
+        for (position, payload) in [(1, b"1"), (2, b"2")] {
+            let parts = vec![part("a", position - 1, &[payload])];
+            let append = Append { parts, as_of: 0, is_conditional: false };
+            assert_eq!(contender.append(&append).unwrap(), position, "{}", entry.name);
+        }
+        let expected = [row(1, b"1"), row(2, b"2")];
+        assert_eq!(read(&*contender, Some("a")), expected, "{} {durability}", entry.name);
         contender.close().unwrap();
     });
 }

@@ -38,7 +38,7 @@ impl Random {
         }
     }
 
-    fn id(&mut self) -> [u8; 16] {
+    pub fn id(&mut self) -> [u8; 16] {
         (u128::from(self.next()) << 64 | u128::from(self.next())).to_be_bytes()
     }
 }
@@ -141,7 +141,8 @@ impl<'w> Caller<'w> {
             let events = (0..events).map(|_| world.event(random)).collect();
             Part { stream: &world.names[stream], expected, events }
         };
-        Append { parts: chosen.iter().map(part).collect(), as_of: *as_of }
+        let parts = chosen.iter().map(part).collect();
+        Append { parts, as_of: *as_of, is_conditional: true }
     }
 
     /// Records that the last chosen append is in the store, up to this position.

@@ -47,6 +47,7 @@ impl Contender for Annals {
         let mut built = Append::new();
         for part in &append.parts {
             let expected = match Version::new(part.expected) {
+                _ if !append.is_conditional => ExpectedVersion::Any,
                 None => ExpectedVersion::NoStream,
                 Some(version) => ExpectedVersion::Exact(version),
             };

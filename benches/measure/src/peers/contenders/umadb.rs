@@ -100,7 +100,8 @@ impl Contender for UmaDbContender {
         }
         let streams = of(append.parts.iter().map(|part| part.stream));
         let seen = Some(append.as_of).filter(|position| *position > 0);
-        let condition = Some(DcbAppendCondition::new(streams).after(seen));
+        let condition = DcbAppendCondition::new(streams).after(seen);
+        let condition = append.is_conditional.then_some(condition);
         let (response_tx, response) = oneshot::channel();
         let request = WriterThreadRequest::Append {
             events,
