@@ -6,10 +6,11 @@
 #   scripts/measure.sh engine growth     only these parts
 #
 # Parts: engine (annals compared with RocksDB alone), peers (annals compared with other stores),
-# growth.
+# workloads (the same stores with the workloads of a public benchmark), growth.
 #   DIR=target/measure    a directory on the disk to measure, for temporary stores
 #   EVENTS=30000000       the size to which the store grows
 #   PEERS="--payload 200 --rounds 3 --seconds 1"    options of the comparison with the peers
+#   WORKLOADS="--rounds 3"    options of the workloads
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -17,10 +18,10 @@ dir=${DIR:-target/measure}
 out=$PWD/docs/measured
 mkdir -p "$dir"
 parts=("$@")
-[ ${#parts[@]} -gt 0 ] || parts=(engine peers growth)
+[ ${#parts[@]} -gt 0 ] || parts=(engine peers workloads growth)
 for name in "${parts[@]}"; do
     case $name in
-    engine | peers | growth) ;;
+    engine | peers | workloads | growth) ;;
     *) printf 'no such part: %s\n' "$name" >&2; exit 2 ;;
     esac
 done
@@ -63,6 +64,11 @@ for name in "${parts[@]}"; do
         # Paths of this machine mean nothing elsewhere.
         sed -e '1s/^/# annals and its peers\n\n/' -e 's|^- command: .*|- command: `scripts/measure.sh peers`|' "$text" \
             >"$out/peers.md"
+        ;;
+    workloads)
+        # shellcheck disable=SC2086
+        measure workloads ${WORKLOADS:---rounds 3} >"$text"
+        section workloads '## write-stream-unconditional' <"$text"
         ;;
     growth)
         measure growth --events "${EVENTS:-30000000}" >"$text"

@@ -1,4 +1,5 @@
-//! Measures annals: next to RocksDB alone, next to alternative stores, and as it grows.
+//! Measures annals: next to RocksDB alone, next to alternative stores, with the workloads of a
+//! public benchmark, and as it grows.
 //! docs/PERFORMANCE.md explains the figures.
 
 mod chart;
@@ -10,6 +11,7 @@ mod peers;
 mod place;
 mod report;
 mod source;
+mod workloads;
 
 use std::fmt;
 use std::fs::{self, File};
@@ -40,6 +42,7 @@ struct Cli {
 enum Command {
     Engine(engine::Args),
     Peers(peers::Args),
+    Workloads(workloads::Args),
     Growth(growth::Args),
 }
 
@@ -118,6 +121,7 @@ fn run(cli: &Cli) -> Result<()> {
     let report = match &cli.command {
         Command::Engine(args) => engine::run(args, &place),
         Command::Peers(args) => peers::run(args, &place),
+        Command::Workloads(args) => workloads::run(args, &place),
         Command::Growth(args) => growth::run(args, &place),
     };
     drop(place);

@@ -119,6 +119,27 @@ fn peers_and_growth_report_and_leave_nothing() {
 }
 
 #[test]
+fn workloads_report_every_contender_and_leave_nothing() {
+    let directory = TempDir::new().unwrap();
+    let workloads = "workloads --streams 20 --workers 1,8 --seconds 0.005 --warmup 0 --rounds 1 \
+                     --only annals,rocksdb,file";
+    let (text, json) = measured(directory.path(), workloads);
+    let questions = json["questions"].as_array().unwrap();
+    let names = ["write-stream-unconditional", "write-stream-conditional", "read-stream"];
+    assert_eq!(questions.len(), 2 * names.len());
+    // Only a store that many threads may use runs with 8, and only one that can be read is read.
+    for (name, contenders) in names.into_iter().zip([[3, 2], [3, 2], [2, 2]]) {
+        assert!(text.contains(&format!("\n## {name}\n\n| events/s")), "{text}");
+        let of = |one: &&Value| one["question"].as_str().unwrap().starts_with(name);
+        let answers = |one: &Value| one["answers"].as_array().unwrap().len();
+        let found: Vec<_> = questions.iter().filter(of).map(answers).collect();
+        assert_eq!(found, contenders, "{name}");
+    }
+    assert!(text.contains("not run: axonserver"), "{text}");
+    assert_eq!(self::names(directory.path()), ["out.json", "out.svg"]);
+}
+
+#[test]
 fn invalid_arguments_are_refused_and_leave_nothing() {
     let directory = TempDir::new().unwrap();
     fs::write(directory.path().join("empty"), "").unwrap();
@@ -134,6 +155,8 @@ fn invalid_arguments_are_refused_and_leave_nothing() {
         (2, "engine --input empty --events 5", "cannot be used with"),
         (2, "peers --only nobody", "there are annals"),
         (2, "growth --events 9", "--events"),
+        (2, "workloads --workers 0", "--workers"),
+        (2, "workloads --warmup 3601", "from 0 to 3600"),
         (1, "engine --input missing", "missing: No such file"),
         (1, "engine --input empty", "empty holds no events"),
     ] {

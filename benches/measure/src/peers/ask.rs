@@ -28,7 +28,7 @@ pub struct Budget {
 }
 
 impl Budget {
-    fn settings(&self, directory: &Path, durability: Durability) -> Settings {
+    pub fn settings(&self, directory: &Path, durability: Durability) -> Settings {
         let Self { cache_bytes, memtable_bytes } = *self;
         Settings { path: directory.to_owned(), durability, cache_bytes, memtable_bytes }
     }
@@ -58,7 +58,7 @@ pub struct Figure {
 
 impl Figure {
     /// Operations per second.
-    fn rate(measured: &Measured) -> Self {
+    pub fn rate(measured: &Measured) -> Self {
         Self { value: measured.per_second(), ..Self::time(measured) }
     }
 

@@ -2,13 +2,13 @@
 
 #![cfg_attr(not(feature = "peers"), allow(dead_code))]
 
-mod ask;
-mod contender;
-mod contenders;
+pub mod ask;
+pub mod contender;
+pub mod contenders;
 #[cfg(test)]
 mod contract;
-mod report;
-mod workload;
+pub mod report;
+pub mod workload;
 
 use std::fmt::Display;
 use std::path::Path;
@@ -70,15 +70,28 @@ pub struct Args {
     /// Only these questions
     #[arg(long, value_delimiter = ',')]
     questions: Vec<Questions>,
+    #[command(flatten)]
+    memory: Memory,
+    /// Drop the store's files from the page cache before streams are loaded for the first time
+    #[arg(long)]
+    drop_cache: bool,
+}
+
+/// The memory that each contender may use.
+#[derive(Debug, clap::Args)]
+pub struct Memory {
     /// Each contender's memory for reads, in MiB
     #[arg(long, default_value_t = 256, value_name = "MIB")]
     cache: usize,
     /// Each contender's memory for writes not yet in place, in MiB
     #[arg(long, default_value_t = 64, value_name = "MIB")]
     memtable: usize,
-    /// Drop the store's files from the page cache before streams are loaded for the first time
-    #[arg(long)]
-    drop_cache: bool,
+}
+
+impl Memory {
+    pub fn budget(&self) -> Budget {
+        Budget { cache_bytes: self.cache << 20, memtable_bytes: self.memtable << 20 }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -95,16 +108,20 @@ struct Run<'a> {
     asked: Vec<Asked>,
 }
 
-fn contender(name: &str) -> Result<&'static str, String> {
+/// Parses the name of a contender.
+pub fn contender(name: &str) -> Result<&'static str, String> {
     let known = ALL.iter().find(|entry| entry.name == name).map(|entry| entry.name);
     let names = || ALL.iter().map(|entry| entry.name).collect::<Vec<_>>().join(", ");
     known.ok_or_else(|| format!("there are {}", names()))
 }
 
+/// Only these contenders, or all of them if there are none.
+pub fn entries(only: &[&str]) -> Vec<&'static Entry> {
+    ALL.iter().filter(|entry| only.is_empty() || only.contains(&entry.name)).collect()
+}
+
 pub fn run(args: &Args, place: &Place) -> Result<Report> {
-    let is_wanted = |entry: &&Entry| args.only.is_empty() || args.only.contains(&entry.name);
-    let budget = Budget { cache_bytes: args.cache << 20, memtable_bytes: args.memtable << 20 };
-    let entries = ALL.iter().filter(is_wanted).collect();
+    let (entries, budget) = (entries(&args.only), args.memory.budget());
     let mut run = Run { args, place, entries, budget, asked: Vec::new() };
     let asks = |questions| args.questions.is_empty() || args.questions.contains(&questions);
     if asks(Questions::Append) {
@@ -116,10 +133,7 @@ pub fn run(args: &Args, place: &Place) -> Result<Report> {
         }
     }
     let Run { asked, entries, .. } = run;
-    let failures =
-        asked.iter().flat_map(|one| &one.answers).map(|answer| answer.failures.len()).sum();
-    let (text, json) = (report::markdown(&asked, &entries), report::json(&asked));
-    Ok(Report { text, json, svg: report::svg(&asked), failures })
+    Ok(report::complete(report::markdown(&asked, &entries), &asked))
 }
 
 impl Run<'_> {
@@ -252,7 +266,7 @@ impl Run<'_> {
 }
 
 /// Records and prints an answer, or the reason why it is missing.
-fn note<E: Display>(answer: &mut Answer, figure: Result<Figure, E>, round: usize, unit: &str) {
+pub fn note<E: Display>(answer: &mut Answer, figure: Result<Figure, E>, round: usize, unit: &str) {
     let name = answer.contender;
     match figure {
         Ok(figure) => {

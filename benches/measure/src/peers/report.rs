@@ -10,7 +10,8 @@ use super::contender::Durability;
 use super::contenders::{ALL, Entry, Role};
 use super::workload::Shape;
 use crate::chart::{self, Bar};
-use crate::report::{grouped, size, table};
+use crate::report::{Report, count, grouped, size, table};
+use crate::workloads::Workload;
 
 /// A question for every contender.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +23,7 @@ pub enum Question {
     LoadWarm { payload_len: usize },
     ReplayNew { payload_len: usize },
     Replay { payload_len: usize },
+    Workload { workload: Workload, workers: usize },
 }
 
 impl Question {
@@ -69,6 +71,9 @@ impl Question {
             Self::Replay { payload_len } => {
                 format!("replay the log at rest, events of {}", size(*payload_len))
             }
+            Self::Workload { workload, workers } => {
+                format!("{}, {}", workload.name(), count(*workers as u64, workload.worker()))
+            }
         }
     }
 
@@ -77,7 +82,8 @@ impl Question {
             Self::Append { .. }
             | Self::Fill { .. }
             | Self::ReplayNew { .. }
-            | Self::Replay { .. } => "events/s",
+            | Self::Replay { .. }
+            | Self::Workload { .. } => "events/s",
             Self::LoadCold { .. } | Self::LoadWarm { .. } => "µs",
             Self::DiskBytes { .. } => "bytes",
         }
@@ -188,6 +194,12 @@ fn median(mut values: Vec<f64>) -> Option<f64> {
     }
 }
 
+/// The report of these results, of which this is the text.
+pub fn complete(text: String, asked: &[Asked]) -> Report {
+    let failures = asked.iter().flat_map(|one| &one.answers).map(|answer| answer.failures.len());
+    Report { text, json: json(asked), svg: svg(asked), failures: failures.sum() }
+}
+
 /// All results, as Markdown.
 pub fn markdown(asked: &[Asked], entries: &[&Entry]) -> String {
     let mut out = format!(
@@ -269,6 +281,14 @@ fn ahead(asked: &[Asked]) -> String {
 }
 
 fn detail(one: &Asked) -> String {
+    table(&[&[one.question.unit()], SUMMARY].concat(), &rows(one))
+}
+
+/// The columns of [`rows`] after the contender.
+pub const SUMMARY: &[&str] = &["median", "min", "max", "p50 µs", "p99 µs", "CPU µs", "× annals"];
+
+/// A row for each contender, and one for each failure.
+pub fn rows(one: &Asked) -> Vec<Vec<String>> {
     let cell = |value: f64| if value > 0.0 { grouped(value) } else { "–".to_owned() };
     let mut rows = Vec::new();
     for answer in &one.answers {
@@ -290,12 +310,11 @@ fn detail(one: &Asked) -> String {
             ]);
         }
     }
-    let unit = one.question.unit();
-    table(&[unit, "median", "min", "max", "p50 µs", "p99 µs", "CPU µs", "× annals"], &rows)
+    rows
 }
 
 /// All results, as bars.
-pub fn svg(asked: &[Asked]) -> String {
+fn svg(asked: &[Asked]) -> String {
     let panels: Vec<_> = asked.iter().map(panel).collect();
     chart::bars(&panels)
 }
@@ -327,7 +346,7 @@ fn role(name: &str) -> Option<Role> {
 }
 
 /// All results, as JSON: with every round.
-pub fn json(asked: &[Asked]) -> serde_json::Value {
+fn json(asked: &[Asked]) -> serde_json::Value {
     let questions = asked.iter().map(|one| {
         let answers = one.answers.iter().map(|answer| {
             let role = role(answer.contender).map(|role| format!("{role:?}").to_lowercase());
