@@ -196,7 +196,7 @@ fn assert_is_poisoned(store: &Store) {
     poisoned("snapshot", store.save_snapshot(&snapshot, NonZeroUsize::MIN));
 }
 
-/// Reads up to the head, or until the disk fails.
+/// Reads and verifies up to the head, or until the disk fails.
 fn assert_reads_what_is_there(store: &Store) {
     let head = store.head().unwrap().map_or(0, Position::get);
     let mut next = 1;
@@ -208,6 +208,10 @@ fn assert_reads_what_is_there(store: &Store) {
         next += 1;
     }
     assert_eq!(next - 1, head);
+    match store.verify(|_| {}) {
+        Ok(report) => assert!(report.is_sound(), "{:?}", report.damage),
+        Err(error) => assert_is_of_the_disk(&error),
+    }
 }
 
 /// What was tried, and the results.
