@@ -73,7 +73,8 @@ impl Engine {
                     Err(taken())
                 } else {
                     writer.log.push(name);
-                    Ok(vec![appended(Position::new(writer.log.len() as u64).unwrap())])
+                    let place = Position::new(writer.log.len() as u64).unwrap();
+                    Ok([appended(place)].into_iter().collect())
                 });
             }
             writer.writes += 1;
@@ -111,7 +112,11 @@ fn submission(name: u8) -> Submission {
     let event = NewEvent::new(EventType::new("Happened").unwrap(), vec![name]);
     let append = Append::new().to("a-1", ExpectedVersion::Any, [event]);
     let record = Some((vec![name], Vec::new()));
-    Submission { appends: [Prepared::new(&append)].into_iter().collect(), durability: Durability::Sync, record }
+    Submission {
+        appends: [Prepared::new(&append)].into_iter().collect(),
+        durability: Durability::Sync,
+        record,
+    }
 }
 
 fn appended(place: Position) -> Appended {
