@@ -209,8 +209,11 @@ fn begin_writing(
     let evidence = Some(Evidence { frame, manifest: disk.manifest(None) });
     // This must come before the first write, because after that the write-ahead log may be torn.
     let mut file = WatermarkFile::open(&claim.paths.watermark)?;
-    file.set(Watermark { durable, is_clean: false, evidence, ..watermark })?;
-    file.sync()?;
+    // Both slots, because a later write may be torn, and the other slot counts then.
+    for _slot in 0..2 {
+        file.set(Watermark { durable, is_clean: false, evidence, ..watermark })?;
+        file.sync()?;
+    }
     if disk.get(Family::Meta, IDENTITY_KEY)?.is_none() {
         let mut batch = disk.batch();
         let record = encode_record(IDENTITY_KEY, &claim.identity.store_id);

@@ -103,6 +103,22 @@ fn torn_unsynced_log_tail_is_cut_off() {
     assert!(before > APPENDS - 10, "{before}");
 }
 
+/// A power loss may tear a write of the watermark too. The other slot must not describe the clean
+/// shutdown before.
+#[test]
+fn torn_log_is_cut_off_if_a_slot_of_the_watermark_is_torn() {
+    let copied = Copied::new(2_000, false);
+    for slot in [0, 1] {
+        let (path, wal) = copied.copy(&format!("slot-{slot}"));
+        tear(&wal, 100 * SECTOR);
+        let watermark = path.join("watermark");
+        let mut bytes = fs::read(&watermark).unwrap();
+        bytes[slot * SECTOR + 40..(slot + 1) * SECTOR].fill(0);
+        fs::write(&watermark, bytes).unwrap();
+        assert!(check_prefix(&path, &copied.log) > 10, "slot {slot}");
+    }
+}
+
 #[test]
 fn torn_durable_log_is_refused() {
     let copied = Copied::new(2_000, true);
