@@ -20,7 +20,7 @@ pub const ENTRY: Entry = Entry {
     checks: Checks::Versions,
     durability: "`Sync`: fdatasync of the write-ahead log before the answer, one for all callers that wait; \
                  `Buffered`: handed to the operating system",
-    layout: "frames, by position and by stream; LZ4, Zstandard at the bottom; checksums on",
+    layout: "frames, in packs by position (LZ4) and by stream (LZ4, Zstandard at the bottom); checksums on",
 };
 
 struct Annals {
