@@ -38,8 +38,8 @@ pub enum Compression {
     /// LZ4 for the log, so that it replays fast; Zstandard for settled streams.
     #[default]
     Balanced,
-    /// Zstandard for everything that has settled: takes the least disk; a replay, or a read by
-    /// position, takes about half as long again.
+    /// Zstandard for all settled data. It takes the least disk space, but makes replays and reads by
+    /// position slower by about half.
     Small,
 }
 

@@ -5,8 +5,7 @@
 //! The valid slot with the higher number counts.
 //!
 //! Evidence follows the original fields of a slot: the checksum of the frame that ends at that
-//! position, and the number and length of the database's manifest. Slots from before the evidence
-//! was introduced have zeros there.
+//! position, and the number and length of the database's manifest. A new store has zeros there.
 
 use super::{Malformed, check_crc};
 use crate::model::Position;
@@ -31,7 +30,7 @@ pub struct Watermark {
     pub durable: Option<Position>,
     /// Whether the shutdown was clean: everything is in table files, and the head is `durable`.
     pub is_clean: bool,
-    /// `None` in a slot from before the evidence was introduced.
+    /// `None` in a new store.
     pub evidence: Option<Evidence>,
 }
 

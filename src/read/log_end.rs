@@ -19,7 +19,7 @@ pub(crate) struct LogEnd {
     pub(crate) recorded_at: Option<Timestamp>,
     /// How many streams there are.
     pub(crate) streams: u64,
-    /// The checksum of the last frame; 0 if there is none.
+    /// The checksum of the last frame; 0 in an empty log.
     pub(crate) checksum: u32,
 }
 

@@ -164,16 +164,17 @@ fn subscription_is_live_across_the_ends_of_packs() {
 #[test]
 fn log_is_the_same_after_every_reopen() {
     let appends = appends(16);
-    for every in [1, 3] {
+    for interval in [1, 3] {
         for pack_bytes in [Some(1), Some(500), Some(32 << 10), None] {
             let directory = memory();
             let [path, copied] = ["store", "copied"].map(|name| directory.path().join(name));
-            for (index, group) in appends.chunks(every).enumerate() {
+            for (index, group) in appends.chunks(interval).enumerate() {
                 let pack_bytes = pack_bytes.unwrap_or([32 << 10, 1, 500, 4_000][index % 4]);
-                let written = (index * every + every).min(appends.len());
-                let told = format!("{written} appends, {every} each, packs of {pack_bytes} bytes");
+                let written = ((index + 1) * interval).min(appends.len());
+                let told =
+                    format!("{written} appends, {interval} each, packs of {pack_bytes} bytes");
                 let store = sized(pack_bytes).open(&path).unwrap();
-                is_log_of(&store, &appends[..index * every], &told);
+                is_log_of(&store, &appends[..index * interval], &told);
                 for append in group {
                     store.submit(append.clone()).unwrap();
                 }

@@ -1,6 +1,7 @@
 //! Reading ahead changes no answer, and its thread runs only while the store is open and scanned.
 
 use std::ops::ControlFlow;
+use std::path::Path;
 use std::thread;
 use std::time::Instant;
 
@@ -13,19 +14,20 @@ fn options() -> StoreOptions {
     quick().pack_bytes(300).read_ahead_bytes(1 << 20)
 }
 
-fn fill(store: &Store) {
+/// An open store with 1,800 events.
+fn filled(path: &Path) -> Store {
+    let store = options().open(path).unwrap();
     for number in 0..600 {
         store.append(format!("s-{}", number % 7), ExpectedVersion::Any, events(3)).unwrap();
     }
+    store
 }
 
 /// Scans at different places at once take the thread from each other.
 #[test]
 fn scans_return_the_same_with_and_without() {
     let (_directory, path) = place();
-    let store = options().open(&path).unwrap();
-    fill(&store);
-    store.close().unwrap();
+    filled(&path).close().unwrap();
     let expected = log(&quick().open(&path).unwrap());
     for block_cache_bytes in [4_000, 64 << 20] {
         let store = options().block_cache_bytes(block_cache_bytes).open(&path).unwrap();
@@ -46,9 +48,7 @@ fn scans_return_the_same_with_and_without() {
 #[test]
 fn damage_is_reported_by_the_scan_that_reaches_it() {
     let (_directory, path) = place();
-    let store = options().open(&path).unwrap();
-    fill(&store);
-    store.close().unwrap();
+    filled(&path).close().unwrap();
     damage_packs(&path);
     let store = options().open(&path).unwrap();
     let failed = store.read_log().for_each(|_| ControlFlow::Continue(())).unwrap_err();
@@ -60,8 +60,7 @@ fn damage_is_reported_by_the_scan_that_reaches_it() {
 #[test]
 fn store_is_closed_while_it_is_scanned() {
     let (_directory, path) = place();
-    let store = options().open(&path).unwrap();
-    fill(&store);
+    let store = filled(&path);
     let mut read = store.read_log().into_iter();
     assert_eq!(read.next().unwrap().unwrap().position(), position(1));
     store.clone().close().unwrap();
@@ -84,8 +83,7 @@ fn threads() -> usize {
 #[ignore = "run by `thread_ends_with_the_store`"]
 fn thread_of_one_store() {
     let (_directory, path) = place();
-    let store = options().open(&path).unwrap();
-    fill(&store);
+    let store = filled(&path);
     assert_eq!(store.read_log().limit(2).into_iter().count(), 2);
     assert_eq!(threads(), 0, "a short read is no scan");
     // The thread names itself.

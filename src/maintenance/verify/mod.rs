@@ -286,7 +286,7 @@ impl Verifier<'_> {
         self.compare(bytes, found, Location::log(first), first, "streams")
     }
 
-    /// Records what was found instead of a frame.
+    /// Compares a frame with its copy, and records any difference.
     fn compare(
         &mut self,
         bytes: &[u8],
