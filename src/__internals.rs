@@ -5,16 +5,18 @@ pub use crate::commit::gate::Gate;
 #[cfg(feature = "rocksdb")]
 pub use crate::commit::packer::Packer;
 pub use crate::commit::prepare::{Prepared, Submission};
-pub use crate::commit::queue::{Queue, Ticket, settle};
+pub use crate::commit::queue::{Answer, Queue, Ticket, settle};
 pub use crate::format::{
-    Evidence, FeatureClass, Features, Frame, FrameDraft, FrameHeader, Identity, Malformed,
-    Manifest, Pack, PackedFrame, SLOT_LEN, STORE_FILE_LEN_MAX, Slot, TailEntry, TailRow, Watermark,
-    decode_checkpoint, decode_pack, decode_record, decode_snapshot, decode_tail_row,
-    encode_checkpoint, encode_record, encode_snapshot, log_key, parse_log_key, snapshot_key,
-    snapshot_of, snapshot_prefix, stream_key, stream_of, stream_prefix, tail_key, view_key,
-    view_of, view_prefix,
+    Evidence, FeatureClass, Features, Frame, FrameDraft, FrameHeader, Identity, KEYS_RECORD,
+    KeyCount, Malformed, Manifest, Pack, PackedFrame, SLOT_LEN, STORE_FILE_LEN_MAX, Slot,
+    TailEntry, TailRow, Watermark, decode_checkpoint, decode_key_count, decode_key_record,
+    decode_pack, decode_record, decode_snapshot, decode_tail_row, encode_checkpoint,
+    encode_key_count, encode_key_record, encode_record, encode_snapshot, log_key, parse_log_key,
+    snapshot_key, snapshot_of, snapshot_prefix, stream_key, stream_of, stream_prefix, tail_key,
+    view_key, view_of, view_prefix,
 };
 pub use crate::head::Head;
+pub use crate::keys::{KeyAge, KeyRecord};
 #[cfg(feature = "rocksdb")]
 pub use crate::maintenance::baseline::{Baseline, Batch, Database, Scanned};
 pub use crate::maintenance::lines::{Line, parse as parse_line};

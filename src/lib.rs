@@ -59,7 +59,7 @@
 //! | test another implementation of a store | [`testing::conformance`] |
 //! | write code that works with any store | [`EventStore`], [`EventStoreExt`] |
 //! | handle an error | [`Error`] |
-//! | know the guarantees | [`guarantees`]; this documentation cites their numbers, G1 to G14 |
+//! | know the guarantees | [`guarantees`]; this documentation cites their numbers, G1 to G15 |
 //!
 //! # Features
 //!
@@ -96,6 +96,7 @@ mod view_store;
 mod subscription;
 mod extension;
 mod validate;
+mod keys;
 mod head;
 
 // The RocksDB engine.
@@ -151,8 +152,9 @@ pub use codec::{
 };
 pub use error::{Cause, Error, Location, Result};
 pub use event_store::{
-    Append, Appended, Direction, EventStore, Events, Filter, PageEnd, PageQuery, Place, Range,
-    Read, ReadLog, ReadStream, Scope, StreamInfo, StreamInfos, Streams, StreamsQuery, Visitor,
+    Append, Appended, Direction, EventStore, Events, Filter, KeyedResult, KeyedSubmission, PageEnd,
+    PageQuery, Place, Range, Read, ReadLog, ReadStream, Scope, StreamInfo, StreamInfos, Streams,
+    StreamsQuery, Submitted, Visitor,
 };
 pub use extension::EventStoreExt;
 #[cfg(any(feature = "rocksdb", feature = "__internals"))]
@@ -170,8 +172,9 @@ pub use maintenance::verify::{Damage, VerifyProgress, VerifyReport};
 pub use memory::MemoryStore;
 pub use model::{
     CAUSATION_ID, CORRELATION_ID, ContentType, Epoch, Epochs, EventId, EventRef, EventType,
-    ExpectedVersion, InvalidArgument, LimitExceeded, Limits, Metadata, MetadataRef, NewEvent,
-    Position, RecordedAs, RecordedEvent, StreamId, TagsRef, Timestamp, Version, limits,
+    ExpectedVersion, IdempotencyKey, InvalidArgument, KeyRetention, LimitExceeded, Limits,
+    Metadata, MetadataRef, NewEvent, Position, RecordedAs, RecordedEvent, RequestDigest, StreamId,
+    TagsRef, Timestamp, Version, limits,
 };
 pub use options::{Clock, Durability};
 pub use projection::{

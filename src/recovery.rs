@@ -7,18 +7,23 @@
 //! is scanned.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use uuid::Uuid;
 
 use crate::error::{Error, Location, Result};
-use crate::format::{Evidence, Identity, Watermark, decode_record, encode_record};
+use crate::format::{
+    Evidence, Identity, KEYS_RECORD, Watermark, decode_key_record, decode_record, encode_record,
+};
+use crate::keys::KeyExpiry;
 use crate::model::Position;
 use crate::options::{Durability, now};
+use crate::read::keys::{key_count, keys_after};
 use crate::read::log::{Log, OpenPack};
 use crate::read::log_end::{LogEnd, open_log};
 use crate::read::lookup::checksum_at;
 use crate::storage::{
-    Access, Claim, Cut, Disk, Family, Paths, Storage, WatermarkFile, copy_database,
+    Access, Claim, Cut, Disk, Family, Paths, RowFilter, Storage, WatermarkFile, copy_database,
 };
 use crate::store_options::{AcceptedEnd, StoreOptions};
 
@@ -33,6 +38,7 @@ pub(crate) struct Recovered {
     pub(crate) end: LogEnd,
     /// `None` when open for reading only.
     pub(crate) watermark: Option<WatermarkFile>,
+    pub(crate) key_expiry: Arc<KeyExpiry>,
 }
 
 /// Opens a store, or creates it if the options allow that.
@@ -45,6 +51,7 @@ pub(crate) fn open(root: &Path, options: &StoreOptions) -> Result<Recovered> {
     let fresh = Identity::new(Uuid::now_v7().into_bytes(), now(&options.clock));
     let mut claim = Claim::take(root, access, options, fresh)?;
     let watermark = WatermarkFile::read(&claim.paths.watermark)?;
+    let key_expiry = Arc::new(KeyExpiry::start(options.key_retention, !options.read_only));
     let disk = if options.read_only {
         if let Some(cut) = find_cut(&claim.paths, options, watermark.is_clean)? {
             return Err(cut.to_be_made());
@@ -58,7 +65,7 @@ pub(crate) fn open(root: &Path, options: &StoreOptions) -> Result<Recovered> {
         check(&probe, &claim.identity, watermark, options.accepted_end)?;
         drop(probe);
         claim.paths.remove_copy()?;
-        Disk::open(&claim.paths, options)?
+        Disk::open(&claim.paths, options, Some(&expired_keys(key_expiry.clone())))?
     };
     let (open, end) = check(&disk, &claim.identity, watermark, options.accepted_end)?;
     let watermark = if options.read_only {
@@ -67,11 +74,32 @@ pub(crate) fn open(root: &Path, options: &StoreOptions) -> Result<Recovered> {
         // This must come before the watermark is overwritten, which removes the evidence of the
         // loss. The positions after the end will be assigned again.
         if claim.identity.is_backup || watermark.durable > end.head {
+            remove_lost_keys(&disk, end.head)?;
             claim.begin_epoch(end.head)?;
         }
         Some(begin_writing(Log::new(&disk, &open), &claim, &end, watermark)?)
     };
-    Ok(Recovered { claim, storage: Storage::from(disk), open, end, watermark })
+    let count = key_count(&disk)?;
+    key_expiry.resume(count.last, count.clock);
+    Ok(Recovered { claim, storage: Storage::from(disk), open, end, watermark, key_expiry })
+}
+
+/// Selects the idempotency keys that have expired, which every lookup ignores. Damaged records are
+/// kept, so that verify reports them.
+fn expired_keys(expiry: Arc<KeyExpiry>) -> RowFilter {
+    RowFilter::new(move |name, record| {
+        decode_key_record(name, record).is_ok_and(|record| expiry.is_expired(record.age))
+    })
+}
+
+/// Removes the idempotency keys of events that the log has lost: their positions will be assigned
+/// to other events.
+fn remove_lost_keys(disk: &Disk, head: Option<Position>) -> Result<()> {
+    let mut batch = disk.batch();
+    for name in keys_after(disk, head)? {
+        batch.delete(Family::Keys, &name);
+    }
+    if batch.is_empty() { Ok(()) } else { disk.write(batch, Durability::Sync) }
 }
 
 /// Checks a synced copy of a store as opening it would, and that it contains the position
@@ -85,7 +113,8 @@ pub(crate) fn inspect(
     let store_id = identity.store_id;
     let at_least = Watermark { store_id, durable: at_least, is_clean: false, evidence: None };
     let (_, end) = check(&disk, identity, at_least, None)?;
-    let evidence = Some(Evidence { frame: end.checksum, manifest: disk.manifest(None) });
+    let (frame, manifest, last_key) = (end.checksum, disk.manifest(None), end.last_key);
+    let evidence = Some(Evidence { frame, manifest, last_key });
     Ok(Watermark { durable: end.head, evidence, ..at_least })
 }
 
@@ -169,7 +198,13 @@ fn check(
         }
         return Err(Error::HistoryLost { expected_at_least, found: end.head });
     }
-    if let Some(Evidence { frame, manifest }) = watermark.evidence {
+    if let Some(Evidence { frame, manifest, last_key }) = watermark.evidence {
+        if end.last_key < last_key && accepted_end != Some(AcceptedEnd(end.head)) {
+            let location = Location::Key { family: Family::Meta.name(), key: KEYS_RECORD.to_vec() };
+            let found = format!("idempotency keys up to number {}", end.last_key);
+            let expected = format!("number {last_key} at least, as the watermark says");
+            return Err(Error::corruption(location, found, expected));
+        }
         manifest.map_or(Ok(()), |known| disk.check_manifest(known))?;
         let log = Log::new(disk, &open);
         watermark.durable.map_or(Ok(()), |durable| check_frame(log, durable, frame))?;
@@ -206,7 +241,10 @@ fn begin_writing(
         None => 0,
     };
     let disk = log.disk();
-    let evidence = Some(Evidence { frame, manifest: disk.manifest(None) });
+    // The keys are durable by now only up to those that the watermark says.
+    let known = watermark.evidence.map_or(0, |evidence| evidence.last_key);
+    let last_key = known.min(end.last_key);
+    let evidence = Some(Evidence { frame, manifest: disk.manifest(None), last_key });
     // This must come before the first write, because after that the write-ahead log may be torn.
     let mut file = WatermarkFile::open(&claim.paths.watermark)?;
     // Both slots, because a later write may be torn, and the other slot counts then.

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::model::{Limits, Position, Timestamp};
+use crate::model::{KeyRetention, Limits, Position, Timestamp};
 use crate::options::{Clock, Durability, system_clock};
 
 /// Options for opening a store. [`Store::options`](crate::Store::options) returns the defaults.
@@ -22,6 +22,7 @@ pub struct StoreOptions {
     pub(crate) pack_bytes: usize,
     pub(crate) read_ahead_bytes: usize,
     pub(crate) version_cache_streams: usize,
+    pub(crate) key_retention: KeyRetention,
     pub(crate) limits: Limits,
     pub(crate) create: bool,
     pub(crate) read_only: bool,
@@ -62,6 +63,7 @@ impl Default for StoreOptions {
             pack_bytes: PACK_BYTES,
             read_ahead_bytes: 0,
             version_cache_streams: 100_000,
+            key_retention: KeyRetention::default(),
             limits: Limits::default(),
             create: true,
             read_only: false,
@@ -126,6 +128,14 @@ impl StoreOptions {
     /// 100,000 by default, about 100 bytes each.
     pub fn version_cache_streams(mut self, streams: usize) -> Self {
         self.version_cache_streams = streams;
+        self
+    }
+
+    /// How long idempotency keys are kept; at least a week, and at least the newest million, by
+    /// default. It applies to all keys in the store: after it was raised, keys that had expired but
+    /// were not yet removed are valid again.
+    pub fn key_retention(mut self, retention: KeyRetention) -> Self {
+        self.key_retention = retention;
         self
     }
 
@@ -194,6 +204,7 @@ impl fmt::Debug for StoreOptions {
             .field("pack_bytes", &self.pack_bytes)
             .field("read_ahead_bytes", &self.read_ahead_bytes)
             .field("version_cache_streams", &self.version_cache_streams)
+            .field("key_retention", &self.key_retention)
             .field("limits", &self.limits)
             .field("create", &self.create)
             .field("read_only", &self.read_only)

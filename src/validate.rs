@@ -145,9 +145,12 @@ pub(crate) fn validate(shape: &Shape, committed: &mut impl Committed) -> Result<
     }
     match conflict {
         None => Ok(Verdict::Append(versions)),
-        Some((stream, expected, actual)) => {
-            Err(Error::WrongExpectedVersion { stream: stream.clone(), expected, actual })
-        }
+        Some((stream, expected, actual)) => Err(Error::WrongExpectedVersion {
+            stream: stream.clone(),
+            expected,
+            actual,
+            label: None,
+        }),
     }
 }
 

@@ -45,7 +45,7 @@ fn each_held_guarantee_is_cited_by_a_test() {
         assert!(held || heading.contains("*planned"), "G{number} is neither held nor planned");
         states.insert(number, held);
     }
-    assert_eq!(states.keys().copied().collect::<Vec<_>>(), (1..=14).collect::<Vec<_>>());
+    assert_eq!(states.keys().copied().collect::<Vec<_>>(), (1..=15).collect::<Vec<_>>());
     let mut tests = Vec::new();
     for directory in ["tests", "src"] {
         collect(&root.join(directory), &mut tests);
@@ -189,6 +189,7 @@ fn the_format_page_shows_the_golden_bytes() {
         ("### An example", "frame", &["GOLDEN"]),
         ("### Packs", "pack", &["GOLDEN_FOOTER"]),
         ("### Tail rows", "pack", &["GOLDEN_ROW"]),
+        ("### Idempotency keys", "keys", &["GOLDEN_APPENDED"]),
     ] {
         let (_, section) = page.split_once(&format!("\n{heading}\n")).unwrap();
         // Two spaces end the bytes; a remark follows.

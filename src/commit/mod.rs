@@ -18,12 +18,13 @@ pub(crate) mod gate;
 pub(crate) mod packer;
 pub(crate) mod prepare;
 pub(crate) mod queue;
+mod recent_keys;
 mod staged;
 mod writer;
 
 use std::sync::Arc;
 
-pub(crate) use prepare::{Prepared, Submission};
+pub(crate) use prepare::{Prepared, PreparedKey, Submission};
 pub(crate) use writer::OpenLog;
 
 use crate::error::{Error, Result};

@@ -8,10 +8,10 @@
 
 use smallvec::SmallVec;
 
-use crate::event_store::Append;
+use crate::event_store::{Append, KeyedResult};
 use crate::format::FrameDraft;
 use crate::model::limits::{FRAME_EVENTS_MAX, FRAME_LEN_TARGET};
-use crate::model::{EventId, NewEvent, Timestamp};
+use crate::model::{EventId, IdempotencyKey, NewEvent, Timestamp};
 use crate::options::Durability;
 use crate::validate::Shape;
 
@@ -21,6 +21,20 @@ pub struct Submission {
     pub durability: Durability,
     /// Key and value of a record in `meta`, written in the same batch.
     pub record: Option<(Vec<u8>, Vec<u8>)>,
+    /// The idempotency key of the request that leads to this submission. It has one append, or
+    /// none if only the key is recorded.
+    pub key: Option<Box<PreparedKey>>,
+}
+
+/// An idempotency key, as its caller looked it up before it entered the queue.
+pub struct PreparedKey {
+    pub(crate) key: IdempotencyKey,
+    /// What to record if there is no append: nothing happened, or the reason of a refusal.
+    pub(crate) alone: KeyedResult,
+    /// The number of the last key when the caller looked this one up.
+    pub(crate) looked_up_at: u64,
+    /// The result that the caller found.
+    pub(crate) found: Option<KeyedResult>,
 }
 
 /// One append, encoded except for its positions, versions and times.
@@ -83,10 +97,12 @@ fn encoded_len(event: &NewEvent) -> usize {
 }
 
 impl Submission {
-    /// Estimates its length in a batch that fills no pack: each frame and its name in `tail`.
+    /// Estimates its length in a batch that fills no pack: each frame and its name in `tail`, and
+    /// the idempotency key.
     pub(crate) fn len_in_batch(&self) -> usize {
         let frames = self.appends.iter().flat_map(|append| &append.frames);
-        frames.map(|frame| frame.draft.events_len() + 320).sum()
+        let frames = frames.map(|frame| frame.draft.events_len() + 320).sum::<usize>();
+        frames + self.key.as_ref().map_or(0, |key| key.key.name().len() + 256)
     }
 }
 

@@ -14,7 +14,7 @@ use smallvec::SmallVec;
 use super::gate::CutShort;
 use super::prepare::Submission;
 use crate::error::{Cause, Error, Result};
-use crate::event_store::Appended;
+use crate::event_store::{Appended, Submitted};
 use crate::options::Durability;
 use crate::sync::{BriefWait, Condvar, Mutex, MutexGuard};
 
@@ -29,7 +29,16 @@ const GATHER_IDLE: Duration = Duration::from_micros(30);
 const GATHER_CALLERS_MIN: usize = 4;
 
 /// The result of a submission.
-pub(super) type Outcome = Result<SmallVec<[Appended; 1]>>;
+pub(super) type Outcome = Result<Answer>;
+
+/// The answer to a submission that was accepted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Answer {
+    /// The result of each append.
+    pub appended: SmallVec<[Appended; 1]>,
+    /// The result of the request, if it has an idempotency key.
+    pub keyed: Option<Submitted>,
+}
 
 /// The result for a caller, once the batch of its submission was written or the write failed.
 ///
@@ -254,7 +263,8 @@ mod tests {
         let stream = StreamId::new("a").unwrap();
         let versions = vec![(stream.clone(), Version::FIRST..=Version::FIRST)];
         let appended = Appended::new(vec![Position::FIRST..=Position::FIRST], versions, false);
-        let appended: SmallVec<_> = [appended.unwrap()].into_iter().collect();
+        let appended = [appended.unwrap()].into_iter().collect();
+        let appended = Answer { appended, keyed: None };
         let refused = Error::PartialRetry { stream };
         let failed = Err(Error::Indeterminate { cause: Cause::new(CutShort) });
         assert_eq!(settle(Ok(appended.clone()), &Ok(())).unwrap(), appended);

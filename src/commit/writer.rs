@@ -8,15 +8,21 @@ use smallvec::{SmallVec, smallvec};
 
 use super::gate::Gate;
 use super::packer::Packer;
-use super::prepare::{Prepared, PreparedFrame, Submission};
-use super::queue::{Outcome, Ticket, settle};
+use super::prepare::{Prepared, PreparedFrame, PreparedKey, Submission};
+use super::queue::{Answer, Outcome, Ticket, settle};
+use super::recent_keys::RecentKeys;
 use super::staged::StagedAppends;
 use crate::error::{Cause, Error, Result};
-use crate::event_store::Appended;
-use crate::format::{Evidence, FrameHeader, Watermark, checksum_of, stream_key};
+use crate::event_store::{Appended, KeyedResult, Submitted};
+use crate::format::{
+    Evidence, FrameHeader, KEYS_RECORD, KeyCount, Watermark, checksum_of, encode_key_count,
+    encode_key_record, stream_key,
+};
 use crate::head::Head;
+use crate::keys::{KeyAge, KeyExpiry, KeyRecord};
 use crate::model::{EventId, Position, StreamId, Timestamp, Version};
 use crate::options::{Clock, Durability, now};
+use crate::read::keys::find_result;
 use crate::read::log::{Log, OpenPack};
 use crate::read::log_end::LogEnd;
 use crate::read::lookup;
@@ -39,6 +45,7 @@ pub(crate) struct OpenLog {
     pub(crate) pack_bytes: usize,
     /// See [`StoreOptions::version_cache_streams`](crate::StoreOptions::version_cache_streams).
     pub(crate) version_cache_streams: usize,
+    pub(crate) key_expiry: Arc<KeyExpiry>,
 }
 
 /// The committed end of the log, and what is needed to commit more.
@@ -55,6 +62,8 @@ pub(super) struct Writer {
     packer: Packer,
     /// Empty between batches; kept to reuse its allocation.
     staged: StagedAppends,
+    key_expiry: Arc<KeyExpiry>,
+    recent_keys: RecentKeys,
 }
 
 /// A batch that is being filled, and the state once it is committed.
@@ -70,7 +79,8 @@ struct Staged<'d> {
 
 impl Writer {
     pub(super) fn new(log: OpenLog, gate: Arc<Gate>) -> Self {
-        let OpenLog { storage, open, head, watermark, end, clock, pack_bytes, .. } = log;
+        let OpenLog { storage, open, head, watermark, end, clock, pack_bytes, key_expiry, .. } =
+            log;
         let packer = Packer::new(&open, pack_bytes);
         let last_events = Recent::new(log.version_cache_streams);
         Self {
@@ -84,6 +94,8 @@ impl Writer {
             gate,
             packer,
             staged: StagedAppends::default(),
+            key_expiry,
+            recent_keys: RecentKeys::after(end.last_key),
         }
     }
 
@@ -139,6 +151,12 @@ impl Writer {
     /// Validates a submission against the committed and the staged events, and adds it to the
     /// batch.
     fn stage(&mut self, disk: &Disk, staged: &mut Staged<'_>, submission: Submission) -> Outcome {
+        if let Some(key) = &submission.key
+            && let Some(result) = self.find_result(disk, key)?
+        {
+            staged.durability = staged.durability.stricter(submission.durability);
+            return Ok(Answer { keyed: Some(Submitted::again(result)), ..Answer::default() });
+        }
         let mut verdicts: SmallVec<[Verdict; 1]> = SmallVec::new();
         let mut pending =
             Pending { last_events: HashMap::new(), recorded_at: staged.end.recorded_at };
@@ -162,12 +180,50 @@ impl Writer {
             Verdict::Retry(appended) => appended,
             Verdict::Append(versions) => self.add(staged, append, versions, now),
         });
-        let appended = appended.collect();
+        let mut answer = Answer { appended: appended.collect(), keyed: None };
         if let Some((key, record)) = &submission.record {
             staged.batch.put(Family::Meta, key, record);
         }
+        if let Some(key) = submission.key {
+            answer.keyed = Some(self.record_key(staged, *key, answer.appended.pop()));
+        }
         staged.durability = staged.durability.stricter(submission.durability);
-        Ok(appended)
+        Ok(answer)
+    }
+
+    /// The recorded result of a request: one that is staged, was recorded since its caller looked
+    /// it up, or that its caller found.
+    fn find_result(&self, disk: &Disk, key: &PreparedKey) -> Result<Option<KeyedResult>> {
+        if let Some(record) = self.recent_keys.get(key.key.name()) {
+            return record.result_for(&key.key, &self.key_expiry);
+        }
+        if self.recent_keys.is_complete_after(key.looked_up_at) {
+            return Ok(key.found.clone());
+        }
+        find_result(disk, &key.key, &self.key_expiry)
+    }
+
+    /// Adds the key of a request to the batch, with the result of the request.
+    fn record_key(
+        &mut self,
+        staged: &mut Staged<'_>,
+        key: PreparedKey,
+        appended: Option<Appended>,
+    ) -> Submitted {
+        let submitted = Submitted::first(appended.map_or(key.alone, KeyedResult::Appended));
+        staged.end.last_key += 1;
+        let recorded_at = self.key_expiry.now();
+        let age = KeyAge { number: staged.end.last_key, recorded_at };
+        let result = submitted.result.clone();
+        let record = KeyRecord { age, digest: key.key.digest(), result };
+        let name = key.key.name();
+        staged.batch.put(
+            Family::Keys,
+            name.as_bytes(),
+            &encode_key_record(name.as_bytes(), &record),
+        );
+        self.recent_keys.insert(name.clone(), record);
+        submitted
     }
 
     /// Assigns positions and versions to an append, and puts its frames into the batch. It can no
@@ -244,10 +300,13 @@ impl Writer {
         if let Some((key, row)) = self.packer.row() {
             batch.put(Family::Tail, &key, row);
         }
+        if end.last_key > self.end.last_key {
+            let count = KeyCount { last: end.last_key, clock: self.key_expiry.now() };
+            batch.put(Family::Meta, KEYS_RECORD, &encode_key_count(count));
+        }
         let written = if batch.is_empty() {
             // A retry that finds its events stored must still give them the requested durability.
-            let is_behind = self.watermark.get().durable < end.head;
-            if durability == Durability::Sync && is_behind { disk.sync() } else { Ok(()) }
+            if durability == Durability::Sync && self.is_behind(end) { disk.sync() } else { Ok(()) }
         } else {
             disk.write(batch, durability)
         };
@@ -265,12 +324,21 @@ impl Writer {
         if let (Some(head), true) = (end.head, is_new) {
             self.head.publish(head);
         }
+        // After the head: a lookup that finds a key finds its events.
+        self.key_expiry.publish(end.last_key);
         Ok(())
+    }
+
+    /// Whether the watermark does not say yet that everything up to this end is durable.
+    fn is_behind(&self, end: LogEnd) -> bool {
+        let watermark = self.watermark.get();
+        let last_key = watermark.evidence.map_or(0, |evidence| evidence.last_key);
+        watermark.durable < end.head || last_key < end.last_key
     }
 
     fn note_durable(&mut self, disk: &Disk, end: LogEnd) -> Result<()> {
         let watermark = self.watermark.get();
-        if end.head == watermark.durable && !watermark.is_clean {
+        if !self.is_behind(end) && !watermark.is_clean {
             return Ok(());
         }
         self.watermark.set(reached(watermark, disk, end, false))
@@ -307,7 +375,8 @@ impl Writer {
 /// The watermark of a log that is durable up to its end.
 fn reached(watermark: Watermark, disk: &Disk, end: LogEnd, is_clean: bool) -> Watermark {
     let known = watermark.evidence.and_then(|evidence| evidence.manifest);
-    let evidence = Some(Evidence { frame: end.checksum, manifest: disk.manifest(known) });
+    let (frame, manifest, last_key) = (end.checksum, disk.manifest(known), end.last_key);
+    let evidence = Some(Evidence { frame, manifest, last_key });
     Watermark { durable: end.head, is_clean, evidence, ..watermark }
 }
 

@@ -2,70 +2,28 @@
 //! a failed write returns its error to every caller of its group. `source()` returns the cause. The
 //! text says what happened, where, and what to do.
 
+mod cause;
 mod location;
 mod text;
 
 use std::convert::Infallible;
-use std::fmt;
-use std::ops::Deref;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
+pub use cause::Cause;
 pub use location::Location;
+pub(crate) use text::found_version;
 
 use text::{
-    as_of_time, at_position, found_version, head_of, kept, kept_of_input, other_format, place_of,
-    quoted,
+    as_of_time, at_position, head_of, kept, kept_of_input, labelled, other_format, place_of, quoted,
 };
 
 use crate::model::{
-    CheckError, Epoch, EventId, EventType, ExpectedVersion, InvalidArgument, LimitExceeded,
-    Position, StreamId, Timestamp, Version,
+    CheckError, Epoch, EventId, EventType, ExpectedVersion, IdempotencyKey, InvalidArgument,
+    LimitExceeded, Position, StreamId, Timestamp, Version,
 };
 
 /// The result type of annals.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
-
-/// The underlying cause of an error, from I/O, RocksDB or a codec. It is shared, so that an error
-/// can be cloned.
-///
-/// It dereferences to the error itself: `cause.downcast_ref::<std::io::Error>()` works both here
-/// and through [`source`](std::error::Error::source).
-#[derive(Clone)]
-pub struct Cause(Arc<dyn std::error::Error + Send + Sync>);
-
-impl Cause {
-    /// Wraps an error.
-    pub fn new(error: impl std::error::Error + Send + Sync + 'static) -> Self {
-        Self(Arc::new(error))
-    }
-}
-
-impl From<Box<dyn std::error::Error + Send + Sync>> for Cause {
-    fn from(error: Box<dyn std::error::Error + Send + Sync>) -> Self {
-        Self(error.into())
-    }
-}
-
-impl Deref for Cause {
-    type Target = dyn std::error::Error + Send + Sync;
-
-    fn deref(&self) -> &Self::Target {
-        &*self.0
-    }
-}
-
-impl fmt::Display for Cause {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&self.0, out)
-    }
-}
-
-impl fmt::Debug for Cause {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&self.0, out)
-    }
-}
 
 /// All errors of annals, by what the caller should do about them.
 ///
@@ -84,7 +42,8 @@ pub enum Error {
     /// The stream is not in the state that the append expected; nothing was appended (G4). Reload
     /// it, decide again, and retry.
     #[error(
-        "stream {stream}: expected {expected}, but {}: read it again, decide again, and retry",
+        "stream {stream}{}: expected {expected}, but {}: read it again, decide again, and retry",
+        labelled(label.as_deref()),
         found_version(*actual)
     )]
     WrongExpectedVersion {
@@ -94,6 +53,8 @@ pub enum Error {
         expected: ExpectedVersion,
         /// The version of its last event; `None` if it has none.
         actual: Option<Version>,
+        /// The [label](crate::Append::label) of the expectation, if it has one.
+        label: Option<String>,
     },
     /// Some events of this append are already stored where a retry would find them, and others are
     /// not; nothing was appended. An event id was used in two different appends: give each new
@@ -105,6 +66,26 @@ pub enum Error {
     PartialRetry {
         /// The stream where this was detected.
         stream: StreamId,
+    },
+    /// The value is unique and belongs to another owner; nothing was appended. Choose another value.
+    #[error("this {set} is taken: it belongs to {owner}; choose another one")]
+    ValueTaken {
+        /// The name of the set: see [`UniqueValues`](crate::UniqueValues).
+        set: String,
+        /// The stream of the owner.
+        owner: StreamId,
+    },
+    /// The idempotency key was used for another request, which has another digest; nothing was
+    /// written (G15). Send each request with a key of its own. HTTP status 422.
+    #[error(
+        "idempotency key {key:?} of scope {scope:?} was used for another request: send each request with a key of \
+         its own"
+    )]
+    IdempotencyKeyReused {
+        /// The scope of the key.
+        scope: String,
+        /// The key.
+        key: String,
     },
     /// The recorded-at of an event is before that of the last event of the log; nothing was
     /// appended. Recorded-at never goes back along the log: give a later time, or let the store's
@@ -462,7 +443,18 @@ impl Error {
     /// expects. Reload and decide again, which makes new events; after
     /// [`Error::PartialRetry`] the old ones would be refused again. HTTP status 409 or 412.
     pub fn is_conflict(&self) -> bool {
-        matches!(self, Self::WrongExpectedVersion { .. } | Self::PartialRetry { .. })
+        matches!(
+            self,
+            Self::WrongExpectedVersion { .. } | Self::PartialRetry { .. } | Self::ValueTaken { .. }
+        )
+    }
+
+    /// The label of the expectation that was not met: see [`Append::label`](crate::Append::label).
+    pub fn label(&self) -> Option<&str> {
+        match self {
+            Self::WrongExpectedVersion { label, .. } => label.as_deref(),
+            _ => None,
+        }
     }
 
     /// Whether the requested aggregate, version or position does not exist, or no longer exists.
@@ -504,6 +496,7 @@ impl Error {
             Self::InvalidArgument(_)
                 | Self::LimitExceeded(_)
                 | Self::RecordedAtBeforeHead { .. }
+                | Self::IdempotencyKeyReused { .. }
                 | Self::Payload { position: None, .. }
                 | Self::CheckpointAhead { .. }
         )
@@ -535,6 +528,10 @@ impl Error {
         E: std::error::Error + Send + Sync + 'static,
     {
         Self::Storage { doing: doing.into(), cause: Cause::new(cause) }
+    }
+
+    pub(crate) fn key_reused(key: &IdempotencyKey) -> Self {
+        Self::IdempotencyKeyReused { scope: key.scope().to_owned(), key: key.key().to_owned() }
     }
 
     pub(crate) fn not_a_store(path: &Path, reason: impl Into<String>) -> Self {

@@ -2,8 +2,12 @@
 
 use crate::model::{Position, Timestamp, Version};
 
-pub(super) fn found_version(actual: Option<Version>) -> String {
+pub(crate) fn found_version(actual: Option<Version>) -> String {
     actual.map_or_else(|| "it has no events".to_owned(), |last| format!("it is at version {last}"))
+}
+
+pub(super) fn labelled(label: Option<&str>) -> String {
+    label.map_or_else(String::new, |label| format!(" ({label})"))
 }
 
 pub(super) fn head_of(head: Option<Position>) -> String {

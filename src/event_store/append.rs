@@ -44,6 +44,9 @@ pub struct Append {
     index: HashMap<StreamId, usize>,
     runs: SmallVec<[Run; 1]>,
     durability: Option<Durability>,
+    /// Index of the expectation that was given last.
+    last: Option<usize>,
+    labels: Vec<(StreamId, String)>,
     /// The error of the first invalid argument: submitting returns it.
     refused: Option<Error>,
 }
@@ -92,6 +95,28 @@ impl Append {
         self
     }
 
+    /// Labels the expectation that was given last, by [`Append::to`] or [`Append::check`]. If it is
+    /// not met, [`Error::label`] returns the label.
+    ///
+    /// ```
+    /// use annals::prelude::*;
+    /// let store = MemoryStore::new();
+    /// let claim = || {
+    ///     let event = NewEvent::json("NameClaimed", &())?;
+    ///     let append = Append::new().to("name-ada", ExpectedVersion::NoStream, [event]);
+    ///     store.submit(append.label("name"))
+    /// };
+    /// claim()?;
+    /// assert_eq!(claim().unwrap_err().label(), Some("name"));
+    /// # Ok::<(), annals::Error>(())
+    /// ```
+    pub fn label(mut self, label: impl Into<String>) -> Self {
+        if let Some((stream, _)) = self.last.and_then(|last| self.expectations.get(last)) {
+            self.labels.push((stream.clone(), label.into()));
+        }
+        self
+    }
+
     /// Sets the durability of this append, instead of the store's own setting.
     pub fn with_durability(mut self, durability: Durability) -> Self {
         self.durability = Some(durability);
@@ -109,7 +134,9 @@ impl Append {
                 return None;
             }
         };
-        let Some(index) = self.find(&stream) else {
+        let found = self.find(&stream);
+        self.last = found.or(Some(self.expectations.len()));
+        let Some(index) = found else {
             let next = self.expectations.len();
             if next >= STREAMS_FEW {
                 self.index.insert(stream.clone(), next);
@@ -147,6 +174,17 @@ impl Append {
     /// The setting of [`Append::with_durability`].
     pub fn durability(&self) -> Option<Durability> {
         self.durability
+    }
+
+    /// Takes the labels of the expectations, for the error of this append.
+    pub(crate) fn take_labels(&mut self) -> Labels {
+        Labels(std::mem::take(&mut self.labels))
+    }
+
+    /// The label of the expectation for a stream. A store puts it into
+    /// [`Error::WrongExpectedVersion`].
+    pub fn label_of(&self, stream: &StreamId) -> Option<&str> {
+        label_of(&self.labels, stream)
     }
 
     pub(crate) fn runs(&self) -> &[Run] {
@@ -214,6 +252,24 @@ impl Append {
     }
 }
 
+/// The labels of an append's expectations.
+#[derive(Default)]
+pub(crate) struct Labels(Vec<(StreamId, String)>);
+
+impl Labels {
+    /// Adds its label to the error of an expectation that is not met.
+    pub(crate) fn add_to(&self, mut error: Error) -> Error {
+        if let Error::WrongExpectedVersion { stream, label, .. } = &mut error {
+            *label = label_of(&self.0, stream).map(str::to_owned);
+        }
+        error
+    }
+}
+
+fn label_of<'l>(labels: &'l [(StreamId, String)], stream: &StreamId) -> Option<&'l str> {
+    labels.iter().find(|(of, _)| of == stream).map(|(_, label)| label.as_str())
+}
+
 /// The result of an append: the places of its events.
 ///
 /// ```
@@ -275,6 +331,17 @@ impl Appended {
     /// of most appends.
     pub fn last_version(&self) -> Version {
         self.versions.first().map_or(Version::FIRST, |(_, versions)| *versions.end())
+    }
+
+    /// The positions, in ranges of consecutive ones.
+    pub(crate) fn spans(&self) -> &[RangeInclusive<Position>] {
+        &self.spans
+    }
+
+    /// The same result, for a call that was a retry.
+    pub(crate) fn into_retry(mut self) -> Self {
+        self.is_retry = true;
+        self
     }
 
     /// Whether these events had been appended before, so that this call was a retry and wrote

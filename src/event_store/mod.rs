@@ -9,6 +9,7 @@
 //! [`testing::conformance`](crate::testing::conformance).
 
 mod append;
+mod keyed;
 mod query;
 mod read;
 
@@ -18,14 +19,15 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 pub use append::{Append, Appended};
+pub use keyed::{KeyedResult, KeyedSubmission, Submitted};
 pub use query::{Direction, Filter, PageEnd, PageQuery, Range, Scope, StreamInfo, StreamsQuery};
 pub(crate) use read::position_at;
 pub use read::{Events, Place, Read, ReadLog, ReadStream, StreamInfos, Streams};
 
 use crate::error::Result;
-use crate::model::{Epochs, EventRef, Position, StreamId, Timestamp, Version};
+use crate::model::{Epochs, EventRef, IdempotencyKey, Position, StreamId, Timestamp, Version};
 
-pub(crate) use append::Run;
+pub(crate) use append::{Labels, Run};
 
 /// Called for each event of a page; `Break` ends the page after that event.
 pub type Visitor<'v> = dyn FnMut(EventRef<'_>) -> ControlFlow<()> + 'v;
@@ -54,6 +56,51 @@ pub trait EventStore: Send + Sync {
     /// nothing was appended. [`Indeterminate`](crate::Error::Indeterminate): the events may or may
     /// not have been appended.
     fn submit(&self, append: Append) -> Result<Appended>;
+
+    /// Does a request once, however often it is sent (G15): appends its events together with its
+    /// idempotency key, or records the key alone.
+    ///
+    /// If the key is already recorded, nothing is written, and the answer is the recorded result,
+    /// whatever the state of the streams is now. This also holds for two calls at the same time,
+    /// and after a restart. An append that is refused records nothing, so its request may be sent
+    /// again.
+    ///
+    /// A key is kept as long as the store's [`KeyRetention`](crate::KeyRetention) says. An append
+    /// without a key is a retry only if its event ids are the same; with a key they may differ.
+    ///
+    /// ```
+    /// use annals::prelude::*;
+    /// use annals::{IdempotencyKey, KeyedResult, RequestDigest};
+    /// let store = MemoryStore::new();
+    /// let deposit = |amount: u64| {
+    ///     let digest = RequestDigest::of_json(&amount).unwrap();
+    ///     let key = IdempotencyKey::new("deposits", "5f1c", digest)?;
+    ///     let event = NewEvent::json("Deposited", &amount)?;
+    ///     let append = Append::new().to("account-1", ExpectedVersion::Any, [event]);
+    ///     store.submit_once(&key, append.into())
+    /// };
+    /// let (first, again) = (deposit(200)?, deposit(200)?);
+    /// assert!(!first.is_retry && again.is_retry);
+    /// assert_eq!(store.read_log().into_iter().count(), 1);
+    /// assert!(matches!(again.result, KeyedResult::Appended(_)));
+    ///
+    /// let reused = deposit(300).unwrap_err();
+    /// assert!(reused.to_string().contains("another request"), "{reused}");
+    /// # Ok::<(), annals::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`IdempotencyKeyReused`](crate::Error::IdempotencyKeyReused) if the key is recorded with
+    /// another digest; an error of [`EventStore::submit`]. Nothing was written, except possibly
+    /// after [`Indeterminate`](crate::Error::Indeterminate).
+    fn submit_once(&self, key: &IdempotencyKey, submission: KeyedSubmission) -> Result<Submitted>;
+
+    /// The recorded result of a request; `None` if its key is not recorded, or has expired.
+    ///
+    /// # Errors
+    /// [`IdempotencyKeyReused`](crate::Error::IdempotencyKeyReused) if the key is recorded with
+    /// another digest; corruption, or an I/O error.
+    fn find_result(&self, key: &IdempotencyKey) -> Result<Option<KeyedResult>>;
 
     /// Reads one bounded page, calling `visit` for each matching event in order. It never reads
     /// past the head (G6).
@@ -120,6 +167,14 @@ where
 {
     fn submit(&self, append: Append) -> Result<Appended> {
         (**self).submit(append)
+    }
+
+    fn submit_once(&self, key: &IdempotencyKey, submission: KeyedSubmission) -> Result<Submitted> {
+        (**self).submit_once(key, submission)
+    }
+
+    fn find_result(&self, key: &IdempotencyKey) -> Result<Option<KeyedResult>> {
+        (**self).find_result(key)
     }
 
     fn read_page(&self, query: &PageQuery, visit: &mut Visitor<'_>) -> Result<PageEnd> {

@@ -67,14 +67,14 @@ pub fn decode_checkpoint(key: &[u8], record: &[u8]) -> Result<Checkpoint, Malfor
     Ok(Checkpoint { position: Position::new(body.position), state: body.state.to_vec() })
 }
 
-fn encode_body(body: impl Encode) -> Vec<u8> {
+pub(super) fn encode_body(body: impl Encode) -> Vec<u8> {
     match bincode::encode_to_vec(body, CONFIG) {
         Ok(bytes) => bytes,
         Err(error) => unreachable!("encoding into memory failed: {error}"),
     }
 }
 
-fn decode_body<'a, T: BorrowDecode<'a, ()>>(
+pub(super) fn decode_body<'a, T: BorrowDecode<'a, ()>>(
     what: &'static str,
     bytes: &'a [u8],
 ) -> Result<T, Malformed> {

@@ -16,6 +16,7 @@ mod features;
 mod frame;
 mod identity;
 mod key;
+mod keys;
 mod pack;
 mod record;
 mod watermark;
@@ -28,6 +29,9 @@ pub use identity::{Identity, STORE_FILE_LEN_MAX};
 pub use key::{
     log_key, parse_log_key, snapshot_key, snapshot_of, snapshot_prefix, stream_key, stream_of,
     stream_prefix, tail_key, view_key, view_of, view_prefix,
+};
+pub use keys::{
+    KEYS_RECORD, KeyCount, decode_key_count, decode_key_record, encode_key_count, encode_key_record,
 };
 pub use pack::{Pack, PackedFrame, TailEntry, TailRow, decode_pack, decode_tail_row};
 pub use record::{decode_record, encode_record};

@@ -5,7 +5,8 @@
 //! The valid slot with the higher number counts.
 //!
 //! Evidence follows the original fields of a slot: the checksum of the frame that ends at that
-//! position, and the number and length of the database's manifest. A new store has zeros there.
+//! position, the number and length of the database's manifest, and the number of the last durable
+//! idempotency key. A new store has zeros there.
 
 use super::{Malformed, check_crc};
 use crate::model::Position;
@@ -15,7 +16,7 @@ pub const SLOT_LEN: usize = 512;
 /// Length of the original fields of a slot, before their checksum.
 const BODY_LEN: usize = 42;
 /// Where the evidence ends and its checksum begins; the bytes after that are zero.
-const EVIDENCE_END: usize = 66;
+const EVIDENCE_END: usize = 74;
 const MAGIC: [u8; 8] = *b"annalsWM";
 /// Maximum number of a slot. No store writes that often, and counting on from any number up to it
 /// cannot overflow.
@@ -42,6 +43,8 @@ pub struct Evidence {
     pub frame: u32,
     /// `None` if the manifest could not be read.
     pub manifest: Option<Manifest>,
+    /// The number of the last durable idempotency key; 0 before the first.
+    pub last_key: u64,
 }
 
 /// A manifest of the database, which only grows until a manifest with a higher number replaces it.
@@ -76,11 +79,12 @@ impl Slot {
         }
         let crc = checksum(&out, BODY_LEN);
         put(&mut out, BODY_LEN, crc);
-        if let Some(Evidence { frame, manifest }) = self.watermark.evidence {
+        if let Some(Evidence { frame, manifest, last_key }) = self.watermark.evidence {
             let Manifest { number, len } = manifest.unwrap_or(Manifest { number: 0, len: 0 });
             put(&mut out, BODY_LEN + 4, number.to_be_bytes());
             put(&mut out, BODY_LEN + 12, len.to_be_bytes());
             put(&mut out, BODY_LEN + 20, frame.to_be_bytes());
+            put(&mut out, BODY_LEN + 24, last_key.to_be_bytes());
             let crc = checksum(&out, EVIDENCE_END);
             put(&mut out, EVIDENCE_END, crc);
         }
@@ -139,12 +143,14 @@ impl Evidence {
         check_crc(u32::from_be_bytes(*crc), crc32fast::hash(body))?;
         let (number, rest) = evidence.split_first_chunk::<8>().ok_or_else(short)?;
         let (len, frame) = rest.split_first_chunk::<8>().ok_or_else(short)?;
-        let frame = frame.first_chunk::<4>().ok_or_else(short)?;
+        let (frame, rest) = frame.split_first_chunk::<4>().ok_or_else(short)?;
+        let last_key = rest.first_chunk::<8>().ok_or_else(short)?;
         let manifest =
             Manifest { number: u64::from_be_bytes(*number), len: u64::from_be_bytes(*len) };
         Ok(Some(Self {
             frame: u32::from_be_bytes(*frame),
             manifest: Some(manifest).filter(|manifest| manifest.number > 0),
+            last_key: u64::from_be_bytes(*last_key),
         }))
     }
 }
@@ -171,7 +177,7 @@ mod tests {
 
     fn with_evidence(slot: Slot) -> Slot {
         let manifest = Some(Manifest { number: 9, len: 260 });
-        let evidence = Some(Evidence { frame: 0x0102_0304, manifest });
+        let evidence = Some(Evidence { frame: 0x0102_0304, manifest, last_key: 5 });
         Slot { watermark: Watermark { evidence, ..slot.watermark }, ..slot }
     }
 
@@ -179,7 +185,8 @@ mod tests {
     fn evidence_follows_the_slot_and_its_damage_is_detected() {
         let (old, new) = (slot(3, 258), with_evidence(slot(3, 258)));
         assert_eq!(old.encode()[..BODY_LEN + 4], new.encode()[..BODY_LEN + 4]);
-        let mut expected = vec![0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 1, 4, 1, 2, 3, 4];
+        let mut expected = vec![0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 1, 4, 1, 2, 3, 4]; // manifest, frame
+        expected.extend(5_u64.to_be_bytes());
         let bytes = new.encode();
         expected.extend(crc32fast::hash(&bytes[..EVIDENCE_END]).to_be_bytes());
         assert_eq!(bytes[BODY_LEN + 4..EVIDENCE_END + 4], expected);
@@ -190,8 +197,8 @@ mod tests {
             damaged[bit / 8] ^= 1 << (bit % 8);
             assert!(Slot::newest(&damaged).is_err(), "bit {bit}");
         }
-        let (frame, manifest) = (0, None);
-        let little = Watermark { evidence: Some(Evidence { frame, manifest }), ..new.watermark };
+        let evidence = Some(Evidence { frame: 0, manifest: None, last_key: 0 });
+        let little = Watermark { evidence, ..new.watermark };
         let little = Slot { watermark: little, ..new };
         assert_eq!(Slot::newest(&little.encode()), Ok(little));
     }

@@ -194,7 +194,7 @@ impl Database {
             let reason = "it is a store, not a separate database".to_owned();
             return Err(Error::NotAStore { path: paths.root, reason });
         }
-        Ok(Self { disk: Disk::open(&paths, options)? })
+        Ok(Self { disk: Disk::open(&paths, options, None)? })
     }
 
     /// Writes one batch.

@@ -378,6 +378,7 @@ impl<'s> Import<'s> {
             appends: std::mem::take(&mut self.batch).into(),
             durability: Durability::Buffered,
             record: Some((key.clone(), record)),
+            key: None,
         };
         match self.target.committer.submit(submission) {
             Ok(_) => {}

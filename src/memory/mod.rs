@@ -3,24 +3,29 @@
 mod derived;
 mod derived_store;
 mod history;
+mod keys;
 
 use std::fmt;
 use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use crate::error::Result;
 use crate::event_store::{
-    Append, Appended, EventStore, PageEnd, PageQuery, StreamInfo, StreamsQuery, Visitor,
+    Append, Appended, EventStore, KeyedResult, KeyedSubmission, PageEnd, PageQuery, StreamInfo,
+    StreamsQuery, Submitted, Visitor,
 };
 use crate::head::Head;
-use crate::model::{Epoch, Epochs, Limits, Position, StreamId, Timestamp, Version};
-use crate::options::{Clock, now};
+use crate::model::{
+    Epoch, Epochs, IdempotencyKey, KeyRetention, Limits, Position, StreamId, Timestamp, Version,
+};
+use crate::options::{Clock, now, system_clock};
 use crate::sync::{Mutex, RwLock};
 use crate::validate::{Shape, Verdict, validate};
 use derived::Derived;
 use history::{History, version};
+use keys::Keys;
 
 /// A store in memory, with every guarantee of [`Store`](crate::Store) except durability.
 ///
@@ -41,6 +46,8 @@ pub struct MemoryStore {
 
 struct Inner {
     history: RwLock<History>,
+    /// Locked after the history.
+    keys: Mutex<Keys>,
     head: Head,
     epochs: Epochs,
     derived: Mutex<Derived>,
@@ -57,18 +64,27 @@ impl Default for MemoryStore {
 impl MemoryStore {
     /// Creates an empty store with default limits and the system's clock.
     pub fn new() -> Self {
-        Self::with(Limits::default(), || Timestamp::from(SystemTime::now()))
+        Self::with_key_retention(KeyRetention::default())
     }
 
     /// Creates an empty store with custom limits and a custom clock. A limit above the maximum of a
     /// [`Store`](crate::Store) is reduced to that maximum.
     pub fn with(limits: Limits, clock: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
-        let history = RwLock::new(History::default());
-        let (head, clock): (_, Clock) = (Head::new(None), Arc::new(clock));
+        Self::create(limits, KeyRetention::default(), Arc::new(clock))
+    }
+
+    /// Creates an empty store that keeps idempotency keys for this long, with default limits and
+    /// the system's clock.
+    pub fn with_key_retention(retention: KeyRetention) -> Self {
+        Self::create(Limits::default(), retention, system_clock())
+    }
+
+    fn create(limits: Limits, retention: KeyRetention, clock: Clock) -> Self {
         Self {
             inner: Arc::new(Inner {
-                history,
-                head,
+                history: RwLock::new(History::default()),
+                keys: Mutex::new(Keys::new(retention)),
+                head: Head::new(None),
                 epochs: Epochs::new(Epoch::random()),
                 derived: Mutex::new(Derived::default()),
                 limits: limits.at_most_allowed(),
@@ -84,20 +100,52 @@ impl MemoryStore {
     }
 }
 
-impl EventStore for MemoryStore {
-    fn submit(&self, append: Append) -> Result<Appended> {
-        let Inner { history, head, limits, clock, .. } = &*self.inner;
-        append.validate(limits)?;
-        let mut history = history.write();
-        head.get()?;
-        match validate(&Shape::of(&append), &mut *history)? {
+impl Inner {
+    /// Appends to the history, which the caller has locked.
+    fn append(&self, history: &mut History, mut append: Append) -> Result<Appended> {
+        self.head.get()?;
+        let labels = append.take_labels();
+        let verdict = validate(&Shape::of(&append), history);
+        match verdict.map_err(|error| labels.add_to(error))? {
             Verdict::Retry(appended) => Ok(appended),
             Verdict::Append(before) => {
-                let appended = history.add(append, &before, now(clock))?;
-                head.publish(appended.last_position());
+                let appended = history.add(append, &before, now(&self.clock))?;
+                self.head.publish(appended.last_position());
                 Ok(appended)
             }
         }
+    }
+}
+
+impl EventStore for MemoryStore {
+    fn submit(&self, append: Append) -> Result<Appended> {
+        append.validate(&self.inner.limits)?;
+        self.inner.append(&mut self.inner.history.write(), append)
+    }
+
+    fn submit_once(&self, key: &IdempotencyKey, submission: KeyedSubmission) -> Result<Submitted> {
+        let Inner { history, keys, head, limits, .. } = &*self.inner;
+        submission.validate(limits)?;
+        let mut history = history.write();
+        head.get()?;
+        let mut keys = keys.lock();
+        if let Some(result) = keys.find(key)? {
+            return Ok(Submitted::again(result));
+        }
+        let result = match submission {
+            KeyedSubmission::Append(append) => {
+                KeyedResult::Appended(self.inner.append(&mut history, append)?)
+            }
+            KeyedSubmission::Nothing => KeyedResult::Nothing,
+            KeyedSubmission::Refusal(reason) => KeyedResult::Refusal(reason),
+        };
+        keys.record(key, result.clone());
+        Ok(Submitted::first(result))
+    }
+
+    fn find_result(&self, key: &IdempotencyKey) -> Result<Option<KeyedResult>> {
+        self.inner.head.get()?;
+        self.inner.keys.lock().find(key)
     }
 
     fn read_page(&self, query: &PageQuery, visit: &mut Visitor<'_>) -> Result<PageEnd> {

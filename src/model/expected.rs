@@ -38,6 +38,13 @@ impl ExpectedVersion {
     }
 }
 
+/// Expects exactly this version.
+impl From<Version> for ExpectedVersion {
+    fn from(version: Version) -> Self {
+        Self::Exact(version)
+    }
+}
+
 /// `Some` expects exactly the version at which a stream was loaded; `None` expects no stream.
 impl From<Option<Version>> for ExpectedVersion {
     fn from(actual: Option<Version>) -> Self {

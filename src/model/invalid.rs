@@ -179,6 +179,7 @@ fn remedy(limit: &str) -> &'static str {
             "put less into the metadata, more into the payload"
         }
         "tags_count_max" => "give it fewer tags",
+        "refusal_len_max" => "record a code or a shorter reason with the idempotency key",
         "snapshot_state_len_max" => {
             "keep less in the state of the aggregate, or take no snapshots of it"
         }

@@ -11,6 +11,7 @@
 mod epoch;
 mod event;
 mod expected;
+mod idempotency;
 mod invalid;
 pub mod limits;
 mod metadata;
@@ -23,6 +24,7 @@ mod timestamp;
 pub use epoch::{Epoch, Epochs};
 pub use event::{ContentType, EventId, EventType, NewEvent};
 pub use expected::ExpectedVersion;
+pub use idempotency::{IdempotencyKey, KeyRetention, RequestDigest};
 pub use invalid::{InvalidArgument, LimitExceeded};
 pub use limits::Limits;
 pub use metadata::{CAUSATION_ID, CORRELATION_ID, Metadata, MetadataRef, TagsRef};

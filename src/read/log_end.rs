@@ -1,5 +1,6 @@
 //! Opens the log: finds its end, and rebuilds the open pack from `tail` and `streams`.
 
+use super::keys::key_count;
 use super::log::OpenPack;
 use super::lookup::{check_key, decode_in_log, each_event};
 use crate::error::{Error, Location, Result};
@@ -11,7 +12,7 @@ use crate::format::{
 use crate::model::{Position, StreamId, Timestamp};
 use crate::storage::{Disk, Family};
 
-/// The end of the log, according to its last frame.
+/// The end of the log, according to its last frame, and of the idempotency keys.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct LogEnd {
     pub(crate) head: Option<Position>,
@@ -21,6 +22,8 @@ pub(crate) struct LogEnd {
     pub(crate) streams: u64,
     /// The checksum of the last frame; 0 in an empty log.
     pub(crate) checksum: u32,
+    /// The number of the last idempotency key; 0 before the first.
+    pub(crate) last_key: u64,
 }
 
 impl LogEnd {
@@ -35,6 +38,7 @@ impl LogEnd {
             recorded_at: Some(recorded_at),
             streams: header.streams_after,
             checksum,
+            last_key: 0,
         })
     }
 }
@@ -64,6 +68,7 @@ pub(crate) fn open_log(disk: &Disk) -> Result<(OpenPack, LogEnd)> {
         }
         rows += 1;
     }
+    end.last_key = key_count(disk)?.last;
     Ok((OpenPack::new(boundary, pack, rows), end))
 }
 

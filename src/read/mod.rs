@@ -7,6 +7,7 @@
 
 pub(crate) mod ahead;
 pub(crate) mod derived;
+pub(crate) mod keys;
 pub(crate) mod log;
 pub(crate) mod log_end;
 pub(crate) mod lookup;

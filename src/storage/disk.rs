@@ -12,6 +12,7 @@ use rocksdb::{
 use super::engine_error::{engine_error, read_error};
 use super::family::Family;
 use super::paths::Paths;
+use super::row_filter::RowFilter;
 use super::{manifest, tail, tuning};
 use crate::error::{Error, Location, Result};
 use crate::format::Manifest;
@@ -94,18 +95,22 @@ impl Disk {
         database.create_if_missing(true);
         database.create_missing_column_families(true);
         database.set_error_if_exists(true);
-        let families = families(options, db, &[])?;
+        let families = families(options, db, &[], None)?;
         let opened = DB::open_cf_descriptors(&database, db, families);
         let db = opened.map_err(|error| engine_error("creating the database", &error))?;
         Ok(Self::of(db, Vec::new()))
     }
 
     /// Opens for writing. This replays and may delete write-ahead logs, so check the database with
-    /// [`Disk::open_read_only`] first.
-    pub(crate) fn open(paths: &Paths, options: &StoreOptions) -> Result<Self> {
+    /// [`Disk::open_read_only`] first. `expired` selects the idempotency keys to remove.
+    pub(crate) fn open(
+        paths: &Paths,
+        options: &StoreOptions,
+        expired: Option<&RowFilter>,
+    ) -> Result<Self> {
         let database = tuning::database(options, &paths.log)?;
         let unknown = unknown_families(&database, &paths.db)?;
-        let families = families(options, &paths.db, &unknown)?;
+        let families = families(options, &paths.db, &unknown, expired)?;
         let opened = DB::open_cf_descriptors(&database, &paths.db, families);
         let db = opened.map_err(|error| engine_error("opening the database", &error))?;
         Ok(Self::of(db, unknown))
@@ -132,7 +137,7 @@ impl Disk {
     fn probe(paths: &Paths, options: &StoreOptions, database: &Options) -> Result<Self> {
         tail::check(&paths.db)?;
         let unknown = unknown_families(database, &paths.db)?;
-        let families = families(options, &paths.db, &unknown)?;
+        let families = families(options, &paths.db, &unknown, None)?;
         let opened = DB::open_cf_descriptors_read_only(database, &paths.db, families, false);
         let db =
             opened.map_err(|error| engine_error("opening the database for reading", &error))?;
@@ -237,10 +242,14 @@ fn families(
     options: &StoreOptions,
     db: &Path,
     unknown: &[String],
+    expired: Option<&RowFilter>,
 ) -> Result<Vec<ColumnFamilyDescriptor>> {
     let cache = tuning::cache(options);
     let tuned = |family: Family| {
-        let tuned = tuning::family(family, options, &cache, db)?;
+        let mut tuned = tuning::family(family, options, &cache, db)?;
+        if let (Family::Keys, Some(expired)) = (family, expired) {
+            tuned.set_compaction_filter_factory(expired.clone());
+        }
         Ok(ColumnFamilyDescriptor::new(family.name(), tuned))
     };
     let unknown = unknown

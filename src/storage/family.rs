@@ -17,18 +17,21 @@ pub(crate) enum Family {
     Checkpoints,
     /// Read models kept in the store.
     Views,
+    /// Idempotency keys, each with the result of its request.
+    Keys,
     /// Small records of the store itself.
     Meta,
 }
 
 impl Family {
-    pub(super) const ALL: [Self; 7] = [
+    pub(super) const ALL: [Self; 8] = [
         Self::Packs,
         Self::Tail,
         Self::Streams,
         Self::Snapshots,
         Self::Checkpoints,
         Self::Views,
+        Self::Keys,
         Self::Meta,
     ];
 
@@ -40,6 +43,7 @@ impl Family {
             Self::Snapshots => "snapshots",
             Self::Checkpoints => "checkpoints",
             Self::Views => "views",
+            Self::Keys => "keys",
             Self::Meta => "meta",
         }
     }

@@ -120,6 +120,10 @@ pub(super) fn family(
     if family == Family::Streams {
         filter_streams(&mut tuned, &mut table);
     }
+    if family == Family::Keys {
+        // Most lookups are for a new key: the filter answers them without reading a block.
+        table.set_bloom_filter(10.0, false);
+    }
     tuned.set_block_based_table_factory(&table);
     // Fast compression for new data, dense compression for the bottommost level, which holds most
     // of the data. A scan of packs spends much of its time on decompression.

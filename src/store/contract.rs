@@ -5,28 +5,68 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use smallvec::smallvec;
+use smallvec::{SmallVec, smallvec};
 
 use super::Store;
-use crate::commit::Submission;
+use crate::commit::{Prepared, PreparedKey, Submission};
 use crate::error::{Error, Result};
 use crate::event_store::{
-    Append, Appended, EventStore, PageEnd, PageQuery, StreamInfo, StreamsQuery, Visitor,
+    Append, Appended, EventStore, KeyedResult, KeyedSubmission, Labels, PageEnd, PageQuery,
+    StreamInfo, StreamsQuery, Submitted, Visitor,
 };
-use crate::model::{Epochs, Position, StreamId, Timestamp, Version};
-use crate::options::now;
+use crate::model::{Epochs, IdempotencyKey, Position, StreamId, Timestamp, Version};
+use crate::options::{Durability, now};
 use crate::read::derived;
+use crate::read::keys::find_result;
 use crate::snapshot_store::{OnDamaged, Snapshot, SnapshotStore, check_kind};
 use crate::view_store::{Checkpoint, ViewCommit, ViewPage, ViewScan, ViewStore, check_view_name};
 
 impl EventStore for Store {
-    fn submit(&self, append: Append) -> Result<Appended> {
+    fn submit(&self, mut append: Append) -> Result<Appended> {
         let committer = self.engine.committer()?;
+        let labels = append.take_labels();
         let prepared = self.engine.prepare(&append)?;
         let durability = append.durability().unwrap_or(self.engine.durability);
-        let submission = Submission { appends: smallvec![prepared], durability, record: None };
-        let appended = committer.submit(submission)?;
-        appended.into_iter().next().ok_or(Error::Closed)
+        let submission =
+            Submission { appends: smallvec![prepared], durability, record: None, key: None };
+        let answer = committer.submit(submission).map_err(|error| labels.add_to(error))?;
+        answer.appended.into_iter().next().ok_or(Error::Closed)
+    }
+
+    fn submit_once(&self, key: &IdempotencyKey, submission: KeyedSubmission) -> Result<Submitted> {
+        let engine = &*self.engine;
+        let committer = engine.committer()?;
+        submission.validate(&engine.limits)?;
+        let mut durability = engine.durability;
+        let mut appends = SmallVec::new();
+        let mut alone = KeyedResult::Nothing;
+        let mut labels = Labels::default();
+        match submission {
+            KeyedSubmission::Append(mut append) => {
+                labels = append.take_labels();
+                durability = append.durability().unwrap_or(durability);
+                appends.push(Prepared::new(&append));
+            }
+            KeyedSubmission::Nothing => {}
+            KeyedSubmission::Refusal(reason) => alone = KeyedResult::Refusal(reason),
+        }
+        // Looked up here, so that the writer has to know only the keys recorded from now on.
+        let looked_up_at = engine.key_expiry.last();
+        let found = match self.find_result(key)? {
+            Some(result) if durability == Durability::Buffered => {
+                return Ok(Submitted::again(result));
+            }
+            found => found,
+        };
+        let key = PreparedKey { key: key.clone(), alone, looked_up_at, found };
+        let key = Some(Box::new(key));
+        let answer = committer.submit(Submission { appends, durability, record: None, key });
+        let answer = answer.map_err(|error| labels.add_to(error))?;
+        answer.keyed.ok_or(Error::Closed)
+    }
+
+    fn find_result(&self, key: &IdempotencyKey) -> Result<Option<KeyedResult>> {
+        self.engine.read(|disk| find_result(disk, key, &self.engine.key_expiry))
     }
 
     fn read_page(&self, query: &PageQuery, visit: &mut Visitor<'_>) -> Result<PageEnd> {

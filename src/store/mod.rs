@@ -21,6 +21,7 @@ use crate::commit::{Committer, Prepared};
 use crate::error::{Error, Result};
 use crate::event_store::Append;
 use crate::head::Head;
+use crate::keys::KeyExpiry;
 use crate::maintenance::backup::{CopyReport, Purpose, Source, copy_store};
 use crate::maintenance::export::{Exported, export};
 use crate::maintenance::import::{Destination, ImportOptions, Imported, import};
@@ -85,6 +86,7 @@ struct Engine {
     created_at: Timestamp,
     epochs: Epochs,
     is_backup: bool,
+    key_expiry: Arc<KeyExpiry>,
     /// Held while an import runs: two imports of the same input would not see each other's events.
     importing: Mutex<()>,
     /// Locks the directory until the store is closed.

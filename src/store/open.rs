@@ -41,6 +41,7 @@ impl StoreOptions {
                 clock: self.clock.clone(),
                 pack_bytes: self.pack_bytes,
                 version_cache_streams: self.version_cache_streams,
+                key_expiry: recovered.key_expiry.clone(),
             }))),
         };
         // What is read ahead must not displace itself.
@@ -60,6 +61,7 @@ impl StoreOptions {
             created_at: identity.created_at,
             epochs: identity.epochs,
             is_backup: identity.is_backup,
+            key_expiry: recovered.key_expiry,
             importing: Mutex::new(()),
             claim: Mutex::new(Some(recovered.claim)),
         });

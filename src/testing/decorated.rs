@@ -7,9 +7,10 @@ use std::time::Instant;
 
 use crate::error::Result;
 use crate::event_store::{
-    Append, Appended, EventStore, PageEnd, PageQuery, StreamInfo, StreamsQuery, Visitor,
+    Append, Appended, EventStore, KeyedResult, KeyedSubmission, PageEnd, PageQuery, StreamInfo,
+    StreamsQuery, Submitted, Visitor,
 };
-use crate::model::{Epochs, Position, StreamId, Timestamp, Version};
+use crate::model::{Epochs, IdempotencyKey, Position, StreamId, Timestamp, Version};
 
 /// Intercepts the calls of the store that a [`Decorated`] wraps. By default each call is forwarded.
 pub trait Decorator: Send + Sync + 'static {
@@ -19,6 +20,19 @@ pub trait Decorator: Send + Sync + 'static {
     /// Those of the wrapped store, or any error that the test injects.
     fn submit(&self, store: &dyn EventStore, append: Append) -> Result<Appended> {
         store.submit(append)
+    }
+
+    /// Called for [`EventStore::submit_once`].
+    ///
+    /// # Errors
+    /// Those of the wrapped store, or any error that the test injects.
+    fn submit_once(
+        &self,
+        store: &dyn EventStore,
+        key: &IdempotencyKey,
+        submission: KeyedSubmission,
+    ) -> Result<Submitted> {
+        store.submit_once(key, submission)
     }
 
     /// Called for [`EventStore::read_page`].
@@ -80,6 +94,14 @@ impl<D: Decorator> Decorated<D> {
 impl<D: Decorator> EventStore for Decorated<D> {
     fn submit(&self, append: Append) -> Result<Appended> {
         self.decorator.submit(&*self.store, append)
+    }
+
+    fn submit_once(&self, key: &IdempotencyKey, submission: KeyedSubmission) -> Result<Submitted> {
+        self.decorator.submit_once(&*self.store, key, submission)
+    }
+
+    fn find_result(&self, key: &IdempotencyKey) -> Result<Option<KeyedResult>> {
+        self.store.find_result(key)
     }
 
     fn read_page(&self, query: &PageQuery, visit: &mut Visitor<'_>) -> Result<PageEnd> {

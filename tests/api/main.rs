@@ -53,6 +53,8 @@ mod features;
 #[cfg(feature = "rocksdb")]
 mod frames;
 #[cfg(feature = "rocksdb")]
+mod keys;
+#[cfg(feature = "rocksdb")]
 mod lifecycle;
 #[cfg(feature = "rocksdb")]
 mod loans;

@@ -22,7 +22,7 @@ use crate::example_bank::check_read_models;
 use crate::power::disk::{Bytes, Disk, Names, write_image};
 use crate::shim::{Blow, Call, Event, Fault, NO_SHIM, Place, Watch, read_trace, run};
 use crate::support::memory;
-use crate::support::promises::{Heard, MayBeGone, Promises, heard};
+use crate::support::promises::{Heard, MayBeGone, Promises, heard, request_key};
 use crate::support::random::Random;
 use crate::support::skip::{say, skipped};
 use crate::workload::{Plan, business, is_everything, own, projections};
@@ -102,9 +102,11 @@ fn write(plan: &Plan, heard: &Heard, writer: usize, failed: &Mutex<Vec<Append>>)
                 continue;
             }
         };
-        let append = plan.append(writer, round, tip);
-        match heard.submit(append.clone()) {
-            Ok(_) => {}
+        let key = (round % 2 == 1).then(|| format!("{writer}-{}", tip.map_or(0, Version::get)));
+        let key = key.as_deref();
+        let append = plan.append(writer, round, tip, key);
+        match send(heard, append.clone()) {
+            Ok(()) => {}
             Err(error @ (Error::Indeterminate { .. } | Error::Poisoned { .. })) => {
                 if let Error::Indeterminate { .. } = error {
                     failed.lock().unwrap().push(append);
@@ -114,12 +116,26 @@ fn write(plan: &Plan, heard: &Heard, writer: usize, failed: &Mutex<Vec<Append>>)
                     Ok(after) => assert_eq!(after, tip, "after {error}"),
                     Err(error) => assert_is_of_the_disk(&error),
                 }
-                let later = heard.submit(plan.append(writer, round, tip)).unwrap_err();
+                match key.map_or(Ok(None), |key| heard.find_result(&request_key(key))) {
+                    Ok(found) => assert_eq!(found, None, "after {error}"),
+                    Err(error) => assert_is_of_the_disk(&error),
+                }
+                let later = heard.submit(plan.append(writer, round, tip, None)).unwrap_err();
                 assert!(matches!(later, Error::Poisoned { .. }), "after {error}: {later}");
                 return;
             }
             Err(error) => assert_is_of_the_disk(&error),
         }
+    }
+}
+
+/// Submits an append, with the key that its events name, if they name one.
+fn send(heard: &Heard, append: Append) -> annals::Result<()> {
+    let first = append.events().next();
+    let key = first.and_then(|(_, event)| event.metadata().get("key")).map(request_key);
+    match key {
+        Some(key) => heard.submit_once(&key, append.into()).map(drop),
+        None => heard.submit(append).map(drop),
     }
 }
 
@@ -147,8 +163,8 @@ fn write_view(store: &Store) {
 
 /// Retries with the same events: stored ones are recognised, missing ones are appended.
 fn retry(heard: &Heard, append: Append, indeterminate: &mut Vec<Append>) {
-    match heard.submit(append.clone()) {
-        Ok(_) => {}
+    match send(heard, append.clone()) {
+        Ok(()) => {}
         Err(Error::Indeterminate { .. }) => indeterminate.push(append),
         Err(error) => {
             assert_is_of_the_disk(&error);

@@ -7,15 +7,15 @@ use std::thread;
 
 use annals::prelude::*;
 use annals::{
-    Durability, ProjectionError, ProjectionManager, ProjectionOptions, Repository, SnapshotPolicy,
-    Version,
+    Durability, KeyedSubmission, ProjectionError, ProjectionManager, ProjectionOptions, Repository,
+    SnapshotPolicy, Version,
 };
 
 use crate::account::{Account, AccountCommand};
 use crate::read_models::{AccountBalances, TransactionHistory};
 use crate::shim::{self, Place};
 use crate::support::SOON;
-use crate::support::promises::{Heard, event, heard};
+use crate::support::promises::{Heard, event, heard, request_key};
 use crate::{io_error, kill, power};
 
 /// Not a test of its own: the child process.
@@ -167,9 +167,13 @@ impl Plan {
                 scope.spawn(move || {
                     for round in 0..self.rounds {
                         let tip = heard.stream_version(&own(writer)).unwrap();
-                        let append = self.append(writer, round, tip);
+                        if round % 2 == 1 {
+                            self.submit_once(heard, (open, writer, round), tip);
+                            continue;
+                        }
+                        let append = self.append(writer, round, tip, None);
                         heard.submit(append.clone()).unwrap();
-                        if round % 4 == 3 {
+                        if round % 4 == 2 {
                             // A retry acknowledged as `Sync` is synced, though nothing is written.
                             heard.submit(append.with_durability(Durability::Sync)).unwrap();
                         }
@@ -203,10 +207,43 @@ impl Plan {
         }
     }
 
-    /// An append to the writer's stream, whose last version is `tip`, and to a shared stream.
-    pub(crate) fn append(&self, writer: usize, round: usize, tip: Option<Version>) -> Append {
+    /// Two requests with a key, each sent twice: one with events, which differ the second time, and
+    /// one that records only its key.
+    fn submit_once(
+        &self,
+        heard: &Heard,
+        (open, writer, round): (usize, usize, usize),
+        tip: Option<Version>,
+    ) {
+        let name = format!("{}-{open}-{writer}-{round}", self.name);
+        let alone = format!("{name}-alone");
+        for is_again in [false, true] {
+            let append = self.append(writer, round, tip, Some(&name));
+            let done = heard.submit_once(&request_key(&name), append.into()).unwrap();
+            assert_eq!(done.is_retry, is_again);
+            let refusal = match round % 4 {
+                1 => KeyedSubmission::Nothing,
+                _ => KeyedSubmission::Refusal(vec![7; 700]),
+            };
+            let done = heard.submit_once(&request_key(&alone), refusal).unwrap();
+            assert_eq!(done.is_retry, is_again);
+        }
+    }
+
+    /// An append to the writer's stream, whose last version is `tip`, and to a shared stream. Its
+    /// events name the key of their request, if it has one.
+    pub(crate) fn append(
+        &self,
+        writer: usize,
+        round: usize,
+        tip: Option<Version>,
+        key: Option<&str>,
+    ) -> Append {
         let len = |n: usize| self.lens[n % self.lens.len()];
-        let [a, b, c] = [0, 1, 2].map(|n| event("Happened", len(writer + round + n)));
+        let [a, b, c] = [0, 1, 2].map(|n| {
+            let event = event("Happened", len(writer + round + n));
+            key.into_iter().fold(event, |event, key| event.with_metadata("key", key))
+        });
         // Exact, so that a retry is distinguishable from a new append.
         let expected = tip.map_or(ExpectedVersion::NoStream, ExpectedVersion::Exact);
         let shared = format!("shared-{}", round % 2);
@@ -262,5 +299,6 @@ pub(crate) fn business(
     commands.map(move |(id, command)| match accounts.execute(id, &command) {
         Ok(_) | Err(ExecuteError::Rejected(_)) => Ok(()),
         Err(ExecuteError::Store(error) | ExecuteError::Conflict { cause: error, .. }) => Err(error),
+        Err(other) => panic!("{other}"),
     })
 }

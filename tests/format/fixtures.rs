@@ -7,7 +7,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use annals::prelude::*;
-use annals::{Error, FORMAT_VERSION, ImportOptions};
+use annals::{
+    Error, FORMAT_VERSION, IdempotencyKey, ImportOptions, KeyedSubmission, RequestDigest,
+};
 
 use crate::support::{copy, database, fingerprint, place, quick};
 
@@ -42,6 +44,10 @@ fn store_of_format_version_2_is_read_and_continued() {
     assert!(report.is_sound(), "{:?}", report.damage);
     let info = store.info().unwrap();
     assert_eq!((info.format_version, info.streams), (2, 4));
+    for (name, result) in recorded() {
+        let found = store.find_result(&key(name)).unwrap();
+        assert_eq!(found.map(|found| format!("{found:?}")), Some(result.to_owned()), "{name}");
+    }
     store.close().unwrap();
     assert_eq!(fingerprint(&path), before, "reading changes nothing");
 
@@ -60,6 +66,19 @@ fn store_of_format_version_2_is_read_and_continued() {
     assert_eq!(store.read_log().into_iter().count(), 29);
 }
 
+fn key(name: &str) -> IdempotencyKey {
+    IdempotencyKey::new("fixture", name, RequestDigest::of("request")).unwrap()
+}
+
+/// The idempotency keys in the fixture, with their results.
+fn recorded() -> [(&'static str, &'static str); 3] {
+    let appended = concat!(
+        "Appended(Appended { spans: [Position(1)..=Position(1)], ",
+        "versions: [(\"account-1\", Version(1)..=Version(1))], is_retry: false })"
+    );
+    [("appended", appended), ("nothing", "Nothing"), ("refused", "Refusal([110, 111])")]
+}
+
 /// Writes `tests/fixtures/v2` again. Run it alone, and only until format version 2 is released:
 /// `cargo test --release --test format write_the_store -- --ignored`
 #[test]
@@ -73,6 +92,15 @@ fn write_the_store_of_format_version_2() {
     for end in [2, 3, 6, 7, 8] {
         let imported = lines.get(..end).unwrap().concat();
         store.import(imported.as_bytes(), ImportOptions::default(), |_| {}).unwrap();
+    }
+    // A retry, because the fixture has the events of the export and no others.
+    let first = store.read_log().first().unwrap().unwrap();
+    let event = NewEvent::new(first.event_type().clone(), first.payload()).with_id(first.id());
+    let append = Append::new().to(first.stream(), ExpectedVersion::NoStream, [event]);
+    let refusal = KeyedSubmission::Refusal(b"no".to_vec());
+    let requests = [append.into(), KeyedSubmission::Nothing, refusal];
+    for ((name, _), request) in recorded().iter().zip(requests) {
+        store.submit_once(&key(name), request).unwrap();
     }
     store.close().unwrap();
     // RocksDB's diagnostic log and options are not needed, and may name the machine.

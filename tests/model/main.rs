@@ -5,7 +5,7 @@
 //! The reference is a `Vec`, and every query is a filter over it.
 //!
 //! The operations include faults: the process dies (G1, G2, G3, G5), the machine loses power and
-//! part of the unsynced data (G1, G10, G11, G12), a bit flips (G8).
+//! part of the unsynced data (G1, G10, G11, G12, G15), a bit flips (G8).
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 

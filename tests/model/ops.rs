@@ -21,6 +21,9 @@ pub(crate) enum Size {
     Many,
 }
 
+/// The number of idempotency keys.
+pub(crate) const KEYS: usize = 12;
+
 /// One part of an append; without events, the stream is only checked.
 #[derive(Debug, Clone)]
 pub(crate) struct Part {
@@ -67,6 +70,13 @@ pub(crate) enum Op {
     Retry {
         back: usize,
         change: i8,
+    },
+    /// A request with one of [`KEYS`] keys and one of two digests; without events it records only
+    /// the key.
+    Keyed {
+        parts: Vec<Part>,
+        key: usize,
+        other: bool,
     },
     Read(Ask),
     List {

@@ -56,6 +56,29 @@ pub(crate) enum Outcome {
     Invalid,
 }
 
+/// The outcome of a request with a key.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Answer {
+    /// Its result, and whether it had been done before.
+    Done(KeyResult, bool),
+    /// The key belongs to another request.
+    Reused,
+    Refused(Outcome),
+}
+
+/// The recorded result of a request: the positions of its events; none if nothing happened.
+pub(crate) type KeyResult = Vec<u64>;
+
+/// A recorded key.
+#[derive(Debug, Clone)]
+pub(crate) struct Recorded {
+    pub(crate) key: usize,
+    pub(crate) other: bool,
+    pub(crate) result: KeyResult,
+    /// The length of the log after it was recorded.
+    pub(crate) log: u64,
+}
+
 /// How much of one stream's part already exists, if the append is a retry.
 #[derive(PartialEq)]
 enum Again {
@@ -67,6 +90,8 @@ enum Again {
 #[derive(Default)]
 pub(crate) struct Reference {
     pub(crate) log: Vec<Fact>,
+    /// In the order in which they were recorded.
+    pub(crate) keys: Vec<Recorded>,
 }
 
 impl Reference {
@@ -155,6 +180,27 @@ impl Reference {
             }
         }
         self.add(call, clock)
+    }
+
+    pub(crate) fn append_once(
+        &mut self,
+        call: &Call,
+        (key, other): (usize, bool),
+        clock: i64,
+    ) -> Answer {
+        if let Some(known) = self.keys.iter().find(|known| known.key == key) {
+            let result = known.result.clone();
+            return if known.other == other { Answer::Done(result, true) } else { Answer::Reused };
+        }
+        let outcome = if call.events.is_empty() {
+            Outcome::Done(Vec::new(), false)
+        } else {
+            self.append(call, clock)
+        };
+        let Outcome::Done(result, is_retry) = outcome else { return Answer::Refused(outcome) };
+        let log = self.log.len() as u64;
+        self.keys.push(Recorded { key, other, result: result.clone(), log });
+        Answer::Done(result, is_retry)
     }
 
     fn add(&mut self, call: &Call, clock: i64) -> Outcome {

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use super::ops::{AsOf, Ask, Kind, Op, Part, Size, Start};
+use super::ops::{AsOf, Ask, KEYS, Kind, Op, Part, Size, Start};
 use super::world::{FOLLOWS, STREAMS};
 
 fn kinds() -> impl Strategy<Value = Kind> {
@@ -71,6 +71,8 @@ pub(crate) fn ops() -> impl Strategy<Value = Op> {
         12 => (prop::collection::vec(parts(), 1..4), prop::option::weighted(0.2, -5..20_i64))
             .prop_map(|(parts, times)| Op::Append(parts, times)),
         4 => (0..4_usize, -1..2_i8).prop_map(|(back, change)| Op::Retry { back, change }),
+        5 => (prop::collection::vec(parts(), 0..3), 0..KEYS, prop::bool::weighted(0.1))
+            .prop_map(|(parts, key, other)| Op::Keyed { parts, key, other }),
         12 => asks().prop_map(Op::Read),
         2 => (prefixes, prop::option::of(0..STREAMS.len()))
             .prop_map(|(prefix, after)| Op::List { prefix, after }),

@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use annals::prelude::*;
 use annals::{
-    Durability, Error, EventType, Limits, Position, StoreOptions, Subscription, Timestamp, Version,
+    Durability, Error, EventType, IdempotencyKey, KeyedResult, KeyedSubmission, Limits, Position,
+    RequestDigest, StoreOptions, Submitted, Subscription, Timestamp, Version,
 };
 
 use super::faults::{self, Kept, Synced};
 use super::ops::{AsOf, Ask, Kind, Op, Part, Size, Start};
-use super::reference::{Call, Fact, Outcome, Reference};
+use super::reference::{Answer, Call, Fact, Outcome, Recorded, Reference};
 
 /// Ids that are prefixes of each other, or sort around each other's separators.
 pub(crate) const STREAMS: [&str; 7] = ["a", "a-1", "a-10", "ä-1", "日本-1", "a b", "b-1"];
@@ -99,13 +100,42 @@ fn append(store: &Arc<dyn EventStore>, call: &Call) -> Outcome {
             assert_eq!(Some(appended.last_position()), appended.positions().last());
             Outcome::Done(appended.positions().map(u64::from).collect(), appended.is_retry())
         }
-        Err(Error::WrongExpectedVersion { stream, actual, .. }) => {
+        Err(error) => refusal(error),
+    }
+}
+
+fn refusal(error: Error) -> Outcome {
+    match error {
+        Error::WrongExpectedVersion { stream, actual, .. } => {
             Outcome::Conflict(stream.to_string(), actual.map(u64::from))
         }
-        Err(Error::PartialRetry { .. }) => Outcome::Partial,
-        Err(Error::RecordedAtBeforeHead { .. }) => Outcome::TooEarly,
-        Err(Error::InvalidArgument(_)) => Outcome::Invalid,
-        Err(error) => panic!("{error}"),
+        Error::PartialRetry { .. } => Outcome::Partial,
+        Error::RecordedAtBeforeHead { .. } => Outcome::TooEarly,
+        Error::InvalidArgument(_) => Outcome::Invalid,
+        error => panic!("{error}"),
+    }
+}
+
+fn key_of(key: usize, other: bool) -> IdempotencyKey {
+    let digest = RequestDigest::of(if other { "other" } else { "one" });
+    IdempotencyKey::new("model", key.to_string(), digest).unwrap()
+}
+
+fn positions_of(result: &KeyedResult) -> Vec<u64> {
+    match result {
+        KeyedResult::Appended(appended) => appended.positions().map(u64::from).collect(),
+        KeyedResult::Nothing => Vec::new(),
+        KeyedResult::Refusal(_) => panic!("the model refuses nothing"),
+    }
+}
+
+fn append_once(store: &Arc<dyn EventStore>, call: &Call, key: &IdempotencyKey) -> Answer {
+    let request =
+        if call.events.is_empty() { KeyedSubmission::Nothing } else { request(call).into() };
+    match store.submit_once(key, request) {
+        Ok(Submitted { result, is_retry }) => Answer::Done(positions_of(&result), is_retry),
+        Err(Error::IdempotencyKeyReused { .. }) => Answer::Reused,
+        Err(error) => Answer::Refused(refusal(error)),
     }
 }
 
@@ -177,6 +207,10 @@ impl Subject {
             let tip =
                 self.store.stream_version(&StreamId::new(stream).unwrap()).unwrap().map(u64::from);
             assert_eq!(tip, reference.stream_version(stream), "{stream}");
+        }
+        for known in &reference.keys {
+            let found = self.store.find_result(&key_of(known.key, known.other)).unwrap();
+            assert_eq!(found.as_ref().map(positions_of), Some(known.result.clone()), "{known:?}");
         }
     }
 }
@@ -345,14 +379,35 @@ impl World {
         let least = if left.is_some_and(|left| left < 255) { self.synced.head } else { before };
         assert!((least..=before).contains(&head), "{head} of {before}, at least {least}");
         self.kept.truncate(self.disk.as_ref().unwrap(), head);
+        let keys = self.reference.keys.len();
+        self.truncate_keys(head, left);
         if head == before {
             self.kept_whole(left);
-        } else {
+        }
+        if head < before || self.reference.keys.len() < keys {
             self.reference.truncate(head);
             self.forget(head);
         }
         // The promises stay the same, but the write-ahead logs are new.
         self.synced = Synced { head: self.synced.head, ..Synced::default() };
+    }
+
+    /// Checks that the keys up to one moment survived, the same moment as for the log (G15), and
+    /// drops the later ones.
+    fn truncate_keys(&mut self, head: u64, left: Option<u8>) {
+        let is_there = |known: &Recorded| {
+            let found = self.store().find_result(&key_of(known.key, known.other)).unwrap();
+            found.is_some()
+        };
+        let kept = self.reference.keys.iter().take_while(|known| is_there(known)).count();
+        let (there, gone) = self.reference.keys.split_at(kept);
+        assert!(there.iter().all(|known| known.log <= head), "a key without its events");
+        let may_be_gone = |known: &Recorded| match known.result.last() {
+            Some(last) => *last > head,
+            None => left.is_some() && known.log >= head,
+        };
+        assert!(gone.iter().all(|known| may_be_gone(known) && !is_there(known)), "{gone:?}");
+        self.reference.keys.truncate(kept);
     }
 
     /// A process crash must lose nothing, including derived data.
@@ -373,7 +428,17 @@ impl World {
                 let event = event.with_recorded_at(Timestamp::from_micros(fact.time));
                 append.to(fact.stream.as_str(), ExpectedVersion::Any, [event])
             });
-            memory.submit(append).unwrap();
+            let positions: Vec<_> = commit.iter().map(|fact| fact.position).collect();
+            match self.reference.keys.iter().find(|known| known.result == positions) {
+                Some(Recorded { key, other, .. }) => {
+                    drop(memory.submit_once(&key_of(*key, *other), append.into()).unwrap());
+                }
+                None => drop(memory.submit(append).unwrap()),
+            }
+        }
+        for known in self.reference.keys.iter().filter(|known| known.result.is_empty()) {
+            let key = key_of(known.key, known.other);
+            memory.submit_once(&key, KeyedSubmission::Nothing).unwrap();
         }
         self.subjects[1].store = Arc::new(memory);
         for seen in self.subjects.iter_mut().flat_map(|subject| &mut subject.seen) {
@@ -440,6 +505,15 @@ impl World {
                 let call = self.call(parts, *times);
                 self.submit(&call);
                 self.calls.push(call);
+            }
+            Op::Keyed { parts, key, other } => {
+                let call = self.call(parts, None);
+                let clock = self.clock.load(Ordering::SeqCst);
+                let answer = self.reference.append_once(&call, (*key, *other), clock);
+                for subject in &self.subjects {
+                    let key = key_of(*key, *other);
+                    assert_eq!(append_once(&subject.store, &call, &key), answer);
+                }
             }
             Op::Retry { back, change } => self.retry(*back, *change),
             Op::Read(ask) => {

@@ -40,7 +40,7 @@ pub(crate) enum Command {
     },
 }
 
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, thiserror::Error, Serialize, Deserialize)]
 pub(crate) enum AccountError {
     #[error("the account exists already")]
     AlreadyCreated,

@@ -12,11 +12,13 @@
 //! b name position                      a backup with this name, up to this position, is about to begin
 //! c name                               it was made
 //! e name                               it was opened for writing, which begins an epoch
+//! k durability key result              this was the answer to the request with this key
 //! ```
 //!
 //! The checks: every acknowledged event that must survive is at its place with its bytes (G5); the
 //! store contains only events that were submitted; log and streams are gapless (G2, G3) and agree;
-//! appends are whole (G1); verify finds no damage; and appending continues (G10, G11).
+//! appends are whole (G1); a request with a key is done once, and has its key exactly if it has its
+//! events (G15); verify finds no damage; and appending continues (G10, G11).
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Write as _;
@@ -27,7 +29,10 @@ use std::sync::Mutex;
 
 use annals::prelude::*;
 use annals::testing::{Decorated, Decorator};
-use annals::{Durability, Error, Position};
+use annals::{
+    Durability, Error, IdempotencyKey, KeyedResult, KeyedSubmission, Position, RequestDigest,
+    Submitted,
+};
 
 use super::random::Random;
 
@@ -39,6 +44,22 @@ pub(crate) fn event(name: &str, len: usize) -> NewEvent {
     let id = EventId::random();
     let event = NewEvent::bytes(name, payload(id, len)).unwrap().with_id(id);
     event.with_metadata("len", len.to_string())
+}
+
+/// The key of a request. Its events name it in their metadata.
+pub(crate) fn request_key(name: &str) -> IdempotencyKey {
+    IdempotencyKey::new("promises", name, RequestDigest::of(name)).unwrap()
+}
+
+/// A result in one word, without spaces.
+fn text_of(result: &KeyedResult) -> String {
+    match result {
+        KeyedResult::Nothing => "nothing".to_owned(),
+        KeyedResult::Refusal(reason) => format!("refusal:{}", reason.len()),
+        KeyedResult::Appended(appended) => {
+            format!("{}:{}", appended.first_position(), appended.last_position())
+        }
+    }
 }
 
 /// Bytes without repetition, so that they do not compress.
@@ -106,31 +127,71 @@ impl Book {
     }
 }
 
+/// The events of an append, each with its stream.
+struct Tried(Vec<(StreamId, EventId)>);
+
+impl Tried {
+    fn of(append: &Append) -> Self {
+        Self(append.events().map(|(stream, event)| (stream.clone(), event.id())).collect())
+    }
+
+    fn lines(&self, mark: char) -> String {
+        self.0.iter().fold(String::new(), |lines, (_, id)| lines + &format!("{mark} {id}\n"))
+    }
+
+    fn acknowledged(&self, appended: &Appended, durability: Durability) -> String {
+        let mut next: HashMap<_, _> =
+            appended.versions().iter().map(|(s, v)| (s.clone(), v.start().get())).collect();
+        let mut text = String::new();
+        for (position, (stream, id)) in appended.positions().zip(&self.0) {
+            let version = next.get_mut(stream).unwrap();
+            writeln!(text, "+ {durability:?} {position} {stream} {version} {id}").unwrap();
+            *version += 1;
+        }
+        text
+    }
+}
+
 impl Decorator for Book {
     fn submit(&self, store: &dyn EventStore, append: Append) -> annals::Result<Appended> {
-        let events: Vec<_> = append.events().map(|(s, event)| (s.clone(), event.id())).collect();
-        let lines = |mark: char| {
-            let line =
-                |lines: String, (_, id): &(StreamId, EventId)| lines + &format!("{mark} {id}\n");
-            events.iter().fold(String::new(), line)
-        };
+        let tried = Tried::of(&append);
         let durability = append.durability().unwrap_or(self.durability);
-        self.write(&lines('?'));
+        self.write(&tried.lines('?'));
         let answer = store.submit(append);
         match &answer {
-            Ok(appended) => {
-                let mut next: HashMap<_, _> =
-                    appended.versions().iter().map(|(s, v)| (s.clone(), v.start().get())).collect();
-                let mut text = String::new();
-                for (position, (stream, id)) in appended.positions().zip(&events) {
-                    let version = next.get_mut(stream).unwrap();
-                    writeln!(text, "+ {durability:?} {position} {stream} {version} {id}").unwrap();
-                    *version += 1;
+            Ok(appended) => self.write(&tried.acknowledged(appended, durability)),
+            Err(Error::Indeterminate { .. }) => {}
+            Err(_) => self.write(&tried.lines('!')),
+        }
+        answer
+    }
+
+    fn submit_once(
+        &self,
+        store: &dyn EventStore,
+        key: &IdempotencyKey,
+        submission: KeyedSubmission,
+    ) -> annals::Result<Submitted> {
+        let append = match &submission {
+            KeyedSubmission::Append(append) => Some(append),
+            _ => None,
+        };
+        let tried = append.map_or(Tried(Vec::new()), Tried::of);
+        let durability = append.and_then(Append::durability).unwrap_or(self.durability);
+        self.write(&tried.lines('?'));
+        let answer = store.submit_once(key, submission);
+        match &answer {
+            Ok(Submitted { result, is_retry }) => {
+                let mut lines = format!("k {durability:?} {} {}\n", key.key(), text_of(result));
+                if let KeyedResult::Appended(appended) = result
+                    && !is_retry
+                {
+                    lines += &tried.acknowledged(appended, durability);
                 }
-                self.write(&text);
+                self.write(&lines);
             }
             Err(Error::Indeterminate { .. }) => {}
-            Err(_) => self.write(&lines('!')),
+            Err(_) => self.write(&tried.lines('!')),
         }
         answer
     }
@@ -153,6 +214,8 @@ pub(crate) struct Promises {
     durable: u64,
     /// Ids of events that were submitted and not reported as refused.
     possible: HashSet<String>,
+    /// The answers to requests with a key, and whether they are durable.
+    keys: BTreeMap<String, (String, bool)>,
     backups: BTreeMap<String, Copied>,
 }
 
@@ -188,6 +251,14 @@ impl Promises {
                 }
                 "e" => self.backups.get_mut(rest).unwrap().is_original = true,
                 "c" => self.backups.get_mut(rest).unwrap().is_made = true,
+                "k" => {
+                    let [durability, key, result] =
+                        rest.splitn(3, ' ').collect::<Vec<_>>().try_into().unwrap();
+                    let (known, durable) =
+                        self.keys.entry(key.to_owned()).or_insert((result.to_owned(), false));
+                    assert_eq!(*known, result, "the same request again: {key}");
+                    *durable |= durability == "Sync";
+                }
                 "=" => self.durable = self.durable.max(rest.parse().unwrap()),
                 "+" => {
                     let (durability, rest) = rest.split_once(' ').unwrap();
@@ -209,6 +280,7 @@ impl Promises {
     /// other events may have their places.
     pub(crate) fn after_power_loss(mut self) -> Self {
         self.acknowledged.retain(|position, _| *position <= self.durable);
+        self.keys.retain(|_, (_, durable)| *durable);
         self
     }
 
@@ -230,6 +302,12 @@ impl Promises {
             let mut promised = self.clone();
             promised.acknowledged.retain(|position, _| position <= up_to);
             promised.durable = *up_to;
+            // Only for keys with events it is known whether the copy must have them.
+            promised.keys.retain(|_, (result, durable)| {
+                let last = result.split_once(':').and_then(|(_, last)| last.parse::<u64>().ok());
+                *durable = last.is_some_and(|last| last <= *up_to) && !result.starts_with('r');
+                *durable
+            });
             let check = |path: &Path| match Store::options().read_only(true).open(path) {
                 Ok(copy) => {
                     promised.check(&copy, MayBeGone::Buffered);
@@ -308,9 +386,38 @@ impl Promises {
                 "a stream is what the log says"
             );
         }
+        self.check_keys(store, may_be_gone);
         let report = store.verify(|_| {}).unwrap();
         assert!(report.is_sound(), "{:?}", report.damage);
         head
+    }
+
+    /// Checks that the answers to requests with a key are still there, that each was done once, and
+    /// that a key is there exactly if its events are.
+    fn check_keys(&self, store: &Store, may_be_gone: MayBeGone) {
+        for (name, (answer, durable)) in &self.keys {
+            let found = store.find_result(&request_key(name)).unwrap();
+            if *durable || may_be_gone == MayBeGone::Nothing {
+                assert_eq!(found.as_ref().map(text_of), Some(answer.clone()), "key {name}");
+            }
+        }
+        let mut done: HashMap<String, (u64, u64)> = HashMap::new();
+        for event in store.read_log().into_iter().map(Result::unwrap) {
+            let commit = (event.commit().start().get(), event.commit().end().get());
+            let Some(name) = event.metadata().get("key") else { continue };
+            let first = *done.entry(name.to_owned()).or_insert(commit);
+            assert_eq!(first, commit, "request {name} was done twice");
+        }
+        for (name, (first, last)) in &done {
+            let found = store.find_result(&request_key(name)).unwrap();
+            let found = found.unwrap_or_else(|| panic!("{name} has its events and no key"));
+            assert_eq!(text_of(&found), format!("{first}:{last}"), "key {name}");
+        }
+        // A key whose events are not there.
+        for name in self.keys.keys().filter(|name| !done.contains_key(*name)) {
+            let found = store.find_result(&request_key(name)).unwrap();
+            assert!(!matches!(found, Some(KeyedResult::Appended(_))), "{name} has no events");
+        }
     }
 
     /// Opens a store, checks the promises and runs the additional checks, appends, and opens it

@@ -48,7 +48,11 @@ fn op(choice: u8, input: &mut Input<'_>) -> Op {
             Op::Append(parts, times)
         }
         70..90 => Op::Retry { back: input.below(4), change: input.of(&[-1, 0, 1]) },
-        90..130 => Op::Read(ask(input)),
+        90..100 => {
+            let parts = (0..input.below(3)).map(|_| part(input)).collect();
+            Op::Keyed { parts, key: input.below(KEYS), other: input.byte() < 20 }
+        }
+        100..130 => Op::Read(ask(input)),
         130..140 => Op::List {
             prefix: input.of(&["", "a", "a-", "a-1", "ä", "日本-1", "b", "zz"]),
             after: input.flag().then(|| input.below(STREAMS.len())),

@@ -5,8 +5,8 @@
 use std::num::NonZeroUsize;
 
 use annals::__internals::{
-    decode_checkpoint, decode_record, decode_snapshot, encode_checkpoint, encode_record,
-    encode_snapshot, snapshot_key,
+    decode_checkpoint, decode_key_count, decode_key_record, decode_record, decode_snapshot,
+    encode_checkpoint, encode_key_record, encode_record, encode_snapshot, snapshot_key,
 };
 use annals::{
     Aggregate, Bincode, Checkpoint, Codec, DomainEvent, EventStore, EventStoreExt, ExpectedVersion,
@@ -41,6 +41,8 @@ fn decode(key: &[u8], bytes: &[u8]) {
     within(DECODE_MAX, "decoding a record", || drop(decode_record(key, bytes)));
     let bound = DECODE_MAX + bytes.len();
     within(bound, "decoding a checkpoint", || drop(decode_checkpoint(key, bytes)));
+    within(bound, "decoding an idempotency key", || drop(decode_key_record(key, bytes)));
+    within(DECODE_MAX, "decoding a count of keys", || drop(decode_key_count(bytes)));
     let parts = (KIND, STREAM, Version::FIRST);
     within(bound, "decoding a snapshot", || drop(decode_snapshot(key, parts, bytes)));
 }
@@ -59,6 +61,9 @@ fn hostile_body(input: &mut Input<'_>) {
     decode(key, &bytes);
     if let Ok(checkpoint) = decode_checkpoint(key, &bytes) {
         assert_eq!(decode_checkpoint(key, &encode_checkpoint(key, &checkpoint)), Ok(checkpoint));
+    }
+    if let Ok(record) = decode_key_record(key, &bytes) {
+        assert_eq!(decode_key_record(key, &encode_key_record(key, &record)), Ok(record));
     }
 }
 

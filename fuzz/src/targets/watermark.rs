@@ -58,7 +58,7 @@ fn writes(input: &mut Input<'_>) {
         let is_clean = input.flag();
         let evidence = input.flag().then(|| {
             let known = Manifest { number: 1 + input.number() / 2, len: input.number() };
-            Evidence { frame: 7, manifest: input.flag().then_some(known) }
+            Evidence { frame: 7, manifest: input.flag().then_some(known), last_key: 3 }
         });
         Slot { number, watermark: Watermark { store_id, durable, is_clean, evidence } }
     };

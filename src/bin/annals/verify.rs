@@ -14,8 +14,8 @@ use super::shell::{Failure, Shell, count, grouped, progress};
 ///
 /// Reads all events twice and changes nothing. If the store is not sound, prints one line for each
 /// damaged place and ends with exit code 1. With --json: one object with sound, head, events,
-/// frames, streams, snapshots, view_entries, damage_count, and damage (a list of location,
-/// position, found, expected; at most 1,000).
+/// frames, streams, snapshots, view_entries, idempotency_keys, damage_count, and damage (a list of
+/// location, position, found, expected; at most 1,000).
 #[derive(clap::Args)]
 #[expect(clippy::doc_markdown, reason = "this is the help text, which has no markup")]
 #[command(after_help = "Example:\n  annals verify bank.annals && echo sound")]
@@ -71,6 +71,7 @@ fn object(report: &VerifyReport) -> Value {
         "streams": report.streams,
         "snapshots": report.snapshots,
         "view_entries": report.view_entries,
+        "idempotency_keys": report.idempotency_keys,
         "damage_count": report.damage_count,
         "damage": damage.collect::<Vec<_>>(),
     })
@@ -109,6 +110,9 @@ fn for_people(out: &mut impl Write, report: &VerifyReport) -> io::Result<()> {
             entries => format!("{} entries", grouped(entries)),
         };
         write!(out, "; {snapshots} and {entries} of read models read")?;
+    }
+    if report.idempotency_keys > 0 {
+        write!(out, "; {} read", count(report.idempotency_keys, "idempotency key"))?;
     }
     writeln!(out)
 }

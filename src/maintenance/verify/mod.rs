@@ -49,6 +49,8 @@ pub struct VerifyReport {
     pub views: u64,
     /// The number of intact view values.
     pub view_entries: u64,
+    /// The number of intact idempotency keys, including expired ones that are still there.
+    pub idempotency_keys: u64,
     /// The number of damaged places.
     pub damage_count: u64,
     /// The first 1,000 damaged places.

@@ -3,7 +3,8 @@
 use super::{Page, Verifier};
 use crate::error::Result;
 use crate::format::{
-    Malformed, decode_checkpoint, decode_record, decode_snapshot, snapshot_of, view_of,
+    KEYS_RECORD, Malformed, decode_checkpoint, decode_key_count, decode_key_record, decode_record,
+    decode_snapshot, snapshot_of, view_of,
 };
 use crate::read::derived::location_of;
 use crate::storage::Family;
@@ -11,7 +12,13 @@ use crate::storage::Family;
 impl Verifier<'_> {
     /// Walks all families of records. They may change meanwhile, so each record is checked alone.
     pub(super) fn walk_records(&mut self) -> Result<()> {
-        self.walk_family(Family::Meta, |key, record| decode_record(key, record).map(drop).into())?;
+        self.walk_family(Family::Meta, |key, record| match key {
+            KEYS_RECORD => decode_key_count(record).map(drop).into(),
+            _ => decode_record(key, record).map(drop).into(),
+        })?;
+        self.report.idempotency_keys = self.walk_family(Family::Keys, |key, record| {
+            decode_key_record(key, record).map(drop).into()
+        })?;
         self.report.snapshots = self.walk_family(Family::Snapshots, |key, record| {
             let Some(parts) = snapshot_of(key) else { return Judged::BadKey };
             decode_snapshot(key, parts, record).map(drop).into()

@@ -46,7 +46,8 @@ pub fn expected_version_is_checked_against_the_stream(store: &Arc<dyn EventStore
             } else {
                 let refused = outcome.unwrap_err();
                 assert!(refused.is_conflict(), "{expected} at {tip:?}: {refused}");
-                let Error::WrongExpectedVersion { stream, expected: said, actual } = refused else {
+                let Error::WrongExpectedVersion { stream, expected: said, actual, .. } = refused
+                else {
                     panic!("a conflict has the wrong error: {refused}");
                 };
                 assert_eq!((stream, said, actual), (id, expected, tip));

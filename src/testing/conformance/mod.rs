@@ -72,6 +72,7 @@ macro_rules! cases {
 pub mod appending;
 pub mod concurrency;
 pub mod following;
+pub mod keyed;
 pub mod pages;
 pub mod reading;
 pub mod refusing;
@@ -108,6 +109,13 @@ cases! { $ EventStore
         retry_with_a_named_place_is_recognised_after_later_events,
         multi_stream_retry_needs_all_its_parts,
         partial_retry_is_refused_with_its_own_error,
+    ]
+    keyed: [
+        request_with_a_key_is_done_once,
+        key_is_recorded_without_events,
+        key_of_another_request_is_refused,
+        refused_append_leaves_its_key_unused,
+        same_key_from_many_threads_is_done_once,
     ]
     reading: [
         empty_store_reads_as_empty,

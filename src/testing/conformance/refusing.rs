@@ -37,7 +37,7 @@ pub fn conflict_in_one_part_refuses_all_parts(store: &Arc<dyn EventStore>) {
                 };
             }
             match store.submit(append) {
-                Err(Error::WrongExpectedVersion { stream, expected, actual }) => {
+                Err(Error::WrongExpectedVersion { stream, expected, actual, .. }) => {
                     assert_eq!((stream.as_str(), expected), wrong[failing]);
                     let tip = if failing == 1 { Some(version(2)) } else { None };
                     assert_eq!(actual, tip);

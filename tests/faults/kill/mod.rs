@@ -1,7 +1,8 @@
 //! A process that uses a store is killed again and again, without warning, at random moments. The
 //! next open must always find every acknowledged event at its place with its bytes, a log and
 //! streams without a gap, and continue (G1, G2, G3, G5 for a process crash, G10, and G11: no open
-//! may take an ordinary crash for lost history). A follower has received every event once, and none
+//! may take an ordinary crash for lost history). A request with a key is done once, although each
+//! process sends it again (G15). A follower has received every event once, and none
 //! that does not exist (G7). Read models equal the fold of the log up to their checkpoint (G12),
 //! whether they are killed while they follow or during a rebuild. A killed backup leaves a whole
 //! copy or none, and the store unchanged (G14).
@@ -128,14 +129,24 @@ fn append_to(path: &Path) -> fs::File {
     fs::File::options().create(true).append(true).open(path).unwrap()
 }
 
+/// Every second append is a request with a key. A child that is started again sends the requests of
+/// the one before again, and each has the answer that it had then (G15).
 fn append(store: &Heard, writer: u8, round: usize) {
-    let [own, shared] = Written::new(writer, round % 3_000).map(|event| event.encode().unwrap());
+    let name = format!("{writer}-{round}");
+    let key = (round % 2 == 1).then_some(&name);
+    let [own, shared] = Written::new(writer, round % 3_000).map(|event| {
+        let event = event.encode().unwrap();
+        key.into_iter().fold(event, |event, key| event.with_metadata("key", key))
+    });
     let durability = if round.is_multiple_of(7) { Durability::Sync } else { Durability::Buffered };
     let request = Append::new()
         .to(format!("own-{writer}"), ExpectedVersion::Any, [own])
         .to(format!("shared-{}", round % 5), ExpectedVersion::Any, [shared])
         .with_durability(durability);
-    store.submit(request).unwrap();
+    match key {
+        Some(key) => drop(store.submit_once(&promises::request_key(key), request.into()).unwrap()),
+        None => drop(store.submit(request).unwrap()),
+    }
 }
 
 /// Follows the log from the end of the file.

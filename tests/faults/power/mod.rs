@@ -1,5 +1,5 @@
 //! The power is cut at every point of a workload. Every state that the medium may then have must be
-//! a store that keeps its promises. The workload runs once, under the shim; the disks are made from
+//! a store that keeps its promises, those about requests with a key included (G15). The workload runs once, under the shim; the disks are made from
 //! its trace.
 
 pub(crate) mod directed;

@@ -4,7 +4,7 @@
 
 use std::sync::{Arc, PoisonError};
 
-use annals::__internals::{Gate, Head, Prepared, Queue, Submission, Ticket, settle};
+use annals::__internals::{Answer, Gate, Head, Prepared, Queue, Submission, Ticket, settle};
 use annals::{
     Append, Appended, Cause, Durability, Error, EventType, ExpectedVersion, NewEvent, Position,
     StreamId, Version,
@@ -47,7 +47,7 @@ impl Engine {
             let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
             self.commit(&mut writer, group);
         });
-        outcome.map(|appended| appended.into_iter().next().unwrap())
+        outcome.map(|answer| answer.appended.into_iter().next().unwrap())
     }
 
     /// The writer's protocol: check the gate, stage, write, publish, acknowledge.
@@ -74,7 +74,8 @@ impl Engine {
                 } else {
                     writer.log.push(name);
                     let place = Position::new(writer.log.len() as u64).unwrap();
-                    Ok([appended(place)].into_iter().collect())
+                    let appended = [appended(place)].into_iter().collect();
+                    Ok(Answer { appended, keyed: None })
                 });
             }
             writer.writes += 1;
@@ -116,6 +117,7 @@ fn submission(name: u8) -> Submission {
         appends: [Prepared::new(&append)].into_iter().collect(),
         durability: Durability::Sync,
         record,
+        key: None,
     }
 }
 

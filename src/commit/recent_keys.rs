@@ -1,0 +1,51 @@
+//! [`RecentKeys`]: the idempotency keys of the newest submissions, staged ones included.
+//!
+//! A caller looks its key up before it enters the queue. The writer then has to know only the keys
+//! that were recorded since, so it rarely reads the disk.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use crate::keys::KeyRecord;
+
+/// The most keys that are held; more than one batch can stage.
+const KEYS_MAX: usize = 16_384;
+
+#[derive(Default)]
+pub(super) struct RecentKeys {
+    records: HashMap<Arc<str>, KeyRecord>,
+    /// Names and numbers, in the order of the numbers.
+    order: VecDeque<(Arc<str>, u64)>,
+    /// All keys with a higher number are held.
+    complete_after: u64,
+}
+
+impl RecentKeys {
+    /// No keys; `last` is the number of the last one on disk.
+    pub(super) fn after(last: u64) -> Self {
+        Self { complete_after: last, ..Self::default() }
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<&KeyRecord> {
+        self.records.get(name)
+    }
+
+    /// Whether every key that was recorded after this number is held.
+    pub(super) fn is_complete_after(&self, number: u64) -> bool {
+        number >= self.complete_after
+    }
+
+    pub(super) fn insert(&mut self, name: Arc<str>, record: KeyRecord) {
+        self.order.push_back((name.clone(), record.age.number));
+        self.records.insert(name, record);
+        if self.order.len() > KEYS_MAX
+            && let Some((name, number)) = self.order.pop_front()
+        {
+            self.complete_after = number;
+            // The key may have been recorded again since, after it had expired.
+            if self.records.get(&name).is_some_and(|record| record.age.number == number) {
+                self.records.remove(&name);
+            }
+        }
+    }
+}
