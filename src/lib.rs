@@ -135,6 +135,7 @@ pub mod codec;
 mod upcast;
 pub mod audit;
 mod aggregate;
+mod unique_values;
 mod projection;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -143,9 +144,9 @@ pub mod testing;
 pub mod __internals;
 
 pub use aggregate::{
-    Aggregate, AggregateRoot, CheckedSnapshot, ExecuteError, Executed, FailedSnapshot,
-    IgnoredSnapshot, Repository, SnapshotContext, SnapshotFault, SnapshotPolicy, SnapshotReport,
-    SnapshotStats,
+    Aggregate, AggregateRoot, CheckedSnapshot, CommandBuilder, Decision, ExecuteError, Executed,
+    FailedSnapshot, IgnoredSnapshot, Repository, SnapshotContext, SnapshotFault, SnapshotPolicy,
+    SnapshotReport, SnapshotStats,
 };
 pub use codec::{
     Bincode, Codec, DomainEvent, EncodedEvent, EventKind, Json, TypedEvent, Undecodable,
@@ -191,6 +192,7 @@ pub use store_options::{Compression, StoreOptions};
 pub use subscription::{
     CancelHandle, Delivery, Subscription, SubscriptionBuilder, SubscriptionReceiver,
 };
+pub use unique_values::UniqueValues;
 pub use upcast::{
     DecodedEvents, Decoder, OnUnreadable, StepError, StoredKind, UpcastError, UpcastFailed,
     Upcasters, UpcastersBuilder,

@@ -1,7 +1,7 @@
 //! [`ExecuteError`]: why a command was not executed.
 
-use crate::error::Error;
-use crate::model::StreamId;
+use crate::error::{Error, found_version};
+use crate::model::{ExpectedVersion, InvalidArgument, StreamId, Version};
 
 /// Why a command was not executed.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -27,6 +27,25 @@ pub enum ExecuteError<E: std::error::Error> {
         #[source]
         cause: Error,
     },
+    /// The aggregate is not at the version that the client saw; nothing was stored. The client must
+    /// read it again and decide again. HTTP status 412.
+    #[error("stream {stream}: expected {expected}, but {}: read it again, and decide again", found_version(*actual))]
+    VersionMismatch {
+        /// The stream of the aggregate.
+        stream: StreamId,
+        /// What [`CommandBuilder::expecting`](crate::CommandBuilder::expecting) was given.
+        expected: ExpectedVersion,
+        /// The version of the aggregate; `None` if it does not exist.
+        actual: Option<Version>,
+    },
+    /// The request with this idempotency key was refused before, and the recorded reason cannot be
+    /// read as the error of the aggregate. Nothing was stored. Read the reason as it was written,
+    /// or call [`recording_refusals`](crate::CommandBuilder::recording_refusals).
+    #[error("this request was refused before: {}", String::from_utf8_lossy(reason))]
+    RefusedBefore {
+        /// The reason, as it was recorded.
+        reason: Vec<u8>,
+    },
     /// Loading or storing failed. Nothing was stored, except possibly after
     /// [`Error::Indeterminate`].
     #[error(transparent)]
@@ -45,12 +64,26 @@ impl<E: std::error::Error> ExecuteError<E> {
         matches!(self, Self::Conflict { .. })
     }
 
+    /// Whether the aggregate was not at the version that the client saw. HTTP status 412.
+    pub fn is_version_mismatch(&self) -> bool {
+        matches!(self, Self::VersionMismatch { .. })
+    }
+
     /// The error with which the aggregate rejected the command, if it did.
     pub fn rejected(&self) -> Option<&E> {
         match self {
             Self::Rejected(refusal) => Some(refusal),
-            Self::Conflict { .. } | Self::Store(_) => None,
+            Self::Conflict { .. }
+            | Self::VersionMismatch { .. }
+            | Self::RefusedBefore { .. }
+            | Self::Store(_) => None,
         }
+    }
+}
+
+impl<E: std::error::Error> From<InvalidArgument> for ExecuteError<E> {
+    fn from(error: InvalidArgument) -> Self {
+        Self::Store(error.into())
     }
 }
 

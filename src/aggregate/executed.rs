@@ -11,6 +11,7 @@ pub struct Executed<A: Aggregate> {
     root: AggregateRoot<A>,
     events: Vec<A::Event>,
     appended: Option<Appended>,
+    is_retry: bool,
 }
 
 impl<A: Aggregate> Executed<A> {
@@ -19,7 +20,17 @@ impl<A: Aggregate> Executed<A> {
         events: Vec<A::Event>,
         appended: Option<Appended>,
     ) -> Self {
-        Self { root, events, appended }
+        let is_retry = appended.as_ref().is_some_and(Appended::is_retry);
+        Self { root, events, appended, is_retry }
+    }
+
+    /// The result of a request that was done before.
+    pub(super) fn again(
+        root: AggregateRoot<A>,
+        events: Vec<A::Event>,
+        appended: Option<Appended>,
+    ) -> Self {
+        Self { is_retry: true, ..Self::new(root, events, appended) }
     }
 
     /// The state after the command.
@@ -56,6 +67,12 @@ impl<A: Aggregate> Executed<A> {
     /// Where the events are stored; `None` if there were none.
     pub fn appended(&self) -> Option<&Appended> {
         self.appended.as_ref()
+    }
+
+    /// Whether the command had been executed before, which its idempotency key or the ids of its
+    /// events show, so that this call stored nothing.
+    pub fn is_retry(&self) -> bool {
+        self.is_retry
     }
 
     /// Turns this into the aggregate after the command, for further changes.

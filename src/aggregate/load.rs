@@ -1,7 +1,7 @@
 //! Loads aggregates: from a cached state or the newest snapshot that fits, and then from the events
 //! after it.
 
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, RangeInclusive};
 
 use super::root::{AggregateRoot, LastStored};
 use super::snapshots::{SnapshotFault, Snapshots};
@@ -49,6 +49,21 @@ impl<A: Aggregate> Repository<A> {
         }
     }
 
+    /// The aggregate as it was after these versions, and the events of these versions.
+    pub(super) fn at_versions(
+        &self,
+        stream: &StreamId,
+        versions: &RangeInclusive<Version>,
+    ) -> Result<(AggregateRoot<A>, Vec<A::Event>)> {
+        let mut root = AggregateRoot::new(stream.clone());
+        if let Some(stored) = self.at_version(stream, *versions.end())? {
+            root = stored;
+        }
+        let count = versions.end().get() - versions.start().get() + 1;
+        let events = self.last_events(&root, usize::try_from(count).unwrap_or(usize::MAX))?;
+        Ok((root, events))
+    }
+
     /// Reads an aggregate from the store again, up to its version, and returns its last `count`
     /// events.
     pub(super) fn reload(
@@ -60,6 +75,12 @@ impl<A: Aggregate> Repository<A> {
         if let Some(stored) = self.at_version(&root.stream, last)? {
             *root = stored;
         }
+        self.last_events(root, count)
+    }
+
+    /// The last `count` stored events of an aggregate.
+    fn last_events(&self, root: &AggregateRoot<A>, count: usize) -> Result<Vec<A::Event>> {
+        let Some(last) = root.version() else { return Ok(Vec::new()) };
         let before = u64::try_from(count).ok().and_then(|count| last.get().checked_sub(count));
         let mut events = Vec::new();
         let mut failure = None;

@@ -8,11 +8,15 @@ mod cache;
 mod error;
 mod executed;
 mod turns;
+mod decision;
 mod repository;
 mod load;
+mod command;
 mod check;
 
 pub use check::{CheckedSnapshot, SnapshotReport};
+pub use command::CommandBuilder;
+pub use decision::Decision;
 pub use error::ExecuteError;
 pub use executed::Executed;
 pub use policy::{SnapshotContext, SnapshotPolicy};

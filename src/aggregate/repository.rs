@@ -8,14 +8,11 @@ use serde::de::DeserializeOwned;
 
 use super::cache::Cache;
 use super::snapshots::Snapshots;
-use super::turns::Turn;
-use super::{
-    Aggregate, AggregateRoot, ExecuteError, Executed, SnapshotPolicy, SnapshotStats, check_names,
-};
+use super::{Aggregate, AggregateRoot, SnapshotPolicy, SnapshotStats, check_names};
 use crate::codec::{Codec, Json};
 use crate::error::{Error, Result};
-use crate::event_store::{Append, Appended, EventStore};
-use crate::model::{ExpectedVersion, InvalidArgument, NewEvent, StreamId, Timestamp, Version};
+use crate::event_store::{Append, Appended, EventStore, KeyedResult, KeyedSubmission, Submitted};
+use crate::model::{IdempotencyKey, InvalidArgument, StreamId, Timestamp, Version};
 use crate::options::Durability;
 use crate::snapshot_store::SnapshotStore;
 use crate::upcast::{Decoder, OnUnreadable, Upcasters};
@@ -35,8 +32,8 @@ pub struct Repository<A: Aggregate> {
     pub(super) on_unreadable: OnUnreadable,
     pub(super) snapshots: Option<Arc<Snapshots<A>>>,
     pub(super) cache: Option<Arc<Cache<A>>>,
-    retries: u32,
-    durability: Option<Durability>,
+    pub(super) retries: u32,
+    pub(super) durability: Option<Durability>,
 }
 
 impl<A: Aggregate> Repository<A> {
@@ -157,130 +154,6 @@ impl<A: Aggregate> Repository<A> {
         Some(id).filter(|id| !id.is_empty())
     }
 
-    /// Loads the aggregate, lets it decide the command, and stores the resulting events.
-    ///
-    /// If another writer appended to the stream in between, the command is decided again in the new
-    /// state, up to [`Repository::retries`] times: no update is lost (optimistic concurrency).
-    ///
-    /// An aggregate without events decides in its default state.
-    ///
-    /// # Errors
-    /// [`ExecuteError::Rejected`]: the aggregate rejected the command. [`ExecuteError::Conflict`]:
-    /// each attempt met a conflict. [`ExecuteError::Store`]: an error of loading, or of
-    /// [`EventStore::submit`]. Nothing was stored, except possibly after [`Error::Indeterminate`].
-    ///
-    /// # Cost
-    /// That of [`Repository::load`], and one append if there are events: it blocks until
-    /// acknowledged. While callers of this process conflict over one stream, they wait for their
-    /// turn, at most one second for each attempt.
-    pub fn execute(
-        &self,
-        id: impl fmt::Display,
-        command: &A::Command,
-    ) -> Result<Executed<A>, ExecuteError<A::Error>> {
-        self.execute_with(id, command, |event| event)
-    }
-
-    /// Like [`Repository::execute`], but `with` may add metadata or tags to each event before it is
-    /// stored. `with` is called again when the command is decided again.
-    ///
-    /// # Errors
-    /// Those of [`Repository::execute`].
-    pub fn execute_with(
-        &self,
-        id: impl fmt::Display,
-        command: &A::Command,
-        mut with: impl FnMut(NewEvent) -> NewEvent,
-    ) -> Result<Executed<A>, ExecuteError<A::Error>> {
-        self.decide_and_store(id, command, &mut with, &mut |append, _| append)
-    }
-
-    /// Like [`Repository::execute`], but `also` may add events of other streams to the append,
-    /// which is stored atomically: for example to claim a name that must be unique, or to record
-    /// that a message was handled.
-    ///
-    /// `also` takes the append and the aggregate with its new events. It is called again when the
-    /// command is decided again, and not at all if the command leads to no event. To add metadata
-    /// as well, use [`AggregateRoot::decide_with`] and [`Repository::save_along`].
-    ///
-    /// ```
-    /// use annals::prelude::*;
-    /// # use serde::{Deserialize, Serialize};
-    /// # #[derive(Clone, Serialize, Deserialize)]
-    /// # struct Registered { name: String }
-    /// # annals::domain_events! { Registered => "Registered" }
-    /// # #[derive(Default)]
-    /// # struct User;
-    /// # impl Aggregate for User {
-    /// #     const CATEGORY: &'static str = "user";
-    /// #     type Event = Registered;
-    /// #     type Command = String;
-    /// #     type Error = std::convert::Infallible;
-    /// #     fn apply(&mut self, _: Registered) {}
-    /// #     fn handle(&self, name: &String) -> Result<Vec<Registered>, Self::Error> {
-    /// #         Ok(vec![Registered { name: name.clone() }])
-    /// #     }
-    /// # }
-    /// let store = MemoryStore::new();
-    /// let users = Repository::<User>::new(&store);
-    /// let register = |id: &str| {
-    ///     let claimed = NewEvent::json("NameClaimed", &id)?;
-    ///     let claim = |append: Append, _: &_| {
-    ///         append.to("name-ada", ExpectedVersion::NoStream, [claimed.clone()])
-    ///     };
-    ///     users.execute_along(id, &"Ada".to_owned(), claim)
-    /// };
-    /// register("1")?;
-    /// let taken = register("2").unwrap_err();
-    /// assert!(taken.to_string().contains("name-ada"), "{taken}");
-    /// assert!(users.find("2")?.is_none(), "nothing of it was stored");
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    ///
-    /// # Errors
-    /// Those of [`Repository::execute`]. [`InvalidArgument::AppendReplaced`] if `also` returns
-    /// another append than it was given. If another stream is not at its expected version,
-    /// [`ExecuteError::Store`] with the [conflict](Error::is_conflict), without a retry: deciding
-    /// again would not help.
-    pub fn execute_along(
-        &self,
-        id: impl fmt::Display,
-        command: &A::Command,
-        mut also: impl FnMut(Append, &AggregateRoot<A>) -> Append,
-    ) -> Result<Executed<A>, ExecuteError<A::Error>> {
-        self.decide_and_store(id, command, &mut |event| event, &mut also)
-    }
-
-    fn decide_and_store(
-        &self,
-        id: impl fmt::Display,
-        command: &A::Command,
-        with: &mut dyn FnMut(NewEvent) -> NewEvent,
-        also: &mut dyn FnMut(Append, &AggregateRoot<A>) -> Append,
-    ) -> Result<Executed<A>, ExecuteError<A::Error>> {
-        let stream = self.stream_id(id)?;
-        let mut turn = Turn::behind_others(&stream);
-        let mut retries = 0;
-        loop {
-            let mut root = self.newest(&stream)?;
-            root.decide_with(command, &mut *with)?;
-            match self.commit(&mut root, &mut *also) {
-                Ok(None) => return Ok(Executed::new(root, Vec::new(), None)),
-                Ok(Some((appended, events))) => {
-                    return Ok(Executed::new(root, events, Some(appended)));
-                }
-                Err(error) if is_conflict_in(&error, &stream) && retries < self.retries => {
-                    retries += 1;
-                    turn = turn.or_else(|| Turn::wait(&stream));
-                }
-                Err(cause) if is_conflict_in(&cause, &stream) => {
-                    return Err(ExecuteError::Conflict { stream: root.stream, retries, cause });
-                }
-                Err(error) => return Err(error.into()),
-            }
-        }
-    }
-
     /// Loads the current aggregate.
     ///
     /// # Errors
@@ -363,49 +236,46 @@ impl<A: Aggregate> Repository<A> {
     /// One append: it blocks until acknowledged. If the policy requires a snapshot, one more write
     /// without a sync.
     pub fn save(&self, root: &mut AggregateRoot<A>) -> Result<Option<Appended>> {
-        self.save_along(root, |append, _| append)
-    }
-
-    /// Like [`Repository::save`], but `also` may add events of other streams to the append: see
-    /// [`Repository::execute_along`].
-    ///
-    /// # Errors
-    /// Those of [`Repository::save`]; [`InvalidArgument::AppendReplaced`] if `also` returns another
-    /// append than it was given.
-    pub fn save_along(
-        &self,
-        root: &mut AggregateRoot<A>,
-        mut also: impl FnMut(Append, &AggregateRoot<A>) -> Append,
-    ) -> Result<Option<Appended>> {
-        Ok(self.commit(root, &mut also)?.map(|(appended, _)| appended))
-    }
-
-    /// Stores the uncommitted events, and returns them.
-    fn commit(
-        &self,
-        root: &mut AggregateRoot<A>,
-        also: &mut dyn FnMut(Append, &AggregateRoot<A>) -> Append,
-    ) -> Result<Option<(Appended, Vec<A::Event>)>> {
-        let count = root.encoded().len();
-        if count == 0 {
-            return Ok(None);
-        }
-        let expected = ExpectedVersion::from(root.version());
-        let mut append = Append::new().to(&root.stream, expected, root.encoded().iter().cloned());
+        let mut append = root.append();
         if let Some(durability) = self.durability {
             append = append.with_durability(durability);
         }
-        let append = also(append, root);
-        if !begins_with(&append, root) {
-            return Err(InvalidArgument::AppendReplaced { stream: root.stream.clone() }.into());
+        match self.store(root, append, None)? {
+            Stored::New(appended, _) => Ok(Some(appended)),
+            Stored::Nothing | Stored::Before(_) => Ok(None),
         }
+    }
+
+    /// Stores an append that begins with the uncommitted events of an aggregate, together with an
+    /// idempotency key, if there is one.
+    pub(super) fn store(
+        &self,
+        root: &mut AggregateRoot<A>,
+        append: Append,
+        key: Option<&IdempotencyKey>,
+    ) -> Result<Stored<A>> {
+        let count = root.encoded().len();
         let of_root = append.events().filter(|(stream, _)| *stream == &root.stream).count();
-        let appended = self.store.submit(append)?;
+        let appended = match (key, count) {
+            (None, 0) => return Ok(Stored::Nothing),
+            (None, _) => self.store.submit(append)?,
+            (Some(key), _) => {
+                let submission = match count {
+                    0 => KeyedSubmission::Nothing,
+                    _ => KeyedSubmission::Append(append),
+                };
+                match self.store.submit_once(key, submission)? {
+                    Submitted { result, is_retry: true } => return Ok(Stored::Before(result)),
+                    Submitted { result: KeyedResult::Appended(appended), .. } => appended,
+                    Submitted { .. } => return Ok(Stored::Nothing),
+                }
+            }
+        };
         let events = root.acknowledge(&appended);
         // A replay compared only ids, so the stored events may differ from those decided just now.
-        // And `also` may have added events to the aggregate's own stream.
+        // And events may have been added to the aggregate's own stream.
         if appended.is_retry() || of_root != count {
-            return Ok(Some((appended, self.reload(root, of_root)?)));
+            return Ok(Stored::New(appended, self.reload(root, of_root)?));
         }
         if let Some(snapshots) = &self.snapshots {
             snapshots.take_if_due(root, &*self.store);
@@ -413,7 +283,7 @@ impl<A: Aggregate> Repository<A> {
         if let Some(cache) = &self.cache {
             cache.put(root);
         }
-        Ok(Some((appended, events)))
+        Ok(Stored::New(appended, events))
     }
 
     /// Statistics of the snapshots since this repository was created; all zero if it has no
@@ -423,19 +293,14 @@ impl<A: Aggregate> Repository<A> {
     }
 }
 
-/// Whether the append begins with the events of the aggregate.
-fn begins_with<A: Aggregate>(append: &Append, root: &AggregateRoot<A>) -> bool {
-    let mut events = append.events();
-    root.encoded().iter().all(|own| {
-        events
-            .next()
-            .is_some_and(|(stream, event)| *stream == root.stream && event.id() == own.id())
-    })
-}
-
-/// Whether this is a conflict in this stream.
-fn is_conflict_in(error: &Error, of: &StreamId) -> bool {
-    matches!(error, Error::WrongExpectedVersion { stream, .. } if stream == of)
+/// The result of storing the events of an aggregate.
+pub(super) enum Stored<A: Aggregate> {
+    /// They were appended, and are these.
+    New(Appended, Vec<A::Event>),
+    /// There were none.
+    Nothing,
+    /// The request was done before, with this result.
+    Before(KeyedResult),
 }
 
 impl<A: Aggregate> Clone for Repository<A> {

@@ -5,8 +5,10 @@ use std::fmt;
 use super::{Aggregate, ExecuteError};
 use crate::codec::{DomainEvent, reread};
 use crate::error::{Error, Result};
-use crate::event_store::Appended;
-use crate::model::{EventId, EventRef, NewEvent, Position, StreamId, Timestamp, Version};
+use crate::event_store::{Append, Appended};
+use crate::model::{
+    EventId, EventRef, ExpectedVersion, NewEvent, Position, StreamId, Timestamp, Version,
+};
 
 /// The last stored event that a state includes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -169,18 +171,14 @@ impl<A: Aggregate> AggregateRoot<A> {
     /// [`ExecuteError::Rejected`] with the error of [`Aggregate::handle`], or those of
     /// [`AggregateRoot::raise`]. The aggregate is unchanged.
     pub fn decide(&mut self, command: &A::Command) -> Result<(), ExecuteError<A::Error>> {
-        self.decide_with(command, |event| event)
+        self.decide_with(command, &mut |event| event)
     }
 
-    /// Like [`AggregateRoot::decide`], but `with` may add metadata or tags to each event before it
-    /// is stored.
-    ///
-    /// # Errors
-    /// Those of [`AggregateRoot::decide`].
-    pub fn decide_with(
+    /// Like [`AggregateRoot::decide`], but `with` may change each event before it is stored.
+    pub(super) fn decide_with(
         &mut self,
         command: &A::Command,
-        with: impl FnMut(NewEvent) -> NewEvent,
+        with: &mut dyn FnMut(NewEvent) -> NewEvent,
     ) -> Result<(), ExecuteError<A::Error>> {
         let events = self.state.handle(command).map_err(ExecuteError::Rejected)?;
         Ok(self.raise_all(events, with)?)
@@ -200,6 +198,12 @@ impl<A: Aggregate> AggregateRoot<A> {
         self.uncommitted.extend(events);
         self.encoded.extend(encoded);
         Ok(())
+    }
+
+    /// The append of the uncommitted events, expecting the version that was loaded.
+    pub(super) fn append(&self) -> Append {
+        let expected = ExpectedVersion::from(self.version());
+        Append::new().to(&self.stream, expected, self.encoded.iter().cloned())
     }
 
     /// The events that the next save appends.

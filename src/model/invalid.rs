@@ -13,15 +13,6 @@ pub enum InvalidArgument {
         /// The name or list that is empty.
         what: &'static str,
     },
-    /// The closure that adds events to the append of an aggregate returned a different append.
-    /// Nothing was stored.
-    #[error(
-        "the append no longer begins with the events of {stream}: add to the given append, and return it"
-    )]
-    AppendReplaced {
-        /// The stream of the aggregate.
-        stream: StreamId,
-    },
     /// A name is too long.
     #[error("{what} is {len} bytes long, at most {len_max} are allowed")]
     TooLong {

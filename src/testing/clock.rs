@@ -82,7 +82,7 @@ impl FixedClock {
 /// # Ok::<(), annals::Error>(())
 /// ```
 ///
-/// With a repository: `accounts.execute_with("123", &command, |event| ids.give(event))`.
+/// With a repository: `accounts.command("123").map_events(|event| ids.give(event)).run(&command)`.
 #[derive(Debug, Clone, Default)]
 pub struct SequentialIds {
     given: Arc<AtomicU64>,

@@ -30,7 +30,7 @@ fn repeated_save_leaves_the_state_as_stored() {
         let id = EventId::random();
         let [mut first, mut second] = [100, 101].map(|amount| {
             let mut root = accounts.load("1").unwrap();
-            root.decide_with(&deposit(amount), |event| event.with_id(id)).unwrap();
+            root.raise_with(deposited(amount), |event| event.with_id(id)).unwrap();
             root
         });
         assert!(!accounts.save(&mut first).unwrap().unwrap().is_retry());
@@ -47,76 +47,11 @@ fn repeated_save_leaves_the_state_as_stored() {
         // The same holds for a command that arrives twice at the same time.
         let again = |amount| {
             let with = |event: NewEvent| event.with_id(id);
-            accounts.execute_with("2", &deposit(amount), with)
+            accounts.command("2").map_events(with).run(&deposit(amount))
         };
         accounts.execute("2", &create()).unwrap();
         let done = again(5).unwrap();
         assert_eq!((done.state().balance, done.events()), (5, &[deposited(5)][..]));
-    }
-}
-
-/// An account and the claim of its number are stored together or not at all.
-#[test]
-fn save_is_atomic_with_its_other_appends() {
-    for kept in Kept::both() {
-        let accounts = accounts(&kept.events).cache(10);
-        let claim = |number: &'static str| {
-            let claimed = NewEvent::json("Claimed", &number).unwrap();
-            move |append: Append, _: &_| {
-                append.to(format!("number-{number}"), ExpectedVersion::NoStream, [claimed.clone()])
-            }
-        };
-        let done = accounts.execute_along("1", &create(), claim("7")).unwrap();
-        let last = done.appended().unwrap().last_position();
-        assert_eq!(done.version(), Some(version(1)));
-        assert_eq!(done.position(), last.previous(), "the last event of the aggregate itself");
-        assert_eq!(kept.events.head().unwrap(), Some(last));
-
-        // A new decision would not help, so it is not tried.
-        let refused = accounts.execute_along("2", &create(), claim("7")).unwrap_err();
-        assert!(
-            matches!(&refused, ExecuteError::Store(error) if error.is_conflict())
-                && refused.to_string().contains("number-7"),
-            "{refused}"
-        );
-        assert!(accounts.find("2").unwrap().is_none());
-
-        // If the aggregate itself has changed, the command is decided again.
-        let mut stale = accounts.load("1").unwrap();
-        accounts.execute("1", &deposit(5)).unwrap();
-        stale.decide(&deposit(7)).unwrap();
-        assert!(accounts.save_along(&mut stale, claim("8")).unwrap_err().is_conflict());
-        let mut is_first = true;
-        let done = accounts.execute_along("1", &deposit(7), |append, root| {
-            if std::mem::take(&mut is_first) {
-                accounts.execute("1", &deposit(1)).unwrap();
-            }
-            assert_eq!(root.uncommitted(), [deposited(7)]);
-            claim("8")(append, root)
-        });
-        assert_eq!(done.unwrap().state().balance, 13);
-
-        // An append that replaces the given one is refused, and nothing is stored.
-        let head = kept.events.head().unwrap();
-        let other =
-            || Append::new().to("x", ExpectedVersion::Any, [deposited(1).encode().unwrap()]);
-        let refused = accounts.execute_along("1", &deposit(1), |_, _| other()).unwrap_err();
-        assert!(refused.to_string().contains("add to the given append"), "{refused}");
-        let refused = accounts.execute_along("1", &deposit(1), |_, _| Append::new()).unwrap_err();
-        assert!(refused.to_string().contains("add to the given append"), "{refused}");
-        assert_eq!(kept.events.head().unwrap(), head);
-
-        // Events that are added to the aggregate's own stream count too.
-        let mut root = accounts.load("1").unwrap();
-        root.decide(&deposit(1)).unwrap();
-        let more = deposited(100).encode().unwrap();
-        let twice = |append: Append, root: &annals::AggregateRoot<Account>| {
-            let expected = ExpectedVersion::from(root.version());
-            append.to(root.stream().clone(), expected, [more.clone()])
-        };
-        accounts.save_along(&mut root, twice).unwrap();
-        assert_eq!((root.state().balance, root.version()), (114, Some(version(6))));
-        assert_eq!(accounts.load("1").unwrap().state().balance, 114);
     }
 }
 
@@ -287,7 +222,7 @@ fn many_threads_on_one_aggregate_succeed_with_default_retries() {
                 };
                 scope.spawn(move || {
                     for _ in 0..200 {
-                        own.execute_with("1", &deposit(1), slowly).unwrap();
+                        own.command("1").map_events(slowly).run(&deposit(1)).unwrap();
                     }
                 });
             }
@@ -303,7 +238,7 @@ fn execute_proceeds_when_threads_wait_for_each_other() {
     let accounts = accounts(&store);
     accounts.execute("1", &create()).unwrap();
     let mut tries = 0;
-    let done = accounts.execute_with("1", &deposit(1), |event| {
+    let command = accounts.command("1").map_events(|event| {
         tries += 1;
         if tries <= 2 {
             // This thread, which holds the turn on the second try, and another thread, which cannot
@@ -314,7 +249,8 @@ fn execute_proceeds_when_threads_wait_for_each_other() {
         }
         event
     });
-    assert_eq!((done.unwrap().state().balance, tries), (221, 3));
+    let done = command.run(&deposit(1)).unwrap();
+    assert_eq!((done.state().balance, tries), (221, 3));
 }
 
 #[test]
@@ -325,12 +261,14 @@ fn conflicts_are_retried_up_to_the_limit() {
     let mut tries = 0;
     // On each try, another writer appends first.
     let error = accounts
-        .execute_with("1", &deposit(1), |event| {
+        .command("1")
+        .map_events(|event| {
             tries += 1;
             let faster = [deposited(100).encode().unwrap()];
             store.append("account-1", ExpectedVersion::Any, faster).unwrap();
             event
         })
+        .run(&deposit(1))
         .unwrap_err();
     assert!(error.is_conflict() && !error.is_rejected());
     assert_eq!(tries, 4);
@@ -343,12 +281,13 @@ fn conflicts_are_retried_up_to_the_limit() {
 
     // The next decision is based on the new state.
     let mut is_first = true;
-    let error = accounts.execute_with("1", &withdraw(400), |event| {
+    let command = accounts.command("1").map_events(|event| {
         if std::mem::take(&mut is_first) {
             accounts.execute("1", &withdraw(1)).unwrap();
         }
         event
     });
+    let error = command.run(&withdraw(400));
     let why = AccountError::InsufficientFunds { balance: 399, asked: 400 };
     assert_eq!(error.unwrap_err().rejected(), Some(&why));
 }
@@ -360,9 +299,10 @@ fn metadata_is_stored_with_the_events() {
     let accounts = accounts(&store);
     let tell =
         |event| ids.give(event).caused_by("command-7").with_metadata("user", "ada").with_tag("vip");
-    let done = accounts.execute_with("1", &create(), tell).unwrap();
-    let mut account = done.into_root();
-    account.decide_with(&deposit(5), tell).unwrap();
+    let command = accounts.command("1").map_events(|event| ids.give(event));
+    let command = command.caused_by("command-7").with_metadata("user", "ada").with_tag("vip");
+    let mut account = command.run(&create()).unwrap().into_root();
+    account.raise_with(deposited(5), tell).unwrap();
     account.raise_with(deposited(6), tell).unwrap();
     accounts.save(&mut account).unwrap();
     let events: Vec<_> = store.read_log().into_iter().collect::<Result<_, _>>().unwrap();

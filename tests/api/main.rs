@@ -41,6 +41,8 @@ mod backup;
 #[cfg(feature = "rocksdb")]
 mod bank;
 #[cfg(feature = "rocksdb")]
+mod commands;
+#[cfg(feature = "rocksdb")]
 mod committing;
 #[cfg(feature = "rocksdb")]
 mod derived;

@@ -1,0 +1,388 @@
+//! [`CommandBuilder`]: one command to one aggregate, with everything that is stored with it.
+
+use std::fmt;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::repository::Stored;
+use super::turns::Turn;
+use super::{Aggregate, AggregateRoot, Decision, ExecuteError, Executed, Repository};
+use crate::error::{Error, Result};
+use crate::event_store::{Appended, KeyedResult, KeyedSubmission};
+use crate::model::{ExpectedVersion, IdempotencyKey, NewEvent, RecordedEvent, StreamId, Version};
+use crate::options::Durability;
+
+/// The result of a command, or why it was not executed.
+type Outcome<A> = Result<Executed<A>, ExecuteError<<A as Aggregate>::Error>>;
+
+/// Changes an event before it is stored.
+type Map<'r> = Box<dyn FnMut(NewEvent) -> NewEvent + 'r>;
+
+/// Adds to the append of a command, or rejects the command.
+type Also<'r, A> =
+    Box<dyn FnMut(&mut Decision<'_, A>) -> Result<(), ExecuteError<<A as Aggregate>::Error>> + 'r>;
+
+/// How the refusals of a command are kept with its idempotency key.
+struct Refusals<E> {
+    write: fn(&E) -> Option<Vec<u8>>,
+    read: fn(&[u8]) -> Option<E>,
+}
+
+/// A command to one aggregate, and what to check and to store with it. [`Repository::command`]
+/// creates it, [`CommandBuilder::run`] executes it.
+///
+/// Whatever is combined, the command is stored all or nothing (G1), and no update is lost: if
+/// another writer appended to the stream in between, the command is decided again in the new state
+/// (optimistic concurrency). After a conflict, the callers of this process take turns.
+///
+/// ```
+/// use annals::prelude::*;
+/// use annals::{ExpectedVersion, IdempotencyKey, RequestDigest};
+/// # use serde::{Deserialize, Serialize};
+/// # #[derive(Serialize, Deserialize)]
+/// # struct Deposited { amount: u64 }
+/// # annals::domain_events! { Deposited => "Deposited" }
+/// # #[derive(Default, Clone)]
+/// # struct Account { balance: u64 }
+/// # impl Aggregate for Account {
+/// #     const CATEGORY: &'static str = "account";
+/// #     type Event = Deposited;
+/// #     type Command = u64;
+/// #     type Error = std::convert::Infallible;
+/// #     fn apply(&mut self, event: Deposited) { self.balance += event.amount; }
+/// #     fn handle(&self, amount: &u64) -> Result<Vec<Deposited>, Self::Error> {
+/// #         Ok(vec![Deposited { amount: *amount }])
+/// #     }
+/// # }
+/// let store = MemoryStore::new();
+/// let accounts = Repository::<Account>::new(&store);
+/// let deposit = |seen: ExpectedVersion, request: &str| {
+///     let digest = RequestDigest::of(b"account 7, deposit 200");
+///     accounts
+///         .command("7")
+///         .expecting(seen)
+///         .idempotency_key(IdempotencyKey::new("deposits", request, digest)?)
+///         .with_metadata("user", "ada")
+///         .also(|decision| {
+///             let event = NewEvent::json("AmountBooked", &decision.after().balance)?;
+///             decision.to("ledger-eur", ExpectedVersion::Any, [event]);
+///             Ok(())
+///         })
+///         .run(&200)
+/// };
+/// let done = deposit(ExpectedVersion::NoStream, "5f1c")?;
+/// assert_eq!(done.state().balance, 200);
+///
+/// // The same request again does nothing, even though the version has changed.
+/// let again = deposit(ExpectedVersion::NoStream, "5f1c")?;
+/// assert!(again.is_retry() && again.version() == done.version());
+/// // Another request that saw the old version is refused.
+/// assert!(deposit(ExpectedVersion::NoStream, "77aa").unwrap_err().is_version_mismatch());
+/// assert_eq!(store.read_log().into_iter().count(), 2);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[must_use = "a command is executed by `run`"]
+pub struct CommandBuilder<'r, A: Aggregate> {
+    repository: &'r Repository<A>,
+    stream: Result<StreamId>,
+    expected: ExpectedVersion,
+    key: Option<IdempotencyKey>,
+    refusals: Option<Refusals<A::Error>>,
+    durability: Option<Durability>,
+    maps: Vec<Map<'r>>,
+    also: Option<Adding<'r, A>>,
+}
+
+/// What [`CommandBuilder::also`] was given.
+struct Adding<'r, A: Aggregate> {
+    /// Copies the state before the command.
+    copy: fn(&A) -> A,
+    add: Also<'r, A>,
+}
+
+impl<A: Aggregate> Repository<A> {
+    /// A command to the aggregate with this id. An aggregate without events decides in its default
+    /// state.
+    pub fn command(&self, id: impl fmt::Display) -> CommandBuilder<'_, A> {
+        CommandBuilder::new(self, self.stream_id(id))
+    }
+
+    /// Executes a command: loads the aggregate, lets it decide, and stores the resulting events.
+    /// Short for [`Repository::command`] followed by [`CommandBuilder::run`].
+    ///
+    /// # Errors
+    /// Those of [`CommandBuilder::run`].
+    ///
+    /// # Cost
+    /// That of [`CommandBuilder::run`].
+    pub fn execute(
+        &self,
+        id: impl fmt::Display,
+        command: &A::Command,
+    ) -> Result<Executed<A>, ExecuteError<A::Error>> {
+        self.command(id).run(command)
+    }
+}
+
+impl<'r, A: Aggregate> CommandBuilder<'r, A> {
+    fn new(repository: &'r Repository<A>, stream: Result<StreamId>) -> Self {
+        Self {
+            repository,
+            stream,
+            expected: ExpectedVersion::Any,
+            key: None,
+            refusals: None,
+            durability: None,
+            maps: Vec::new(),
+            also: None,
+        }
+    }
+
+    /// Executes the command only if the aggregate is as the client saw it (`If-Match`, `ETag`). If it
+    /// is not, or no longer, the result is [`ExecuteError::VersionMismatch`]. By default a command
+    /// is decided in whatever state the aggregate is.
+    pub fn expecting(mut self, version: impl Into<ExpectedVersion>) -> Self {
+        self.expected = version.into();
+        self
+    }
+
+    /// Does the request with this key once, however often it is sent (G15): see
+    /// [`EventStore::submit_once`](crate::EventStore::submit_once). The digest of the key must
+    /// cover everything that tells two requests apart, such as the id of the aggregate.
+    ///
+    /// The same request again has the same result, even if the aggregate has changed since:
+    /// [`Executed::is_retry`] is true, and the state is that after the request. A request that led
+    /// to no event is recorded too; its state is then the current one. A rejected command is not
+    /// recorded, unless [`CommandBuilder::recording_refusals`] is called.
+    pub fn idempotency_key(mut self, key: IdempotencyKey) -> Self {
+        self.key = Some(key);
+        self
+    }
+
+    /// Records a rejection with the idempotency key as well, as JSON: the same request is then
+    /// rejected with the same error, even if the aggregate would accept it by now. The error has at
+    /// most [`REFUSAL_LEN_MAX`](crate::limits::REFUSAL_LEN_MAX) bytes; a longer one, or one that
+    /// cannot be written as JSON, is returned without being recorded.
+    pub fn recording_refusals(mut self) -> Self
+    where
+        A::Error: Serialize + DeserializeOwned,
+    {
+        self.refusals = Some(Refusals {
+            write: |error| serde_json::to_vec(error).ok(),
+            read: |reason| serde_json::from_slice(reason).ok(),
+        });
+        self
+    }
+
+    /// Adds a metadata pair to each event of the aggregate.
+    pub fn with_metadata(self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        let (key, value) = (key.into(), value.into());
+        self.map_events(move |event| event.with_metadata(key.clone(), value.clone()))
+    }
+
+    /// Adds a tag to each event of the aggregate.
+    pub fn with_tag(self, tag: impl Into<String>) -> Self {
+        let tag = tag.into();
+        self.map_events(move |event| event.with_tag(tag.clone()))
+    }
+
+    /// Sets the correlation id of each event: the piece of work that it belongs to.
+    pub fn correlated_by(self, id: impl fmt::Display) -> Self {
+        let id = id.to_string();
+        self.map_events(move |event| event.correlated_by(&id))
+    }
+
+    /// Sets the causation id of each event: the command or event that it follows from.
+    pub fn caused_by(self, id: impl fmt::Display) -> Self {
+        let id = id.to_string();
+        self.map_events(move |event| event.caused_by(&id))
+    }
+
+    /// Sets causation and correlation of each event from another event, as
+    /// [`NewEvent::following`] does.
+    pub fn following(self, event: &'r RecordedEvent) -> Self {
+        self.map_events(move |new| new.following(event))
+    }
+
+    /// Changes each event of the aggregate before it is stored, for example to give it an id. `map`
+    /// is called again when the command is decided again.
+    pub fn map_events(mut self, map: impl FnMut(NewEvent) -> NewEvent + 'r) -> Self {
+        self.maps.push(Box::new(map));
+        self
+    }
+
+    /// Sets the durability, instead of the repository's setting.
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.durability = Some(durability);
+        self
+    }
+
+    /// Adds events of other streams and expectations to the append, or rejects the command.
+    ///
+    /// `also` sees the state before and after, and the new events. It is called again when the
+    /// command is decided again, and not at all if the command leads to no event. An error of a
+    /// store converts with `?`; to reject the command with an error of the application, return
+    /// [`ExecuteError::Rejected`]. See [`UniqueValues`](crate::UniqueValues) for values that must
+    /// be unique.
+    ///
+    /// If another stream is not as expected, `also` is called once more, because it may have read
+    /// that stream meanwhile. If it then fails in the same way, the error is returned; its
+    /// [label](crate::Error::label) says which expectation failed.
+    pub fn also(
+        mut self,
+        also: impl FnMut(&mut Decision<'_, A>) -> Result<(), ExecuteError<A::Error>> + 'r,
+    ) -> Self
+    where
+        A: Clone,
+    {
+        self.also = Some(Adding { copy: A::clone, add: Box::new(also) });
+        self
+    }
+
+    /// Loads the aggregate, lets it decide the command, and stores the resulting events.
+    ///
+    /// # Errors
+    /// [`ExecuteError::Rejected`]: the aggregate or `also` rejected the command.
+    /// [`ExecuteError::VersionMismatch`]: the aggregate is not as the client saw it.
+    /// [`ExecuteError::Conflict`]: each attempt met a conflict. [`ExecuteError::Store`]: an error
+    /// of loading, of [`EventStore::submit`](crate::EventStore::submit), or of
+    /// [`EventStore::submit_once`](crate::EventStore::submit_once). Nothing was stored, except
+    /// possibly after [`Error::Indeterminate`].
+    ///
+    /// # Cost
+    /// That of [`Repository::load`], and one append if there are events: it blocks until
+    /// acknowledged. With a key, one more lookup and one more small row. While callers of this
+    /// process conflict over one stream, they wait for their turn, at most one second for each
+    /// attempt.
+    pub fn run(mut self, command: &A::Command) -> Outcome<A> {
+        let stream = std::mem::replace(&mut self.stream, Err(Error::Closed))?;
+        if let Some(key) = &self.key
+            && let Some(result) = self.repository.store.find_result(key)?
+        {
+            return self.again(&stream, result);
+        }
+        let repository = self.repository;
+        let mut turn = Turn::behind_others(&stream);
+        let mut retries = 0;
+        let mut before: Option<(StreamId, Option<Version>)> = None;
+        loop {
+            let failed = match self.attempt(&stream, command) {
+                Err(ExecuteError::Store(error)) => error,
+                done => return done,
+            };
+            let Error::WrongExpectedVersion { stream: of, actual, .. } = &failed else {
+                return Err(failed.into());
+            };
+            // Another stream that has not moved since the last attempt will not be as expected.
+            let failed_at = (of.clone(), *actual);
+            let is_own = *of == stream;
+            if !is_own && before.as_ref() == Some(&failed_at) {
+                return Err(failed.into());
+            }
+            if retries == repository.retries {
+                if !is_own {
+                    return Err(failed.into());
+                }
+                let stream = stream.clone();
+                return Err(ExecuteError::Conflict { stream, retries, cause: failed });
+            }
+            before = Some(failed_at);
+            retries += 1;
+            if is_own {
+                turn = turn.or_else(|| Turn::wait(&stream));
+            }
+        }
+    }
+
+    /// Loads, decides and stores once. A conflict is an [`Error::WrongExpectedVersion`].
+    fn attempt(&mut self, stream: &StreamId, command: &A::Command) -> Outcome<A> {
+        let mut root = self.repository.newest(stream)?;
+        let (expected, actual) = (self.expected, root.version());
+        if !expected.is_met_by(actual) {
+            let stream = stream.clone();
+            return Err(ExecuteError::VersionMismatch { stream, expected, actual });
+        }
+        let before = self.also.as_ref().map(|also| (also.copy)(root.state()));
+        let maps = &mut self.maps;
+        let decided = root.decide_with(command, &mut |event| {
+            maps.iter_mut().fold(event, |event, map| map(event))
+        });
+        let stored = decided.and_then(|()| self.store(&mut root, before));
+        match stored {
+            Ok(Stored::New(appended, events)) => Ok(Executed::new(root, events, Some(appended))),
+            Ok(Stored::Nothing) => Ok(Executed::new(root, Vec::new(), None)),
+            Ok(Stored::Before(result)) => self.again(stream, result),
+            Err(ExecuteError::Rejected(error)) => self.refuse(stream, error),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Stores the decided events, with what `also` adds, or only the key.
+    fn store(
+        &mut self,
+        root: &mut AggregateRoot<A>,
+        before: Option<A>,
+    ) -> Result<Stored<A>, ExecuteError<A::Error>> {
+        let mut append = root.append();
+        if let Some(durability) = self.durability.or(self.repository.durability) {
+            append = append.with_durability(durability);
+        }
+        if let Some((also, before)) = self.also.as_mut().zip(before)
+            && !root.uncommitted().is_empty()
+        {
+            let mut decision = Decision::new(&before, root, append);
+            (also.add)(&mut decision)?;
+            append = decision.into_append();
+        }
+        Ok(self.repository.store(root, append, self.key.as_ref())?)
+    }
+
+    /// Records a rejection with the key, if that is wanted.
+    fn refuse(&self, stream: &StreamId, error: A::Error) -> Outcome<A> {
+        let reason = self.refusals.as_ref().and_then(|refusals| (refusals.write)(&error));
+        let (Some(key), Some(reason)) = (&self.key, reason) else {
+            return Err(ExecuteError::Rejected(error));
+        };
+        match self.repository.store.submit_once(key, KeyedSubmission::Refusal(reason)) {
+            Err(Error::LimitExceeded(_)) => Err(ExecuteError::Rejected(error)),
+            Err(other) => Err(other.into()),
+            Ok(submitted) if submitted.is_retry => self.again(stream, submitted.result),
+            Ok(_) => Err(ExecuteError::Rejected(error)),
+        }
+    }
+
+    /// The result of a request that was done before.
+    fn again(&self, stream: &StreamId, result: KeyedResult) -> Outcome<A> {
+        let appended = match result {
+            KeyedResult::Refusal(reason) => {
+                let error = self.refusals.as_ref().and_then(|refusals| (refusals.read)(&reason));
+                return Err(match error {
+                    Some(error) => ExecuteError::Rejected(error),
+                    None => ExecuteError::RefusedBefore { reason },
+                });
+            }
+            KeyedResult::Nothing => None,
+            KeyedResult::Appended(appended) => Some(appended.into_retry()),
+        };
+        let versions = appended.as_ref().and_then(|appended: &Appended| {
+            appended.versions().iter().find(|(written, _)| written == stream)
+        });
+        let (root, events) = match versions {
+            None => (self.repository.newest(stream)?, Vec::new()),
+            Some((_, versions)) => self.repository.at_versions(stream, versions)?,
+        };
+        Ok(Executed::again(root, events, appended))
+    }
+}
+
+impl<A: Aggregate> fmt::Debug for CommandBuilder<'_, A> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("CommandBuilder")
+            .field("stream", &self.stream)
+            .field("expected", &self.expected)
+            .field("key", &self.key)
+            .field("has_also", &self.also.is_some())
+            .finish_non_exhaustive()
+    }
+}
