@@ -144,9 +144,9 @@ pub mod testing;
 pub mod __internals;
 
 pub use aggregate::{
-    Aggregate, AggregateRoot, CheckedSnapshot, CommandBuilder, Decision, ExecuteError, Executed,
-    FailedSnapshot, IgnoredSnapshot, Repository, SnapshotContext, SnapshotFault, SnapshotPolicy,
-    SnapshotReport, SnapshotStats,
+    Aggregate, AggregateRoot, CheckedSnapshot, CommandBuilder, DecideError, Decision, ExecuteError,
+    Executed, FailedSnapshot, IgnoredSnapshot, Repository, SnapshotContext, SnapshotFault,
+    SnapshotPolicy, SnapshotReport, SnapshotStats,
 };
 pub use codec::{
     Bincode, Codec, DomainEvent, EncodedEvent, EventKind, Json, TypedEvent, Undecodable,

@@ -308,6 +308,7 @@ impl<'r, A: Aggregate> CommandBuilder<'r, A> {
         let decided = root.decide_with(command, &mut |event| {
             maps.iter_mut().fold(event, |event, map| map(event))
         });
+        let decided = decided.map_err(ExecuteError::from);
         let stored = decided.and_then(|()| self.store(&mut root, before));
         match stored {
             Ok(Stored::New(appended, events)) => Ok(Executed::new(root, events, Some(appended))),

@@ -1,4 +1,4 @@
-//! [`ExecuteError`]: why a command was not executed.
+//! [`ExecuteError`]: why a command was not executed. [`DecideError`]: why it was not decided.
 
 use crate::error::{Error, found_version};
 use crate::model::{ExpectedVersion, InvalidArgument, StreamId, Version};
@@ -77,6 +77,27 @@ impl<E: std::error::Error> ExecuteError<E> {
             | Self::VersionMismatch { .. }
             | Self::RefusedBefore { .. }
             | Self::Store(_) => None,
+        }
+    }
+}
+
+/// Why a command was not decided: see [`AggregateRoot::decide`](crate::AggregateRoot::decide).
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum DecideError<E: std::error::Error> {
+    /// The aggregate rejected the command.
+    #[error(transparent)]
+    Rejected(E),
+    /// An event that the command leads to cannot be encoded, or cannot be decoded again:
+    /// [`Error::Payload`].
+    #[error(transparent)]
+    Payload(#[from] Error),
+}
+
+impl<E: std::error::Error> From<DecideError<E>> for ExecuteError<E> {
+    fn from(error: DecideError<E>) -> Self {
+        match error {
+            DecideError::Rejected(error) => Self::Rejected(error),
+            DecideError::Payload(error) => Self::Store(error),
         }
     }
 }

@@ -17,7 +17,7 @@ mod check;
 pub use check::{CheckedSnapshot, SnapshotReport};
 pub use command::CommandBuilder;
 pub use decision::Decision;
-pub use error::ExecuteError;
+pub use error::{DecideError, ExecuteError};
 pub use executed::Executed;
 pub use policy::{SnapshotContext, SnapshotPolicy};
 pub use repository::Repository;

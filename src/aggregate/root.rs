@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Aggregate, ExecuteError};
+use super::{Aggregate, DecideError};
 use crate::codec::{DomainEvent, reread};
 use crate::error::{Error, Result};
 use crate::event_store::{Append, Appended};
@@ -168,9 +168,9 @@ impl<A: Aggregate> AggregateRoot<A> {
     /// Decides a command in the current state, and raises all resulting events or none.
     ///
     /// # Errors
-    /// [`ExecuteError::Rejected`] with the error of [`Aggregate::handle`], or those of
+    /// [`DecideError::Rejected`] with the error of [`Aggregate::handle`], or the error of
     /// [`AggregateRoot::raise`]. The aggregate is unchanged.
-    pub fn decide(&mut self, command: &A::Command) -> Result<(), ExecuteError<A::Error>> {
+    pub fn decide(&mut self, command: &A::Command) -> Result<(), DecideError<A::Error>> {
         self.decide_with(command, &mut |event| event)
     }
 
@@ -179,8 +179,8 @@ impl<A: Aggregate> AggregateRoot<A> {
         &mut self,
         command: &A::Command,
         with: &mut dyn FnMut(NewEvent) -> NewEvent,
-    ) -> Result<(), ExecuteError<A::Error>> {
-        let events = self.state.handle(command).map_err(ExecuteError::Rejected)?;
+    ) -> Result<(), DecideError<A::Error>> {
+        let events = self.state.handle(command).map_err(DecideError::Rejected)?;
         Ok(self.raise_all(events, with)?)
     }
 
