@@ -117,7 +117,11 @@ impl Writer {
                     && let Some((ticket, submission)) = waiting.next()
                 {
                     staged.is_alone = staged.outcomes.is_empty() && waiting.peek().is_none();
+                    let durability = submission.durability;
                     let outcome = self.stage(disk, &mut staged, submission);
+                    if outcome.is_ok() {
+                        staged.durability = staged.durability.stricter(durability);
+                    }
                     staged.outcomes.push((ticket, outcome));
                 }
                 outcomes = std::mem::take(&mut staged.outcomes);
@@ -154,7 +158,6 @@ impl Writer {
         if let Some(key) = &submission.key
             && let Some(result) = self.find_result(disk, key)?
         {
-            staged.durability = staged.durability.stricter(submission.durability);
             return Ok(Answer { keyed: Some(Submitted::again(result)), ..Answer::default() });
         }
         let mut verdicts: SmallVec<[Verdict; 1]> = SmallVec::new();
@@ -187,7 +190,6 @@ impl Writer {
         if let Some(key) = submission.key {
             answer.keyed = Some(self.record_key(staged, *key, answer.appended.pop()));
         }
-        staged.durability = staged.durability.stricter(submission.durability);
         Ok(answer)
     }
 

@@ -289,6 +289,11 @@ impl Promises {
         self.durable
     }
 
+    /// How many keys must survive any fault.
+    pub(crate) fn durable_keys(&self) -> usize {
+        self.keys.values().filter(|(_, durable)| *durable).count()
+    }
+
     /// How many events were acknowledged.
     pub(crate) fn len(&self) -> usize {
         self.acknowledged.len()

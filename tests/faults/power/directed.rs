@@ -4,14 +4,14 @@
 
 use std::path::Path;
 
-use annals::Durability;
 use annals::prelude::*;
+use annals::{Durability, KeyedResult, KeyedSubmission};
 
 use super::check;
 use super::disk::{Bytes, Disk, Image, Names};
 use crate::shim::{Event, NO_SHIM, Place, Watch, read_trace, run};
 use crate::support::memory;
-use crate::support::promises::{Promises, event, heard};
+use crate::support::promises::{Promises, event, heard, request_key};
 use crate::support::random::Random;
 use crate::support::skip::skipped;
 
@@ -20,13 +20,20 @@ use crate::support::skip::skipped;
 enum Script {
     SyncAppends,
     SyncRetry,
+    KeyRetry,
     StoreSync,
     Close,
     Backup,
 }
 
-const SCRIPTS: [Script; 5] =
-    [Script::SyncAppends, Script::SyncRetry, Script::StoreSync, Script::Close, Script::Backup];
+const SCRIPTS: [Script; 6] = [
+    Script::SyncAppends,
+    Script::SyncRetry,
+    Script::KeyRetry,
+    Script::StoreSync,
+    Script::Close,
+    Script::Backup,
+];
 
 /// The child whose plan is `power NAME`.
 pub(crate) fn child(name: &str, place: &Place) {
@@ -48,6 +55,12 @@ pub(crate) fn child(name: &str, place: &Place) {
             heard.submit(append.clone()).unwrap();
             let again = heard.submit(append.with_durability(Durability::Sync)).unwrap();
             assert!(again.is_retry());
+        }
+        Script::KeyRetry => {
+            let key = request_key("alone");
+            heard.submit_once(&key, KeyedSubmission::Nothing).unwrap();
+            let again = heard.submit_once(&key, append(10, Durability::Sync).into()).unwrap();
+            assert!(again.is_retry && again.result == KeyedResult::Nothing);
         }
         Script::StoreSync => {
             heard.submit(append(10, Durability::Buffered)).unwrap();
@@ -90,7 +103,9 @@ fn at_each_event(script: Script, mut point: impl FnMut(&Disk, &Event, &Promises)
         }
         point(&disk, &event, &promises);
     }
-    assert!(promises.durable() > 0 || promises.backups() > 0, "nothing was promised");
+    let is_something_promised =
+        promises.durable() > 0 || promises.durable_keys() > 0 || promises.backups() > 0;
+    assert!(is_something_promised, "nothing was promised");
     true
 }
 
@@ -133,6 +148,12 @@ fn acknowledged_sync_append_is_on_the_medium() {
 #[test]
 fn sync_retry_of_a_buffered_append_syncs_the_log() {
     promises_are_kept(Script::SyncRetry);
+}
+
+/// A request that recorded only its key is sent again, to be durable.
+#[test]
+fn sync_retry_of_a_buffered_key_syncs_the_log() {
+    promises_are_kept(Script::KeyRetry);
 }
 
 #[test]
