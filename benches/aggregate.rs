@@ -1,12 +1,16 @@
 //! Measures how long it takes to load an aggregate: a long history with and without a snapshot, and
-//! a short one.
+//! a short one; and what a key, metadata and events of other streams add to a command.
 //!
 //! `cargo bench --all-features --bench aggregate`
 
 #![expect(clippy::unwrap_used, reason = "a benchmark that fails should stop")]
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use annals::prelude::*;
-use annals::{Aggregate, Durability, Repository, SnapshotPolicy};
+use annals::{
+    Aggregate, Decision, Durability, IdempotencyKey, Repository, RequestDigest, SnapshotPolicy,
+};
 use criterion::{Criterion, criterion_group, criterion_main};
 use serde::{Deserialize, Serialize};
 
@@ -77,5 +81,65 @@ fn aggregate(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, aggregate);
+/// What an idempotency key, metadata and `also` add to a command, and what many threads on one
+/// aggregate get done.
+fn commands(criterion: &mut Criterion) {
+    let directory = tempfile::tempdir().unwrap();
+    let options = Store::options().durability(Durability::Buffered);
+    let store = options.open(directory.path().join("bench")).unwrap();
+    let accounts = Repository::<Account>::new(&store).cache(10);
+    let number = AtomicU64::new(0);
+    let key = || {
+        let number = number.fetch_add(1, Ordering::Relaxed).to_string();
+        IdempotencyKey::new("bench", &number, RequestDigest::of(&number)).unwrap()
+    };
+    let also = |decision: &mut Decision<'_, Account>| {
+        let booked = NewEvent::json("Booked", &decision.after().balance)?;
+        decision.to("ledger", ExpectedVersion::Any, [booked]);
+        Ok(())
+    };
+
+    let mut group = criterion.benchmark_group("command, buffered");
+    group.bench_function("alone", |bencher| {
+        bencher.iter(|| accounts.execute("1", &1).unwrap());
+    });
+    group.bench_function("with metadata", |bencher| {
+        bencher.iter(|| accounts.command("1").with_metadata("user", "ada").run(&1).unwrap());
+    });
+    group.bench_function("with a key", |bencher| {
+        bencher.iter(|| accounts.command("1").idempotency_key(key()).run(&1).unwrap());
+    });
+    group.bench_function("with also", |bencher| {
+        bencher.iter(|| accounts.command("1").also(also).run(&1).unwrap());
+    });
+    let again = key();
+    group.bench_function("again, by its key", |bencher| {
+        bencher.iter(|| accounts.command("2").idempotency_key(again.clone()).run(&1).unwrap());
+    });
+    group.finish();
+
+    let mut group = criterion.benchmark_group("64 threads on one aggregate, 50 commands each");
+    group.sample_size(10);
+    let threads = |run: &(dyn Fn() + Sync)| {
+        std::thread::scope(|scope| {
+            for _ in 0..64 {
+                scope.spawn(|| (0..50).for_each(|_| run()));
+            }
+        });
+    };
+    group.bench_function("alone", |bencher| {
+        bencher.iter(|| threads(&|| drop(accounts.execute("3", &1).unwrap())));
+    });
+    group.bench_function("with metadata, a key and also", |bencher| {
+        bencher.iter(|| {
+            threads(&|| {
+                let command = accounts.command("4").idempotency_key(key()).also(also);
+                command.with_metadata("user", "ada").run(&1).unwrap();
+            });
+        });
+    });
+    group.finish();
+}
+
+criterion_group!(benches, aggregate, commands);
 criterion_main!(benches);

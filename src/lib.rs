@@ -50,6 +50,8 @@
 //! | use a serde enum as events | [`domain_events!`], [`DomainEvent`], [`Codec`] |
 //! | read events of an older schema version (upcasting) | [`Upcasters`], [`Decoder`] |
 //! | write aggregates that enforce rules | [`Aggregate`], [`Repository`], [`SnapshotPolicy`] |
+//! | execute a command with an idempotency key, the version that the client saw, or metadata | [`Repository::command`], [`CommandBuilder`], [`IdempotencyKey`] |
+//! | claim a value that must be unique, such as an email address | [`UniqueValues`] |
 //! | build read models (projections) | [`Projection`], [`ProjectionManager`], [`View`] |
 //! | load an earlier state, trace causes and effects | [`Repository::load_as_of`], [`audit`] |
 //! | check a store for corruption | [`Store::verify`] |
