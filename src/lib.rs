@@ -174,7 +174,7 @@ pub use maintenance::lines::JsonLine;
 pub use maintenance::verify::{Damage, VerifyProgress, VerifyReport};
 pub use memory::MemoryStore;
 pub use model::{
-    CAUSATION_ID, CORRELATION_ID, ContentType, Epoch, Epochs, EventId, EventRef, EventType,
+    CAUSATION_ID, CORRELATION_ID, ContentType, Date, Epoch, Epochs, EventId, EventRef, EventType,
     ExpectedVersion, IdempotencyKey, InvalidArgument, KeyRetention, LimitExceeded, Limits,
     Metadata, MetadataRef, NewEvent, Position, RecordedAs, RecordedEvent, RequestDigest, StreamId,
     TagsRef, Timestamp, Version, limits,

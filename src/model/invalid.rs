@@ -67,6 +67,16 @@ pub enum InvalidArgument {
         /// The time, in microseconds since 1970.
         micros: i64,
     },
+    /// The calendar has no such date, or its year is outside 0 to 9999.
+    #[error("there is no date {year:04}-{month:02}-{day:02} in the years 0 to 9999")]
+    NoSuchDate {
+        /// The year.
+        year: i32,
+        /// The month.
+        month: u8,
+        /// The day of the month.
+        day: u8,
+    },
     /// A key of a read model is too long: use an id, a number, or a shortened text instead.
     #[error(
         "view key {key:?} has {len} bytes, but at most {len_max} are allowed: \

@@ -8,6 +8,7 @@
 //! Nothing here does I/O, starts a thread or knows the format on disk. The errors of validation are
 //! defined here ([`InvalidArgument`], [`LimitExceeded`]), so that `error` can import this module.
 
+mod date;
 mod epoch;
 mod event;
 mod expected;
@@ -21,6 +22,7 @@ mod serialized;
 mod stream;
 mod timestamp;
 
+pub use date::Date;
 pub use epoch::{Epoch, Epochs};
 pub use event::{ContentType, EventId, EventType, NewEvent};
 pub use expected::ExpectedVersion;

@@ -5,7 +5,7 @@
 use serde::de::{Deserialize, Deserializer, Error};
 use serde::ser::{Serialize, Serializer};
 
-use super::{Epoch, EventId, EventType, Position, StreamId, Timestamp, Version};
+use super::{Date, Epoch, EventId, EventType, Position, StreamId, Timestamp, Version};
 
 macro_rules! as_text {
     ($($name:ident),*) => {$(
@@ -89,6 +89,31 @@ impl<'de> Deserialize<'de> for Timestamp {
     }
 }
 
+/// In a human-readable format, serializing a date outside the years 0 to 9999 is an error.
+impl Serialize for Date {
+    fn serialize<S: Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
+        if !out.is_human_readable() {
+            return out.serialize_i32(self.days());
+        }
+        if !self.has_text() {
+            let refused = format!("{self}, but only the years 0 to 9999 are written");
+            return Err(serde::ser::Error::custom(refused));
+        }
+        out.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Date {
+    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        if input.is_human_readable() {
+            return String::deserialize(input)?.parse().map_err(D::Error::custom);
+        }
+        let days = i32::deserialize(input)?;
+        let refused = || D::Error::custom(format!("{days} days since 1970 are out of range"));
+        Self::from_days(days).ok_or_else(refused)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::fmt::Debug;
@@ -117,6 +142,8 @@ mod tests {
         let time = "2011-09-30T22:38:44.546Z".parse::<Timestamp>().unwrap();
         comes_back(&time, "\"2011-09-30T22:38:44.546Z\"");
         assert!(serde_json::to_string(&Timestamp::from_micros(i64::MAX)).is_err());
+        comes_back(&time.date(), "\"2011-09-30\"");
+        assert!(serde_json::to_string(&Timestamp::from_micros(i64::MAX).date()).is_err());
     }
 
     #[test]
@@ -127,5 +154,9 @@ mod tests {
         assert!(refused::<StreamId>("\"$mine\"") && refused::<EventType>("\"\""));
         assert!(refused::<Position>("0") && refused::<Version>("-1"));
         assert!(refused::<EventId>("\"7\"") && refused::<Timestamp>("\"yesterday\""));
+        assert!(refused::<Date>("\"2026-02-29\"") && refused::<Date>("7"));
+        let days = bincode::serde::encode_to_vec(i32::MAX, bincode::config::standard()).unwrap();
+        let read = bincode::serde::decode_from_slice::<Date, _>(&days, bincode::config::standard());
+        assert!(read.unwrap_err().to_string().contains("2147483647 days since 1970"));
     }
 }

@@ -9,7 +9,8 @@ use jiff::civil::{DateTime, Time, datetime, time};
 use jiff::fmt::temporal::Pieces;
 use jiff::{SignedDuration, Timestamp as Instant};
 
-use super::InvalidArgument;
+use super::date::MICROS_PER_DAY;
+use super::{Date, InvalidArgument};
 
 /// The beginning of 1970 in UTC, as a civil time.
 const EPOCH: DateTime = datetime(1970, 1, 1, 0, 0, 0, 0);
@@ -91,6 +92,54 @@ impl Timestamp {
     /// Whether it can be recorded: it is in the years 0 to 9999, which RFC 3339 can express.
     pub(crate) fn is_recordable(self) -> bool {
         (Self::RECORDED_MIN..=Self::RECORDED_MAX).contains(&self)
+    }
+
+    /// The calendar date in UTC.
+    ///
+    /// ```
+    /// use annals::Timestamp;
+    /// let time: Timestamp = "2026-11-30T00:30:00+01:00".parse()?;
+    /// assert_eq!(time.date().to_string(), "2026-11-29");
+    /// # Ok::<(), annals::InvalidArgument>(())
+    /// ```
+    pub fn date(self) -> Date {
+        Date::of(self)
+    }
+
+    /// The time of day in UTC: how long after the start of its [`date`](Timestamp::date) this is.
+    ///
+    /// ```
+    /// use annals::Timestamp;
+    /// use std::time::Duration;
+    /// let time: Timestamp = "2026-11-29T18:30:05.25Z".parse()?;
+    /// assert_eq!(time.time_of_day(), Duration::from_millis(66_605_250));
+    /// assert_eq!(time, time.date().start_of_day() + time.time_of_day());
+    /// assert_eq!((time.hour(), time.minute(), time.second()), (18, 30, 5));
+    /// # Ok::<(), annals::InvalidArgument>(())
+    /// ```
+    pub fn time_of_day(self) -> Duration {
+        Duration::from_micros(self.0.rem_euclid(MICROS_PER_DAY).unsigned_abs())
+    }
+
+    /// The hour in UTC, 0 to 23.
+    pub fn hour(self) -> u8 {
+        self.unit_of_day(3_600, 24)
+    }
+
+    /// The minute of the hour in UTC, 0 to 59.
+    pub fn minute(self) -> u8 {
+        self.unit_of_day(60, 60)
+    }
+
+    /// The second of the minute, 0 to 59.
+    pub fn second(self) -> u8 {
+        self.unit_of_day(1, 60)
+    }
+
+    /// How often this many seconds have passed since the start of the day, modulo `count`.
+    fn unit_of_day(self, seconds: i64, count: i64) -> u8 {
+        let second = self.0.div_euclid(MICROS_PER_SECOND);
+        u8::try_from(second.div_euclid(seconds).rem_euclid(count)).unwrap_or_default()
     }
 
     /// How long after `earlier` this is; `None` if it is before.
@@ -198,6 +247,23 @@ mod tests {
         assert_eq!(text.parse::<Timestamp>().unwrap(), Timestamp(-1));
         let system = SystemTime::UNIX_EPOCH - Duration::from_nanos(900);
         assert_eq!(Timestamp::from(system), Timestamp(-1));
+    }
+
+    #[test]
+    fn time_of_day_counts_from_midnight_before_1970_too() {
+        for (text, parts, micros) in [
+            ("1969-12-31T23:59:59.999999Z", (23, 59, 59), 86_399_999_999),
+            ("1970-01-01T00:00:00Z", (0, 0, 0), 0),
+            ("0000-01-01T01:02:03.000004Z", (1, 2, 3), 3_723_000_004),
+            ("9999-12-31T12:59:00Z", (12, 59, 0), 46_740_000_000),
+        ] {
+            let time: Timestamp = text.parse().unwrap();
+            assert_eq!((time.hour(), time.minute(), time.second()), parts);
+            assert_eq!(time.time_of_day(), Duration::from_micros(micros));
+        }
+        for end in [i64::MIN, i64::MAX].map(Timestamp) {
+            assert!(end.hour() < 24 && end.time_of_day() < Duration::from_secs(86_400));
+        }
     }
 
     #[test]
