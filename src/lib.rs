@@ -184,7 +184,7 @@ pub use projection::{
     FailureOutcome, HandlerError, OnFailure, Projection, ProjectionError, ProjectionFailure,
     ProjectionHandle, ProjectionManager, ProjectionNotice, ProjectionOptions, ProjectionState,
     ProjectionStatus, ReadView, RebuildStatus, StartFrom, Target, UnhandledEvent, View,
-    ViewEntries, ViewKey, ViewStatus, ViewStoreExt, ViewWriter,
+    ViewEntries, ViewKey, ViewKeyPart, ViewKeyParts, ViewStatus, ViewStoreExt, ViewWriter,
 };
 pub use snapshot_store::{OnDamaged, Snapshot, SnapshotStore};
 #[cfg(feature = "rocksdb")]

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::io::BufRead;
 
-use annals::{HandlerError, Timestamp};
+use annals::{Date, HandlerError, Timestamp};
 use serde_json::Value;
 
 use crate::calendar::week_of;
@@ -13,7 +13,7 @@ use crate::calendar::week_of;
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Expected {
     /// The open applications at the end of each week.
-    pub(crate) open: Vec<(String, i64)>,
+    pub(crate) open: Vec<(Date, i64)>,
     /// How often each stage was left, and the median time spent in it, in microseconds.
     pub(crate) durations: BTreeMap<String, (usize, u64)>,
     /// How many applications are in each stage at the end.
@@ -21,7 +21,7 @@ pub(crate) struct Expected {
 }
 
 pub(crate) fn expected(input: impl BufRead) -> Result<Expected, HandlerError> {
-    let mut weeks: BTreeMap<String, i64> = BTreeMap::new();
+    let mut weeks: BTreeMap<Date, i64> = BTreeMap::new();
     let mut at: BTreeMap<String, (&str, i64)> = BTreeMap::new();
     let mut took: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
     for line in input.lines() {
@@ -38,7 +38,7 @@ pub(crate) fn expected(input: impl BufRead) -> Result<Expected, HandlerError> {
             _ => continue,
         };
         let time: Timestamp = text("time").parse()?;
-        *weeks.entry(week_of(time)?).or_default() += change;
+        *weeks.entry(week_of(time)).or_default() += change;
         if let Some((before, since)) = at.insert(text("stream").into(), (stage, time.as_micros())) {
             took.entry(before).or_default().push(u64::try_from(time.as_micros() - since)?);
         }

@@ -23,8 +23,8 @@ use std::time::{Duration, Instant};
 
 use annals::prelude::*;
 use annals::{
-    Durability, ExecuteError, HandlerError, ImportOptions, ProjectionManager, ProjectionOptions,
-    Repository,
+    Date, Durability, ExecuteError, HandlerError, ImportOptions, ProjectionManager,
+    ProjectionOptions, Repository,
 };
 use application::{Application, ApplicationCommand, Stage};
 use flate2::read::GzDecoder;
@@ -114,7 +114,7 @@ fn durations(store: &Store) -> annals::Result<BTreeMap<String, (usize, u64)>> {
 }
 
 fn show(
-    open: &[(String, i64)],
+    open: &[(Date, i64)],
     stages: &BTreeMap<String, usize>,
     store: &Store,
 ) -> annals::Result<()> {
@@ -172,7 +172,7 @@ fn time(micros: u64) -> String {
 }
 
 /// Draws the open applications as a bar chart in SVG.
-fn draw(open: &[(String, i64)]) -> String {
+fn draw(open: &[(Date, i64)]) -> String {
     let (width, height) = (24 * open.len() + 60, 260);
     let most = open.iter().map(|(_, open)| *open).max().unwrap_or(1).max(1);
     let mut svg = format!(

@@ -1,7 +1,9 @@
 //! Read models for three questions about all applications: how many are open at the end of each
 //! week, how long does each stage take, and at which stage is each application now.
 
-use annals::{Filter, HandlerError, Projection, TypedEvent, View, ViewKey, ViewWriter};
+use annals::{
+    Date, Filter, HandlerError, Projection, StreamId, TypedEvent, View, ViewKey, ViewWriter,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::application::{ApplicationEvent, Stage};
@@ -38,8 +40,7 @@ impl Projection for Weeks {
         view: &mut ViewWriter,
     ) -> Result<(), HandlerError> {
         let Some(stage) = Stage::after(&event.event) else { return Ok(()) };
-        let week = week_of(event.recorded_at())?;
-        Ok(view.update(week, |week: &mut Week| {
+        Ok(view.update(week_of(event.recorded_at()), |week: &mut Week| {
             week.submitted += i64::from(stage == Stage::Submitted);
             week.decided += i64::from(stage.is_decided());
         })?)
@@ -47,14 +48,14 @@ impl Projection for Weeks {
 }
 
 /// The weeks in order, each with the applications that were open at its end.
-pub(crate) fn open_by_week(weeks: &View) -> annals::Result<Vec<(String, i64)>> {
+pub(crate) fn open_by_week(weeks: &View) -> annals::Result<Vec<(Date, i64)>> {
     let mut open = 0;
     let entries = weeks.entries().iter::<Week>();
     entries
         .map(|entry| {
             let (week, counts) = entry?;
             open += counts.submitted - counts.decided;
-            Ok((week.to_string(), open))
+            Ok((week.parts()?, open))
         })
         .collect()
 }
@@ -105,7 +106,7 @@ pub(crate) fn duration_of(
     stage: Stage,
 ) -> annals::Result<Option<(usize, u64, u64)>> {
     let entries = stages.entries().under(stage.name()).iter::<()>();
-    let took = entries.map(|entry| entry.map(|(key, ())| took_of(&key)));
+    let took = entries.map(|entry| took_of(&entry?.0));
     let took: Vec<u64> = took.collect::<annals::Result<_>>()?;
     let at = |tenths: usize| took.get((took.len() * tenths / 10).min(took.len() - 1)).copied();
     if took.is_empty() {
@@ -115,8 +116,7 @@ pub(crate) fn duration_of(
 }
 
 /// The duration in a key of stage, duration and application.
-fn took_of(key: &ViewKey) -> u64 {
-    let behind_stage = key.as_bytes().iter().position(|byte| *byte == 0).map(|end| end + 1);
-    let number = behind_stage.and_then(|begin| key.as_bytes().get(begin..begin + 8));
-    number.and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_be_bytes)
+fn took_of(key: &ViewKey) -> annals::Result<u64> {
+    let (_, took, _): (String, u64, StreamId) = key.parts()?;
+    Ok(took)
 }

@@ -77,6 +77,15 @@ pub enum InvalidArgument {
         /// The day of the month.
         day: u8,
     },
+    /// A date or time is outside the years that a key of a read model can hold.
+    #[error(
+        "the view key would hold a time of {micros} µs since 1970, but only the years 0 to 9999 of \
+         UTC fit: use a number as the key"
+    )]
+    ViewKeyTimeOutOfRange {
+        /// The time, or the start of the date, in microseconds since 1970.
+        micros: i64,
+    },
     /// A key of a read model is too long: use an id, a number, or a shortened text instead.
     #[error(
         "view key {key:?} has {len} bytes, but at most {len_max} are allowed: \
@@ -89,6 +98,16 @@ pub enum InvalidArgument {
         len: usize,
         /// The longest that is allowed, in bytes.
         len_max: usize,
+    },
+    /// A key of a read model does not have the parts that it was taken apart into.
+    #[error(
+        "view key {key:?} does not have the parts {parts}: name the types with which it was made"
+    )]
+    ViewKeyParts {
+        /// The key.
+        key: String,
+        /// The types of the parts.
+        parts: &'static str,
     },
     /// Schema versions count from 1.
     #[error("schema version 0: schema versions count from 1")]

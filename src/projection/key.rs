@@ -2,19 +2,24 @@
 
 use std::fmt;
 
+use uuid::Uuid;
+
 use crate::error::{Error, Result};
 use crate::model::limits::VIEW_KEY_LEN_MAX;
-use crate::model::{EventId, InvalidArgument, Position, StreamId, Version};
+use crate::model::{Date, EventId, InvalidArgument, Position, StreamId, Timestamp, Version};
 
 /// Separates a part of a key from the next one.
 pub(super) const END_OF_PART: u8 = 0;
 /// Follows a 0 byte inside a text, so that it does not end the part.
-const ESCAPED: u8 = 0xff;
+pub(super) const ESCAPED: u8 = 0xff;
+/// Begins a signed number, so that it differs from a text and from most unsigned numbers.
+pub(super) const SIGNED: [u8; 2] = [0, 0xfe];
 
-/// A key of a read model: a text, a number, or several parts of these.
+/// A key of a read model: a text, a number, an id, a date or time, or several parts of these.
 ///
-/// Texts sort by their bytes and numbers by value. Keys with several parts sort by the first part,
-/// then by the second. So all entries under one part can be scanned in order:
+/// Texts sort by their bytes, numbers, dates and times by value. Keys with several parts sort by
+/// the first part, then by the second. So all entries under one part can be scanned in order, and
+/// [`ViewKey::parts`] takes a key apart again:
 ///
 /// ```
 /// use annals::ViewKey;
@@ -22,18 +27,34 @@ const ESCAPED: u8 = 0xff;
 /// assert!(second < ViewKey::new(("account-1", 10_u64))?);
 /// assert!(ViewKey::new(("account-1", u64::MAX))? < ViewKey::new(("account-10", 0_u64))?);
 /// assert_eq!(ViewKey::new("account-1")?.to_string(), "account-1");
+///
+/// let (account, number): (String, u64) = second.parts()?;
+/// assert_eq!((account.as_str(), number), ("account-1", 2));
 /// # Ok::<(), annals::Error>(())
 /// ```
 ///
-/// Use the same form for all keys of a view: a key does not record whether a part is a number or a
-/// text.
+/// Use the same types for all keys of a view: a key does not record the types of its parts.
+///
+/// | a part made from | is encoded as | bytes |
+/// |---|---|---|
+/// | [`str`], [`String`], [`StreamId`] | a text | its UTF-8, and 1 for each 0 byte |
+/// | [`u64`], [`u32`], [`u16`], [`u8`], [`usize`], [`Position`], [`Version`] | an unsigned number | 8 |
+/// | [`i64`], [`i32`], [`i16`], [`i8`], [`isize`] | a signed number | 10 |
+/// | [`Date`] | a text such as `2026-11-29` | 10 |
+/// | [`Timestamp`] | a text such as `2026-11-29T18:30:00.000000Z` | 27 |
+/// | [`EventId`], [`Uuid`](uuid::Uuid) | the text of the UUID | 36 |
+///
+/// So a `u32` makes the same key as a `u64`, but an `i64` makes another one, even for the same
+/// number: the integer `2` without a suffix is an `i32`. The text of a date is the beginning of the
+/// texts of all times of that day, so [`ReadView::prefix`](crate::ReadView::prefix) with a date
+/// selects them.
 ///
 /// # Length
 /// A key holds at most [`ViewKey::LEN_MAX`] bytes. Ids, positions, versions and numbers always fit:
-/// they convert with [`From`]. A text may be too long: it converts with [`TryFrom`], and so does a
-/// key of several parts. Every method that takes a key accepts both, and returns an error if the
-/// key is too long. Text that a user typed is a poor key: use the id of the item it belongs to, and
-/// keep the text in the value.
+/// they convert with [`From`]. A text may be too long, and a date or time may be outside the years
+/// 0 to 9999: these convert with [`TryFrom`], and so does a key of several parts. Every method that
+/// takes a key accepts both, and returns an error if the key cannot be made. Text that a user typed
+/// is a poor key: use the id of the item it belongs to, and keep the text in the value.
 ///
 /// ```
 /// use annals::{InvalidArgument, ViewKey};
@@ -49,14 +70,14 @@ const ESCAPED: u8 = 0xff;
 pub struct ViewKey(Vec<u8>);
 
 impl ViewKey {
-    /// Longest key, in bytes. A text takes its length in UTF-8, a number takes 8 bytes, and each
-    /// further part takes 1 more.
+    /// Longest key, in bytes. The table above has the length of each part; each further part takes
+    /// 1 byte more.
     pub const LEN_MAX: usize = VIEW_KEY_LEN_MAX - 1;
 
-    /// Creates the key of a text, a number, an id, or a tuple of these.
+    /// Creates the key of a text, a number, an id, a date or time, or a tuple of these.
     ///
     /// # Errors
-    /// [`InvalidArgument::ViewKeyTooLong`].
+    /// [`InvalidArgument::ViewKeyTooLong`], [`InvalidArgument::ViewKeyTimeOutOfRange`].
     pub fn new(key: impl TryInto<Self, Error: Into<Error>>) -> Result<Self> {
         key.try_into().map_err(Into::into)
     }
@@ -136,10 +157,38 @@ impl From<&StreamId> for ViewKey {
     }
 }
 
-impl From<u64> for ViewKey {
-    fn from(number: u64) -> Self {
-        Self(number.to_be_bytes().to_vec())
+impl From<StreamId> for ViewKey {
+    fn from(stream: StreamId) -> Self {
+        (&stream).into()
     }
+}
+
+macro_rules! from_numbers {
+    ($($of:ty)+, |$number:ident| $bytes:expr) => {$(
+        impl From<$of> for ViewKey {
+            fn from($number: $of) -> Self {
+                Self($bytes.to_vec())
+            }
+        }
+    )+};
+}
+from_numbers! { u64, |number| number.to_be_bytes() }
+from_numbers! { u32 u16 u8, |number| u64::from(number).to_be_bytes() }
+// No platform has more than 64 bits.
+from_numbers! { usize, |number| u64::try_from(number).unwrap_or(u64::MAX).to_be_bytes() }
+from_numbers! { i64, |number| signed(number) }
+from_numbers! { i32 i16 i8, |number| signed(i64::from(number)) }
+from_numbers! { isize, |number| signed(i64::try_from(number).unwrap_or(i64::MAX)) }
+from_numbers! { Position Version, |place| place.get().to_be_bytes() }
+
+/// Encodes a signed number. The sign bit is flipped, so that negative numbers sort first.
+fn signed(number: i64) -> Vec<u8> {
+    [&SIGNED[..], &(number ^ i64::MIN).to_be_bytes()].concat()
+}
+
+/// Decodes the number that [`signed`] encoded, without the bytes that begin it.
+pub(super) fn parse_signed(number: [u8; 8]) -> i64 {
+    i64::from_be_bytes(number) ^ i64::MIN
 }
 
 /// The id in its text form.
@@ -149,15 +198,38 @@ impl From<EventId> for ViewKey {
     }
 }
 
-impl From<Position> for ViewKey {
-    fn from(position: Position) -> Self {
-        position.get().into()
+/// The id in its text form, like an [`EventId`].
+impl From<Uuid> for ViewKey {
+    fn from(id: Uuid) -> Self {
+        EventId::from(id).into()
     }
 }
 
-impl From<Version> for ViewKey {
-    fn from(version: Version) -> Self {
-        version.get().into()
+/// The date in its text form, in the years 0 to 9999.
+impl TryFrom<Date> for ViewKey {
+    type Error = InvalidArgument;
+
+    fn try_from(date: Date) -> Result<Self, InvalidArgument> {
+        if !date.has_text() {
+            let micros = date.start_of_day().as_micros();
+            return Err(InvalidArgument::ViewKeyTimeOutOfRange { micros });
+        }
+        Ok(Self(date.to_string().into_bytes()))
+    }
+}
+
+/// The time in its text form with all six digits of the microsecond, in the years 0 to 9999.
+impl TryFrom<Timestamp> for ViewKey {
+    type Error = InvalidArgument;
+
+    fn try_from(time: Timestamp) -> Result<Self, InvalidArgument> {
+        if !time.is_recordable() {
+            return Err(InvalidArgument::ViewKeyTimeOutOfRange { micros: time.as_micros() });
+        }
+        let (date, hour, minute, second) = (time.date(), time.hour(), time.minute(), time.second());
+        let micros = time.time_of_day().subsec_micros();
+        let text = format!("{date}T{hour:02}:{minute:02}:{second:02}.{micros:06}Z");
+        Ok(Self(text.into_bytes()))
     }
 }
 
@@ -167,30 +239,25 @@ impl From<&ViewKey> for ViewKey {
     }
 }
 
-impl<A, B> TryFrom<(A, B)> for ViewKey
-where
-    A: TryInto<ViewKey, Error: Into<Error>>,
-    B: TryInto<ViewKey, Error: Into<Error>>,
-{
-    type Error = Error;
+macro_rules! from_tuples {
+    ($($first:ident $($part:ident)+;)+) => {$(
+        impl<$first, $($part),+> TryFrom<($first, $($part),+)> for ViewKey
+        where
+            $first: TryInto<ViewKey, Error: Into<Error>>,
+            $($part: TryInto<ViewKey, Error: Into<Error>>),+
+        {
+            type Error = Error;
 
-    fn try_from((first, second): (A, B)) -> Result<Self> {
-        Self::new(first)?.then(second)
-    }
+            #[expect(non_snake_case, reason = "the parts are named after their types")]
+            fn try_from(($first, $($part),+): ($first, $($part),+)) -> Result<Self> {
+                let key = Self::new($first)?;
+                $(let key = key.then($part)?;)+
+                Ok(key)
+            }
+        }
+    )+};
 }
-
-impl<A, B, C> TryFrom<(A, B, C)> for ViewKey
-where
-    A: TryInto<ViewKey, Error: Into<Error>>,
-    B: TryInto<ViewKey, Error: Into<Error>>,
-    C: TryInto<ViewKey, Error: Into<Error>>,
-{
-    type Error = Error;
-
-    fn try_from((first, second, third): (A, B, C)) -> Result<Self> {
-        Self::new(first)?.then(second)?.then(third)
-    }
-}
+from_tuples! { A B; A B C; A B C D; }
 
 impl fmt::Debug for ViewKey {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -203,12 +270,14 @@ impl fmt::Display for ViewKey {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut rest = self.0.as_slice();
         loop {
-            rest = match leading_number(rest) {
-                Some((number, after)) => {
-                    write!(out, "{number}")?;
-                    after
-                }
-                None => fmt_text(rest, out)?,
+            rest = if let Some((number, after)) = leading_signed(rest) {
+                write!(out, "{number}")?;
+                after
+            } else if let Some((number, after)) = leading_number(rest) {
+                write!(out, "{number}")?;
+                after
+            } else {
+                fmt_text(rest, out)?
             };
             // The rest begins with the separator.
             match rest.split_first() {
@@ -220,7 +289,14 @@ impl fmt::Display for ViewKey {
     }
 }
 
-/// Parses a part that is recognizably a number: exactly 8 bytes, beginning with an unescaped 0,
+/// Parses a part that is recognizably a signed number: [`SIGNED`], then exactly 8 bytes.
+fn leading_signed(bytes: &[u8]) -> Option<(i64, &[u8])> {
+    let (number, after) = bytes.strip_prefix(&SIGNED)?.split_first_chunk()?;
+    let is_whole = after.first().is_none_or(|end| *end == END_OF_PART);
+    is_whole.then_some((parse_signed(*number), after))
+}
+
+/// Parses a part that is recognizably an unsigned number: exactly 8 bytes, beginning with an unescaped 0,
 /// which no text does.
 fn leading_number(bytes: &[u8]) -> Option<(u64, &[u8])> {
     let (number, after) = bytes.split_first_chunk::<8>()?;
@@ -278,6 +354,10 @@ mod tests {
         assert_eq!(key(("stage", 0_u64, "a")).to_string(), "stage/0/a");
         assert_eq!(key(("", 5_u64)).to_string(), "/5");
         assert_eq!(key(("a\0b", "c\n")).to_string(), "a\\x00b/c\\x0a");
+        assert_eq!(key((-1_i8, "a", i64::MIN)).to_string(), "-1/a/-9223372036854775808");
+        assert_eq!(key((300_u16, 5_i32, usize::MAX >> 16)).to_string(), "300/5/281474976710655");
+        let time: Timestamp = "2026-11-29T18:30:00.5Z".parse().unwrap();
+        assert_eq!(key((time.date(), time)).to_string(), "2026-11-29/2026-11-29T18:30:00.500000Z");
         assert_eq!(ViewKey::stored(&[0xff, b'a']).to_string(), "\\xffa");
         assert_eq!(ViewKey::stored(&[]).to_string(), "");
     }

@@ -1,6 +1,7 @@
 //! Projections: read models that follow the log, and reactors.
 
 mod key;
+mod key_parts;
 mod definition;
 mod builds;
 mod remove;
@@ -24,6 +25,7 @@ use std::time::Duration;
 
 pub use handle::ProjectionHandle;
 pub use key::ViewKey;
+pub use key_parts::{ViewKeyPart, ViewKeyParts};
 pub use manager::ProjectionManager;
 pub use status::{
     FailureOutcome, ProjectionError, ProjectionFailure, ProjectionNotice, ProjectionState,

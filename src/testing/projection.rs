@@ -111,8 +111,7 @@ impl<P: Projection> ProjectionScenario<P> {
     /// #     fn name(&self) -> &str { "balances" }
     /// #     fn handle(&self, event: &TypedEvent<Deposited>, view: &mut ViewWriter) -> Result<(), HandlerError> {
     /// #         let amount = event.event.amount;
-    /// #         let day = event.recorded_at().to_string()[..10].to_owned();
-    /// #         Ok(view.update(day, |sum: &mut i64| *sum += amount)?)
+    /// #         Ok(view.update(event.recorded_at().date(), |sum: &mut i64| *sum += amount)?)
     /// #     }
     /// # }
     /// let upcasters =

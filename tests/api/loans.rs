@@ -24,7 +24,7 @@ use crate::support::SOON;
 use crate::support::random::Random;
 use annals::prelude::*;
 use annals::testing::Scenario;
-use annals::{Durability, ImportOptions, Position, ProjectionManager, ProjectionOptions};
+use annals::{Date, Durability, ImportOptions, Position, ProjectionManager, ProjectionOptions};
 use check::{Expected, expected};
 use read_models::{Stages, Weeks, Whereabouts, duration_of, open_by_week};
 
@@ -84,7 +84,7 @@ fn plain(store: &Store, up_to: Option<Position>) -> Expected {
 type Told<T> = (T, Option<Position>);
 
 /// Reads both read models.
-fn found(store: &Store) -> (Told<Vec<(String, i64)>>, Told<Expected>) {
+fn found(store: &Store) -> (Told<Vec<(Date, i64)>>, Told<Expected>) {
     let (weeks, stages) = (store.view("weeks"), store.view("stages"));
     let open = open_by_week(&weeks).unwrap();
     let mut told = Expected::default();
