@@ -47,7 +47,7 @@
 //! | append to several, all or nothing | [`Append`], [`EventStore::submit`] |
 //! | read a stream, the log, or an earlier state | [`EventStoreExt::read_stream`], [`ReadStream`], [`ReadLog`] |
 //! | subscribe to events, live | [`EventStoreExt::subscribe`], [`Subscription`] |
-//! | use a serde enum as events | [`domain_events!`], [`DomainEvent`], [`Codec`] |
+//! | use a serde enum as events, or several | [`domain_events!`], [`domain_event_union!`], [`Codec`] |
 //! | read events of an older schema version (upcasting) | [`Upcasters`], [`Decoder`] |
 //! | write aggregates that enforce rules | [`Aggregate`], [`Repository`], [`SnapshotPolicy`] |
 //! | execute a command with an idempotency key, the version that the client saw, or metadata | [`Repository::command`], [`CommandBuilder`], [`IdempotencyKey`] |
@@ -210,7 +210,8 @@ pub mod prelude {
         Aggregate, Append, Appended, Delivery, DomainEvent, EventId, EventRef, EventStore,
         EventStoreExt, ExecuteError, ExpectedVersion, HandlerError, MemoryStore, NewEvent,
         Projection, ProjectionManager, ProjectionOptions, RecordedEvent, Repository,
-        SnapshotPolicy, StreamId, TypedEvent, Upcasters, ViewStoreExt, ViewWriter, domain_events,
+        SnapshotPolicy, StreamId, TypedEvent, Upcasters, ViewStoreExt, ViewWriter,
+        domain_event_union, domain_events,
     };
 
     #[cfg(feature = "rocksdb")]

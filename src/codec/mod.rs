@@ -6,6 +6,7 @@ mod binary;
 mod codecs;
 mod variant;
 mod domain;
+mod union;
 
 pub(crate) use codecs::encode_readable;
 pub use codecs::{Bincode, Codec, Json};
@@ -14,6 +15,7 @@ pub use domain::{
     DomainEvent, EncodedEvent, EventKind, TypedEvent, Undecodable, check_kinds, decode_value,
     decode_variant, encode_value, encode_variant,
 };
+pub use union::{count_kinds, has_type_of, join_kinds};
 pub use variant::VariantName;
 
 use serde::Serialize;

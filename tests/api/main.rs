@@ -10,6 +10,7 @@
 )]
 
 mod conformance;
+mod event_unions;
 mod round_trips;
 mod scenarios;
 #[path = "../support/mod.rs"]
