@@ -141,7 +141,10 @@ fn event_that_no_member_knows_is_an_error() {
     assert!(matches!(found, Undecodable::OtherSchemaVersion { found: 1, known: 2 }), "{found}");
     let damaged = NewEvent::json("OrderPlaced", &json!({})).unwrap().with_schema_version(2);
     assert!(matches!(reason(damaged), Undecodable::Payload { .. }));
-    // Without the check by the decoder as well.
+    // Each method reports it by itself.
+    let old = EncodedEvent::new_json("OrderPlaced", 1, &json!({})).unwrap();
+    let found = Everything::check_kind(&old).unwrap_err();
+    assert!(matches!(found, Undecodable::OtherSchemaVersion { found: 1, known: 2 }), "{found}");
     let stored = EncodedEvent::new_json("OrderPaid", 1, &json!({})).unwrap();
     assert!(matches!(Everything::decode(&stored), Err(Undecodable::UnknownType)));
 }
