@@ -21,7 +21,8 @@ const EPOCH_DAY: i32 = 719_468;
 /// the years 0 to 9999. A [`Timestamp`] may be outside these years, and so may its date: its year
 /// is then written with a sign, which cannot be parsed.
 ///
-/// A date is a good [view key](crate::ViewKey), for a read model by day. Its serde form is the text.
+/// A date is a good [view key](crate::ViewKey), for a read model by day. Its serde form is the
+/// text.
 ///
 /// ```
 /// use annals::{Date, Timestamp};

@@ -38,8 +38,8 @@ pub(super) const SIGNED: [u8; 2] = [0, 0xfe];
 /// | a part made from | is encoded as | bytes |
 /// |---|---|---|
 /// | [`str`], [`String`], [`StreamId`] | a text | its UTF-8, and 1 for each 0 byte |
-/// | [`u64`], [`u32`], [`u16`], [`u8`], [`usize`], [`Position`], [`Version`] | an unsigned number | 8 |
-/// | [`i64`], [`i32`], [`i16`], [`i8`], [`isize`] | a signed number | 10 |
+/// | [`u8`] to [`u64`], [`usize`], [`Position`], [`Version`] | an unsigned number | 8 |
+/// | [`i8`] to [`i64`], [`isize`] | a signed number | 10 |
 /// | [`Date`] | a text such as `2026-11-29` | 10 |
 /// | [`Timestamp`] | a text such as `2026-11-29T18:30:00.000000Z` | 27 |
 /// | [`EventId`], [`Uuid`](uuid::Uuid) | the text of the UUID | 36 |
@@ -296,8 +296,8 @@ fn leading_signed(bytes: &[u8]) -> Option<(i64, &[u8])> {
     is_whole.then_some((parse_signed(*number), after))
 }
 
-/// Parses a part that is recognizably an unsigned number: exactly 8 bytes, beginning with an unescaped 0,
-/// which no text does.
+/// Parses a part that is recognizably an unsigned number: exactly 8 bytes, beginning with an
+/// unescaped 0, which no text does.
 fn leading_number(bytes: &[u8]) -> Option<(u64, &[u8])> {
     let (number, after) = bytes.split_first_chunk::<8>()?;
     let is_number = number.starts_with(&[0]) && !number.starts_with(&[0, ESCAPED]);

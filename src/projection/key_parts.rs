@@ -100,8 +100,8 @@ mod sealed {
 
 impl sealed::Form for String {
     /// A 0 byte before `ff` belongs to the text, unless the next part is a number of at least
-    /// `ff << 56`: then only the later parts can tell, so it is tried last. At most one end leads to
-    /// valid parts, because a text cannot begin with `ff`, and numbers have a fixed length.
+    /// `ff << 56`: then only the later parts show it, so it is tried last. At most one end leads
+    /// to valid parts, because a text cannot begin with `ff`, and numbers have a fixed length.
     fn ends(bytes: &[u8]) -> impl Iterator<Item = usize> {
         let is_end = |at: usize| bytes.get(at) == Some(&END_OF_PART);
         let is_escaped = move |at: usize| is_end(at) && bytes.get(at + 1) == Some(&ESCAPED);
@@ -210,7 +210,9 @@ parts! {
     Uuid as String, |text| text.parse().ok().filter(|id: &Self| id.to_string() == text);
     Date as String, |text| text.parse().ok();
     Timestamp as String, |text| {
-        let is_own_form = |time: &Self| ViewKey::try_from(*time).is_ok_and(|key| key.as_bytes() == text.as_bytes());
+        let is_own_form = |time: &Self| {
+            ViewKey::try_from(*time).is_ok_and(|key| key.as_bytes() == text.as_bytes())
+        };
         text.parse().ok().filter(is_own_form)
     };
     u64 as u64, |number| Some(number);
@@ -312,13 +314,18 @@ mod tests {
             let [first, second] = times;
             check(&first, &second, &text, i)?;
             check(&first.date(), &second.date(), &text, i)?;
-            let stream = |name: &str| StreamId::new(format!("s{}", name.replace(['\0', '\u{1}'], "-")));
-            check(&stream(&a).unwrap(), &stream(&b).unwrap(), &text, i)?;
+            let stream = |name: &str| {
+                StreamId::new(format!("s{}", name.replace(['\0', '\u{1}'], "-"))).unwrap()
+            };
+            check(&stream(&a), &stream(&b), &text, i)?;
         }
 
         #[test]
         fn taking_any_bytes_apart_makes_the_same_key_or_is_refused(
-            bytes in prop::collection::vec(prop_oneof![Just(0_u8), Just(0xff), Just(0xfe), any::<u8>()], 0..40),
+            bytes in prop::collection::vec(
+                prop_oneof![Just(0_u8), Just(0xff), Just(0xfe), any::<u8>()],
+                0..40,
+            ),
         ) {
             let from = ViewKey::from_bytes(bytes).unwrap();
             if let Ok(parts) = from.parts::<(String, u64, i64)>() {
