@@ -23,6 +23,7 @@ pub struct StoreOptions {
     pub(crate) read_ahead_bytes: usize,
     pub(crate) version_cache_streams: usize,
     pub(crate) key_retention: KeyRetention,
+    pub(crate) disk_reserve_bytes: u64,
     pub(crate) limits: Limits,
     pub(crate) create: bool,
     pub(crate) read_only: bool,
@@ -64,6 +65,7 @@ impl Default for StoreOptions {
             read_ahead_bytes: 0,
             version_cache_streams: 100_000,
             key_retention: KeyRetention::default(),
+            disk_reserve_bytes: 64 << 20,
             limits: Limits::default(),
             create: true,
             read_only: false,
@@ -139,6 +141,39 @@ impl StoreOptions {
         self
     }
 
+    /// The free space that appends leave on the disk; 64 MiB by default, and 0 turns it off.
+    ///
+    /// An append that would leave less is refused with
+    /// [`Error::DiskFull`](crate::Error::DiskFull) before anything is written. So are snapshots and
+    /// changes of views. Reads and backups continue, and appends work again once there is space,
+    /// without reopening the store. With 0, a full disk is noticed only by a write that fails, and
+    /// then the store must be reopened (G9).
+    ///
+    /// The reserve covers what the store writes by itself: a flush writes at most
+    /// [`StoreOptions::memtable_bytes`], so the reserve should be at least as large as that.
+    /// Compactions pause while their output might use up the reserve.
+    ///
+    /// # Cost
+    /// The file system is asked at the first append, then after each MiB or each second. It is asked
+    /// more often only when little more than the reserve is free.
+    ///
+    /// ```
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let path = directory.path().join("bank.annals");
+    /// use annals::prelude::*;
+    /// use annals::Error;
+    /// // No disk has as much free space as this.
+    /// let store = Store::options().disk_reserve_bytes(1 << 60).open(&path)?;
+    /// let refused = store.append("a", ExpectedVersion::Any, [NewEvent::json("Happened", &())?]);
+    /// assert!(matches!(refused, Err(Error::DiskFull { reserve, .. }) if reserve == 1 << 60));
+    /// assert_eq!(store.head()?, None);
+    /// # Ok::<(), annals::Error>(())
+    /// ```
+    pub fn disk_reserve_bytes(mut self, bytes: u64) -> Self {
+        self.disk_reserve_bytes = bytes;
+        self
+    }
+
     /// The limits for appends; the hard maxima of [`limits`](crate::limits) by default.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
@@ -205,6 +240,7 @@ impl fmt::Debug for StoreOptions {
             .field("read_ahead_bytes", &self.read_ahead_bytes)
             .field("version_cache_streams", &self.version_cache_streams)
             .field("key_retention", &self.key_retention)
+            .field("disk_reserve_bytes", &self.disk_reserve_bytes)
             .field("limits", &self.limits)
             .field("create", &self.create)
             .field("read_only", &self.read_only)

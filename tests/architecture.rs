@@ -12,9 +12,10 @@ use syn::spanned::Spanned;
 use syn::visit::{self, Visit};
 
 /// A path in code, and where alone it may be used.
-const FENCES: [(&str, &[&str], &str); 7] = [
+const FENCES: [(&str, &[&str], &str); 8] = [
     ("rocksdb", &["storage"], "the engine can be understood, and replaced, in one place"),
     ("bincode", &["format", "codec/binary.rs"], "the bytes on disk are decided in one place"),
+    ("fs4", &["storage"], "only the disk knows how full it is"),
     ("crc32fast", &["format"], "the bytes on disk are decided in one place"),
     ("crossbeam_channel", &["subscription"], "only a subscription is handed to a channel"),
     ("thread::spawn", &["testing"], "threads have names: use thread::Builder"),

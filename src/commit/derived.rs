@@ -18,13 +18,14 @@ use crate::model::{StreamId, Version};
 use crate::options::Durability;
 use crate::read::derived::checkpoint;
 use crate::snapshot_store::Snapshot;
-use crate::storage::{Batch, Disk, Family, Storage};
+use crate::storage::{Batch, Disk, Family, Space, Storage};
 use crate::sync::Mutex;
 use crate::view_store::{ViewChange, ViewCommit, prefix_end};
 
 /// Commits snapshots and views.
 pub(crate) struct DerivedWriter {
     storage: Arc<Storage>,
+    space: Arc<Space>,
     gate: Arc<Gate>,
     /// Held from reading the current state to the end of the write.
     alone: Mutex<()>,
@@ -33,18 +34,27 @@ pub(crate) struct DerivedWriter {
     oldest: Mutex<HashMap<Vec<u8>, Version>>,
 }
 
+/// What a write needs of a disk that is nearly full.
+#[derive(Clone, Copy)]
+enum Needs {
+    /// About this many bytes.
+    Space(usize),
+    /// It only deletes.
+    Nothing,
+}
+
 /// The most entries in [`DerivedWriter::oldest`]: a bound on memory.
 const OLDEST_MAX: usize = 1_024;
 
 impl DerivedWriter {
-    pub(super) fn new(storage: Arc<Storage>, gate: Arc<Gate>) -> Self {
-        Self { storage, gate, alone: Mutex::new(()), oldest: Mutex::new(HashMap::new()) }
+    pub(super) fn new(storage: Arc<Storage>, space: Arc<Space>, gate: Arc<Gate>) -> Self {
+        Self { storage, space, gate, alone: Mutex::new(()), oldest: Mutex::new(HashMap::new()) }
     }
 
     /// Commits a checked change of a view.
     pub(crate) fn commit_view(&self, commit: &ViewCommit) -> Result<()> {
         let ViewCommit { view, changes, .. } = commit;
-        self.write(|disk, batch| {
+        self.write(Needs::Space(commit_len(commit)), |disk, batch| {
             let found = checkpoint(disk, view)?;
             commit.check_expected(found.as_ref())?;
             // The deletion comes first, wherever `Clear` is among the changes: RocksDB applies a
@@ -78,7 +88,7 @@ impl DerivedWriter {
 
     /// Deletes a view with all its values and its checkpoint.
     pub(crate) fn drop_view(&self, view: &str) -> Result<()> {
-        self.write(|_, batch| {
+        self.write(Needs::Nothing, |_, batch| {
             delete_prefix(batch, Family::Views, &view_prefix(view));
             batch.delete(Family::Checkpoints, view.as_bytes());
             Ok(())
@@ -88,7 +98,7 @@ impl DerivedWriter {
     /// Writes a checked snapshot, and deletes all but the newest `keep` of its kind and stream.
     pub(crate) fn save_snapshot(&self, snapshot: &Snapshot, keep: NonZeroUsize) -> Result<()> {
         let (kind, stream) = (snapshot.kind.as_str(), snapshot.stream.as_str());
-        self.write(|disk, batch| {
+        self.write(Needs::Space(snapshot.state.len()), |disk, batch| {
             let prefix = snapshot_prefix(kind, stream);
             let mut oldest = self.oldest.lock();
             let from = oldest.get(&prefix).map_or(Version::FIRST, |version| *version);
@@ -111,17 +121,24 @@ impl DerivedWriter {
 
     /// Deletes all snapshots of a kind and stream, including damaged ones.
     pub(crate) fn delete_snapshots(&self, kind: &str, stream: &StreamId) -> Result<()> {
-        self.write(|_, batch| {
+        self.write(Needs::Nothing, |_, batch| {
             delete_prefix(batch, Family::Snapshots, &snapshot_prefix(kind, stream.as_str()));
             Ok(())
         })
     }
 
     /// Writes the batch that `stage` fills, all of it or nothing.
-    fn write(&self, stage: impl FnOnce(&Disk, &mut Batch<'_>) -> Result<()>) -> Result<()> {
+    fn write(
+        &self,
+        needs: Needs,
+        stage: impl FnOnce(&Disk, &mut Batch<'_>) -> Result<()>,
+    ) -> Result<()> {
         let _alone = self.alone.lock();
         self.storage.with(|disk| {
             self.gate.check()?;
+            if let Needs::Space(len) = needs {
+                self.space.check(disk, len)?;
+            }
             let mut batch = disk.batch();
             stage(disk, &mut batch)?;
             if batch.is_empty() {
@@ -134,6 +151,17 @@ impl DerivedWriter {
             })
         })
     }
+}
+
+/// The length of the keys and values that a commit writes.
+fn commit_len(commit: &ViewCommit) -> usize {
+    let state = commit.checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.state.len());
+    let len = |change: &ViewChange| match change {
+        ViewChange::Put { key, value } => key.len() + value.len(),
+        ViewChange::Delete { key } => key.len(),
+        ViewChange::Clear => 0,
+    };
+    state + commit.changes.iter().map(len).sum::<usize>()
 }
 
 fn delete_prefix(batch: &mut Batch<'_>, family: Family, prefix: &[u8]) {

@@ -46,7 +46,7 @@ pub(crate) struct Committer {
 impl Committer {
     pub(crate) fn new(log: OpenLog) -> Self {
         let gate = Arc::new(Gate::new());
-        let derived = DerivedWriter::new(log.storage.clone(), gate.clone());
+        let derived = DerivedWriter::new(log.storage.clone(), log.space.clone(), gate.clone());
         let writer = Writer::new(log, gate.clone());
         Self { queue: Queue::new(), writer: Mutex::new(writer), derived, gate }
     }

@@ -97,6 +97,11 @@ fn encoded_len(event: &NewEvent) -> usize {
 }
 
 impl Submission {
+    /// Estimates how many bytes it adds to the write-ahead log: its frames, and their packs.
+    pub(crate) fn len_on_disk(&self) -> usize {
+        2 * self.len_in_batch()
+    }
+
     /// Estimates its length in a batch that fills no pack: each frame and its name in `tail`, and
     /// the idempotency key.
     pub(crate) fn len_in_batch(&self) -> usize {

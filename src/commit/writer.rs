@@ -27,7 +27,7 @@ use crate::read::log::{Log, OpenPack};
 use crate::read::log_end::LogEnd;
 use crate::read::lookup;
 use crate::recent::Recent;
-use crate::storage::{Batch, Disk, Family, Storage, WatermarkFile};
+use crate::storage::{Batch, Disk, Family, Space, Storage, WatermarkFile};
 use crate::validate::{Commit, Committed, LastEvent, Shape, Verdict, Versions, validate};
 
 /// A batch is written once it holds this many bytes, even if more are waiting.
@@ -36,6 +36,7 @@ const BATCH_LEN_TARGET: usize = 8 << 20;
 /// The log as it was opened, and what is needed to write to it.
 pub(crate) struct OpenLog {
     pub(crate) storage: Arc<Storage>,
+    pub(crate) space: Arc<Space>,
     pub(crate) open: Arc<OpenPack>,
     pub(crate) head: Arc<Head>,
     pub(crate) watermark: WatermarkFile,
@@ -51,6 +52,7 @@ pub(crate) struct OpenLog {
 /// The committed end of the log, and what is needed to commit more.
 pub(super) struct Writer {
     storage: Arc<Storage>,
+    space: Arc<Space>,
     open: Arc<OpenPack>,
     head: Arc<Head>,
     watermark: WatermarkFile,
@@ -79,12 +81,12 @@ struct Staged<'d> {
 
 impl Writer {
     pub(super) fn new(log: OpenLog, gate: Arc<Gate>) -> Self {
-        let OpenLog { storage, open, head, watermark, end, clock, pack_bytes, key_expiry, .. } =
-            log;
-        let packer = Packer::new(&open, pack_bytes);
+        let OpenLog { storage, space, open, head, watermark, end, clock, .. } = log;
+        let packer = Packer::new(&open, log.pack_bytes);
         let last_events = Recent::new(log.version_cache_streams);
         Self {
             storage,
+            space,
             open,
             head,
             watermark,
@@ -94,7 +96,7 @@ impl Writer {
             gate,
             packer,
             staged: StagedAppends::default(),
-            key_expiry,
+            key_expiry: log.key_expiry,
             recent_keys: RecentKeys::after(end.last_key),
         }
     }
@@ -160,6 +162,7 @@ impl Writer {
         {
             return Ok(Answer { keyed: Some(Submitted::again(result)), ..Answer::default() });
         }
+        let len = submission.len_on_disk();
         let mut verdicts: SmallVec<[Verdict; 1]> = SmallVec::new();
         let mut pending =
             Pending { last_events: HashMap::new(), recorded_at: staged.end.recorded_at };
@@ -176,6 +179,11 @@ impl Writer {
                 pending.add(append, &verdict);
             }
             verdicts.push(verdict);
+        }
+        // A retry and a conflict are answered even on a full disk.
+        let appends = verdicts.iter().any(|verdict| matches!(verdict, Verdict::Append(_)));
+        if appends || submission.key.is_some() {
+            self.space.check(disk, len)?;
         }
         let now = now(&self.clock);
         let decided = submission.appends.into_iter().zip(verdicts);

@@ -424,6 +424,22 @@ pub enum Error {
         /// How many lines of the earlier input are in the store.
         lines: u64,
     },
+    /// The disk is nearly full: this write would leave less free space than the option
+    /// `disk_reserve_bytes` of the store. Nothing was changed by this call. Free space and retry;
+    /// the store need not be reopened (G9).
+    #[error(
+        "the disk of {} has {free} bytes left, and {reserve} are reserved: free space and retry, or \
+         lower disk_reserve_bytes",
+        path.display()
+    )]
+    DiskFull {
+        /// The directory of the store.
+        path: PathBuf,
+        /// The free space, in bytes.
+        free: u64,
+        /// The space to keep free, in bytes.
+        reserve: u64,
+    },
     /// The store was closed. Nothing was changed by this call.
     #[error("the store is closed; open it again")]
     Closed,
@@ -503,13 +519,16 @@ impl Error {
     }
 
     /// Whether the same call may succeed later: after the store has been reopened, closed
-    /// elsewhere, or become readable. HTTP status 503. If [`Error::needs_reopen`] is true too, the
+    /// elsewhere, or become readable, or after disk space was freed. HTTP status 503. If [`Error::needs_reopen`] is true too, the
     /// application must reopen the store first.
     pub fn is_temporary(&self) -> bool {
         self.needs_reopen()
             || matches!(
                 self,
-                Self::AlreadyOpen { .. } | Self::ViewReplaced { .. } | Self::Storage { .. }
+                Self::AlreadyOpen { .. }
+                    | Self::ViewReplaced { .. }
+                    | Self::DiskFull { .. }
+                    | Self::Storage { .. }
             )
     }
 

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use std::path::Path;
+use std::sync::atomic::Ordering;
 
 use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{
@@ -13,12 +14,12 @@ use super::engine_error::{engine_error, read_error};
 use super::family::Family;
 use super::paths::Paths;
 use super::row_filter::RowFilter;
-use super::{manifest, tail, tuning};
+use super::{free_space, manifest, tail, tuning};
 use crate::error::{Error, Location, Result};
 use crate::format::Manifest;
 use crate::options::Durability;
 use crate::store_options::StoreOptions;
-use crate::sync::RwLock;
+use crate::sync::{AtomicBool, RwLock};
 
 /// The database, open until [`Storage::close`].
 pub(crate) struct Storage {
@@ -56,6 +57,8 @@ pub(crate) struct Disk {
     /// Created once, because creating them costs a fiftieth of a small append.
     synced: WriteOptions,
     buffered: WriteOptions,
+    /// Whether compactions are paused: see [`Disk::pause_compactions`].
+    is_paused: AtomicBool,
 }
 
 /// Changes that are written atomically.
@@ -95,10 +98,10 @@ impl Disk {
         database.create_if_missing(true);
         database.create_missing_column_families(true);
         database.set_error_if_exists(true);
-        let families = families(options, db, &[], None)?;
+        let families = families(options, db, &[], None, false)?;
         let opened = DB::open_cf_descriptors(&database, db, families);
         let db = opened.map_err(|error| engine_error("creating the database", &error))?;
-        Ok(Self::of(db, Vec::new()))
+        Ok(Self::of(db, Vec::new(), false))
     }
 
     /// Opens for writing. This replays and may delete write-ahead logs, so check the database with
@@ -110,10 +113,12 @@ impl Disk {
     ) -> Result<Self> {
         let database = tuning::database(options, &paths.log)?;
         let unknown = unknown_families(&database, &paths.db)?;
-        let families = families(options, &paths.db, &unknown, expired)?;
+        // Compactions may begin at once.
+        let is_paused = !free_space::can_compact(&paths.db, options.disk_reserve_bytes);
+        let families = families(options, &paths.db, &unknown, expired, is_paused)?;
         let opened = DB::open_cf_descriptors(&database, &paths.db, families);
         let db = opened.map_err(|error| engine_error("opening the database", &error))?;
-        Ok(Self::of(db, unknown))
+        Ok(Self::of(db, unknown, is_paused))
     }
 
     /// Opens without changing a byte of the directory. It rejects the same damage as [`Disk::open`]
@@ -137,16 +142,16 @@ impl Disk {
     fn probe(paths: &Paths, options: &StoreOptions, database: &Options) -> Result<Self> {
         tail::check(&paths.db)?;
         let unknown = unknown_families(database, &paths.db)?;
-        let families = families(options, &paths.db, &unknown, None)?;
+        let families = families(options, &paths.db, &unknown, None, false)?;
         let opened = DB::open_cf_descriptors_read_only(database, &paths.db, families, false);
         let db =
             opened.map_err(|error| engine_error("opening the database for reading", &error))?;
-        Ok(Self::of(db, unknown))
+        Ok(Self::of(db, unknown, false))
     }
 
-    fn of(db: DB, unknown: Vec<String>) -> Self {
+    fn of(db: DB, unknown: Vec<String>, is_paused: bool) -> Self {
         let [synced, buffered] = [Durability::Sync, Durability::Buffered].map(tuning::write);
-        Self { db, unknown, synced, buffered }
+        Self { db, unknown, synced, buffered, is_paused: AtomicBool::new(is_paused) }
     }
 
     pub(crate) fn batch(&self) -> Batch<'_> {
@@ -193,6 +198,22 @@ impl Disk {
         self.db
             .flush_cfs_opt(&handles, &wait)
             .map_err(|error| engine_error("flushing the memtables", &error))
+    }
+
+    /// Pauses or resumes compactions, which need space before they free any. While they are paused,
+    /// table files accumulate and do not slow down writers.
+    pub(super) fn pause_compactions(&self, pause: bool) {
+        if self.is_paused.load(Ordering::Relaxed) == pause {
+            return;
+        }
+        let value = if pause { "true" } else { "false" };
+        let option = [("disable_auto_compactions", value)];
+        let set = |family| self.db.set_options_cf(self.handle(family), &option);
+        // After a failure it is tried again at the next question. A failure that matters is one of
+        // the manifest, and the next write reports it.
+        if Family::ALL.into_iter().all(|family| set(family).is_ok()) {
+            self.is_paused.store(pause, Ordering::Relaxed);
+        }
     }
 
     /// Copies the database to a directory that does not exist yet.
@@ -243,6 +264,7 @@ fn families(
     db: &Path,
     unknown: &[String],
     expired: Option<&RowFilter>,
+    is_paused: bool,
 ) -> Result<Vec<ColumnFamilyDescriptor>> {
     let cache = tuning::cache(options);
     let tuned = |family: Family| {
@@ -250,6 +272,7 @@ fn families(
         if let (Family::Keys, Some(expired)) = (family, expired) {
             tuned.set_compaction_filter_factory(expired.clone());
         }
+        tuned.set_disable_auto_compactions(is_paused);
         Ok(ColumnFamilyDescriptor::new(family.name(), tuned))
     };
     let unknown = unknown

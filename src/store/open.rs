@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::head::Head;
 use crate::read::Reader;
 use crate::recovery;
+use crate::storage::Space;
 use crate::store_options::StoreOptions;
 use crate::sync::Mutex;
 
@@ -34,6 +35,7 @@ impl StoreOptions {
             None => Mode::ReadOnly(recovered.end),
             Some(watermark) => Mode::Writable(Box::new(Committer::new(OpenLog {
                 storage: storage.clone(),
+                space: Arc::new(Space::new(path.as_ref(), self.disk_reserve_bytes)),
                 open: open.clone(),
                 head: head.clone(),
                 watermark,

@@ -48,6 +48,8 @@ mod committing;
 #[cfg(feature = "rocksdb")]
 mod derived;
 #[cfg(feature = "rocksdb")]
+mod disk_reserve;
+#[cfg(feature = "rocksdb")]
 mod epochs;
 #[cfg(feature = "rocksdb")]
 mod evolution;

@@ -31,8 +31,11 @@ use crate::workload::{Plan, business, is_everything, own, projections};
 pub(crate) fn child(plan: &Plan, place: &Place) {
     let mut indeterminate = Vec::new();
     for open in 0..3 {
-        let options =
-            Store::options().durability(plan.durability).memtable_bytes(1).pack_bytes(400);
+        let options = Store::options()
+            .durability(plan.durability)
+            .memtable_bytes(1)
+            .disk_reserve_bytes(0)
+            .pack_bytes(400);
         let store = match options.open(place.store()) {
             Ok(store) => store,
             Err(error) => {

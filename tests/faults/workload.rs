@@ -148,8 +148,11 @@ impl Plan {
     /// Uses the store as planned.
     pub(crate) fn run(&self, place: &Place) {
         for open in 0..self.opens {
-            let options =
-                Store::options().durability(self.durability).memtable_bytes(1).pack_bytes(400);
+            let options = Store::options()
+                .durability(self.durability)
+                .memtable_bytes(1)
+                .disk_reserve_bytes(0)
+                .pack_bytes(400);
             let store = options.open(place.store()).unwrap();
             let heard = heard(&store, self.durability, &place.book());
             self.work(&store, &heard, place, open);

@@ -28,10 +28,10 @@ pub(crate) use files::{copy, fingerprint};
 /// A test that waits longer than this would wait forever: nothing here takes long.
 pub(crate) const SOON: Duration = Duration::from_secs(60);
 
-/// Options for a store that need not survive a power loss.
+/// Options for a store that need not survive a power loss, on a disk of any size.
 #[cfg(feature = "rocksdb")]
 pub(crate) fn quick() -> StoreOptions {
-    Store::options().durability(Durability::Buffered)
+    Store::options().durability(Durability::Buffered).disk_reserve_bytes(0)
 }
 
 /// A path for a store that does not exist yet.

@@ -1,21 +1,26 @@
-//! Disks that are really full: a small tmpfs, and a small ext4 that another file fills. An append
-//! that finds no space reports it. Nothing is acknowledged after it, even when space is free again.
-//! After a reopen, the store has everything that was acknowledged and continues (G9). Opening
-//! without space reports it too, and loses nothing. Needs root.
+//! Disks that are really full: a small tmpfs, and a small ext4 that another file fills. Needs root.
+//!
+//! With a reserve, appends are refused before the disk is full, and work again once space is free,
+//! without reopening. Without a reserve, an append that finds no space reports it. Nothing is
+//! acknowledged after it, even when space is free again. After a reopen, the store has everything
+//! that was acknowledged and continues (G9). Opening without space reports it too, and loses
+//! nothing.
 
 use std::fs;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use annals::prelude::*;
 use annals::{Durability, Error, StoreOptions};
 
 use crate::power::real_disks::{EXT4_SMALL, Mounted, command};
 use crate::support::promises::{MayBeGone, Promises, event, heard};
+use crate::support::random::Random;
 use crate::support::skip::{say, skipped};
 
+/// Without a reserve, so that writes fail.
 fn options() -> StoreOptions {
-    Store::options().memtable_bytes(1 << 20)
+    Store::options().memtable_bytes(1 << 20).disk_reserve_bytes(0)
 }
 
 /// Appends until the disk is full; returns the number of appends.
@@ -70,6 +75,56 @@ fn stays_poisoned(disk: &Path, book: &Path, free: impl FnOnce()) {
     Promises::read(book).check_and_go_on(&path, MayBeGone::Nothing, |_| {});
 }
 
+/// What is kept free on a disk of 16 MiB.
+const RESERVE: u64 = 4 << 20;
+
+/// How often the disk is full. In the end, a compaction needs more than the reserve.
+const ROUNDS: u32 = 8;
+
+/// Fills a disk up to the reserve, again and again; `free` makes room on it. The store is
+/// opened once.
+fn keeps_its_reserve(disk: &Path, book: &Path, mut free: impl FnMut()) -> u64 {
+    let path = disk.join("store");
+    let store = options().disk_reserve_bytes(RESERVE).open(&path).unwrap();
+    let heard = heard(&store, Durability::Sync, book);
+    // Many streams, so that compactions have something to merge, and need space for it.
+    let mut random = Random(7);
+    let mut append = || {
+        let stream = format!("a-{}", random.next() % 500);
+        heard.append(stream, ExpectedVersion::Any, [event("Happened", 5_000)])
+    };
+    let mut done = 0;
+    for round in 0..ROUNDS {
+        let mut in_round = 0;
+        let refused = loop {
+            match append() {
+                Ok(_) => in_round += 1,
+                Err(error) => break error,
+            }
+        };
+        let Error::DiskFull { free: left, reserve: RESERVE, .. } = refused else {
+            panic!("{refused:?}")
+        };
+        assert!(left < RESERVE + 20_000, "round {round}: refused with {left} bytes left");
+        assert!(in_round > 10, "round {round}: {in_round} appends before the disk was full");
+        done += in_round;
+        // Nothing is written from here on, however often it is tried.
+        let head = store.head().unwrap();
+        for _ in 0..100 {
+            assert!(matches!(append(), Err(Error::DiskFull { .. })));
+        }
+        assert_eq!(store.head().unwrap(), head);
+        assert_eq!(store.info().unwrap().poisoned.map(|error| error.to_string()), None);
+        assert!(store.read_log().into_iter().all(|event| event.is_ok()));
+        free();
+        std::thread::sleep(Duration::from_millis(150));
+        append().unwrap();
+        done += 1;
+    }
+    store.close().unwrap();
+    done
+}
+
 /// An in-memory file system, mounted while this value lives.
 struct Memory<'d>(&'d Path);
 
@@ -81,7 +136,12 @@ impl<'d> Memory<'d> {
     }
 
     fn grow(&self) {
-        command("mount", &["-o", "remount,size=128m"], &[self.0]).unwrap();
+        self.resize(128);
+    }
+
+    fn resize(&self, mebibytes: u64) {
+        let options = format!("remount,size={mebibytes}m");
+        command("mount", &["-o", &options], &[self.0]).unwrap();
     }
 }
 
@@ -128,4 +188,46 @@ fn full_ext4_is_reported_and_the_store_recovers() {
     let appends = fills_up(&point, &book, Durability::Sync, || fs::remove_file(&ballast).unwrap());
     let seconds = began.elapsed().as_secs();
     say(&format!("faults: full ext4: filled by {appends} appends, 0 wrong, {seconds} s"));
+}
+
+#[test]
+fn appends_are_refused_before_a_tmpfs_is_full() {
+    let directory = tempfile::tempdir().unwrap();
+    let (point, book) = (directory.path().join("tmpfs"), directory.path().join("book"));
+    let memory = match Memory::new(&point) {
+        Ok(memory) => memory,
+        Err(why) => return skipped("the reserve on a tmpfs", &why),
+    };
+    let mut mebibytes = 16;
+    let appends = keeps_its_reserve(&point, &book, || {
+        mebibytes += 3;
+        memory.resize(mebibytes);
+    });
+    // The check appends without a reserve, and compactions may run then.
+    memory.grow();
+    Promises::read(&book).check_and_go_on(&point.join("store"), MayBeGone::Nothing, |_| {});
+    say(&format!("faults: reserve of a tmpfs: {appends} appends, {ROUNDS} times full, 0 wrong"));
+}
+
+#[test]
+fn appends_are_refused_before_an_ext4_is_full() {
+    let directory = tempfile::tempdir().unwrap();
+    let (point, book) = (directory.path().join("disk"), directory.path().join("book"));
+    fs::create_dir(&point).unwrap();
+    let _mounted = match Mounted::new(&EXT4_SMALL, directory.path(), &point) {
+        Ok(mounted) => mounted,
+        Err(why) => return skipped("the reserve on an ext4", &why),
+    };
+    let ballast = |part: u32| point.join(format!("ballast-{part}"));
+    for part in 0..ROUNDS {
+        fs::write(ballast(part), vec![1; 1 << 20]).unwrap();
+    }
+    let mut parts = 0..ROUNDS;
+    let appends = keeps_its_reserve(&point, &book, || {
+        if let Some(part) = parts.next() {
+            fs::remove_file(ballast(part)).unwrap();
+        }
+    });
+    Promises::read(&book).check_and_go_on(&point.join("store"), MayBeGone::Nothing, |_| {});
+    say(&format!("faults: reserve of an ext4: {appends} appends, {ROUNDS} times full, 0 wrong"));
 }

@@ -100,8 +100,12 @@ fn child() {
     let directory = std::env::var(DIRECTORY).unwrap();
     let directory = PathBuf::from(directory);
     // Small memtables, so that flushes and compactions run too.
-    let store =
-        Store::options().memtable_bytes(1).pack_bytes(400).open(directory.join("store")).unwrap();
+    let store = Store::options()
+        .memtable_bytes(1)
+        .disk_reserve_bytes(0)
+        .pack_bytes(400)
+        .open(directory.join("store"))
+        .unwrap();
     let heard = heard(&store, Durability::Sync, &directory.join("acknowledged"));
     let projections = projections(&store);
     projections.start().unwrap();
@@ -290,7 +294,11 @@ const COPIED: &str = "ANNALS_TEST_COPIED_DIRECTORY";
 fn child_that_makes_backups() {
     let directory = std::env::var(COPIED).unwrap();
     let directory = Path::new(&directory);
-    let store = Store::options().memtable_bytes(1).pack_bytes(400).durability(Durability::Buffered);
+    let store = Store::options()
+        .memtable_bytes(1)
+        .disk_reserve_bytes(0)
+        .pack_bytes(400)
+        .durability(Durability::Buffered);
     let store = store.open(directory.join("store")).unwrap();
     for number in directory.read_dir().unwrap().count().. {
         let events = (0..100).map(|n| NewEvent::bytes("Happened", vec![7; n * 9]).unwrap());
