@@ -519,8 +519,8 @@ impl Error {
     }
 
     /// Whether the same call may succeed later: after the store has been reopened, closed
-    /// elsewhere, or become readable, or after disk space was freed. HTTP status 503. If [`Error::needs_reopen`] is true too, the
-    /// application must reopen the store first.
+    /// elsewhere, or become readable, or after disk space was freed. HTTP status 503. If
+    /// [`Error::needs_reopen`] is true too, the application must reopen the store first.
     pub fn is_temporary(&self) -> bool {
         self.needs_reopen()
             || matches!(

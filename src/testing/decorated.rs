@@ -13,6 +13,9 @@ use crate::event_store::{
 use crate::model::{Epochs, IdempotencyKey, Position, StreamId, Timestamp, Version};
 
 /// Intercepts the calls of the store that a [`Decorated`] wraps. By default each call is forwarded.
+///
+/// There is one method for each method of [`EventStore`] but [`EventStore::handle`]: the handles of
+/// a decorated store are decorated too.
 pub trait Decorator: Send + Sync + 'static {
     /// Called for [`EventStore::submit`].
     ///
@@ -47,9 +50,69 @@ pub trait Decorator: Send + Sync + 'static {
     ) -> Result<PageEnd> {
         store.read_page(query, visit)
     }
+
+    /// Called for [`EventStore::head`].
+    ///
+    /// # Errors
+    /// Those of the wrapped store, or any error that the test injects.
+    fn head(&self, store: &dyn EventStore) -> Result<Option<Position>> {
+        store.head()
+    }
+
+    /// Called for [`EventStore::stream_version`].
+    ///
+    /// # Errors
+    /// Those of the wrapped store, or any error that the test injects.
+    fn stream_version(&self, store: &dyn EventStore, stream: &StreamId) -> Result<Option<Version>> {
+        store.stream_version(stream)
+    }
+
+    /// Called for [`EventStore::list_streams`].
+    ///
+    /// # Errors
+    /// Those of the wrapped store, or any error that the test injects.
+    fn list_streams(
+        &self,
+        store: &dyn EventStore,
+        query: &StreamsQuery,
+    ) -> Result<Vec<StreamInfo>> {
+        store.list_streams(query)
+    }
+
+    /// Called for [`EventStore::wait_past`].
+    ///
+    /// # Errors
+    /// Those of the wrapped store, or any error that the test injects.
+    fn wait_past(
+        &self,
+        store: &dyn EventStore,
+        after: Option<Position>,
+        until: Option<Instant>,
+        cancelled: &AtomicBool,
+    ) -> Result<Option<Position>> {
+        store.wait_past(after, until, cancelled)
+    }
+
+    /// Called for [`EventStore::wake`].
+    fn wake(&self, store: &dyn EventStore) {
+        store.wake();
+    }
+
+    /// Called for [`EventStore::epochs`].
+    ///
+    /// # Errors
+    /// Those of the wrapped store, or any error that the test injects.
+    fn epochs(&self, store: &dyn EventStore) -> Result<Epochs> {
+        store.epochs()
+    }
+
+    /// Called for [`EventStore::now`].
+    fn now(&self, store: &dyn EventStore) -> Timestamp {
+        store.now()
+    }
 }
 
-/// Wraps a store, to test how code handles errors of a store, or to record its calls.
+/// Wraps a store, to test how code handles errors of a store, to delay its calls, or to meter them.
 ///
 /// ```
 /// use annals::prelude::*;
@@ -74,6 +137,53 @@ pub trait Decorator: Send + Sync + 'static {
 /// assert!(store.append("account-1", ExpectedVersion::NoStream, [event])?.is_retry());
 /// # Ok::<(), annals::Error>(())
 /// ```
+///
+/// Metering works for every method, and for the handles that repositories, projections and
+/// subscriptions hold:
+///
+/// ```
+/// use annals::prelude::*;
+/// use annals::testing::{Decorated, Decorator};
+/// use annals::{PageEnd, PageQuery, Result, Visitor};
+/// use std::sync::Mutex;
+/// use std::time::{Duration, Instant};
+///
+/// /// How often a method was called, and how long its calls took.
+/// #[derive(Default)]
+/// struct Meter(Mutex<(u64, Duration)>);
+///
+/// impl Meter {
+///     fn measure<T>(&self, call: impl FnOnce() -> T) -> T {
+///         let began = Instant::now();
+///         let result = call();
+///         let mut total = self.0.lock().unwrap();
+///         *total = (total.0 + 1, total.1 + began.elapsed());
+///         result
+///     }
+/// }
+///
+/// #[derive(Default)]
+/// struct Metered { submits: Meter, pages: Meter }
+///
+/// impl Decorator for Metered {
+///     fn submit(&self, store: &dyn EventStore, append: Append) -> Result<Appended> {
+///         self.submits.measure(|| store.submit(append))
+///     }
+///     fn read_page(&self, store: &dyn EventStore, query: &PageQuery, visit: &mut Visitor<'_>) -> Result<PageEnd> {
+///         self.pages.measure(|| store.read_page(query, visit))
+///     }
+/// }
+///
+/// let inner = MemoryStore::new();
+/// let store = Decorated::new(&inner, Metered::default());
+/// store.append("account-1", ExpectedVersion::NoStream, [NewEvent::json("Opened", &"Ada")?])?;
+/// assert_eq!(store.read_log().into_iter().count(), 1);
+/// let (appends, time) = *store.decorator().submits.0.lock().unwrap();
+/// assert_eq!(appends, 1);
+/// assert!(time > Duration::ZERO);
+/// assert!(store.decorator().pages.0.lock().unwrap().0 >= 1);
+/// # Ok::<(), annals::Error>(())
+/// ```
 pub struct Decorated<D> {
     store: Arc<dyn EventStore>,
     decorator: Arc<D>,
@@ -91,6 +201,8 @@ impl<D: Decorator> Decorated<D> {
     }
 }
 
+// A method with a default in the trait must not be forgotten here either.
+#[deny(clippy::missing_trait_methods)]
 impl<D: Decorator> EventStore for Decorated<D> {
     fn submit(&self, append: Append) -> Result<Appended> {
         self.decorator.submit(&*self.store, append)
@@ -109,15 +221,15 @@ impl<D: Decorator> EventStore for Decorated<D> {
     }
 
     fn head(&self) -> Result<Option<Position>> {
-        self.store.head()
+        self.decorator.head(&*self.store)
     }
 
     fn stream_version(&self, stream: &StreamId) -> Result<Option<Version>> {
-        self.store.stream_version(stream)
+        self.decorator.stream_version(&*self.store, stream)
     }
 
     fn list_streams(&self, query: &StreamsQuery) -> Result<Vec<StreamInfo>> {
-        self.store.list_streams(query)
+        self.decorator.list_streams(&*self.store, query)
     }
 
     fn wait_past(
@@ -126,19 +238,19 @@ impl<D: Decorator> EventStore for Decorated<D> {
         until: Option<Instant>,
         cancelled: &AtomicBool,
     ) -> Result<Option<Position>> {
-        self.store.wait_past(after, until, cancelled)
+        self.decorator.wait_past(&*self.store, after, until, cancelled)
     }
 
     fn wake(&self) {
-        self.store.wake();
+        self.decorator.wake(&*self.store);
     }
 
     fn epochs(&self) -> Result<Epochs> {
-        self.store.epochs()
+        self.decorator.epochs(&*self.store)
     }
 
     fn now(&self) -> Timestamp {
-        self.store.now()
+        self.decorator.now(&*self.store)
     }
 
     fn handle(&self) -> Arc<dyn EventStore> {

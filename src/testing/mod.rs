@@ -1,4 +1,5 @@
-//! Test support: [`Scenario`] tests an aggregate, [`ProjectionScenario`] tests a read model,
+//! Test support: [`Scenario`] tests an aggregate, [`ProjectionScenario`] tests a read model or
+//! a reactor,
 //! [`FixedClock`] and [`SequentialIds`] make runs deterministic, [`Decorated`] makes a store fail,
 //! and [`conformance`] holds the rules that every [`EventStore`](crate::EventStore) must follow.
 
@@ -8,10 +9,12 @@ mod clock;
 pub mod conformance;
 mod decorated;
 mod projection;
+mod reactor;
 mod scenario;
 mod scenario_diff;
 
 pub use clock::{FixedClock, SequentialIds};
 pub use decorated::{Decorated, Decorator};
 pub use projection::ProjectionScenario;
+pub use reactor::Handled;
 pub use scenario::{Outcome, Scenario};

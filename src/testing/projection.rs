@@ -1,12 +1,12 @@
 //! [`ProjectionScenario`]: tests a projection. Given events, it checks the entries of the read
-//! model.
+//! model, or the effects of a reactor.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
-use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 
+use super::reactor::{Handled, PATIENCE};
 use super::scenario_diff::diff;
 use crate::codec::DomainEvent;
 use crate::event_store::EventStore;
@@ -14,12 +14,10 @@ use crate::extension::EventStoreExt;
 use crate::memory::MemoryStore;
 use crate::model::{ExpectedVersion, NewEvent, StreamId, Timestamp};
 use crate::projection::{
-    Projection, ProjectionError, ProjectionManager, ProjectionOptions, ViewKey, ViewStoreExt,
+    OnFailure, Projection, ProjectionError, ProjectionManager, ProjectionOptions, ViewKey,
+    ViewStoreExt,
 };
 use crate::upcast::Upcasters;
-
-/// A handler that takes longer than this hangs: nothing here takes long.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Tests a projection: given events of some streams, checks the entries of the read model.
 ///
@@ -50,6 +48,51 @@ const PATIENCE: Duration = Duration::from_secs(60);
 ///     .then([("account-1", 800), ("account-2", 5)]);
 /// ProjectionScenario::new(Balances).given("account-1", [Deposited { amount: 0 }]).then_error("nothing happened");
 /// ```
+///
+/// For a reactor, [`ProjectionScenario::when_handled`] checks the effects, the events that it
+/// appended, and the events that were parked. Its events may come again, so check it with
+/// [`Handled::when_redelivered`] too:
+///
+/// ```
+/// # use annals::{HandlerError, Projection, Target, TypedEvent, ViewWriter};
+/// # use serde::{Deserialize, Serialize};
+/// # use std::collections::BTreeSet;
+/// use annals::testing::ProjectionScenario;
+/// use std::sync::{Arc, Mutex};
+/// # #[derive(Serialize, Deserialize)]
+/// # struct Placed { address: String }
+/// # annals::domain_events! { Placed => "Placed" }
+/// /// Sends one mail for each order; the mail server drops a repeated key.
+/// #[derive(Default, Clone)]
+/// struct Mailer { sent: Arc<Mutex<Vec<String>>> }
+/// # impl Mailer {
+/// #     fn send(&self, key: &str) {
+/// #         let mut sent = self.sent.lock().unwrap();
+/// #         if !sent.iter().any(|other| other == key) { sent.push(key.to_owned()); }
+/// #     }
+/// # }
+/// struct Confirmations { mailer: Mailer }
+/// # impl Projection for Confirmations {
+/// #     type Event = Placed;
+/// #     fn name(&self) -> &str { "confirmations" }
+/// #     fn target(&self) -> Target { Target::Reactor }
+/// #     fn handle(&self, placed: &TypedEvent<Placed>, _: &mut ViewWriter) -> Result<(), HandlerError> {
+/// #         if placed.event.address.is_empty() { return Err("no address".into()); }
+/// #         Ok(self.mailer.send(&format!("{} to {}", placed.stream(), placed.event.address)))
+/// #     }
+/// # }
+///
+/// let mailer = Mailer::default();
+/// let sent = || mailer.sent.lock().unwrap().clone();
+/// ProjectionScenario::new(Confirmations { mailer: mailer.clone() })
+///     .given("order-1", [Placed { address: "ada".into() }])
+///     .given("order-2", [Placed { address: String::new() }])
+///     .when_handled()
+///     .then_effects(sent, ["order-1 to ada".to_owned()])
+///     .then_parked([("order-2", "no address")])
+///     .when_redelivered()
+///     .then_effects(sent, ["order-1 to ada".to_owned()]);
+/// ```
 #[must_use = "a scenario checks nothing before `then`"]
 #[derive(Debug)]
 pub struct ProjectionScenario<P> {
@@ -61,7 +104,46 @@ pub struct ProjectionScenario<P> {
 impl<P: Projection> ProjectionScenario<P> {
     /// Creates a scenario without events.
     pub fn new(projection: P) -> Self {
-        Self { projection, store: MemoryStore::new(), upcasters: Upcasters::none() }
+        Self::over(&MemoryStore::new(), projection)
+    }
+
+    /// Creates a scenario in this store, so that a process manager can append to the store that it
+    /// follows.
+    ///
+    /// ```
+    /// # use annals::{HandlerError, Projection, Target, TypedEvent, ViewWriter};
+    /// # use serde::{Deserialize, Serialize};
+    /// use annals::prelude::*;
+    /// use annals::testing::ProjectionScenario;
+    /// # #[derive(Serialize, Deserialize)]
+    /// # struct Placed { total: i64 }
+    /// # annals::domain_events! { Placed => "Placed" }
+    /// # #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    /// # struct PaymentRequested { total: i64 }
+    /// # annals::domain_events! { PaymentRequested => "PaymentRequested" }
+    /// # struct Payments { store: MemoryStore }
+    /// # impl Projection for Payments {
+    /// #     type Event = Placed;
+    /// #     fn name(&self) -> &str { "payments" }
+    /// #     fn target(&self) -> Target { Target::Reactor }
+    /// #     fn handle(&self, placed: &TypedEvent<Placed>, _: &mut ViewWriter) -> Result<(), HandlerError> {
+    /// #         let asked = PaymentRequested { total: placed.event.total }.encode()?;
+    /// #         let asked = asked.with_id(placed.id().derived("payment"));
+    /// #         self.store.append(format!("payment-for-{}", placed.stream()), ExpectedVersion::NoStream, [asked])?;
+    /// #         Ok(())
+    /// #     }
+    /// # }
+    /// let store = MemoryStore::new();
+    /// ProjectionScenario::over(&store, Payments { store: store.clone() })
+    ///     .given("order-1", [Placed { total: 30 }])
+    ///     .when_handled()
+    ///     .then_stream("payment-for-order-1", [PaymentRequested { total: 30 }])
+    ///     .when_redelivered()
+    ///     .then_stream("payment-for-order-1", [PaymentRequested { total: 30 }])
+    ///     .then_none_parked();
+    /// ```
+    pub fn over(store: &MemoryStore, projection: P) -> Self {
+        Self { projection, store: store.clone(), upcasters: Upcasters::none() }
     }
 
     /// Sets the upcasters through which old events are read.
@@ -136,6 +218,26 @@ impl<P: Projection> ProjectionScenario<P> {
             assert!(appended.is_ok(), "{stream}: the event cannot be appended: {appended:?}");
         }
         self
+    }
+
+    /// Handles the events, to check the effects of a reactor. An event whose handler fails is
+    /// parked, with all later events of its stream; it is not retried.
+    ///
+    /// # Panics
+    /// The projection does not start, or stops.
+    #[track_caller]
+    #[must_use = "it tests nothing before its `then`"]
+    pub fn when_handled(self) -> Handled {
+        let name = self.projection.name().to_owned();
+        let parking = ProjectionOptions::new().retries(0).on_failure(OnFailure::Park);
+        let manager = ProjectionManager::new(&self.store).upcasters(self.upcasters);
+        let handled = manager
+            .register_with(self.projection, parking)
+            .and_then(|manager| Handled::start(self.store, manager, name));
+        match handled {
+            Ok(handled) => handled,
+            Err(error) => panic!("{error}"),
+        }
     }
 
     /// Checks that the read model holds exactly these entries.

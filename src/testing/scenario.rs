@@ -9,6 +9,10 @@ use super::scenario_diff::diff;
 use crate::aggregate::Aggregate;
 use crate::codec::{Codec, DomainEvent};
 use crate::error::Error;
+use crate::extension::EventStoreExt;
+use crate::memory::MemoryStore;
+use crate::model::{ExpectedVersion, NewEvent};
+use crate::upcast::{Decoder, Upcasters};
 
 /// Tests an aggregate: given past events, when it gets a command, then it emits these events or
 /// rejects the command.
@@ -103,6 +107,61 @@ where
             format!("given\n{}", indented(&list(&given)))
         });
         scenario.take_in(&given);
+        scenario
+    }
+
+    /// Creates an aggregate from past events in stored form, as older code wrote them, which are
+    /// read through these upcasters.
+    ///
+    /// This tests upcasters as a repository uses them. To add events of today, encode them with
+    /// [`DomainEvent::encode`].
+    ///
+    /// ```
+    /// # use annals::Aggregate;
+    /// use annals::testing::Scenario;
+    /// use annals::{DomainEvent, NewEvent, Upcasters};
+    /// use serde_json::{Value, json};
+    /// # #[derive(Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+    /// # struct Deposited { cents: i64 }
+    /// # annals::domain_events! { Deposited => "Deposited" version 2 }
+    /// # #[derive(Debug, Default)]
+    /// # struct Account { cents: i64 }
+    /// # impl Aggregate for Account {
+    /// #     const CATEGORY: &'static str = "account";
+    /// #     type Event = Deposited;
+    /// #     type Command = i64;
+    /// #     type Error = std::convert::Infallible;
+    /// #     fn apply(&mut self, event: Deposited) { self.cents += event.cents; }
+    /// #     fn handle(&self, cents: &i64) -> Result<Vec<Deposited>, Self::Error> { Ok(vec![Deposited { cents: *cents }]) }
+    /// # }
+    /// // Version 1 counted whole euros.
+    /// let upcasters = Upcasters::builder()
+    ///     .reads::<Deposited>()
+    ///     .json("Deposited", 1, |old: Value| Ok(json!({ "cents": old["euros"].as_i64().ok_or("no euros")? * 100 })))
+    ///     .build()?;
+    /// let old = NewEvent::json("Deposited", &json!({ "euros": 7 }))?;
+    /// Scenario::<Account>::given_stored(&upcasters, [old, Deposited { cents: 5 }.encode()?])
+    ///     .when(1)
+    ///     .then([Deposited { cents: 1 }])
+    ///     .then_state(|account| account.cents == 706);
+    /// # Ok::<(), annals::Error>(())
+    /// ```
+    ///
+    /// # Panics
+    /// The upcasters do not lead to the aggregate's events; an event cannot be appended or read, or
+    /// does not survive its codec.
+    #[track_caller]
+    pub fn given_stored(upcasters: &Upcasters, events: impl IntoIterator<Item = NewEvent>) -> Self {
+        let mut scenario = Self { state: A::default(), story: Vec::new() };
+        let stored: Vec<NewEvent> = events.into_iter().collect();
+        scenario.story.push(format!("given stored\n{}", indented(&stored_list(&stored))));
+        match read_stored::<A>(upcasters, stored) {
+            Ok(events) => {
+                scenario.story.push(format!("read as\n{}", indented(&list(&events))));
+                scenario.take_in(&events);
+            }
+            Err(error) => scenario.fail(&format!("a stored event cannot be read: {error}")),
+        }
         scenario
     }
 
@@ -341,6 +400,30 @@ fn round_trip<E: DomainEvent>(event: &E) -> Result<(E, bool), Error> {
     };
     let is_same = sorted(encoded.payload()) == sorted(again.payload());
     Ok((read, is_same))
+}
+
+/// Stores events and reads them through upcasters, as a repository does.
+fn read_stored<A: Aggregate>(
+    upcasters: &Upcasters,
+    events: Vec<NewEvent>,
+) -> Result<Vec<A::Event>, Box<dyn std::error::Error>> {
+    let decoder = Decoder::<A::Event>::with(upcasters.clone());
+    decoder.check()?;
+    let store = MemoryStore::new();
+    let stream = format!("{}-1", A::CATEGORY);
+    if !events.is_empty() {
+        store.append(stream.as_str(), ExpectedVersion::NoStream, events)?;
+    }
+    let read = decoder.iter(store.read_stream(stream.as_str()));
+    Ok(read.map(|event| event.map(|event| event.event)).collect::<Result<_, _>>()?)
+}
+
+fn stored_list(events: &[NewEvent]) -> String {
+    let line = |event: &NewEvent| {
+        let payload = String::from_utf8_lossy(event.payload()).into_owned();
+        format!("{} version {}: {payload}", event.event_type(), event.schema_version())
+    };
+    events.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
 fn list<E: Debug>(events: &[E]) -> String {

@@ -11,6 +11,8 @@
 
 mod conformance;
 mod event_unions;
+mod decorated;
+mod reactor_scenarios;
 mod round_trips;
 mod scenarios;
 #[path = "../support/mod.rs"]

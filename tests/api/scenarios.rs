@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use annals::testing::Scenario;
-use annals::{Aggregate, domain_events};
+use annals::{Aggregate, DomainEvent, NewEvent, Upcasters, domain_events};
 use serde::{Deserialize, Serialize};
 
 use crate::support::bank::{
@@ -159,4 +159,76 @@ fn scenario_fails_on_events_its_codec_changes() {
         assert!(was_given.contains(why), "{was_given}");
     }
     Scenario::<Notes>::given([whole.clone()]).when(whole.clone()).then([whole]);
+}
+
+/// A counter whose first events counted in dozens.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Added {
+    count: i64,
+}
+domain_events! { Added => "Added" version 2 }
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct OldAdded {
+    dozens: i64,
+}
+domain_events! { OldAdded => "Added" }
+
+#[derive(Debug, Default)]
+struct Counter {
+    count: i64,
+}
+
+impl Aggregate for Counter {
+    const CATEGORY: &'static str = "counter";
+    type Event = Added;
+    type Command = ();
+    type Error = std::convert::Infallible;
+
+    fn apply(&mut self, event: Added) {
+        self.count += event.count;
+    }
+    fn handle(&self, (): &()) -> Result<Vec<Added>, Self::Error> {
+        Ok(vec![Added { count: self.count }])
+    }
+}
+
+fn dozens() -> Upcasters {
+    let step = |old: serde_json::Value| {
+        let dozens = old["dozens"].as_i64().ok_or("no dozens")?;
+        Ok(serde_json::json!({ "count": 12 * dozens }))
+    };
+    let upcasters = Upcasters::builder().reads::<Added>().json("Added", 1, step);
+    upcasters.dropped("Ping", 1).build().unwrap()
+}
+
+fn old(field: &str) -> NewEvent {
+    NewEvent::json("Added", &serde_json::json!({ field: 2 })).unwrap()
+}
+
+#[test]
+fn stored_events_pass_the_upcasters_before_the_aggregate() {
+    let ping = NewEvent::json("Ping", &()).unwrap();
+    let today = Added { count: 1 }.encode().unwrap();
+    Scenario::<Counter>::given_stored(&dozens(), [old("dozens"), ping, today])
+        .when(())
+        .then([Added { count: 25 }])
+        .then_state(|counter| counter.count == 50);
+    Scenario::<Counter>::given_stored(&dozens(), []).when(()).then([Added { count: 0 }]);
+}
+
+#[test]
+fn stored_event_that_cannot_be_read_fails_the_scenario() {
+    let text = failure(|| drop(Scenario::<Counter>::given_stored(&dozens(), [old("scores")])));
+    assert!(text.starts_with("given stored\n    Added version 1: {\"scores\":2}"), "{text}");
+    assert!(text.contains("a stored event cannot be read"), "{text}");
+    assert!(text.contains("no dozens"), "{text}");
+    let none = Upcasters::none();
+    let text = failure(|| drop(Scenario::<Counter>::given_stored(&none, [old("dozens")])));
+    assert!(text.contains("a stored event cannot be read"), "{text}");
+    // Upcasters that lead to an older version than the aggregate reads.
+    let other = Upcasters::builder().reads::<OldAdded>().renamed("Plus", 1, ("Added", 1));
+    let other = other.build().unwrap();
+    let text = failure(|| drop(Scenario::<Counter>::given_stored(&other, [])));
+    assert!(text.contains("Added"), "{text}");
 }
