@@ -132,12 +132,17 @@ where
     /// #     type Command = i64;
     /// #     type Error = std::convert::Infallible;
     /// #     fn apply(&mut self, event: Deposited) { self.cents += event.cents; }
-    /// #     fn handle(&self, cents: &i64) -> Result<Vec<Deposited>, Self::Error> { Ok(vec![Deposited { cents: *cents }]) }
+    /// #     fn handle(&self, cents: &i64) -> Result<Vec<Deposited>, Self::Error> {
+    /// #         Ok(vec![Deposited { cents: *cents }])
+    /// #     }
     /// # }
     /// // Version 1 counted whole euros.
     /// let upcasters = Upcasters::builder()
     ///     .reads::<Deposited>()
-    ///     .json("Deposited", 1, |old: Value| Ok(json!({ "cents": old["euros"].as_i64().ok_or("no euros")? * 100 })))
+    ///     .json("Deposited", 1, |old: Value| {
+    ///         let euros = old["euros"].as_i64().ok_or("no euros")?;
+    ///         Ok(json!({ "cents": euros * 100 }))
+    ///     })
     ///     .build()?;
     /// let old = NewEvent::json("Deposited", &json!({ "euros": 7 }))?;
     /// Scenario::<Account>::given_stored(&upcasters, [old, Deposited { cents: 5 }.encode()?])

@@ -195,7 +195,7 @@ impl Aggregate for Counter {
 
 fn dozens() -> Upcasters {
     let step = |old: serde_json::Value| {
-        let dozens = old["dozens"].as_i64().ok_or("no dozens")?;
+        let dozens = old.get("dozens").and_then(serde_json::Value::as_i64).ok_or("no dozens")?;
         Ok(serde_json::json!({ "count": 12 * dozens }))
     };
     let upcasters = Upcasters::builder().reads::<Added>().json("Added", 1, step);
