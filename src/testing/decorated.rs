@@ -38,6 +38,18 @@ pub trait Decorator: Send + Sync + 'static {
         store.submit_once(key, submission)
     }
 
+    /// Called for [`EventStore::find_result`].
+    ///
+    /// # Errors
+    /// Those of the wrapped store, or any error that the test injects.
+    fn find_result(
+        &self,
+        store: &dyn EventStore,
+        key: &IdempotencyKey,
+    ) -> Result<Option<KeyedResult>> {
+        store.find_result(key)
+    }
+
     /// Called for [`EventStore::read_page`].
     ///
     /// # Errors
@@ -213,7 +225,7 @@ impl<D: Decorator> EventStore for Decorated<D> {
     }
 
     fn find_result(&self, key: &IdempotencyKey) -> Result<Option<KeyedResult>> {
-        self.store.find_result(key)
+        self.decorator.find_result(&*self.store, key)
     }
 
     fn read_page(&self, query: &PageQuery, visit: &mut Visitor<'_>) -> Result<PageEnd> {

@@ -9,8 +9,9 @@ use std::time::Instant;
 use annals::prelude::*;
 use annals::testing::{Decorated, Decorator};
 use annals::{
-    Direction, Epochs, Error, Filter, PageEnd, PageQuery, Position, Range, Result, StreamInfo,
-    StreamsQuery, Timestamp, Version, Visitor,
+    Direction, Epochs, Error, Filter, IdempotencyKey, KeyedResult, KeyedSubmission, PageEnd,
+    PageQuery, Position, Range, RequestDigest, Result, StreamInfo, StreamsQuery, Submitted,
+    Timestamp, Version, Visitor,
 };
 
 use crate::support::events;
@@ -29,6 +30,23 @@ impl Decorator for Metered {
     fn submit(&self, store: &dyn EventStore, append: Append) -> Result<Appended> {
         self.count("submit");
         store.submit(append)
+    }
+    fn submit_once(
+        &self,
+        store: &dyn EventStore,
+        key: &IdempotencyKey,
+        submission: KeyedSubmission,
+    ) -> Result<Submitted> {
+        self.count("submit_once");
+        store.submit_once(key, submission)
+    }
+    fn find_result(
+        &self,
+        store: &dyn EventStore,
+        key: &IdempotencyKey,
+    ) -> Result<Option<KeyedResult>> {
+        self.count("find_result");
+        store.find_result(key)
     }
     fn read_page(
         &self,
@@ -100,6 +118,9 @@ fn call_all(store: &dyn EventStore) {
             .len(),
         1
     );
+    let key = IdempotencyKey::new("calls", "one", RequestDigest::of("request")).unwrap();
+    store.submit_once(&key, KeyedSubmission::Nothing).unwrap();
+    assert_eq!(store.find_result(&key).unwrap(), Some(KeyedResult::Nothing));
     store.wait_past(None, None, &AtomicBool::new(false)).unwrap();
     store.wake();
     store.epochs().unwrap();
@@ -112,7 +133,7 @@ fn decorator_intercepts_every_method() {
     let store = Decorated::new(&inner, Metered::default());
     call_all(&store);
     let counts = store.decorator().0.lock().unwrap().clone();
-    assert_eq!(counts.len(), 9, "{counts:?}");
+    assert_eq!(counts.len(), 11, "{counts:?}");
     assert!(counts.values().all(|count| *count == 1), "{counts:?}");
     // A handle is decorated with the same decorator.
     call_all(&*store.handle());

@@ -9,6 +9,7 @@ use crate::event_store::{Append, Appended, EventStore, KeyedResult, KeyedSubmiss
 use crate::extension::EventStoreExt;
 use crate::model::limits::REFUSAL_LEN_MAX;
 use crate::model::{ExpectedVersion, IdempotencyKey, RequestDigest};
+use crate::options::Durability;
 
 fn key(name: &str, request: &str) -> IdempotencyKey {
     IdempotencyKey::new("requests", name, RequestDigest::of(request)).unwrap()
@@ -143,7 +144,9 @@ pub fn same_key_from_many_threads_is_done_once(store: &Arc<dyn EventStore>) {
                 let send = |round: usize| {
                     let key = key(&round.to_string(), "same");
                     let stream = format!("of-{number}");
+                    // While one call syncs, the others look their key up and wait.
                     let append = Append::new().to(stream, ExpectedVersion::Any, events(1));
+                    let append = append.with_durability(Durability::Sync);
                     let alone = number % 4 == 3;
                     let request = if alone { KeyedSubmission::Nothing } else { append.into() };
                     barrier.wait();
