@@ -50,7 +50,7 @@
 //! | use a serde enum as events, or several | [`domain_events!`], [`domain_event_union!`], [`Codec`] |
 //! | read events of an older schema version (upcasting) | [`Upcasters`], [`Decoder`] |
 //! | write aggregates that enforce rules | [`Aggregate`], [`Repository`], [`SnapshotPolicy`] |
-//! | execute a command with an idempotency key, the version that the client saw, or metadata | [`Repository::command`], [`CommandBuilder`], [`IdempotencyKey`] |
+//! | execute commands, with idempotency keys or metadata | [`Repository::command`], [`IdempotencyKey`] |
 //! | claim a value that must be unique, such as an email address | [`UniqueValues`] |
 //! | build read models (projections) | [`Projection`], [`ProjectionManager`], [`View`] |
 //! | load an earlier state, trace causes and effects | [`Repository::load_as_of`], [`audit`] |

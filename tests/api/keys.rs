@@ -127,6 +127,20 @@ fn retention_follows_neither_the_clock_nor_the_time_while_closed() {
     assert!(is_known(&keeping(LONG, 0).open(&path).unwrap(), "0"));
 }
 
+/// The time that a store is open for writing adds up.
+#[test]
+fn retention_clock_continues_after_reopen() {
+    let (_directory, path) = place();
+    let options = keeping(4 * BRIEF, 0);
+    let store = options.clone().open(&path).unwrap();
+    thread::sleep(3 * BRIEF);
+    record(&store, "one");
+    drop(store);
+    let store = options.open(&path).unwrap();
+    thread::sleep(4 * BRIEF);
+    assert!(!is_known(&store, "one"));
+}
+
 /// Expired keys are removed by compaction, not by a scan from the front.
 #[test]
 fn expired_keys_are_removed_from_the_disk() {
@@ -192,15 +206,18 @@ fn keys_of_lost_events_are_removed() {
     record(&store, "kept");
     let short = directory.path().join("short");
     store.backup(&short).unwrap();
-    record(&store, "lost");
-    store.close().unwrap();
-    // The rows of a later store in the place of the lost ones: its key is there, its event is not.
-    let later = database(&path);
-    let row = later.get_cf(later.cf_handle("keys").unwrap(), b"keys\0lost").unwrap().unwrap();
-    drop(later);
-    let earlier = database(&short);
-    earlier.put_cf(earlier.cf_handle("keys").unwrap(), b"keys\0lost", row).unwrap();
-    drop(earlier);
+    // The row of a store with a longer log: its key is there, its event is not.
+    let (_directory, path) = place();
+    let longer = quick().open(&path).unwrap();
+    longer.append("a", ExpectedVersion::Any, events(5)).unwrap();
+    record(&longer, "lost");
+    longer.close().unwrap();
+    let longer = database(&path);
+    let row = longer.get_cf(longer.cf_handle("keys").unwrap(), b"keys\0lost").unwrap().unwrap();
+    drop(longer);
+    let backup = database(&short);
+    backup.put_cf(backup.cf_handle("keys").unwrap(), b"keys\0lost", row).unwrap();
+    drop(backup);
     let store = quick().open(&short).unwrap();
     assert!(is_known(&store, "kept") && !is_known(&store, "lost"));
     record(&store, "lost");
