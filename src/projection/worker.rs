@@ -384,7 +384,7 @@ impl Worker {
         Ok(())
     }
 
-    /// Writes changes and checkpoint atomically (G12).
+    /// Writes changes and checkpoint atomically (G12). While the disk is full, it waits for space.
     pub(super) fn write(
         &mut self,
         changes: Vec<ViewChange>,
@@ -394,23 +394,53 @@ impl Worker {
         if changes.is_empty() && written == Some(up_to) {
             return Ok(());
         }
+        let commit = ViewCommit {
+            view: self.view.to_string(),
+            expected: self.checkpoint.clone(),
+            changes,
+            checkpoint: Some(Checkpoint { position: up_to, state: Vec::new() }),
+            follows_other_log: self.job.follows_other_log,
+        };
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            match self.write_once(&commit) {
+                Err(error @ Error::DiskFull { .. }) if self.wait_for_space(tries, &error) => {}
+                written => return written,
+            }
+        }
+    }
+
+    /// Waits before a write is retried that found the disk full. Returns whether to continue.
+    fn wait_for_space(&self, tries: u32, error: &Error) -> bool {
+        let failed = failure(None, tries, Cause::new(error.clone()));
+        if tries == 1 {
+            self.notify(FailureOutcome::Retried, &failed);
+        }
+        self.tell(|run| {
+            run.state = ProjectionState::Retrying;
+            run.failure = Some(failed);
+        });
+        let backoff = self.job.options.backoff_before(tries);
+        let goes_on = !self.is_closed() && self.job.shared.back_off(self.build.generation, backoff);
+        if goes_on {
+            self.tell(|run| run.state = ProjectionState::CatchingUp);
+        }
+        goes_on
+    }
+
+    fn write_once(&mut self, commit: &ViewCommit) -> Result<()> {
         let shared = self.job.shared.clone();
         let _alone = shared.directory();
         if !shared.is_wanted(self.build.generation) {
             // Another build replaced this one, so no reader would see the write.
             return Ok(());
         }
-        let parked = parked_changes(&changes);
-        let skipped = added(&changes, &skipped_prefix());
-        let checkpoint = Checkpoint { position: up_to, state: Vec::new() };
-        self.job.views.commit_view(&ViewCommit {
-            view: self.view.to_string(),
-            expected: self.checkpoint.clone(),
-            changes,
-            checkpoint: Some(checkpoint.clone()),
-            follows_other_log: self.job.follows_other_log,
-        })?;
-        self.checkpoint = Some(checkpoint);
+        let parked = parked_changes(&commit.changes);
+        let skipped = added(&commit.changes, &skipped_prefix());
+        self.job.views.commit_view(commit)?;
+        self.checkpoint.clone_from(&commit.checkpoint);
+        let up_to = commit.checkpoint.as_ref().and_then(|checkpoint| checkpoint.position);
         self.seen = up_to;
         for (stream, change) in &parked {
             let events = self.parked.entry(stream.clone()).or_default();

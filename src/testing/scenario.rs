@@ -113,7 +113,7 @@ where
     /// Creates an aggregate from past events in stored form, as older code wrote them, which are
     /// read through these upcasters.
     ///
-    /// This tests upcasters as a repository uses them. To add events of today, encode them with
+    /// This tests upcasters as a repository uses them. To add current events, encode them with
     /// [`DomainEvent::encode`].
     ///
     /// ```

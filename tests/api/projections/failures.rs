@@ -12,6 +12,7 @@ use annals::{
     ProjectionState, Target,
 };
 
+use super::view_store::Watched;
 use super::{
     Custom, Money, SOON, add_up, all_views, balances, fold, pay, pay_all, stores, wait_until,
 };
@@ -33,6 +34,38 @@ fn superstitious(is_broken: &Arc<AtomicBool>, tries: &Arc<AtomicUsize>) -> Custo
         }
         Ok(())
     })
+}
+
+/// A full disk stops no projection, however few retries it has.
+#[test]
+fn projection_waits_while_the_disk_is_full() {
+    let store = MemoryStore::new();
+    let views = Watched::new(&store);
+    let pause = Duration::from_millis(1);
+    let options = ProjectionOptions::new().retries(0).backoff(pause, pause);
+    let projections = ProjectionManager::over(&store, &views);
+    let projections = projections.register_with(Custom::new(add_up), options).unwrap();
+    projections.start().unwrap();
+    projections.wait_for("balances", pay(&store, "account-1", 1), SOON).unwrap();
+    views.is_full.store(true, Ordering::SeqCst);
+    let last = pay(&store, "account-1", 7);
+    let balances_of = projections.projection("balances").unwrap();
+    wait_until(balances_of, ProjectionState::Retrying);
+    let failure = balances_of.status().unwrap().failure.unwrap();
+    assert!(failure.to_string().contains("1 bytes left"), "{failure}");
+    views.is_full.store(false, Ordering::SeqCst);
+    projections.wait_for("balances", last, SOON).unwrap();
+    assert_eq!(balances(&store)["account-1"], 8);
+
+    // It can be stopped meanwhile.
+    views.is_full.store(true, Ordering::SeqCst);
+    pay(&store, "account-1", 7);
+    wait_until(balances_of, ProjectionState::Retrying);
+    projections.stop();
+    views.is_full.store(false, Ordering::SeqCst);
+    projections.start().unwrap();
+    projections.wait_for_head(SOON).unwrap();
+    assert_eq!(balances(&store)["account-1"], 15);
 }
 
 #[test]

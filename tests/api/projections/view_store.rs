@@ -1,7 +1,7 @@
 //! A [`ViewStore`] that counts reads, and fails writes after a set number of them.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use annals::{Checkpoint, Error, MemoryStore, Result, ViewCommit, ViewPage, ViewScan, ViewStore};
 
@@ -12,12 +12,14 @@ pub(crate) struct Watched {
     pub(crate) pages: Arc<AtomicUsize>,
     /// The number of further commits and drops that succeed.
     pub(crate) writes_left: Arc<AtomicUsize>,
+    /// Whether the disk is full.
+    pub(crate) is_full: Arc<AtomicBool>,
 }
 
 impl Watched {
     pub(crate) fn new(views: &MemoryStore) -> Self {
         let writes_left = Arc::new(AtomicUsize::new(usize::MAX));
-        Self { views: views.clone(), pages: Arc::default(), writes_left }
+        Self { views: views.clone(), pages: Arc::default(), writes_left, is_full: Arc::default() }
     }
 
     pub(crate) fn fail_after(&self, writes: usize) {
@@ -25,6 +27,9 @@ impl Watched {
     }
 
     fn write(&self) -> Result<()> {
+        if self.is_full.load(Ordering::SeqCst) {
+            return Err(Error::DiskFull { path: "store".into(), free: 1, reserve: 2 });
+        }
         let one = |left: usize| left.checked_sub(1);
         let written = self.writes_left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one);
         written.map(drop).map_err(|_| Error::ReadOnly)
