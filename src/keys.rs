@@ -5,10 +5,11 @@
 #![cfg_attr(not(feature = "__internals"), allow(unreachable_pub))]
 
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::error::{Error, Result};
 use crate::event_store::KeyedResult;
+use crate::metrics::micros;
 use crate::model::{IdempotencyKey, KeyRetention, RequestDigest};
 use crate::sync::AtomicU64;
 
@@ -101,8 +102,4 @@ impl KeyExpiry {
         newer >= self.retention.newest
             && self.now().saturating_sub(age.recorded_at) >= micros(self.retention.time)
     }
-}
-
-fn micros(time: Duration) -> u64 {
-    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }

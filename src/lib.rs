@@ -54,6 +54,7 @@
 //! | claim a value that must be unique, such as an email address | [`UniqueValues`] |
 //! | build read models (projections) | [`Projection`], [`ProjectionManager`], [`View`] |
 //! | load an earlier state, trace causes and effects | [`Repository::load_as_of`], [`audit`] |
+//! | watch a store: metrics, health checks | [`Store::metrics`], [`Store::health`], [`ProjectionManager::health`] |
 //! | check a store for corruption | [`Store::verify`] |
 //! | back up and restore | [`Store::backup`], [`Store::restore_to`], [`Epoch`] |
 //! | import and export events | [`Store::import`], [`Store::export`], [`JsonLine`] |
@@ -88,6 +89,9 @@ mod recent;
 mod model;
 mod error;
 mod options;
+mod histogram;
+mod metrics;
+mod health;
 #[cfg(feature = "rocksdb")]
 mod store_options;
 
@@ -162,6 +166,8 @@ pub use event_store::{
 pub use extension::EventStoreExt;
 #[cfg(any(feature = "rocksdb", feature = "__internals"))]
 pub use format::FORMAT_VERSION;
+pub use health::{Health, HealthState};
+pub use histogram::Histogram;
 #[cfg(feature = "rocksdb")]
 pub use maintenance::backup::CopyReport;
 #[cfg(feature = "rocksdb")]
@@ -173,6 +179,10 @@ pub use maintenance::lines::JsonLine;
 #[cfg(feature = "rocksdb")]
 pub use maintenance::verify::{Damage, VerifyProgress, VerifyReport};
 pub use memory::MemoryStore;
+pub use metrics::{
+    EngineMetrics, LastBackup, LastError, LastVerify, RefusalMetrics, StoreMetrics,
+    SubscriptionMetrics, SubscriptionProgress,
+};
 pub use model::{
     CAUSATION_ID, CORRELATION_ID, ContentType, Date, Epoch, Epochs, EventId, EventRef, EventType,
     ExpectedVersion, IdempotencyKey, InvalidArgument, KeyRetention, LimitExceeded, Limits,

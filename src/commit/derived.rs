@@ -8,12 +8,14 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use super::gate::Gate;
+use super::writer::OpenLog;
 use crate::error::{Cause, Error, Result};
 use crate::event_store::Direction;
 use crate::format::{
     encode_checkpoint, encode_record, encode_snapshot, snapshot_key, snapshot_of, snapshot_prefix,
     view_key, view_prefix,
 };
+use crate::metrics::Meters;
 use crate::model::{StreamId, Version};
 use crate::options::Durability;
 use crate::read::derived::checkpoint;
@@ -26,6 +28,7 @@ use crate::view_store::{ViewChange, ViewCommit, prefix_end};
 pub(crate) struct DerivedWriter {
     storage: Arc<Storage>,
     space: Arc<Space>,
+    meters: Arc<Meters>,
     gate: Arc<Gate>,
     /// Held from reading the current state to the end of the write.
     alone: Mutex<()>,
@@ -47,8 +50,15 @@ enum Needs {
 const OLDEST_MAX: usize = 1_024;
 
 impl DerivedWriter {
-    pub(super) fn new(storage: Arc<Storage>, space: Arc<Space>, gate: Arc<Gate>) -> Self {
-        Self { storage, space, gate, alone: Mutex::new(()), oldest: Mutex::new(HashMap::new()) }
+    pub(super) fn new(log: &OpenLog, gate: Arc<Gate>) -> Self {
+        Self {
+            storage: log.storage.clone(),
+            space: log.space.clone(),
+            meters: log.meters.clone(),
+            gate,
+            alone: Mutex::new(()),
+            oldest: Mutex::new(HashMap::new()),
+        }
     }
 
     /// Commits a checked change of a view.
@@ -83,7 +93,9 @@ impl DerivedWriter {
                 None => {}
             }
             Ok(())
-        })
+        })?;
+        self.meters.view_commits.add(1);
+        Ok(())
     }
 
     /// Deletes a view with all its values and its checkpoint.
@@ -116,7 +128,9 @@ impl DerivedWriter {
             let kept = versions.iter().rev().take(keep.get()).min();
             oldest.extend(kept.map(|version| (prefix, *version)));
             Ok(())
-        })
+        })?;
+        self.meters.snapshots.add(1);
+        Ok(())
     }
 
     /// Deletes all snapshots of a kind and stream, including damaged ones.

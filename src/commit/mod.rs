@@ -28,6 +28,7 @@ pub(crate) use prepare::{Prepared, PreparedKey, Submission};
 pub(crate) use writer::OpenLog;
 
 use crate::error::{Error, Result};
+use crate::model::Position;
 use crate::read::log_end::LogEnd;
 use crate::sync::Mutex;
 use derived::DerivedWriter;
@@ -46,7 +47,7 @@ pub(crate) struct Committer {
 impl Committer {
     pub(crate) fn new(log: OpenLog) -> Self {
         let gate = Arc::new(Gate::new());
-        let derived = DerivedWriter::new(log.storage.clone(), log.space.clone(), gate.clone());
+        let derived = DerivedWriter::new(&log, gate.clone());
         let writer = Writer::new(log, gate.clone());
         Self { queue: Queue::new(), writer: Mutex::new(writer), derived, gate }
     }
@@ -72,6 +73,11 @@ impl Committer {
     /// The current end of the log.
     pub(crate) fn end(&self) -> LogEnd {
         self.writer.lock().end()
+    }
+
+    /// The last position that is known to be durable.
+    pub(crate) fn durable(&self) -> Option<Position> {
+        self.writer.lock().durable()
     }
 
     /// The failure that poisoned the writer, if it is poisoned.

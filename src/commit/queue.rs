@@ -242,6 +242,11 @@ impl Ticket {
         }
     }
 
+    /// The durability that its caller asked for.
+    pub fn durability(&self) -> Durability {
+        self.durability
+    }
+
     /// Takes the submission, for the leader to commit.
     pub fn take(&self) -> Option<Submission> {
         self.state.lock().submission.take()

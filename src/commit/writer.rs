@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::time::Instant;
 
 use smallvec::{SmallVec, smallvec};
 
@@ -20,6 +21,7 @@ use crate::format::{
 };
 use crate::head::Head;
 use crate::keys::{KeyAge, KeyExpiry, KeyRecord};
+use crate::metrics::{Meters, micros};
 use crate::model::{EventId, Position, StreamId, Timestamp, Version};
 use crate::options::{Clock, Durability, now};
 use crate::read::keys::find_result;
@@ -32,6 +34,9 @@ use crate::validate::{Commit, Committed, LastEvent, Shape, Verdict, Versions, va
 
 /// A batch is written once it holds this many bytes, even if more are waiting.
 const BATCH_LEN_TARGET: usize = 8 << 20;
+
+/// Of this many buffered commits one is measured: to ask for the time costs a hundredth of one.
+const BUFFERED_PER_MEASURED: u64 = 16;
 
 /// The log as it was opened, and what is needed to write to it.
 pub(crate) struct OpenLog {
@@ -47,6 +52,7 @@ pub(crate) struct OpenLog {
     /// See [`StoreOptions::version_cache_streams`](crate::StoreOptions::version_cache_streams).
     pub(crate) version_cache_streams: usize,
     pub(crate) key_expiry: Arc<KeyExpiry>,
+    pub(crate) meters: Arc<Meters>,
 }
 
 /// The committed end of the log, and what is needed to commit more.
@@ -66,6 +72,9 @@ pub(super) struct Writer {
     staged: StagedAppends,
     key_expiry: Arc<KeyExpiry>,
     recent_keys: RecentKeys,
+    meters: Arc<Meters>,
+    /// Counts the commits, of which some are measured.
+    commits: u64,
 }
 
 /// A batch that is being filled, and the state once it is committed.
@@ -77,6 +86,15 @@ struct Staged<'d> {
     /// Whether no other submission is in the batch, so that none has to see what this one stages.
     is_alone: bool,
     outcomes: Vec<(Arc<Ticket>, Outcome)>,
+    counts: Counts,
+}
+
+/// What a batch adds to the meters of the store once it is written.
+#[derive(Default)]
+struct Counts {
+    appends: u64,
+    frame_bytes: usize,
+    retries: u64,
 }
 
 impl Writer {
@@ -98,11 +116,30 @@ impl Writer {
             staged: StagedAppends::default(),
             key_expiry: log.key_expiry,
             recent_keys: RecentKeys::after(end.last_key),
+            meters: log.meters,
+            commits: 0,
         }
     }
 
     /// Commits a group in as few batches as its size allows, usually one.
     pub(super) fn commit(&mut self, group: &[Arc<Ticket>]) {
+        let is_synced = group.iter().any(|ticket| ticket.durability() == Durability::Sync);
+        self.commits += 1;
+        let is_measured = is_synced || self.commits.is_multiple_of(BUFFERED_PER_MEASURED);
+        let began = is_measured.then(Instant::now);
+        self.commit_all(group);
+        self.meters.commit_submissions.record(u64::try_from(group.len()).unwrap_or(u64::MAX));
+        let recorder = if is_synced {
+            &self.meters.synced_commit_micros
+        } else {
+            &self.meters.buffered_commit_micros
+        };
+        if let Some(began) = began {
+            recorder.record(micros(began.elapsed()));
+        }
+    }
+
+    fn commit_all(&mut self, group: &[Arc<Ticket>]) {
         let waiting = group.iter().filter_map(|ticket| Some((ticket.clone(), ticket.take()?)));
         let mut waiting = waiting.peekable();
         while let Some((_, first)) = waiting.peek() {
@@ -151,6 +188,7 @@ impl Writer {
             appends: std::mem::take(&mut self.staged),
             is_alone: false,
             outcomes: Vec::new(),
+            counts: Counts::default(),
         }
     }
 
@@ -160,6 +198,7 @@ impl Writer {
         if let Some(key) = &submission.key
             && let Some(result) = self.find_result(disk, key)?
         {
+            staged.counts.retries += 1;
             return Ok(Answer { keyed: Some(Submitted::again(result)), ..Answer::default() });
         }
         let len = submission.len_on_disk();
@@ -170,6 +209,7 @@ impl Writer {
             let mut committed = Known {
                 log: Log::new(disk, &self.open),
                 last_events: &mut self.last_events,
+                meters: &self.meters,
                 staged: &staged.appends,
                 pending: &pending,
             };
@@ -188,7 +228,10 @@ impl Writer {
         let now = now(&self.clock);
         let decided = submission.appends.into_iter().zip(verdicts);
         let appended = decided.map(|(append, verdict)| match verdict {
-            Verdict::Retry(appended) => appended,
+            Verdict::Retry(appended) => {
+                staged.counts.retries += 1;
+                appended
+            }
             Verdict::Append(versions) => self.add(staged, append, versions, now),
         });
         let mut answer = Answer { appended: appended.collect(), keyed: None };
@@ -246,6 +289,7 @@ impl Writer {
         now: Timestamp,
     ) -> Appended {
         let Prepared { shape, mut frames, count, recorded_at } = append;
+        staged.counts.appends += 1;
         let expectations = &shape.expectations;
         let mut last_versions = before_it.clone();
         let first = Position::after(staged.end.head);
@@ -304,7 +348,7 @@ impl Writer {
     /// Writes the staged batch, publishes it, and updates the end of the log. An error here poisons
     /// the writer.
     fn write(&mut self, disk: &Disk, staged: Staged<'_>) -> Result<()> {
-        let Staged { mut batch, end, durability, mut appends, .. } = staged;
+        let Staged { mut batch, end, durability, mut appends, counts, .. } = staged;
         appends.clear();
         self.staged = appends;
         if let Some((key, row)) = self.packer.row() {
@@ -329,6 +373,7 @@ impl Writer {
         let written = written.and_then(|()| self.gate.check_sound());
         written.map_err(|error| Error::Indeterminate { cause: Cause::new(error) })?;
         let is_new = end.head > self.end.head;
+        self.count(&counts, end);
         self.end = end;
         self.packer.publish(&self.open);
         if let (Some(head), true) = (end.head, is_new) {
@@ -337,6 +382,17 @@ impl Writer {
         // After the head: a lookup that finds a key finds its events.
         self.key_expiry.publish(end.last_key);
         Ok(())
+    }
+
+    /// Counts a batch that was written.
+    fn count(&self, counts: &Counts, end: LogEnd) {
+        let place = |end: LogEnd| end.head.map_or(0, Position::get);
+        let Counts { appends, frame_bytes, retries } = *counts;
+        self.meters.appends.add(appends);
+        self.meters.events.add(place(end) - place(self.end));
+        self.meters.frame_bytes.add(u64::try_from(frame_bytes).unwrap_or(u64::MAX));
+        self.meters.keys.add(end.last_key - self.end.last_key);
+        self.meters.retries.add(retries);
     }
 
     /// Whether the watermark does not say yet that everything up to this end is durable.
@@ -367,6 +423,11 @@ impl Writer {
         })
     }
 
+    /// The last position that is known to be durable.
+    pub(super) fn durable(&self) -> Option<Position> {
+        self.watermark.get().durable
+    }
+
     pub(super) fn end(&self) -> LogEnd {
         self.end
     }
@@ -394,6 +455,7 @@ impl Staged<'_> {
     /// Puts the frame into its stream and into the log.
     fn put(&mut self, header: &FrameHeader<'_>, frame: &mut PreparedFrame, packer: &mut Packer) {
         let bytes = frame.draft.finish(header);
+        self.counts.frame_bytes += bytes.len();
         let key = stream_key(header.stream, header.first_version);
         self.batch.put(Family::Streams, &key, bytes);
         if let Some((key, pack)) = packer.add(header, bytes) {
@@ -441,6 +503,7 @@ impl Pending {
 struct Known<'w> {
     log: Log<'w>,
     last_events: &'w mut Recent<StreamId, Option<LastEvent>>,
+    meters: &'w Meters,
     staged: &'w StagedAppends,
     pending: &'w Pending,
 }
@@ -452,8 +515,10 @@ impl Committed for Known<'_> {
             return Ok(Some(last));
         }
         if let Some(known) = self.last_events.get(stream) {
+            self.meters.version_cache_hits.add(1);
             return Ok(known);
         }
+        self.meters.version_cache_misses.add(1);
         let last = lookup::last_event(self.log.disk(), stream)?;
         let last = last.map(|(version, id)| LastEvent { version, id });
         self.last_events.insert(stream.clone(), last);

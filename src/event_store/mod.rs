@@ -25,6 +25,7 @@ pub(crate) use read::position_at;
 pub use read::{Events, Place, Read, ReadLog, ReadStream, StreamInfos, Streams};
 
 use crate::error::Result;
+use crate::metrics::SubscriptionProgress;
 use crate::model::{Epochs, EventRef, IdempotencyKey, Position, StreamId, Timestamp, Version};
 
 pub(crate) use append::{Labels, Run};
@@ -155,6 +156,12 @@ pub trait EventStore: Send + Sync {
     /// as when a snapshot was taken. It may go back.
     fn now(&self) -> Timestamp;
 
+    /// Watches the position of a subscription that begins, as long as it lives, for the metrics of
+    /// the store. By default nothing is watched.
+    fn watch_subscription(&self, progress: &Arc<SubscriptionProgress>) {
+        let _ = progress;
+    }
+
     /// An owned handle, for readers and subscriptions. It does not keep the store open: once the
     /// store is closed, its calls fail with [`Closed`](crate::Error::Closed).
     fn handle(&self) -> Arc<dyn EventStore>;
@@ -212,6 +219,10 @@ where
 
     fn now(&self) -> Timestamp {
         (**self).now()
+    }
+
+    fn watch_subscription(&self, progress: &Arc<SubscriptionProgress>) {
+        (**self).watch_subscription(progress);
     }
 
     fn handle(&self) -> Arc<dyn EventStore> {

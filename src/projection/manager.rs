@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::builds;
 use super::handle::ProjectionHandle;
 use super::handler::{Handler, Typed};
+use super::progress::Progress;
 use super::shared::{Shared, Wanted};
 use super::status::{ProjectionError, ProjectionNotice, ProjectionStatus};
 use super::unhandled::UnhandledEvent;
@@ -32,6 +33,7 @@ pub struct ProjectionManager {
     clock: Clock,
     listener: Option<Listener>,
     projections: Vec<ProjectionHandle>,
+    pub(super) progress: Progress,
 }
 
 impl ProjectionManager {
@@ -56,6 +58,7 @@ impl ProjectionManager {
             clock: Arc::new(move || clock_of.now()),
             listener: None,
             projections: Vec::new(),
+            progress: Progress::default(),
         }
     }
 

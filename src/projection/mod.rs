@@ -18,7 +18,9 @@ mod shared;
 mod worker;
 mod requests;
 mod handle;
+mod progress;
 mod manager;
+mod health;
 
 use std::fmt;
 use std::time::Duration;

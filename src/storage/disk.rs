@@ -17,6 +17,7 @@ use super::row_filter::RowFilter;
 use super::{free_space, manifest, tail, tuning};
 use crate::error::{Error, Location, Result};
 use crate::format::Manifest;
+use crate::metrics::EngineMetrics;
 use crate::options::Durability;
 use crate::store_options::StoreOptions;
 use crate::sync::{AtomicBool, RwLock};
@@ -233,6 +234,39 @@ impl Disk {
         let found = self.db.get_pinned_cf_opt(self.handle(family), key, &tuning::read());
         let found = found.map_err(|error| read_error(family, &error))?;
         Ok(found.map(|value| value.to_vec()))
+    }
+
+    /// What the database is doing.
+    pub(crate) fn metrics(&self) -> Result<EngineMetrics> {
+        use rocksdb::properties::{
+            ACTUAL_DELAYED_WRITE_RATE, BLOCK_CACHE_USAGE, CUR_SIZE_ALL_MEM_TABLES,
+            ESTIMATE_PENDING_COMPACTION_BYTES, IS_WRITE_STOPPED, NUM_RUNNING_COMPACTIONS,
+            NUM_RUNNING_FLUSHES,
+        };
+        let failed = |error| engine_error("asking for the metrics", &error);
+        let asked = |property| {
+            let value = self.db.property_int_value(property).map_err(failed)?;
+            Ok::<_, Error>(value.unwrap_or_default())
+        };
+        let mut metrics = EngineMetrics {
+            table_bytes: self.table_bytes()?,
+            block_cache_bytes: asked(BLOCK_CACHE_USAGE)?,
+            running_flushes: asked(NUM_RUNNING_FLUSHES)?,
+            running_compactions: asked(NUM_RUNNING_COMPACTIONS)?,
+            is_write_stopped: asked(IS_WRITE_STOPPED)? > 0,
+            is_write_delayed: asked(ACTUAL_DELAYED_WRITE_RATE)? > 0,
+            are_compactions_paused: self.is_paused.load(Ordering::Relaxed),
+            ..EngineMetrics::default()
+        };
+        for handle in Family::ALL.map(|family| self.handle(family)) {
+            let of_family = |property| {
+                let value = self.db.property_int_value_cf(handle, property).map_err(failed)?;
+                Ok::<_, Error>(value.unwrap_or_default())
+            };
+            metrics.memtable_bytes += of_family(CUR_SIZE_ALL_MEM_TABLES)?;
+            metrics.pending_compaction_bytes += of_family(ESTIMATE_PENDING_COMPACTION_BYTES)?;
+        }
+        Ok(metrics)
     }
 
     /// The size of the table files of all families, in bytes.

@@ -14,6 +14,7 @@ use crate::event_store::{
     Append, Appended, EventStore, KeyedResult, KeyedSubmission, Labels, PageEnd, PageQuery,
     StreamInfo, StreamsQuery, Submitted, Visitor,
 };
+use crate::metrics::SubscriptionProgress;
 use crate::model::{Epochs, IdempotencyKey, Position, StreamId, Timestamp, Version};
 use crate::options::{Durability, now};
 use crate::read::derived;
@@ -21,8 +22,8 @@ use crate::read::keys::find_result;
 use crate::snapshot_store::{OnDamaged, Snapshot, SnapshotStore, check_kind};
 use crate::view_store::{Checkpoint, ViewCommit, ViewPage, ViewScan, ViewStore, check_view_name};
 
-impl EventStore for Store {
-    fn submit(&self, mut append: Append) -> Result<Appended> {
+impl Store {
+    fn submit_now(&self, mut append: Append) -> Result<Appended> {
         let committer = self.engine.committer()?;
         let labels = append.take_labels();
         let prepared = self.engine.prepare(&append)?;
@@ -33,7 +34,11 @@ impl EventStore for Store {
         answer.appended.into_iter().next().ok_or(Error::Closed)
     }
 
-    fn submit_once(&self, key: &IdempotencyKey, submission: KeyedSubmission) -> Result<Submitted> {
+    fn submit_once_now(
+        &self,
+        key: &IdempotencyKey,
+        submission: KeyedSubmission,
+    ) -> Result<Submitted> {
         let engine = &*self.engine;
         let committer = engine.committer()?;
         submission.validate(&engine.limits)?;
@@ -63,6 +68,16 @@ impl EventStore for Store {
         let answer = committer.submit(Submission { appends, durability, record: None, key });
         let answer = answer.map_err(|error| labels.add_to(error))?;
         answer.keyed.ok_or(Error::Closed)
+    }
+}
+
+impl EventStore for Store {
+    fn submit(&self, append: Append) -> Result<Appended> {
+        self.engine.counted(self.submit_now(append))
+    }
+
+    fn submit_once(&self, key: &IdempotencyKey, submission: KeyedSubmission) -> Result<Submitted> {
+        self.engine.counted(self.submit_once_now(key, submission))
     }
 
     fn find_result(&self, key: &IdempotencyKey) -> Result<Option<KeyedResult>> {
@@ -107,6 +122,10 @@ impl EventStore for Store {
         now(&self.engine.clock)
     }
 
+    fn watch_subscription(&self, progress: &Arc<SubscriptionProgress>) {
+        self.engine.meters.watch(progress);
+    }
+
     fn handle(&self) -> Arc<dyn EventStore> {
         Arc::new(self.reader_handle())
     }
@@ -115,7 +134,8 @@ impl EventStore for Store {
 impl SnapshotStore for Store {
     fn save_snapshot(&self, snapshot: &Snapshot, keep: NonZeroUsize) -> Result<()> {
         snapshot.check()?;
-        self.engine.committer()?.derived().save_snapshot(snapshot, keep)
+        let derived = self.engine.committer()?.derived();
+        self.engine.counted(derived.save_snapshot(snapshot, keep))
     }
 
     fn load_snapshot(
@@ -158,7 +178,7 @@ impl ViewStore for Store {
     fn commit_view(&self, commit: &ViewCommit) -> Result<()> {
         commit.check()?;
         commit.check_head(self.engine.head.get()?)?;
-        self.engine.committer()?.derived().commit_view(commit)
+        self.engine.counted(self.engine.committer()?.derived().commit_view(commit))
     }
 
     fn checkpoint(&self, view: &str) -> Result<Option<Checkpoint>> {

@@ -7,6 +7,7 @@
 //! and subscriptions that are still in use then get [`Error::Closed`].
 
 mod contract;
+mod health;
 mod open;
 
 use std::fmt;
@@ -26,6 +27,7 @@ use crate::maintenance::backup::{CopyReport, Purpose, Source, copy_store};
 use crate::maintenance::export::{Exported, export};
 use crate::maintenance::import::{Destination, ImportOptions, Imported, import};
 use crate::maintenance::verify::{VerifyProgress, VerifyReport, verify};
+use crate::metrics::Meters;
 use crate::model::{Epoch, Epochs, Limits, Position, Timestamp};
 use crate::options::{Clock, Durability, now};
 use crate::read::Reader;
@@ -87,6 +89,7 @@ struct Engine {
     epochs: Epochs,
     is_backup: bool,
     key_expiry: Arc<KeyExpiry>,
+    meters: Arc<Meters>,
     /// Held while an import runs: two imports of the same input would not see each other's events.
     importing: Mutex<()>,
     /// Locks the directory until the store is closed.
@@ -193,7 +196,9 @@ impl Store {
     pub fn verify(&self, mut progress: impl FnMut(VerifyProgress)) -> Result<VerifyReport> {
         let engine = &*self.engine;
         let log = (&*engine.open, engine.reader.ahead());
-        verify(&engine.storage, log, &engine.head, &mut progress)
+        let report = verify(&engine.storage, log, &engine.head, &mut progress)?;
+        engine.meters.verified(now(&engine.clock), report.damage_count);
+        Ok(report)
     }
 
     /// Copies the store to a directory that does not exist yet, while the store is in use.
@@ -233,7 +238,12 @@ impl Store {
     /// write-ahead log, whose size [`StoreOptions::memtable_bytes`] bounds. On another file system,
     /// all bytes are copied. Appends continue meanwhile; closing waits for the copy.
     pub fn backup(&self, directory: impl AsRef<Path>) -> Result<CopyReport> {
-        self.engine.copy(directory.as_ref(), Purpose::Backup)
+        let engine = &*self.engine;
+        let copied = engine.copy(directory.as_ref(), Purpose::Backup);
+        let copied =
+            copied.inspect_err(|error| engine.meters.failed(error, || now(&engine.clock)))?;
+        engine.meters.backed_up(now(&engine.clock), copied.head);
+        Ok(copied)
     }
 
     /// Restores a backup: copies this store to a directory that does not exist yet, and begins a
@@ -394,6 +404,11 @@ impl Engine {
     fn committer(&self) -> Result<&Committer> {
         self.head.get()?;
         self.writes().ok_or(Error::ReadOnly)
+    }
+
+    /// Counts the result of a write.
+    fn counted<T>(&self, result: Result<T>) -> Result<T> {
+        self.meters.written(result, || now(&self.clock))
     }
 
     /// Reads data that does not depend on the head.

@@ -11,6 +11,7 @@ use super::{Engine, Mode, Owner, Store};
 use crate::commit::{Committer, OpenLog};
 use crate::error::{Error, Result};
 use crate::head::Head;
+use crate::metrics::Meters;
 use crate::read::Reader;
 use crate::recovery;
 use crate::storage::Space;
@@ -31,6 +32,7 @@ impl StoreOptions {
         let storage = Arc::new(recovered.storage);
         let open = Arc::new(recovered.open);
         let head = Arc::new(Head::new(recovered.end.head));
+        let meters = Arc::new(Meters::default());
         let mode = match recovered.watermark {
             None => Mode::ReadOnly(recovered.end),
             Some(watermark) => Mode::Writable(Box::new(Committer::new(OpenLog {
@@ -44,6 +46,7 @@ impl StoreOptions {
                 pack_bytes: self.pack_bytes,
                 version_cache_streams: self.version_cache_streams,
                 key_expiry: recovered.key_expiry.clone(),
+                meters: meters.clone(),
             }))),
         };
         // What is read ahead must not displace itself.
@@ -64,6 +67,7 @@ impl StoreOptions {
             epochs: identity.epochs,
             is_backup: identity.is_backup,
             key_expiry: recovered.key_expiry,
+            meters,
             importing: Mutex::new(()),
             claim: Mutex::new(Some(recovered.claim)),
         });

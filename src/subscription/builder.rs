@@ -8,6 +8,7 @@ use std::sync::atomic::AtomicBool;
 use super::{CancelHandle, Subscription};
 use crate::error::{Error, Result};
 use crate::event_store::{EventStore, Filter, ReadStream, Scope};
+use crate::metrics::SubscriptionProgress;
 use crate::model::{Epoch, Epochs, InvalidArgument, Position, StreamId, Version};
 
 /// Builds a subscription: what to follow, and from where.
@@ -180,7 +181,11 @@ impl SubscriptionBuilder {
             (None, None) => (Scope::Log, Position::after(after).get()),
             (None, Some(_)) => return Err(InvalidArgument::VersionWithoutStream.into()),
         };
+        let progress = Arc::new(SubscriptionProgress::default());
+        progress.set(after);
+        self.store.watch_subscription(&progress);
         Ok(Subscription {
+            progress,
             cancel: CancelHandle {
                 cancelled: Arc::new(AtomicBool::new(false)),
                 store: self.store.clone(),

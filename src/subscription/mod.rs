@@ -20,6 +20,7 @@ pub use receiver::SubscriptionReceiver;
 
 use crate::error::{Error, Result};
 use crate::event_store::{Direction, EventStore, Filter, PageQuery, Range, Scope};
+use crate::metrics::SubscriptionProgress;
 use crate::model::{Copier, Epoch, Position, RecordedEvent};
 
 /// Most events that a subscription holds between two calls: it bounds the memory of a subscription.
@@ -85,6 +86,8 @@ pub struct Subscription {
     caught_up: bool,
     ended: bool,
     cancel: CancelHandle,
+    /// For the metrics of the store.
+    progress: Arc<SubscriptionProgress>,
 }
 
 impl Subscription {
@@ -150,6 +153,7 @@ impl Subscription {
         }
         let event = self.page.pop_front()?;
         self.reported = Some(event.position());
+        self.progress.set(self.reported);
         Some(event)
     }
 
@@ -175,6 +179,7 @@ impl Subscription {
             }
             if self.reported < self.seen {
                 self.reported = self.seen;
+                self.progress.set(self.reported);
                 if let (Some(position), true) = (self.seen, self.skips()) {
                     return Ok(Delivery::Progress(position));
                 }

@@ -10,6 +10,7 @@ use crate::event_store::{
     Append, Appended, EventStore, KeyedResult, KeyedSubmission, PageEnd, PageQuery, StreamInfo,
     StreamsQuery, Submitted, Visitor,
 };
+use crate::metrics::SubscriptionProgress;
 use crate::model::{Epochs, IdempotencyKey, Position, StreamId, Timestamp, Version};
 
 /// Intercepts the calls of the store that a [`Decorated`] wraps. By default each call is forwarded.
@@ -116,6 +117,11 @@ pub trait Decorator: Send + Sync + 'static {
     /// Those of the wrapped store, or any error that the test injects.
     fn epochs(&self, store: &dyn EventStore) -> Result<Epochs> {
         store.epochs()
+    }
+
+    /// Called for [`EventStore::watch_subscription`].
+    fn watch_subscription(&self, store: &dyn EventStore, progress: &Arc<SubscriptionProgress>) {
+        store.watch_subscription(progress);
     }
 
     /// Called for [`EventStore::now`].
@@ -263,6 +269,10 @@ impl<D: Decorator> EventStore for Decorated<D> {
 
     fn now(&self) -> Timestamp {
         self.decorator.now(&*self.store)
+    }
+
+    fn watch_subscription(&self, progress: &Arc<SubscriptionProgress>) {
+        self.decorator.watch_subscription(&*self.store, progress);
     }
 
     fn handle(&self) -> Arc<dyn EventStore> {

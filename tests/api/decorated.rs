@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use annals::prelude::*;
@@ -11,7 +11,7 @@ use annals::testing::{Decorated, Decorator};
 use annals::{
     Direction, Epochs, Error, Filter, IdempotencyKey, KeyedResult, KeyedSubmission, PageEnd,
     PageQuery, Position, Range, RequestDigest, Result, StreamInfo, StreamsQuery, Submitted,
-    Timestamp, Version, Visitor,
+    SubscriptionProgress, Timestamp, Version, Visitor,
 };
 
 use crate::support::events;
@@ -91,6 +91,10 @@ impl Decorator for Metered {
         self.count("epochs");
         store.epochs()
     }
+    fn watch_subscription(&self, store: &dyn EventStore, progress: &Arc<SubscriptionProgress>) {
+        self.count("watch_subscription");
+        store.watch_subscription(progress);
+    }
     fn now(&self, store: &dyn EventStore) -> Timestamp {
         self.count("now");
         store.now()
@@ -124,6 +128,7 @@ fn call_all(store: &dyn EventStore) {
     store.wait_past(None, None, &AtomicBool::new(false)).unwrap();
     store.wake();
     store.epochs().unwrap();
+    store.watch_subscription(&Arc::default());
     store.now();
 }
 
@@ -133,7 +138,7 @@ fn decorator_intercepts_every_method() {
     let store = Decorated::new(&inner, Metered::default());
     call_all(&store);
     let counts = store.decorator().0.lock().unwrap().clone();
-    assert_eq!(counts.len(), 11, "{counts:?}");
+    assert_eq!(counts.len(), 12, "{counts:?}");
     assert!(counts.values().all(|count| *count == 1), "{counts:?}");
     // A handle is decorated with the same decorator.
     call_all(&*store.handle());

@@ -3,11 +3,7 @@
 //! Without the feature `rocksdb`, only the tests that need no disk are built: the memory store, the
 //! testing kit and codecs. An application can build its unit tests this way.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-#![cfg_attr(
-    feature = "rocksdb",
-    expect(clippy::indexing_slicing, reason = "a test fails by panicking")
-)]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 mod conformance;
 mod event_unions;
@@ -65,6 +61,8 @@ mod keys;
 mod lifecycle;
 #[cfg(feature = "rocksdb")]
 mod loans;
+#[cfg(feature = "rocksdb")]
+mod metrics;
 #[cfg(feature = "rocksdb")]
 mod numbers;
 #[cfg(feature = "rocksdb")]
