@@ -102,6 +102,15 @@ enum Next {
     Leave,
 }
 
+/// How long a projection waits at least before it asks again for space on the disk.
+const SPACE_PAUSE_MIN: Duration = Duration::from_millis(50);
+
+/// The error, if this is the failure of a write of the projection itself that found the disk full.
+fn disk_full(failure: &ProjectionFailure) -> Option<&Error> {
+    let cause = failure.cause.downcast_ref::<Error>().filter(|_| failure.position.is_none());
+    cause.filter(|cause| matches!(cause, Error::DiskFull { .. }))
+}
+
 impl Worker {
     pub(super) fn new(job: Job, build: Build, start: Option<Position>) -> Self {
         let view = build_view(&job.name, build.generation).into();
@@ -139,10 +148,22 @@ impl Worker {
     fn work(&mut self) -> Result<(), ProjectionFailure> {
         self.begin()?;
         loop {
-            match self.job.shared.next_task(self.build.generation) {
-                Task::Follow => self.follow()?,
-                Task::Answer(asked) => self.answer(asked)?,
-                Task::Stop => return Ok(self.write(Vec::new(), self.seen)?),
+            let task = self.job.shared.next_task(self.build.generation);
+            let is_last = matches!(task, Task::Stop);
+            let done = match task {
+                Task::Follow => self.follow(),
+                Task::Answer(asked) => self.answer(asked),
+                Task::Stop => self.write(Vec::new(), self.seen).map_err(Into::into),
+            };
+            if let Err(failure) = done {
+                // Nothing was changed, so it can begin again when there is space.
+                let Some(full) = disk_full(&failure) else { return Err(failure) };
+                if !is_last {
+                    self.wait_for_space(1, full);
+                }
+            }
+            if is_last {
+                return Ok(());
             }
         }
     }
@@ -421,11 +442,12 @@ impl Worker {
             run.state = ProjectionState::Retrying;
             run.failure = Some(failed);
         });
-        let backoff = self.job.options.backoff_before(tries);
+        let backoff = self.job.options.backoff_before(tries).max(SPACE_PAUSE_MIN);
         let goes_on = !self.is_closed() && self.job.shared.back_off(self.build.generation, backoff);
-        if goes_on {
-            self.tell(|run| run.state = ProjectionState::CatchingUp);
-        }
+        self.tell(|run| {
+            run.state = ProjectionState::CatchingUp;
+            run.failure = None;
+        });
         goes_on
     }
 

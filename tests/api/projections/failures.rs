@@ -56,12 +56,26 @@ fn projection_waits_while_the_disk_is_full() {
     views.is_full.store(false, Ordering::SeqCst);
     projections.wait_for("balances", last, SOON).unwrap();
     assert_eq!(balances(&store)["account-1"], 8);
+    assert!(balances_of.status().unwrap().failure.is_none(), "it is over");
+
+    // A request that comes meanwhile is no failure.
+    views.is_full.store(true, Ordering::SeqCst);
+    pay(&store, "account-1", 0);
+    wait_until(balances_of, ProjectionState::Retrying);
+    std::thread::scope(|scope| {
+        scope.spawn(|| balances_of.retry_parked());
+        std::thread::sleep(Duration::from_millis(100));
+        views.is_full.store(false, Ordering::SeqCst);
+    });
+    projections.wait_for_head(SOON).unwrap();
 
     // It can be stopped meanwhile.
     views.is_full.store(true, Ordering::SeqCst);
     pay(&store, "account-1", 7);
     wait_until(balances_of, ProjectionState::Retrying);
     projections.stop();
+    let status = balances_of.status().unwrap();
+    assert_eq!((status.state, status.failure.is_none()), (ProjectionState::Stopped, true));
     views.is_full.store(false, Ordering::SeqCst);
     projections.start().unwrap();
     projections.wait_for_head(SOON).unwrap();
