@@ -119,7 +119,14 @@ impl Disk {
         let families = families(options, &paths.db, &unknown, expired, is_paused)?;
         let opened = DB::open_cf_descriptors(&database, &paths.db, families);
         let db = opened.map_err(|error| engine_error("opening the database", &error))?;
-        Ok(Self::of(db, unknown, is_paused))
+        let disk = Self::of(db, unknown, is_paused);
+        // Now the size of the tables is known.
+        let free = free_space::free_bytes(&paths.db);
+        let reserve = options.disk_reserve_bytes;
+        if is_paused && free_space::fits_compaction(free, reserve, || disk.table_bytes()) {
+            disk.pause_compactions(false);
+        }
+        Ok(disk)
     }
 
     /// Opens without changing a byte of the directory. It rejects the same damage as [`Disk::open`]
@@ -208,13 +215,13 @@ impl Disk {
             return;
         }
         let value = if pause { "true" } else { "false" };
-        let option = [("disable_auto_compactions", value)];
-        let set = |family| self.db.set_options_cf(self.handle(family), &option);
-        // After a failure it is tried again at the next question. A failure that matters is one of
-        // the manifest, and the next write reports it.
-        if Family::ALL.into_iter().all(|family| set(family).is_ok()) {
-            self.is_paused.store(pause, Ordering::Relaxed);
+        for family in Family::ALL {
+            // RocksDB changes the option, and then writes all options to a file for people, which
+            // fails on a full disk. Only that can fail here.
+            let _ =
+                self.db.set_options_cf(self.handle(family), &[("disable_auto_compactions", value)]);
         }
+        self.is_paused.store(pause, Ordering::Relaxed);
     }
 
     /// Copies the database to a directory that does not exist yet.

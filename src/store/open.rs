@@ -37,7 +37,7 @@ impl StoreOptions {
             None => Mode::ReadOnly(recovered.end),
             Some(watermark) => Mode::Writable(Box::new(Committer::new(OpenLog {
                 storage: storage.clone(),
-                space: Arc::new(Space::new(path.as_ref(), self.disk_reserve_bytes)),
+                space: Arc::new(Space::new(&recovered.claim.paths.db, self.disk_reserve_bytes)),
                 open: open.clone(),
                 head: head.clone(),
                 watermark,
