@@ -159,9 +159,9 @@ pub use codec::{
 };
 pub use error::{Cause, Error, Location, Result};
 pub use event_store::{
-    Append, Appended, Direction, EventStore, Events, Filter, KeyedResult, KeyedSubmission, PageEnd,
-    PageQuery, Place, Range, Read, ReadLog, ReadStream, Scope, StreamInfo, StreamInfos, Streams,
-    StreamsQuery, Submitted, Visitor,
+    Append, Appended, Direction, EventStore, Events, Filter, KeyedResult, KeyedSubmission,
+    KeyedWork, PageEnd, PageQuery, Place, Range, Read, ReadLog, ReadStream, Scope, StreamInfo,
+    StreamInfos, Streams, StreamsQuery, Submitted, Visitor,
 };
 pub use extension::EventStoreExt;
 #[cfg(any(feature = "rocksdb", feature = "__internals"))]

@@ -73,8 +73,13 @@ pub(crate) fn open(root: &Path, options: &StoreOptions) -> Result<Recovered> {
     } else {
         // This must come before the watermark is overwritten, which removes the evidence of the
         // loss. The positions after the end will be assigned again.
-        if claim.identity.is_backup || watermark.durable > end.head {
-            remove_lost_keys(&disk, end.head)?;
+        let has_lost_its_end = claim.identity.is_backup || watermark.durable > end.head;
+        // A copy that was restored from a store without its end has begun its epoch already.
+        let epoch = claim.identity.epochs.begun().last();
+        if has_lost_its_end || epoch.is_some_and(|epoch| epoch.after == end.head) {
+            remove_lost_keys(&disk, &end)?;
+        }
+        if has_lost_its_end {
             claim.begin_epoch(end.head)?;
         }
         Some(begin_writing(Log::new(&disk, &open), &claim, &end, watermark)?)
@@ -92,11 +97,11 @@ fn expired_keys(expiry: Arc<KeyExpiry>) -> RowFilter {
     })
 }
 
-/// Removes the idempotency keys of events that the log has lost: their positions will be assigned
-/// to other events.
-fn remove_lost_keys(disk: &Disk, head: Option<Position>) -> Result<()> {
+/// Removes the idempotency keys that were recorded after the end that is left: the positions of
+/// their events, and their numbers, will be assigned again.
+fn remove_lost_keys(disk: &Disk, end: &LogEnd) -> Result<()> {
     let mut batch = disk.batch();
-    for name in keys_after(disk, head)? {
+    for name in keys_after(disk, end.head, end.last_key)? {
         batch.delete(Family::Keys, &name);
     }
     if batch.is_empty() { Ok(()) } else { disk.write(batch, Durability::Sync) }

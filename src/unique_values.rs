@@ -1,5 +1,6 @@
 //! [`UniqueValues`]: values that only one owner may have, such as email addresses.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -117,43 +118,64 @@ impl UniqueValues {
         Ok(Self { store: store.handle(), set: set.into(), digest })
     }
 
-    /// Replaces one value of an owner by another within the append of a command: `None` and a value
-    /// claims it, a value and `None` releases it. If both are the same, nothing is added.
+    /// Claims and releases values within the append of a command: those that are new and not old
+    /// are claimed, those that are old and not new are released.
     ///
-    /// Call it in [`CommandBuilder::also`](crate::CommandBuilder::also) with the values before and
-    /// after the command. The owner is the aggregate.
+    /// Call it in [`CommandBuilder::also`](crate::CommandBuilder::also), once for each set, with
+    /// all values of the aggregate before and after the command; an [`Option`] is a list too. The
+    /// owner is the aggregate.
     ///
     /// # Errors
-    /// [`Error::ValueTaken`]: the new value belongs to another owner. An error of reading the
-    /// stream of a value. If two callers claim a value at the same time, the second gets
-    /// [`Error::ValueTaken`] too, because `also` is called again.
-    pub fn change<A: Aggregate>(
+    /// [`Error::ValueTaken`]: a new value belongs to another owner. If two callers claim a value at
+    /// the same time, the second gets this error too, because `also` is called again.
+    /// [`InvalidArgument::UniqueValueTwice`]: the append names the stream of a value already. An
+    /// error of reading the stream of a value.
+    pub fn change<'v, A: Aggregate>(
         &self,
         decision: &mut Decision<'_, A>,
-        old: Option<&str>,
-        new: Option<&str>,
+        old: impl IntoIterator<Item = &'v str>,
+        new: impl IntoIterator<Item = &'v str>,
     ) -> Result<()> {
-        for Claim { stream, expected, event } in self.claims(decision.stream(), old, new)? {
-            decision.to(stream, expected, [event]).label(&*self.set);
-        }
+        let append = decision.take_append();
+        let changed = self.change_in(append, decision.stream(), old, new)?;
+        decision.set_append(changed);
         Ok(())
     }
 
-    /// Like [`UniqueValues::change`], for an append that is not made by a command. If the append
-    /// is refused because of the stream of a value, whose [label](Error::label) is the name of the
-    /// set, read the owner again and make a new append.
+    /// Like [`UniqueValues::change`], for an append that is not made by a command. It must expect
+    /// the version at which the old values were read. If the append is refused because of the
+    /// stream of a value, whose [label](Error::label) is the name of the set, read the owner again
+    /// and make a new append.
     ///
     /// # Errors
     /// Those of [`UniqueValues::change`].
-    pub fn change_in(
+    pub fn change_in<'v>(
         &self,
         mut append: Append,
         owner: &StreamId,
-        old: Option<&str>,
-        new: Option<&str>,
+        old: impl IntoIterator<Item = &'v str>,
+        new: impl IntoIterator<Item = &'v str>,
     ) -> Result<Append> {
-        for Claim { stream, expected, event } in self.claims(owner, old, new)? {
-            append = append.to(stream, expected, [event]).label(&*self.set);
+        let old: BTreeSet<&str> = old.into_iter().collect();
+        let new: BTreeSet<&str> = new.into_iter().collect();
+        for value in new.difference(&old) {
+            let (stream, expected, found) = self.look_up(&append, value)?;
+            append = match found {
+                None => append.to(stream, expected, [event(CLAIMED, owner)?]),
+                // Still claimed, as long as its stream does not move.
+                Some(found) if found == *owner => append.check(stream, expected),
+                Some(found) => {
+                    return Err(Error::ValueTaken { set: self.set.to_string(), owner: found });
+                }
+            };
+            append = append.label(&*self.set);
+        }
+        for value in old.difference(&new) {
+            let (stream, expected, found) = self.look_up(&append, value)?;
+            // A value of another owner was never claimed by this one, or is released already.
+            if found.is_some_and(|found| found == *owner) {
+                append = append.to(stream, expected, [event(RELEASED, owner)?]).label(&*self.set);
+            }
         }
         Ok(append)
     }
@@ -178,36 +200,19 @@ impl UniqueValues {
         StreamId::trusted(&format!("{}-{bytes:032x}", self.set))
     }
 
-    /// The events that replace one value by another.
-    fn claims(&self, owner: &StreamId, old: Option<&str>, new: Option<&str>) -> Result<Vec<Claim>> {
-        let mut claims = Vec::new();
-        if old == new {
-            return Ok(claims);
+    /// The stream of a value that the append does not name yet, with its version and its owner.
+    fn look_up(
+        &self,
+        append: &Append,
+        value: &str,
+    ) -> Result<(StreamId, ExpectedVersion, Option<StreamId>)> {
+        let stream = self.stream_of(value);
+        if append.expectations().iter().any(|(named, _)| *named == stream) {
+            let set = self.set.to_string();
+            return Err(InvalidArgument::UniqueValueTwice { set }.into());
         }
-        if let Some(new) = new {
-            let stream = self.stream_of(new);
-            let (expected, found) = self.read(&stream)?;
-            match found {
-                Some(found) if found == *owner => {}
-                Some(found) => {
-                    return Err(Error::ValueTaken { set: self.set.to_string(), owner: found });
-                }
-                None => {
-                    let event = NewEvent::json(CLAIMED, &Owner { owner: owner.clone() })?;
-                    claims.push(Claim { stream, expected, event });
-                }
-            }
-        }
-        if let Some(old) = old {
-            let stream = self.stream_of(old);
-            let (expected, found) = self.read(&stream)?;
-            // A value of another owner was never claimed by this one, or is released already.
-            if found.is_some_and(|found| found == *owner) {
-                let event = NewEvent::json(RELEASED, &Owner { owner: owner.clone() })?;
-                claims.push(Claim { stream, expected, event });
-            }
-        }
-        Ok(claims)
+        let (expected, owner) = self.read(&stream)?;
+        Ok((stream, expected, owner))
     }
 
     /// The version of a value's stream, and the owner of the value.
@@ -223,11 +228,8 @@ impl UniqueValues {
     }
 }
 
-/// An event of a value's stream, with the version that was read.
-struct Claim {
-    stream: StreamId,
-    expected: ExpectedVersion,
-    event: NewEvent,
+fn event(event_type: &str, owner: &StreamId) -> Result<NewEvent> {
+    NewEvent::json(event_type, &Owner { owner: owner.clone() })
 }
 
 impl fmt::Debug for UniqueValues {

@@ -24,7 +24,7 @@ type Also<'r, A> =
     Box<dyn FnMut(&mut Decision<'_, A>) -> Result<(), ExecuteError<<A as Aggregate>::Error>> + 'r>;
 
 /// How the refusals of a command are kept with its idempotency key.
-struct Refusals<E> {
+struct Rejections<E> {
     write: fn(&E) -> Option<Vec<u8>>,
     read: fn(&[u8]) -> Option<E>,
 }
@@ -88,7 +88,7 @@ pub struct CommandBuilder<'r, A: Aggregate> {
     stream: Result<StreamId>,
     expected: ExpectedVersion,
     key: Option<IdempotencyKey>,
-    refusals: Option<Refusals<A::Error>>,
+    refusals: Option<Rejections<A::Error>>,
     durability: Option<Durability>,
     maps: Vec<Map<'r>>,
     also: Option<Adding<'r, A>>,
@@ -154,7 +154,7 @@ impl<'r, A: Aggregate> CommandBuilder<'r, A> {
     /// The same request again has the same result, even if the aggregate has changed since:
     /// [`Executed::is_retry`] is true, and the state is that after the request. A request that led
     /// to no event is recorded too; its state is then the current one. A rejected command is not
-    /// recorded, unless [`CommandBuilder::recording_refusals`] is called.
+    /// recorded, unless [`CommandBuilder::recording_rejections`] is called.
     pub fn idempotency_key(mut self, key: IdempotencyKey) -> Self {
         self.key = Some(key);
         self
@@ -162,13 +162,13 @@ impl<'r, A: Aggregate> CommandBuilder<'r, A> {
 
     /// Records a rejection with the idempotency key as well, as JSON: the same request is then
     /// rejected with the same error, even if the aggregate would accept it by now. The error has at
-    /// most [`REFUSAL_LEN_MAX`](crate::limits::REFUSAL_LEN_MAX) bytes; a longer one, or one that
+    /// most [`REJECTION_LEN_MAX`](crate::limits::REJECTION_LEN_MAX) bytes; a longer one, or one that
     /// cannot be written as JSON, is returned without being recorded.
-    pub fn recording_refusals(mut self) -> Self
+    pub fn recording_rejections(mut self) -> Self
     where
         A::Error: Serialize + DeserializeOwned,
     {
-        self.refusals = Some(Refusals {
+        self.refusals = Some(Rejections {
             write: |error| serde_json::to_vec(error).ok(),
             read: |reason| serde_json::from_slice(reason).ok(),
         });
@@ -226,9 +226,10 @@ impl<'r, A: Aggregate> CommandBuilder<'r, A> {
     /// [`ExecuteError::Rejected`]. See [`UniqueValues`](crate::UniqueValues) for values that must
     /// be unique.
     ///
-    /// If another stream is not as expected, `also` is called once more, because it may have read
-    /// that stream meanwhile. If it then fails in the same way, the error is returned; its
-    /// [label](crate::Error::label) says which expectation failed.
+    /// If another stream is not as expected, `also` is called again, because it may have read that
+    /// stream before it moved, up to [`Repository::retries`] times. If the stream has not moved
+    /// since the last attempt, the error is returned; its [label](crate::Error::label) says which
+    /// expectation failed.
     pub fn also(
         mut self,
         also: impl FnMut(&mut Decision<'_, A>) -> Result<(), ExecuteError<A::Error>> + 'r,
@@ -257,17 +258,45 @@ impl<'r, A: Aggregate> CommandBuilder<'r, A> {
     /// attempt.
     pub fn run(mut self, command: &A::Command) -> Outcome<A> {
         let stream = std::mem::replace(&mut self.stream, Err(Error::Closed))?;
-        if let Some(key) = &self.key
-            && let Some(result) = self.repository.store.find_result(key)?
-        {
+        if let Some(result) = self.find_submitted()? {
             return self.again(&stream, result);
         }
+        match self.run_in_turn(&stream, command) {
+            // Another call may have done the same request meanwhile, and changed the aggregate.
+            Err(error) if !is_final(&error) => match self.find_submitted()? {
+                Some(result) => self.again(&stream, result),
+                None => Err(error),
+            },
+            done => done,
+        }
+    }
+
+    /// The recorded result of the request, as durable as this call wants it.
+    fn find_submitted(&self) -> Result<Option<KeyedResult>> {
+        let Some(key) = &self.key else { return Ok(None) };
+        let store = &self.repository.store;
+        let Some(found) = store.find_submitted(key)? else { return Ok(None) };
+        let again = self.key_alone(KeyedSubmission::nothing());
+        let submitted = store.submit_once(key, again)?;
+        // If the key has expired just now, this call had found it before.
+        Ok(Some(if submitted.is_retry { submitted.result } else { found }))
+    }
+
+    fn key_alone(&self, submission: KeyedSubmission) -> KeyedSubmission {
+        match self.durability.or(self.repository.durability) {
+            Some(durability) => submission.with_durability(durability),
+            None => submission,
+        }
+    }
+
+    /// Decides and stores the command, again after each conflict.
+    fn run_in_turn(&mut self, stream: &StreamId, command: &A::Command) -> Outcome<A> {
         let repository = self.repository;
-        let mut turn = Turn::behind_others(&stream);
+        let mut turn = Turn::behind_others(stream);
         let mut retries = 0;
         let mut before: Option<(StreamId, Option<Version>)> = None;
         loop {
-            let failed = match self.attempt(&stream, command) {
+            let failed = match self.attempt(stream, command) {
                 Err(ExecuteError::Store(error)) => error,
                 done => return done,
             };
@@ -276,7 +305,7 @@ impl<'r, A: Aggregate> CommandBuilder<'r, A> {
             };
             // Another stream that has not moved since the last attempt will not be as expected.
             let failed_at = (of.clone(), *actual);
-            let is_own = *of == stream;
+            let is_own = of == stream;
             if !is_own && before.as_ref() == Some(&failed_at) {
                 return Err(failed.into());
             }
@@ -290,7 +319,7 @@ impl<'r, A: Aggregate> CommandBuilder<'r, A> {
             before = Some(failed_at);
             retries += 1;
             if is_own {
-                turn = turn.or_else(|| Turn::wait(&stream));
+                turn = turn.or_else(|| Turn::wait(stream));
             }
         }
     }
@@ -345,7 +374,8 @@ impl<'r, A: Aggregate> CommandBuilder<'r, A> {
         let (Some(key), Some(reason)) = (&self.key, reason) else {
             return Err(ExecuteError::Rejected(error));
         };
-        match self.repository.store.submit_once(key, KeyedSubmission::Refusal(reason)) {
+        let rejection = self.key_alone(KeyedSubmission::rejection(reason));
+        match self.repository.store.submit_once(key, rejection) {
             Err(Error::LimitExceeded(_)) => Err(ExecuteError::Rejected(error)),
             Err(other) => Err(other.into()),
             Ok(submitted) if submitted.is_retry => self.again(stream, submitted.result),
@@ -356,24 +386,40 @@ impl<'r, A: Aggregate> CommandBuilder<'r, A> {
     /// The result of a request that was done before.
     fn again(&self, stream: &StreamId, result: KeyedResult) -> Outcome<A> {
         let appended = match result {
-            KeyedResult::Refusal(reason) => {
+            KeyedResult::Rejected(reason) => {
                 let error = self.refusals.as_ref().and_then(|refusals| (refusals.read)(&reason));
                 return Err(match error {
                     Some(error) => ExecuteError::Rejected(error),
-                    None => ExecuteError::RefusedBefore { reason },
+                    None => ExecuteError::RejectedBefore { reason },
                 });
             }
             KeyedResult::Nothing => None,
-            KeyedResult::Appended(appended) => Some(appended.into_retry()),
+            KeyedResult::Appended(appended) => Some(appended.with_retry(true)),
         };
         let versions = appended.as_ref().and_then(|appended: &Appended| {
             appended.versions().iter().find(|(written, _)| written == stream)
         });
         let (root, events) = match versions {
+            // The events of a command are always those of its aggregate.
+            None if appended.is_some() => {
+                let key = self.key.as_ref().map(Error::key_reused);
+                return Err(key.unwrap_or(Error::Closed).into());
+            }
             None => (self.repository.newest(stream)?, Vec::new()),
             Some((_, versions)) => self.repository.at_versions(stream, versions)?,
         };
         Ok(Executed::again(root, events, appended))
+    }
+}
+
+/// Whether an error is the answer even if another call has done the request.
+fn is_final<E: std::error::Error>(error: &ExecuteError<E>) -> bool {
+    match error {
+        ExecuteError::Store(error) => error.needs_reopen(),
+        ExecuteError::RejectedBefore { .. } => true,
+        ExecuteError::Rejected(_)
+        | ExecuteError::Conflict { .. }
+        | ExecuteError::VersionMismatch { .. } => false,
     }
 }
 

@@ -20,6 +20,14 @@ impl<'d, A: Aggregate> Decision<'d, A> {
         Self { before, root, append }
     }
 
+    pub(crate) fn take_append(&mut self) -> Append {
+        std::mem::take(&mut self.append)
+    }
+
+    pub(crate) fn set_append(&mut self, append: Append) {
+        self.append = append;
+    }
+
     pub(super) fn into_append(self) -> Append {
         self.append
     }

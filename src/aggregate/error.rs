@@ -38,11 +38,11 @@ pub enum ExecuteError<E: std::error::Error> {
         /// The version of the aggregate; `None` if it does not exist.
         actual: Option<Version>,
     },
-    /// The request with this idempotency key was refused before, and the recorded reason cannot be
+    /// The request with this idempotency key was rejected before, and the recorded reason cannot be
     /// read as the error of the aggregate. Nothing was stored. Read the reason as it was written,
-    /// or call [`recording_refusals`](crate::CommandBuilder::recording_refusals).
-    #[error("this request was refused before: {}", String::from_utf8_lossy(reason))]
-    RefusedBefore {
+    /// or call [`recording_rejections`](crate::CommandBuilder::recording_rejections).
+    #[error("this request was rejected before; to try again, send it with a new idempotency key")]
+    RejectedBefore {
         /// The reason, as it was recorded.
         reason: Vec<u8>,
     },
@@ -75,7 +75,7 @@ impl<E: std::error::Error> ExecuteError<E> {
             Self::Rejected(refusal) => Some(refusal),
             Self::Conflict { .. }
             | Self::VersionMismatch { .. }
-            | Self::RefusedBefore { .. }
+            | Self::RejectedBefore { .. }
             | Self::Store(_) => None,
         }
     }

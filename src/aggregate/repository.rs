@@ -260,9 +260,10 @@ impl<A: Aggregate> Repository<A> {
             (None, 0) => return Ok(Stored::Nothing),
             (None, _) => self.store.submit(append)?,
             (Some(key), _) => {
-                let submission = match count {
-                    0 => KeyedSubmission::Nothing,
-                    _ => KeyedSubmission::Append(append),
+                let submission = match (count, append.durability()) {
+                    (0, None) => KeyedSubmission::nothing(),
+                    (0, Some(durability)) => KeyedSubmission::nothing().with_durability(durability),
+                    _ => append.into(),
                 };
                 match self.store.submit_once(key, submission)? {
                     Submitted { result, is_retry: true } => return Ok(Stored::Before(result)),

@@ -75,6 +75,11 @@ impl Committer {
         self.writer.lock().end()
     }
 
+    /// Waits for the commit under way.
+    pub(crate) fn wait(&self) {
+        drop(self.writer.lock());
+    }
+
     /// The last position that is known to be durable.
     pub(crate) fn durable(&self) -> Option<Position> {
         self.writer.lock().durable()

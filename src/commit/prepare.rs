@@ -37,6 +37,17 @@ pub struct PreparedKey {
     pub(crate) found: Option<KeyedResult>,
 }
 
+impl PreparedKey {
+    /// Estimates the length of its record.
+    fn len(&self) -> usize {
+        let reason = match &self.alone {
+            KeyedResult::Rejected(reason) => reason.len(),
+            KeyedResult::Nothing | KeyedResult::Appended(_) => 0,
+        };
+        self.key.name().len() + reason + 512
+    }
+}
+
 /// One append, encoded except for its positions, versions and times.
 pub struct Prepared {
     pub(crate) shape: Shape,
@@ -107,7 +118,7 @@ impl Submission {
     pub(crate) fn len_in_batch(&self) -> usize {
         let frames = self.appends.iter().flat_map(|append| &append.frames);
         let frames = frames.map(|frame| frame.draft.events_len() + 320).sum::<usize>();
-        frames + self.key.as_ref().map_or(0, |key| key.key.name().len() + 256)
+        frames + self.key.as_ref().map_or(0, |key| key.len())
     }
 }
 

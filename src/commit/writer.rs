@@ -24,7 +24,7 @@ use crate::keys::{KeyAge, KeyExpiry, KeyRecord};
 use crate::metrics::{Meters, micros};
 use crate::model::{EventId, Position, StreamId, Timestamp, Version};
 use crate::options::{Clock, Durability, now};
-use crate::read::keys::find_result;
+use crate::read::keys::{Lookup, find_submitted};
 use crate::read::log::{Log, OpenPack};
 use crate::read::log_end::LogEnd;
 use crate::read::lookup;
@@ -196,7 +196,7 @@ impl Writer {
     /// batch.
     fn stage(&mut self, disk: &Disk, staged: &mut Staged<'_>, submission: Submission) -> Outcome {
         if let Some(key) = &submission.key
-            && let Some(result) = self.find_result(disk, key)?
+            && let Some(result) = self.find_submitted(disk, key)?
         {
             staged.counts.retries += 1;
             return Ok(Answer { keyed: Some(Submitted::again(result)), ..Answer::default() });
@@ -246,14 +246,18 @@ impl Writer {
 
     /// The recorded result of a request: one that is staged, was recorded since its caller looked
     /// it up, or that its caller found.
-    fn find_result(&self, disk: &Disk, key: &PreparedKey) -> Result<Option<KeyedResult>> {
+    fn find_submitted(&self, disk: &Disk, key: &PreparedKey) -> Result<Option<KeyedResult>> {
         if let Some(record) = self.recent_keys.get(key.key.name()) {
             return record.result_for(&key.key, &self.key_expiry);
         }
         if self.recent_keys.is_complete_after(key.looked_up_at) {
             return Ok(key.found.clone());
         }
-        find_result(disk, &key.key, &self.key_expiry)
+        match find_submitted(disk, &key.key, &self.key_expiry)? {
+            Lookup::Done(found) => Ok(found),
+            // All later keys are held.
+            Lookup::Unpublished => Ok(None),
+        }
     }
 
     /// Adds the key of a request to the batch, with the result of the request.
@@ -267,7 +271,7 @@ impl Writer {
         staged.end.last_key += 1;
         let recorded_at = self.key_expiry.now();
         let age = KeyAge { number: staged.end.last_key, recorded_at };
-        let result = submitted.result.clone();
+        let result = submitted.result.clone().recorded();
         let record = KeyRecord { age, digest: key.key.digest(), result };
         let name = key.key.name();
         staged.batch.put(
@@ -355,8 +359,7 @@ impl Writer {
             batch.put(Family::Tail, &key, row);
         }
         if end.last_key > self.end.last_key {
-            let count = KeyCount { last: end.last_key, clock: self.key_expiry.now() };
-            batch.put(Family::Meta, KEYS_RECORD, &encode_key_count(count));
+            batch.put(Family::Meta, KEYS_RECORD, &encode_key_count(self.key_count(end)));
         }
         let written = if batch.is_empty() {
             // A retry that finds its events stored must still give them the requested durability.
@@ -382,6 +385,10 @@ impl Writer {
         // After the head: a lookup that finds a key finds its events.
         self.key_expiry.publish(end.last_key);
         Ok(())
+    }
+
+    fn key_count(&self, end: LogEnd) -> KeyCount {
+        KeyCount { last: end.last_key, clock: self.key_expiry.now() }
     }
 
     /// Counts a batch that was written.
@@ -436,6 +443,12 @@ impl Writer {
     /// leaves the watermark unchanged.
     pub(super) fn seal(&mut self, disk: &Disk) -> Result<()> {
         self.gate.check_sound()?;
+        if self.end.last_key > 0 {
+            // So that the retention clock continues here.
+            let mut batch = disk.batch();
+            batch.put(Family::Meta, KEYS_RECORD, &encode_key_count(self.key_count(self.end)));
+            disk.write(batch, Durability::Buffered)?;
+        }
         disk.flush()?;
         let watermark = self.watermark.get();
         self.watermark.set(reached(watermark, disk, self.end, true))?;

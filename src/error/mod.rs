@@ -68,7 +68,8 @@ pub enum Error {
         stream: StreamId,
     },
     /// The value is unique and belongs to another owner; nothing was appended. Choose another value.
-    #[error("this {set} is taken: it belongs to {owner}; choose another one")]
+    /// HTTP status 409. The text does not name the owner, so it may be shown to anyone.
+    #[error("this {set} is taken: choose another one")]
     ValueTaken {
         /// The name of the set: see [`UniqueValues`](crate::UniqueValues).
         set: String,
@@ -459,10 +460,7 @@ impl Error {
     /// expects. Reload and decide again, which makes new events; after
     /// [`Error::PartialRetry`] the old ones would be refused again. HTTP status 409 or 412.
     pub fn is_conflict(&self) -> bool {
-        matches!(
-            self,
-            Self::WrongExpectedVersion { .. } | Self::PartialRetry { .. } | Self::ValueTaken { .. }
-        )
+        matches!(self, Self::WrongExpectedVersion { .. } | Self::PartialRetry { .. })
     }
 
     /// The label of the expectation that was not met: see [`Append::label`](crate::Append::label).

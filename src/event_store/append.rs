@@ -95,8 +95,8 @@ impl Append {
         self
     }
 
-    /// Labels the expectation that was given last, by [`Append::to`] or [`Append::check`]. If it is
-    /// not met, [`Error::label`] returns the label.
+    /// Labels the expectation that was given last, by [`Append::to`] or [`Append::check`], instead
+    /// of the label that it has. If it is not met, [`Error::label`] returns the label.
     ///
     /// ```
     /// use annals::prelude::*;
@@ -112,6 +112,7 @@ impl Append {
     /// ```
     pub fn label(mut self, label: impl Into<String>) -> Self {
         if let Some((stream, _)) = self.last.and_then(|last| self.expectations.get(last)) {
+            self.labels.retain(|(of, _)| of != stream);
             self.labels.push((stream.clone(), label.into()));
         }
         self
@@ -338,9 +339,9 @@ impl Appended {
         &self.spans
     }
 
-    /// The same result, for a call that was a retry.
-    pub(crate) fn into_retry(mut self) -> Self {
-        self.is_retry = true;
+    /// The same result, with another [`Appended::is_retry`].
+    pub(crate) fn with_retry(mut self, is_retry: bool) -> Self {
+        self.is_retry = is_retry;
         self
     }
 

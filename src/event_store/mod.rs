@@ -19,7 +19,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 pub use append::{Append, Appended};
-pub use keyed::{KeyedResult, KeyedSubmission, Submitted};
+pub use keyed::{KeyedResult, KeyedSubmission, KeyedWork, Submitted};
 pub use query::{Direction, Filter, PageEnd, PageQuery, Range, Scope, StreamInfo, StreamsQuery};
 pub(crate) use read::position_at;
 pub use read::{Events, Place, Read, ReadLog, ReadStream, StreamInfos, Streams};
@@ -53,9 +53,10 @@ pub trait EventStore: Send + Sync {
     /// # Errors
     /// [`WrongExpectedVersion`](crate::Error::WrongExpectedVersion),
     /// [`PartialRetry`](crate::Error::PartialRetry),
-    /// [`RecordedAtBeforeHead`](crate::Error::RecordedAtBeforeHead), an invalid argument, a limit:
-    /// nothing was appended. [`Indeterminate`](crate::Error::Indeterminate): the events may or may
-    /// not have been appended.
+    /// [`RecordedAtBeforeHead`](crate::Error::RecordedAtBeforeHead),
+    /// [`DiskFull`](crate::Error::DiskFull), an invalid argument, a limit: nothing was appended.
+    /// [`Indeterminate`](crate::Error::Indeterminate): the events may or may not have been
+    /// appended.
     fn submit(&self, append: Append) -> Result<Appended>;
 
     /// Does a request once, however often it is sent (G15): appends its events together with its
@@ -101,7 +102,7 @@ pub trait EventStore: Send + Sync {
     /// # Errors
     /// [`IdempotencyKeyReused`](crate::Error::IdempotencyKeyReused) if the key is recorded with
     /// another digest; corruption, or an I/O error.
-    fn find_result(&self, key: &IdempotencyKey) -> Result<Option<KeyedResult>>;
+    fn find_submitted(&self, key: &IdempotencyKey) -> Result<Option<KeyedResult>>;
 
     /// Reads one bounded page, calling `visit` for each matching event in order. It never reads
     /// past the head (G6).
@@ -180,8 +181,8 @@ where
         (**self).submit_once(key, submission)
     }
 
-    fn find_result(&self, key: &IdempotencyKey) -> Result<Option<KeyedResult>> {
-        (**self).find_result(key)
+    fn find_submitted(&self, key: &IdempotencyKey) -> Result<Option<KeyedResult>> {
+        (**self).find_submitted(key)
     }
 
     fn read_page(&self, query: &PageQuery, visit: &mut Visitor<'_>) -> Result<PageEnd> {

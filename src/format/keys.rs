@@ -52,7 +52,7 @@ pub fn encode_key_record(key: &[u8], record: &KeyRecord) -> Vec<u8> {
     let (kind, detail) = match &record.result {
         KeyedResult::Appended(appended) => (APPENDED, encode_places(appended)),
         KeyedResult::Nothing => (NOTHING, Vec::new()),
-        KeyedResult::Refusal(reason) => (REFUSAL, reason.clone()),
+        KeyedResult::Rejected(reason) => (REFUSAL, reason.clone()),
     };
     let KeyAge { number, recorded_at } = record.age;
     let digest = *record.digest.as_bytes();
@@ -78,7 +78,7 @@ pub fn decode_key_record(key: &[u8], record: &[u8]) -> Result<KeyRecord, Malform
     let result = match (body.kind, body.detail) {
         (APPENDED, places) => KeyedResult::Appended(decode_places(places)?),
         (NOTHING, []) => KeyedResult::Nothing,
-        (REFUSAL, reason) => KeyedResult::Refusal(reason.to_vec()),
+        (REFUSAL, reason) => KeyedResult::Rejected(reason.to_vec()),
         (kind, _) => return Err(Malformed::damaged(format!("a result of kind {kind}"), WHAT)),
     };
     let age = KeyAge { number: body.number, recorded_at: body.recorded_at };
@@ -168,7 +168,7 @@ mod tests {
     #[test]
     fn records_have_the_specified_bytes_and_decode_again() {
         let key = b"transfers\x005f1c";
-        let refusal = KeyedResult::Refusal(b"no".to_vec());
+        let refusal = KeyedResult::Rejected(b"no".to_vec());
         for (result, golden) in [(appended(), GOLDEN_APPENDED), (refusal, GOLDEN_REFUSAL)] {
             let record = record(result);
             let bytes = encode_key_record(key, &record);

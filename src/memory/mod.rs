@@ -13,8 +13,8 @@ use std::time::Instant;
 
 use crate::error::Result;
 use crate::event_store::{
-    Append, Appended, EventStore, KeyedResult, KeyedSubmission, PageEnd, PageQuery, StreamInfo,
-    StreamsQuery, Submitted, Visitor,
+    Append, Appended, EventStore, KeyedResult, KeyedSubmission, KeyedWork, PageEnd, PageQuery,
+    StreamInfo, StreamsQuery, Submitted, Visitor,
 };
 use crate::head::Head;
 use crate::model::{
@@ -132,18 +132,18 @@ impl EventStore for MemoryStore {
         if let Some(result) = keys.find(key)? {
             return Ok(Submitted::again(result));
         }
-        let result = match submission {
-            KeyedSubmission::Append(append) => {
+        let result = match submission.into_work() {
+            KeyedWork::Append(append) => {
                 KeyedResult::Appended(self.inner.append(&mut history, append)?)
             }
-            KeyedSubmission::Nothing => KeyedResult::Nothing,
-            KeyedSubmission::Refusal(reason) => KeyedResult::Refusal(reason),
+            KeyedWork::Nothing => KeyedResult::Nothing,
+            KeyedWork::Rejection(reason) => KeyedResult::Rejected(reason),
         };
-        keys.record(key, result.clone());
+        keys.record(key, result.clone().recorded());
         Ok(Submitted::first(result))
     }
 
-    fn find_result(&self, key: &IdempotencyKey) -> Result<Option<KeyedResult>> {
+    fn find_submitted(&self, key: &IdempotencyKey) -> Result<Option<KeyedResult>> {
         self.inner.head.get()?;
         self.inner.keys.lock().find(key)
     }

@@ -124,6 +124,15 @@ pub enum InvalidArgument {
         /// The stream.
         stream: StreamId,
     },
+    /// One append changes the owner of a unique value twice, or names its stream already.
+    #[error(
+        "a value of the set {set:?} is changed twice in one append: give all old and all new values of its owner in \
+         one call"
+    )]
+    UniqueValueTwice {
+        /// The name of the set.
+        set: String,
+    },
     /// Some events of an append have an explicit recorded-at and others do not.
     #[error(
         "some events of the append have an explicit recorded-at and others do not: set it for all or for none"
@@ -199,7 +208,7 @@ fn remedy(limit: &str) -> &'static str {
             "put less into the metadata, more into the payload"
         }
         "tags_count_max" => "give it fewer tags",
-        "refusal_len_max" => "record a code or a shorter reason with the idempotency key",
+        "rejection_len_max" => "record a code or a shorter reason with the idempotency key",
         "snapshot_state_len_max" => {
             "keep less in the state of the aggregate, or take no snapshots of it"
         }

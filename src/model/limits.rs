@@ -40,8 +40,8 @@ pub const FRAME_LEN_MAX: usize = PAYLOAD_LEN_MAX + FRAME_LEN_TARGET + 256 * KIB;
 pub const KEY_SCOPE_LEN_MAX: usize = 64;
 /// Longest idempotency key within its scope, in bytes of UTF-8.
 pub const KEY_LEN_MAX: usize = 255;
-/// Longest reason of a refusal that is recorded with an idempotency key, in bytes.
-pub const REFUSAL_LEN_MAX: usize = 4 * KIB;
+/// Longest reason of a rejection that is recorded with an idempotency key, in bytes.
+pub const REJECTION_LEN_MAX: usize = 4 * KIB;
 
 /// Longest snapshot kind, in bytes of UTF-8.
 pub const SNAPSHOT_KIND_LEN_MAX: usize = 255;

@@ -16,19 +16,29 @@ pub(crate) fn key_count(disk: &Disk) -> Result<KeyCount> {
     }
 }
 
-/// The result that is recorded for a request; `None` if its key is not recorded, has expired, or
-/// is not published yet.
-pub(crate) fn find_result(
+/// A key as a lookup finds it.
+pub(crate) enum Lookup {
+    /// Its result; `None` if it is not recorded, or has expired.
+    Done(Option<KeyedResult>),
+    /// It is on disk, but its commit is not published yet, and may still fail.
+    Unpublished,
+}
+
+/// The result that is recorded for a request.
+pub(crate) fn find_submitted(
     disk: &Disk,
     key: &IdempotencyKey,
     expiry: &KeyExpiry,
-) -> Result<Option<KeyedResult>> {
+) -> Result<Lookup> {
     // Taken before the record is read: a record with a later number may not be published yet.
     let last = expiry.last();
     let name = key.name().as_bytes();
-    let Some(bytes) = disk.get(Family::Keys, name)? else { return Ok(None) };
+    let Some(bytes) = disk.get(Family::Keys, name)? else { return Ok(Lookup::Done(None)) };
     let record = decode(name, &bytes)?;
-    if record.age.number > last { Ok(None) } else { record.result_for(key, expiry) }
+    if record.age.number > last {
+        return Ok(Lookup::Unpublished);
+    }
+    record.result_for(key, expiry).map(Lookup::Done)
 }
 
 /// Decodes a row of `keys`.
@@ -37,14 +47,22 @@ pub(crate) fn decode(name: &[u8], bytes: &[u8]) -> Result<KeyRecord> {
     decode_key_record(name, bytes).map_err(|malformed| malformed.at(location()))
 }
 
-/// The names of the keys whose events are past the end of the log, because the log has lost them.
-pub(crate) fn keys_after(disk: &Disk, head: Option<Position>) -> Result<Vec<Vec<u8>>> {
+/// The names of the keys that are past the end: by their number, or by the position of an event.
+pub(crate) fn keys_after(
+    disk: &Disk,
+    head: Option<Position>,
+    last_key: u64,
+) -> Result<Vec<Vec<u8>>> {
     let mut names = Vec::new();
     let mut cursor = disk.cursor(Family::Keys, &[], Direction::Forward)?;
     while let Some((name, bytes)) = cursor.next()? {
-        if let KeyedResult::Appended(appended) = decode(name, bytes)?.result
-            && Some(appended.last_position()) > head
-        {
+        // Verify reports a damaged record.
+        let Ok(record) = decode(name, bytes) else { continue };
+        let last = match &record.result {
+            KeyedResult::Appended(appended) => Some(appended.last_position()),
+            KeyedResult::Nothing | KeyedResult::Rejected(_) => None,
+        };
+        if last > head || record.age.number > last_key {
             names.push(name.to_vec());
         }
     }

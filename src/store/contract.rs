@@ -11,15 +11,16 @@ use super::Store;
 use crate::commit::{Prepared, PreparedKey, Submission};
 use crate::error::{Error, Result};
 use crate::event_store::{
-    Append, Appended, EventStore, KeyedResult, KeyedSubmission, Labels, PageEnd, PageQuery,
-    StreamInfo, StreamsQuery, Submitted, Visitor,
+    Append, Appended, EventStore, KeyedResult, KeyedSubmission, KeyedWork, Labels, PageEnd,
+    PageQuery, StreamInfo, StreamsQuery, Submitted, Visitor,
 };
 use crate::metrics::SubscriptionProgress;
 use crate::model::{Epochs, IdempotencyKey, Position, StreamId, Timestamp, Version};
 use crate::options::{Durability, now};
 use crate::read::derived;
-use crate::read::keys::find_result;
+use crate::read::keys::{Lookup, find_submitted};
 use crate::snapshot_store::{OnDamaged, Snapshot, SnapshotStore, check_kind};
+use crate::storage::Disk;
 use crate::view_store::{Checkpoint, ViewCommit, ViewPage, ViewScan, ViewStore, check_view_name};
 
 impl Store {
@@ -42,22 +43,21 @@ impl Store {
         let engine = &*self.engine;
         let committer = engine.committer()?;
         submission.validate(&engine.limits)?;
-        let mut durability = engine.durability;
+        let durability = submission.durability().unwrap_or(engine.durability);
         let mut appends = SmallVec::new();
         let mut alone = KeyedResult::Nothing;
         let mut labels = Labels::default();
-        match submission {
-            KeyedSubmission::Append(mut append) => {
+        match submission.into_work() {
+            KeyedWork::Append(mut append) => {
                 labels = append.take_labels();
-                durability = append.durability().unwrap_or(durability);
                 appends.push(Prepared::new(&append));
             }
-            KeyedSubmission::Nothing => {}
-            KeyedSubmission::Refusal(reason) => alone = KeyedResult::Refusal(reason),
+            KeyedWork::Nothing => {}
+            KeyedWork::Rejection(reason) => alone = KeyedResult::Rejected(reason),
         }
         // Looked up here, so that the writer has to know only the keys recorded from now on.
         let looked_up_at = engine.key_expiry.last();
-        let found = match self.find_result(key)? {
+        let found = match self.find_submitted(key)? {
             Some(result) if durability == Durability::Buffered => {
                 return Ok(Submitted::again(result));
             }
@@ -80,8 +80,19 @@ impl EventStore for Store {
         self.engine.counted(self.submit_once_now(key, submission))
     }
 
-    fn find_result(&self, key: &IdempotencyKey) -> Result<Option<KeyedResult>> {
-        self.engine.read(|disk| find_result(disk, key, &self.engine.key_expiry))
+    fn find_submitted(&self, key: &IdempotencyKey) -> Result<Option<KeyedResult>> {
+        let look_up = |disk: &Disk| find_submitted(disk, key, &self.engine.key_expiry);
+        let mut found = self.engine.read(look_up)?;
+        // Its events may be visible already: their commit is published before its keys.
+        if let (Lookup::Unpublished, Some(committer)) = (&found, self.engine.writes()) {
+            committer.wait();
+            found = self.engine.read(look_up)?;
+        }
+        match found {
+            Lookup::Done(result) => Ok(result),
+            // The commit failed.
+            Lookup::Unpublished => Ok(None),
+        }
     }
 
     fn read_page(&self, query: &PageQuery, visit: &mut Visitor<'_>) -> Result<PageEnd> {

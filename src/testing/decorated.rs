@@ -39,16 +39,16 @@ pub trait Decorator: Send + Sync + 'static {
         store.submit_once(key, submission)
     }
 
-    /// Called for [`EventStore::find_result`].
+    /// Called for [`EventStore::find_submitted`].
     ///
     /// # Errors
     /// Those of the wrapped store, or any error that the test injects.
-    fn find_result(
+    fn find_submitted(
         &self,
         store: &dyn EventStore,
         key: &IdempotencyKey,
     ) -> Result<Option<KeyedResult>> {
-        store.find_result(key)
+        store.find_submitted(key)
     }
 
     /// Called for [`EventStore::read_page`].
@@ -230,8 +230,8 @@ impl<D: Decorator> EventStore for Decorated<D> {
         self.decorator.submit_once(&*self.store, key, submission)
     }
 
-    fn find_result(&self, key: &IdempotencyKey) -> Result<Option<KeyedResult>> {
-        self.decorator.find_result(&*self.store, key)
+    fn find_submitted(&self, key: &IdempotencyKey) -> Result<Option<KeyedResult>> {
+        self.decorator.find_submitted(&*self.store, key)
     }
 
     fn read_page(&self, query: &PageQuery, visit: &mut Visitor<'_>) -> Result<PageEnd> {

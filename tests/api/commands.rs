@@ -177,6 +177,40 @@ fn command_with_a_key_is_done_once() {
     }
 }
 
+/// Both calls look their key up before either has done the request. The second finds an aggregate
+/// that the first has changed, and still gets the result of the request.
+#[test]
+fn request_that_is_sent_twice_at_once_is_answered_twice() {
+    for kept in Kept::both() {
+        for round in 0..200 {
+            let barrier = std::sync::Barrier::new(2);
+            let create_once = || {
+                let accounts = accounts(&kept.events);
+                let name = format!("create-{round}");
+                let command = accounts.command(round).idempotency_key(key(&name, &name));
+                barrier.wait();
+                // A second create is rejected, and is at another version than expected.
+                command.expecting(NO_STREAM).run(&create()).unwrap().is_retry()
+            };
+            let answers = thread::scope(|scope| {
+                let other = scope.spawn(create_once);
+                [create_once(), other.join().unwrap()]
+            });
+            assert_ne!(answers[0], answers[1], "one of them did it");
+        }
+    }
+}
+
+#[test]
+fn key_of_another_aggregate_is_refused() {
+    let store = MemoryStore::new();
+    let accounts = accounts(&store);
+    let create_as = |id: &str| accounts.command(id).idempotency_key(key("k", "")).run(&create());
+    create_as("1").unwrap();
+    let reused = create_as("2").unwrap_err();
+    assert!(matches!(&reused, ExecuteError::Store(Error::IdempotencyKeyReused { .. })), "{reused}");
+}
+
 #[test]
 fn key_is_recorded_for_commands_without_events() {
     let store = MemoryStore::new();
@@ -184,7 +218,7 @@ fn key_is_recorded_for_commands_without_events() {
     accounts.execute("1", &create()).unwrap();
     let withdraw_as = |name: &str, records: bool| {
         let command = accounts.command("1").idempotency_key(key(name, "withdraw 5"));
-        if records { command.recording_refusals() } else { command }.run(&withdraw(5))
+        if records { command.recording_rejections() } else { command }.run(&withdraw(5))
     };
     // A refusal that is not recorded may succeed later; a recorded one stays.
     assert!(withdraw_as("free", false).unwrap_err().is_rejected());
@@ -195,7 +229,7 @@ fn key_is_recorded_for_commands_without_events() {
     assert_eq!(again.rejected(), refused.rejected());
     assert!(again.rejected().is_some());
     let unread = withdraw_as("kept", false).unwrap_err();
-    assert!(matches!(unread, ExecuteError::RefusedBefore { .. }), "{unread}");
+    assert!(matches!(unread, ExecuteError::RejectedBefore { .. }), "{unread}");
 
     let users = Repository::<User>::new(&store);
     let set_name = |id: &str, name: &str| {
@@ -298,6 +332,35 @@ fn unique_values_hold_under_concurrent_changes() {
     for (set, secret) in [("a-b", "x"), ("", "x"), ("$a", "x"), ("a", ""), ("a\n", "x")] {
         assert!(UniqueValues::new(&store, set, secret).is_err(), "{set:?}");
     }
+}
+
+/// One owner has several values of a set, and moves them around.
+#[test]
+fn unique_values_of_one_owner_change_together() {
+    let store = MemoryStore::new();
+    let names = UniqueValues::new(&store, "name", [7; 32]).unwrap();
+    let (ada, bob) = (StreamId::new("user-ada").unwrap(), StreamId::new("user-bob").unwrap());
+    let change = |owner: &StreamId, old: &[&'static str], new: &[&'static str]| {
+        let (old, new) = (old.iter().copied(), new.iter().copied());
+        let append = Append::new().to(owner, ExpectedVersion::Any, claimed());
+        store.submit(names.change_in(append, owner, old, new)?)
+    };
+    let owner_of = |value: &str| names.owner(value).unwrap();
+    change(&ada, &[], &["a", "b"]).unwrap();
+    change(&ada, &["a", "b"], &["b", "a"]).unwrap();
+    assert_eq!((owner_of("a"), owner_of("b")), (Some(ada.clone()), Some(ada.clone())));
+    let taken = change(&bob, &[], &["c", "b"]).unwrap_err();
+    assert!(matches!(&taken, Error::ValueTaken { owner, .. } if *owner == ada), "{taken}");
+    assert_eq!(owner_of("c"), None);
+    change(&ada, &["a", "b"], &["b", "c"]).unwrap();
+    assert_eq!((owner_of("a"), owner_of("c")), (None, Some(ada.clone())));
+    change(&bob, &["a"], &["a"]).unwrap();
+    assert_eq!(owner_of("a"), None, "what stays is not claimed again");
+
+    // Two calls for one append would not see each other.
+    let once = names.change_in(Append::new(), &ada, ["b"], ["d"]).unwrap();
+    let twice = names.change_in(once, &ada, ["c"], ["b"]).unwrap_err();
+    assert!(twice.is_invalid() && twice.to_string().contains("in one call"), "{twice}");
 }
 
 #[derive(serde::Serialize, serde::Deserialize)]

@@ -40,13 +40,13 @@ impl Decorator for Metered {
         self.count("submit_once");
         store.submit_once(key, submission)
     }
-    fn find_result(
+    fn find_submitted(
         &self,
         store: &dyn EventStore,
         key: &IdempotencyKey,
     ) -> Result<Option<KeyedResult>> {
-        self.count("find_result");
-        store.find_result(key)
+        self.count("find_submitted");
+        store.find_submitted(key)
     }
     fn read_page(
         &self,
@@ -123,8 +123,8 @@ fn call_all(store: &dyn EventStore) {
         1
     );
     let key = IdempotencyKey::new("calls", "one", RequestDigest::of("request")).unwrap();
-    store.submit_once(&key, KeyedSubmission::Nothing).unwrap();
-    assert_eq!(store.find_result(&key).unwrap(), Some(KeyedResult::Nothing));
+    store.submit_once(&key, KeyedSubmission::nothing()).unwrap();
+    assert_eq!(store.find_submitted(&key).unwrap(), Some(KeyedResult::Nothing));
     store.wait_past(None, None, &AtomicBool::new(false)).unwrap();
     store.wake();
     store.epochs().unwrap();

@@ -30,7 +30,7 @@ fn record(store: &impl EventStore, name: &str) {
 }
 
 fn is_known(store: &impl EventStore, name: &str) -> bool {
-    store.find_result(&key(name)).unwrap().is_some()
+    store.find_submitted(&key(name)).unwrap().is_some()
 }
 
 #[test]
@@ -38,23 +38,23 @@ fn keys_survive_restart_backup_and_read_only_open() {
     let (directory, path) = place();
     let store = quick().open(&path).unwrap();
     record(&store, "one");
-    store.submit_once(&key("none"), KeyedSubmission::Nothing).unwrap();
+    store.submit_once(&key("none"), KeyedSubmission::nothing()).unwrap();
     let backup = directory.path().join("backup");
     store.backup(&backup).unwrap();
     record(&store, "later");
-    let found = store.find_result(&key("one")).unwrap();
+    let found = store.find_submitted(&key("one")).unwrap();
     store.close().unwrap();
     for read_only in [true, false] {
         let store = quick().read_only(read_only).open(&path).unwrap();
-        assert_eq!(store.find_result(&key("one")).unwrap(), found);
-        assert_eq!(store.find_result(&key("none")).unwrap(), Some(KeyedResult::Nothing));
+        assert_eq!(store.find_submitted(&key("one")).unwrap(), found);
+        assert_eq!(store.find_submitted(&key("none")).unwrap(), Some(KeyedResult::Nothing));
         assert!(is_known(&store, "later"));
         let copy = quick().read_only(read_only).open(&backup).unwrap();
-        assert_eq!(copy.find_result(&key("one")).unwrap(), found);
+        assert_eq!(copy.find_submitted(&key("one")).unwrap(), found);
         assert!(is_known(&copy, "none") && !is_known(&copy, "later"));
     }
     let store = quick().read_only(true).open(&path).unwrap();
-    let refused = store.submit_once(&key("one"), KeyedSubmission::Nothing).unwrap_err();
+    let refused = store.submit_once(&key("one"), KeyedSubmission::nothing()).unwrap_err();
     assert!(matches!(refused, Error::ReadOnly));
 }
 
@@ -90,9 +90,9 @@ fn key_expires_when_it_is_neither_young_nor_among_the_newest() {
         assert!(!is_known(&store, "one") && is_known(&store, "two"));
         // An expired key can be used again, also for another request.
         let other = IdempotencyKey::new("keys", "one", RequestDigest::of("other")).unwrap();
-        assert!(!store.submit_once(&other, KeyedSubmission::Nothing).unwrap().is_retry);
-        assert_eq!(store.find_result(&other).unwrap(), Some(KeyedResult::Nothing));
-        assert!(store.find_result(&key("one")).is_err(), "now it is the key of another request");
+        assert!(!store.submit_once(&other, KeyedSubmission::nothing()).unwrap().is_retry);
+        assert_eq!(store.find_submitted(&other).unwrap(), Some(KeyedResult::Nothing));
+        assert!(store.find_submitted(&key("one")).is_err(), "now it is the key of another request");
     }
     let stores: [Box<dyn EventStore>; 2] = [
         Box::new(keeping(LONG, 0).open(place().1).unwrap()),
@@ -156,7 +156,7 @@ fn expired_keys_are_removed_from_the_disk() {
         for round in 0..8 {
             let store = options.clone().open(&path).unwrap();
             for number in 0..count {
-                let refusal = KeyedSubmission::Refusal(vec![7; 4_000]);
+                let refusal = KeyedSubmission::rejection(vec![7; 4_000]);
                 store.submit_once(&key(&format!("{number}-{round}")), refusal).unwrap();
             }
             store.close().unwrap();
@@ -176,7 +176,7 @@ fn key_alone_is_synced_and_counted_in_the_watermark() {
     let (directory, path) = place();
     let store = Store::options().durability(Durability::Sync).open(&path).unwrap();
     record(&store, "one");
-    store.submit_once(&key("alone"), KeyedSubmission::Nothing).unwrap();
+    store.submit_once(&key("alone"), KeyedSubmission::nothing()).unwrap();
     // A copy of the live files without the last write: the log that was synced has been lost.
     let copy = directory.path().join("copy");
     crate::support::copy(&path, &copy);
@@ -241,7 +241,7 @@ fn verify_reports_damaged_keys() {
     let report = store.verify(|_| {}).unwrap();
     assert_eq!(report.damage_count, 1, "{:?}", report.damage);
     assert!(report.damage[0].location.to_string().contains("keys"), "{:?}", report.damage);
-    assert!(store.find_result(&key("one")).unwrap_err().is_corruption());
+    assert!(store.find_submitted(&key("one")).unwrap_err().is_corruption());
     assert!(is_known(&store, "two"));
 }
 

@@ -35,7 +35,7 @@ fn writes_are_counted_by_their_outcome() {
     once("one").unwrap();
     once("one").unwrap();
     once("two").unwrap_err();
-    store.submit_once(&key("alone", ""), KeyedSubmission::Nothing).unwrap();
+    store.submit_once(&key("alone", ""), KeyedSubmission::nothing()).unwrap();
 
     let metrics = store.metrics().unwrap();
     assert_eq!((metrics.appends, metrics.events, metrics.keys), (3, 5, 2));

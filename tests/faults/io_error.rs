@@ -119,7 +119,7 @@ fn write(plan: &Plan, heard: &Heard, writer: usize, failed: &Mutex<Vec<Append>>)
                     Ok(after) => assert_eq!(after, tip, "after {error}"),
                     Err(error) => assert_is_of_the_disk(&error),
                 }
-                match key.map_or(Ok(None), |key| heard.find_result(&request_key(key))) {
+                match key.map_or(Ok(None), |key| heard.find_submitted(&request_key(key))) {
                     Ok(found) => assert_eq!(found, None, "after {error}"),
                     Err(error) => assert_is_of_the_disk(&error),
                 }

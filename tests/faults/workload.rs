@@ -225,8 +225,8 @@ impl Plan {
             let done = heard.submit_once(&request_key(&name), append.into()).unwrap();
             assert_eq!(done.is_retry, is_again);
             let refusal = match round % 4 {
-                1 => KeyedSubmission::Nothing,
-                _ => KeyedSubmission::Refusal(vec![7; 700]),
+                1 => KeyedSubmission::nothing(),
+                _ => KeyedSubmission::rejection(vec![7; 700]),
             };
             let done = heard.submit_once(&request_key(&alone), refusal).unwrap();
             assert_eq!(done.is_retry, is_again);

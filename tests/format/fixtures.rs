@@ -45,7 +45,7 @@ fn store_of_format_version_2_is_read_and_continued() {
     let info = store.info().unwrap();
     assert_eq!((info.format_version, info.streams), (2, 4));
     for (name, result) in recorded() {
-        let found = store.find_result(&key(name)).unwrap();
+        let found = store.find_submitted(&key(name)).unwrap();
         assert_eq!(found.map(|found| format!("{found:?}")), Some(result.to_owned()), "{name}");
     }
     store.close().unwrap();
@@ -76,7 +76,7 @@ fn recorded() -> [(&'static str, &'static str); 3] {
         "Appended(Appended { spans: [Position(1)..=Position(1)], ",
         "versions: [(\"account-1\", Version(1)..=Version(1))], is_retry: false })"
     );
-    [("appended", appended), ("nothing", "Nothing"), ("refused", "Refusal([110, 111])")]
+    [("appended", appended), ("nothing", "Nothing"), ("refused", "Rejected([110, 111])")]
 }
 
 /// Writes `tests/fixtures/v2` again. Run it alone, and only until format version 2 is released:
@@ -97,8 +97,8 @@ fn write_the_store_of_format_version_2() {
     let first = store.read_log().first().unwrap().unwrap();
     let event = NewEvent::new(first.event_type().clone(), first.payload()).with_id(first.id());
     let append = Append::new().to(first.stream(), ExpectedVersion::NoStream, [event]);
-    let refusal = KeyedSubmission::Refusal(b"no".to_vec());
-    let requests = [append.into(), KeyedSubmission::Nothing, refusal];
+    let refusal = KeyedSubmission::rejection(b"no".to_vec());
+    let requests = [append.into(), KeyedSubmission::nothing(), refusal];
     for ((name, _), request) in recorded().iter().zip(requests) {
         store.submit_once(&key(name), request).unwrap();
     }

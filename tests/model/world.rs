@@ -125,13 +125,13 @@ fn positions_of(result: &KeyedResult) -> Vec<u64> {
     match result {
         KeyedResult::Appended(appended) => appended.positions().map(u64::from).collect(),
         KeyedResult::Nothing => Vec::new(),
-        KeyedResult::Refusal(_) => panic!("the model refuses nothing"),
+        KeyedResult::Rejected(_) => panic!("the model refuses nothing"),
     }
 }
 
 fn append_once(store: &Arc<dyn EventStore>, call: &Call, key: &IdempotencyKey) -> Answer {
     let request =
-        if call.events.is_empty() { KeyedSubmission::Nothing } else { request(call).into() };
+        if call.events.is_empty() { KeyedSubmission::nothing() } else { request(call).into() };
     match store.submit_once(key, request) {
         Ok(Submitted { result, is_retry }) => Answer::Done(positions_of(&result), is_retry),
         Err(Error::IdempotencyKeyReused { .. }) => Answer::Reused,
@@ -209,7 +209,7 @@ impl Subject {
             assert_eq!(tip, reference.stream_version(stream), "{stream}");
         }
         for known in &reference.keys {
-            let found = self.store.find_result(&key_of(known.key, known.other)).unwrap();
+            let found = self.store.find_submitted(&key_of(known.key, known.other)).unwrap();
             assert_eq!(found.as_ref().map(positions_of), Some(known.result.clone()), "{known:?}");
         }
     }
@@ -396,7 +396,7 @@ impl World {
     /// drops the later ones.
     fn truncate_keys(&mut self, head: u64, left: Option<u8>) {
         let is_there = |known: &Recorded| {
-            let found = self.store().find_result(&key_of(known.key, known.other)).unwrap();
+            let found = self.store().find_submitted(&key_of(known.key, known.other)).unwrap();
             found.is_some()
         };
         let kept = self.reference.keys.iter().take_while(|known| is_there(known)).count();
@@ -438,7 +438,7 @@ impl World {
         }
         for known in self.reference.keys.iter().filter(|known| known.result.is_empty()) {
             let key = key_of(known.key, known.other);
-            memory.submit_once(&key, KeyedSubmission::Nothing).unwrap();
+            memory.submit_once(&key, KeyedSubmission::nothing()).unwrap();
         }
         self.subjects[1].store = Arc::new(memory);
         for seen in self.subjects.iter_mut().flat_map(|subject| &mut subject.seen) {

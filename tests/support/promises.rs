@@ -30,8 +30,8 @@ use std::sync::Mutex;
 use annals::prelude::*;
 use annals::testing::{Decorated, Decorator};
 use annals::{
-    Durability, Error, IdempotencyKey, KeyedResult, KeyedSubmission, Position, RequestDigest,
-    Submitted,
+    Durability, Error, IdempotencyKey, KeyedResult, KeyedSubmission, KeyedWork, Position,
+    RequestDigest, Submitted,
 };
 
 use super::random::Random;
@@ -55,7 +55,7 @@ pub(crate) fn request_key(name: &str) -> IdempotencyKey {
 fn text_of(result: &KeyedResult) -> String {
     match result {
         KeyedResult::Nothing => "nothing".to_owned(),
-        KeyedResult::Refusal(reason) => format!("refusal:{}", reason.len()),
+        KeyedResult::Rejected(reason) => format!("refusal:{}", reason.len()),
         KeyedResult::Appended(appended) => {
             format!("{}:{}", appended.first_position(), appended.last_position())
         }
@@ -172,8 +172,8 @@ impl Decorator for Book {
         key: &IdempotencyKey,
         submission: KeyedSubmission,
     ) -> annals::Result<Submitted> {
-        let append = match &submission {
-            KeyedSubmission::Append(append) => Some(append),
+        let append = match submission.work() {
+            KeyedWork::Append(append) => Some(append),
             _ => None,
         };
         let tried = append.map_or(Tried(Vec::new()), Tried::of);
@@ -401,7 +401,7 @@ impl Promises {
     /// that a key is there exactly if its events are.
     fn check_keys(&self, store: &Store, may_be_gone: MayBeGone) {
         for (name, (answer, durable)) in &self.keys {
-            let found = store.find_result(&request_key(name)).unwrap();
+            let found = store.find_submitted(&request_key(name)).unwrap();
             if *durable || may_be_gone == MayBeGone::Nothing {
                 assert_eq!(found.as_ref().map(text_of), Some(answer.clone()), "key {name}");
             }
@@ -414,13 +414,13 @@ impl Promises {
             assert_eq!(first, commit, "request {name} was done twice");
         }
         for (name, (first, last)) in &done {
-            let found = store.find_result(&request_key(name)).unwrap();
+            let found = store.find_submitted(&request_key(name)).unwrap();
             let found = found.unwrap_or_else(|| panic!("{name} has its events and no key"));
             assert_eq!(text_of(&found), format!("{first}:{last}"), "key {name}");
         }
         // A key whose events are not there.
         for name in self.keys.keys().filter(|name| !done.contains_key(*name)) {
-            let found = store.find_result(&request_key(name)).unwrap();
+            let found = store.find_submitted(&request_key(name)).unwrap();
             assert!(!matches!(found, Some(KeyedResult::Appended(_))), "{name} has no events");
         }
     }

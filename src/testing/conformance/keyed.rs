@@ -7,7 +7,7 @@ use super::{contents, event, events, version};
 use crate::error::Error;
 use crate::event_store::{Append, Appended, EventStore, KeyedResult, KeyedSubmission, Submitted};
 use crate::extension::EventStoreExt;
-use crate::model::limits::REFUSAL_LEN_MAX;
+use crate::model::limits::REJECTION_LEN_MAX;
 use crate::model::{ExpectedVersion, IdempotencyKey, RequestDigest};
 use crate::options::Durability;
 
@@ -38,7 +38,7 @@ pub fn request_with_a_key_is_done_once(store: &Arc<dyn EventStore>) {
             )
         };
         let key = key(name, "once");
-        assert_eq!(store.find_result(&key).unwrap(), None);
+        assert_eq!(store.find_submitted(&key).unwrap(), None);
         let first = store.submit_once(&key, request().into()).unwrap();
         assert!(!first.is_retry && !appended(&first).is_retry());
         store.append(name, Any, events(3)).unwrap();
@@ -50,17 +50,17 @@ pub fn request_with_a_key_is_done_once(store: &Arc<dyn EventStore>) {
             assert_eq!(appended(&again).versions(), appended(&first).versions());
             assert_eq!(contents(store), before, "a retry wrote something");
         }
-        let found = store.find_result(&key).unwrap().unwrap();
+        let found = store.find_submitted(&key).unwrap().unwrap();
         assert_eq!(found, first.result);
     }
 }
 
-/// A request that led to nothing, or that the application refused, stays so.
+/// A request that led to nothing, or that the application rejected, stays so.
 pub fn key_is_recorded_without_events(store: &Arc<dyn EventStore>) {
-    let refusal = KeyedSubmission::Refusal(b"no funds".to_vec());
-    let refused = KeyedResult::Refusal(b"no funds".to_vec());
+    let refusal = KeyedSubmission::rejection(b"no funds".to_vec());
+    let refused = KeyedResult::Rejected(b"no funds".to_vec());
     let submissions =
-        [("nothing", KeyedSubmission::Nothing, KeyedResult::Nothing), ("no", refusal, refused)];
+        [("nothing", KeyedSubmission::nothing(), KeyedResult::Nothing), ("no", refusal, refused)];
     for (name, submission, result) in submissions {
         let key = key(name, "alone");
         let first = store.submit_once(&key, submission.clone()).unwrap();
@@ -69,29 +69,29 @@ pub fn key_is_recorded_without_events(store: &Arc<dyn EventStore>) {
         assert_eq!(store.submit_once(&key, submission).unwrap(), again);
         let late = Append::new().to("late", ExpectedVersion::Any, events(1));
         assert_eq!(store.submit_once(&key, late.into()).unwrap(), again);
-        assert_eq!(store.find_result(&key).unwrap(), Some(result));
+        assert_eq!(store.find_submitted(&key).unwrap(), Some(result));
     }
     assert_eq!(store.head().unwrap(), None, "a key alone is no event");
-    let longest = KeyedSubmission::Refusal(vec![7; REFUSAL_LEN_MAX]);
+    let longest = KeyedSubmission::rejection(vec![7; REJECTION_LEN_MAX]);
     store.submit_once(&key("longest", ""), longest).unwrap();
-    let too_long = KeyedSubmission::Refusal(vec![7; REFUSAL_LEN_MAX + 1]);
+    let too_long = KeyedSubmission::rejection(vec![7; REJECTION_LEN_MAX + 1]);
     let refused = store.submit_once(&key("too long", ""), too_long).unwrap_err();
     assert!(matches!(refused, Error::LimitExceeded(_)), "{refused}");
-    assert_eq!(store.find_result(&key("too long", "")).unwrap(), None);
+    assert_eq!(store.find_submitted(&key("too long", "")).unwrap(), None);
 }
 
 /// A key that names another request is an error, and so is looking it up.
 pub fn key_of_another_request_is_refused(store: &Arc<dyn EventStore>) {
     let append = || Append::new().to("a", ExpectedVersion::Any, events(1)).into();
     store.submit_once(&key("k", "first"), append()).unwrap();
-    store.submit_once(&key("alone", "first"), KeyedSubmission::Nothing).unwrap();
+    store.submit_once(&key("alone", "first"), KeyedSubmission::nothing()).unwrap();
     let before = contents(store);
     for name in ["k", "alone"] {
         let other = key(name, "second");
         let refusals = [
             store.submit_once(&other, append()).unwrap_err(),
-            store.submit_once(&other, KeyedSubmission::Nothing).unwrap_err(),
-            store.find_result(&other).unwrap_err(),
+            store.submit_once(&other, KeyedSubmission::nothing()).unwrap_err(),
+            store.find_submitted(&other).unwrap_err(),
         ];
         for refused in refusals {
             assert!(
@@ -126,7 +126,7 @@ pub fn refused_append_leaves_its_key_unused(store: &Arc<dyn EventStore>) {
     assert_eq!(refusals.each_ref().map(Error::label), [Some("claim"), Some("claim"), None]);
     assert!(refusals[1].to_string().contains("(claim)"), "{}", refusals[1]);
     assert_eq!(contents(store), before);
-    assert_eq!(store.find_result(&key).unwrap(), None);
+    assert_eq!(store.find_submitted(&key).unwrap(), None);
     let append = Append::new().to("a", Exact(version(1)), [event("Happened", 2)]);
     assert!(!store.submit_once(&key, append.into()).unwrap().is_retry);
 }
@@ -148,7 +148,7 @@ pub fn same_key_from_many_threads_is_done_once(store: &Arc<dyn EventStore>) {
                     let append = Append::new().to(stream, ExpectedVersion::Any, events(1));
                     let append = append.with_durability(Durability::Sync);
                     let alone = number % 4 == 3;
-                    let request = if alone { KeyedSubmission::Nothing } else { append.into() };
+                    let request = if alone { KeyedSubmission::nothing() } else { append.into() };
                     barrier.wait();
                     store.submit_once(&key, request).unwrap()
                 };

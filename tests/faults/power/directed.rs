@@ -58,7 +58,7 @@ pub(crate) fn child(name: &str, place: &Place) {
         }
         Script::KeyRetry => {
             let key = request_key("alone");
-            heard.submit_once(&key, KeyedSubmission::Nothing).unwrap();
+            heard.submit_once(&key, KeyedSubmission::nothing()).unwrap();
             let again = heard.submit_once(&key, append(10, Durability::Sync).into()).unwrap();
             assert!(again.is_retry && again.result == KeyedResult::Nothing);
         }
