@@ -34,6 +34,7 @@ test: setup
 	cargo test $(SELECT)
 	cargo test --release --manifest-path tests/schedules/Cargo.toml
 	cargo test --release --manifest-path fuzz/Cargo.toml --no-default-features
+	cargo test --release --manifest-path examples/web_service/Cargo.toml
 	@touch $(SKIPPED); echo "$$(wc -l < $(SKIPPED)) skipped"; cat $(SKIPPED)
 
 # Runs for hours: see scripts/proof.sh.

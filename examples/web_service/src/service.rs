@@ -1,0 +1,134 @@
+//! [`Service`]: holds the open [`Shop`], runs blocking calls on it, and reopens it.
+
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use tokio::task::spawn_blocking;
+
+use crate::failure::{Failure, log};
+use crate::shop::{Config, Shop};
+
+/// How long to wait after a failed attempt to reopen the store.
+const REOPEN_PAUSE: Duration = Duration::from_millis(500);
+
+/// The shop, if it is open.
+#[derive(Debug)]
+enum State {
+    Open(Arc<Shop>),
+    Reopening,
+    Closed,
+}
+
+/// The shop that serves requests. It is replaced when the store must be reopened.
+#[derive(Debug)]
+pub struct Service {
+    config: Config,
+    state: RwLock<State>,
+}
+
+impl Service {
+    /// Opens the shop.
+    ///
+    /// # Errors
+    /// Those of [`Shop::open`].
+    pub fn open(config: Config) -> Result<Arc<Self>, Box<dyn std::error::Error + Send + Sync>> {
+        let shop = Arc::new(Shop::open(&config)?);
+        Ok(Arc::new(Self { config, state: RwLock::new(State::Open(shop)) }))
+    }
+
+    /// Calls `work` on a thread that may block: the only place where annals is called while
+    /// requests are served. If the store must be reopened, this begins it.
+    ///
+    /// # Errors
+    /// The [`Failure`] of `work`; 503 while the store is reopened or closed.
+    pub async fn call<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Shop) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let service = Arc::clone(self);
+        let done = spawn_blocking(move || {
+            let shop = service.current()?;
+            let done = work(&shop);
+            if done.as_ref().is_err_and(|failure| failure.needs_reopen) {
+                service.reopen(&shop);
+            }
+            done
+        });
+        done.await.unwrap_or_else(|panic| {
+            log(panic);
+            Err(Failure::internal())
+        })
+    }
+
+    /// The open shop. A request keeps it until it ends.
+    ///
+    /// # Errors
+    /// 503 while the store is reopened or closed.
+    pub fn current(&self) -> Result<Arc<Shop>, Failure> {
+        match &*self.read() {
+            State::Open(shop) => Ok(Arc::clone(shop)),
+            State::Reopening => {
+                let text = "the store is reopened; send the request again";
+                Err(Failure::unavailable("reopening", text))
+            }
+            State::Closed => {
+                Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, "closed", "the service ends"))
+            }
+        }
+    }
+
+    /// Replaces a shop whose store takes no more appends. Does nothing if it was replaced already.
+    fn reopen(self: &Arc<Self>, failed: &Arc<Shop>) {
+        {
+            let mut state = self.write();
+            match &*state {
+                State::Open(shop) if Arc::ptr_eq(shop, failed) => *state = State::Reopening,
+                _ => return,
+            }
+        }
+        let (service, failed) = (Arc::clone(self), Arc::clone(failed));
+        spawn_blocking(move || {
+            if let Err(error) = failed.close() {
+                log(error);
+            }
+            drop(failed);
+            while matches!(*service.read(), State::Reopening) {
+                match Shop::open(&service.config) {
+                    Ok(shop) => service.replace(shop),
+                    Err(error) => {
+                        log(error);
+                        std::thread::sleep(REOPEN_PAUSE);
+                    }
+                }
+            }
+        });
+    }
+
+    fn replace(&self, shop: Shop) {
+        let mut state = self.write();
+        if matches!(*state, State::Reopening) {
+            *state = State::Open(Arc::new(shop));
+        }
+    }
+
+    /// Stops the projections, and closes the store. Requests get 503 from now on.
+    ///
+    /// # Errors
+    /// Those of [`Shop::close`].
+    pub fn close(&self) -> annals::Result<()> {
+        let state = std::mem::replace(&mut *self.write(), State::Closed);
+        match state {
+            State::Open(shop) => shop.close(),
+            State::Reopening | State::Closed => Ok(()),
+        }
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
