@@ -182,6 +182,22 @@ fn the_guide_shows_the_bank_example() {
 }
 
 #[test]
+fn the_cookbook_shows_the_web_service() {
+    let flat = |text: &str| text.lines().map(str::trim).collect::<Vec<_>>().join("\n");
+    let mut sources = Vec::new();
+    collect(&root().join("examples/web_service/src"), &mut sources);
+    let sources: String =
+        sources.iter().map(|path| flat(&fs::read_to_string(path).unwrap())).collect();
+    let cookbook = read("docs/COOKBOOK.md");
+    let blocks = cookbook.split("```rust,ignore\n").skip(1);
+    let blocks: Vec<_> = blocks.filter_map(|block| block.split("```").next()).collect();
+    assert!(blocks.len() > 4, "the cookbook shows code of the web service");
+    let other = blocks.iter().filter(|block| !sources.contains(&flat(block)));
+    let other: Vec<_> = other.map(|block| (*block).to_owned()).collect();
+    assert_none(&other, "docs/COOKBOOK.md shows code that is not in examples/web_service");
+}
+
+#[test]
 fn the_format_page_shows_the_golden_bytes() {
     let page = read("docs/FORMAT.md");
     for (heading, file, constants) in [
