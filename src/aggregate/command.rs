@@ -305,22 +305,16 @@ impl<'r, A: Aggregate> CommandBuilder<'r, A> {
             };
             // Another stream that has not moved since the last attempt will not be as expected.
             let failed_at = (of.clone(), *actual);
-            let is_own = of == stream;
-            if !is_own && before.as_ref() == Some(&failed_at) {
+            if of != stream && before.as_ref() == Some(&failed_at) {
                 return Err(failed.into());
             }
             if retries == repository.retries {
-                if !is_own {
-                    return Err(failed.into());
-                }
-                let stream = stream.clone();
+                let stream = of.clone();
                 return Err(ExecuteError::Conflict { stream, retries, cause: failed });
             }
+            turn = turn.or_else(|| Turn::wait(of));
             before = Some(failed_at);
             retries += 1;
-            if is_own {
-                turn = turn.or_else(|| Turn::wait(stream));
-            }
         }
     }
 

@@ -10,8 +10,9 @@ pub enum ExecuteError<E: std::error::Error> {
     /// until its state changes.
     #[error(transparent)]
     Rejected(E),
-    /// Another writer appended to the stream first in each attempt, until the
-    /// [retries](crate::Repository::retries) were used up. Nothing was stored. Raise the retries,
+    /// Another writer appended first in each attempt, to the stream of the aggregate or to one that
+    /// [`also`](crate::CommandBuilder::also) named, until the [retries](crate::Repository::retries)
+    /// were used up. Nothing was stored. HTTP status 503. Raise the retries,
     /// or split the aggregate, so that fewer commands compete for one stream.
     #[error(
         "stream {stream}: another writer appended first, at the first attempt and in each of {}; raise the retries of \
@@ -19,7 +20,7 @@ pub enum ExecuteError<E: std::error::Error> {
         counted(*retries)
     )]
     Conflict {
-        /// The stream of the aggregate.
+        /// The stream over which the last attempt failed.
         stream: StreamId,
         /// How often the command was retried.
         retries: u32,

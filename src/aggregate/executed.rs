@@ -54,7 +54,8 @@ impl<A: Aggregate> Executed<A> {
     }
 
     /// The position of the last event in the state; `None` if the stream has no events. Wait for it
-    /// to read the result from a read model.
+    /// to read the result from a read model of this aggregate. If `also` appended to other streams,
+    /// wait for [`Appended::last_position`] of [`Executed::appended`].
     pub fn position(&self) -> Option<Position> {
         self.root.position()
     }

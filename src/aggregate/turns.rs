@@ -26,19 +26,19 @@ fn lines() -> MutexGuard<'static, Option<Lines>> {
 }
 
 /// A caller's place in the line for a stream. Dropping it gives the turn to the next caller.
-pub(super) struct Turn<'s>(&'s StreamId);
+pub(super) struct Turn(StreamId);
 
-impl<'s> Turn<'s> {
+impl Turn {
     /// Joins the line after the callers that met a conflict, if there are any, and waits for the
     /// turn.
-    pub(super) fn behind_others(stream: &'s StreamId) -> Option<Self> {
+    pub(super) fn behind_others(stream: &StreamId) -> Option<Self> {
         let is_fought_over = lines().as_ref().is_some_and(|lines| lines.contains_key(stream));
         is_fought_over.then(|| Self::wait(stream)).flatten()
     }
 
     /// Joins the line and waits for the turn. Returns `None` after [`WAIT_MAX`], and for a thread
     /// that is in this line already: it would wait for itself.
-    pub(super) fn wait(stream: &'s StreamId) -> Option<Self> {
+    pub(super) fn wait(stream: &StreamId) -> Option<Self> {
         let own = thread::current();
         let deadline = Instant::now() + WAIT_MAX;
         {
@@ -50,7 +50,7 @@ impl<'s> Turn<'s> {
             line.push_back(own.clone());
         }
         // From here on, dropping `turn` removes the thread from the line, on every path.
-        let turn = Self(stream);
+        let turn = Self(stream.clone());
         loop {
             let is_first = {
                 let lines = lines();
@@ -66,16 +66,16 @@ impl<'s> Turn<'s> {
     }
 }
 
-impl Drop for Turn<'_> {
+impl Drop for Turn {
     fn drop(&mut self) {
         let own = thread::current().id();
         let mut lines = lines();
         let Some(lines) = lines.as_mut() else { return };
-        let Some(line) = lines.get_mut(self.0) else { return };
+        let Some(line) = lines.get_mut(&self.0) else { return };
         line.retain(|thread| thread.id() != own);
         match line.front() {
             Some(first) => first.unpark(),
-            None => drop(lines.remove(self.0)),
+            None => drop(lines.remove(&self.0)),
         }
     }
 }

@@ -4,7 +4,7 @@ use annals::prelude::*;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 
-use crate::failure::Refusal;
+use crate::failure::Rejection;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum CustomerEvent {
@@ -37,7 +37,7 @@ pub enum CustomerError {
     EmailTaken,
 }
 
-impl Refusal for CustomerError {
+impl Rejection for CustomerError {
     fn code(&self) -> (StatusCode, &'static str) {
         match self {
             Self::Unknown => (StatusCode::NOT_FOUND, "unknown_customer"),

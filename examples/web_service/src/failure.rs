@@ -10,9 +10,6 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
-/// The code of a refused `If-Match`, which is also what is recorded with its idempotency key.
-pub const VERSION_MISMATCH: &str = "version_mismatch";
-
 /// Why a request was not done.
 #[derive(Debug, Clone)]
 pub struct Failure {
@@ -24,7 +21,7 @@ pub struct Failure {
 }
 
 /// A rejection by the domain, with its status code and its code in the body.
-pub trait Refusal: std::error::Error {
+pub trait Rejection: std::error::Error {
     fn code(&self) -> (StatusCode, &'static str);
 }
 
@@ -44,7 +41,7 @@ impl Failure {
 
     fn version_mismatch() -> Self {
         let text = "If-Match is not the current ETag: read it again, and decide again";
-        Self::new(StatusCode::PRECONDITION_FAILED, VERSION_MISMATCH, text)
+        Self::new(StatusCode::PRECONDITION_FAILED, "version_mismatch", text)
     }
 
     pub fn internal() -> Self {
@@ -75,6 +72,7 @@ impl From<Error> for Failure {
                 needs_reopen: true,
                 ..Self::unavailable("reopening", "the store is reopened; send the request again")
             }),
+            Error::ValueTaken { .. } => Self::new(StatusCode::CONFLICT, "taken", &error),
             _ if error.is_conflict() => Self::new(StatusCode::CONFLICT, "conflict", &error),
             _ if error.is_not_found() => Self::new(StatusCode::NOT_FOUND, "not_found", &error),
             _ if error.is_invalid() => Self::bad_request("invalid", &error),
@@ -86,23 +84,18 @@ impl From<Error> for Failure {
     }
 }
 
-impl<E: Refusal> From<ExecuteError<E>> for Failure {
+impl<E: Rejection> From<ExecuteError<E>> for Failure {
     fn from(error: ExecuteError<E>) -> Self {
         match error {
-            ExecuteError::Rejected(refusal) => {
-                let (status, code) = refusal.code();
-                Self::new(status, code, refusal)
+            ExecuteError::Rejected(rejection) => {
+                let (status, code) = rejection.code();
+                Self::new(status, code, rejection)
             }
             ExecuteError::VersionMismatch { .. } => Self::version_mismatch(),
-            ExecuteError::RefusedBefore { reason } if reason == VERSION_MISMATCH.as_bytes() => {
-                Self::version_mismatch()
+            ExecuteError::RejectedBefore { .. } => {
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "rejected_before", error)
             }
-            ExecuteError::RefusedBefore { .. } => {
-                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "refused_before", error)
-            }
-            // The second is a conflict over another stream of the append: the product of an order.
-            ExecuteError::Conflict { .. }
-            | ExecuteError::Store(Error::WrongExpectedVersion { .. }) => {
+            ExecuteError::Conflict { .. } => {
                 Self::unavailable("busy", "too many requests change this at once; try again")
             }
             ExecuteError::Store(error) => error.into(),

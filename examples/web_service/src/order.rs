@@ -4,7 +4,7 @@ use annals::prelude::*;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 
-use crate::failure::Refusal;
+use crate::failure::Rejection;
 use crate::product::ProductError;
 
 /// What is ordered.
@@ -58,7 +58,7 @@ pub enum OrderError {
     Product(#[from] ProductError),
 }
 
-impl Refusal for OrderError {
+impl Rejection for OrderError {
     fn code(&self) -> (StatusCode, &'static str) {
         match self {
             Self::Unknown => (StatusCode::NOT_FOUND, "unknown_order"),

@@ -4,7 +4,7 @@ use annals::prelude::*;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 
-use crate::failure::Refusal;
+use crate::failure::Rejection;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum ProductEvent {
@@ -44,7 +44,7 @@ pub enum ProductError {
 
 pub const QUANTITY_MAX: u64 = 1_000_000;
 
-impl Refusal for ProductError {
+impl Rejection for ProductError {
     fn code(&self) -> (StatusCode, &'static str) {
         match self {
             Self::Unknown => (StatusCode::NOT_FOUND, "unknown_product"),

@@ -5,23 +5,20 @@ use std::time::Duration;
 
 use annals::prelude::*;
 use annals::{
-    CommandBuilder, DecideError, Error, Executed, KeyedSubmission, ProjectionError,
-    ProjectionState, UniqueValues, View,
+    CommandBuilder, DecideError, Error, Executed, ProjectionError, ProjectionState, UniqueValues,
+    View,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::customer::{Customer, CustomerCommand, CustomerError};
-use crate::failure::{Failure, VERSION_MISMATCH, log};
+use crate::failure::{Failure, log};
 use crate::order::{Order, OrderCommand, OrderError, Placement};
 use crate::order_list::{self, OrderList};
 use crate::product::{Product, ProductCommand};
 use crate::request::Context;
 use crate::returns::Returns;
 
-/// How often an order is decided again if another one changed the stock of its product first. Only
-/// one order for a product succeeds in each commit, so this bounds how many may wait.
-const ORDER_RETRIES: u32 = 1_000;
 /// How many aggregates of each type are kept in memory.
 const CACHED: usize = 10_000;
 
@@ -73,7 +70,7 @@ impl Shop {
         }
         Ok(Self {
             customers: Repository::new(&store).cache(CACHED),
-            orders: Repository::new(&store).cache(CACHED).retries(ORDER_RETRIES),
+            orders: Repository::new(&store).cache(CACHED),
             emails: UniqueValues::new(&store, "email", &config.secret)?,
             references: UniqueValues::new(&store, "reference", &config.secret)?,
             products,
@@ -101,20 +98,19 @@ impl Shop {
         command: &CustomerCommand,
         context: &Context,
     ) -> Result<Executed<Customer>, Failure> {
-        self.once(context, || {
-            with_context(self.customers.command(id), context)
-                .also(|decision| {
-                    let (old, new) = (&decision.before().email, &decision.after().email);
-                    match self.emails.change(decision, old.as_deref(), new.as_deref()) {
-                        // As a refusal of the domain it is recorded with the key.
-                        Err(Error::ValueTaken { .. }) => {
-                            Err(ExecuteError::Rejected(CustomerError::EmailTaken))
-                        }
-                        other => Ok(other?),
+        let done = with_context(self.customers.command(id), context)
+            .also(|decision| {
+                let (old, new) = (&decision.before().email, &decision.after().email);
+                match self.emails.change(decision, old.as_deref(), new.as_deref()) {
+                    // As a rejection by the domain it is recorded with the key.
+                    Err(Error::ValueTaken { .. }) => {
+                        Err(ExecuteError::Rejected(CustomerError::EmailTaken))
                     }
-                })
-                .run(command)
-        })
+                    other => Ok(other?),
+                }
+            })
+            .run(command);
+        Ok(done?)
     }
 
     /// Adds a product, or stock of one.
@@ -127,7 +123,7 @@ impl Shop {
         command: &ProductCommand,
         context: &Context,
     ) -> Result<Executed<Product>, Failure> {
-        self.once(context, || with_context(self.products.command(id), context).run(command))
+        Ok(with_context(self.products.command(id), context).run(command)?)
     }
 
     /// Places an order: it reserves the stock and claims the reference in the same append.
@@ -141,36 +137,35 @@ impl Shop {
         context: &Context,
     ) -> Result<Executed<Order>, Failure> {
         let command = OrderCommand::Place(placement.clone());
-        self.once(context, || {
-            with_context(self.orders.command(id), context)
-                .also(|decision| {
-                    if self.customers.find(&placement.customer)?.is_none() {
-                        return Err(ExecuteError::Rejected(OrderError::UnknownCustomer));
-                    }
-                    let mut product = self.products.load_or_new(&placement.product)?;
-                    let order = id.to_owned();
-                    product
-                        .decide(&ProductCommand::Reserve { order, quantity: placement.quantity })
-                        .map_err(|error| match error {
-                            DecideError::Rejected(refusal) => {
-                                ExecuteError::Rejected(refusal.into())
-                            }
-                            DecideError::Payload(error) => error.into(),
-                        })?;
-                    let reserved: annals::Result<Vec<_>> =
-                        product.uncommitted().iter().map(DomainEvent::encode).collect();
-                    let reserved = reserved?.into_iter().map(|event| context.describe(event));
-                    decision.to(product.stream(), product.version().into(), reserved);
-                    let reference = decision.after().unique_reference();
-                    match self.references.change(decision, None, reference.as_deref()) {
-                        Err(Error::ValueTaken { .. }) => {
-                            Err(ExecuteError::Rejected(OrderError::ReferenceTaken))
+        let done = with_context(self.orders.command(id), context)
+            .also(|decision| {
+                if self.customers.find(&placement.customer)?.is_none() {
+                    return Err(ExecuteError::Rejected(OrderError::UnknownCustomer));
+                }
+                let mut product = self.products.load_or_new(&placement.product)?;
+                let order = id.to_owned();
+                product
+                    .decide(&ProductCommand::Reserve { order, quantity: placement.quantity })
+                    .map_err(|error| match error {
+                        DecideError::Rejected(rejection) => {
+                            ExecuteError::Rejected(rejection.into())
                         }
-                        other => Ok(other?),
+                        DecideError::Payload(error) => error.into(),
+                    })?;
+                let reserved: annals::Result<Vec<_>> =
+                    product.uncommitted().iter().map(DomainEvent::encode).collect();
+                let reserved = reserved?.into_iter().map(|event| context.describe(event));
+                decision.to(product.stream(), product.version().into(), reserved);
+                let reference = decision.after().unique_reference();
+                match self.references.change(decision, None, reference.as_deref()) {
+                    Err(Error::ValueTaken { .. }) => {
+                        Err(ExecuteError::Rejected(OrderError::ReferenceTaken))
                     }
-                })
-                .run(&command)
-        })
+                    other => Ok(other?),
+                }
+            })
+            .run(&command);
+        Ok(done?)
     }
 
     /// Ships or cancels an order.
@@ -183,7 +178,7 @@ impl Shop {
         command: &OrderCommand,
         context: &Context,
     ) -> Result<Executed<Order>, Failure> {
-        self.once(context, || with_context(self.orders.command(id), context).run(command))
+        Ok(with_context(self.orders.command(id), context).run(command)?)
     }
 
     /// The list of orders.
@@ -209,29 +204,9 @@ impl Shop {
         }
         Ok(())
     }
-
-    /// Runs a command. Records an outdated `If-Match` with the key, as the command itself records
-    /// other refusals. If the same request was done at the same time, recording finds its result.
-    fn once<A: Aggregate>(
-        &self,
-        context: &Context,
-        run: impl Fn() -> Result<Executed<A>, ExecuteError<A::Error>>,
-    ) -> Result<Executed<A>, Failure>
-    where
-        Failure: From<ExecuteError<A::Error>>,
-    {
-        let done = run();
-        if let (Err(ExecuteError::VersionMismatch { .. }), Some(key)) = (&done, &context.key) {
-            let refusal = KeyedSubmission::Refusal(VERSION_MISMATCH.into());
-            if self.store.submit_once(key, refusal)?.is_retry {
-                return Ok(run()?);
-            }
-        }
-        Ok(done?)
-    }
 }
 
-/// Adds to a command what the headers say. Refusals are recorded with the key, so that the same
+/// Adds to a command what the headers say. Rejections are recorded with the key, so that the same
 /// request always has the same answer.
 fn with_context<'r, A: Aggregate>(
     command: CommandBuilder<'r, A>,
@@ -244,7 +219,7 @@ where
         .expecting(context.expected)
         .with_metadata("user", &context.user)
         .correlated_by(&context.request_id)
-        .recording_refusals();
+        .recording_rejections();
     match &context.key {
         Some(key) => command.idempotency_key(key.clone()),
         None => command,
