@@ -71,6 +71,8 @@
 //! | `rocksdb`, on by default | [`Store`]. Without it, [`MemoryStore`] serves, and no C++ is compiled |
 //! | `testing` | [`testing`]: scenarios, clocks, and the suites that every store must pass |
 //! | `cli` | the command line `annals` |
+//! | `metrics` | `StoreMetrics::record`: passes metrics to the crate of that name |
+//! | `tracing` | events for the crate of that name: opening, recovery, failed writes, backups |
 //!
 //! The minimum supported Rust version is 1.89. A minor release may raise it, to a version that is
 //! at least six months old.
@@ -81,7 +83,8 @@
 
 // The order of these lines is the architecture: a module imports only modules above it.
 
-// Locks and atomics; a cache.
+// Locks and atomics; a cache; events for operators.
+mod trace;
 mod sync;
 mod recent;
 
@@ -143,12 +146,18 @@ pub mod audit;
 mod aggregate;
 mod unique_values;
 mod projection;
+#[cfg(feature = "metrics")]
+mod facade;
 #[cfg(feature = "testing")]
 pub mod testing;
 #[cfg(feature = "__internals")]
 #[doc(hidden)]
 pub mod __internals;
 
+pub use self::metrics::{
+    EngineMetrics, LastBackup, LastError, LastVerify, RefusalMetrics, StoreMetrics,
+    SubscriptionMetrics, SubscriptionProgress,
+};
 pub use aggregate::{
     Aggregate, AggregateRoot, CheckedSnapshot, CommandBuilder, DecideError, Decision, ExecuteError,
     Executed, FailedSnapshot, IgnoredSnapshot, Repository, SnapshotContext, SnapshotFault,
@@ -179,10 +188,6 @@ pub use maintenance::lines::JsonLine;
 #[cfg(feature = "rocksdb")]
 pub use maintenance::verify::{Damage, VerifyProgress, VerifyReport};
 pub use memory::MemoryStore;
-pub use metrics::{
-    EngineMetrics, LastBackup, LastError, LastVerify, RefusalMetrics, StoreMetrics,
-    SubscriptionMetrics, SubscriptionProgress,
-};
 pub use model::{
     CAUSATION_ID, CORRELATION_ID, ContentType, Date, Epoch, Epochs, EventId, EventRef, EventType,
     ExpectedVersion, IdempotencyKey, InvalidArgument, KeyRetention, LimitExceeded, Limits,

@@ -26,6 +26,7 @@ use crate::storage::{
     Access, Claim, Cut, Disk, Family, Paths, RowFilter, Storage, WatermarkFile, copy_database,
 };
 use crate::store_options::{AcceptedEnd, StoreOptions};
+use crate::trace;
 
 /// The key of the store's identity in `meta`, which detects the database of another store.
 const IDENTITY_KEY: &[u8] = b"identity";
@@ -148,6 +149,7 @@ fn mend(claim: &Claim, options: &StoreOptions, watermark: Watermark) -> Result<(
 /// Cuts off every torn tail.
 fn cut_off(paths: &Paths, options: &StoreOptions, is_clean: bool) -> Result<()> {
     while let Some(cut) = find_cut(paths, options, is_clean)? {
+        trace::event!(warn, path = %paths.db.display(), "power loss left an incomplete log: cutting off its tail");
         cut.apply(&paths.db)?;
     }
     Ok(())

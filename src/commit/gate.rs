@@ -8,6 +8,7 @@
 
 use crate::error::{Cause, Error, Result};
 use crate::sync::{Mutex, MutexGuard};
+use crate::trace;
 
 /// Shared by the writer of the log and the writer of derived data.
 pub struct Gate {
@@ -65,6 +66,7 @@ impl Gate {
         let mut state = self.lock();
         // Later errors report the first failure.
         if !matches!(*state, State::Poisoned(_)) {
+            trace::event!(error, %cause, "a write failed: the store takes no appends until it is reopened");
             *state = State::Poisoned(cause);
         }
     }

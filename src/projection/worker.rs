@@ -22,6 +22,7 @@ use crate::extension::EventStoreExt;
 use crate::model::{Position, RecordedEvent, StreamId};
 use crate::options::{Clock, now};
 use crate::subscription::{Delivery, Subscription};
+use crate::trace;
 use crate::view_store::{Checkpoint, ViewChange, ViewCommit, ViewStore};
 
 /// Events that do not match advance the stored checkpoint only every so many positions: after a
@@ -518,6 +519,9 @@ impl Worker {
 
     /// Calls the listener.
     fn notify(&self, outcome: FailureOutcome, failure: &ProjectionFailure) {
+        trace::event!(
+            warn, projection = %self.job.name, ?outcome, %failure, "a projection failed"
+        );
         let Some(listener) = &self.job.listener else { return };
         let projection = self.job.name.clone();
         let notice = ProjectionNotice { projection, outcome, failure: failure.clone() };

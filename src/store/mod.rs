@@ -37,6 +37,7 @@ use crate::read::log_end::LogEnd;
 use crate::storage::{Claim, Disk, Storage};
 use crate::store_options::StoreOptions;
 use crate::sync::Mutex;
+use crate::trace;
 
 /// An event store in a directory. Open it once per process; clones share it.
 ///
@@ -242,6 +243,12 @@ impl Store {
         let copied = engine.copy(directory.as_ref(), Purpose::Backup);
         let copied =
             copied.inspect_err(|error| engine.meters.failed(error, || now(&engine.clock)))?;
+        trace::event!(
+            info,
+            to = %directory.as_ref().display(),
+            head = copied.head.map_or(0, Position::get),
+            "made a backup"
+        );
         engine.meters.backed_up(now(&engine.clock), copied.head);
         Ok(copied)
     }

@@ -17,6 +17,7 @@ use crate::recovery;
 use crate::storage::Space;
 use crate::store_options::StoreOptions;
 use crate::sync::Mutex;
+use crate::trace;
 
 /// Pause between attempts to open a store that is still open elsewhere.
 const OPEN_PAUSE: Duration = Duration::from_millis(10);
@@ -49,6 +50,13 @@ impl StoreOptions {
                 meters: meters.clone(),
             }))),
         };
+        trace::event!(
+            info,
+            path = %path.as_ref().display(),
+            head = recovered.end.head.map_or(0, crate::model::Position::get),
+            read_only = self.read_only,
+            "opened the store"
+        );
         // What is read ahead must not displace itself.
         let read_ahead_bytes = self.read_ahead_bytes.min(self.block_cache_bytes / 4);
         let identity = recovered.claim.identity.clone();

@@ -65,6 +65,8 @@ mod loans;
 mod metrics;
 #[cfg(feature = "rocksdb")]
 mod numbers;
+#[cfg(all(feature = "rocksdb", feature = "metrics", feature = "tracing"))]
+mod observability;
 #[cfg(feature = "rocksdb")]
 mod opening;
 #[cfg(feature = "rocksdb")]

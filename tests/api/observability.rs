@@ -1,0 +1,196 @@
+//! What an operator's tools get: the facade `metrics`, and events of `tracing`.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::{Arc, Mutex};
+
+use annals::prelude::*;
+
+use crate::support::{SOON, events, place, quick};
+
+/// The last value of each metric, by name and labels.
+#[derive(Clone, Default)]
+struct Recorded(Arc<Mutex<BTreeMap<String, f64>>>);
+
+struct Cell(String, Recorded);
+
+impl Cell {
+    fn set(&self, value: f64) {
+        self.1.0.lock().unwrap().insert(self.0.clone(), value);
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "the counts are small")]
+impl metrics::CounterFn for Cell {
+    fn increment(&self, _: u64) {
+        panic!("counts are absolute");
+    }
+    fn absolute(&self, value: u64) {
+        self.set(value as f64);
+    }
+}
+
+impl metrics::GaugeFn for Cell {
+    fn increment(&self, _: f64) {
+        panic!("gauges are set");
+    }
+    fn decrement(&self, _: f64) {
+        panic!("gauges are set");
+    }
+    fn set(&self, value: f64) {
+        Cell::set(self, value);
+    }
+}
+
+impl Recorded {
+    fn cell(&self, key: &metrics::Key) -> Arc<Cell> {
+        let labels = key.labels().map(|label| format!(" {}={}", label.key(), label.value()));
+        Arc::new(Cell(key.name().to_owned() + &labels.collect::<String>(), self.clone()))
+    }
+
+    fn get(&self, name: &str) -> f64 {
+        let recorded = self.0.lock().unwrap();
+        *recorded.get(name).unwrap_or_else(|| panic!("{name} is not in {recorded:?}"))
+    }
+}
+
+impl metrics::Recorder for Recorded {
+    fn describe_counter(
+        &self,
+        _: metrics::KeyName,
+        _: Option<metrics::Unit>,
+        _: metrics::SharedString,
+    ) {
+    }
+    fn describe_gauge(
+        &self,
+        _: metrics::KeyName,
+        _: Option<metrics::Unit>,
+        _: metrics::SharedString,
+    ) {
+    }
+    fn describe_histogram(
+        &self,
+        _: metrics::KeyName,
+        _: Option<metrics::Unit>,
+        _: metrics::SharedString,
+    ) {
+    }
+    fn register_counter(&self, key: &metrics::Key, _: &metrics::Metadata<'_>) -> metrics::Counter {
+        metrics::Counter::from_arc(self.cell(key))
+    }
+    fn register_gauge(&self, key: &metrics::Key, _: &metrics::Metadata<'_>) -> metrics::Gauge {
+        metrics::Gauge::from_arc(self.cell(key))
+    }
+    fn register_histogram(
+        &self,
+        _: &metrics::Key,
+        _: &metrics::Metadata<'_>,
+    ) -> metrics::Histogram {
+        metrics::Histogram::noop()
+    }
+}
+
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Happened(u64);
+annals::domain_events! { Happened => "Counted" }
+
+struct Counting;
+
+impl Projection for Counting {
+    type Event = Happened;
+
+    fn name(&self) -> &'static str {
+        "counting"
+    }
+
+    fn handle(&self, _: &TypedEvent<Happened>, view: &mut ViewWriter) -> Result<(), HandlerError> {
+        Ok(view.update("count", |count: &mut u64| *count += 1)?)
+    }
+}
+
+#[test]
+fn metrics_reach_the_recorder_of_the_application() {
+    let (_directory, path) = place();
+    let store = quick().open(&path).unwrap();
+    store.append("a", ExpectedVersion::NoStream, events(3)).unwrap();
+    store.append("a", ExpectedVersion::NoStream, events(1)).unwrap_err();
+    store.append("a\n", ExpectedVersion::NoStream, events(1)).unwrap_err();
+    store.sync().unwrap();
+    let counted = Happened(1).encode().unwrap();
+    let last = store.append("b", ExpectedVersion::Any, [counted]).unwrap().last_position();
+    let projections = ProjectionManager::new(&store).register(Counting).unwrap();
+    projections.start().unwrap();
+    projections.wait_for("counting", last, SOON).unwrap();
+
+    let recorded = Recorded::default();
+    metrics::with_local_recorder(&recorded, || {
+        store.metrics().unwrap().record("bank");
+        projections.status("counting").unwrap().record();
+    });
+    for (name, value) in [
+        ("annals_appends_total store=bank", 2.0),
+        ("annals_appended_events_total store=bank", 4.0),
+        ("annals_conflicts_total store=bank", 1.0),
+        ("annals_refused_total store=bank reason=invalid", 1.0),
+        ("annals_refused_total store=bank reason=poisoned", 0.0),
+        ("annals_version_cache_total store=bank result=hit", 1.0),
+        ("annals_head store=bank", 4.0),
+        ("annals_durable store=bank", 3.0),
+        ("annals_subscriptions store=bank", 1.0),
+        ("annals_writes_stopped store=bank", 0.0),
+        ("annals_projection_handled_total projection=counting", 1.0),
+        ("annals_projection_lag_events projection=counting", 0.0),
+    ] {
+        assert!((recorded.get(name) - value).abs() < 0.5, "{name} is {}", recorded.get(name));
+    }
+    assert!(recorded.get("annals_view_commits_total store=bank") >= 1.0);
+    assert!(recorded.get("annals_appended_bytes_total store=bank") > 100.0);
+}
+
+/// Keeps the texts of events.
+#[derive(Clone, Default)]
+struct Texts(Arc<Mutex<Vec<String>>>);
+
+struct Visit(String);
+
+impl tracing::field::Visit for Visit {
+    fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
+        let _ = write!(self.0, "{}={value:?} ", field.name());
+    }
+}
+
+impl tracing::Subscriber for Texts {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        metadata.target() == "annals"
+    }
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        panic!("no spans")
+    }
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+    fn event(&self, event: &tracing::Event<'_>) {
+        let mut visit = Visit(format!("{} ", event.metadata().level()));
+        event.record(&mut visit);
+        self.0.lock().unwrap().push(visit.0);
+    }
+    fn enter(&self, _: &tracing::span::Id) {}
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+#[test]
+fn opening_and_backups_are_traced_and_appends_are_not() {
+    let (directory, path) = place();
+    let texts = Texts::default();
+    tracing::subscriber::with_default(texts.clone(), || {
+        let store = quick().open(&path).unwrap();
+        for _ in 0..10 {
+            store.append("a", ExpectedVersion::Any, events(3)).unwrap();
+        }
+        store.backup(directory.path().join("backup")).unwrap();
+    });
+    let texts = texts.0.lock().unwrap();
+    assert_eq!(texts.len(), 2, "{texts:?}");
+    assert!(texts[0].starts_with("INFO message=opened the store path="), "{texts:?}");
+    assert!(texts[1].contains("made a backup") && texts[1].contains("head=30"), "{texts:?}");
+}
