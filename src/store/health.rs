@@ -26,7 +26,7 @@ impl Store {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Closed`], or an error of the engine.
+    /// [`Error::Closed`](crate::Error::Closed), or an error of the engine.
     ///
     /// # Cost
     /// Waits for the commit that is running; some microseconds otherwise. Take it as often as each
