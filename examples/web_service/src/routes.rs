@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use annals::prelude::*;
-use annals::{AggregateRoot, Executed, Position, Version};
+use annals::{AggregateRoot, Executed, HealthState, Position, Version};
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -58,6 +58,9 @@ pub fn router(service: Arc<Service>) -> Router {
         .layer(DefaultBodyLimit::max(BODY_LEN_MAX))
         .with_state(service)
 }
+
+/// A projection that is behind and does not move for this long is a problem.
+const STUCK_AFTER: Duration = Duration::from_secs(30);
 
 /// An aggregate as an answer.
 struct Answer {
@@ -300,19 +303,23 @@ async fn orders(
     service.call(read).await
 }
 
-/// 503 while the store is not open or a projection has stopped.
+/// 503 while the store or a projection does not work until somebody does something. Otherwise the
+/// health, with its problems, and how far the projections are behind.
 async fn health(State(service): Shared) -> Result<Json<Value>, Failure> {
     let read = move |shop: &Shop| {
+        let health = shop.store.health().and(shop.processes.health(STUCK_AFTER));
+        if health.state == HealthState::Failed {
+            return Err(Failure::unavailable("failed", health));
+        }
         let mut projections = serde_json::Map::new();
         for projection in shop.processes.projections() {
             let status = projection.status()?;
-            if let Some(failure) = &status.failure {
-                let text = format!("projection {}: {failure}", status.name);
-                return Err(Failure::unavailable("projection_failed", text));
-            }
             projections.insert(status.name, json!({ "behind": status.lag_events }));
         }
-        Ok(Json(json!({ "head": shop.store.head()?, "projections": projections })))
+        let head = shop.store.head()?;
+        Ok(Json(json!({
+            "health": health.to_string(), "head": head, "projections": projections
+        })))
     };
     service.call(read).await
 }
