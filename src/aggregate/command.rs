@@ -9,7 +9,7 @@ use super::repository::Stored;
 use super::turns::Turn;
 use super::{Aggregate, AggregateRoot, Decision, ExecuteError, Executed, Repository};
 use crate::error::{Error, Result};
-use crate::event_store::{Appended, KeyedResult, KeyedSubmission};
+use crate::event_store::{Append, Appended, KeyedResult, KeyedSubmission};
 use crate::model::{ExpectedVersion, IdempotencyKey, NewEvent, RecordedEvent, StreamId, Version};
 use crate::options::Durability;
 
@@ -92,6 +92,8 @@ pub struct CommandBuilder<'r, A: Aggregate> {
     durability: Option<Durability>,
     maps: Vec<Map<'r>>,
     also: Option<Adding<'r, A>>,
+    /// The turn at a stream over which callers had conflicts.
+    turn: Option<Turn>,
 }
 
 /// What [`CommandBuilder::also`] was given.
@@ -136,6 +138,7 @@ impl<'r, A: Aggregate> CommandBuilder<'r, A> {
             durability: None,
             maps: Vec::new(),
             also: None,
+            turn: None,
         }
     }
 
@@ -292,7 +295,7 @@ impl<'r, A: Aggregate> CommandBuilder<'r, A> {
     /// Decides and stores the command, again after each conflict.
     fn run_in_turn(&mut self, stream: &StreamId, command: &A::Command) -> Outcome<A> {
         let repository = self.repository;
-        let mut turn = Turn::behind_others(stream);
+        self.turn = Turn::behind_others(stream);
         let mut retries = 0;
         let mut before: Option<(StreamId, Option<Version>)> = None;
         loop {
@@ -312,7 +315,7 @@ impl<'r, A: Aggregate> CommandBuilder<'r, A> {
                 let stream = of.clone();
                 return Err(ExecuteError::Conflict { stream, retries, cause: failed });
             }
-            turn = turn.or_else(|| Turn::wait(of));
+            self.turn = self.turn.take().or_else(|| Turn::wait(of));
             before = Some(failed_at);
             retries += 1;
         }
@@ -348,16 +351,31 @@ impl<'r, A: Aggregate> CommandBuilder<'r, A> {
         root: &mut AggregateRoot<A>,
         before: Option<A>,
     ) -> Result<Stored<A>, ExecuteError<A::Error>> {
-        let mut append = root.append();
-        if let Some(durability) = self.durability.or(self.repository.durability) {
-            append = append.with_durability(durability);
-        }
+        let begin = || {
+            let append = root.append();
+            match self.durability.or(self.repository.durability) {
+                Some(durability) => append.with_durability(durability),
+                None => append,
+            }
+        };
+        let mut append = begin();
         if let Some((also, before)) = self.also.as_mut().zip(before)
             && !root.uncommitted().is_empty()
         {
-            let mut decision = Decision::new(&before, root, append);
-            (also.add)(&mut decision)?;
-            append = decision.into_append();
+            loop {
+                let mut decision = Decision::new(&before, root, append);
+                (also.add)(&mut decision)?;
+                append = decision.into_append();
+                if self.turn.is_some() {
+                    break;
+                }
+                // Callers queue up for another stream: once it is our turn, read it again.
+                self.turn = contended(&append, root.stream()).and_then(Turn::wait);
+                if self.turn.is_none() {
+                    break;
+                }
+                append = begin();
+            }
         }
         Ok(self.repository.store(root, append, self.key.as_ref())?)
     }
@@ -404,6 +422,16 @@ impl<'r, A: Aggregate> CommandBuilder<'r, A> {
         };
         Ok(Executed::again(root, events, appended))
     }
+}
+
+/// A stream besides the aggregate's own that an append expects at a version, and for which callers
+/// queue up.
+fn contended<'a>(append: &'a Append, own: &StreamId) -> Option<&'a StreamId> {
+    let expected = append.expectations().iter();
+    let at_version = expected.filter(|(stream, expected)| {
+        stream != own && matches!(expected, ExpectedVersion::Exact(_) | ExpectedVersion::NoStream)
+    });
+    at_version.map(|(stream, _)| stream).find(|stream| Turn::is_contended(stream))
 }
 
 /// Whether an error is the answer even if another call has done the request.

@@ -32,8 +32,12 @@ impl Turn {
     /// Joins the line after the callers that met a conflict, if there are any, and waits for the
     /// turn.
     pub(super) fn behind_others(stream: &StreamId) -> Option<Self> {
-        let is_fought_over = lines().as_ref().is_some_and(|lines| lines.contains_key(stream));
-        is_fought_over.then(|| Self::wait(stream)).flatten()
+        Self::is_contended(stream).then(|| Self::wait(stream)).flatten()
+    }
+
+    /// Whether there is a line for this stream.
+    pub(super) fn is_contended(stream: &StreamId) -> bool {
+        lines().as_ref().is_some_and(|lines| lines.contains_key(stream))
     }
 
     /// Joins the line and waits for the turn. Returns `None` after [`WAIT_MAX`], and for a thread

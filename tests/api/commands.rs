@@ -1,10 +1,12 @@
 //! The command door: expected versions, idempotency keys, other streams, metadata, in any
 //! combination (G1, G4, G15).
 
+use std::sync::Mutex;
 use std::thread;
 
 use annals::prelude::*;
-use annals::{Error, IdempotencyKey, RequestDigest, UniqueValues};
+use annals::testing::{Decorated, Decorator};
+use annals::{Error, IdempotencyKey, Position, RequestDigest, UniqueValues};
 
 use crate::support::bank::*;
 use crate::support::stores::Kept;
@@ -211,21 +213,33 @@ fn command_with_a_key_is_done_once() {
 #[test]
 fn request_that_is_sent_twice_at_once_is_answered_twice() {
     for kept in Kept::both() {
-        let accounts = accounts(&kept.events).cache(10);
         for (id, expected) in [("1", ExpectedVersion::Any), ("2", NO_STREAM)] {
-            let create_once =
-                || accounts.command(id).expecting(expected).idempotency_key(key(id, ""));
-            let mut twin = None;
-            // While the first call decides, the second does the request.
-            let first = create_once().map_events(|event| {
-                twin.get_or_insert_with(|| create_once().run(&create()).unwrap());
-                event
-            });
-            let first = first.run(&create()).unwrap();
-            let twin = twin.unwrap();
-            assert!(first.is_retry() && !twin.is_retry());
-            assert_eq!((first.version(), first.events()), (twin.version(), twin.events()));
+            let create_once = move |accounts: &Repository<Account>| {
+                let command = accounts.command(id).expecting(expected);
+                command.idempotency_key(key(id, "")).run(&create()).unwrap()
+            };
+            let plain = accounts(&kept.events);
+            let twin: Box<dyn FnOnce() + Send> =
+                Box::new(move || assert!(!create_once(&plain).is_retry()));
+            let before_load = BeforeLoad(Mutex::new(Some(twin)));
+            let store = Decorated::new(&kept.events, before_load);
+            let done = create_once(&accounts(&store));
+            assert!(done.is_retry());
+            assert_eq!((done.version(), done.events().len()), (Some(version(1)), 1));
         }
+    }
+}
+
+/// Runs something when the store is read for the first time.
+struct BeforeLoad(Mutex<Option<Box<dyn FnOnce() + Send>>>);
+
+impl Decorator for BeforeLoad {
+    fn head(&self, store: &dyn EventStore) -> Result<Option<Position>, Error> {
+        let first = self.0.lock().unwrap().take();
+        if let Some(first) = first {
+            first();
+        }
+        store.head()
     }
 }
 
