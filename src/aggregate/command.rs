@@ -23,7 +23,7 @@ type Map<'r> = Box<dyn FnMut(NewEvent) -> NewEvent + 'r>;
 type Also<'r, A> =
     Box<dyn FnMut(&mut Decision<'_, A>) -> Result<(), ExecuteError<<A as Aggregate>::Error>> + 'r>;
 
-/// How the refusals of a command are kept with its idempotency key.
+/// How the rejections of a command are kept with its idempotency key.
 struct Rejections<E> {
     write: fn(&E) -> Option<Vec<u8>>,
     read: fn(&[u8]) -> Option<E>,
@@ -88,7 +88,7 @@ pub struct CommandBuilder<'r, A: Aggregate> {
     stream: Result<StreamId>,
     expected: ExpectedVersion,
     key: Option<IdempotencyKey>,
-    refusals: Option<Rejections<A::Error>>,
+    rejections: Option<Rejections<A::Error>>,
     durability: Option<Durability>,
     maps: Vec<Map<'r>>,
     also: Option<Adding<'r, A>>,
@@ -134,7 +134,7 @@ impl<'r, A: Aggregate> CommandBuilder<'r, A> {
             stream,
             expected: ExpectedVersion::Any,
             key: None,
-            refusals: None,
+            rejections: None,
             durability: None,
             maps: Vec::new(),
             also: None,
@@ -171,7 +171,7 @@ impl<'r, A: Aggregate> CommandBuilder<'r, A> {
     where
         A::Error: Serialize + DeserializeOwned,
     {
-        self.refusals = Some(Rejections {
+        self.rejections = Some(Rejections {
             write: |error| serde_json::to_vec(error).ok(),
             read: |reason| serde_json::from_slice(reason).ok(),
         });
@@ -340,7 +340,7 @@ impl<'r, A: Aggregate> CommandBuilder<'r, A> {
             Ok(Stored::New(appended, events)) => Ok(Executed::new(root, events, Some(appended))),
             Ok(Stored::Nothing) => Ok(Executed::new(root, Vec::new(), None)),
             Ok(Stored::Before(result)) => self.again(stream, result),
-            Err(ExecuteError::Rejected(error)) => self.refuse(stream, error),
+            Err(ExecuteError::Rejected(error)) => self.reject(stream, error),
             Err(error) => Err(error),
         }
     }
@@ -381,8 +381,8 @@ impl<'r, A: Aggregate> CommandBuilder<'r, A> {
     }
 
     /// Records a rejection with the key, if that is wanted.
-    fn refuse(&self, stream: &StreamId, error: A::Error) -> Outcome<A> {
-        let reason = self.refusals.as_ref().and_then(|refusals| (refusals.write)(&error));
+    fn reject(&self, stream: &StreamId, error: A::Error) -> Outcome<A> {
+        let reason = self.rejections.as_ref().and_then(|rejections| (rejections.write)(&error));
         let (Some(key), Some(reason)) = (&self.key, reason) else {
             return Err(ExecuteError::Rejected(error));
         };
@@ -399,7 +399,8 @@ impl<'r, A: Aggregate> CommandBuilder<'r, A> {
     fn again(&self, stream: &StreamId, result: KeyedResult) -> Outcome<A> {
         let appended = match result {
             KeyedResult::Rejected(reason) => {
-                let error = self.refusals.as_ref().and_then(|refusals| (refusals.read)(&reason));
+                let error =
+                    self.rejections.as_ref().and_then(|rejections| (rejections.read)(&reason));
                 return Err(match error {
                     Some(error) => ExecuteError::Rejected(error),
                     None => ExecuteError::RejectedBefore { reason },
