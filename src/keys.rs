@@ -55,8 +55,8 @@ impl KeyRecord {
 
 /// Decides which keys have expired: those that are neither young enough nor among the newest.
 ///
-/// The retention clock counts microseconds while a store is open for writing. It never goes back,
-/// and no change of the system's clock moves it.
+/// The retention clock counts microseconds while a store is open for writing. No change of the
+/// system's clock moves it. After a crash it continues from the last recorded key.
 #[derive(Debug)]
 pub(crate) struct KeyExpiry {
     retention: KeyRetention,

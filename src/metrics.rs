@@ -1,4 +1,4 @@
-//! [`StoreMetrics`]: what a store has done since it was opened. [`Meters`] counts it.
+//! [`StoreMetrics`]: the metrics of an open store. [`Meters`] counts them.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
@@ -9,8 +9,8 @@ use crate::histogram::{Histogram, Recorder};
 use crate::model::{Position, Timestamp};
 use crate::sync::{AtomicU64, Mutex};
 
-/// What a [`Store`](crate::Store) has done since it was opened, and what it is doing. It is a plain
-/// copy: [`Store::metrics`](crate::Store::metrics) takes it.
+/// The counts and latencies of a [`Store`](crate::Store) since it was opened, and its current
+/// state: a plain copy, taken by [`Store::metrics`](crate::Store::metrics).
 ///
 /// Counts begin with 0 at each open. Times are in microseconds.
 #[non_exhaustive]
@@ -56,7 +56,7 @@ pub struct StoreMetrics {
     pub last_backup: Option<LastBackup>,
     /// The last verification that ended since the store was opened.
     pub last_verify: Option<LastVerify>,
-    /// The last error that is no fault of a caller: of the disk, or damage.
+    /// The last error of the disk, or damage that was found.
     pub last_error: Option<LastError>,
 }
 
@@ -134,7 +134,7 @@ pub struct LastVerify {
     pub damage_count: u64,
 }
 
-/// An error that is no fault of a caller.
+/// An error of the disk, or damage that was found.
 #[non_exhaustive]
 #[derive(Debug, Clone)]
 pub struct LastError {
@@ -208,7 +208,7 @@ struct Last {
 }
 
 impl Meters {
-    /// Counts the result of a write; `now` is called for an error that is no fault of the caller.
+    /// Counts the result of a write. `now` gives the time of an error that is kept.
     pub(crate) fn written<T>(&self, result: Result<T>, now: impl Fn() -> Timestamp) -> Result<T> {
         if let Err(error) = &result {
             self.refused(error, now);
@@ -232,7 +232,7 @@ impl Meters {
         self.failed(error, now);
     }
 
-    /// Keeps an error if it is no fault of a caller.
+    /// Keeps an error of the disk, or damage.
     pub(crate) fn failed(&self, error: &Error, now: impl Fn() -> Timestamp) {
         let is_ours = error.is_corruption()
             || matches!(

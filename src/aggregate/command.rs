@@ -425,8 +425,7 @@ impl<'r, A: Aggregate> CommandBuilder<'r, A> {
     }
 }
 
-/// A stream besides the aggregate's own that an append expects at a version, and for which callers
-/// queue up.
+/// Another stream that the append expects at a version, and for which callers queue up.
 fn contended<'a>(append: &'a Append, own: &StreamId) -> Option<&'a StreamId> {
     let expected = append.expectations().iter();
     let at_version = expected.filter(|(stream, expected)| {

@@ -1,4 +1,4 @@
-//! [`Decision`]: what a command leads to, before it is stored.
+//! [`Decision`]: the result of deciding a command, before it is stored.
 
 use std::fmt;
 
@@ -7,8 +7,8 @@ use crate::error::Error;
 use crate::event_store::Append;
 use crate::model::{ExpectedVersion, NewEvent, StreamId, Version};
 
-/// What a command leads to, before it is stored. [`CommandBuilder::also`](super::CommandBuilder)
-/// may add to it.
+/// The result of deciding a command, before it is stored.
+/// [`CommandBuilder::also`](super::CommandBuilder) may add to it.
 pub struct Decision<'d, A: Aggregate> {
     before: &'d A,
     root: &'d AggregateRoot<A>,

@@ -29,7 +29,7 @@ pub struct Submission {
 /// An idempotency key, as its caller looked it up before it entered the queue.
 pub struct PreparedKey {
     pub(crate) key: IdempotencyKey,
-    /// What to record if there is no append: nothing happened, or the reason of a refusal.
+    /// The result to record if there is no append: nothing happened, or a rejection.
     pub(crate) alone: KeyedResult,
     /// The number of the last key when the caller looked this one up.
     pub(crate) looked_up_at: u64,

@@ -25,7 +25,7 @@ pub(super) struct RecentKeys {
     bytes: usize,
 }
 
-/// Estimates how much memory a record takes besides its fixed size.
+/// Estimates the memory of a record without its fixed size.
 fn bytes_of(record: &KeyRecord) -> usize {
     match &record.result {
         KeyedResult::Appended(appended) => 80 * appended.versions().len(),

@@ -17,7 +17,7 @@ pub struct KeyedSubmission {
     durability: Option<Durability>,
 }
 
-/// What a [`KeyedSubmission`] records with its key. Only implementations of a store need this.
+/// The content of a [`KeyedSubmission`]. Only implementations of a store need this.
 #[derive(Debug, Clone)]
 #[expect(clippy::large_enum_variant, reason = "most submissions are appends")]
 pub enum KeyedWork {
@@ -56,12 +56,12 @@ impl KeyedSubmission {
         self.durability.or_else(of_append)
     }
 
-    /// What is recorded with the key.
+    /// Its content.
     pub fn work(&self) -> &KeyedWork {
         &self.work
     }
 
-    /// Turns this into what is recorded with the key.
+    /// Turns this into its content.
     pub fn into_work(self) -> KeyedWork {
         self.work
     }

@@ -8,7 +8,7 @@ use crate::metrics::StoreMetrics;
 use crate::storage::Disk;
 
 impl Store {
-    /// What the store has done since it was opened, and what it is doing: a plain copy.
+    /// The counts and latencies of the store since it was opened, and its current state.
     ///
     /// ```
     /// # let directory = tempfile::tempdir().unwrap();
@@ -29,8 +29,7 @@ impl Store {
     /// [`Error::Closed`](crate::Error::Closed), or an error of the engine.
     ///
     /// # Cost
-    /// Waits for the commit that is running; some microseconds otherwise. Take it as often as each
-    /// second.
+    /// Waits for the commit that is running, and asks the database for its state.
     pub fn metrics(&self) -> Result<StoreMetrics> {
         let engine = &*self.engine;
         let mut metrics = engine.meters.snapshot(engine.head.get()?);

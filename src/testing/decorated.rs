@@ -156,8 +156,8 @@ pub trait Decorator: Send + Sync + 'static {
 /// # Ok::<(), annals::Error>(())
 /// ```
 ///
-/// Metering works for every method, and for the handles that repositories, projections and
-/// subscriptions hold:
+/// A decorator that meters a store counts the calls of every method, also those of repositories,
+/// projections and subscriptions:
 ///
 /// ```
 /// use annals::prelude::*;

@@ -302,7 +302,7 @@ fn upcasters_of_the_members_serve_the_union() {
     assert!(missing.contains("OrderPlaced"), "{missing}");
 }
 
-/// Replacing an enum of all events with a union is no change of the projection.
+/// A union may replace an enum of the same events: the projection continues its read model.
 #[test]
 fn union_continues_the_read_model_of_one_enum() {
     #[derive(Serialize, Deserialize)]

@@ -68,8 +68,8 @@ struct Answer {
     version: Option<Version>,
     position: Option<Position>,
     is_retry: bool,
-    /// `None` for a command that changed nothing. For the same request sent again the store has no
-    /// state of that time, so that the answer holds nothing that may differ.
+    /// `None` for a command that changed nothing: its state is not recorded, so a repeated request
+    /// could get another one.
     body: Option<Value>,
 }
 
