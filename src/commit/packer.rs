@@ -5,7 +5,6 @@
 #![allow(missing_docs)]
 
 use crate::format::{FrameHeader, Pack, TailRow, log_key, tail_key};
-use crate::model::Position;
 use crate::read::log::OpenPack;
 use crate::store_options::PACK_BYTES;
 
@@ -21,8 +20,8 @@ pub struct Packer {
     published: usize,
     /// How many rows name the published frames.
     rows: u32,
-    /// The end of the last pack of this batch, if it has one.
-    boundary: Option<Position>,
+    /// The packs that this batch filled.
+    filled: Vec<Pack>,
     /// Names the frames of the batch that are in no pack.
     row: TailRow,
     row_is_empty: bool,
@@ -44,20 +43,20 @@ impl Packer {
             published: pack.frames().len(),
             pack,
             rows: open.rows,
-            boundary: None,
+            filled: Vec::new(),
             row: TailRow::default(),
             row_is_empty: true,
         }
     }
 
     /// Adds the next frame of the log. Returns key and value of the pack that it fills.
-    pub fn add(&mut self, header: &FrameHeader<'_>, frame: &[u8]) -> Option<([u8; 8], Vec<u8>)> {
+    pub fn add(&mut self, header: &FrameHeader<'_>, frame: &[u8]) -> Option<([u8; 8], &[u8])> {
         let last = header.last_position();
         self.pack.push(header.first_position, last, frame);
         if self.pack.bytes().len() >= self.pack_bytes {
             (self.published, self.rows, self.row_is_empty) = (0, 0, true);
-            self.boundary = Some(last);
-            return Some((log_key(last), self.pack.encode()));
+            self.filled.push(self.pack.seal());
+            return self.filled.last().map(|pack| (log_key(last), pack.bytes()));
         }
         if std::mem::take(&mut self.row_is_empty) {
             self.row.begin(header.first_position);
@@ -78,8 +77,8 @@ impl Packer {
 
     /// Shows the frames of the batch, which is written, to readers.
     pub(crate) fn publish(&mut self, open: &OpenPack) {
-        if self.boundary.is_some() || self.published < self.pack.frames().len() {
-            open.publish(self.boundary.take(), &self.pack, self.published);
+        if !self.filled.is_empty() || self.published < self.pack.frames().len() {
+            open.publish(self.filled.drain(..), &self.pack, self.published);
         }
         self.published = self.pack.frames().len();
     }

@@ -67,13 +67,16 @@ impl Pack {
         &self.bytes
     }
 
-    /// Encodes the frames as the value of the pack that ends here, and removes them.
-    pub fn encode(&mut self) -> Vec<u8> {
-        let room = Vec::with_capacity(self.bytes.capacity());
-        let mut value = std::mem::replace(&mut self.bytes, room);
+    /// Takes out the frames as a pack that ends here: its bytes are its encoded value.
+    pub fn seal(&mut self) -> Self {
+        let room = Self {
+            bytes: Vec::with_capacity(self.bytes.capacity()),
+            frames: Vec::with_capacity(self.frames.capacity()),
+        };
+        let Self { bytes: mut value, frames } = std::mem::replace(self, room);
         let frames_len = value.len();
-        put(self.frames.first().map_or(0, |frame| frame.first.get()), &mut value);
-        for frame in self.frames.drain(..) {
+        put(frames.first().map_or(0, |frame| frame.first.get()), &mut value);
+        for frame in &frames {
             put(frame.last.get() - frame.first.get() + 1, &mut value);
             put(u32::try_from(frame.bytes.len()).unwrap_or(u32::MAX), &mut value);
         }
@@ -82,7 +85,7 @@ impl Pack {
         let crc = crc(PACK_VERSION, value.get(frames_len..).unwrap_or_default());
         value.extend_from_slice(&crc.to_be_bytes());
         value.push(PACK_VERSION);
-        value
+        Self { bytes: value, frames }
     }
 }
 
@@ -258,7 +261,7 @@ mod tests {
     /// be read.
     #[test]
     fn pack_and_tail_row_have_the_specified_bytes() {
-        let value = golden().encode();
+        let value = golden().seal().bytes().to_vec();
         assert_eq!(hex(&value[..422]), hex(golden().bytes()));
         assert_eq!(hex(&value[422..]), GOLDEN_FOOTER);
         assert_eq!(hex(golden_row().encode()), GOLDEN_ROW);
@@ -281,7 +284,7 @@ mod tests {
     fn pack_and_tail_row_are_read_as_they_were_written() {
         let mut pack = golden();
         let frames = pack.frames().to_vec();
-        assert_eq!(decoded(1002, &pack.encode()).unwrap(), frames);
+        assert_eq!(decoded(1002, pack.seal().bytes()).unwrap(), frames);
         assert!(pack.frames().is_empty() && pack.bytes().is_empty());
 
         let mut row = golden_row();
@@ -297,7 +300,7 @@ mod tests {
     #[test]
     fn every_flipped_bit_after_the_frames_is_detected() {
         let mut pack = golden();
-        let (frames, value) = (pack.frames().to_vec(), pack.encode());
+        let (frames, value) = (pack.frames().to_vec(), pack.seal().bytes().to_vec());
         for bit in 0..value.len() * 8 {
             let mut damaged = value.clone();
             damaged[bit / 8] ^= 1 << (bit % 8);
@@ -323,7 +326,7 @@ mod tests {
 
     #[test]
     fn every_truncation_is_detected() {
-        let (pack, row) = (golden().encode(), golden_row().encode().to_vec());
+        let (pack, row) = (golden().seal().bytes().to_vec(), golden_row().encode().to_vec());
         for len in 0..pack.len() {
             assert!(decoded(1002, &pack[..len]).is_err(), "pack cut to {len}");
         }
@@ -432,7 +435,7 @@ mod tests {
                 next = last + 1;
             }
             let (places, bytes) = (pack.frames().to_vec(), pack.bytes().to_vec());
-            let value = pack.encode();
+            let value = pack.seal().bytes().to_vec();
             prop_assert!(value.starts_with(&bytes));
             prop_assert_eq!(decoded(next - 1, &value).unwrap(), places);
             prop_assert!(decoded(next, &value).is_err());

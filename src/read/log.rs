@@ -1,7 +1,10 @@
 //! The log: packs on disk, and after them the open pack in memory.
 //!
 //! The commit path adds frames to the open pack. When it is full, the pack is written, and the next
-//! one begins. So the newest frames are read from memory, and all others from few large rows.
+//! one begins. So the newest frames are read from memory, and all others from few large rows. The
+//! last packs stay in memory as well, for subscriptions that have caught up.
+
+use std::collections::VecDeque;
 
 use super::ahead::ReadAhead;
 use crate::error::{Error, Location, Result};
@@ -11,13 +14,18 @@ use crate::model::Position;
 use crate::storage::{Cursor, Disk, Family};
 use crate::sync::RwLock;
 
-/// The frames that are in no pack yet, as readers see them.
+/// How many bytes of packs stay in memory: what a subscription may be behind without reading from
+/// disk.
+const RECENT_BYTES_MAX: usize = 1 << 20;
+
+/// The frames that are in no pack yet, as readers see them, and the last packs.
 ///
 /// They are added after they are written, but before the head is published. A reader takes the head
 /// first, so that it finds every frame up to the head here or in a pack.
 #[derive(Debug, Default)]
 pub(crate) struct OpenPack {
     published: RwLock<Published>,
+    recent: RwLock<RecentPacks>,
     /// How many rows of `tail` named its frames when the log was opened.
     pub(crate) rows: u32,
 }
@@ -29,9 +37,17 @@ pub(crate) struct Published {
     pub(crate) pack: Pack,
 }
 
+/// The last packs, in order.
+#[derive(Debug, Default)]
+struct RecentPacks {
+    packs: VecDeque<Pack>,
+    bytes: usize,
+}
+
 impl OpenPack {
     pub(crate) fn new(boundary: Option<Position>, pack: Pack, rows: u32) -> Self {
-        Self { published: RwLock::new(Published { boundary, pack }), rows }
+        let published = RwLock::new(Published { boundary, pack });
+        Self { published, recent: RwLock::default(), rows }
     }
 
     /// A copy of the frames.
@@ -42,15 +58,49 @@ impl OpenPack {
         Published { boundary: published.boundary, pack }
     }
 
-    /// Adds the frames of `pack` from an index on. If `boundary` is given, it is new, and all
-    /// earlier frames are in packs now.
-    pub(crate) fn publish(&self, boundary: Option<Position>, pack: &Pack, from: usize) {
-        let mut published = self.published.write();
-        if boundary.is_some() {
-            published.boundary = boundary;
-            published.pack.clear();
+    /// Adds the packs that were filled since the last call, and the frames of the open pack from an
+    /// index on. If a pack was filled, these are all frames of the open pack.
+    pub(crate) fn publish(
+        &self,
+        filled: impl ExactSizeIterator<Item = Pack>,
+        pack: &Pack,
+        from: usize,
+    ) {
+        if filled.len() == 0 {
+            self.published.write().pack.extend(pack, from);
+            return;
         }
+        let mut recent = self.recent.write();
+        filled.for_each(|pack| recent.add(pack));
+        let boundary = recent.packs.back().and_then(|pack| pack.frames().last());
+        let boundary = boundary.map(|frame| frame.last);
+        // Both are locked, so that no frame is missing for a reader of both.
+        let mut published = self.published.write();
+        published.boundary = boundary.or(published.boundary);
+        published.pack.clear();
         published.pack.extend(pack, from);
+    }
+
+    /// Visits the frames in memory from the one that contains a position on, while `visit` returns
+    /// true. Returns false if that frame is not in memory.
+    pub(crate) fn visit_recent(
+        &self,
+        position: Position,
+        mut visit: impl FnMut(&PackedFrame, &[u8]) -> bool,
+    ) -> bool {
+        let recent = self.recent.read();
+        let published = self.published.read();
+        let packs = || recent.packs.iter().chain([&published.pack]);
+        let first = packs().find_map(|pack| pack.frames().first());
+        if first.is_none_or(|frame| frame.first > position) {
+            return false;
+        }
+        let behind = |pack: &&Pack| pack.frames().last().is_none_or(|last| last.last < position);
+        let frames = packs()
+            .skip_while(behind)
+            .flat_map(|pack| Frames { bytes: pack.bytes(), places: pack.frames() }.from(position));
+        let _ = { frames }.all(|(place, frame)| visit(place, frame));
+        true
     }
 
     /// Copies the frames, forward only those from a position on. Returns whether that position is
@@ -69,6 +119,16 @@ impl OpenPack {
         to.pack.clear();
         to.pack.extend(&published.pack, from);
         true
+    }
+}
+
+impl RecentPacks {
+    fn add(&mut self, pack: Pack) {
+        self.bytes += pack.bytes().len();
+        self.packs.push_back(pack);
+        while self.bytes > RECENT_BYTES_MAX && self.packs.len() > 1 {
+            self.bytes -= self.packs.pop_front().map_or(0, |oldest| oldest.bytes().len());
+        }
     }
 }
 

@@ -121,12 +121,36 @@ impl Reader {
             let log = Log::new(disk, &self.open).with_read_ahead(self.ahead.as_ref());
             fetch(log, &range, query)
         })?;
-        let rest = Walk { range: &range, query, left: query.events_max }.page(&page, visit);
-        if page.bytes.capacity() <= PAGE_LEN_KEPT {
-            // A thread that is exiting may still read, but its thread-local storage may be gone.
-            let _ = SPARE.try_with(|spare| spare.set(page));
+        visit_page(page, &range, query, visit)
+    }
+
+    /// Reads a page of the log, forward, if all its frames are in memory.
+    pub(crate) fn read_page_in_memory(
+        &self,
+        query: &PageQuery,
+        visit: &mut Visitor<'_>,
+    ) -> Result<Option<PageEnd>> {
+        let Some(head) = self.head.get()? else { return Ok(Some(PageEnd { rest: None })) };
+        let is_of_log = query.range.scope == Scope::Log && query.direction == Direction::Forward;
+        let range = query.range.clone().up_to(head);
+        let range = Range { to: range.to.min(range.up_to.get()), ..range };
+        let Some(start) = Position::new(range.from).filter(|_| is_of_log && query.events_max > 0)
+        else {
+            return Ok(None);
+        };
+        if range.is_empty() {
+            return Ok(Some(PageEnd { rest: None }));
         }
-        Ok(PageEnd { rest: rest?.and_then(|next| range.rest(next, query.direction)) })
+        let mut page = FramePage::spare();
+        let mut copying = Copying::new(&mut page, &range, query);
+        let add = |place: &PackedFrame, frame: &[u8]| {
+            !copying.is_full() && copying.add(place.first.get(), frame)
+        };
+        if !self.open.visit_recent(start, add) {
+            page.give_back();
+            return Ok(None);
+        }
+        visit_page(page, &range, query, visit).map(Some)
     }
 
     pub(crate) fn stream_version(&self, stream: &StreamId) -> Result<Option<Version>> {
@@ -168,15 +192,41 @@ fn past_stream(id: &str) -> Vec<u8> {
     key
 }
 
+impl FramePage {
+    /// An empty page, with the buffers of this thread's last one.
+    fn spare() -> Self {
+        let mut page = SPARE.try_with(Cell::take).unwrap_or_default();
+        page.bytes.clear();
+        page.frames.clear();
+        page.end = PageEnded::Scope;
+        page
+    }
+
+    /// Keeps the buffers for this thread's next page.
+    fn give_back(self) {
+        if self.bytes.capacity() <= PAGE_LEN_KEPT {
+            // A thread that is exiting may still read, but its thread-local storage may be gone.
+            let _ = SPARE.try_with(|spare| spare.set(self));
+        }
+    }
+}
+
+/// Visits the events of a page of this range.
+fn visit_page(
+    page: FramePage,
+    range: &Range,
+    query: &PageQuery,
+    visit: &mut Visitor<'_>,
+) -> Result<PageEnd> {
+    let rest = Walk { range, query, left: query.events_max }.page(&page, visit);
+    page.give_back();
+    Ok(PageEnd { rest: rest?.and_then(|next| range.clone().rest(next, query.direction)) })
+}
+
 /// Copies frames of a range, up to a full page.
 fn fetch(log: Log<'_>, range: &Range, query: &PageQuery) -> Result<FramePage> {
-    let mut page = SPARE.try_with(Cell::take).unwrap_or_default();
-    page.bytes.clear();
-    page.frames.clear();
-    page.end = PageEnded::Scope;
-    // Each frame has at least one event. Events of the first frame may be before the range.
-    let frames_max = if query.filter.is_all() { query.events_max } else { usize::MAX };
-    let copying = Copying { page: &mut page, range, direction: query.direction, frames_max };
+    let mut page = FramePage::spare();
+    let copying = Copying::new(&mut page, range, query);
     match &range.scope {
         Scope::Log => fetch_log(log, copying)?,
         Scope::Stream(stream) => fetch_stream(log.disk(), stream, copying)?,
@@ -192,7 +242,13 @@ struct Copying<'p> {
     frames_max: usize,
 }
 
-impl Copying<'_> {
+impl<'p> Copying<'p> {
+    fn new(page: &'p mut FramePage, range: &'p Range, query: &PageQuery) -> Self {
+        // Each frame has at least one event. Events of the first frame may be before the range.
+        let frames_max = if query.filter.is_all() { query.events_max } else { usize::MAX };
+        Self { page, range, direction: query.direction, frames_max }
+    }
+
     /// The place at which to begin reading.
     fn start(&self) -> u64 {
         match self.direction {

@@ -102,7 +102,7 @@ fn frame(db: &DB, input: &mut Input<'_>) {
             let last = annals::Position::new(last).unwrap();
             let mut pack = Pack::default();
             pack.push(first, last, bytes);
-            db.put_cf(family("packs"), log_key(last), pack.encode()).unwrap();
+            db.put_cf(family("packs"), log_key(last), pack.seal().bytes()).unwrap();
         }
         // Named by a row: the first one continues the log.
         choice => {

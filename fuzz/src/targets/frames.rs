@@ -151,7 +151,7 @@ fn pack(input: &mut Input<'_>) {
     assert_eq!(places.last().unwrap().last, last);
     assert_eq!(pack.bytes(), &value[..frames_len]);
     let mut again = Vec::new();
-    decode_pack(last, &pack.encode(), &mut again).expect("what was encoded is decoded");
+    decode_pack(last, pack.seal().bytes(), &mut again).expect("what was encoded is decoded");
     assert_eq!(again, places);
     assert!(decode_pack(last, &value[1..], &mut again).is_err());
 }
