@@ -2,10 +2,14 @@
 //! release may change or remove them.
 
 pub use crate::commit::gate::Gate;
+#[cfg(feature = "async")]
+pub use crate::commit::lane::Submitting;
 #[cfg(feature = "rocksdb")]
 pub use crate::commit::packer::Packer;
 pub use crate::commit::prepare::{Prepared, Submission};
 pub use crate::commit::queue::{Answer, Queue, Ticket, settle};
+#[cfg(feature = "async")]
+pub use crate::commit::room::{Permit, Room};
 pub use crate::format::{
     Evidence, FeatureClass, Features, Frame, FrameDraft, FrameHeader, Identity, KEYS_RECORD,
     KeyCount, Malformed, Manifest, Pack, PackedFrame, SLOT_LEN, STORE_FILE_LEN_MAX, Slot,
@@ -20,6 +24,8 @@ pub use crate::keys::{KeyAge, KeyRecord};
 #[cfg(feature = "rocksdb")]
 pub use crate::maintenance::baseline::{Baseline, Batch, Database, Scanned};
 pub use crate::maintenance::lines::{Line, parse as parse_line};
+#[cfg(feature = "async")]
+pub use crate::signal::{Listener, Signal};
 
 use crate::model::Timestamp;
 

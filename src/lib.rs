@@ -83,10 +83,14 @@
 
 // The order of these lines is the architecture: a module imports only modules above it.
 
-// Locks and atomics; a cache; events for operators.
+// Locks and atomics; a cache; events for operators; threads for tasks.
 mod trace;
 mod sync;
+#[cfg(feature = "async")]
+mod signal;
 mod recent;
+#[cfg(feature = "async")]
+mod pool;
 
 // Basic types, errors and options.
 mod model;
@@ -127,8 +131,12 @@ mod store;
 #[cfg(all(feature = "__internals", not(feature = "rocksdb")))]
 mod commit {
     pub(crate) mod gate;
+    #[cfg(feature = "async")]
+    pub(crate) mod lane;
     pub(crate) mod prepare;
     pub(crate) mod queue;
+    #[cfg(feature = "async")]
+    pub(crate) mod room;
 }
 #[cfg(all(feature = "__internals", not(feature = "rocksdb")))]
 mod maintenance {
@@ -137,6 +145,10 @@ mod maintenance {
 
 // The in-memory store.
 mod memory;
+
+// The door for tasks.
+#[cfg(feature = "async")]
+mod async_store;
 
 // Built on the store traits.
 #[doc(hidden)]
@@ -158,20 +170,26 @@ pub use self::metrics::{
     EngineMetrics, LastBackup, LastError, LastVerify, RefusalMetrics, StoreMetrics,
     SubscriptionMetrics, SubscriptionProgress,
 };
+#[cfg(feature = "async")]
+pub use aggregate::AsyncRepository;
 pub use aggregate::{
     Aggregate, AggregateRoot, CheckedSnapshot, CommandBuilder, DecideError, Decision, ExecuteError,
     Executed, FailedSnapshot, IgnoredSnapshot, Repository, SnapshotContext, SnapshotFault,
     SnapshotPolicy, SnapshotReport, SnapshotStats,
 };
+#[cfg(feature = "async")]
+pub use async_store::{AsyncStore, AsyncSubscription, Pages};
 pub use codec::{
     Bincode, Codec, DomainEvent, EncodedEvent, EventKind, Json, TypedEvent, Undecodable,
 };
 pub use error::{Cause, Error, Location, Result};
 pub use event_store::{
-    Append, Appended, Direction, EventStore, Events, Filter, KeyedResult, KeyedSubmission,
-    KeyedWork, PageEnd, PageQuery, Place, Range, Read, ReadLog, ReadStream, Scope, StreamInfo,
-    StreamInfos, Streams, StreamsQuery, Submitted, Visitor,
+    Append, Appended, Blocking, Direction, EventStore, Events, Filter, KeyedResult,
+    KeyedSubmission, KeyedWork, PageEnd, PageQuery, Place, Range, Read, ReadLog, ReadStream, Scope,
+    StreamInfo, StreamInfos, Streams, StreamsQuery, Submitted, Visitor,
 };
+#[cfg(feature = "async")]
+pub use event_store::{Async, BoxFuture};
 pub use extension::EventStoreExt;
 #[cfg(any(feature = "rocksdb", feature = "__internals"))]
 pub use format::FORMAT_VERSION;

@@ -23,6 +23,8 @@ pub struct StoreOptions {
     pub(crate) read_ahead_bytes: usize,
     pub(crate) version_cache_streams: usize,
     pub(crate) key_retention: KeyRetention,
+    #[cfg(feature = "async")]
+    pub(crate) async_waiting_bytes: usize,
     pub(crate) disk_reserve_bytes: u64,
     pub(crate) limits: Limits,
     pub(crate) create: bool,
@@ -65,6 +67,8 @@ impl Default for StoreOptions {
             read_ahead_bytes: 0,
             version_cache_streams: 100_000,
             key_retention: KeyRetention::default(),
+            #[cfg(feature = "async")]
+            async_waiting_bytes: 64 << 20,
             disk_reserve_bytes: 64 << 20,
             limits: Limits::default(),
             create: true,
@@ -138,6 +142,15 @@ impl StoreOptions {
     /// were not yet removed are valid again.
     pub fn key_retention(mut self, retention: KeyRetention) -> Self {
         self.key_retention = retention;
+        self
+    }
+
+    /// The most bytes of appends that are submitted by tasks and not yet committed; 64 MiB by
+    /// default. Further appends wait, in order, before they are submitted; a larger one waits until
+    /// it is alone. See [`AsyncStore`](crate::AsyncStore).
+    #[cfg(feature = "async")]
+    pub fn async_waiting_bytes(mut self, bytes: usize) -> Self {
+        self.async_waiting_bytes = bytes;
         self
     }
 

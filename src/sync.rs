@@ -8,9 +8,11 @@
 
 #[cfg(all(feature = "__schedules", not(feature = "rocksdb")))]
 use shuttle::sync as primitives;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 #[cfg(not(all(feature = "__schedules", not(feature = "rocksdb"))))]
 use std::sync as primitives;
 use std::sync::PoisonError;
+use std::task::Waker;
 use std::time::Duration;
 #[cfg(not(all(feature = "__schedules", not(feature = "rocksdb"))))]
 use std::time::Instant;
@@ -79,6 +81,12 @@ impl Condvar {
     pub(crate) fn notify_all(&self) {
         self.0.notify_all();
     }
+}
+
+/// Wakes a task. A waker is code of an executor: if it panics, its task is lost, but not the work of
+/// the thread that wakes it.
+pub(crate) fn wake_task(waker: Waker) {
+    let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
 }
 
 /// A bounded wait that yields the processor instead of sleeping, for waits shorter than a wake-up.

@@ -11,9 +11,14 @@ mod turns;
 mod decision;
 mod repository;
 mod load;
+mod execution;
 mod command;
+#[cfg(feature = "async")]
+mod asynchronous;
 mod check;
 
+#[cfg(feature = "async")]
+pub use asynchronous::AsyncRepository;
 pub use check::{CheckedSnapshot, SnapshotReport};
 pub use command::CommandBuilder;
 pub use decision::Decision;

@@ -11,8 +11,8 @@ use super::snapshots::Snapshots;
 use super::{Aggregate, AggregateRoot, SnapshotPolicy, SnapshotStats, check_names};
 use crate::codec::{Codec, Json};
 use crate::error::{Error, Result};
-use crate::event_store::{Append, Appended, EventStore, KeyedResult, KeyedSubmission, Submitted};
-use crate::model::{IdempotencyKey, InvalidArgument, StreamId, Timestamp, Version};
+use crate::event_store::{Appended, EventStore};
+use crate::model::{InvalidArgument, StreamId, Timestamp, Version};
 use crate::options::Durability;
 use crate::snapshot_store::SnapshotStore;
 use crate::upcast::{Decoder, OnUnreadable, Upcasters};
@@ -240,43 +240,30 @@ impl<A: Aggregate> Repository<A> {
         if let Some(durability) = self.durability {
             append = append.with_durability(durability);
         }
-        match self.store(root, append, None)? {
-            Stored::New(appended, _) => Ok(Some(appended)),
-            Stored::Nothing | Stored::Before(_) => Ok(None),
+        let count = root.encoded().len();
+        if count == 0 {
+            return Ok(None);
         }
+        let appended = self.store.submit(append)?;
+        self.acknowledge(root, &appended, count)?;
+        Ok(Some(appended))
     }
 
-    /// Stores an append that begins with the uncommitted events of an aggregate, together with an
-    /// idempotency key, if there is one.
-    pub(super) fn store(
+    /// Records that an append is stored which began with the uncommitted events of an aggregate, and
+    /// returns its events of this aggregate, of which there are `of_root`. Takes a snapshot if one is
+    /// due.
+    pub(super) fn acknowledge(
         &self,
         root: &mut AggregateRoot<A>,
-        append: Append,
-        key: Option<&IdempotencyKey>,
-    ) -> Result<Stored<A>> {
+        appended: &Appended,
+        of_root: usize,
+    ) -> Result<Vec<A::Event>> {
         let count = root.encoded().len();
-        let of_root = append.events().filter(|(stream, _)| *stream == &root.stream).count();
-        let appended = match (key, count) {
-            (None, 0) => return Ok(Stored::Nothing),
-            (None, _) => self.store.submit(append)?,
-            (Some(key), _) => {
-                let submission = match (count, append.durability()) {
-                    (0, None) => KeyedSubmission::nothing(),
-                    (0, Some(durability)) => KeyedSubmission::nothing().with_durability(durability),
-                    _ => append.into(),
-                };
-                match self.store.submit_once(key, submission)? {
-                    Submitted { result, is_retry: true } => return Ok(Stored::Before(result)),
-                    Submitted { result: KeyedResult::Appended(appended), .. } => appended,
-                    Submitted { .. } => return Ok(Stored::Nothing),
-                }
-            }
-        };
-        let events = root.acknowledge(&appended);
+        let events = root.acknowledge(appended);
         // A replay compared only ids, so the stored events may differ from those decided just now.
         // And events may have been added to the aggregate's own stream.
         if appended.is_retry() || of_root != count {
-            return Ok(Stored::New(appended, self.reload(root, of_root)?));
+            return self.reload(root, of_root);
         }
         if let Some(snapshots) = &self.snapshots {
             snapshots.take_if_due(root, &*self.store);
@@ -284,7 +271,7 @@ impl<A: Aggregate> Repository<A> {
         if let Some(cache) = &self.cache {
             cache.put(root);
         }
-        Ok(Stored::New(appended, events))
+        Ok(events)
     }
 
     /// Statistics of the snapshots since this repository was created; all zero if it has no
@@ -292,16 +279,6 @@ impl<A: Aggregate> Repository<A> {
     pub fn snapshot_stats(&self) -> SnapshotStats {
         self.snapshots.as_ref().map(|snapshots| snapshots.stats().clone()).unwrap_or_default()
     }
-}
-
-/// The result of storing the events of an aggregate.
-pub(super) enum Stored<A: Aggregate> {
-    /// They were appended, and are these.
-    New(Appended, Vec<A::Event>),
-    /// There were none.
-    Nothing,
-    /// The request was done before, with this result.
-    Before(KeyedResult),
 }
 
 impl<A: Aggregate> Clone for Repository<A> {

@@ -1,15 +1,18 @@
 //! [`Turn`]: after a conflict over an aggregate, the callers of this process take turns.
 
 use std::collections::{HashMap, VecDeque};
-use std::thread::{self, Thread};
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread, ThreadId};
 use std::time::{Duration, Instant};
 
 use crate::model::StreamId;
-use crate::sync::{Mutex, MutexGuard};
+use crate::sync::{Mutex, MutexGuard, wake_task};
 
 /// How long a caller waits for its turn before it tries without one. This resolves a deadlock
-/// between callers that wait for each other while they decide. Turns only reduce conflicts;
-/// correctness rests on the version that an append expects.
+/// between callers that wait for each other while they decide, and passes over a task that is no
+/// longer polled. Turns only reduce conflicts; correctness rests on the version that an append
+/// expects.
 const WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// The lines of this process, shared by all repositories, because several repositories may use one
@@ -17,69 +20,121 @@ const WAIT_MAX: Duration = Duration::from_secs(1);
 /// conflicts over both.
 static LINES: Mutex<Option<Lines>> = Mutex::new(None);
 
-/// The threads in line for each stream; the first has its turn. A line exists only after a
-/// conflict, so that callers do not wait for a stream without conflicts.
-type Lines = HashMap<StreamId, VecDeque<Thread>>;
+#[derive(Default)]
+struct Lines {
+    /// The callers in line for each stream; the first has its turn. A line exists only after a
+    /// conflict, so that callers do not wait for a stream without conflicts.
+    of_streams: HashMap<StreamId, VecDeque<Place>>,
+    last_id: u64,
+}
+
+/// The place of a caller in a line.
+struct Place {
+    id: u64,
+    /// `None` for a task.
+    thread: Option<ThreadId>,
+    waker: Option<Waker>,
+}
 
 fn lines() -> MutexGuard<'static, Option<Lines>> {
     LINES.lock()
 }
 
 /// A caller's place in the line for a stream. Dropping it gives the turn to the next caller.
-pub(super) struct Turn(StreamId);
+pub(super) struct Turn {
+    stream: StreamId,
+    id: u64,
+}
 
 impl Turn {
-    /// Joins the line after the callers that met a conflict, if there are any, and waits for the
-    /// turn.
-    pub(super) fn behind_others(stream: &StreamId) -> Option<Self> {
-        Self::is_contended(stream).then(|| Self::wait(stream)).flatten()
-    }
-
     /// Whether there is a line for this stream.
     pub(super) fn is_contended(stream: &StreamId) -> bool {
-        lines().as_ref().is_some_and(|lines| lines.contains_key(stream))
+        lines().as_ref().is_some_and(|lines| lines.of_streams.contains_key(stream))
     }
 
     /// Joins the line and waits for the turn. Returns `None` after [`WAIT_MAX`], and for a thread
     /// that is in this line already: it would wait for itself.
     pub(super) fn wait(stream: &StreamId) -> Option<Self> {
         let own = thread::current();
+        let turn = Self::join(stream, Some(own.id()))?;
         let deadline = Instant::now() + WAIT_MAX;
-        {
-            let mut lines = lines();
-            let line = lines.get_or_insert_default().entry(stream.clone()).or_default();
-            if line.iter().any(|thread| thread.id() == own.id()) {
-                return None;
-            }
-            line.push_back(own.clone());
+        let waker = Waker::from(Arc::new(Unpark(own)));
+        let mut context = Context::from_waker(&waker);
+        while turn.poll(&mut context).is_pending() {
+            thread::park_timeout(deadline.checked_duration_since(Instant::now())?);
         }
-        // From here on, dropping `turn` removes the thread from the line, on every path.
-        let turn = Self(stream.clone());
-        loop {
-            let is_first = {
-                let lines = lines();
-                let line = lines.as_ref().and_then(|lines| lines.get(stream));
-                line.and_then(VecDeque::front).is_none_or(|first| first.id() == own.id())
-            };
-            if is_first {
-                return Some(turn);
+        Some(turn)
+    }
+
+    /// Joins the line and waits for the turn as a task. Returns `None` after [`WAIT_MAX`].
+    #[cfg(feature = "async")]
+    pub(super) async fn wait_as_task(stream: StreamId) -> Option<Self> {
+        let turn = Self::join(&stream, None)?;
+        let is_first = futures_lite::future::poll_fn(|context| turn.poll(context));
+        let is_first = async {
+            is_first.await;
+            true
+        };
+        let is_late = async {
+            futures_timer::Delay::new(WAIT_MAX).await;
+            false
+        };
+        futures_lite::future::or(is_first, is_late).await.then_some(turn)
+    }
+
+    /// From here on, dropping the turn removes the caller from the line, on every path.
+    fn join(stream: &StreamId, thread: Option<ThreadId>) -> Option<Self> {
+        let mut lines = lines();
+        let lines = lines.get_or_insert_default();
+        let line = lines.of_streams.entry(stream.clone()).or_default();
+        if thread.is_some() && line.iter().any(|place| place.thread == thread) {
+            return None;
+        }
+        lines.last_id += 1;
+        line.push_back(Place { id: lines.last_id, thread, waker: None });
+        Some(Self { stream: stream.clone(), id: lines.last_id })
+    }
+
+    /// Whether it is this caller's turn.
+    fn poll(&self, context: &mut Context<'_>) -> Poll<()> {
+        let waker = context.waker().clone();
+        let mut lines = lines();
+        let line = lines.as_mut().and_then(|lines| lines.of_streams.get_mut(&self.stream));
+        let Some(line) = line else { return Poll::Ready(()) };
+        match line.iter_mut().position(|place| place.id == self.id) {
+            None | Some(0) => Poll::Ready(()),
+            Some(at) => {
+                if let Some(place) = line.get_mut(at) {
+                    place.waker = Some(waker);
+                }
+                Poll::Pending
             }
-            let left = deadline.checked_duration_since(Instant::now())?;
-            thread::park_timeout(left);
         }
     }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        let own = thread::current().id();
-        let mut lines = lines();
-        let Some(lines) = lines.as_mut() else { return };
-        let Some(line) = lines.get_mut(&self.0) else { return };
-        line.retain(|thread| thread.id() != own);
-        match line.front() {
-            Some(first) => first.unpark(),
-            None => drop(lines.remove(&self.0)),
-        }
+        let next = {
+            let mut lines = lines();
+            let Some(lines) = lines.as_mut() else { return };
+            let Some(line) = lines.of_streams.get_mut(&self.stream) else { return };
+            line.retain(|place| place.id != self.id);
+            let next = line.front_mut().and_then(|first| first.waker.take());
+            if line.is_empty() {
+                lines.of_streams.remove(&self.stream);
+            }
+            next
+        };
+        next.into_iter().for_each(wake_task);
+    }
+}
+
+/// Wakes a thread.
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
     }
 }

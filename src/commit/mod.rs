@@ -2,7 +2,8 @@
 //!
 //! Callers on many threads share one write and one sync. If no commit is running, a caller leads:
 //! it commits on its own thread, without a hand-over. Later callers wait; the first of them leads
-//! next and commits for all that are waiting. Positions and versions are assigned only to events
+//! next and commits for all that are waiting. For tasks, which may not block, the thread of the
+//! [lane] leads. Positions and versions are assigned only to events
 //! that are about to be written, so a rejected append leaves no gap and does not affect the other
 //! appends of its group.
 //!
@@ -15,16 +16,23 @@
 
 mod derived;
 pub(crate) mod gate;
+#[cfg(feature = "async")]
+pub(crate) mod lane;
+#[cfg(feature = "async")]
+mod lane_thread;
 pub(crate) mod packer;
 pub(crate) mod prepare;
 pub(crate) mod queue;
 mod recent_keys;
+#[cfg(feature = "async")]
+pub(crate) mod room;
 mod staged;
 mod writer;
 
 use std::sync::Arc;
 
 pub(crate) use prepare::{Prepared, PreparedKey, Submission};
+pub(crate) use queue::Answer;
 pub(crate) use writer::OpenLog;
 
 use crate::error::{Error, Result};
@@ -33,23 +41,38 @@ use crate::read::log_end::LogEnd;
 use crate::sync::Mutex;
 use derived::DerivedWriter;
 use gate::Gate;
+#[cfg(feature = "async")]
+use lane_thread::LaneThread;
 use queue::{Outcome, Queue};
+#[cfg(feature = "async")]
+use room::Permit;
 use writer::Writer;
 
 /// Commits appends, one group at a time, and, independently, snapshots and views, one at a time.
 pub(crate) struct Committer {
-    queue: Queue,
-    writer: Mutex<Writer>,
+    queue: Arc<Queue>,
+    writer: Arc<Mutex<Writer>>,
     derived: DerivedWriter,
     gate: Arc<Gate>,
+    #[cfg(feature = "async")]
+    lane: LaneThread,
 }
 
 impl Committer {
     pub(crate) fn new(log: OpenLog) -> Self {
-        let gate = Arc::new(Gate::new());
+        let (gate, queue) = (Arc::new(Gate::new()), Arc::new(Queue::new()));
         let derived = DerivedWriter::new(&log, gate.clone());
-        let writer = Writer::new(log, gate.clone());
-        Self { queue: Queue::new(), writer: Mutex::new(writer), derived, gate }
+        #[cfg(feature = "async")]
+        let lane = LaneThread::new(queue.clone(), log.waiting_bytes);
+        let writer = Arc::new(Mutex::new(Writer::new(log, gate.clone())));
+        Self {
+            queue,
+            writer,
+            derived,
+            gate,
+            #[cfg(feature = "async")]
+            lane,
+        }
     }
 
     /// Commits all appends of a submission or none, and returns the result of each.
@@ -59,15 +82,33 @@ impl Committer {
         })
     }
 
+    /// Waits until a submission of a task with this many bytes may be prepared.
+    #[cfg(feature = "async")]
+    pub(crate) async fn room(&self, bytes: usize) -> Permit {
+        self.lane.room(bytes).await
+    }
+
+    /// Commits a submission as [`Committer::submit`] does, on the lane. Once this future was polled
+    /// for the first time, the submission is in the queue, and dropping the future cancels nothing.
+    #[cfg(feature = "async")]
+    pub(crate) async fn submit_task(&self, submission: Submission, room: Permit) -> Outcome {
+        let writer = self.writer.clone();
+        self.lane.submit(submission, room, move |group| writer.lock().commit(group)).await
+    }
+
     /// Makes everything acknowledged so far survive a power loss.
     pub(crate) fn sync(&self) -> Result<()> {
         self.writer.lock().sync()
     }
 
-    /// Waits for the commit under way, then refuses all later submissions.
+    /// Waits for the commit under way, then refuses all later submissions, and ends the lane.
     pub(crate) fn close(&self) {
-        let _under_way = self.writer.lock();
-        self.gate.close();
+        {
+            let _under_way = self.writer.lock();
+            self.gate.close();
+        }
+        #[cfg(feature = "async")]
+        self.lane.end();
     }
 
     /// The current end of the log.

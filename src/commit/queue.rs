@@ -1,4 +1,7 @@
 //! The queue of submissions and the hand-over of leadership between callers.
+//!
+//! A caller is a thread, which may lead, or a task, which never does: for tasks the thread of the
+//! [lane](super::lane) leads.
 
 // Public only for the model checker: see `__internals`.
 #![cfg_attr(not(feature = "__internals"), allow(unreachable_pub))]
@@ -7,16 +10,19 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::task::Waker;
 use std::time::Duration;
 
 use smallvec::SmallVec;
 
 use super::gate::CutShort;
 use super::prepare::Submission;
+#[cfg(feature = "async")]
+use super::room::Permit;
 use crate::error::{Cause, Error, Result};
 use crate::event_store::{Appended, Submitted};
 use crate::options::Durability;
-use crate::sync::{BriefWait, Condvar, Mutex, MutexGuard};
+use crate::sync::{BriefWait, Condvar, Mutex, MutexGuard, wake_task};
 
 /// The most submissions in one group: bounds how long the first of them waits for the others.
 const GROUP_LEN_MAX: usize = 1_024;
@@ -63,38 +69,53 @@ enum Role {
 }
 
 pub struct Queue {
-    state: Mutex<State>,
+    pub(super) state: Mutex<State>,
+    /// Wakes the thread of the lane.
+    pub(super) lane: Condvar,
 }
 
 #[derive(Default)]
-struct State {
+pub(super) struct State {
     waiting: VecDeque<Arc<Ticket>>,
+    /// How many of those that wait are tasks.
+    pub(super) tasks: usize,
     has_leader: bool,
-    /// How many callers there were when the last synced group ended: those it answered, and those
-    /// that waited.
+    /// How many threads called when the last synced group ended: those it answered, and those that
+    /// waited. Only a thread comes back at once, so only threads are worth waiting for.
     callers: usize,
+    /// Whether the lane leads the next group.
+    pub(super) lane_leads: bool,
+    /// Whether the lane is to end. No task enters any more.
+    pub(super) lane_ends: bool,
 }
 
 /// A submission in the queue, on which its caller waits.
 pub struct Ticket {
     durability: Durability,
-    state: Mutex<TicketState>,
+    /// Whether a thread waits for it, which may lead. Otherwise a task does.
+    has_thread: bool,
+    pub(super) state: Mutex<TicketState>,
     changed: Condvar,
 }
 
 #[derive(Default)]
-struct TicketState {
+pub(super) struct TicketState {
     submission: Option<Submission>,
-    outcome: Option<Outcome>,
+    pub(super) outcome: Option<Outcome>,
     /// Whether its caller leads the next group.
     leads: bool,
     /// Whether its caller sleeps. To wake a caller that does not is a system call for nothing.
     sleeps: bool,
+    /// Wakes the task that waits.
+    pub(super) waker: Option<Waker>,
+    /// The room that a task's submission takes, until it has ended.
+    #[cfg(feature = "async")]
+    pub(super) room: Option<Permit>,
 }
 
 impl Queue {
     pub fn new() -> Self {
-        Self { state: Mutex::new(State::default()) }
+        Self { state: Mutex::new(State::default()), lane: Condvar::new() }
     }
 
     /// Commits a submission, either through the current leader or as leader. A leader runs `commit`
@@ -116,22 +137,19 @@ impl Queue {
 
     /// Enters a submission, and returns whether its caller leads.
     fn enter(&self, submission: Submission) -> (Arc<Ticket>, Role) {
-        let durability = submission.durability;
-        let state =
-            Mutex::new(TicketState { submission: Some(submission), ..TicketState::default() });
-        let ticket = Arc::new(Ticket { durability, state, changed: Condvar::new() });
+        let ticket = Arc::new(Ticket::new(submission, true));
         let mut state = self.state.lock();
-        state.waiting.push_back(ticket.clone());
-        let role = if state.has_leader { Role::Follow } else { Role::Lead };
-        state.has_leader = true;
-        (ticket, role)
+        let leads = state.enter(ticket.clone());
+        (ticket, if leads { Role::Lead } else { Role::Follow })
     }
 
     /// Takes all waiting submissions, up to [`GROUP_LEN_MAX`], in order of arrival.
-    fn lead(&self) -> Leading<'_> {
+    pub(super) fn lead(&self) -> Leading<'_> {
         let mut state = self.gather(self.state.lock());
         let count = state.waiting.len().min(GROUP_LEN_MAX);
-        Leading { queue: self, group: state.waiting.drain(..count).collect(), is_finished: false }
+        let group: Vec<_> = state.waiting.drain(..count).collect();
+        state.tasks -= group.iter().filter(|ticket| !ticket.has_thread).count();
+        Leading { queue: self, group, is_finished: false }
     }
 
     /// Waits briefly for the callers that were answered just now, if one sync can serve them all.
@@ -145,12 +163,12 @@ impl Queue {
         }
         let mut wait = BriefWait::begin();
         let mut has_changed = false;
-        while state.waiting.len() < expected {
-            let seen = state.waiting.len();
+        while state.threads() < expected {
+            let seen = state.threads();
             drop(state);
             let goes_on = wait.goes_on(has_changed, GATHER_MAX, GATHER_IDLE);
             state = self.state.lock();
-            has_changed = state.waiting.len() > seen;
+            has_changed = state.threads() > seen;
             if !goes_on {
                 break;
             }
@@ -158,33 +176,57 @@ impl Queue {
         state
     }
 
-    /// Makes the first waiting caller the next leader, if one is waiting.
+    /// Makes the first waiting caller the next leader, if one is waiting: for a task, the lane.
     fn hand_over(&self, group: &[Arc<Ticket>]) {
         let mut state = self.state.lock();
         let is_synced = group.iter().any(|ticket| ticket.durability == Durability::Sync);
-        state.callers = if is_synced { group.len() + state.waiting.len() } else { 0 };
+        let answered = group.iter().filter(|ticket| ticket.has_thread).count();
+        state.callers = if is_synced { answered + state.threads() } else { 0 };
         match state.waiting.front() {
-            None => state.has_leader = false,
-            Some(next) => {
+            None => {
+                state.has_leader = false;
+                if state.lane_ends {
+                    self.lane.notify_one();
+                }
+            }
+            Some(next) if next.has_thread => {
                 let mut ticket = next.state.lock();
                 ticket.leads = true;
                 next.wake(ticket);
+            }
+            Some(_) => {
+                state.lane_leads = true;
+                self.lane.notify_one();
             }
         }
     }
 }
 
+impl State {
+    /// Adds a ticket. Returns whether its caller leads, or, for a task, the lane.
+    pub(super) fn enter(&mut self, ticket: Arc<Ticket>) -> bool {
+        self.tasks += usize::from(!ticket.has_thread);
+        self.waiting.push_back(ticket);
+        !std::mem::replace(&mut self.has_leader, true)
+    }
+
+    /// How many threads wait.
+    fn threads(&self) -> usize {
+        self.waiting.len() - self.tasks
+    }
+}
+
 /// The group that one leader commits. When it ends, even by a panic, leadership is handed over and
 /// no follower is left waiting.
-struct Leading<'q> {
+pub(super) struct Leading<'q> {
     queue: &'q Queue,
-    group: Vec<Arc<Ticket>>,
+    pub(super) group: Vec<Arc<Ticket>>,
     is_finished: bool,
 }
 
 impl Leading<'_> {
     /// Hands over leadership, then wakes the callers of the group.
-    fn finish(mut self) {
+    pub(super) fn finish(mut self) {
         self.end();
     }
 
@@ -217,6 +259,12 @@ impl Drop for Leading<'_> {
 }
 
 impl Ticket {
+    pub(super) fn new(submission: Submission, has_thread: bool) -> Self {
+        let durability = submission.durability;
+        let state = TicketState { submission: Some(submission), ..TicketState::default() };
+        Self { durability, has_thread, state: Mutex::new(state), changed: Condvar::new() }
+    }
+
     /// Waits for the outcome; `None` if the caller must lead instead.
     fn wait(&self) -> Option<Outcome> {
         let mut state = self.state.lock();
@@ -234,11 +282,18 @@ impl Ticket {
     }
 
     /// Wakes the caller if it sleeps.
-    fn wake(&self, state: MutexGuard<'_, TicketState>) {
-        let sleeps = state.sleeps;
+    fn wake(&self, mut state: MutexGuard<'_, TicketState>) {
+        let (sleeps, waker) = (state.sleeps, state.waker.take());
+        #[cfg(feature = "async")]
+        let room = state.room.take();
         drop(state);
         if sleeps {
             self.changed.notify_one();
+        }
+        #[cfg(feature = "async")]
+        drop(room);
+        if let Some(waker) = waker {
+            wake_task(waker);
         }
     }
 

@@ -53,6 +53,9 @@ pub(crate) struct OpenLog {
     pub(crate) version_cache_streams: usize,
     pub(crate) key_expiry: Arc<KeyExpiry>,
     pub(crate) meters: Arc<Meters>,
+    /// See [`StoreOptions::async_waiting_bytes`](crate::StoreOptions::async_waiting_bytes).
+    #[cfg(feature = "async")]
+    pub(crate) waiting_bytes: usize,
 }
 
 /// The committed end of the log, and what is needed to commit more.
@@ -472,7 +475,7 @@ impl Staged<'_> {
         let key = stream_key(header.stream, header.first_version);
         self.batch.put(Family::Streams, &key, bytes);
         if let Some((key, pack)) = packer.add(header, bytes) {
-            self.batch.put(Family::Packs, &key, &pack);
+            self.batch.put(Family::Packs, &key, pack);
         }
         self.end.head = Some(header.last_position());
         self.end.recorded_at = Some(header.recorded_at);

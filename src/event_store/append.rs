@@ -211,14 +211,15 @@ impl Append {
             return Err(InvalidArgument::Empty { what: "append" }.into());
         }
         LimitExceeded::check("append_events_max", limits.append_events_max(), count)?;
-        let mut len: usize = 0;
-        for (_, event) in self.events() {
-            event.check(limits)?;
-            len = len.saturating_add(event.text_len());
-        }
-        LimitExceeded::check("append_len_max", limits.append_len_max(), len)?;
+        self.events().try_for_each(|(_, event)| event.check(limits))?;
+        LimitExceeded::check("append_len_max", limits.append_len_max(), self.text_len())?;
         self.validate_times()?;
         self.validate_ids(count)
+    }
+
+    /// The length of all parts of variable length of its events, in bytes.
+    pub(crate) fn text_len(&self) -> usize {
+        self.events().map(|(_, event)| event.text_len()).fold(0, usize::saturating_add)
     }
 
     fn validate_times(&self) -> Result<()> {

@@ -66,6 +66,16 @@ impl KeyedSubmission {
         self.work
     }
 
+    /// The length of its events, or of the reason of a rejection, in bytes.
+    #[cfg(feature = "async")]
+    pub(crate) fn text_len(&self) -> usize {
+        match &self.work {
+            KeyedWork::Append(append) => append.text_len(),
+            KeyedWork::Nothing => 0,
+            KeyedWork::Rejection(reason) => reason.len(),
+        }
+    }
+
     /// Checks everything that can be checked without reading the store. Every store calls this
     /// first.
     ///

@@ -11,6 +11,9 @@
 mod append;
 mod keyed;
 mod query;
+#[cfg(feature = "async")]
+mod watch;
+mod door;
 mod read;
 
 use std::ops::{ControlFlow, Deref};
@@ -19,6 +22,9 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 pub use append::{Append, Appended};
+#[cfg(feature = "async")]
+pub use door::Async;
+pub use door::Blocking;
 pub use keyed::{KeyedResult, KeyedSubmission, KeyedWork, Submitted};
 pub use query::{Direction, Filter, PageEnd, PageQuery, Range, Scope, StreamInfo, StreamsQuery};
 pub(crate) use read::position_at;
@@ -27,11 +33,19 @@ pub use read::{Events, Place, Read, ReadLog, ReadStream, StreamInfos, Streams};
 use crate::error::Result;
 use crate::metrics::SubscriptionProgress;
 use crate::model::{Epochs, EventRef, IdempotencyKey, Position, StreamId, Timestamp, Version};
+#[cfg(feature = "async")]
+use crate::pool;
 
 pub(crate) use append::{Labels, Run};
+#[cfg(feature = "async")]
+pub(crate) use watch::HeadWatch;
 
 /// Called for each event of a page; `Break` ends the page after that event.
 pub type Visitor<'v> = dyn FnMut(EventRef<'_>) -> ControlFlow<()> + 'v;
+
+/// A future of a store.
+#[cfg(feature = "async")]
+pub type BoxFuture<T> = std::pin::Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// A store of events. Implemented by [`Store`](crate::Store) and
 /// [`MemoryStore`](crate::MemoryStore), and for references and `Arc`s of stores.
@@ -157,6 +171,45 @@ pub trait EventStore: Send + Sync {
     /// as when a snapshot was taken. It may go back.
     fn now(&self) -> Timestamp;
 
+    /// Reads a page of new events as [`EventStore::read_page`] does, if the store has all of them in
+    /// memory, and otherwise returns `None` without visiting any. By default it always does.
+    ///
+    /// Subscriptions that have caught up call this, so that they need no disk, and tasks no thread.
+    ///
+    /// # Errors
+    /// Those of [`EventStore::read_page`].
+    fn read_page_in_memory(
+        &self,
+        query: &PageQuery,
+        visit: &mut Visitor<'_>,
+    ) -> Result<Option<PageEnd>> {
+        let _ = (query, visit);
+        Ok(None)
+    }
+
+    /// Does what [`EventStore::submit`] does, without blocking the thread that polls the future. It
+    /// begins when the future is first polled. From then on, dropping the future cancels nothing:
+    /// the append is stored whole or not at all, and a retry with the same events tells.
+    ///
+    /// By default [`EventStore::submit`] runs on a thread of a pool.
+    #[cfg(feature = "async")]
+    fn submit_async(&self, append: Append) -> BoxFuture<Result<Appended>> {
+        let store = self.handle();
+        Box::pin(pool::run(move || store.submit(append)))
+    }
+
+    /// Does what [`EventStore::submit_once`] does, without blocking the thread that polls the
+    /// future: see [`EventStore::submit_async`].
+    #[cfg(feature = "async")]
+    fn submit_once_async(
+        &self,
+        key: IdempotencyKey,
+        submission: KeyedSubmission,
+    ) -> BoxFuture<Result<Submitted>> {
+        let store = self.handle();
+        Box::pin(pool::run(move || store.submit_once(&key, submission)))
+    }
+
     /// Watches the position of a subscription that begins, as long as it lives, for the metrics of
     /// the store. By default nothing is watched.
     fn watch_subscription(&self, progress: &Arc<SubscriptionProgress>) {
@@ -220,6 +273,28 @@ where
 
     fn now(&self) -> Timestamp {
         (**self).now()
+    }
+
+    fn read_page_in_memory(
+        &self,
+        query: &PageQuery,
+        visit: &mut Visitor<'_>,
+    ) -> Result<Option<PageEnd>> {
+        (**self).read_page_in_memory(query, visit)
+    }
+
+    #[cfg(feature = "async")]
+    fn submit_async(&self, append: Append) -> BoxFuture<Result<Appended>> {
+        (**self).submit_async(append)
+    }
+
+    #[cfg(feature = "async")]
+    fn submit_once_async(
+        &self,
+        key: IdempotencyKey,
+        submission: KeyedSubmission,
+    ) -> BoxFuture<Result<Submitted>> {
+        (**self).submit_once_async(key, submission)
     }
 
     fn watch_subscription(&self, progress: &Arc<SubscriptionProgress>) {

@@ -7,7 +7,9 @@ use std::marker::PhantomData;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use super::{Direction, EventStore, Filter, PageQuery, Range, Scope, StreamInfo, StreamsQuery};
+use super::{
+    Blocking, Direction, EventStore, Filter, PageQuery, Range, Scope, StreamInfo, StreamsQuery,
+};
 use crate::error::{Error, Result};
 use crate::model::{Copier, EventRef, Position, RecordedEvent, StreamId, Timestamp, Version};
 
@@ -42,9 +44,9 @@ mod private {
 }
 
 /// A read of the log: see [`Read`].
-pub type ReadLog = Read<Position>;
+pub type ReadLog<D = Blocking> = Read<Position, D>;
 /// A read of one stream: see [`Read`].
-pub type ReadStream = Read<Version>;
+pub type ReadStream<D = Blocking> = Read<Version, D>;
 
 /// A read of the log or of a stream: set the start, the direction and the filter, then iterate over
 /// the events.
@@ -70,7 +72,7 @@ pub type ReadStream = Read<Version>;
 /// ```
 #[derive(Clone)]
 #[must_use = "a read does nothing until its events are taken"]
-pub struct Read<P> {
+pub struct Read<P, D = Blocking> {
     store: Arc<dyn EventStore>,
     scope: Scope,
     start: Option<Start>,
@@ -83,6 +85,7 @@ pub struct Read<P> {
     /// The error of the first invalid argument: iterating returns it.
     refused: Option<Error>,
     counts_in: PhantomData<fn(P)>,
+    door: PhantomData<fn() -> D>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -95,7 +98,9 @@ impl ReadLog {
     pub(crate) fn log(store: Arc<dyn EventStore>) -> Self {
         Self::new(store, Scope::Log, None)
     }
+}
 
+impl<D> ReadLog<D> {
     /// Only events of streams in this category; if it is called several times, in any of the
     /// categories.
     pub fn category(mut self, category: impl Into<String>) -> Self {
@@ -127,7 +132,9 @@ impl ReadStream {
             Err(error) => Self::new(store, Scope::Log, Some(error.into())),
         }
     }
+}
 
+impl<D> ReadStream<D> {
     /// Reads the stream as it was when this version was its last.
     pub fn as_of_version(mut self, version: Version) -> Self {
         self.to = self.to.min(version.get());
@@ -149,6 +156,28 @@ impl<P: Place> Read<P> {
             limit: None,
             refused,
             counts_in: PhantomData,
+            door: PhantomData,
+        }
+    }
+}
+
+impl<P: Place, D> Read<P, D> {
+    /// The same read through another door.
+    #[cfg(feature = "async")]
+    pub(crate) fn through<E>(self) -> Read<P, E> {
+        Read {
+            store: self.store,
+            scope: self.scope,
+            start: self.start,
+            to: self.to,
+            up_to: self.up_to,
+            up_to_time: self.up_to_time,
+            direction: self.direction,
+            filter: self.filter,
+            limit: self.limit,
+            refused: self.refused,
+            counts_in: PhantomData,
+            door: PhantomData,
         }
     }
 
@@ -199,7 +228,9 @@ impl<P: Place> Read<P> {
         self.up_to_time = Some(self.up_to_time.map_or(time, |before| before.min(time)));
         self
     }
+}
 
+impl<P: Place> Read<P> {
     /// The first event, in the direction of reading, regardless of the limit.
     ///
     /// # Errors
@@ -317,7 +348,7 @@ impl<P: Place> IntoIterator for Read<P> {
     }
 }
 
-impl<P> fmt::Debug for Read<P> {
+impl<P, D> fmt::Debug for Read<P, D> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.debug_struct("Read")
             .field("scope", &self.scope)
@@ -450,15 +481,24 @@ impl fmt::Debug for Events {
 /// A listing of streams: all of them, or those with a prefix, in the order of their ids.
 #[derive(Clone)]
 #[must_use = "a listing does nothing until its streams are taken"]
-pub struct Streams {
+pub struct Streams<D = Blocking> {
     store: Arc<dyn EventStore>,
     prefix: String,
     after: Option<StreamId>,
+    door: PhantomData<fn() -> D>,
 }
 
 impl Streams {
     pub(crate) fn new(store: Arc<dyn EventStore>) -> Self {
-        Self { store, prefix: String::new(), after: None }
+        Self { store, prefix: String::new(), after: None, door: PhantomData }
+    }
+}
+
+impl<D> Streams<D> {
+    /// The same listing through another door.
+    #[cfg(feature = "async")]
+    pub(crate) fn through<E>(self) -> Streams<E> {
+        Streams { store: self.store, prefix: self.prefix, after: self.after, door: PhantomData }
     }
 
     /// Only streams whose id begins with this prefix.
@@ -485,7 +525,7 @@ impl IntoIterator for Streams {
     }
 }
 
-impl fmt::Debug for Streams {
+impl<D> fmt::Debug for Streams<D> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.debug_struct("Streams").field("prefix", &self.prefix).finish_non_exhaustive()
     }

@@ -12,6 +12,8 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use crate::error::Result;
+#[cfg(feature = "async")]
+use crate::event_store::BoxFuture;
 use crate::event_store::{
     Append, Appended, EventStore, KeyedResult, KeyedSubmission, KeyedWork, PageEnd, PageQuery,
     StreamInfo, StreamsQuery, Submitted, Visitor,
@@ -203,6 +205,30 @@ impl EventStore for MemoryStore {
 
     fn now(&self) -> Timestamp {
         now(&self.inner.clock)
+    }
+
+    fn read_page_in_memory(
+        &self,
+        query: &PageQuery,
+        visit: &mut Visitor<'_>,
+    ) -> Result<Option<PageEnd>> {
+        self.read_page(query, visit).map(Some)
+    }
+
+    #[cfg(feature = "async")]
+    fn submit_async(&self, append: Append) -> BoxFuture<Result<Appended>> {
+        let store = self.clone();
+        Box::pin(async move { store.submit(append) })
+    }
+
+    #[cfg(feature = "async")]
+    fn submit_once_async(
+        &self,
+        key: IdempotencyKey,
+        submission: KeyedSubmission,
+    ) -> BoxFuture<Result<Submitted>> {
+        let store = self.clone();
+        Box::pin(async move { store.submit_once(&key, submission) })
     }
 
     fn handle(&self) -> Arc<dyn EventStore> {

@@ -5,98 +5,60 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use smallvec::{SmallVec, smallvec};
-
 use super::Store;
-use crate::commit::{Prepared, PreparedKey, Submission};
-use crate::error::{Error, Result};
+use crate::error::Result;
+#[cfg(feature = "async")]
+use crate::event_store::BoxFuture;
 use crate::event_store::{
-    Append, Appended, EventStore, KeyedResult, KeyedSubmission, KeyedWork, Labels, PageEnd,
-    PageQuery, StreamInfo, StreamsQuery, Submitted, Visitor,
+    Append, Appended, EventStore, KeyedResult, KeyedSubmission, PageEnd, PageQuery, StreamInfo,
+    StreamsQuery, Submitted, Visitor,
 };
 use crate::metrics::SubscriptionProgress;
 use crate::model::{Epochs, IdempotencyKey, Position, StreamId, Timestamp, Version};
-use crate::options::{Durability, now};
+use crate::options::now;
 use crate::read::derived;
-use crate::read::keys::{Lookup, find_submitted};
 use crate::snapshot_store::{OnDamaged, Snapshot, SnapshotStore, check_kind};
-use crate::storage::Disk;
 use crate::view_store::{Checkpoint, ViewCommit, ViewPage, ViewScan, ViewStore, check_view_name};
-
-impl Store {
-    fn submit_now(&self, mut append: Append) -> Result<Appended> {
-        let committer = self.engine.committer()?;
-        let labels = append.take_labels();
-        let prepared = self.engine.prepare(&append)?;
-        let durability = append.durability().unwrap_or(self.engine.durability);
-        let submission =
-            Submission { appends: smallvec![prepared], durability, record: None, key: None };
-        let answer = committer.submit(submission).map_err(|error| labels.add_to(error))?;
-        answer.appended.into_iter().next().ok_or(Error::Closed)
-    }
-
-    fn submit_once_now(
-        &self,
-        key: &IdempotencyKey,
-        submission: KeyedSubmission,
-    ) -> Result<Submitted> {
-        let engine = &*self.engine;
-        let committer = engine.committer()?;
-        submission.validate(&engine.limits)?;
-        let durability = submission.durability().unwrap_or(engine.durability);
-        let mut appends = SmallVec::new();
-        let mut alone = KeyedResult::Nothing;
-        let mut labels = Labels::default();
-        match submission.into_work() {
-            KeyedWork::Append(mut append) => {
-                labels = append.take_labels();
-                appends.push(Prepared::new(&append));
-            }
-            KeyedWork::Nothing => {}
-            KeyedWork::Rejection(reason) => alone = KeyedResult::Rejected(reason),
-        }
-        // Looked up here, so that the writer has to know only the keys recorded from now on.
-        let looked_up_at = engine.key_expiry.last();
-        let found = match self.find_submitted(key)? {
-            Some(result) if durability == Durability::Buffered => {
-                return Ok(Submitted::again(result));
-            }
-            found => found,
-        };
-        let key = PreparedKey { key: key.clone(), alone, looked_up_at, found };
-        let key = Some(Box::new(key));
-        let answer = committer.submit(Submission { appends, durability, record: None, key });
-        let answer = answer.map_err(|error| labels.add_to(error))?;
-        answer.keyed.ok_or(Error::Closed)
-    }
-}
 
 impl EventStore for Store {
     fn submit(&self, append: Append) -> Result<Appended> {
-        self.engine.counted(self.submit_now(append))
+        self.engine.counted(self.engine.submit(append))
     }
 
     fn submit_once(&self, key: &IdempotencyKey, submission: KeyedSubmission) -> Result<Submitted> {
-        self.engine.counted(self.submit_once_now(key, submission))
+        self.engine.counted(self.engine.submit_once(key, submission))
+    }
+
+    #[cfg(feature = "async")]
+    fn submit_async(&self, append: Append) -> BoxFuture<Result<Appended>> {
+        let engine = self.engine.clone();
+        Box::pin(async move { engine.counted(engine.submit_task(append).await) })
+    }
+
+    #[cfg(feature = "async")]
+    fn submit_once_async(
+        &self,
+        key: IdempotencyKey,
+        submission: KeyedSubmission,
+    ) -> BoxFuture<Result<Submitted>> {
+        let engine = self.engine.clone();
+        Box::pin(async move { engine.counted(engine.submit_once_task(key, submission).await) })
     }
 
     fn find_submitted(&self, key: &IdempotencyKey) -> Result<Option<KeyedResult>> {
-        let look_up = |disk: &Disk| find_submitted(disk, key, &self.engine.key_expiry);
-        let mut found = self.engine.read(look_up)?;
-        // Its events may be visible already: their commit is published before its keys.
-        if let (Lookup::Unpublished, Some(committer)) = (&found, self.engine.writes()) {
-            committer.wait();
-            found = self.engine.read(look_up)?;
-        }
-        match found {
-            Lookup::Done(result) => Ok(result),
-            // The commit failed.
-            Lookup::Unpublished => Ok(None),
-        }
+        self.engine.find_submitted(key)
     }
 
     fn read_page(&self, query: &PageQuery, visit: &mut Visitor<'_>) -> Result<PageEnd> {
         self.engine.reader.read_page(query, visit)
+    }
+
+    fn read_page_in_memory(
+        &self,
+        query: &PageQuery,
+        visit: &mut Visitor<'_>,
+    ) -> Result<Option<PageEnd>> {
+        self.engine.reader.read_page_in_memory(query, visit)
     }
 
     fn head(&self) -> Result<Option<Position>> {

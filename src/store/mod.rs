@@ -9,6 +9,7 @@
 mod contract;
 mod health;
 mod open;
+mod submit;
 
 use std::fmt;
 use std::io::{BufRead, Write};
@@ -18,9 +19,8 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use crate::commit::{Committer, Prepared};
+use crate::commit::Committer;
 use crate::error::{Error, Result};
-use crate::event_store::Append;
 use crate::head::Head;
 use crate::keys::KeyExpiry;
 use crate::maintenance::backup::{CopyReport, Purpose, Source, copy_store};
@@ -436,12 +436,6 @@ impl Engine {
         let (storage, head, is_writing) = (&self.storage, &self.head, self.writes().is_some());
         let source = Source { storage, head, paths: &paths, identity: &identity, is_writing };
         copy_store(&source, directory, purpose)
-    }
-
-    /// Validates and encodes an append on the caller's thread.
-    fn prepare(&self, append: &Append) -> Result<Prepared> {
-        append.validate(&self.limits)?;
-        Ok(Prepared::new(append))
     }
 
     /// Wakes waiting calls, finishes calls under way, seals the log and releases the lock. Only the

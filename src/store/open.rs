@@ -48,6 +48,8 @@ impl StoreOptions {
                 version_cache_streams: self.version_cache_streams,
                 key_expiry: recovered.key_expiry.clone(),
                 meters: meters.clone(),
+                #[cfg(feature = "async")]
+                waiting_bytes: self.async_waiting_bytes,
             }))),
         };
         trace::event!(

@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 
 use super::{CancelHandle, Subscription};
 use crate::error::{Error, Result};
-use crate::event_store::{EventStore, Filter, ReadStream, Scope};
+use crate::event_store::{Blocking, EventStore, Filter, ReadStream, Scope};
 use crate::metrics::SubscriptionProgress;
 use crate::model::{Epoch, Epochs, InvalidArgument, Position, StreamId, Version};
 
@@ -16,7 +16,7 @@ use crate::model::{Epoch, Epochs, InvalidArgument, Position, StreamId, Version};
 /// follows the whole log from its beginning.
 #[must_use = "a subscription begins with `start`"]
 #[derive(Clone)]
-pub struct SubscriptionBuilder {
+pub struct SubscriptionBuilder<D = Blocking> {
     store: Arc<dyn EventStore>,
     stream: Option<StreamId>,
     filter: Filter,
@@ -26,6 +26,8 @@ pub struct SubscriptionBuilder {
     noted_in: Option<Epoch>,
     /// The error of the first invalid argument: `start` returns it.
     refused: Option<Error>,
+    #[cfg_attr(not(feature = "async"), expect(dead_code))]
+    door: D,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -46,7 +48,26 @@ impl SubscriptionBuilder {
             waits_if_ahead: false,
             noted_in: None,
             refused: None,
+            door: Blocking,
         }
+    }
+}
+
+impl<D> SubscriptionBuilder<D> {
+    /// The same subscription through another door; also returns the door before.
+    #[cfg(feature = "async")]
+    pub(crate) fn through<E>(self, door: E) -> (SubscriptionBuilder<E>, D) {
+        let builder = SubscriptionBuilder {
+            store: self.store,
+            stream: self.stream,
+            filter: self.filter,
+            start: self.start,
+            waits_if_ahead: self.waits_if_ahead,
+            noted_in: self.noted_in,
+            refused: self.refused,
+            door,
+        };
+        (builder, self.door)
     }
 
     /// Follows one stream instead of the log.
@@ -143,7 +164,9 @@ impl SubscriptionBuilder {
         self.start = Start::Now;
         self
     }
+}
 
+impl SubscriptionBuilder {
     /// Starts the subscription.
     ///
     /// # Errors
@@ -246,7 +269,7 @@ impl SubscriptionBuilder {
     }
 }
 
-impl fmt::Debug for SubscriptionBuilder {
+impl<D> fmt::Debug for SubscriptionBuilder<D> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.debug_struct("SubscriptionBuilder")
             .field("stream", &self.stream)

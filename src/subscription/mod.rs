@@ -21,7 +21,7 @@ pub use receiver::SubscriptionReceiver;
 use crate::error::{Error, Result};
 use crate::event_store::{Direction, EventStore, Filter, PageQuery, Range, Scope};
 use crate::metrics::SubscriptionProgress;
-use crate::model::{Copier, Epoch, Position, RecordedEvent};
+use crate::model::{Copier, Epoch, EventRef, Position, RecordedEvent, Version};
 
 /// Most events that a subscription holds between two calls: it bounds the memory of a subscription.
 const PAGE_EVENTS_MAX: usize = 1_024;
@@ -88,6 +88,24 @@ pub struct Subscription {
     cancel: CancelHandle,
     /// For the metrics of the store.
     progress: Arc<SubscriptionProgress>,
+}
+
+/// What a subscription does next.
+#[expect(clippy::large_enum_variant, reason = "nearly every step is a delivery")]
+pub(crate) enum Step {
+    Deliver(Delivery),
+    /// Read a page.
+    Read,
+    /// Wait until the head moves.
+    Wait,
+}
+
+/// A page that was taken.
+enum Taken {
+    /// With the rest of its range, and the last event of the scope that it has.
+    Page { rest: Option<Range>, last: Option<(Version, Position)> },
+    /// Its end is damaged.
+    BeforeDamage,
 }
 
 impl Subscription {
@@ -158,7 +176,13 @@ impl Subscription {
     }
 
     fn recv_slowly(&mut self, until: Option<Instant>) -> Result<Delivery> {
-        let delivery = match self.advance(until) {
+        let delivery = self.advance(until);
+        self.note_end(delivery)
+    }
+
+    /// Notes whether a delivery is the last one.
+    fn note_end(&mut self, delivery: Result<Delivery>) -> Result<Delivery> {
+        let delivery = match delivery {
             Err(Error::Closed) => Ok(Delivery::Ended),
             delivery => delivery,
         };
@@ -171,42 +195,55 @@ impl Subscription {
         let is_over = || until.is_some_and(|until| Instant::now() >= until);
         let mut has_read = false;
         loop {
-            if self.ended || self.cancel.is_cancelled() {
-                return Ok(Delivery::Ended);
-            }
-            if let Some(event) = self.next_of_page() {
-                return Ok(Delivery::Event(event));
-            }
-            if self.reported < self.seen {
-                self.reported = self.seen;
-                self.progress.set(self.reported);
-                if let (Some(position), true) = (self.seen, self.skips()) {
-                    return Ok(Delivery::Progress(position));
-                }
-            }
-            if self.bound.is_some() {
+            match self.step()? {
+                Step::Deliver(delivery) => return Ok(delivery),
                 // Pages that match nothing take time too.
-                if has_read && is_over() {
-                    return Ok(Delivery::Idle);
+                Step::Read if has_read && is_over() => return Ok(Delivery::Idle),
+                Step::Read => {
+                    if !self.read_recent()? {
+                        self.read_page()?;
+                    }
+                    has_read = true;
                 }
-                self.read_page()?;
-                has_read = true;
-                continue;
-            }
-            let head = self.store.head()?;
-            if head > self.seen {
-                self.bound = head;
-                continue;
-            }
-            if !self.caught_up {
-                self.caught_up = true;
-                return Ok(Delivery::CaughtUp(head));
-            }
-            let head = self.store.wait_past(self.seen, until, &self.cancel.cancelled)?;
-            if head <= self.seen && is_over() {
-                return Ok(Delivery::Idle);
+                Step::Wait => {
+                    let cancelled = &self.cancel.cancelled;
+                    let head = self.store.wait_past(self.seen, until, cancelled)?;
+                    if head <= self.seen && is_over() {
+                        return Ok(Delivery::Idle);
+                    }
+                }
             }
         }
+    }
+
+    /// The next delivery, if none has to be read or waited for.
+    pub(crate) fn step(&mut self) -> Result<Step> {
+        if self.ended || self.cancel.is_cancelled() {
+            return Ok(Step::Deliver(Delivery::Ended));
+        }
+        if let Some(event) = self.next_of_page() {
+            return Ok(Step::Deliver(Delivery::Event(event)));
+        }
+        if self.reported < self.seen {
+            self.reported = self.seen;
+            self.progress.set(self.reported);
+            if let (Some(position), true) = (self.seen, self.skips()) {
+                return Ok(Step::Deliver(Delivery::Progress(position)));
+            }
+        }
+        if self.bound.is_some() {
+            return Ok(Step::Read);
+        }
+        let head = self.store.head()?;
+        if head > self.seen {
+            self.bound = head;
+            return Ok(Step::Read);
+        }
+        if !self.caught_up {
+            self.caught_up = true;
+            return Ok(Step::Deliver(Delivery::CaughtUp(head)));
+        }
+        Ok(Step::Wait)
     }
 
     /// Whether events of the log may be skipped, so that progress is worth reporting.
@@ -214,40 +251,15 @@ impl Subscription {
         self.scope != Scope::Log || !self.filter.is_all()
     }
 
-    /// Reads the next page, up to the view.
-    fn read_page(&mut self) -> Result<()> {
+    /// Reads the next page, up to the bound.
+    pub(crate) fn read_page(&mut self) -> Result<()> {
         let Some(bound) = self.bound else { return Ok(()) };
         let range =
             Range { scope: self.scope.clone(), from: self.next, to: u64::MAX, up_to: bound };
-        // For streams we filter here, so that skipped events are read once.
-        let of_stream = self.scope != Scope::Log;
-        let asked = if of_stream { Filter::new() } else { self.filter.clone() };
-        let query = PageQuery {
-            range,
-            direction: Direction::Forward,
-            filter: asked,
-            events_max: PAGE_EVENTS_MAX,
+        let Some(Taken::Page { rest, last }) = self.take_page(range, false)? else {
+            return Ok(());
         };
-        let (page, after, filter) = (&mut self.page, self.after, &self.filter);
-        let (mut last, mut copier) = (None, Copier::default());
-        let end = self.store.read_page(&query, &mut |event| {
-            last = Some((event.version(), event.position()));
-            if Some(event.position()) > after && (!of_stream || filter.matches(&event)) {
-                page.push_back(copier.copy(&event));
-            }
-            ControlFlow::Continue(())
-        });
-        let end = match end {
-            Ok(end) => end,
-            // The events before the damage are correct: deliver them first. The next read finds the
-            // damage again.
-            Err(_) if !self.page.is_empty() => {
-                self.advance_past_page();
-                return Ok(());
-            }
-            Err(error) => return Err(error),
-        };
-        let Some(rest) = end.rest else {
+        let Some(rest) = rest else {
             self.next = match (&self.scope, last) {
                 (Scope::Log, _) => bound.next().get(),
                 (Scope::Stream(_), Some((version, _))) => version.next().get(),
@@ -264,6 +276,77 @@ impl Subscription {
         self.next = rest.from;
         self.caught_up = false;
         Ok(())
+    }
+
+    /// Reads the next page, up to the bound, from the end of the log, if the store has it in memory.
+    /// All subscriptions that have caught up share it, also those to one stream.
+    pub(crate) fn read_recent(&mut self) -> Result<bool> {
+        let Some(bound) = self.bound else { return Ok(true) };
+        let from = match &self.scope {
+            Scope::Log => Position::new(self.next),
+            Scope::Stream(_) => self.seen.map(Position::next),
+        };
+        let Some(from) = from else { return Ok(false) };
+        let range = Range { up_to: bound, ..Range::log(from, Position::MAX) };
+        let (rest, last) = match self.take_page(range, true)? {
+            None => return Ok(false),
+            Some(Taken::BeforeDamage) => return Ok(true),
+            Some(Taken::Page { rest, last }) => (rest, last),
+        };
+        let read_to = rest.as_ref().map_or(Some(bound), |rest| Position::new(rest.from - 1));
+        self.next = match (&self.scope, last) {
+            (Scope::Log, _) => Position::after(read_to).get(),
+            (Scope::Stream(_), Some((version, _))) => version.next().get(),
+            (Scope::Stream(_), None) => self.next,
+        };
+        self.seen = read_to;
+        self.bound = self.bound.filter(|_| rest.is_some());
+        self.caught_up &= rest.is_none();
+        Ok(true)
+    }
+
+    /// Takes the events of a page; `None` if it is to be in memory and is not.
+    fn take_page(&mut self, range: Range, in_memory: bool) -> Result<Option<Taken>> {
+        // For streams we filter here, so that skipped events are read once.
+        let of_log = self.scope == Scope::Log;
+        let query = PageQuery {
+            range,
+            direction: Direction::Forward,
+            filter: if of_log { self.filter.clone() } else { Filter::new() },
+            events_max: PAGE_EVENTS_MAX,
+        };
+        let Self { store, scope, next, filter, after, page, .. } = self;
+        let (mut last, mut copier) = (None, Copier::default());
+        let mut visit = |event: EventRef<'_>| {
+            let is_of_scope = match &*scope {
+                Scope::Log => true,
+                Scope::Stream(stream) => {
+                    event.stream() == stream.as_str() && event.version().get() >= *next
+                }
+            };
+            if is_of_scope {
+                last = Some((event.version(), event.position()));
+                if Some(event.position()) > *after && (of_log || filter.matches(&event)) {
+                    page.push_back(copier.copy(&event));
+                }
+            }
+            ControlFlow::Continue(())
+        };
+        let end = if in_memory {
+            store.read_page_in_memory(&query, &mut visit)
+        } else {
+            store.read_page(&query, &mut visit).map(Some)
+        };
+        match end {
+            Ok(end) => Ok(end.map(|end| Taken::Page { rest: end.rest, last })),
+            // The events before the damage are correct: deliver them first. The next read finds the
+            // damage again.
+            Err(_) if !self.page.is_empty() => {
+                self.advance_past_page();
+                Ok(Some(Taken::BeforeDamage))
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Continues after the last event that was read.

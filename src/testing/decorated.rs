@@ -6,17 +6,22 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use crate::error::Result;
+#[cfg(feature = "async")]
+use crate::event_store::BoxFuture;
 use crate::event_store::{
     Append, Appended, EventStore, KeyedResult, KeyedSubmission, PageEnd, PageQuery, StreamInfo,
     StreamsQuery, Submitted, Visitor,
 };
 use crate::metrics::SubscriptionProgress;
 use crate::model::{Epochs, IdempotencyKey, Position, StreamId, Timestamp, Version};
+#[cfg(feature = "async")]
+use crate::pool;
 
 /// Intercepts the calls of the store that a [`Decorated`] wraps. By default each call is forwarded.
 ///
-/// There is one method for each method of [`EventStore`] but [`EventStore::handle`]: the handles of
-/// a decorated store are decorated too.
+/// There is one method for each method of [`EventStore`] but these: the handles of a decorated store
+/// are decorated too, calls of tasks run the blocking ones, and all pages are read with
+/// [`EventStore::read_page`].
 pub trait Decorator: Send + Sync + 'static {
     /// Called for [`EventStore::submit`].
     ///
@@ -273,6 +278,27 @@ impl<D: Decorator> EventStore for Decorated<D> {
 
     fn watch_subscription(&self, progress: &Arc<SubscriptionProgress>) {
         self.decorator.watch_subscription(&*self.store, progress);
+    }
+
+    /// All pages are read with `read_page`, so that none passes by the decorator.
+    fn read_page_in_memory(&self, _: &PageQuery, _: &mut Visitor<'_>) -> Result<Option<PageEnd>> {
+        Ok(None)
+    }
+
+    #[cfg(feature = "async")]
+    fn submit_async(&self, append: Append) -> BoxFuture<Result<Appended>> {
+        let store = self.handle();
+        Box::pin(pool::run(move || store.submit(append)))
+    }
+
+    #[cfg(feature = "async")]
+    fn submit_once_async(
+        &self,
+        key: IdempotencyKey,
+        submission: KeyedSubmission,
+    ) -> BoxFuture<Result<Submitted>> {
+        let store = self.handle();
+        Box::pin(pool::run(move || store.submit_once(&key, submission)))
     }
 
     fn handle(&self) -> Arc<dyn EventStore> {

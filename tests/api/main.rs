@@ -33,6 +33,8 @@ mod read_models;
 
 #[cfg(feature = "rocksdb")]
 mod aggregates;
+#[cfg(all(feature = "async", feature = "rocksdb"))]
+mod asynchronous;
 #[cfg(feature = "rocksdb")]
 mod audit;
 #[cfg(feature = "rocksdb")]

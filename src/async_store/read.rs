@@ -1,0 +1,64 @@
+//! Reads through the async door.
+
+use super::Pages;
+use crate::error::Result;
+use crate::event_store::{Async, Blocking, Events, Place, Read, StreamInfos, Streams};
+use crate::model::RecordedEvent;
+use crate::pool;
+
+/// Reads as a task.
+impl<P: Place + 'static> Read<P, Async> {
+    /// The events, as a stream that reads page by page. It ends after the first error. It ends at
+    /// the head at the moment when the first event is wanted.
+    ///
+    /// ```
+    /// # futures_lite::future::block_on(async {
+    /// use annals::prelude::*;
+    /// use annals::AsyncStore;
+    /// let store = AsyncStore::new(MemoryStore::new());
+    /// for amount in [100, 200, 300] {
+    ///     let deposited = NewEvent::json("Deposited", &amount)?;
+    ///     store.append("account-1", ExpectedVersion::Any, [deposited]).await?;
+    /// }
+    /// let mut newest = store.read_stream("account-1").backward().limit(2).events();
+    /// let mut amounts = Vec::new();
+    /// while let Some(event) = newest.next().await {
+    ///     amounts.push(event?.json::<u32>()?);
+    /// }
+    /// assert_eq!(amounts, [300, 200]);
+    /// # Ok::<(), annals::Error>(())
+    /// # }).unwrap();
+    /// ```
+    pub fn events(self) -> Pages<Events> {
+        let read = self.through::<Blocking>();
+        Pages::new(move || read.into_iter())
+    }
+
+    /// The first event, in the direction of reading, regardless of the limit.
+    ///
+    /// # Errors
+    /// An invalid argument of this read, or an error of the store.
+    pub async fn first(self) -> Result<Option<RecordedEvent>> {
+        let read = self.through::<Blocking>();
+        pool::run(move || read.first()).await
+    }
+
+    /// The last event, in the direction of reading, regardless of the limit.
+    ///
+    /// # Errors
+    /// An invalid argument of this read, or an error of the store.
+    pub async fn last(self) -> Result<Option<RecordedEvent>> {
+        let read = self.through::<Blocking>();
+        pool::run(move || read.last()).await
+    }
+}
+
+/// Lists as a task.
+impl Streams<Async> {
+    /// The streams with their versions, read page by page. Streams that are created meanwhile may or
+    /// may not be listed.
+    pub fn infos(self) -> Pages<StreamInfos> {
+        let listing = self.through::<Blocking>();
+        Pages::new(move || listing.into_iter())
+    }
+}

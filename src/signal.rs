@@ -1,0 +1,85 @@
+//! [`Signal`]: wakes tasks that wait for something to change.
+
+// Public only for the model checker: see `__internals`.
+#![cfg_attr(not(feature = "__internals"), allow(unreachable_pub))]
+#![allow(missing_docs, missing_debug_implementations)]
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use crate::sync::{Mutex, wake_task};
+
+/// Wakes all tasks that listen, whenever it is raised.
+#[derive(Default)]
+pub struct Signal {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// How often it was raised.
+    raised: u64,
+    waiting: HashMap<u64, Waker>,
+    last_id: u64,
+}
+
+/// Waits until a signal is raised again after [`Signal::listen`].
+#[must_use = "a future does nothing unless it is awaited"]
+pub struct Listener {
+    signal: Arc<Signal>,
+    seen: u64,
+    /// Its place among those that wait.
+    id: Option<u64>,
+}
+
+impl Signal {
+    /// Listens from now on. What is to change must be checked after this call and before waiting.
+    pub fn listen(self: &Arc<Self>) -> Listener {
+        let seen = self.state.lock().raised;
+        Listener { signal: self.clone(), seen, id: None }
+    }
+
+    /// Wakes all tasks that listen. Their wakers run without a lock.
+    pub fn raise(&self) {
+        let mut state = self.state.lock();
+        state.raised += 1;
+        let waiting = std::mem::take(&mut state.waiting);
+        drop(state);
+        waiting.into_values().for_each(wake_task);
+    }
+}
+
+impl Future for Listener {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let waker = context.waker().clone();
+        let signal = self.signal.clone();
+        let mut state = signal.state.lock();
+        if state.raised != self.seen {
+            return Poll::Ready(());
+        }
+        let id = self.id.unwrap_or_else(|| {
+            state.last_id += 1;
+            state.last_id
+        });
+        self.id = Some(id);
+        let replaced = state.waiting.insert(id, waker);
+        drop(state);
+        drop(replaced);
+        Poll::Pending
+    }
+}
+
+/// Leaves no waker behind.
+impl Drop for Listener {
+    fn drop(&mut self) {
+        let Some(id) = self.id else { return };
+        let waker = self.signal.state.lock().waiting.remove(&id);
+        // Dropped without the lock: a waker is code of an executor.
+        drop(waker);
+    }
+}

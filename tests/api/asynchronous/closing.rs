@@ -1,0 +1,118 @@
+use std::time::Duration;
+
+use annals::prelude::*;
+use annals::{AsyncStore, Error};
+use futures_lite::future;
+
+use super::{event, on_each_runtime};
+use crate::support::{SOON, place, quick};
+
+/// Appends under way get `Closed` or are stored, subscriptions end, and waiting calls return.
+#[test]
+fn closing_ends_everything_and_frees_the_directory() {
+    on_each_runtime(|runtime, store, path| async move {
+        let feeds: Vec<_> = (0..20)
+            .map(|_| {
+                let store = store.clone();
+                runtime.spawn(async move {
+                    let mut feed = store.subscribe().start().await.unwrap();
+                    let mut events = 0_u64;
+                    while let Some(delivery) = feed.next().await {
+                        events += u64::from(matches!(delivery.unwrap(), Delivery::Event(_)));
+                    }
+                    assert!(feed.next().await.is_none(), "the end stays the end");
+                    events
+                })
+            })
+            .collect();
+        let waiting = {
+            let store = store.clone();
+            runtime.spawn(async move { store.wait_past(annals::Position::new(1_000_000)).await })
+        };
+        let writers: Vec<_> = (0..100)
+            .map(|task| {
+                let store = store.clone();
+                runtime.spawn(async move {
+                    let mut acknowledged = 0_u64;
+                    loop {
+                        let stream = format!("task-{task}");
+                        match store.append(stream, ExpectedVersion::Any, [event("x")]).await {
+                            Ok(_) => acknowledged += 1,
+                            Err(Error::Closed) => return acknowledged,
+                            Err(other) => panic!("{other}"),
+                        }
+                        future::yield_now().await;
+                    }
+                })
+            })
+            .collect();
+        store.wait_past(annals::Position::new(2_000)).await.unwrap();
+        store.close().await.unwrap();
+        store.close().await.unwrap();
+        let mut acknowledged = 0;
+        for writer in writers {
+            acknowledged += writer.await;
+        }
+        assert!(matches!(waiting.await, Err(Error::Closed)));
+        for feed in feeds {
+            assert!(feed.await >= 1);
+        }
+        let refused = store.append("late", ExpectedVersion::Any, [event("x")]).await;
+        assert!(matches!(refused, Err(Error::Closed)));
+        assert!(matches!(store.read_log().first().await, Err(Error::Closed)));
+        assert!(matches!(store.subscribe().start().await, Err(Error::Closed)));
+
+        let store = AsyncStore::open(&path).await.unwrap();
+        assert_eq!(store.head().unwrap().unwrap().get(), acknowledged, "all, and nothing else");
+        let report = store.spawn_blocking(|store| store.verify(|_| {})).await.unwrap();
+        assert!(report.is_sound());
+    });
+}
+
+/// Dropping the last door closes the store, but not on the thread of the executor.
+#[test]
+fn dropping_the_last_door_closes_the_store_elsewhere() {
+    on_each_runtime(|_, store, path| async move {
+        store.append("a", ExpectedVersion::NoStream, [event("1")]).await.unwrap();
+        let mut feed = store.subscribe().start().await.unwrap();
+        drop(store.clone());
+        assert!(store.head().is_ok(), "another door is open");
+        drop(store);
+        while let Some(delivery) = feed.next().await {
+            delivery.unwrap();
+        }
+        let reopened = quick().open_within(&path, SOON).unwrap();
+        assert_eq!(reopened.head().unwrap().unwrap().get(), 1);
+    });
+}
+
+/// A task that closes the store when it is woken may run on the thread that commits.
+#[test]
+fn store_may_be_closed_from_a_waker() {
+    struct Closing(std::sync::Mutex<Option<Store>>);
+    impl std::task::Wake for Closing {
+        fn wake(self: std::sync::Arc<Self>) {
+            if let Some(store) = self.0.lock().unwrap().take() {
+                store.close().unwrap();
+            }
+        }
+    }
+    for _ in 0..8 {
+        let (_directory, path) = place();
+        let store = AsyncStore::new(quick().open(&path).unwrap());
+        let closing = Closing(std::sync::Mutex::new(Some(store.blocking().clone())));
+        let waker = std::task::Waker::from(std::sync::Arc::new(closing));
+        let door = store.clone();
+        let mut append = Box::pin(door.append("a", ExpectedVersion::Any, [event("1")]));
+        let mut context = std::task::Context::from_waker(&waker);
+        if append.as_mut().poll(&mut context).is_pending() {
+            // The thread that commits wakes the task, and so closes the store.
+            while store.head().is_ok() {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+        drop((append, store));
+        drop(door);
+        assert!(quick().open_within(&path, SOON).unwrap().head().unwrap().is_some());
+    }
+}
