@@ -53,6 +53,7 @@
 //! | execute commands, with idempotency keys or metadata | [`Repository::command`], [`IdempotencyKey`] |
 //! | claim a value that must be unique, such as an email address | [`UniqueValues`] |
 //! | build read models (projections) | [`Projection`], [`ProjectionManager`], [`View`] |
+//! | use async handlers | [`AsyncProjection`], [`ProjectionManager::executor`] |
 //! | load an earlier state, trace causes and effects | [`Repository::load_as_of`], [`audit`] |
 //! | watch a store: metrics, health checks | [`Store::metrics`], [`Store::health`], [`ProjectionManager::health`] |
 //! | check a store for corruption | [`Store::verify`] |
@@ -213,6 +214,8 @@ pub use model::{
     TagsRef, Timestamp, Version, limits,
 };
 pub use options::{Clock, Durability};
+#[cfg(feature = "async")]
+pub use projection::AsyncProjection;
 pub use projection::{
     FailureOutcome, HandlerError, OnFailure, Projection, ProjectionError, ProjectionFailure,
     ProjectionHandle, ProjectionManager, ProjectionNotice, ProjectionOptions, ProjectionState,

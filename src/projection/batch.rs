@@ -32,6 +32,8 @@ pub(super) struct Setup<'a> {
     pub(super) views: &'a Arc<dyn ViewStore>,
     pub(super) view: &'a Arc<str>,
     pub(super) shared: &'a Shared,
+    /// The build that is driven.
+    pub(super) generation: u64,
     /// Whether the handler has effects outside the view, which take effect at once.
     pub(super) is_outside: bool,
     /// Events that were handled already, although an event before them was not.
@@ -189,7 +191,7 @@ impl Setup<'_> {
     }
 
     fn run_partition(&self, events: &[&Arc<RecordedEvent>]) -> Partition {
-        let _mark = self.shared.mark_thread();
+        let _mark = self.shared.mark_thread(self.generation);
         let mut view = self.writer();
         let (mut count, mut refused) = (0, None);
         let len_max = STAGE_LEN_MAX / self.partitions;

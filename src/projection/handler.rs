@@ -34,6 +34,22 @@ impl HandlerFailure {
     pub(super) fn may_pass(&self) -> bool {
         matches!(self, Self::Failed(_))
     }
+
+    /// Whether the handler was cancelled, so that the event counts as not handled.
+    pub(super) fn is_cancelled(&self) -> bool {
+        matches!(self, Self::Failed(cause) if is_cancelled(cause))
+    }
+}
+
+/// The projection was stopped, or its build replaced, while an async handler was pending.
+#[cfg_attr(not(feature = "async"), allow(dead_code))]
+#[derive(Debug, thiserror::Error)]
+#[error("the projection was stopped before the handler was done")]
+pub(super) struct Cancelled;
+
+/// Whether this is the error of a cancelled handler.
+pub(super) fn is_cancelled(cause: &Cause) -> bool {
+    cause.downcast_ref::<Cancelled>().is_some()
 }
 
 /// A projection with its decoder.

@@ -34,6 +34,8 @@ pub struct ProjectionManager {
     listener: Option<Listener>,
     projections: Vec<ProjectionHandle>,
     pub(super) progress: Progress,
+    #[cfg(feature = "async")]
+    pub(super) executor: Arc<super::async_handler::Executor>,
 }
 
 impl ProjectionManager {
@@ -59,6 +61,8 @@ impl ProjectionManager {
             listener: None,
             projections: Vec::new(),
             progress: Progress::default(),
+            #[cfg(feature = "async")]
+            executor: Arc::default(),
         }
     }
 
@@ -146,9 +150,18 @@ impl ProjectionManager {
     /// upcasters set so far do not lead to its events. Upcasters that are set later are checked by
     /// [`ProjectionManager::start`].
     pub fn register_with(
+        self,
+        projection: impl Projection,
+        options: ProjectionOptions,
+    ) -> Result<Self, ProjectionError> {
+        self.add(projection, options, Arc::new(Shared::new()))
+    }
+
+    pub(super) fn add(
         mut self,
         projection: impl Projection,
         options: ProjectionOptions,
+        shared: Arc<Shared>,
     ) -> Result<Self, ProjectionError> {
         let name = projection.name().to_owned();
         builds::check(&name)?;
@@ -170,7 +183,7 @@ impl ProjectionManager {
             follows_other_log: self.follows_other_log,
             clock: self.clock.clone(),
             listener: self.listener.clone(),
-            shared: Arc::new(Shared::new()),
+            shared,
         };
         self.projections.push(ProjectionHandle::new(job, version));
         Ok(self)

@@ -19,12 +19,18 @@ mod worker;
 mod requests;
 mod handle;
 mod progress;
+#[cfg(feature = "async")]
+mod async_handler;
 mod manager;
 mod health;
+#[cfg(feature = "async")]
+mod async_register;
 
 use std::fmt;
 use std::time::Duration;
 
+#[cfg(feature = "async")]
+pub use async_handler::AsyncProjection;
 pub use handle::ProjectionHandle;
 pub use key::ViewKey;
 pub use key_parts::{ViewKeyPart, ViewKeyParts};

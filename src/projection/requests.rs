@@ -102,6 +102,7 @@ impl Worker {
         let mut view = ViewWriter::new(self.stage());
         let refused = match self.setup().handle_one(&event, &mut view) {
             Ok(()) => self.job.handler.flush().err(),
+            Err(refusal) if refusal.is_cancelled() => return Ok(false),
             Err(refusal) => Some(refusal.into_cause()),
         };
         if let Some(cause) = refused {

@@ -112,6 +112,11 @@ impl State {
         builds.chain(&self.retiring).any(|run| run.is_running)
     }
 
+    /// Whether the builds were neither loaded nor started.
+    pub(super) fn is_unknown(&self) -> bool {
+        self.serving.is_none() && self.building.is_none()
+    }
+
     /// Forgets all builds, after everything that the projection stored was removed.
     pub(super) fn forget(&mut self) {
         (self.wanted, self.serving, self.building) = (Wanted::Stop, None, None);
@@ -138,6 +143,11 @@ impl State {
         runs.into_iter().find(|run| run.build.generation == generation)
     }
 
+    /// Whether a build should still be driven, and its worker was not told to stop.
+    fn is_to_go_on(&mut self, generation: u64) -> bool {
+        self.wanted != Wanted::Stop && self.run(generation).is_some()
+    }
+
     /// Whether a worker should continue its current work.
     fn may_go_on(&mut self, generation: u64) -> bool {
         let is_wanted = self.wanted == Wanted::Run;
@@ -146,8 +156,9 @@ impl State {
 }
 
 thread_local! {
-    /// The address of the [`Shared`] of the projection that this thread drives; 0 for none.
-    static DRIVEN_HERE: Cell<usize> = const { Cell::new(0) };
+    /// The address of the [`Shared`] of the projection that this thread drives, and the generation
+    /// of its build; 0 for none.
+    static DRIVEN_HERE: Cell<(usize, u64)> = const { Cell::new((0, 0)) };
 }
 
 /// See [`Shared::mark_thread`].
@@ -155,13 +166,16 @@ pub(super) struct Mark;
 
 impl Drop for Mark {
     fn drop(&mut self) {
-        DRIVEN_HERE.set(0);
+        DRIVEN_HERE.set((0, 0));
     }
 }
 
 pub(super) struct Shared {
     state: Mutex<State>,
     changed: Condvar,
+    /// The same for tasks.
+    #[cfg(feature = "async")]
+    changed_for_tasks: event_listener::Event,
     directory: Mutex<()>,
 }
 
@@ -170,7 +184,13 @@ impl Shared {
         let (serving, building, retiring) = (None, None, Vec::new());
         let discarded = Discarded::default();
         let state = State { wanted: Wanted::Stop, serving, building, retiring, discarded };
-        Self { state: Mutex::new(state), changed: Condvar::new(), directory: Mutex::new(()) }
+        Self {
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+            #[cfg(feature = "async")]
+            changed_for_tasks: event_listener::Event::new(),
+            directory: Mutex::new(()),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -189,11 +209,18 @@ impl Shared {
         look(&self.lock())
     }
 
-    /// Changes the state, and wakes all threads that wait for a change.
+    /// Changes the state, and wakes everything that waits for a change.
     pub(super) fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         let changed = change(&mut self.lock());
-        self.changed.notify_all();
+        self.notify();
         changed
+    }
+
+    /// Wakes all threads and tasks that wait for a change.
+    fn notify(&self) {
+        self.changed.notify_all();
+        #[cfg(feature = "async")]
+        self.changed_for_tasks.notify(usize::MAX);
     }
 
     /// Waits until `look` returns a value or the time is over.
@@ -214,6 +241,20 @@ impl Shared {
                     self.changed.wait_timeout(state, left)
                 }
             };
+        }
+    }
+
+    /// Waits until `look` returns a value, as [`Shared::wait`] does, without a thread.
+    #[cfg(feature = "async")]
+    pub(super) async fn wait_async<T>(&self, mut look: impl FnMut(&mut State) -> Option<T>) -> T {
+        loop {
+            // Listen before looking, so that no change is missed.
+            let changed = self.changed_for_tasks.listen();
+            let found = look(&mut self.lock());
+            if let Some(found) = found {
+                return found;
+            }
+            changed.await;
         }
     }
 
@@ -246,14 +287,25 @@ impl Shared {
 
     /// Whether this thread drives the projection. If so, waiting for the projection would deadlock.
     pub(super) fn is_driven_here(&self) -> bool {
-        DRIVEN_HERE.get() == ptr::from_ref(self).addr()
+        self.is_driven_by(DRIVEN_HERE.get())
+    }
+
+    fn is_driven_by(&self, (shared, _): (usize, u64)) -> bool {
+        shared == ptr::from_ref(self).addr()
+    }
+
+    /// The generation of the build that this thread drives, if it drives the projection.
+    #[cfg(feature = "async")]
+    pub(super) fn generation_driven_here(&self) -> Option<u64> {
+        let driven = DRIVEN_HERE.get();
+        self.is_driven_by(driven).then_some(driven.1)
     }
 
     // Called by the workers.
 
-    /// Marks this thread as one that drives the projection, until the mark is dropped.
-    pub(super) fn mark_thread(&self) -> Mark {
-        DRIVEN_HERE.set(ptr::from_ref(self).addr());
+    /// Marks this thread as one that drives a build of the projection, until the mark is dropped.
+    pub(super) fn mark_thread(&self, generation: u64) -> Mark {
+        DRIVEN_HERE.set((ptr::from_ref(self).addr(), generation));
         Mark
     }
 
@@ -273,7 +325,7 @@ impl Shared {
                 Wanted::Run => return Task::Follow,
                 Wanted::Pause => run.state = ProjectionState::Paused,
             }
-            self.changed.notify_all();
+            self.notify();
             state = self.changed.wait(state);
         }
     }
@@ -321,8 +373,13 @@ impl Shared {
 
     /// Whether a build should still be driven, and its worker was not told to stop.
     pub(super) fn is_to_go_on(&self, generation: u64) -> bool {
-        let mut state = self.lock();
-        state.wanted != Wanted::Stop && state.run(generation).is_some()
+        self.lock().is_to_go_on(generation)
+    }
+
+    /// Waits until a build should no longer be driven.
+    #[cfg(feature = "async")]
+    pub(super) async fn wait_for_halt(&self, generation: u64) {
+        self.wait_async(|state| (!state.is_to_go_on(generation)).then_some(())).await;
     }
 
     /// The position of the build that readers see.

@@ -247,8 +247,7 @@ impl Supervisor {
 
     /// Loads the progress of an earlier run from the store, before the first start.
     pub(super) fn look_at_rest(&self) -> Result<()> {
-        let is_unknown = |state: &State| state.serving.is_none() && state.building.is_none();
-        if !self.job.shared.look(is_unknown) {
+        if !self.job.shared.look(State::is_unknown) {
             return Ok(());
         }
         let (views, _alone) = (&*self.job.views, self.job.shared.directory());
@@ -258,7 +257,7 @@ impl Supervisor {
         let building = directory.building.map(run_of).transpose()?;
         let discarded = discarded_events(views, self.name(), usize::MAX)?;
         self.job.shared.change(|state| {
-            if is_unknown(state) {
+            if state.is_unknown() {
                 (state.serving, state.building) = (serving, building);
                 state.discarded.refresh(discarded);
             }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::batch::{Handled, Setup};
 use super::builds::{Build, Directory, build_view, drop_others, parked_stream, skipped_prefix};
 use super::discarded::Discarded;
-use super::handler::{Handler, HandlerFailure, guarded};
+use super::handler::{Handler, HandlerFailure, guarded, is_cancelled};
 use super::shared::{BuildRun, Shared, Task};
 use super::stage::Stage;
 use super::status::{
@@ -132,11 +132,12 @@ impl Worker {
 
     /// Runs until it is told to stop, or fails.
     pub(super) fn run(mut self) {
-        let _mark = self.job.shared.mark_thread();
+        let _mark = self.job.shared.mark_thread(self.build.generation);
         let failure = match guarded(|| self.work()) {
             Ok(Ok(())) => None,
             // A closed store is not a failure.
             Ok(Err(failure)) if self.is_closed() || is_closed(&failure) => None,
+            Ok(Err(failure)) if is_cancelled(&failure.cause) => None,
             Ok(Err(failure)) => Some(failure),
             Err(panicked) => Some(failure(None, 1, panicked)),
         };
@@ -289,6 +290,9 @@ impl Worker {
             rest = rest.get(step_len..).unwrap_or_default();
             tries = if step_len > 0 { 0 } else { tries };
             let (Some(event), Some(refusal)) = (rest.first(), refused) else { continue };
+            if refusal.is_cancelled() {
+                return Ok(false);
+            }
             tries += 1;
             self.tell(|run| run.failed_tries += 1);
             match self.refused(event, tries, refusal)? {
@@ -310,6 +314,7 @@ impl Worker {
             views: &self.job.views,
             view: &self.view,
             shared: &self.job.shared,
+            generation: self.build.generation,
             is_outside: self.job.target != Target::View,
             ahead: &self.ahead,
             parked: &self.parked,

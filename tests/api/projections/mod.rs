@@ -1,5 +1,9 @@
 //! Projections over both stores: the content of read models, failures of handlers, and rebuilds.
 
+#[cfg(feature = "async")]
+mod async_executors;
+#[cfg(feature = "async")]
+mod async_handlers;
 mod reactors;
 mod definitions;
 mod discarding;
