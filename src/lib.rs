@@ -53,7 +53,7 @@
 //! | execute commands, with idempotency keys or metadata | [`Repository::command`], [`IdempotencyKey`] |
 //! | claim a value that must be unique, such as an email address | [`UniqueValues`] |
 //! | build read models (projections) | [`Projection`], [`ProjectionManager`], [`View`] |
-//! | use async handlers | [`AsyncProjection`], [`ProjectionManager::executor`] |
+//! | use async handlers, or manage projections from tasks | [`AsyncProjection`], [`AsyncProjectionManager`] |
 //! | load an earlier state, trace causes and effects | [`Repository::load_as_of`], [`audit`] |
 //! | watch a store: metrics, health checks | [`Store::metrics`], [`Store::health`], [`ProjectionManager::health`] |
 //! | check a store for corruption | [`Store::verify`] |
@@ -215,7 +215,7 @@ pub use model::{
 };
 pub use options::{Clock, Durability};
 #[cfg(feature = "async")]
-pub use projection::AsyncProjection;
+pub use projection::{AsyncProjection, AsyncProjectionHandle, AsyncProjectionManager};
 pub use projection::{
     FailureOutcome, HandlerError, OnFailure, Projection, ProjectionError, ProjectionFailure,
     ProjectionHandle, ProjectionManager, ProjectionNotice, ProjectionOptions, ProjectionState,

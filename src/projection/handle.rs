@@ -14,7 +14,7 @@ use crate::model::Position;
 use crate::options::now;
 
 /// How often the progress of a rebuild is reported.
-const PROGRESS_PAUSE: Duration = Duration::from_millis(100);
+pub(super) const PROGRESS_PAUSE: Duration = Duration::from_millis(100);
 
 /// One projection of a manager.
 pub struct ProjectionHandle {
@@ -97,28 +97,44 @@ impl ProjectionHandle {
         mut progress: impl FnMut(RebuildStatus),
     ) -> Result<(), ProjectionError> {
         let until = Instant::now().checked_add(timeout);
-        let name = || self.name().to_owned();
-        if self.supervisor.job.shared.look(|state| state.wanted == Wanted::Stop) {
-            return Err(ProjectionError::NotRunning { name: name() });
-        }
+        self.check_started()?;
         loop {
             let soon = Instant::now().checked_add(PROGRESS_PAUSE);
-            let is_over = |state: &State| state.building.as_ref().is_none_or(|run| !run.is_running);
-            self.supervisor.job.shared.wait(soon, |state| is_over(state).then_some(()));
-            let status = self.status()?;
-            let Some(rebuild) = status.rebuild else { return Ok(()) };
-            match (rebuild.state, rebuild.failure.clone()) {
-                (ProjectionState::Failed, Some(failure)) => {
-                    return Err(ProjectionError::Failed { name: name(), failure });
-                }
-                (ProjectionState::Stopped, _) => {
-                    return Err(ProjectionError::NotRunning { name: name() });
-                }
-                _ => progress(rebuild),
+            let is_over = |state: &State| Self::is_rebuild_over(state).then_some(());
+            self.supervisor.job.shared.wait(soon, is_over);
+            let Some(rebuild) = self.status()?.rebuild else { return Ok(()) };
+            match self.rebuild_error(&rebuild) {
+                Some(error) => return Err(error),
+                None => progress(rebuild),
             }
             if until.is_some_and(|until| Instant::now() >= until) {
-                return Err(ProjectionError::RebuildTimedOut { name: name(), timeout });
+                let name = self.name().to_owned();
+                return Err(ProjectionError::RebuildTimedOut { name, timeout });
             }
+        }
+    }
+
+    pub(super) fn check_started(&self) -> Result<(), ProjectionError> {
+        if self.supervisor.job.shared.look(|state| state.wanted == Wanted::Stop) {
+            return Err(ProjectionError::NotRunning { name: self.name().to_owned() });
+        }
+        Ok(())
+    }
+
+    /// Whether no shadow build is running.
+    pub(super) fn is_rebuild_over(state: &State) -> bool {
+        state.building.as_ref().is_none_or(|run| !run.is_running)
+    }
+
+    /// Why a shadow build does not continue, if it does not.
+    pub(super) fn rebuild_error(&self, rebuild: &RebuildStatus) -> Option<ProjectionError> {
+        let name = || self.name().to_owned();
+        match (rebuild.state, rebuild.failure.clone()) {
+            (ProjectionState::Failed, Some(failure)) => {
+                Some(ProjectionError::Failed { name: name(), failure })
+            }
+            (ProjectionState::Stopped, _) => Some(ProjectionError::NotRunning { name: name() }),
+            _ => None,
         }
     }
 
@@ -140,7 +156,7 @@ impl ProjectionHandle {
         })
     }
 
-    fn has_reached(
+    pub(super) fn has_reached(
         &self,
         state: &State,
         position: Position,

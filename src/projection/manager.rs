@@ -298,11 +298,22 @@ impl ProjectionManager {
         let begun = Instant::now();
         let mut reached = None;
         loop {
-            let head = self.events.head()?;
+            let head = self.head()?;
             let Some(next) = head.filter(|_| head > reached) else { return Ok(head) };
             self.wait_for_all(next, timeout.saturating_sub(begun.elapsed()))?;
             reached = head;
         }
+    }
+
+    /// The head of the log.
+    pub(super) fn head(&self) -> Result<Option<Position>, ProjectionError> {
+        Ok(self.events.head()?)
+    }
+
+    /// Lets the running workers end by themselves: a stop or a drop does not wait for them.
+    #[cfg(feature = "async")]
+    pub(super) fn detach(&self) {
+        self.projections.iter().for_each(|projection| projection.supervisor.detach());
     }
 
     /// Calls [`ProjectionHandle::status`] on the projection with this name.

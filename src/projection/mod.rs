@@ -25,12 +25,22 @@ mod manager;
 mod health;
 #[cfg(feature = "async")]
 mod async_register;
+#[cfg(feature = "async")]
+mod unblock;
+#[cfg(feature = "async")]
+mod async_handle;
+#[cfg(feature = "async")]
+mod async_manager;
 
 use std::fmt;
 use std::time::Duration;
 
 #[cfg(feature = "async")]
+pub use async_handle::AsyncProjectionHandle;
+#[cfg(feature = "async")]
 pub use async_handler::AsyncProjection;
+#[cfg(feature = "async")]
+pub use async_manager::AsyncProjectionManager;
 pub use handle::ProjectionHandle;
 pub use key::ViewKey;
 pub use key_parts::{ViewKeyPart, ViewKeyParts};

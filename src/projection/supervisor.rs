@@ -53,6 +53,12 @@ impl Supervisor {
         }
     }
 
+    /// Lets the running workers end by themselves: a stop does not wait for them.
+    #[cfg(feature = "async")]
+    pub(super) fn detach(&self) {
+        self.threads().clear();
+    }
+
     /// See [`ProjectionHandle::rebuild`](super::ProjectionHandle::rebuild).
     pub(super) fn rebuild(&self) -> Result<(), ProjectionError> {
         if self.job.target == Target::Reactor {

@@ -4,6 +4,8 @@
 mod async_executors;
 #[cfg(feature = "async")]
 mod async_handlers;
+#[cfg(feature = "async")]
+mod async_manager;
 mod reactors;
 mod definitions;
 mod discarding;
