@@ -265,6 +265,6 @@ pub mod guarantees {}
 struct Readme;
 
 /// Compiles and runs the programs of docs/COOKBOOK.md.
-#[cfg(all(doctest, feature = "rocksdb"))]
+#[cfg(all(doctest, feature = "rocksdb", feature = "async"))]
 #[doc = include_str!("../docs/COOKBOOK.md")]
 struct Cookbook;
