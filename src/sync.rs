@@ -17,6 +17,11 @@ use std::time::Duration;
 #[cfg(not(all(feature = "__schedules", not(feature = "rocksdb"))))]
 use std::time::Instant;
 
+#[cfg(all(feature = "__schedules", not(feature = "rocksdb")))]
+pub(crate) use shuttle::thread;
+#[cfg(not(all(feature = "__schedules", not(feature = "rocksdb"))))]
+pub(crate) use std::thread;
+
 pub(crate) use primitives::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 pub(crate) use primitives::{MutexGuard, RwLockReadGuard, RwLockWriteGuard};
 
@@ -105,7 +110,7 @@ impl BriefWait {
 
     /// Yields once. Returns whether to wait on: not after `max`, nor after `idle` without a change.
     pub(crate) fn goes_on(&mut self, has_changed: bool, max: Duration, idle: Duration) -> bool {
-        std::thread::yield_now();
+        thread::yield_now();
         let now = Instant::now();
         if has_changed {
             self.last_change = now;
@@ -125,7 +130,7 @@ impl BriefWait {
     }
 
     pub(crate) fn goes_on(&mut self, _: bool, _: Duration, _: Duration) -> bool {
-        shuttle::thread::yield_now();
+        thread::yield_now();
         self.0 += 1;
         self.0 < 3
     }

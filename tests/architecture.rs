@@ -12,7 +12,7 @@ use syn::spanned::Spanned;
 use syn::visit::{self, Visit};
 
 /// A path in code, and where alone it may be used.
-const FENCES: [(&str, &[&str], &str); 8] = [
+const FENCES: [(&str, &[&str], &str); 9] = [
     ("rocksdb", &["storage"], "the engine can be understood, and replaced, in one place"),
     ("bincode", &["format", "codec/binary.rs"], "the bytes on disk are decided in one place"),
     ("fs4", &["storage"], "only the disk knows how full it is"),
@@ -23,6 +23,11 @@ const FENCES: [(&str, &[&str], &str); 8] = [
         "thread::Builder",
         &["read", "subscription", "projection", "commit/lane_thread.rs", "event_store/watch.rs"],
         "no other part starts threads",
+    ),
+    (
+        "blocking::unblock",
+        &["pool.rs"],
+        "the threads that block for tasks are bounded in one place",
     ),
     ("SystemTime::now", &["options.rs", "memory"], "a clock is given, so that tests can give one"),
 ];

@@ -65,7 +65,7 @@ where
         work: impl FnOnce(&Repository<A>) -> T + Send + 'static,
     ) -> T {
         let repository = self.repository.clone();
-        blocking::unblock(move || work(&repository)).await
+        pool::unblock(move || work(&repository)).await
     }
 
     /// A command to the aggregate with this id: see [`Repository::command`].

@@ -81,7 +81,7 @@ struct Inner<S: EventStore + 'static> {
 impl<S: EventStore + 'static> Drop for Inner<S> {
     fn drop(&mut self) {
         let store = self.store.take();
-        blocking::unblock(move || drop(store)).detach();
+        pool::detach(move || drop(store));
     }
 }
 
@@ -106,8 +106,8 @@ impl<S: EventStore + 'static> AsyncStore<S> {
         store
     }
 
-    /// Runs work that may block, such as a backup, on a thread of a pool. If the future is dropped,
-    /// work that has begun is completed.
+    /// Runs work that may block, such as a backup, on a thread of a pool. If the future is dropped
+    /// after it was polled, the work is completed all the same.
     ///
     /// ```
     /// # let directory = tempfile::tempdir().unwrap();
@@ -125,7 +125,7 @@ impl<S: EventStore + 'static> AsyncStore<S> {
         work: impl FnOnce(&S) -> T + Send + 'static,
     ) -> T {
         let store = self.shared().clone();
-        blocking::unblock(move || work(&store)).await
+        pool::unblock(move || work(&store)).await
     }
 
     /// Appends events to one stream: see [`EventStoreExt::append`].
@@ -264,7 +264,7 @@ impl AsyncStore {
     /// Those of [`Store::open`](crate::Store::open).
     pub async fn open(path: impl AsRef<std::path::Path>) -> Result<Self> {
         let path = path.as_ref().to_owned();
-        blocking::unblock(move || DefaultStore::open(path)).await.map(Self::new)
+        pool::unblock(move || DefaultStore::open(path)).await.map(Self::new)
     }
 
     /// Makes everything acknowledged so far survive a power loss: see

@@ -36,7 +36,7 @@ where
     I: Iterator<Item: Send> + Send + 'static,
 {
     /// `begin` may block; it is called when the first item is wanted.
-    pub(super) fn new(begin: impl FnOnce() -> I + Send + 'static) -> Self {
+    pub(crate) fn new(begin: impl FnOnce() -> I + Send + 'static) -> Self {
         Self { page: VecDeque::new(), rest: Rest::Unread(Box::new(begin)) }
     }
 

@@ -3,13 +3,12 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
 
 use super::EventStore;
 use crate::error::{Error, Result};
 use crate::model::Position;
 use crate::signal::{Listener, Signal};
-use crate::sync::Mutex;
+use crate::sync::{Mutex, thread};
 
 /// Waits for the head on a thread of its own, so that waking many tasks costs the commit path no
 /// more than waking one thread. The thread starts with the first wait.

@@ -10,9 +10,9 @@ use super::handle::{PROGRESS_PAUSE, ProjectionHandle};
 use super::manager::ProjectionManager;
 use super::shared::State;
 use super::status::{ProjectionError, ProjectionStatus, RebuildStatus};
-use super::unblock::unblock;
 use super::unhandled::UnhandledEvent;
 use crate::model::Position;
+use crate::pool::unblock;
 
 /// A manager that tasks share. Stops the projections when it is dropped, without waiting for them.
 #[derive(Debug)]

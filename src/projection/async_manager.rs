@@ -6,10 +6,10 @@ use super::async_handle::{AsyncProjectionHandle, Inner};
 use super::handle::ProjectionHandle;
 use super::manager::ProjectionManager;
 use super::status::{ProjectionError, ProjectionStatus};
-use super::unblock::unblock;
 use super::unhandled::UnhandledEvent;
 use crate::health::Health;
 use crate::model::Position;
+use crate::pool::unblock;
 
 /// A [`ProjectionManager`] for tasks of any runtime: the same calls, without blocking a thread of
 /// the runtime.

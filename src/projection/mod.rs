@@ -10,6 +10,8 @@ mod writer;
 mod unhandled;
 mod discarded;
 mod view;
+#[cfg(feature = "async")]
+mod async_view;
 mod handler;
 mod batch;
 mod status;
@@ -25,8 +27,6 @@ mod manager;
 mod health;
 #[cfg(feature = "async")]
 mod async_register;
-#[cfg(feature = "async")]
-mod unblock;
 #[cfg(feature = "async")]
 mod async_handle;
 #[cfg(feature = "async")]

@@ -2,6 +2,8 @@
 
 use std::cell::Cell;
 use std::ptr;
+#[cfg(feature = "async")]
+use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
@@ -10,6 +12,8 @@ use super::discarded::Discarded;
 use super::status::{ProjectionFailure, ProjectionState};
 use super::unhandled::UnhandledEvent;
 use crate::model::Position;
+#[cfg(feature = "async")]
+use crate::signal::Signal;
 use crate::subscription::CancelHandle;
 use crate::sync::{Condvar, Mutex, MutexGuard};
 
@@ -175,7 +179,7 @@ pub(super) struct Shared {
     changed: Condvar,
     /// The same for tasks.
     #[cfg(feature = "async")]
-    changed_for_tasks: event_listener::Event,
+    changed_for_tasks: Arc<Signal>,
     directory: Mutex<()>,
 }
 
@@ -188,7 +192,7 @@ impl Shared {
             state: Mutex::new(state),
             changed: Condvar::new(),
             #[cfg(feature = "async")]
-            changed_for_tasks: event_listener::Event::new(),
+            changed_for_tasks: Arc::default(),
             directory: Mutex::new(()),
         }
     }
@@ -220,7 +224,7 @@ impl Shared {
     fn notify(&self) {
         self.changed.notify_all();
         #[cfg(feature = "async")]
-        self.changed_for_tasks.notify(usize::MAX);
+        self.changed_for_tasks.raise();
     }
 
     /// Waits until `look` returns a value or the time is over.

@@ -18,7 +18,7 @@ use super::unhandled::{
 };
 use super::writer::decode;
 use crate::error::{Error, Result};
-use crate::event_store::Direction;
+use crate::event_store::{Blocking, Direction};
 use crate::model::Position;
 use crate::view_store::{ViewEntry, ViewScan, ViewStore};
 
@@ -30,7 +30,7 @@ pub trait ViewStoreExt: ViewStore {
     /// The read model that the projection with this name keeps in the store. It reads as empty if
     /// it does not exist yet.
     fn view(&self, projection: impl Into<String>) -> View {
-        View { views: self.view_handle(), projection: projection.into() }
+        View { views: self.view_handle(), projection: projection.into(), door: PhantomData }
     }
 
     /// Removes everything that a projection keeps in the store: its read model, its checkpoint, and
@@ -84,9 +84,19 @@ impl<S: ViewStore + ?Sized> ViewStoreExt for S {}
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone)]
-pub struct View {
+pub struct View<D = Blocking> {
     views: Arc<dyn ViewStore>,
     projection: String,
+    door: PhantomData<fn() -> D>,
+}
+
+impl<D> View<D> {
+    /// The same view through another door.
+    #[cfg(feature = "async")]
+    pub(super) fn through<E>(&self) -> View<E> {
+        let (views, projection) = (self.views.clone(), self.projection.clone());
+        View { views, projection, door: PhantomData }
+    }
 }
 
 impl View {
@@ -126,6 +136,7 @@ impl View {
             direction: Direction::Forward,
             limit: None,
             invalid: None,
+            door: PhantomData,
         }
     }
 
@@ -248,7 +259,7 @@ impl View {
     }
 }
 
-impl fmt::Debug for View {
+impl<D> fmt::Debug for View<D> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.debug_struct("View").field("projection", &self.projection).finish_non_exhaustive()
     }
@@ -277,7 +288,7 @@ pub struct ViewStatus {
 /// Selects the entries of a read model to read.
 #[derive(Debug, Clone)]
 #[must_use = "nothing is read until entries are taken"]
-pub struct ReadView {
+pub struct ReadView<D = Blocking> {
     view: View,
     prefix: Vec<u8>,
     after: Option<Vec<u8>>,
@@ -286,9 +297,25 @@ pub struct ReadView {
     limit: Option<usize>,
     /// The error of an invalid key, returned by the first read.
     invalid: Option<Error>,
+    door: PhantomData<fn() -> D>,
 }
 
-impl ReadView {
+impl<D> ReadView<D> {
+    /// The same read through another door.
+    #[cfg(feature = "async")]
+    pub(super) fn through<E>(self) -> ReadView<E> {
+        ReadView {
+            view: self.view,
+            prefix: self.prefix,
+            after: self.after,
+            up_to: self.up_to,
+            direction: self.direction,
+            limit: self.limit,
+            invalid: self.invalid,
+            door: PhantomData,
+        }
+    }
+
     /// Only entries under this key: those whose keys have further parts after it. If a part holds
     /// a 0 byte, the text before that byte counts as such a key too.
     pub fn under(mut self, key: impl TryInto<ViewKey, Error: Into<Error>>) -> Self {
@@ -346,7 +373,9 @@ impl ReadView {
             Direction::Backward => key < last.as_slice(),
         }
     }
+}
 
+impl ReadView {
     /// Reads the entries. The iterator reads a page at a time and ends after the first error. Each
     /// page is consistent.
     ///

@@ -15,34 +15,34 @@ use shuttle::thread;
 use crate::check;
 
 /// The committer without a disk.
-struct Engine {
-    queue: Queue,
-    writer: Mutex<Writer>,
-    head: Head,
-    gate: Gate,
+pub(crate) struct Engine {
+    pub(crate) queue: Queue,
+    pub(crate) writer: Mutex<Writer>,
+    pub(crate) head: Head,
+    pub(crate) gate: Gate,
 }
 
 #[derive(Default)]
-struct Writer {
-    log: Vec<u8>,
+pub(crate) struct Writer {
+    pub(crate) log: Vec<u8>,
     /// The number of writes so far, and which one fails.
     writes: usize,
     fails: Option<Failure>,
 }
 
 #[derive(Clone, Copy)]
-enum Failure {
+pub(crate) enum Failure {
     Write(usize),
     Panic(usize),
 }
 
 impl Engine {
-    fn new(fails: Option<Failure>) -> Arc<Self> {
+    pub(crate) fn new(fails: Option<Failure>) -> Arc<Self> {
         let writer = Mutex::new(Writer { fails, ..Writer::default() });
         Arc::new(Self { queue: Queue::new(), writer, head: Head::new(None), gate: Gate::new() })
     }
 
-    fn submit(&self, name: u8) -> Result<Appended, Error> {
+    pub(crate) fn submit(&self, name: u8) -> Result<Appended, Error> {
         let outcome = self.queue.submit(submission(name), |group| {
             let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
             self.commit(&mut writer, group);
@@ -51,7 +51,7 @@ impl Engine {
     }
 
     /// The writer's protocol: check the gate, stage, write, publish, acknowledge.
-    fn commit(&self, writer: &mut Writer, group: &[Arc<Ticket>]) {
+    pub(crate) fn commit(&self, writer: &mut Writer, group: &[Arc<Ticket>]) {
         let mut staged = Vec::new();
         for ticket in group {
             let submission = ticket.take().expect("a ticket is committed once");
@@ -109,7 +109,7 @@ fn taken() -> Error {
     Error::PartialRetry { stream: StreamId::new("taken").unwrap() }
 }
 
-fn submission(name: u8) -> Submission {
+pub(crate) fn submission(name: u8) -> Submission {
     let event = NewEvent::new(EventType::new("Happened").unwrap(), vec![name]);
     let append = Append::new().to("a-1", ExpectedVersion::Any, [event]);
     let record = Some((vec![name], Vec::new()));
@@ -127,7 +127,7 @@ fn appended(place: Position) -> Appended {
     Appended::new(vec![place..=place], versions, false).unwrap()
 }
 
-fn all<T: Send + 'static>(threads: Vec<thread::JoinHandle<T>>) -> Vec<T> {
+pub(crate) fn all<T: Send + 'static>(threads: Vec<thread::JoinHandle<T>>) -> Vec<T> {
     threads.into_iter().map(|thread| thread.join().unwrap()).collect()
 }
 

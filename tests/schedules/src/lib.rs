@@ -1,5 +1,6 @@
 //! Runs the code that threads share under a model checker, with its locks and atomics: the commit
-//! queue, the gate, the published head, and the memory store with its subscriptions.
+//! queue with the lane of tasks, the gate, the published head, and the memory store with its
+//! subscriptions, blocking and async.
 //!
 //! Shuttle runs a test many times, each time with a different order of the steps of its threads. It
 //! prints a schedule that fails, and `shuttle::replay` runs that schedule again.
@@ -8,7 +9,9 @@
 #![cfg(test)]
 
 mod committing;
+mod feeding;
 mod following;
+mod lane;
 mod waiting;
 
 /// Runs a test under many schedules: random ones, and as many with few thread switches at random
