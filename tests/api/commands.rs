@@ -1,12 +1,13 @@
 //! The command door: expected versions, idempotency keys, other streams, metadata, in any
 //! combination (G1, G4, G15).
 
-use std::sync::Mutex;
+use std::sync::{Mutex, mpsc};
 use std::thread;
+use std::time::Duration;
 
 use annals::prelude::*;
 use annals::testing::{Decorated, Decorator};
-use annals::{Error, IdempotencyKey, Position, RequestDigest, UniqueValues};
+use annals::{Decision, Error, IdempotencyKey, Position, RequestDigest, UniqueValues};
 
 use crate::support::bank::*;
 use crate::support::stores::Kept;
@@ -128,9 +129,11 @@ fn default_retries_suffice_for_a_busy_other_stream() {
                     for number in 0..50 {
                         let command = accounts.command(format!("{thread}-{number}"));
                         let command = command.also(|decision| {
-                            let last = kept.events.read_stream("ledger").last()?;
+                            let last = kept.events.read_stream("busy-ledger").last()?;
                             let seen = ExpectedVersion::from(last.map(|event| event.version()));
-                            decision.to("ledger", seen, claimed());
+                            // Meanwhile other threads read the same version.
+                            thread::sleep(Duration::from_micros(50));
+                            decision.to("busy-ledger", seen, claimed());
                             Ok(())
                         });
                         command.run(&create()).unwrap();
@@ -138,8 +141,60 @@ fn default_retries_suffice_for_a_busy_other_stream() {
                 });
             }
         });
-        let booked = kept.events.read_stream("ledger").into_iter().count();
+        let booked = kept.events.read_stream("busy-ledger").into_iter().count();
         assert_eq!(booked, THREADS * 50);
+    }
+}
+
+/// A caller that met a conflict over another stream has the turn there. Others wait for it: those
+/// that met a conflict too, and those that have not appended yet.
+#[test]
+fn callers_wait_for_the_turn_at_another_stream() {
+    // Streams of this name in other stores share the queue.
+    const STREAM: &str = "ledger-with-turns";
+    let cases = [true, false].into_iter().flat_map(|case| Kept::both().map(|kept| (case, kept)));
+    for (has_conflict, kept) in cases {
+        let accounts = accounts(&kept.events);
+        let move_on = || drop(kept.events.append(STREAM, ExpectedVersion::Any, claimed()));
+        let book = |decision: &mut Decision<'_, Account>| {
+            let last = kept.events.read_stream(STREAM).last()?;
+            let seen = ExpectedVersion::from(last.map(|event| event.version()));
+            decision.to(STREAM, seen, claimed());
+            Ok::<_, Error>(())
+        };
+        let ((read, is_read), (end, has_ended)) = (mpsc::channel(), mpsc::channel());
+        let other = || {
+            let mut is_first = true;
+            let command = accounts.command("second").also(|decision| {
+                book(decision)?;
+                if std::mem::take(&mut is_first) {
+                    has_conflict.then(move_on);
+                    read.send(()).unwrap();
+                }
+                Ok(())
+            });
+            command.run(&create()).unwrap();
+            end.send(()).unwrap();
+        };
+        thread::scope(|scope| {
+            let mut tries = 0;
+            let command = accounts.command("first").also(|decision| {
+                tries += 1;
+                if tries == 1 {
+                    book(decision)?;
+                    move_on();
+                    return Ok(());
+                }
+                scope.spawn(other);
+                is_read.recv().unwrap();
+                book(decision)?;
+                let early = has_ended.recv_timeout(Duration::from_millis(100));
+                assert!(early.is_err(), "the other caller did not wait");
+                Ok(())
+            });
+            command.run(&create()).unwrap();
+            assert_eq!(tries, 2);
+        });
     }
 }
 
