@@ -4,7 +4,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use annals::prelude::*;
 use annals::{
@@ -80,6 +80,70 @@ fn projection_waits_while_the_disk_is_full() {
     projections.start().unwrap();
     projections.wait_for_head(SOON).unwrap();
     assert_eq!(balances(&store)["account-1"], 15);
+}
+
+/// While the disk is full, only the write is retried: the handler is not called again.
+#[test]
+fn effects_are_not_repeated_while_the_disk_is_full() {
+    for target in [Target::Reactor, Target::External] {
+        let store = MemoryStore::new();
+        let views = Watched::new(&store);
+        let sent = Arc::new(AtomicUsize::new(0));
+        let counted = sent.clone();
+        let send = move |_: &TypedEvent<Money>, _: &mut ViewWriter| {
+            counted.fetch_add(1, Ordering::SeqCst);
+            Ok(())
+        };
+        let projections = ProjectionManager::over(&store, &views);
+        let projections =
+            projections.register_with(Custom { target, ..Custom::new(send) }, options()).unwrap();
+        projections.start().unwrap();
+        projections.wait_for("balances", pay(&store, "account-1", 1), SOON).unwrap();
+        views.is_full.store(true, Ordering::SeqCst);
+        let last = pay(&store, "account-1", 7);
+        let until = Instant::now() + SOON;
+        let tries = || projections.status("balances").unwrap().failure.map_or(0, |why| why.tries);
+        while tries() < 3 {
+            assert!(sent.load(Ordering::SeqCst) <= 2, "{target:?}: repeated");
+            assert!(Instant::now() < until);
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        views.is_full.store(false, Ordering::SeqCst);
+        projections.wait_for("balances", last, SOON).unwrap();
+        assert_eq!(sent.load(Ordering::SeqCst), 2, "{target:?}");
+    }
+}
+
+/// A shadow build waits as well if the disk is full when it is to be promoted.
+#[test]
+fn promotion_waits_while_the_disk_is_full() {
+    let store = MemoryStore::new();
+    let views = Watched::new(&store);
+    let (is_full, calls) = (views.is_full_for_directories.clone(), AtomicUsize::new(0));
+    // The second call is that of the shadow build.
+    let balances_of = Custom::new(move |event, view| {
+        is_full.store(calls.fetch_add(1, Ordering::SeqCst) == 1, Ordering::SeqCst);
+        add_up(event, view)
+    });
+    let projections = ProjectionManager::over(&store, &views);
+    let projections = projections.register_with(balances_of, options()).unwrap();
+    projections.start().unwrap();
+    projections.wait_for("balances", pay(&store, "account-1", 7), SOON).unwrap();
+    let projection = projections.projection("balances").unwrap();
+    projection.rebuild().unwrap();
+    let until = Instant::now() + SOON;
+    loop {
+        let rebuild = projection.status().unwrap().rebuild.expect("not promoted");
+        assert_ne!(rebuild.state, ProjectionState::Failed, "{:?}", rebuild.failure);
+        if rebuild.state == ProjectionState::Retrying {
+            break;
+        }
+        assert!(Instant::now() < until, "it does not wait");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    views.is_full_for_directories.store(false, Ordering::SeqCst);
+    projection.wait_for_rebuild(SOON, |_| {}).unwrap();
+    assert_eq!(balances(&store)["account-1"], 7);
 }
 
 #[test]

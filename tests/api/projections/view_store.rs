@@ -14,20 +14,29 @@ pub(crate) struct Watched {
     pub(crate) writes_left: Arc<AtomicUsize>,
     /// Whether the disk is full.
     pub(crate) is_full: Arc<AtomicBool>,
+    /// Whether it is full for writes that name the builds of a projection.
+    pub(crate) is_full_for_directories: Arc<AtomicBool>,
 }
 
 impl Watched {
     pub(crate) fn new(views: &MemoryStore) -> Self {
-        let writes_left = Arc::new(AtomicUsize::new(usize::MAX));
-        Self { views: views.clone(), pages: Arc::default(), writes_left, is_full: Arc::default() }
+        Self {
+            views: views.clone(),
+            pages: Arc::default(),
+            writes_left: Arc::new(AtomicUsize::new(usize::MAX)),
+            is_full: Arc::default(),
+            is_full_for_directories: Arc::default(),
+        }
     }
 
     pub(crate) fn fail_after(&self, writes: usize) {
         self.writes_left.store(writes, Ordering::SeqCst);
     }
 
-    fn write(&self) -> Result<()> {
-        if self.is_full.load(Ordering::SeqCst) {
+    fn write(&self, view: &str) -> Result<()> {
+        let is_full_here =
+            self.is_full_for_directories.load(Ordering::SeqCst) && !view.contains('@');
+        if is_full_here || self.is_full.load(Ordering::SeqCst) {
             return Err(Error::DiskFull { path: "store".into(), free: 1, reserve: 2 });
         }
         let one = |left: usize| left.checked_sub(1);
@@ -38,7 +47,7 @@ impl Watched {
 
 impl ViewStore for Watched {
     fn commit_view(&self, commit: &ViewCommit) -> Result<()> {
-        self.write()?;
+        self.write(&commit.view)?;
         self.views.commit_view(commit)
     }
 
@@ -60,7 +69,7 @@ impl ViewStore for Watched {
     }
 
     fn drop_view(&self, view: &str) -> Result<()> {
-        self.write()?;
+        self.write(view)?;
         self.views.drop_view(view)
     }
 
