@@ -73,7 +73,7 @@
 //! | `testing` | [`testing`]: scenarios, clocks, and the suites that every store must pass |
 //! | `cli` | the command line `annals` |
 //! | `metrics` | `StoreMetrics::record`: passes metrics to the crate of that name |
-//! | `tracing` | events for the crate of that name: opening, recovery, failed writes, backups |
+//! | `tracing` | events for the crate of that name: opens, failed writes, backups, projections |
 //!
 //! The minimum supported Rust version is 1.89. A minor release may raise it, to a version that is
 //! at least six months old.

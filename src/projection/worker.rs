@@ -270,6 +270,7 @@ impl Worker {
             self.discarded = self.job.shared.look(|state| state.discarded.between(first, last));
         }
         while let Some(first) = rest.first() {
+            let timer = trace::BatchTimer::start();
             let handled = self.setup().run(rest);
             let step = rest.get(handled.count);
             let up_to = step.map_or(batch.up_to, |event| event.position().previous());
@@ -287,6 +288,9 @@ impl Worker {
                 }
                 Finished::Kept(refused) => refused,
             };
+            if step_len > 0 {
+                timer.written(&self.job.name, step_len, up_to.map_or(0, Position::get));
+            }
             rest = rest.get(step_len..).unwrap_or_default();
             tries = if step_len > 0 { 0 } else { tries };
             let (Some(event), Some(refusal)) = (rest.first(), refused) else { continue };

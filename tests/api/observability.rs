@@ -1,10 +1,14 @@
 //! What an operator's tools get: the facade `metrics`, and events of `tracing`.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
+use annals::Target;
 use annals::prelude::*;
+use tracing::subscriber::DefaultGuard;
 
 use crate::support::{SOON, events, place, quick};
 
@@ -193,4 +197,65 @@ fn opening_and_backups_are_traced_and_appends_are_not() {
     assert_eq!(texts.len(), 2, "{texts:?}");
     assert!(texts[0].starts_with("INFO message=opened the store path="), "{texts:?}");
     assert!(texts[1].contains("made a backup") && texts[1].contains("head=30"), "{texts:?}");
+}
+
+thread_local! {
+    /// Ends with the thread of a projection.
+    static COLLECTING: RefCell<Option<DefaultGuard>> = const { RefCell::new(None) };
+}
+
+/// Collects the events of its own thread. Fails once for 13.
+struct Traced {
+    texts: Texts,
+    has_failed: AtomicBool,
+}
+
+impl Projection for Traced {
+    type Event = Happened;
+
+    fn name(&self) -> &'static str {
+        "traced"
+    }
+
+    fn target(&self) -> Target {
+        Target::External
+    }
+
+    fn reset(&self) -> Result<(), HandlerError> {
+        let guard = tracing::subscriber::set_default(self.texts.clone());
+        COLLECTING.set(Some(guard));
+        Ok(())
+    }
+
+    fn handle(&self, event: &TypedEvent<Happened>, _: &mut ViewWriter) -> Result<(), HandlerError> {
+        let is_bad = event.event.0 == 13 && !self.has_failed.swap(true, Ordering::Relaxed);
+        if is_bad { Err("thirteen".into()) } else { Ok(()) }
+    }
+}
+
+#[test]
+fn batches_and_failures_of_projections_are_traced() {
+    let store = MemoryStore::new();
+    let counted = [1, 2, 13, 4].map(|number| Happened(number).encode().unwrap());
+    let last = store.append("a", ExpectedVersion::Any, counted).unwrap().last_position();
+    let texts = Texts::default();
+    let projections = ProjectionManager::new(&store);
+    let traced = Traced { texts: texts.clone(), has_failed: AtomicBool::new(false) };
+    let projections = projections.register(traced).unwrap();
+    projections.start().unwrap();
+    projections.wait_for("traced", last, SOON).unwrap();
+    projections.stop();
+    let texts = texts.0.lock().unwrap();
+    let starts = [
+        "DEBUG message=a projection wrote a batch projection=\"traced\" events=2 position=2 \
+         milliseconds=",
+        "WARN message=a projection failed projection=traced outcome=Retried failure=failed at \
+         position 3 after 1 try: thirteen ",
+        "DEBUG message=a projection wrote a batch projection=\"traced\" events=2 position=4 \
+         milliseconds=",
+    ];
+    assert_eq!(texts.len(), starts.len(), "{texts:?}");
+    for (text, start) in texts.iter().zip(starts) {
+        assert!(text.starts_with(start), "{text}");
+    }
 }
