@@ -19,9 +19,9 @@ impl StoreMetrics {
     ///
     /// Gauges, each with `annals_` before it: `head`, `durable`, `subscriptions`,
     /// `subscription_lag_events` (the largest), `commit_submissions` (the mean), `memtable_bytes`,
-    /// `table_bytes`, `block_cache_bytes`, `pending_compaction_bytes`; `commit_seconds` by
-    /// `durability` and `quantile`; `writes_stopped`, `writes_delayed`, `compactions_paused` (0 or
-    /// 1).
+    /// `table_bytes`, `block_cache_bytes`, `pending_compaction_bytes`, `disk_free_bytes`,
+    /// `all_keys`; `commit_seconds` by `durability` and `quantile`; `writes_stopped`,
+    /// `writes_delayed`, `compactions_paused` (0 or 1).
     pub fn record(&self, store: &str) {
         self.record_counts(store);
         let place = |position: Option<Position>| position.map_or(0, Position::get);
@@ -39,9 +39,13 @@ impl StoreMetrics {
             ("annals_writes_stopped", engine.is_write_stopped.into()),
             ("annals_writes_delayed", engine.is_write_delayed.into()),
             ("annals_compactions_paused", engine.are_compactions_paused.into()),
+            ("annals_all_keys", self.all_keys),
             ("annals_commit_submissions", self.commit_submissions.mean().unwrap_or_default()),
         ] {
             gauge!(name, "store" => store.to_owned()).set(float(value));
+        }
+        if let Some(free) = engine.disk_free_bytes {
+            gauge!("annals_disk_free_bytes", "store" => store.to_owned()).set(float(free));
         }
         for (durability, times) in
             [("sync", &self.synced_commit_micros), ("buffered", &self.buffered_commit_micros)]

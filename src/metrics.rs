@@ -30,6 +30,8 @@ pub struct StoreMetrics {
     pub retries: u64,
     /// Idempotency keys that were recorded.
     pub keys: u64,
+    /// Idempotency keys that were recorded since the store was created, including expired ones.
+    pub all_keys: u64,
     /// Appends that were refused because a stream was not as expected.
     pub conflicts: u64,
     /// Calls that were refused for another reason.
@@ -112,6 +114,9 @@ pub struct EngineMetrics {
     pub is_write_delayed: bool,
     /// Whether compactions are paused because the disk is nearly full.
     pub are_compactions_paused: bool,
+    /// Bytes that are free on the file system; `None` if it does not answer. Writes are refused
+    /// below [`StoreOptions::disk_reserve_bytes`](crate::StoreOptions::disk_reserve_bytes).
+    pub disk_free_bytes: Option<u64>,
 }
 
 /// A backup that was made.
@@ -277,6 +282,7 @@ impl Meters {
             frame_bytes: self.frame_bytes.get(),
             retries: self.retries.get(),
             keys: self.keys.get(),
+            all_keys: 0,
             conflicts: self.conflicts.get(),
             refused: RefusalMetrics {
                 invalid: self.invalid.get(),

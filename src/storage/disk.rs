@@ -263,6 +263,8 @@ impl Disk {
             is_write_stopped: asked(IS_WRITE_STOPPED)? > 0,
             is_write_delayed: asked(ACTUAL_DELAYED_WRITE_RATE)? > 0,
             are_compactions_paused: self.is_paused.load(Ordering::Relaxed),
+            disk_free_bytes: Some(free_space::free_bytes(self.db.path()))
+                .filter(|free| *free < u64::MAX),
             ..EngineMetrics::default()
         };
         for handle in Family::ALL.map(|family| self.handle(family)) {

@@ -5,6 +5,7 @@ use crate::commit::Committer;
 use crate::error::Result;
 use crate::health::{Health, HealthState};
 use crate::metrics::StoreMetrics;
+use crate::read::keys::key_count;
 use crate::storage::Disk;
 
 impl Store {
@@ -29,11 +30,13 @@ impl Store {
     /// [`Error::Closed`](crate::Error::Closed), or an error of the engine.
     ///
     /// # Cost
-    /// Waits for the commit that is running, and asks the database for its state.
+    /// Waits for the commit that is running, and asks the database and the file system for their
+    /// state.
     pub fn metrics(&self) -> Result<StoreMetrics> {
         let engine = &*self.engine;
         let mut metrics = engine.meters.snapshot(engine.head.get()?);
         metrics.engine = engine.storage.with(Disk::metrics)?;
+        metrics.all_keys = engine.storage.with(|disk| Ok(key_count(disk)?.last))?;
         metrics.durable = engine.writes().and_then(Committer::durable);
         Ok(metrics)
     }

@@ -123,6 +123,35 @@ fn parked_and_discarded_events_are_shown() {
     assert!(!desk.path("nowhere").exists(), "no store is created");
 }
 
+#[test]
+fn stat_shows_keys_and_views() {
+    use annals::{KeyedSubmission, OnFailure, RequestDigest, prelude::*};
+    let desk = Workspace::new();
+    for stream in ["a-1", "b-1"] {
+        desk.ok(&["append", "s", stream, "T", "{}"]);
+    }
+    let store = Store::open(desk.path("s")).unwrap();
+    let options = ProjectionOptions::new().retries(0).on_failure(OnFailure::Park);
+    let projections = ProjectionManager::new(&store).register_with(Refusing, options).unwrap();
+    projections.start().unwrap();
+    projections.wait_for_head(Duration::from_secs(60)).unwrap();
+    let key = annals::IdempotencyKey::new("cli", "1", RequestDigest::of("")).unwrap();
+    store.submit_once(&key, KeyedSubmission::nothing()).unwrap();
+    drop((projections, store));
+    desk.ok(&["append", "s", "b-1", "T", "{}"]);
+
+    let stat = desk.json(&["stat", "s", "--json"]);
+    assert_eq!(stat["keys"], 1);
+    let counted = &stat["views"][0];
+    assert_eq!((&counted["behind"], &counted["parked_events"]), (&1.into(), &1.into()));
+    assert!(stat["disk_free_bytes"].as_u64() > Some(1 << 20), "{stat}");
+    let stat = desk.ok(&["stat", "s"]);
+    assert!(stat.contains("keys         1 idempotency key ever recorded\n"), "{stat}");
+    let counted = "counted  v1, 1 event behind, 1 event of 1 stream parked\n";
+    assert!(stat.contains(&format!("read model   {counted}")), "{stat}");
+    assert!(stat.contains("disk free    "), "{stat}");
+}
+
 /// Rejects the events of `a`.
 struct Refusing;
 

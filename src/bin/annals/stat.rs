@@ -6,23 +6,33 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use annals::audit::printable;
-use annals::{EventStoreExt, Position, StoreInfo, Timestamp};
+use annals::{EventStoreExt, Position, StoreInfo, StoreMetrics, Timestamp};
 use serde_json::{Map, Value, json};
 
-use super::shell::{Failure, Shell, grouped, long, progress};
+use super::shell::{Failure, Shell, count, grouped, long, progress};
+use super::views;
 
-/// Summarise a store: events, streams, types, head, times, size
+/// Summarise a store: events, streams, types, head, times, size, read models
 ///
 /// Reads the whole log to count its types. With --json: one object with store_id, created_at,
 /// format_version, epoch, is_backup, events, streams, types, head (null in an empty store),
-/// first_time, last_time, table_bytes, event_types (the number of events of each type), and, if
-/// this machine's clock is behind the last event, clock_behind_us.
+/// first_time, last_time, table_bytes, disk_free_bytes (or null), keys (idempotency keys that were
+/// ever recorded), event_types (the number of events of each type), views (as `annals views` lists
+/// them), and, if this machine's clock is behind the last event, clock_behind_us.
 #[derive(clap::Args)]
 #[expect(clippy::doc_markdown, reason = "this is the help text, which has no markup")]
 #[command(after_help = "Example:\n  annals stat bank.annals --json | jq .events")]
 pub(crate) struct Args {
     /// The store's directory
     dir: PathBuf,
+}
+
+/// Facts about a store.
+struct Facts {
+    info: StoreInfo,
+    metrics: StoreMetrics,
+    views: Vec<views::Summary>,
+    census: Census,
 }
 
 /// Facts that only the events hold.
@@ -54,19 +64,23 @@ pub(crate) fn run(args: &Args, shell: &Shell) -> Result<(), Failure> {
         ControlFlow::Continue(())
     })?;
     bar.finish_and_clear();
+    let (metrics, views) = (store.metrics()?, views::summarize(&store)?);
+    let facts = Facts { info, metrics, views, census };
     // Closed before printing, so that a pager does not keep it open.
     store.close()?;
     let mut out = BufWriter::new(io::stdout().lock());
     if shell.json {
-        writeln!(out, "{}", object(&info, &census))?;
+        writeln!(out, "{}", object(&facts))?;
     } else {
-        for_people(&mut out, &info, &census)?;
+        for_people(&mut out, &facts)?;
     }
     out.flush()?;
     Ok(())
 }
 
-fn object(info: &StoreInfo, census: &Census) -> Value {
+fn object(facts: &Facts) -> Value {
+    let Facts { info, metrics, views, census } = facts;
+    let views: Vec<&Value> = views.iter().map(|view| &view.object).collect();
     let types: Map<String, Value> =
         census.types.iter().map(|(name, count)| (name.clone(), json!(count))).collect();
     let mut object = json!({
@@ -82,7 +96,10 @@ fn object(info: &StoreInfo, census: &Census) -> Value {
         "first_time": census.first_time.map(|time| time.to_string()),
         "last_time": census.last_time.map(|time| time.to_string()),
         "table_bytes": info.table_bytes,
+        "disk_free_bytes": metrics.engine.disk_free_bytes,
+        "keys": metrics.all_keys,
         "event_types": types,
+        "views": views,
     });
     if let (Some(behind), Some(object)) = (info.clock_behind, object.as_object_mut()) {
         let micros = u64::try_from(behind.as_micros()).unwrap_or(u64::MAX);
@@ -91,7 +108,8 @@ fn object(info: &StoreInfo, census: &Census) -> Value {
     object
 }
 
-fn for_people(out: &mut impl Write, info: &StoreInfo, census: &Census) -> io::Result<()> {
+fn for_people(out: &mut impl Write, facts: &Facts) -> io::Result<()> {
+    let Facts { info, metrics, views, census } = facts;
     let or_none = |time: Option<Timestamp>| time.map_or("none".to_owned(), |time| time.to_string());
     writeln!(out, "store        {}", info.path.display())?;
     writeln!(out, "id           {}", info.store_id)?;
@@ -108,6 +126,14 @@ fn for_people(out: &mut impl Write, info: &StoreInfo, census: &Census) -> io::Re
     writeln!(out, "first event  {}", or_none(census.first_time))?;
     writeln!(out, "last event   {}", or_none(census.last_time))?;
     writeln!(out, "table files  {} bytes", grouped(info.table_bytes))?;
+    if let Some(free) = metrics.engine.disk_free_bytes {
+        writeln!(out, "disk free    {} bytes", grouped(free))?;
+    }
+    let keys = count(metrics.all_keys, "idempotency key");
+    writeln!(out, "keys         {keys} ever recorded")?;
+    for view in views {
+        writeln!(out, "read model   {}  {}", view.name, view.text)?;
+    }
     if let Some(behind) = info.clock_behind {
         writeln!(
             out,

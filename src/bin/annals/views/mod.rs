@@ -112,49 +112,64 @@ fn missing(name: &str) -> Failure {
 }
 
 fn list(store: Store, shell: &Shell) -> Result<(), Failure> {
-    let mut lines = Vec::new();
+    let views = summarize(&store)?;
+    // Closed before printing, so that a pager does not keep it open.
+    store.close()?;
+    let mut out = BufWriter::new(io::stdout().lock());
+    for view in &views {
+        if shell.json {
+            writeln!(out, "{}", view.object)?;
+        } else {
+            let at = view.position.map_or("?".to_owned(), |at| at.to_string());
+            writeln!(out, "{at:>8}  {}  {}", view.name, view.text)?;
+        }
+    }
+    out.flush()?;
+    views.into_iter().find_map(|view| view.damage).map_or(Ok(()), |error| Err(error.into()))
+}
+
+/// A view, as the commands show it.
+pub(crate) struct Summary {
+    /// As JSON.
+    pub(crate) object: Value,
+    /// Its name, without control characters.
+    pub(crate) name: String,
+    /// Its progress and what is missing, or the damage.
+    pub(crate) text: String,
+    /// Its position, 0 before the first event; `None` if it is damaged.
+    position: Option<u64>,
+    damage: Option<Error>,
+}
+
+/// All views. The cost grows with the number of views and their parked events.
+pub(crate) fn summarize(store: &Store) -> Result<Vec<Summary>, Failure> {
     let head = store.head()?;
-    let mut damaged = None;
+    let mut views = Vec::new();
     // Views whose names begin with `$` are builds of other views.
     for name in store.list_views()?.into_iter().filter(|name| !name.starts_with('$')) {
-        match store.view(&name).status() {
-            Ok(Some(status)) if shell.json => writeln!(lines, "{}", object(&name, &status, head))?,
+        let (object, text, position, damage) = match store.view(&name).status() {
             Ok(Some(status)) => {
-                let at = place(status.position);
-                writeln!(lines, "{at:>8}  {}  {}", printable(&name), for_people(&status, head))?;
+                let text = for_people(&status, head);
+                (object(&name, &status, head), text, Some(place(status.position)), None)
             }
             // It was removed meanwhile.
-            Ok(None) => {}
+            Ok(None) => continue,
             // A program keeps it without a projection, in its own format.
             Err(Error::NotAProjection { .. }) => {
-                let checkpoint = ViewStore::checkpoint(&store, &name)?;
+                let checkpoint = ViewStore::checkpoint(store, &name)?;
                 let position = checkpoint.and_then(|checkpoint| checkpoint.position);
-                if shell.json {
-                    let position = position.map(Position::get);
-                    let object =
-                        json!({ "view": name, "position": position, "is_projection": false });
-                    writeln!(lines, "{object}")?;
-                } else {
-                    let (at, name) = (place(position), printable(&name));
-                    writeln!(lines, "{at:>8}  {name}  not created by a projection")?;
-                }
+                let at = position.map(Position::get);
+                let object = json!({ "view": name, "position": at, "is_projection": false });
+                (object, "not created by a projection".to_owned(), Some(place(position)), None)
             }
             Err(error) => {
                 let reason = error.to_string();
-                if shell.json {
-                    writeln!(lines, "{}", json!({ "view": name, "error": reason }))?;
-                } else {
-                    writeln!(lines, "{:>8}  {}  {}", "?", printable(&name), printable(&reason))?;
-                }
-                damaged = damaged.or(Some(error));
+                (json!({ "view": name, "error": reason }), printable(&reason), None, Some(error))
             }
-        }
+        };
+        views.push(Summary { object, name: printable(&name), text, position, damage });
     }
-    // Closed before printing, so that a pager does not keep it open.
-    store.close()?;
-    let printed = io::stdout().lock().write_all(&lines);
-    damaged.map_or(Ok(()), |error| Err(Failure::from(error)))?;
-    Ok(printed?)
+    Ok(views)
 }
 
 fn place(position: Option<Position>) -> u64 {
