@@ -4,11 +4,11 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Once};
 
 use annals::Target;
 use annals::prelude::*;
-use tracing::subscriber::DefaultGuard;
+use tracing::subscriber::{Interest, NoSubscriber};
 
 use crate::support::{SOON, events, place, quick};
 
@@ -164,9 +164,22 @@ impl tracing::field::Visit for Visit {
     }
 }
 
-impl tracing::Subscriber for Texts {
+thread_local! {
+    /// Where the events of this thread go.
+    static TEXTS: RefCell<Option<Texts>> = const { RefCell::new(None) };
+}
+
+/// The subscriber of the process. A subscriber for one thread would miss events: the crate
+/// `tracing` remembers that nothing collected an event when another thread reached it first.
+struct ByThread;
+
+impl tracing::Subscriber for ByThread {
+    fn register_callsite(&self, _: &'static tracing::Metadata<'static>) -> Interest {
+        Interest::sometimes()
+    }
     fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
-        metadata.target() == "annals"
+        let is_collected = || TEXTS.try_with(|texts| texts.borrow().is_some());
+        metadata.target() == "annals" && is_collected().unwrap_or(false)
     }
     fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
         panic!("no spans")
@@ -176,32 +189,40 @@ impl tracing::Subscriber for Texts {
     fn event(&self, event: &tracing::Event<'_>) {
         let mut visit = Visit(format!("{} ", event.metadata().level()));
         event.record(&mut visit);
-        self.0.lock().unwrap().push(visit.0);
+        TEXTS.with_borrow(|texts| {
+            let Texts(texts) = texts.as_ref().unwrap();
+            texts.lock().unwrap().push(visit.0);
+        });
     }
     fn enter(&self, _: &tracing::span::Id) {}
     fn exit(&self, _: &tracing::span::Id) {}
+}
+
+/// Collects the events of this thread from now on.
+fn collect(texts: &Texts) {
+    static INSTALLED: Once = Once::new();
+    INSTALLED.call_once(|| {
+        tracing::subscriber::set_global_default(ByThread).unwrap();
+        // A further subscriber makes `tracing` ask all of them again.
+        drop(tracing::Dispatch::new(NoSubscriber::default()));
+    });
+    TEXTS.set(Some(texts.clone()));
 }
 
 #[test]
 fn opening_and_backups_are_traced_and_appends_are_not() {
     let (directory, path) = place();
     let texts = Texts::default();
-    tracing::subscriber::with_default(texts.clone(), || {
-        let store = quick().open(&path).unwrap();
-        for _ in 0..10 {
-            store.append("a", ExpectedVersion::Any, events(3)).unwrap();
-        }
-        store.backup(directory.path().join("backup")).unwrap();
-    });
+    collect(&texts);
+    let store = quick().open(&path).unwrap();
+    for _ in 0..10 {
+        store.append("a", ExpectedVersion::Any, events(3)).unwrap();
+    }
+    store.backup(directory.path().join("backup")).unwrap();
     let texts = texts.0.lock().unwrap();
     assert_eq!(texts.len(), 2, "{texts:?}");
     assert!(texts[0].starts_with("INFO message=opened the store path="), "{texts:?}");
     assert!(texts[1].contains("made a backup") && texts[1].contains("head=30"), "{texts:?}");
-}
-
-thread_local! {
-    /// Ends with the thread of a projection.
-    static COLLECTING: RefCell<Option<DefaultGuard>> = const { RefCell::new(None) };
 }
 
 /// Collects the events of its own thread. Fails once for 13.
@@ -222,8 +243,7 @@ impl Projection for Traced {
     }
 
     fn reset(&self) -> Result<(), HandlerError> {
-        let guard = tracing::subscriber::set_default(self.texts.clone());
-        COLLECTING.set(Some(guard));
+        collect(&self.texts);
         Ok(())
     }
 
