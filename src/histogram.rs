@@ -74,18 +74,22 @@ impl fmt::Debug for Histogram {
     }
 }
 
-/// Counts values for a [`Histogram`], from any thread.
+/// Counts values for a [`Histogram`]. Any thread may read it, and one at a time may write it.
 pub(crate) struct Recorder {
     counts: [AtomicU64; BUCKETS],
     sum: AtomicU64,
 }
 
 impl Recorder {
+    /// Counts a value. Only one thread at a time may call it: see `Count::add_as_writer`.
     pub(crate) fn record(&self, value: u64) {
+        let add = |count: &AtomicU64, more| {
+            count.store(count.load(Ordering::Relaxed).wrapping_add(more), Ordering::Relaxed);
+        };
         if let Some(count) = self.counts.get(bucket_of(value)) {
-            count.fetch_add(1, Ordering::Relaxed);
+            add(count, 1);
         }
-        self.sum.fetch_add(value, Ordering::Relaxed);
+        add(&self.sum, value);
     }
 
     pub(crate) fn snapshot(&self) -> Histogram {

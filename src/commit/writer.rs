@@ -398,11 +398,11 @@ impl Writer {
     fn count(&self, counts: &Counts, end: LogEnd) {
         let place = |end: LogEnd| end.head.map_or(0, Position::get);
         let Counts { appends, frame_bytes, retries } = *counts;
-        self.meters.appends.add(appends);
-        self.meters.events.add(place(end) - place(self.end));
-        self.meters.frame_bytes.add(u64::try_from(frame_bytes).unwrap_or(u64::MAX));
-        self.meters.keys.add(end.last_key - self.end.last_key);
-        self.meters.retries.add(retries);
+        self.meters.appends.add_as_writer(appends);
+        self.meters.events.add_as_writer(place(end) - place(self.end));
+        self.meters.frame_bytes.add_as_writer(u64::try_from(frame_bytes).unwrap_or(u64::MAX));
+        self.meters.keys.add_as_writer(end.last_key - self.end.last_key);
+        self.meters.retries.add_as_writer(retries);
     }
 
     /// Whether the watermark does not say yet that everything up to this end is durable.
@@ -531,10 +531,10 @@ impl Committed for Known<'_> {
             return Ok(Some(last));
         }
         if let Some(known) = self.last_events.get(stream) {
-            self.meters.version_cache_hits.add(1);
+            self.meters.version_cache_hits.add_as_writer(1);
             return Ok(known);
         }
-        self.meters.version_cache_misses.add(1);
+        self.meters.version_cache_misses.add_as_writer(1);
         let last = lookup::last_event(self.log.disk(), stream)?;
         let last = last.map(|(version, id)| LastEvent { version, id });
         self.last_events.insert(stream.clone(), last);
