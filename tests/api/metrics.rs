@@ -1,14 +1,18 @@
 //! Metrics and health: each count moves when it should, and each problem is reported.
 
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use annals::prelude::*;
 use annals::{
-    Durability, Error, HealthState, IdempotencyKey, KeyedSubmission, ProjectionState,
-    RefusalMetrics, RequestDigest, Snapshot, SnapshotStore, Timestamp, Version,
+    Checkpoint, Durability, Error, HealthState, IdempotencyKey, KeyedSubmission, ProjectionState,
+    RefusalMetrics, RequestDigest, Snapshot, SnapshotStore, Timestamp, Version, ViewCommit,
+    ViewStore,
 };
 
+use crate::support::random::Random;
 use crate::support::{SOON, damage_packs, events, place, quick};
 
 fn key(name: &str, request: &str) -> IdempotencyKey {
@@ -57,6 +61,12 @@ fn writes_are_counted_by_their_outcome() {
     let metrics = store.metrics().unwrap();
     assert_eq!((metrics.version_cache_hits, metrics.version_cache_misses), (0, 1));
     assert_eq!((metrics.appends, metrics.events), (1, 1), "counts begin again at each open");
+    assert_eq!((metrics.keys, metrics.all_keys), (0, 2));
+    store.close().unwrap();
+    let store = quick().read_only(true).open(&path).unwrap();
+    store.append("b", Any, events(1)).unwrap_err();
+    let metrics = store.metrics().unwrap();
+    assert_eq!((metrics.refused.other, metrics.all_keys), (1, 2));
 }
 
 #[test]
@@ -112,10 +122,19 @@ fn subscriptions_views_snapshots_and_copies_are_counted() {
         state: vec![1],
     };
     store.save_snapshot(&snapshot, 1.try_into().unwrap()).unwrap();
+    let commit = ViewCommit {
+        view: "view".to_owned(),
+        expected: None,
+        changes: Vec::new(),
+        checkpoint: Some(Checkpoint { position: None, state: Vec::new() }),
+        follows_other_log: false,
+    };
+    store.commit_view(&commit).unwrap();
+    store.commit_view(&commit).unwrap_err();
     store.backup(directory.path().join("backup")).unwrap();
     store.verify(|_| {}).unwrap();
     let metrics = store.metrics().unwrap();
-    assert_eq!((metrics.snapshots, metrics.view_commits), (1, 0));
+    assert_eq!((metrics.snapshots, metrics.view_commits, metrics.conflicts), (1, 1, 1));
     assert_eq!(metrics.last_backup.unwrap().head, store.head().unwrap());
     assert_eq!(metrics.last_verify.unwrap().damage_count, 0);
     assert!(metrics.engine.memtable_bytes > 0);
@@ -123,6 +142,50 @@ fn subscriptions_views_snapshots_and_copies_are_counted() {
     store.close().unwrap();
     let store = quick().open(&path).unwrap();
     assert!(store.metrics().unwrap().engine.table_bytes > 0);
+}
+
+/// Appends as fast as the disk allows, until each metric of the engine has moved. Only
+/// `is_write_delayed` needs luck: most disks stop writes at once.
+#[test]
+fn engine_metrics_move_under_load() {
+    let (_directory, path) = place();
+    let store = quick().memtable_bytes(1 << 20).open(&path).unwrap();
+    let is_over = AtomicBool::new(false);
+    let fill = || {
+        let mut random = Random(7);
+        while !is_over.load(Ordering::Relaxed) {
+            let payload: Vec<u8> = (0..12_500).flat_map(|_| random.next().to_be_bytes()).collect();
+            let event = NewEvent::bytes("Happened", payload).unwrap();
+            store.append("a", ExpectedVersion::Any, [event]).unwrap();
+        }
+    };
+    thread::scope(|scope| {
+        scope.spawn(fill);
+        scope.spawn(fill);
+        let until = Instant::now() + SOON;
+        let mut has_moved = BTreeMap::new();
+        loop {
+            let engine = store.metrics().unwrap().engine;
+            for (metric, moves) in [
+                ("memtable_bytes", engine.memtable_bytes > 0),
+                ("table_bytes", engine.table_bytes > 0),
+                ("block_cache_bytes", engine.block_cache_bytes > 0),
+                ("pending_compaction_bytes", engine.pending_compaction_bytes > 0),
+                ("running_flushes", engine.running_flushes > 0),
+                ("running_compactions", engine.running_compactions > 0),
+                ("is_write_stopped", engine.is_write_stopped),
+                ("disk_free_bytes", engine.disk_free_bytes > Some(0)),
+            ] {
+                *has_moved.entry(metric).or_insert(false) |= moves;
+            }
+            let is_late = Instant::now() > until;
+            if is_late || has_moved.values().all(|moved| *moved) {
+                is_over.store(true, Ordering::Relaxed);
+                assert!(!is_late, "{has_moved:?}");
+                break;
+            }
+        }
+    });
 }
 
 #[test]
@@ -135,6 +198,7 @@ fn health_reports_damage_and_a_full_disk() {
     store.append("a", ExpectedVersion::Any, events(1)).unwrap_err();
     let metrics = store.metrics().unwrap();
     assert_eq!(metrics.refused.disk_full, 1);
+    assert!(metrics.engine.are_compactions_paused);
     assert!(matches!(metrics.last_error.unwrap().error, Error::DiskFull { .. }));
     let health = store.health();
     assert_eq!(health.state, HealthState::Degraded);

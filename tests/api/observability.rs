@@ -6,8 +6,8 @@ use std::fmt::Write as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Once};
 
-use annals::Target;
 use annals::prelude::*;
+use annals::{StoreMetrics, Target};
 use tracing::subscriber::{Interest, NoSubscriber};
 
 use crate::support::{SOON, events, place, quick};
@@ -130,7 +130,9 @@ fn metrics_reach_the_recorder_of_the_application() {
     let recorded = Recorded::default();
     metrics::with_local_recorder(&recorded, || {
         store.metrics().unwrap().record("bank");
-        projections.status("counting").unwrap().record();
+        let mut status = projections.status("counting").unwrap();
+        (status.failed_tries, status.parked_events, status.skipped_events) = (1, 2, 3);
+        status.record();
     });
     for (name, value) in [
         ("annals_appends_total store=bank", 2.0),
@@ -144,12 +146,56 @@ fn metrics_reach_the_recorder_of_the_application() {
         ("annals_subscriptions store=bank", 1.0),
         ("annals_writes_stopped store=bank", 0.0),
         ("annals_projection_handled_total projection=counting", 1.0),
+        ("annals_projection_failed_tries_total projection=counting", 1.0),
         ("annals_projection_lag_events projection=counting", 0.0),
+        ("annals_projection_lag_seconds projection=counting", 0.0),
+        ("annals_projection_parked_events projection=counting", 2.0),
+        ("annals_projection_skipped_events projection=counting", 3.0),
     ] {
         assert!((recorded.get(name) - value).abs() < 0.5, "{name} is {}", recorded.get(name));
     }
     assert!(recorded.get("annals_view_commits_total store=bank") >= 1.0);
     assert!(recorded.get("annals_appended_bytes_total store=bank") > 100.0);
+}
+
+#[test]
+fn each_metric_is_recorded_under_its_name() {
+    let mut metrics = StoreMetrics::default();
+    let (refused, engine) = (&mut metrics.refused, &mut metrics.engine);
+    let fields = [
+        ("appends_total", "", &mut metrics.appends),
+        ("appended_events_total", "", &mut metrics.events),
+        ("appended_bytes_total", "", &mut metrics.frame_bytes),
+        ("retries_total", "", &mut metrics.retries),
+        ("keys_total", "", &mut metrics.keys),
+        ("all_keys", "", &mut metrics.all_keys),
+        ("conflicts_total", "", &mut metrics.conflicts),
+        ("view_commits_total", "", &mut metrics.view_commits),
+        ("snapshots_total", "", &mut metrics.snapshots),
+        ("version_cache_total", " result=hit", &mut metrics.version_cache_hits),
+        ("version_cache_total", " result=miss", &mut metrics.version_cache_misses),
+        ("refused_total", " reason=invalid", &mut refused.invalid),
+        ("refused_total", " reason=partial_retry", &mut refused.partial_retries),
+        ("refused_total", " reason=key_reused", &mut refused.keys_reused),
+        ("refused_total", " reason=disk_full", &mut refused.disk_full),
+        ("refused_total", " reason=indeterminate", &mut refused.indeterminate),
+        ("refused_total", " reason=poisoned", &mut refused.poisoned),
+        ("refused_total", " reason=other", &mut refused.other),
+        ("memtable_bytes", "", &mut engine.memtable_bytes),
+        ("table_bytes", "", &mut engine.table_bytes),
+        ("block_cache_bytes", "", &mut engine.block_cache_bytes),
+        ("pending_compaction_bytes", "", &mut engine.pending_compaction_bytes),
+        ("disk_free_bytes", "", engine.disk_free_bytes.insert(0)),
+    ];
+    let mut expected = Vec::new();
+    for ((metric, label, field), value) in fields.into_iter().zip(1_u8..) {
+        *field = value.into();
+        expected.push((format!("annals_{metric} store=bank{label}"), f64::from(value)));
+    }
+    let recorded = Recorded::default();
+    metrics::with_local_recorder(&recorded, || metrics.record("bank"));
+    let found = expected.iter().map(|(name, _)| (name.clone(), recorded.get(name)));
+    assert_eq!(found.collect::<Vec<_>>(), expected);
 }
 
 /// Keeps the texts of events.

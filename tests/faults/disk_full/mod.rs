@@ -36,6 +36,8 @@ fn child_with_a_full_disk() {
     assert!(later.needs_reopen());
     assert!(matches!(store.sync(), Err(Error::Poisoned { .. })));
     assert!(store.info().unwrap().poisoned.is_some());
+    let refused = store.metrics().unwrap().refused;
+    assert_eq!((refused.indeterminate, refused.poisoned), (1, 1));
     // Acknowledged events can still be read; the failed append is not visible.
     assert_eq!(store.head().unwrap().map(Position::get), Some(acknowledged));
     assert_eq!(store.read_log().into_iter().flatten().count() as u64, acknowledged);
