@@ -22,7 +22,7 @@ impl<S: EventStore + ViewStore + 'static> AsyncStore<S> {
     /// let store = AsyncStore::new(MemoryStore::new());
     /// let balances = store.view("balances");
     /// assert_eq!(balances.get::<i64>("account-1").await?, None);
-    /// assert!(balances.entries().limit(10).iter::<i64>().next().await.is_none());
+    /// assert!(balances.entries().limit(10).items::<i64>().next().await.is_none());
     /// # Ok::<(), annals::Error>(())
     /// # }).unwrap();
     /// ```
@@ -84,7 +84,7 @@ impl ReadView<Async> {
     ///
     /// # Errors
     /// Those of `iter` of the blocking door.
-    pub fn iter<V: DeserializeOwned + Send + 'static>(self) -> Pages<ViewEntries<V>> {
+    pub fn items<V: DeserializeOwned + Send + 'static>(self) -> Pages<ViewEntries<V>> {
         let read = self.through::<Blocking>();
         Pages::new(move || read.iter())
     }
