@@ -1,7 +1,7 @@
 //! The command door: expected versions, idempotency keys, other streams, metadata, in any
 //! combination (G1, G4, G15).
 
-use std::sync::{Mutex, mpsc};
+use std::sync::Mutex;
 use std::thread;
 use std::time::Duration;
 
@@ -162,7 +162,8 @@ fn callers_wait_for_the_turn_at_another_stream() {
             decision.to(STREAM, seen, claimed());
             Ok::<_, Error>(())
         };
-        let ((read, is_read), (end, has_ended)) = (mpsc::channel(), mpsc::channel());
+        let ((read, is_read), (end, has_ended)) =
+            (crossbeam_channel::unbounded(), crossbeam_channel::unbounded());
         let other = || {
             let mut is_first = true;
             let command = accounts.command("second").also(|decision| {
