@@ -55,6 +55,7 @@
 //! | build read models (projections) | [`Projection`], [`ProjectionManager`], [`View`] |
 //! | use async handlers, or manage projections from tasks | [`AsyncProjection`], [`AsyncProjectionManager`] |
 //! | load an earlier state, trace causes and effects | [`Repository::load_as_of`], [`audit`] |
+//! | call it from async code, on any runtime | `AsyncStore`, `AsyncRepository`, with the feature `async` |
 //! | watch a store: metrics, health checks | [`Store::metrics`], [`Store::health`], [`ProjectionManager::health`] |
 //! | check a store for corruption | [`Store::verify`] |
 //! | back up and restore | [`Store::backup`], [`Store::restore_to`], [`Epoch`] |
@@ -70,6 +71,7 @@
 //! | feature | what it adds |
 //! |---|---|
 //! | `rocksdb`, on by default | [`Store`]. Without it, [`MemoryStore`] serves, and no C++ is compiled |
+//! | `async` | `AsyncStore`: the same store for the tasks of any async runtime |
 //! | `testing` | [`testing`]: scenarios, clocks, and the suites that every store must pass |
 //! | `cli` | the command line `annals` |
 //! | `metrics` | `StoreMetrics::record`: passes metrics to the crate of that name |
