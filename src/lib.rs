@@ -254,6 +254,8 @@ pub mod prelude {
 
     #[cfg(feature = "rocksdb")]
     pub use crate::Store;
+    #[cfg(feature = "async")]
+    pub use crate::{AsyncProjection, AsyncProjectionManager, AsyncRepository, AsyncStore};
 }
 
 /// The guarantees, in the documentation only.

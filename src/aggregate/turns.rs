@@ -10,8 +10,8 @@ use crate::model::StreamId;
 use crate::sync::{Mutex, MutexGuard, wake_task};
 
 /// How long a caller waits for its turn before it tries without one. This resolves a deadlock
-/// between callers that wait for each other while they decide, and passes over a task whose future
-/// is not polled. Turns only reduce conflicts; correctness rests on the version that an append
+/// between callers that wait for each other while they decide, and ends the wait for a task that is
+/// not polled. Turns only reduce conflicts; correctness rests on the version that an append
 /// expects.
 const WAIT_MAX: Duration = Duration::from_secs(1);
 
