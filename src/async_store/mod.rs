@@ -12,8 +12,8 @@ pub use subscription::AsyncSubscription;
 
 use crate::error::{Error, Result};
 use crate::event_store::{
-    Append, Appended, Async, EventStore, HeadWatch, KeyedResult, KeyedSubmission, ReadLog,
-    ReadStream, Streams, Submitted,
+    Append, Appended, Async, BoxFuture, EventStore, HeadWatch, KeyedResult, KeyedSubmission,
+    ReadLog, ReadStream, Streams, Submitted,
 };
 use crate::extension::EventStoreExt;
 use crate::model::{Epochs, ExpectedVersion, IdempotencyKey, NewEvent, Position, StreamId};
@@ -128,7 +128,8 @@ impl<S: EventStore + 'static> AsyncStore<S> {
         pool::unblock(move || work(&store)).await
     }
 
-    /// Appends events to one stream: see [`EventStoreExt::append`].
+    /// Appends events to one stream: see [`EventStoreExt::append`]. The future does not borrow the
+    /// store, so it can be spawned.
     ///
     /// # Errors
     /// See [`EventStore::submit`]. What happens if the future is dropped: see [`AsyncStore`].
@@ -136,38 +137,36 @@ impl<S: EventStore + 'static> AsyncStore<S> {
     /// # Cost
     /// One hand-over to the thread that commits, and back. Tasks that append at the same time share
     /// a write and a sync.
-    pub async fn append<N>(
+    pub fn append<N>(
         &self,
         stream: N,
         expected: ExpectedVersion,
         events: impl IntoIterator<Item = NewEvent>,
-    ) -> Result<Appended>
+    ) -> BoxFuture<Result<Appended>>
     where
         N: TryInto<StreamId, Error: Into<Error>>,
     {
-        // Built before the first await, so that the arguments need not be `Send`.
-        let append = Append::new().to(stream, expected, events);
-        self.submit(append).await
+        self.submit(Append::new().to(stream, expected, events))
     }
 
     /// Appends events to one or several streams: see [`EventStore::submit`].
     ///
     /// # Errors
     /// See [`EventStore::submit`]. What happens if the future is dropped: see [`AsyncStore`].
-    pub async fn submit(&self, append: Append) -> Result<Appended> {
-        self.blocking().submit_async(append).await
+    pub fn submit(&self, append: Append) -> BoxFuture<Result<Appended>> {
+        self.blocking().submit_async(append)
     }
 
     /// Does a request once, however often it is sent (G15): see [`EventStore::submit_once`].
     ///
     /// # Errors
     /// See [`EventStore::submit_once`]. What happens if the future is dropped: see [`AsyncStore`].
-    pub async fn submit_once(
+    pub fn submit_once(
         &self,
         key: &IdempotencyKey,
         submission: KeyedSubmission,
-    ) -> Result<Submitted> {
-        self.blocking().submit_once_async(key.clone(), submission).await
+    ) -> BoxFuture<Result<Submitted>> {
+        self.blocking().submit_once_async(key.clone(), submission)
     }
 
     /// The recorded result of a request: see [`EventStore::find_submitted`].

@@ -173,6 +173,12 @@ impl Executor {
     }
 }
 
+/// An async projection as a blocking one, without a manager.
+#[cfg(feature = "testing")]
+pub(crate) fn driven<P: AsyncProjection>(projection: P) -> impl Projection<Event = P::Event> {
+    Driven { projection, executor: Arc::default(), shared: Arc::new(Shared::new()) }
+}
+
 /// An async projection, as a worker calls it.
 pub(super) struct Driven<P> {
     pub(super) projection: P,

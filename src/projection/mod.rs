@@ -39,6 +39,8 @@ use std::time::Duration;
 pub use async_handle::AsyncProjectionHandle;
 #[cfg(feature = "async")]
 pub use async_handler::AsyncProjection;
+#[cfg(all(feature = "async", feature = "testing"))]
+pub(crate) use async_handler::driven;
 #[cfg(feature = "async")]
 pub use async_manager::AsyncProjectionManager;
 pub use handle::ProjectionHandle;

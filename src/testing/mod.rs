@@ -16,5 +16,7 @@ mod scenario_diff;
 pub use clock::{FixedClock, SequentialIds};
 pub use decorated::{Decorated, Decorator};
 pub use projection::ProjectionScenario;
+#[cfg(feature = "async")]
+pub use projection::driven;
 pub use reactor::Handled;
 pub use scenario::{Outcome, Scenario};

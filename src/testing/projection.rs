@@ -101,6 +101,34 @@ pub struct ProjectionScenario<P> {
     upcasters: Upcasters,
 }
 
+/// An async projection as a blocking one, for a [`ProjectionScenario`]: each call drives its future
+/// on the thread of the test.
+///
+/// ```
+/// use annals::prelude::*;
+/// use annals::testing::{ProjectionScenario, driven};
+/// # #[derive(serde::Serialize, serde::Deserialize)]
+/// # struct Placed { total: i64 }
+/// # annals::domain_events! { Placed => "Placed" }
+/// # struct Totals;
+/// impl AsyncProjection for Totals {
+///     type Event = Placed;
+///     # fn name(&self) -> &str { "totals" }
+///     async fn handle(&self, placed: &TypedEvent<Placed>, view: &mut ViewWriter) -> Result<(), HandlerError> {
+///         Ok(view.update("all", |total: &mut i64| *total += placed.event.total)?)
+///     }
+/// }
+/// ProjectionScenario::new(driven(Totals))
+///     .given("order-1", [Placed { total: 30 }])
+///     .then([("all", 30_i64)]);
+/// ```
+#[cfg(feature = "async")]
+pub fn driven<P: crate::AsyncProjection>(
+    projection: P,
+) -> impl crate::Projection<Event = P::Event> {
+    crate::projection::driven(projection)
+}
+
 impl<P: Projection> ProjectionScenario<P> {
     /// Creates a scenario without events.
     pub fn new(projection: P) -> Self {
