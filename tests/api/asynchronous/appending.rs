@@ -1,3 +1,6 @@
+//! Appends of tasks: whole or not at all, also if their futures are dropped (G1), in one queue with
+//! those of threads.
+
 use std::panic;
 use std::pin::{Pin, pin};
 use std::sync::Arc;

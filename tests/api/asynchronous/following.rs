@@ -1,3 +1,6 @@
+//! Feeds and reads of tasks: every event once and in order (G7), from memory or from disk, without a
+//! thread each.
+
 use annals::prelude::*;
 use annals::{AsyncStore, Error, Filter, Position, SubscriptionBuilder};
 use futures_lite::{StreamExt, future};
