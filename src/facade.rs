@@ -20,7 +20,7 @@ impl StoreMetrics {
     /// Gauges, each with `annals_` before it: `head`, `durable`, `subscriptions`,
     /// `subscription_lag_events` (the largest), `commit_submissions` (the mean), `memtable_bytes`,
     /// `table_bytes`, `block_cache_bytes`, `pending_compaction_bytes`, `disk_free_bytes`,
-    /// `all_keys`; `commit_seconds` by `durability` and `quantile`; `writes_stopped`,
+    /// `all_keys`, `async_waiting_bytes`; `commit_seconds` by `durability` and `quantile`; `writes_stopped`,
     /// `writes_delayed`, `compactions_paused` (0 or 1).
     pub fn record(&self, store: &str) {
         self.record_counts(store);
@@ -40,6 +40,7 @@ impl StoreMetrics {
             ("annals_writes_delayed", engine.is_write_delayed.into()),
             ("annals_compactions_paused", engine.are_compactions_paused.into()),
             ("annals_all_keys", self.all_keys),
+            ("annals_async_waiting_bytes", self.async_waiting_bytes),
             ("annals_commit_submissions", self.commit_submissions.mean().unwrap_or_default()),
         ] {
             gauge!(name, "store" => store.to_owned()).set(float(value));

@@ -36,6 +36,9 @@ pub struct StoreMetrics {
     pub conflicts: u64,
     /// Calls that were refused for another reason.
     pub refused: RefusalMetrics,
+    /// Bytes of the events that tasks have submitted and that are not committed yet, of at most
+    /// `StoreOptions::async_waiting_bytes`.
+    pub async_waiting_bytes: u64,
     /// How many submissions each commit had: more than 1 if callers shared a write.
     pub commit_submissions: Histogram,
     /// How long each synced commit took, from the first check to the last acknowledgement.
@@ -300,6 +303,7 @@ impl Meters {
                 poisoned: self.poisoned.get(),
                 other: self.other.get(),
             },
+            async_waiting_bytes: 0,
             commit_submissions: self.commit_submissions.snapshot(),
             synced_commit_micros: self.synced_commit_micros.snapshot(),
             buffered_commit_micros: self.buffered_commit_micros.snapshot(),

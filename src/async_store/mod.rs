@@ -16,6 +16,10 @@ use crate::event_store::{
     ReadLog, ReadStream, Streams, Submitted,
 };
 use crate::extension::EventStoreExt;
+#[cfg(feature = "rocksdb")]
+use crate::health::Health;
+#[cfg(feature = "rocksdb")]
+use crate::metrics::StoreMetrics;
 use crate::model::{Epochs, ExpectedVersion, IdempotencyKey, NewEvent, Position, StreamId};
 use crate::model::{Timestamp, Version};
 use crate::pool;
@@ -93,8 +97,7 @@ impl<S: EventStore + 'static> AsyncStore<S> {
         Self { inner: Arc::new(inner) }
     }
 
-    /// The store itself, whose methods may block. Use it for what needs no disk, such as its
-    /// metrics; for everything else there is [`AsyncStore::spawn_blocking`].
+    /// The store itself, whose methods may block: see [`AsyncStore::spawn_blocking`].
     pub fn blocking(&self) -> &S {
         self.shared()
     }
@@ -273,6 +276,19 @@ impl AsyncStore {
     /// Those of [`Store::sync`](crate::Store::sync).
     pub async fn sync(&self) -> Result<()> {
         self.spawn_blocking(DefaultStore::sync).await
+    }
+
+    /// What the store counts: see [`Store::metrics`](crate::Store::metrics).
+    ///
+    /// # Errors
+    /// Those of [`Store::metrics`](crate::Store::metrics).
+    pub async fn metrics(&self) -> Result<StoreMetrics> {
+        self.spawn_blocking(DefaultStore::metrics).await
+    }
+
+    /// Whether the store works: see [`Store::health`](crate::Store::health).
+    pub async fn health(&self) -> Health {
+        self.spawn_blocking(DefaultStore::health).await
     }
 
     /// Closes the store for all doors, readers and subscriptions. Appends that are submitted and not

@@ -28,6 +28,11 @@ impl LaneThread {
         self.room.take(bytes).await
     }
 
+    /// How many bytes are submitted and not committed.
+    pub(super) fn waiting_bytes(&self) -> usize {
+        self.room.taken()
+    }
+
     /// Enters a submission and waits for its outcome. The first one starts the thread, which runs
     /// `commit` for each group.
     pub(super) async fn submit(

@@ -88,6 +88,12 @@ impl Committer {
         self.lane.room(bytes).await
     }
 
+    /// How many bytes of submissions of tasks are not committed yet.
+    #[cfg(feature = "async")]
+    pub(crate) fn waiting_bytes(&self) -> usize {
+        self.lane.waiting_bytes()
+    }
+
     /// Commits a submission as [`Committer::submit`] does, on the lane. Once this future was polled
     /// for the first time, the submission is in the queue, and dropping the future cancels nothing.
     #[cfg(feature = "async")]

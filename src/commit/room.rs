@@ -34,6 +34,11 @@ impl Room {
         Self(Arc::new(Shared { bytes_max, free, line, freed: Arc::default() }))
     }
 
+    /// How many bytes are taken.
+    pub(super) fn taken(&self) -> usize {
+        self.0.bytes_max - *self.0.free.lock()
+    }
+
     /// Waits until this many bytes are free, and takes them. More bytes than there are wait until
     /// all are free.
     pub async fn take(&self, bytes: usize) -> Permit {

@@ -37,6 +37,11 @@ impl Store {
         let mut metrics = engine.meters.snapshot(engine.head.get()?);
         metrics.engine = engine.storage.with(Disk::metrics)?;
         metrics.all_keys = engine.storage.with(|disk| Ok(key_count(disk)?.last))?;
+        #[cfg(feature = "async")]
+        if let Some(committer) = engine.writes() {
+            metrics.async_waiting_bytes =
+                u64::try_from(committer.waiting_bytes()).unwrap_or(u64::MAX);
+        }
         metrics.durable = engine.writes().and_then(Committer::durable);
         Ok(metrics)
     }

@@ -169,6 +169,7 @@ fn each_metric_is_recorded_under_its_name() {
         ("retries_total", "", &mut metrics.retries),
         ("keys_total", "", &mut metrics.keys),
         ("all_keys", "", &mut metrics.all_keys),
+        ("async_waiting_bytes", "", &mut metrics.async_waiting_bytes),
         ("conflicts_total", "", &mut metrics.conflicts),
         ("view_commits_total", "", &mut metrics.view_commits),
         ("snapshots_total", "", &mut metrics.snapshots),

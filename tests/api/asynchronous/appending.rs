@@ -177,7 +177,27 @@ fn panic_of_a_waker_harms_nothing_but_its_task() {
     let last = future::block_on(store.append("a", ExpectedVersion::Any, [event("4")])).unwrap();
     assert_eq!(last.last_version().get(), 2);
     assert_eq!(store.head().unwrap().unwrap().get(), 42);
-    assert_eq!(store.blocking().health().state, HealthState::Healthy);
+    assert_eq!(future::block_on(store.health()).state, HealthState::Healthy);
+}
+
+#[test]
+fn bytes_that_wait_are_counted() {
+    let (_directory, path) = place();
+    let store = AsyncStore::new(Store::open(&path).unwrap());
+    let large = "x".repeat(100_000);
+    smol::block_on(async {
+        let mut seen = 0;
+        while seen < 100_000 {
+            let mut append = store.append("a", ExpectedVersion::Any, [event(&large)]);
+            // It is committed while the metrics are read, or before.
+            let _ = future::poll_once(&mut append).await;
+            seen = store.metrics().await.unwrap().async_waiting_bytes;
+            append.await.unwrap();
+        }
+        // The room is free soon after the answer.
+        while store.metrics().await.unwrap().async_waiting_bytes > 0 {}
+        assert_eq!(store.health().await.state, HealthState::Healthy);
+    });
 }
 
 /// What waits to be committed is bounded before it is submitted, in order, and a large append is
