@@ -149,7 +149,7 @@ mod maintenance {
 // The in-memory store.
 mod memory;
 
-// The door for tasks.
+// The API for tasks.
 #[cfg(feature = "async")]
 mod async_store;
 

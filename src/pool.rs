@@ -1,37 +1,83 @@
 //! The threads that may block for tasks: those of the crate `blocking`.
 
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::thread;
 
-use async_lock::Semaphore;
 #[cfg(not(all(feature = "__schedules", not(feature = "rocksdb"))))]
-use blocking::{Task, unblock as begin};
+use blocking::unblock as begin;
 
-#[cfg(all(feature = "__schedules", not(feature = "rocksdb")))]
-use inline::{Task, begin};
+use crate::sync::{Mutex, wake_task};
 
 /// How many reads of tasks run at a time in this process. They bound the number of threads, however
 /// many tasks read.
 const READS_MAX: usize = 16;
 
-static READS: Semaphore = Semaphore::new(READS_MAX);
+static READS: Mutex<Reads> = Mutex::new(Reads { running: 0, waiting: VecDeque::new() });
 
-/// Runs work that may block on the disk, but not on other tasks, as soon as few others run. If the
-/// future is dropped, work that has begun is completed.
+/// The reads that wait. They wait here and not in their futures: a future that is not polled does
+/// not hold up the others.
+struct Reads {
+    running: usize,
+    waiting: VecDeque<Box<dyn FnOnce() + Send>>,
+}
+
+/// Runs work that may block on the disk, but not on other tasks, as soon as few others run. It is
+/// entered when the future is first polled; if the future is dropped later, the work is completed
+/// all the same, unless it has not begun.
 pub(crate) async fn run<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    let permit = READS.acquire().await;
-    let run = move || {
-        let done = work();
-        drop(permit);
-        done
+    let reply = Reply::new();
+    let read = {
+        let reply = Arc::downgrade(&reply.0);
+        move || {
+            // Nothing waits for it any more.
+            let Some(reply) = reply.upgrade() else { return };
+            Reply(reply).send(catch_unwind(AssertUnwindSafe(work)));
+        }
     };
-    unblock(run).await
+    enter(Box::new(read));
+    reply.await.unwrap_or_else(|panic| resume_unwind(panic))
+}
+
+fn enter(read: Box<dyn FnOnce() + Send>) {
+    let starts = {
+        let mut reads = READS.lock();
+        reads.waiting.push_back(read);
+        let starts = reads.running < READS_MAX;
+        reads.running += usize::from(starts);
+        starts
+    };
+    if starts {
+        detach(run_reads);
+    }
+}
+
+/// Runs the reads that wait, until none does.
+fn run_reads() {
+    loop {
+        let next = {
+            let mut reads = READS.lock();
+            let next = reads.waiting.pop_front();
+            reads.running -= usize::from(next.is_none());
+            next
+        };
+        match next {
+            Some(read) => read(),
+            None => return,
+        }
+    }
 }
 
 /// Runs work that may take long or wait, on a thread of its own until it is done. It begins when the
 /// future is first polled; if the future is dropped later, the work is completed all the same.
 pub(crate) async fn unblock<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    Begun(Some(begin(work))).await
+    let reply = Reply::new();
+    let sender = Reply(reply.0.clone());
+    detach(move || sender.send(catch_unwind(AssertUnwindSafe(work))));
+    reply.await.unwrap_or_else(|panic| resume_unwind(panic))
 }
 
 /// Runs work that nothing waits for.
@@ -39,48 +85,56 @@ pub(crate) fn detach(work: impl FnOnce() + Send + 'static) {
     begin(work).detach();
 }
 
-/// Work that was begun.
-struct Begun<T>(Option<Task<T>>);
+/// The result of work on another thread, or its panic.
+struct Reply<T>(Arc<Mutex<Replied<T>>>);
 
-impl<T> Future for Begun<T> {
-    type Output = T;
+struct Replied<T> {
+    result: Option<thread::Result<T>>,
+    waker: Option<Waker>,
+}
 
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
-        self.0.as_mut().map_or(Poll::Pending, |task| Pin::new(task).poll(context))
+impl<T> Reply<T> {
+    fn new() -> Self {
+        Self(Arc::new(Mutex::new(Replied { result: None, waker: None })))
+    }
+
+    fn send(&self, result: thread::Result<T>) {
+        let waker = {
+            let mut replied = self.0.lock();
+            replied.result = Some(result);
+            replied.waker.take()
+        };
+        waker.into_iter().for_each(wake_task);
     }
 }
 
-impl<T> Drop for Begun<T> {
-    fn drop(&mut self) {
-        // A task that is dropped without this may never begin.
-        if let Some(task) = self.0.take() {
-            task.detach();
+impl<T> Future for Reply<T> {
+    type Output = thread::Result<T>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<thread::Result<T>> {
+        let waker = context.waker().clone();
+        let mut replied = self.0.lock();
+        if let Some(result) = replied.result.take() {
+            return Poll::Ready(result);
         }
+        let replaced = replied.waker.replace(waker);
+        drop(replied);
+        drop(replaced);
+        Poll::Pending
     }
 }
 
 /// In the model checker, which knows no other threads than its own: runs the work at once.
 #[cfg(all(feature = "__schedules", not(feature = "rocksdb")))]
-mod inline {
-    use std::future::{Future, Ready, ready};
-    use std::pin::Pin;
-    use std::task::{Context, Poll};
+fn begin(work: impl FnOnce()) -> Done {
+    work();
+    Done
+}
 
-    pub(super) struct Task<T>(Ready<T>);
+#[cfg(all(feature = "__schedules", not(feature = "rocksdb")))]
+struct Done;
 
-    pub(super) fn begin<T>(work: impl FnOnce() -> T) -> Task<T> {
-        Task(ready(work()))
-    }
-
-    impl<T> Task<T> {
-        pub(super) fn detach(self) {}
-    }
-
-    impl<T> Future for Task<T> {
-        type Output = T;
-
-        fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
-            Pin::new(&mut self.0).poll(context)
-        }
-    }
+#[cfg(all(feature = "__schedules", not(feature = "rocksdb")))]
+impl Done {
+    fn detach(self) {}
 }

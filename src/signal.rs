@@ -10,12 +10,14 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use crate::sync::{Mutex, wake_task};
+use crate::sync::{Condvar, Mutex, wake_task};
 
 /// Wakes all tasks that listen, whenever it is raised.
 #[derive(Default)]
 pub struct Signal {
     state: Mutex<State>,
+    /// Wakes the thread that waits for a listener.
+    attended: Condvar,
 }
 
 #[derive(Default)]
@@ -24,6 +26,7 @@ struct State {
     raised: u64,
     waiting: HashMap<u64, Waker>,
     last_id: u64,
+    listeners: usize,
 }
 
 /// Waits until a signal is raised again after [`Signal::listen`].
@@ -38,8 +41,29 @@ pub struct Listener {
 impl Signal {
     /// Listens from now on. What is to change must be checked after this call and before waiting.
     pub fn listen(self: &Arc<Self>) -> Listener {
-        let seen = self.state.lock().raised;
+        let mut state = self.state.lock();
+        state.listeners += 1;
+        let (seen, is_first) = (state.raised, state.listeners == 1);
+        drop(state);
+        if is_first {
+            self.attended.notify_all();
+        }
         Listener { signal: self.clone(), seen, id: None }
+    }
+
+    /// Blocks until something listens, or `is_over` is true and [`Signal::interrupt`] is called.
+    pub fn wait_for_listener(&self, is_over: impl Fn() -> bool) {
+        let mut state = self.state.lock();
+        while state.listeners == 0 && !is_over() {
+            state = self.attended.wait(state);
+        }
+    }
+
+    /// Makes the thread that waits for a listener check again.
+    pub fn interrupt(&self) {
+        // Taken so that the thread is not between its check and its wait.
+        drop(self.state.lock());
+        self.attended.notify_all();
     }
 
     /// Wakes all tasks that listen. Their wakers run without a lock.
@@ -77,8 +101,11 @@ impl Future for Listener {
 /// Leaves no waker behind.
 impl Drop for Listener {
     fn drop(&mut self) {
-        let Some(id) = self.id else { return };
-        let waker = self.signal.state.lock().waiting.remove(&id);
+        let waker = {
+            let mut state = self.signal.state.lock();
+            state.listeners -= 1;
+            self.id.and_then(|id| state.waiting.remove(&id))
+        };
         // Dropped without the lock: a waker is code of an executor.
         drop(waker);
     }

@@ -145,9 +145,10 @@ impl StoreOptions {
         self
     }
 
-    /// The most bytes of appends that are submitted by tasks and not yet committed; 64 MiB by
-    /// default. Further appends wait, in order, before they are submitted; a larger one waits until
-    /// it is alone. See [`AsyncStore`](crate::AsyncStore).
+    /// About how many bytes the appends take that are submitted by tasks and not yet committed; 64
+    /// MiB by default. Each append counts as its events and 500 bytes or more. Further appends
+    /// wait, in order, before they are submitted; a larger one waits until it is alone. See
+    /// [`AsyncStore`](crate::AsyncStore).
     #[cfg(feature = "async")]
     pub fn async_waiting_bytes(mut self, bytes: usize) -> Self {
         self.async_waiting_bytes = bytes;
@@ -244,7 +245,10 @@ impl StoreOptions {
 
 impl fmt::Debug for StoreOptions {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.debug_struct("StoreOptions")
+        let mut debug = out.debug_struct("StoreOptions");
+        #[cfg(feature = "async")]
+        debug.field("async_waiting_bytes", &self.async_waiting_bytes);
+        debug
             .field("durability", &self.durability)
             .field("block_cache_bytes", &self.block_cache_bytes)
             .field("memtable_bytes", &self.memtable_bytes)

@@ -1,9 +1,9 @@
-//! [`AsyncRepository`]: the door to a repository for tasks.
+//! [`AsyncRepository`]: a repository for tasks.
 
 use std::fmt;
 
 use super::command::CommandBuilder;
-use super::execution::{Execution, Of, Outcome, Planned, Step};
+use super::execution::{Execution, Outcome, Planned, RepositoryRef, Step};
 use super::turns::Turn;
 use super::{Aggregate, AggregateRoot, ExecuteError, Executed, Repository};
 use crate::error::Result;
@@ -11,7 +11,7 @@ use crate::event_store::Async;
 use crate::model::{Timestamp, Version};
 use crate::pool;
 
-/// The door to a [`Repository`] for tasks. Clones share its cache.
+/// A [`Repository`] for tasks. Clones share its cache.
 ///
 /// ```
 /// # futures_lite::future::block_on(async {
@@ -48,7 +48,7 @@ impl<A> AsyncRepository<A>
 where
     A: Aggregate<Event: Send, Command: Send, Error: Send>,
 {
-    /// Opens the async door to a repository.
+    /// Opens the async API to a repository.
     pub fn new(repository: Repository<A>) -> Self {
         Self { repository }
     }
@@ -71,7 +71,7 @@ where
     /// A command to the aggregate with this id: see [`Repository::command`].
     pub fn command(&self, id: impl fmt::Display) -> CommandBuilder<'static, A, Async> {
         let stream = self.repository.stream_id(id);
-        CommandBuilder::new(Of::Owned(Box::new(self.repository.clone())), stream)
+        CommandBuilder::new(RepositoryRef::Owned(Box::new(self.repository.clone())), stream)
     }
 
     /// Executes a command. Short for [`AsyncRepository::command`] followed by `run`.
@@ -151,18 +151,18 @@ where
 {
     /// Loads the aggregate, lets it decide, and stores the resulting events.
     ///
-    /// The aggregate and [`CommandBuilder::also`] decide on a thread of a pool, where they may read
-    /// from the store. No thread waits while the events are stored, or while other callers have
-    /// their turn.
+    /// The aggregate and [`CommandBuilder::also`] decide on a thread of a pool. There `also` may read
+    /// with blocking calls, but it must not wait for other tasks, nor command the same aggregate. No
+    /// thread waits while the events are stored, or while other callers have their turn.
     ///
     /// If the future is dropped, the command is executed whole or not at all. To find out, send it
     /// again with the same idempotency key.
     ///
     /// # Errors
-    /// Those of `run` of the blocking door.
+    /// Those of `run` of the blocking API.
     ///
     /// # Cost
-    /// That of `run` of the blocking door, and two hand-overs to the pool.
+    /// That of `run` of the blocking API, and two hand-overs to the pool; three with a key.
     pub async fn run(self, command: A::Command) -> Outcome<A> {
         let mut execution = Execution::new(self.request, self.stream?);
         let begin = move || {
@@ -182,10 +182,10 @@ where
                     pool::run(resume).await
                 }
                 Step::Submit(planned) => {
-                    let Planned { work, then } = *planned;
+                    let Planned { work, follow_up } = *planned;
                     let answer = work.submit_async(execution.store()).await;
                     let conclude = move || {
-                        let step = execution.conclude(&command, then, answer);
+                        let step = execution.conclude(&command, follow_up, answer);
                         (execution, command, step)
                     };
                     pool::run(conclude).await

@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::execution::{Adding, Execution, Of, Outcome, Rejections, Request, Step};
+use super::execution::{Adding, Execution, Outcome, Rejections, RepositoryRef, Request, Step};
 use super::turns::Turn;
 use super::{Aggregate, Decision, ExecuteError, Executed, Repository};
 use crate::error::Result;
@@ -71,14 +71,14 @@ use crate::options::Durability;
 pub struct CommandBuilder<'r, A: Aggregate, D = Blocking> {
     pub(super) stream: Result<StreamId>,
     pub(super) request: Request<'r, A>,
-    door: PhantomData<fn() -> D>,
+    api: PhantomData<fn() -> D>,
 }
 
 impl<A: Aggregate> Repository<A> {
     /// A command to the aggregate with this id. An aggregate without events decides in its default
     /// state.
     pub fn command(&self, id: impl fmt::Display) -> CommandBuilder<'_, A> {
-        CommandBuilder::new(Of::Borrowed(self), self.stream_id(id))
+        CommandBuilder::new(RepositoryRef::Borrowed(self), self.stream_id(id))
     }
 
     /// Executes a command: loads the aggregate, lets it decide, and stores the resulting events.
@@ -99,8 +99,8 @@ impl<A: Aggregate> Repository<A> {
 }
 
 impl<'r, A: Aggregate, D> CommandBuilder<'r, A, D> {
-    pub(super) fn new(repository: Of<'r, A>, stream: Result<StreamId>) -> Self {
-        Self { stream, request: Request::new(repository), door: PhantomData }
+    pub(super) fn new(repository: RepositoryRef<'r, A>, stream: Result<StreamId>) -> Self {
+        Self { stream, request: Request::new(repository), api: PhantomData }
     }
 
     /// Executes the command only if the aggregate is as the client saw it (`If-Match`, `ETag`). If it
@@ -165,8 +165,9 @@ impl<'r, A: Aggregate, D> CommandBuilder<'r, A, D> {
 
     /// Sets causation and correlation of each event from another event, as
     /// [`NewEvent::following`] does.
-    pub fn following(self, event: &'r RecordedEvent) -> Self {
-        self.map_events(move |new| new.following(event))
+    pub fn following(self, event: &RecordedEvent) -> Self {
+        let (work, cause) = (event.work(), event.id());
+        self.map_events(move |new| new.correlated_by(&work).caused_by(cause))
     }
 
     /// Changes each event of the aggregate before it is stored, for example to give it an id. `map`
@@ -231,7 +232,7 @@ impl<A: Aggregate> CommandBuilder<'_, A> {
                 Step::Wait(stream) => execution.resume(command, Turn::wait(&stream)),
                 Step::Submit(planned) => {
                     let answer = planned.work.submit(execution.store());
-                    execution.conclude(command, planned.then, answer)
+                    execution.conclude(command, planned.follow_up, answer)
                 }
             };
         }

@@ -38,13 +38,13 @@ pub(super) struct Adding<'r, A: Aggregate> {
 }
 
 /// The repository of a thread's caller, or a task's own.
-pub(super) enum Of<'r, A: Aggregate> {
+pub(super) enum RepositoryRef<'r, A: Aggregate> {
     Borrowed(&'r Repository<A>),
     #[cfg(feature = "async")]
     Owned(Box<Repository<A>>),
 }
 
-impl<A: Aggregate> Deref for Of<'_, A> {
+impl<A: Aggregate> Deref for RepositoryRef<'_, A> {
     type Target = Repository<A>;
 
     fn deref(&self) -> &Repository<A> {
@@ -58,7 +58,7 @@ impl<A: Aggregate> Deref for Of<'_, A> {
 
 /// What a command is to be stored with.
 pub(super) struct Request<'r, A: Aggregate> {
-    pub(super) repository: Of<'r, A>,
+    pub(super) repository: RepositoryRef<'r, A>,
     pub(super) expected: ExpectedVersion,
     pub(super) key: Option<IdempotencyKey>,
     pub(super) rejections: Option<Rejections<A::Error>>,
@@ -93,16 +93,16 @@ pub(super) enum Step<A: Aggregate> {
 /// What is to be submitted, and what follows.
 pub(super) struct Planned<A: Aggregate> {
     pub(super) work: Work,
-    pub(super) then: Then<A>,
+    pub(super) follow_up: FollowUp<A>,
 }
 
 pub(super) enum Work {
     Append(Append),
-    Once(IdempotencyKey, KeyedSubmission),
+    Keyed(IdempotencyKey, KeyedSubmission),
 }
 
 /// What follows a submission.
-pub(super) enum Then<A: Aggregate> {
+pub(super) enum FollowUp<A: Aggregate> {
     /// The aggregate has these events, of which `of_root` are in its own stream.
     Acknowledge { root: AggregateRoot<A>, of_root: usize },
     /// The command was rejected.
@@ -119,7 +119,7 @@ impl Work {
     pub(super) fn submit(self, store: &dyn EventStore) -> Result<Answer> {
         match self {
             Self::Append(append) => store.submit(append).map(Answer::Appended),
-            Self::Once(key, submission) => {
+            Self::Keyed(key, submission) => {
                 store.submit_once(&key, submission).map(Answer::Submitted)
             }
         }
@@ -129,7 +129,7 @@ impl Work {
     pub(super) async fn submit_async(self, store: &dyn EventStore) -> Result<Answer> {
         match self {
             Self::Append(append) => store.submit_async(append).await.map(Answer::Appended),
-            Self::Once(key, submission) => {
+            Self::Keyed(key, submission) => {
                 store.submit_once_async(key, submission).await.map(Answer::Submitted)
             }
         }
@@ -137,7 +137,7 @@ impl Work {
 }
 
 impl<'r, A: Aggregate> Request<'r, A> {
-    pub(super) fn new(repository: Of<'r, A>) -> Self {
+    pub(super) fn new(repository: RepositoryRef<'r, A>) -> Self {
         Self {
             repository,
             expected: ExpectedVersion::Any,
@@ -171,7 +171,7 @@ impl<'r, A: Aggregate> Execution<'r, A> {
         &*self.request.repository.store
     }
 
-    /// Finds the recorded result of the request, or plans it, behind the callers that met a
+    /// Finds the recorded result of the request, or plans it, after the callers that met a
     /// conflict.
     pub(super) fn begin(&mut self, command: &A::Command) -> Step<A> {
         match self.find_submitted() {
@@ -193,25 +193,21 @@ impl<'r, A: Aggregate> Execution<'r, A> {
     pub(super) fn conclude(
         &mut self,
         command: &A::Command,
-        then: Then<A>,
+        follow_up: FollowUp<A>,
         answer: Result<Answer>,
     ) -> Step<A> {
-        let failed = match (then, answer) {
-            (Then::Acknowledge { root, of_root }, Ok(answer)) => {
+        let failed = match (follow_up, answer) {
+            (FollowUp::Acknowledge { root, of_root }, Ok(answer)) => {
                 let concluded = self.acknowledge(root, of_root, answer);
                 return self.done(concluded);
             }
-            (Then::Acknowledge { .. }, Err(error)) => error,
-            (Then::Reject(error), answer) => {
+            (FollowUp::Acknowledge { .. }, Err(error)) => error,
+            (FollowUp::Reject(error), answer) => {
                 let rejected = self.rejected(error, answer);
                 return self.done(rejected);
             }
         };
-        match self.note_conflict(failed) {
-            Err(error) => self.done(Err(error)),
-            Ok(of) if self.turn.is_none() => Step::Wait(of),
-            Ok(_) => self.plan(command),
-        }
+        self.retry(command, failed)
     }
 
     /// Loads the aggregate and lets it decide.
@@ -219,7 +215,18 @@ impl<'r, A: Aggregate> Execution<'r, A> {
         match self.try_plan(command) {
             Ok(step) => step,
             Err(ExecuteError::Rejected(error)) => self.reject(error),
+            // `also` may have met a conflict of its own.
+            Err(ExecuteError::Store(error)) => self.retry(command, error),
             Err(error) => self.done(Err(error)),
+        }
+    }
+
+    /// Plans the command again after a conflict; any other error ends it.
+    fn retry(&mut self, command: &A::Command, failed: Error) -> Step<A> {
+        match self.note_conflict(failed) {
+            Err(error) => self.done(Err(error)),
+            Ok(of) if self.turn.is_none() => Step::Wait(of),
+            Ok(_) => self.plan(command),
         }
     }
 
@@ -258,12 +265,12 @@ impl<'r, A: Aggregate> Execution<'r, A> {
             (None, 0) => return Ok(self.done(Ok(Executed::new(root, Vec::new(), None)))),
             (None, _) => Work::Append(append),
             (Some(key), 0) => {
-                Work::Once(key.clone(), request.key_alone(KeyedSubmission::nothing()))
+                Work::Keyed(key.clone(), request.key_alone(KeyedSubmission::nothing()))
             }
-            (Some(key), _) => Work::Once(key.clone(), append.into()),
+            (Some(key), _) => Work::Keyed(key.clone(), append.into()),
         };
-        let then = Then::Acknowledge { root, of_root };
-        Ok(Step::Submit(Box::new(Planned { work, then })))
+        let follow_up = FollowUp::Acknowledge { root, of_root };
+        Ok(Step::Submit(Box::new(Planned { work, follow_up })))
     }
 
     fn acknowledge(&self, root: AggregateRoot<A>, of_root: usize, answer: Answer) -> Outcome<A> {
@@ -308,8 +315,8 @@ impl<'r, A: Aggregate> Execution<'r, A> {
             return self.done(Err(ExecuteError::Rejected(error)));
         };
         let rejection = self.request.key_alone(KeyedSubmission::rejection(reason));
-        let (work, then) = (Work::Once(key.clone(), rejection), Then::Reject(error));
-        Step::Submit(Box::new(Planned { work, then }))
+        let (work, follow_up) = (Work::Keyed(key.clone(), rejection), FollowUp::Reject(error));
+        Step::Submit(Box::new(Planned { work, follow_up }))
     }
 
     fn rejected(&self, error: A::Error, recorded: Result<Answer>) -> Outcome<A> {

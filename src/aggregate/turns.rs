@@ -1,6 +1,8 @@
 //! [`Turn`]: after a conflict over an aggregate, the callers of this process take turns.
 
 use std::collections::{HashMap, VecDeque};
+#[cfg(feature = "async")]
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread, ThreadId};
@@ -75,8 +77,14 @@ impl Turn {
             is_first.await;
             true
         };
+        let mut timer = futures_timer::Delay::new(WAIT_MAX);
         let is_late = async {
-            futures_timer::Delay::new(WAIT_MAX).await;
+            futures_lite::future::poll_fn(|context| {
+                // The thread of the timers is shared by the process: no panic of a waker may end it.
+                let waker = Waker::from(Arc::new(Guarded(context.waker().clone())));
+                Pin::new(&mut timer).poll(&mut Context::from_waker(&waker))
+            })
+            .await;
             false
         };
         futures_lite::future::or(is_first, is_late).await.then_some(turn)
@@ -104,9 +112,10 @@ impl Turn {
         match line.iter_mut().position(|place| place.id == self.id) {
             None | Some(0) => Poll::Ready(()),
             Some(at) => {
-                if let Some(place) = line.get_mut(at) {
-                    place.waker = Some(waker);
-                }
+                let replaced = line.get_mut(at).and_then(|place| place.waker.replace(waker));
+                // Dropped without the lock: a waker may be code of an executor.
+                drop(lines);
+                drop(replaced);
                 Poll::Pending
             }
         }
@@ -119,14 +128,29 @@ impl Drop for Turn {
             let mut lines = lines();
             let Some(lines) = lines.as_mut() else { return };
             let Some(line) = lines.of_streams.get_mut(&self.stream) else { return };
-            line.retain(|place| place.id != self.id);
+            let own = line.iter().position(|place| place.id == self.id);
+            let own = own.and_then(|own| line.remove(own));
             let next = line.front_mut().and_then(|first| first.waker.take());
             if line.is_empty() {
                 lines.of_streams.remove(&self.stream);
             }
-            next
+            (own, next)
         };
+        // Without the lock: a waker may be code of an executor.
+        let (own, next) = next;
+        drop(own);
         next.into_iter().for_each(wake_task);
+    }
+}
+
+/// Wakes a task, even if its waker panics.
+#[cfg(feature = "async")]
+struct Guarded(Waker);
+
+#[cfg(feature = "async")]
+impl Wake for Guarded {
+    fn wake(self: Arc<Self>) {
+        wake_task(self.0.clone());
     }
 }
 

@@ -1,4 +1,4 @@
-//! [`AsyncStore`]: the door to a store for tasks.
+//! [`AsyncStore`]: a store for tasks.
 
 mod pages;
 mod read;
@@ -23,6 +23,8 @@ use crate::metrics::StoreMetrics;
 use crate::model::{Epochs, ExpectedVersion, IdempotencyKey, NewEvent, Position, StreamId};
 use crate::model::{Timestamp, Version};
 use crate::pool;
+#[cfg(feature = "rocksdb")]
+use crate::store_options::StoreOptions;
 use crate::subscription::SubscriptionBuilder;
 
 #[cfg(not(feature = "rocksdb"))]
@@ -30,7 +32,7 @@ use crate::memory::MemoryStore as DefaultStore;
 #[cfg(feature = "rocksdb")]
 use crate::store::Store as DefaultStore;
 
-/// The door to a store for tasks of any async runtime. Its methods have the names of the blocking
+/// A store for the tasks of any async runtime. Its methods have the names of the blocking
 /// ones and return futures, or streams in the sense of `futures`. Clones share the store.
 ///
 /// ```
@@ -56,9 +58,11 @@ use crate::store::Store as DefaultStore;
 /// ```
 ///
 /// # Threads
-/// No method blocks the thread that polls its future. One thread per store commits the appends of
-/// all tasks, many with one sync; one wakes the subscriptions; and a few threads, shared by all
-/// stores of the process, read from disk. They are started when they are first needed.
+/// No method waits for the disk on the thread that polls its future; events are encoded there. One
+/// thread commits the appends of all tasks, many with one sync; one wakes the subscriptions; and at
+/// most 16 threads, shared by all stores of the process, read from disk. They are started when they
+/// are first needed. `spawn_blocking` and other long calls use further threads of the crate
+/// `blocking`.
 ///
 /// # Cancellation
 /// A dropped future cancels nothing that was submitted. An append is submitted some time after its
@@ -78,7 +82,7 @@ pub struct AsyncStore<S: EventStore + 'static = DefaultStore> {
 struct Inner<S: EventStore + 'static> {
     /// `None` only while this is dropped.
     store: Option<Arc<S>>,
-    door: Async,
+    api: Async,
 }
 
 /// Closing a store writes to disk, which a task must not do: a pool does it.
@@ -90,10 +94,10 @@ impl<S: EventStore + 'static> Drop for Inner<S> {
 }
 
 impl<S: EventStore + 'static> AsyncStore<S> {
-    /// Opens the async door to a store.
+    /// Opens the async API to a store.
     pub fn new(store: S) -> Self {
         let watch = Arc::new(HeadWatch::new(store.handle()));
-        let inner = Inner { store: Some(Arc::new(store)), door: Async { watch } };
+        let inner = Inner { store: Some(Arc::new(store)), api: Async { watch } };
         Self { inner: Arc::new(inner) }
     }
 
@@ -104,7 +108,7 @@ impl<S: EventStore + 'static> AsyncStore<S> {
 
     fn shared(&self) -> &Arc<S> {
         let Some(store) = &self.inner.store else {
-            unreachable!("the store is taken out when the last door is dropped")
+            unreachable!("the store is taken out when the last `AsyncStore` is dropped")
         };
         store
     }
@@ -132,7 +136,8 @@ impl<S: EventStore + 'static> AsyncStore<S> {
     }
 
     /// Appends events to one stream: see [`EventStoreExt::append`]. The future does not borrow the
-    /// store, so it can be spawned.
+    /// store, so it can be spawned. It does not keep the store open
+    /// either.
     ///
     /// # Errors
     /// See [`EventStore::submit`]. What happens if the future is dropped: see [`AsyncStore`].
@@ -183,7 +188,7 @@ impl<S: EventStore + 'static> AsyncStore<S> {
 
     /// Reads the log.
     pub fn read_log(&self) -> ReadLog<Async> {
-        self.blocking().read_log().through()
+        self.blocking().read_log().in_api()
     }
 
     /// Reads one stream. A stream that has no events is empty.
@@ -191,17 +196,17 @@ impl<S: EventStore + 'static> AsyncStore<S> {
     where
         N: TryInto<StreamId, Error: Into<Error>>,
     {
-        self.blocking().read_stream(stream).through()
+        self.blocking().read_stream(stream).in_api()
     }
 
     /// Lists streams.
     pub fn streams(&self) -> Streams<Async> {
-        self.blocking().streams().through()
+        self.blocking().streams().in_api()
     }
 
     /// Subscribes to the log, a stream or a category: catches up, then continues live.
     pub fn subscribe(&self) -> SubscriptionBuilder<Async> {
-        self.blocking().subscribe().through(self.inner.door.clone()).0
+        self.blocking().subscribe().in_api(self.inner.api.clone()).0
     }
 
     /// The last published position; `None` while the log is empty. It needs no disk.
@@ -218,7 +223,7 @@ impl<S: EventStore + 'static> AsyncStore<S> {
     /// # Errors
     /// [`Closed`](Error::Closed) as soon as the store is closed.
     pub async fn wait_past(&self, after: Option<Position>) -> Result<Option<Position>> {
-        self.inner.door.watch.wait_past(after).await
+        self.inner.api.watch.wait_past(after).await
     }
 
     /// The version of the last event of a stream; `None` if it has none.
@@ -260,13 +265,26 @@ impl<S: EventStore + 'static> AsyncStore<S> {
 #[cfg(feature = "rocksdb")]
 impl AsyncStore {
     /// Opens the store in this directory, as [`Store::open`](crate::Store::open) does. To open it
-    /// with options, pass [`AsyncStore::new`] a store that was opened with them.
+    /// with options, see [`AsyncStore::open_with`].
     ///
     /// # Errors
     /// Those of [`Store::open`](crate::Store::open).
     pub async fn open(path: impl AsRef<std::path::Path>) -> Result<Self> {
+        Self::open_with(StoreOptions::default(), path).await
+    }
+
+    /// Opens the store in this directory with options, as
+    /// [`StoreOptions::open`](crate::StoreOptions::open) does.
+    ///
+    /// # Errors
+    /// Those of [`StoreOptions::open`](crate::StoreOptions::open).
+    pub async fn open_with(
+        options: StoreOptions,
+        path: impl AsRef<std::path::Path>,
+    ) -> Result<Self> {
         let path = path.as_ref().to_owned();
-        pool::unblock(move || DefaultStore::open(path)).await.map(Self::new)
+        // If this future is dropped, what was opened is closed elsewhere, as the last `AsyncStore` is.
+        pool::unblock(move || options.open(path).map(Self::new)).await
     }
 
     /// Makes everything acknowledged so far survive a power loss: see
@@ -291,10 +309,10 @@ impl AsyncStore {
         self.spawn_blocking(DefaultStore::health).await
     }
 
-    /// Closes the store for all doors, readers and subscriptions. Appends that are submitted and not
+    /// Closes the store for all its users, readers and subscriptions. Appends that are submitted and not
     /// yet committed get [`Closed`](Error::Closed), and subscriptions end.
     ///
-    /// Dropping the last door closes the store too, on another thread, and does not say when that
+    /// Dropping the last `AsyncStore` closes the store too, on another thread, and does not say when that
     /// has ended: await this before opening the directory again.
     ///
     /// # Errors

@@ -11,14 +11,17 @@ use futures_core::Stream;
 use crate::event_store::BoxFuture;
 use crate::pool;
 
-/// Most items in a page: it bounds the memory of a stream.
+/// Most items in a page, and about how many bytes: they bound the memory of a stream.
 const PAGE_ITEMS_MAX: usize = 256;
+const PAGE_BYTES_MAX: usize = 256 << 10;
 
 /// A stream that reads page by page on a thread of a pool, and only when an item is wanted.
 #[must_use = "a stream does nothing unless it is polled"]
 pub struct Pages<I: Iterator> {
     page: VecDeque<I::Item>,
     rest: Rest<I>,
+    /// About how many bytes an item has.
+    len_of: fn(&I::Item) -> usize,
 }
 
 enum Rest<I: Iterator> {
@@ -36,23 +39,27 @@ where
     I: Iterator<Item: Send> + Send + 'static,
 {
     /// `begin` may block; it is called when the first item is wanted.
-    pub(crate) fn new(begin: impl FnOnce() -> I + Send + 'static) -> Self {
-        Self { page: VecDeque::new(), rest: Rest::Unread(Box::new(begin)) }
+    pub(crate) fn new(
+        begin: impl FnOnce() -> I + Send + 'static,
+        len_of: fn(&I::Item) -> usize,
+    ) -> Self {
+        Self { page: VecDeque::new(), rest: Rest::Unread(Box::new(begin)), len_of }
     }
 
     /// The next item; `None` at the end. Nothing is lost if the future is dropped.
-    pub async fn next(&mut self) -> Option<I::Item>
-    where
-        Self: Unpin,
-    {
+    pub async fn next(&mut self) -> Option<I::Item> {
         poll_fn(|context| Pin::new(&mut *self).poll_next(context)).await
     }
 }
 
-fn read_page<I: Iterator>(mut from: I) -> Page<I> {
-    let page: VecDeque<_> = from.by_ref().take(PAGE_ITEMS_MAX).collect();
-    let rest = (page.len() == PAGE_ITEMS_MAX).then_some(from);
-    (page, rest)
+fn read_page<I: Iterator>(mut from: I, len_of: fn(&I::Item) -> usize) -> Page<I> {
+    let (mut page, mut bytes) = (VecDeque::new(), 0);
+    while page.len() < PAGE_ITEMS_MAX && bytes < PAGE_BYTES_MAX {
+        let Some(item) = from.next() else { return (page, None) };
+        bytes += len_of(&item);
+        page.push_back(item);
+    }
+    (page, Some(from))
 }
 
 /// Nothing in it is pinned.
@@ -69,11 +76,12 @@ where
             if let Some(item) = self.page.pop_front() {
                 return Poll::Ready(Some(item));
             }
+            let len_of = self.len_of;
             let mut reading: BoxFuture<Page<I>> =
                 match std::mem::replace(&mut self.rest, Rest::Nothing) {
                     Rest::Nothing => return Poll::Ready(None),
-                    Rest::Unread(begin) => Box::pin(pool::run(move || read_page(begin()))),
-                    Rest::Iterator(rest) => Box::pin(pool::run(move || read_page(rest))),
+                    Rest::Unread(begin) => Box::pin(pool::run(move || read_page(begin(), len_of))),
+                    Rest::Iterator(rest) => Box::pin(pool::run(move || read_page(rest, len_of))),
                     Rest::Reading(reading) => reading,
                 };
             match reading.as_mut().poll(context) {

@@ -1,4 +1,4 @@
-//! Reads through the async door.
+//! Reads through the async API.
 
 use super::Pages;
 use crate::error::Result;
@@ -30,8 +30,11 @@ impl<P: Place + 'static> Read<P, Async> {
     /// # }).unwrap();
     /// ```
     pub fn events(self) -> Pages<Events> {
-        let read = self.through::<Blocking>();
-        Pages::new(move || read.into_iter())
+        let read = self.in_api::<Blocking>();
+        let len_of = |event: &Result<RecordedEvent>| {
+            event.as_ref().map_or(0, |event| event.payload().len() + 300)
+        };
+        Pages::new(move || read.into_iter(), len_of)
     }
 
     /// The first event, in the direction of reading, regardless of the limit.
@@ -39,7 +42,7 @@ impl<P: Place + 'static> Read<P, Async> {
     /// # Errors
     /// An invalid argument of this read, or an error of the store.
     pub async fn first(self) -> Result<Option<RecordedEvent>> {
-        let read = self.through::<Blocking>();
+        let read = self.in_api::<Blocking>();
         pool::run(move || read.first()).await
     }
 
@@ -48,7 +51,7 @@ impl<P: Place + 'static> Read<P, Async> {
     /// # Errors
     /// An invalid argument of this read, or an error of the store.
     pub async fn last(self) -> Result<Option<RecordedEvent>> {
-        let read = self.through::<Blocking>();
+        let read = self.in_api::<Blocking>();
         pool::run(move || read.last()).await
     }
 }
@@ -58,7 +61,7 @@ impl Streams<Async> {
     /// The streams with their versions, read page by page. Streams that are created meanwhile may or
     /// may not be listed.
     pub fn infos(self) -> Pages<StreamInfos> {
-        let listing = self.through::<Blocking>();
-        Pages::new(move || listing.into_iter())
+        let listing = self.in_api::<Blocking>();
+        Pages::new(move || listing.into_iter(), |_| 300)
     }
 }

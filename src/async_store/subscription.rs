@@ -63,13 +63,13 @@ impl SubscriptionBuilder<Async> {
     /// Starts the subscription.
     ///
     /// # Errors
-    /// Those of [`SubscriptionBuilder::start`] of the blocking door.
+    /// Those of [`SubscriptionBuilder::start`] of the blocking API.
     pub async fn start(self) -> Result<AsyncSubscription> {
-        let (builder, door) = self.through(Blocking);
+        let (builder, api) = self.in_api(Blocking);
         let subscription = pool::run(move || builder.start()).await?;
         let (checkpoint, epoch) = (subscription.checkpoint(), subscription.epoch());
         let state = State::Ready(Box::new(subscription));
-        Ok(AsyncSubscription { state, watch: door.watch, checkpoint, epoch })
+        Ok(AsyncSubscription { state, watch: api.watch, checkpoint, epoch })
     }
 }
 
@@ -114,13 +114,10 @@ impl AsyncSubscription {
                 Step::Wait => {
                     let listener = self.watch.listen()?;
                     // The head may have moved before we listened.
-                    self.state = match subscription.step()? {
-                        Step::Wait => State::Waiting(subscription, listener),
-                        Step::Read => State::Ready(subscription),
-                        Step::Deliver(delivery) => {
-                            self.state = State::Ready(subscription);
-                            return Poll::Ready(Ok(Some(delivery)));
-                        }
+                    self.state = if subscription.is_behind()? {
+                        State::Ready(subscription)
+                    } else {
+                        State::Waiting(subscription, listener)
                     };
                 }
             },

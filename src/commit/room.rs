@@ -6,20 +6,43 @@
 #![cfg_attr(not(feature = "__internals"), allow(unreachable_pub))]
 #![allow(missing_docs, missing_debug_implementations)]
 
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 
-use crate::signal::Signal;
-use crate::sync::Mutex;
+use crate::sync::{Mutex, wake_task};
 
-/// Room for a number of bytes.
+/// Room for a number of bytes, given in the order in which it was asked for.
 pub struct Room(Arc<Shared>);
 
 struct Shared {
     bytes_max: usize,
-    free: Mutex<usize>,
-    /// Tasks that wait for room are served in order: only the first of them takes any.
-    line: async_lock::Mutex<()>,
-    freed: Arc<Signal>,
+    state: Mutex<State>,
+}
+
+struct State {
+    free: usize,
+    /// Those that wait, by increasing id.
+    line: VecDeque<Waiter>,
+    last_id: u64,
+}
+
+struct Waiter {
+    id: u64,
+    bytes: usize,
+    waker: Waker,
+}
+
+/// Waits for room. Freed room is given to the first in line at once, so that a future that is not
+/// polled does not delay those for whom there is room too.
+#[must_use = "a future does nothing unless it is awaited"]
+pub struct Take {
+    of: Arc<Shared>,
+    bytes: usize,
+    /// Its place in line, once it has one.
+    id: Option<u64>,
 }
 
 /// Bytes that are taken until this is dropped.
@@ -29,46 +52,95 @@ pub struct Permit {
 }
 
 impl Room {
+    /// At least one byte, so that one submission at a time finds room.
     pub fn new(bytes_max: usize) -> Self {
-        let (free, line) = (Mutex::new(bytes_max), async_lock::Mutex::new(()));
-        Self(Arc::new(Shared { bytes_max, free, line, freed: Arc::default() }))
+        let bytes_max = bytes_max.max(1);
+        let state = State { free: bytes_max, line: VecDeque::new(), last_id: 0 };
+        Self(Arc::new(Shared { bytes_max, state: Mutex::new(state) }))
     }
 
     /// How many bytes are taken.
+    #[cfg_attr(not(feature = "rocksdb"), allow(dead_code))]
     pub(super) fn taken(&self) -> usize {
-        self.0.bytes_max - *self.0.free.lock()
+        self.0.bytes_max - self.0.state.lock().free
     }
 
     /// Waits until this many bytes are free, and takes them. More bytes than there are wait until
     /// all are free.
-    pub async fn take(&self, bytes: usize) -> Permit {
-        let shared = &self.0;
-        let bytes = bytes.min(shared.bytes_max);
-        let _first = shared.line.lock().await;
-        loop {
-            if let Some(permit) = shared.try_take(bytes) {
-                return permit;
-            }
-            let freed = shared.freed.listen();
-            if let Some(permit) = shared.try_take(bytes) {
-                return permit;
-            }
-            freed.await;
-        }
+    pub fn take(&self, bytes: usize) -> Take {
+        Take { of: self.0.clone(), bytes: bytes.clamp(1, self.0.bytes_max), id: None }
     }
 }
 
 impl Shared {
-    fn try_take(self: &Arc<Self>, bytes: usize) -> Option<Permit> {
-        let mut free = self.free.lock();
-        *free = free.checked_sub(bytes)?;
-        Some(Permit { of: self.clone(), bytes })
+    /// Frees bytes, and gives them to those that are first in line.
+    fn free(&self, bytes: usize) {
+        let mut given = Vec::new();
+        {
+            let mut state = self.state.lock();
+            state.free += bytes;
+            while let Some(first) = state.line.front()
+                && let Some(left) = state.free.checked_sub(first.bytes)
+            {
+                state.free = left;
+                given.extend(state.line.pop_front().map(|waiter| waiter.waker));
+            }
+        }
+        given.into_iter().for_each(wake_task);
+    }
+}
+
+impl Future for Take {
+    type Output = Permit;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Permit> {
+        let waker = context.waker().clone();
+        let of = self.of.clone();
+        let mut state = of.state.lock();
+        let Some(id) = self.id else {
+            if state.line.is_empty()
+                && let Some(left) = state.free.checked_sub(self.bytes)
+            {
+                state.free = left;
+                drop(state);
+                return Poll::Ready(Permit { of, bytes: self.bytes });
+            }
+            state.last_id += 1;
+            let (id, bytes) = (state.last_id, self.bytes);
+            state.line.push_back(Waiter { id, bytes, waker });
+            self.id = Some(id);
+            return Poll::Pending;
+        };
+        if let Ok(place) = state.line.binary_search_by_key(&id, |waiter| waiter.id) {
+            let replaced =
+                state.line.get_mut(place).map(|found| std::mem::replace(&mut found.waker, waker));
+            drop(state);
+            drop(replaced);
+            return Poll::Pending;
+        }
+        // It is no longer in line, so it was given its bytes.
+        drop(state);
+        self.id = None;
+        Poll::Ready(Permit { of, bytes: self.bytes })
+    }
+}
+
+/// Leaves the line, or returns what it was given.
+impl Drop for Take {
+    fn drop(&mut self) {
+        let Some(id) = self.id else { return };
+        let left = {
+            let mut state = self.of.state.lock();
+            let place = state.line.binary_search_by_key(&id, |waiter| waiter.id);
+            place.ok().and_then(|place| state.line.remove(place))
+        };
+        // Those after it may fit now.
+        self.of.free(if left.is_some() { 0 } else { self.bytes });
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        *self.of.free.lock() += self.bytes;
-        self.of.freed.raise();
+        self.of.free(self.bytes);
     }
 }

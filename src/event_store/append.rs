@@ -222,6 +222,15 @@ impl Append {
         self.events().map(|(_, event)| event.text_len()).fold(0, usize::saturating_add)
     }
 
+    /// About how many bytes it takes in memory while it waits to be committed.
+    #[cfg(feature = "async")]
+    pub(crate) fn len_in_memory(&self) -> usize {
+        let streams: usize =
+            self.expectations.iter().map(|(stream, _)| stream.as_str().len() + 100).sum();
+        let events: usize = self.events().map(|(_, event)| event.text_len() + 300).sum();
+        500 + streams + events
+    }
+
     fn validate_times(&self) -> Result<()> {
         let mut events = self.events().map(|(_, event)| event.recorded_at());
         let mut before = events.next().flatten();

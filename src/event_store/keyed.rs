@@ -66,11 +66,11 @@ impl KeyedSubmission {
         self.work
     }
 
-    /// The length of its events, or of the reason of a rejection, in bytes.
+    /// About how many bytes it takes in memory while it waits to be committed.
     #[cfg(feature = "async")]
-    pub(crate) fn text_len(&self) -> usize {
-        match &self.work {
-            KeyedWork::Append(append) => append.text_len(),
+    pub(crate) fn len_in_memory(&self) -> usize {
+        500 + match &self.work {
+            KeyedWork::Append(append) => append.len_in_memory(),
             KeyedWork::Nothing => 0,
             KeyedWork::Rejection(reason) => reason.len(),
         }

@@ -13,7 +13,7 @@ mod keyed;
 mod query;
 #[cfg(feature = "async")]
 mod watch;
-mod door;
+mod api;
 mod read;
 
 use std::ops::{ControlFlow, Deref};
@@ -21,10 +21,10 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-pub use append::{Append, Appended};
 #[cfg(feature = "async")]
-pub use door::Async;
-pub use door::Blocking;
+pub use api::Async;
+pub use api::Blocking;
+pub use append::{Append, Appended};
 pub use keyed::{KeyedResult, KeyedSubmission, KeyedWork, Submitted};
 pub use query::{Direction, Filter, PageEnd, PageQuery, Range, Scope, StreamInfo, StreamsQuery};
 pub(crate) use read::position_at;
@@ -187,9 +187,10 @@ pub trait EventStore: Send + Sync {
         Ok(None)
     }
 
-    /// Does what [`EventStore::submit`] does, without blocking the thread that polls the future. It
-    /// begins when the future is first polled. From then on, dropping the future cancels nothing:
-    /// the append is stored whole or not at all, and a retry with the same events tells.
+    /// Does what [`EventStore::submit`] does, without blocking the thread that polls the future. The
+    /// append is submitted some time after the future is first polled. From then on, dropping the
+    /// future cancels nothing: the append is stored whole or not at all, and a retry with the same
+    /// events reports which.
     ///
     /// By default [`EventStore::submit`] runs on a thread of a pool.
     #[cfg(feature = "async")]

@@ -85,7 +85,7 @@ pub struct Read<P, D = Blocking> {
     /// The error of the first invalid argument: iterating returns it.
     refused: Option<Error>,
     counts_in: PhantomData<fn(P)>,
-    door: PhantomData<fn() -> D>,
+    api: PhantomData<fn() -> D>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -156,15 +156,15 @@ impl<P: Place> Read<P> {
             limit: None,
             refused,
             counts_in: PhantomData,
-            door: PhantomData,
+            api: PhantomData,
         }
     }
 }
 
 impl<P: Place, D> Read<P, D> {
-    /// The same read through another door.
+    /// The same read in another API.
     #[cfg(feature = "async")]
-    pub(crate) fn through<E>(self) -> Read<P, E> {
+    pub(crate) fn in_api<E>(self) -> Read<P, E> {
         Read {
             store: self.store,
             scope: self.scope,
@@ -177,7 +177,7 @@ impl<P: Place, D> Read<P, D> {
             limit: self.limit,
             refused: self.refused,
             counts_in: PhantomData,
-            door: PhantomData,
+            api: PhantomData,
         }
     }
 
@@ -485,20 +485,20 @@ pub struct Streams<D = Blocking> {
     store: Arc<dyn EventStore>,
     prefix: String,
     after: Option<StreamId>,
-    door: PhantomData<fn() -> D>,
+    api: PhantomData<fn() -> D>,
 }
 
 impl Streams {
     pub(crate) fn new(store: Arc<dyn EventStore>) -> Self {
-        Self { store, prefix: String::new(), after: None, door: PhantomData }
+        Self { store, prefix: String::new(), after: None, api: PhantomData }
     }
 }
 
 impl<D> Streams<D> {
-    /// The same listing through another door.
+    /// The same listing in another API.
     #[cfg(feature = "async")]
-    pub(crate) fn through<E>(self) -> Streams<E> {
-        Streams { store: self.store, prefix: self.prefix, after: self.after, door: PhantomData }
+    pub(crate) fn in_api<E>(self) -> Streams<E> {
+        Streams { store: self.store, prefix: self.prefix, after: self.after, api: PhantomData }
     }
 
     /// Only streams whose id begins with this prefix.

@@ -11,23 +11,24 @@ use crate::signal::{Listener, Signal};
 use crate::sync::{Mutex, thread};
 
 /// Waits for the head on a thread of its own, so that waking many tasks costs the commit path no
-/// more than waking one thread. The thread starts with the first wait.
+/// more than waking one thread, and nothing while no task waits. The thread starts with the first
+/// wait.
 pub(crate) struct HeadWatch {
     store: Arc<dyn EventStore>,
     shared: Arc<Shared>,
-    is_running: Mutex<bool>,
 }
 
 #[derive(Default)]
 struct Shared {
     moved: Arc<Signal>,
+    is_running: Mutex<bool>,
     is_over: AtomicBool,
 }
 
 impl HeadWatch {
     /// Watches a store, which the handle must not keep open.
     pub(crate) fn new(store: Arc<dyn EventStore>) -> Self {
-        Self { store, shared: Arc::default(), is_running: Mutex::new(false) }
+        Self { store, shared: Arc::default() }
     }
 
     /// Waits until the head is past `after`.
@@ -48,7 +49,7 @@ impl HeadWatch {
     /// A listener for the next time that the head moves or the store closes. Load the head after
     /// this call: it may have moved before.
     pub(crate) fn listen(&self) -> Result<Listener> {
-        let mut is_running = self.is_running.lock();
+        let mut is_running = self.shared.is_running.lock();
         if !*is_running {
             let (store, shared) = (self.store.clone(), self.shared.clone());
             let seen = store.head()?;
@@ -64,14 +65,30 @@ impl HeadWatch {
 
 impl Shared {
     fn follow(&self, store: &dyn EventStore, mut seen: Option<Position>) {
-        while !self.is_over.load(Ordering::SeqCst) {
-            let reached = store.wait_past(seen, None, &self.is_over);
-            self.moved.raise();
-            match reached {
+        let _running = Running(self);
+        loop {
+            let is_over = || self.is_over.load(Ordering::SeqCst);
+            self.moved.wait_for_listener(is_over);
+            if is_over() {
+                return;
+            }
+            match store.wait_past(seen, None, &self.is_over) {
                 Ok(head) => seen = head,
                 Err(_) => return,
             }
+            self.moved.raise();
         }
+    }
+}
+
+/// Notes the end of the thread, even by a panic of a store: those that wait see the state of the
+/// store themselves, and the next one starts the thread again.
+struct Running<'s>(&'s Shared);
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        *self.0.is_running.lock() = false;
+        self.0.moved.raise();
     }
 }
 
@@ -79,6 +96,7 @@ impl Shared {
 impl Drop for HeadWatch {
     fn drop(&mut self) {
         self.shared.is_over.store(true, Ordering::SeqCst);
+        self.shared.moved.interrupt();
         self.store.wake();
     }
 }

@@ -57,6 +57,13 @@ impl Pack {
         self.frames.clear();
     }
 
+    /// Frees what its allocations have in excess, if that is much.
+    pub(crate) fn shrink(&mut self) {
+        if self.bytes.capacity() / 2 > self.bytes.len() {
+            self.bytes.shrink_to_fit();
+        }
+    }
+
     /// The frames in order.
     pub fn frames(&self) -> &[PackedFrame] {
         &self.frames
@@ -69,9 +76,11 @@ impl Pack {
 
     /// Takes out the frames as a pack that ends here: its bytes are its encoded value.
     pub fn seal(&mut self) -> Self {
+        // As much as this pack needed, but not as much as an unusually large event did.
+        let room = |len: usize, most: usize| len.min(most) + len.min(most) / 8;
         let room = Self {
-            bytes: Vec::with_capacity(self.bytes.capacity()),
-            frames: Vec::with_capacity(self.frames.capacity()),
+            bytes: Vec::with_capacity(room(self.bytes.len(), 1 << 20)),
+            frames: Vec::with_capacity(room(self.frames.len(), 1 << 14)),
         };
         let Self { bytes: mut value, frames } = std::mem::replace(self, room);
         let frames_len = value.len();

@@ -369,8 +369,7 @@ impl NewEvent {
     /// # Ok::<(), annals::Error>(())
     /// ```
     pub fn following(self, event: &RecordedEvent) -> Self {
-        let work = event.correlation_id().map_or_else(|| event.id().to_string(), str::to_owned);
-        self.correlated_by(work).caused_by(event.id())
+        self.correlated_by(event.work()).caused_by(event.id())
     }
 
     /// Records the event at this time instead of the clock's, for history from another system. The

@@ -99,6 +99,11 @@ impl RecordedEvent {
         &self.event.metadata
     }
 
+    /// The piece of work that it belongs to: its correlation id, or else its own id.
+    pub(crate) fn work(&self) -> String {
+        self.correlation_id().map_or_else(|| self.id().to_string(), str::to_owned)
+    }
+
     /// The piece of work that it belongs to: [`NewEvent::correlated_by`].
     pub fn correlation_id(&self) -> Option<&str> {
         self.event.metadata.get(CORRELATION_ID)

@@ -61,7 +61,7 @@ impl AsyncProjectionHandle {
     /// it is next pending. In the second case the handler is cancelled.
     pub async fn stop(&self) {
         let Ok(handle) = self.handle() else { return };
-        if handle.supervisor.job.shared.is_driven_here() {
+        if handle.is_driven_here() {
             // Does not wait.
             handle.stop();
         } else {

@@ -24,7 +24,8 @@ use crate::sync::RwLock;
 ///
 /// **Cancellation.** A stop, including the one when the manager is dropped, drops the future of a
 /// pending `handle` or `reset`. Its event counts as not handled: its changes are dropped, and the
-/// next start delivers it again. The same happens when a rebuild replaces the read model. A pending
+/// next start delivers it again; with partitions, events of its batch that others have handled may
+/// come again too. The same happens when a rebuild replaces the read model. A pending
 /// `flush` is not dropped, because all events of its batch would be delivered again: a stop waits
 /// for it, so give it a timeout.
 ///

@@ -91,7 +91,18 @@ impl AsyncProjectionManager {
     ///
     /// An async handler of a projection that awaits this is cancelled.
     pub async fn stop(&self) {
-        self.call(ProjectionManager::stop).await;
+        self.blocking().want_stop();
+        // Waiting for a projection that this thread drives would deadlock: it stops when its handler
+        // ends, or is next pending.
+        let others = self.blocking().projections().filter(|one| !one.is_driven_here());
+        let others: Vec<_> = others.map(|one| one.name().to_owned()).collect();
+        let stop = move |manager: &ProjectionManager| {
+            others
+                .iter()
+                .filter_map(|name| manager.projection(name).ok())
+                .for_each(ProjectionHandle::stop);
+        };
+        self.call(stop).await;
     }
 
     /// Removes everything that a projection keeps in the store: see [`ProjectionManager::remove`].

@@ -34,8 +34,8 @@ impl ProjectionManager {
     /// those registered before and after, from their next event. It must poll the future until it
     /// completes. A handler can then use the timers and sockets of the application's runtime.
     ///
-    /// Each projection calls it on its own thread, for one event at a time. Without it, that thread
-    /// polls the future alone.
+    /// Each projection calls it on its own thread, or on one for each of its partitions, for one
+    /// event at a time. Without it, that thread polls the future alone.
     ///
     /// With tokio, pass `Handle::block_on`. The runtime must outlive the projections: stop them
     /// before it is shut down. A current-thread runtime runs timers and sockets only while a thread

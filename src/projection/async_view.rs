@@ -1,4 +1,4 @@
-//! Read models through the async door.
+//! Read models through the async API.
 
 use serde::de::DeserializeOwned;
 
@@ -27,7 +27,7 @@ impl<S: EventStore + ViewStore + 'static> AsyncStore<S> {
     /// # }).unwrap();
     /// ```
     pub fn view(&self, projection: impl Into<String>) -> View<Async> {
-        self.blocking().view(projection).through()
+        self.blocking().view(projection).in_api()
     }
 }
 
@@ -36,43 +36,41 @@ impl View<Async> {
     /// The same view, whose methods block, for those that are not here: see
     /// [`AsyncStore::spawn_blocking`].
     pub fn blocking(&self) -> View {
-        self.through()
+        self.in_api()
     }
 
     /// The value of a key; `None` if the read model has no such key, or does not exist (yet).
     ///
     /// # Errors
-    /// Those of `get` of the blocking door.
+    /// Those of `get` of the blocking API.
     pub async fn get<V: DeserializeOwned + Send + 'static>(
         &self,
         key: impl TryInto<ViewKey, Error: Into<Error>>,
     ) -> Result<Option<V>> {
-        let (view, key) = (self.through::<Blocking>(), ViewKey::new(key));
-        // Nothing that is not `Send` is held from here on.
-        let key = key?;
+        let (view, key) = (self.in_api::<Blocking>(), ViewKey::new(key)?);
         pool::run(move || view.get(key)).await
     }
 
     /// Reads the entries in the order of their keys. [`ReadView`] selects which.
     pub fn entries(&self) -> ReadView<Async> {
-        self.through::<Blocking>().entries().through()
+        self.in_api::<Blocking>().entries().in_api()
     }
 
-    /// The position of the read model: see `position` of the blocking door.
+    /// The position of the read model: see `position` of the blocking API.
     ///
     /// # Errors
     /// Corruption (G8), an I/O error.
     pub async fn position(&self) -> Result<Option<Position>> {
-        let view = self.through::<Blocking>();
+        let view = self.in_api::<Blocking>();
         pool::run(move || view.position()).await
     }
 
-    /// The stored status of the read model: see `status` of the blocking door.
+    /// The stored status of the read model: see `status` of the blocking API.
     ///
     /// # Errors
     /// Corruption (G8), an I/O error.
     pub async fn status(&self) -> Result<Option<ViewStatus>> {
-        let view = self.through::<Blocking>();
+        let view = self.in_api::<Blocking>();
         pool::run(move || view.status()).await
     }
 }
@@ -83,9 +81,10 @@ impl ReadView<Async> {
     /// page is consistent.
     ///
     /// # Errors
-    /// Those of `iter` of the blocking door.
+    /// Those of `iter` of the blocking API.
     pub fn items<V: DeserializeOwned + Send + 'static>(self) -> Pages<ViewEntries<V>> {
-        let read = self.through::<Blocking>();
-        Pages::new(move || read.iter())
+        let read = self.in_api::<Blocking>();
+        // The blocking iterator bounds its pages by the number of entries too.
+        Pages::new(move || read.iter(), |_| 0)
     }
 }

@@ -26,6 +26,12 @@ impl ProjectionHandle {
         Self { supervisor: Supervisor::new(job, version) }
     }
 
+    /// Whether this thread drives the projection.
+    #[cfg(feature = "async")]
+    pub(super) fn is_driven_here(&self) -> bool {
+        self.supervisor.job.shared.is_driven_here()
+    }
+
     /// The name of the projection.
     pub fn name(&self) -> &str {
         self.supervisor.name()

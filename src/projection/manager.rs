@@ -200,11 +200,15 @@ impl ProjectionManager {
 
     /// Stops all projections and waits until they have stopped.
     pub fn stop(&self) {
-        // Signal all of them before waiting for the first.
+        self.want_stop();
+        self.projections.iter().for_each(ProjectionHandle::stop);
+    }
+
+    /// Signals all projections to stop, before something waits for the first.
+    pub(super) fn want_stop(&self) {
         self.projections
             .iter()
             .for_each(|projection| projection.supervisor.job.shared.want(Wanted::Stop));
-        self.projections.iter().for_each(ProjectionHandle::stop);
     }
 
     /// Removes everything that a projection keeps in the store: its read model, its checkpoint, and

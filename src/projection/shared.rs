@@ -327,10 +327,17 @@ impl Shared {
             match wanted {
                 Wanted::Stop => return Task::Stop,
                 Wanted::Run => return Task::Follow,
-                Wanted::Pause => run.state = ProjectionState::Paused,
+                Wanted::Pause if run.state == ProjectionState::Paused => {
+                    state = self.changed.wait(state);
+                }
+                Wanted::Pause => {
+                    run.state = ProjectionState::Paused;
+                    // Without the lock: wakers are code of an executor.
+                    drop(state);
+                    self.notify();
+                    state = self.lock();
+                }
             }
-            self.notify();
-            state = self.changed.wait(state);
         }
     }
 

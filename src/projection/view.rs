@@ -30,7 +30,7 @@ pub trait ViewStoreExt: ViewStore {
     /// The read model that the projection with this name keeps in the store. It reads as empty if
     /// it does not exist yet.
     fn view(&self, projection: impl Into<String>) -> View {
-        View { views: self.view_handle(), projection: projection.into(), door: PhantomData }
+        View { views: self.view_handle(), projection: projection.into(), api: PhantomData }
     }
 
     /// Removes everything that a projection keeps in the store: its read model, its checkpoint, and
@@ -87,15 +87,15 @@ impl<S: ViewStore + ?Sized> ViewStoreExt for S {}
 pub struct View<D = Blocking> {
     views: Arc<dyn ViewStore>,
     projection: String,
-    door: PhantomData<fn() -> D>,
+    api: PhantomData<fn() -> D>,
 }
 
 impl<D> View<D> {
-    /// The same view through another door.
+    /// The same view in another API.
     #[cfg(feature = "async")]
-    pub(super) fn through<E>(&self) -> View<E> {
+    pub(super) fn in_api<E>(&self) -> View<E> {
         let (views, projection) = (self.views.clone(), self.projection.clone());
-        View { views, projection, door: PhantomData }
+        View { views, projection, api: PhantomData }
     }
 }
 
@@ -136,7 +136,7 @@ impl View {
             direction: Direction::Forward,
             limit: None,
             invalid: None,
-            door: PhantomData,
+            api: PhantomData,
         }
     }
 
@@ -297,13 +297,13 @@ pub struct ReadView<D = Blocking> {
     limit: Option<usize>,
     /// The error of an invalid key, returned by the first read.
     invalid: Option<Error>,
-    door: PhantomData<fn() -> D>,
+    api: PhantomData<fn() -> D>,
 }
 
 impl<D> ReadView<D> {
-    /// The same read through another door.
+    /// The same read in another API.
     #[cfg(feature = "async")]
-    pub(super) fn through<E>(self) -> ReadView<E> {
+    pub(super) fn in_api<E>(self) -> ReadView<E> {
         ReadView {
             view: self.view,
             prefix: self.prefix,
@@ -312,7 +312,7 @@ impl<D> ReadView<D> {
             direction: self.direction,
             limit: self.limit,
             invalid: self.invalid,
-            door: PhantomData,
+            api: PhantomData,
         }
     }
 

@@ -123,7 +123,8 @@ impl OpenPack {
 }
 
 impl RecentPacks {
-    fn add(&mut self, pack: Pack) {
+    fn add(&mut self, mut pack: Pack) {
+        pack.shrink();
         self.bytes += pack.bytes().len();
         self.packs.push_back(pack);
         while self.bytes > RECENT_BYTES_MAX && self.packs.len() > 1 {

@@ -114,7 +114,7 @@ impl Engine {
         let committer = self.committer()?;
         append.validate(&self.limits)?;
         // Encoded only once there is room.
-        let room = committer.room(append.text_len()).await;
+        let room = committer.room(append.len_in_memory()).await;
         let Request { submission, labels } = self.request(append);
         let answer = committer.submit_task(submission, room).await;
         appended(answer.map_err(|error| labels.add_to(error))?)
@@ -132,7 +132,7 @@ impl Engine {
         if let Some(done) = self.done_before(&key, &submission) {
             return Ok(done);
         }
-        let room = committer.room(submission.text_len()).await;
+        let room = committer.room(submission.len_in_memory()).await;
         let Request { submission, labels } = self.keyed_request(key, submission);
         let answer = committer.submit_task(submission, room).await;
         answer.map_err(|error| labels.add_to(error))?.keyed.ok_or(Error::Closed)

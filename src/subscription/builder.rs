@@ -27,7 +27,7 @@ pub struct SubscriptionBuilder<D = Blocking> {
     /// The error of the first invalid argument: `start` returns it.
     refused: Option<Error>,
     #[cfg_attr(not(feature = "async"), expect(dead_code))]
-    door: D,
+    api: D,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -48,15 +48,15 @@ impl SubscriptionBuilder {
             waits_if_ahead: false,
             noted_in: None,
             refused: None,
-            door: Blocking,
+            api: Blocking,
         }
     }
 }
 
 impl<D> SubscriptionBuilder<D> {
-    /// The same subscription through another door; also returns the door before.
+    /// The same subscription in another API; also returns the one before.
     #[cfg(feature = "async")]
-    pub(crate) fn through<E>(self, door: E) -> (SubscriptionBuilder<E>, D) {
+    pub(crate) fn in_api<E>(self, api: E) -> (SubscriptionBuilder<E>, D) {
         let builder = SubscriptionBuilder {
             store: self.store,
             stream: self.stream,
@@ -65,9 +65,9 @@ impl<D> SubscriptionBuilder<D> {
             waits_if_ahead: self.waits_if_ahead,
             noted_in: self.noted_in,
             refused: self.refused,
-            door,
+            api,
         };
-        (builder, self.door)
+        (builder, self.api)
     }
 
     /// Follows one stream instead of the log.

@@ -26,6 +26,9 @@ use crate::model::{Copier, Epoch, EventRef, Position, RecordedEvent, Version};
 /// Most events that a subscription holds between two calls: it bounds the memory of a subscription.
 const PAGE_EVENTS_MAX: usize = 1_024;
 
+/// How many events at the end of the log a subscription to one stream goes through.
+const RECENT_EVENTS_MAX: u64 = 64;
+
 /// What a subscription delivers.
 #[expect(
     clippy::large_enum_variant,
@@ -246,6 +249,12 @@ impl Subscription {
         Ok(Step::Wait)
     }
 
+    /// Whether there is more to read than was read.
+    #[cfg(feature = "async")]
+    pub(crate) fn is_behind(&self) -> Result<bool> {
+        Ok(self.store.head()? > self.seen)
+    }
+
     /// Whether events of the log may be skipped, so that progress is worth reporting.
     fn skips(&self) -> bool {
         self.scope != Scope::Log || !self.filter.is_all()
@@ -284,7 +293,12 @@ impl Subscription {
         let Some(bound) = self.bound else { return Ok(true) };
         let from = match &self.scope {
             Scope::Log => Position::new(self.next),
-            Scope::Stream(_) => self.seen.map(Position::next),
+            // Further back, finding the stream costs less than going through the log.
+            Scope::Stream(_) => {
+                let is_near =
+                    |from: &Position| bound.get().saturating_sub(from.get()) < RECENT_EVENTS_MAX;
+                self.seen.map(Position::next).filter(is_near)
+            }
         };
         let Some(from) = from else { return Ok(false) };
         let range = Range { up_to: bound, ..Range::log(from, Position::MAX) };

@@ -199,6 +199,23 @@ fn callers_wait_for_the_turn_at_another_stream() {
     }
 }
 
+/// `also` may append by itself, and meet a conflict there.
+#[test]
+fn conflict_within_also_is_retried() {
+    for kept in Kept::both() {
+        let accounts = accounts(&kept.events);
+        let mut tries = 0;
+        let command = accounts.command("1").also(|_| {
+            tries += 1;
+            let expected = if tries == 1 { ExpectedVersion::StreamExists } else { NO_STREAM };
+            kept.events.append("number-1", expected, claimed())?;
+            Ok(())
+        });
+        command.run(&create()).unwrap();
+        assert_eq!(tries, 2);
+    }
+}
+
 #[test]
 fn expected_version_is_checked_at_once_and_at_the_commit() {
     for kept in Kept::both() {

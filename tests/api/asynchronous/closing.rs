@@ -69,14 +69,14 @@ fn closing_ends_everything_and_frees_the_directory() {
     });
 }
 
-/// Dropping the last door closes the store, but not on the thread of the executor.
+/// Dropping the last `AsyncStore` closes the store, but not on the thread of the executor.
 #[test]
 fn dropping_the_last_door_closes_the_store_elsewhere() {
     on_each_runtime(|_, store, path| async move {
         store.append("a", ExpectedVersion::NoStream, [event("1")]).await.unwrap();
         let mut feed = store.subscribe().start().await.unwrap();
         drop(store.clone());
-        assert!(store.head().is_ok(), "another door is open");
+        assert!(store.head().is_ok(), "another handle is open");
         drop(store);
         while let Some(delivery) = feed.next().await {
             delivery.unwrap();
@@ -102,8 +102,8 @@ fn store_may_be_closed_from_a_waker() {
         let store = AsyncStore::new(quick().open(&path).unwrap());
         let closing = Closing(std::sync::Mutex::new(Some(store.blocking().clone())));
         let waker = std::task::Waker::from(std::sync::Arc::new(closing));
-        let door = store.clone();
-        let mut append = Box::pin(door.append("a", ExpectedVersion::Any, [event("1")]));
+        let handle = store.clone();
+        let mut append = Box::pin(handle.append("a", ExpectedVersion::Any, [event("1")]));
         let mut context = std::task::Context::from_waker(&waker);
         if append.as_mut().poll(&mut context).is_pending() {
             // The thread that commits wakes the task, and so closes the store.
@@ -112,7 +112,7 @@ fn store_may_be_closed_from_a_waker() {
             }
         }
         drop((append, store));
-        drop(door);
+        drop(handle);
         assert!(quick().open_within(&path, SOON).unwrap().head().unwrap().is_some());
     }
 }

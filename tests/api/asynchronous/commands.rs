@@ -73,6 +73,20 @@ fn also_reads_and_adds_in_the_same_append() {
     });
 }
 
+/// A reactor passes on the event that it handles.
+#[test]
+fn command_follows_an_event() {
+    on_each_runtime(|_, store, _| async move {
+        let accounts = AsyncRepository::new(Repository::<Account>::new(store.blocking()));
+        accounts.execute("1", create()).await.unwrap();
+        let cause = store.read_log().first().await.unwrap().unwrap();
+        accounts.command("1").following(&cause).run(deposit(1)).await.unwrap();
+        let effect = store.read_log().last().await.unwrap().unwrap();
+        assert_eq!(effect.causation_id(), Some(&*cause.id().to_string()));
+        assert_eq!(effect.correlation_id(), effect.causation_id());
+    });
+}
+
 #[test]
 fn refusals_are_those_of_the_blocking_door() {
     on_each_runtime(|_, store, _| async move {
@@ -100,7 +114,7 @@ fn refusals_are_those_of_the_blocking_door() {
     });
 }
 
-/// Counts nothing and forwards everything: a store without an async door of its own.
+/// Counts nothing and forwards everything: a store without an async API of its own.
 struct Plain;
 
 impl Decorator for Plain {}

@@ -13,7 +13,7 @@ use futures_lite::future::{self, FutureExt};
 
 use crate::support::{place, quick};
 
-/// Calls the async door wherever there is one.
+/// Calls the async API wherever there is one.
 struct ThroughTasks<S: EventStore + 'static>(AsyncStore<S>);
 
 impl<S: EventStore + 'static> ThroughTasks<S> {

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError};
 
 use super::{event, on_each_runtime, threads};
-use crate::support::{place, quick};
+use crate::support::{SOON, place, quick};
 
 /// The positions that a feed delivers up to a head.
 async fn positions(feed: &mut annals::AsyncSubscription, to: Position) -> Vec<u64> {
@@ -225,5 +225,31 @@ fn invalid_subscription_is_refused() {
         assert!(matches!(ahead, Err(Error::PositionAhead { .. })));
         let invalid = store.subscribe().stream("").start().await;
         assert!(matches!(invalid, Err(Error::InvalidArgument(_))));
+    });
+}
+
+/// A task that waits for something else does not poll its other futures meanwhile.
+#[test]
+fn reads_that_are_not_polled_do_not_delay_others() {
+    on_each_runtime(|_, store, _| async move {
+        store.append("a", ExpectedVersion::Any, [event("x")]).await.unwrap();
+        let mut idle = Vec::new();
+        while idle.len() < 100 {
+            let mut read = Box::pin(store.read_log().first());
+            if future::poll_once(&mut read).await.is_none() {
+                idle.push(read);
+            }
+        }
+        for _ in 0..20 {
+            let read = store.read_stream("a").last();
+            let late = async {
+                smol::Timer::after(SOON).await;
+                panic!("the read waits for those that are not polled");
+            };
+            assert!(future::or(read, late).await.unwrap().is_some());
+        }
+        for read in idle {
+            assert!(read.await.unwrap().is_some());
+        }
     });
 }

@@ -1,5 +1,5 @@
-//! The async door, on three runtimes: what is appended, read, followed and commanded through it is
-//! what the blocking door gives, no thread of a runtime is blocked, and nothing is lost when
+//! The async API, on three runtimes: what is appended, read, followed and commanded through it is
+//! what the blocking API gives, no thread of a runtime is blocked, and nothing is lost when
 //! futures are dropped or the store is closed.
 
 mod appending;

@@ -337,3 +337,28 @@ async fn async_handler_stops_its_own_projection() {
     assert!(matches!(error, ProjectionError::NotRunning { .. }), "{error}");
     assert_eq!(balances(&store)["account-1"], 1);
 }
+
+/// The call returns, and the projection stops when its handler ends.
+#[test]
+fn handler_may_block_on_the_stop_of_all() {
+    let store = MemoryStore::new();
+    let slot: Arc<std::sync::Mutex<Option<AsyncProjectionManager>>> = Arc::default();
+    let stopping = slot.clone();
+    let custom = Custom::new(move |event, view| {
+        let manager = stopping.lock().unwrap().take();
+        if let Some(manager) = manager {
+            futures_lite::future::block_on(manager.stop());
+        }
+        add_up(event, view)
+    });
+    let manager = manager_of(&store, custom);
+    *slot.lock().unwrap() = Some(manager.clone());
+    pay(&store, "account-1", 1);
+    futures_lite::future::block_on(manager.start()).unwrap();
+    let until = Instant::now() + SOON;
+    let state = || manager.blocking().status("balances").unwrap().state;
+    while state() != ProjectionState::Stopped {
+        assert!(Instant::now() < until, "the stop waits for its own handler");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}

@@ -186,6 +186,25 @@ fn room_is_never_exceeded_and_serves_everyone() {
     });
 }
 
+/// A task may wait for something else before it polls such a future again.
+#[test]
+fn take_that_is_not_polled_does_not_delay_others() {
+    check(|| {
+        let room = Arc::new(Room::new(3));
+        let held = block_on(room.take(2));
+        let mut idle = pin!(room.take(2));
+        assert!(block_on(poll_once(&mut idle)).is_none(), "it waits in line");
+        let other = {
+            let room = room.clone();
+            thread::spawn(move || drop(block_on(room.take(1))))
+        };
+        drop(held);
+        other.join().unwrap();
+        drop(block_on(idle));
+        drop(block_on(room.take(3)));
+    });
+}
+
 #[test]
 fn signal_wakes_everything_that_listened_before() {
     check(|| {
