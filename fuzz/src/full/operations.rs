@@ -11,7 +11,7 @@ use annals::prelude::*;
 use annals::{Durability, Error};
 
 use super::model::faults::Synced;
-use super::model::ops::{AsOf, Ask, Kind, Op, Part, Size, Start};
+use super::model::ops::{AsOf, Ask, KEYS, Kind, Op, Part, Size, Start};
 use super::model::reference::Outcome;
 use super::model::world::{FOLLOWS, STREAMS, World, request};
 use crate::input::Input;
