@@ -4,6 +4,8 @@
 //!
 //! The reference is a `Vec`, and every query is a filter over it.
 //!
+//! Operations take turns between the blocking and the async door.
+//!
 //! The operations include faults: the process dies (G1, G2, G3, G5), the machine loses power and
 //! part of the unsynced data (G1, G10, G11, G12, G15), a bit flips (G8).
 
@@ -13,6 +15,7 @@ mod faults;
 mod ops;
 mod reference;
 mod strategies;
+mod subject;
 mod world;
 
 use proptest::prelude::*;

@@ -4,216 +4,22 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use annals::prelude::*;
-use annals::{
-    Durability, Error, EventType, IdempotencyKey, KeyedResult, KeyedSubmission, Limits, Position,
-    RequestDigest, StoreOptions, Submitted, Subscription, Timestamp, Version,
-};
+use annals::{Durability, Error, EventType, KeyedSubmission, Limits, StoreOptions, Timestamp};
 
 use super::faults::{self, Kept, Synced};
 use super::ops::{AsOf, Ask, Kind, Op, Part, Size, Start};
-use super::reference::{Answer, Call, Fact, Outcome, Recorded, Reference};
+use super::reference::{Call, Fact, Recorded, Reference};
+use super::subject::{Subject, key_of, version};
 
 /// Ids that are prefixes of each other, or sort around each other's separators.
 pub(crate) const STREAMS: [&str; 7] = ["a", "a-1", "a-10", "ä-1", "日本-1", "a b", "b-1"];
 pub(crate) const TYPES: [&str; 3] = ["Opened", "Changed", "Closed"];
 /// The number of subscriptions that operations resume.
 pub(crate) const FOLLOWS: usize = 4;
-
-fn position(number: u64) -> Position {
-    Position::new(number).unwrap()
-}
-
-fn version(number: u64) -> Version {
-    Version::new(number).unwrap()
-}
-
-macro_rules! with {
-    ($read:expr, $ask:expr, $clock:expr, $place:path) => {{
-        let mut read = $read.types(TYPES[..$ask.types].iter().copied());
-        read = match $ask.start {
-            Start::Beginning => read,
-            Start::From(from) => read.from($place(from)),
-            Start::After(after) => read.after($place(after)),
-        };
-        if $ask.backward {
-            read = read.backward();
-        }
-        if let Some(limit) = $ask.limit {
-            read = read.limit(limit);
-        }
-        match $ask.as_of {
-            AsOf::Now | AsOf::Version(_) => read,
-            AsOf::Position(up_to) => read.as_of_position(position(up_to)),
-            AsOf::Time(before) => read.as_of_time(Timestamp::from_micros($clock - before)),
-        }
-    }};
-}
-
-fn read(store: &Arc<dyn EventStore>, ask: &Ask, clock: i64) -> Vec<Fact> {
-    let events = if let Some(stream) = ask.stream {
-        let mut read = with!(store.read_stream(STREAMS[stream]), ask, clock, version);
-        if let AsOf::Version(last) = ask.as_of {
-            read = read.as_of_version(version(last));
-        }
-        read.into_iter()
-    } else {
-        let mut read = with!(store.read_log(), ask, clock, position);
-        if let Some(category) = ask.category {
-            read = read.category(category);
-        }
-        if let Some(prefix) = ask.prefix {
-            read = read.stream_prefix(prefix);
-        }
-        read.into_iter()
-    };
-    events.map(|event| Fact::from(event.unwrap())).collect()
-}
-
-/// Converts a call to an append.
-pub(crate) fn request(call: &Call) -> Append {
-    let mut append = Append::new();
-    // First all expectations, in order; then the events, each with the expectation of its stream.
-    for (stream, expected) in &call.expected {
-        append = append.check(*stream, *expected);
-    }
-    for (stream, event) in &call.events {
-        let (_, expected) = call.expected.iter().find(|(of, _)| of == stream).unwrap();
-        append = append.to(*stream, *expected, [event.clone()]);
-    }
-    append
-}
-
-fn append(store: &Arc<dyn EventStore>, call: &Call) -> Outcome {
-    match store.submit(request(call)) {
-        Ok(appended) => {
-            let mut versions: BTreeMap<&str, u64> = BTreeMap::new();
-            for (stream, _) in &call.events {
-                *versions.entry(stream).or_default() += 1;
-            }
-            let told = appended.versions().iter().map(|(stream, versions)| {
-                (stream.as_str(), versions.end().get() - versions.start().get() + 1)
-            });
-            assert_eq!(told.collect::<BTreeMap<_, _>>(), versions);
-            assert_eq!(Some(appended.last_position()), appended.positions().last());
-            Outcome::Done(appended.positions().map(u64::from).collect(), appended.is_retry())
-        }
-        Err(error) => refusal(error),
-    }
-}
-
-fn refusal(error: Error) -> Outcome {
-    match error {
-        Error::WrongExpectedVersion { stream, actual, .. } => {
-            Outcome::Conflict(stream.to_string(), actual.map(u64::from))
-        }
-        Error::PartialRetry { .. } => Outcome::Partial,
-        Error::RecordedAtBeforeHead { .. } => Outcome::TooEarly,
-        Error::InvalidArgument(_) => Outcome::Invalid,
-        error => panic!("{error}"),
-    }
-}
-
-fn key_of(key: usize, other: bool) -> IdempotencyKey {
-    let digest = RequestDigest::of(if other { "other" } else { "one" });
-    IdempotencyKey::new("model", key.to_string(), digest).unwrap()
-}
-
-fn positions_of(result: &KeyedResult) -> Vec<u64> {
-    match result {
-        KeyedResult::Appended(appended) => appended.positions().map(u64::from).collect(),
-        KeyedResult::Nothing => Vec::new(),
-        KeyedResult::Rejected(_) => panic!("the model refuses nothing"),
-    }
-}
-
-fn append_once(store: &Arc<dyn EventStore>, call: &Call, key: &IdempotencyKey) -> Answer {
-    let request =
-        if call.events.is_empty() { KeyedSubmission::nothing() } else { request(call).into() };
-    match store.submit_once(key, request) {
-        Ok(Submitted { result, is_retry }) => Answer::Done(positions_of(&result), is_retry),
-        Err(Error::IdempotencyKeyReused { .. }) => Answer::Reused,
-        Err(error) => Answer::Refused(refusal(error)),
-    }
-}
-
-/// The filters of the subscriptions; the reference implements the same filters independently.
-fn subscribe(store: &Arc<dyn EventStore>, which: usize, after: Option<u64>) -> Subscription {
-    let subscribe = store.subscribe().after(after.map(position));
-    let subscribe = match which {
-        0 => subscribe,
-        1 => subscribe.category("a"),
-        2 => subscribe.stream("a-1"),
-        _ => subscribe.types(["Closed"]).stream_prefix("a"),
-    };
-    subscribe.start().unwrap()
-}
-
-fn is_followed(which: usize, fact: &Fact) -> bool {
-    match which {
-        0 => true,
-        1 => ["a", "a-1", "a-10"].contains(&&*fact.stream),
-        2 => fact.stream == "a-1",
-        _ => fact.event_type == "Closed" && fact.stream.starts_with('a'),
-    }
-}
-
-/// One of the two stores, with the positions of its subscriptions.
-pub(crate) struct Subject {
-    pub(crate) store: Arc<dyn EventStore>,
-    seen: [Option<u64>; FOLLOWS],
-}
-
-impl Subject {
-    fn new(store: impl EventStore + 'static) -> Self {
-        Self { store: Arc::new(store), seen: [None; FOLLOWS] }
-    }
-
-    /// Resumes a subscription, like a program that continues where it stopped.
-    fn follow(&mut self, which: usize, deliveries: usize, reference: &Reference) {
-        let after = self.seen[which];
-        let mut following = subscribe(&self.store, which, after);
-        let mut delivered = Vec::new();
-        for _ in 0..deliveries {
-            match following.recv_timeout(Duration::ZERO).unwrap() {
-                Delivery::Event(event) => delivered.push(Fact::from(event)),
-                Delivery::CaughtUp(head) => {
-                    assert_eq!(head.map_or(0, u64::from), reference.log.len() as u64);
-                }
-                Delivery::Progress(position) => assert_eq!(following.checkpoint(), Some(position)),
-                Delivery::Idle => break,
-                Delivery::Ended => panic!("it ended by itself"),
-            }
-        }
-        let now = following.checkpoint().map(u64::from);
-        assert!(now >= after, "it went back from {after:?} to {now:?}");
-        let expected: Vec<_> = reference
-            .log
-            .iter()
-            .filter(|fact| Some(fact.position) > after && Some(fact.position) <= now)
-            .filter(|fact| is_followed(which, fact))
-            .cloned()
-            .collect();
-        assert_eq!(delivered, expected, "subscription {which} after {after:?} up to {now:?}");
-        self.seen[which] = now;
-    }
-
-    fn check_summary(&self, reference: &Reference) {
-        let head = self.store.head().unwrap().map_or(0, u64::from);
-        assert_eq!(head, reference.log.len() as u64);
-        for stream in STREAMS {
-            let tip =
-                self.store.stream_version(&StreamId::new(stream).unwrap()).unwrap().map(u64::from);
-            assert_eq!(tip, reference.stream_version(stream), "{stream}");
-        }
-        for known in &reference.keys {
-            let found = self.store.find_submitted(&key_of(known.key, known.other)).unwrap();
-            assert_eq!(found.as_ref().map(positions_of), Some(known.result.clone()), "{known:?}");
-        }
-    }
-}
+/// Half of the bits are set, and each pair of neighbours occurs.
+const DOORS: u64 = 0x6996_9669_9669_6996;
 
 /// Both stores and the reference, with their state.
 pub(crate) struct World {
@@ -226,6 +32,8 @@ pub(crate) struct World {
     /// The current path of the store on disk.
     pub(crate) path: PathBuf,
     numbers: u64,
+    /// One bit for each operation, in turn: whether it goes through the async door.
+    doors: u64,
     pub(crate) kept: Kept,
     pub(crate) synced: Synced,
     directory: tempfile::TempDir,
@@ -260,6 +68,7 @@ impl World {
             synced: Synced::now(&path, 0),
             path,
             numbers: 0,
+            doors: DOORS,
             kept: Kept::default(),
             directory,
         }
@@ -305,7 +114,7 @@ impl World {
     pub(crate) fn submit(&mut self, call: &Call) {
         let outcome = self.reference.append(call, self.clock.load(Ordering::SeqCst));
         for subject in &self.subjects {
-            assert_eq!(append(&subject.store, call), outcome);
+            assert_eq!(subject.append(call), outcome);
         }
     }
 
@@ -331,12 +140,11 @@ impl World {
                 expected.insert(&fact.stream, fact.version);
             }
         }
-        for Subject { store, .. } in &self.subjects {
+        for subject in &self.subjects {
             let after = after.map(|after| StreamId::new(after).unwrap());
-            let listed: Vec<_> = store.streams().prefix(prefix).after(after).into_iter().collect();
-            let listed = listed.iter().map(|info| info.as_ref().unwrap());
-            let listed = listed.map(|info| (info.id.as_str(), info.version.get()));
-            assert!(listed.eq(expected.iter().map(|(id, tip)| (*id, *tip))));
+            let listed = subject.list(prefix, after);
+            let listed = listed.iter().map(|(id, version)| (id.as_str(), *version));
+            assert!(listed.eq(expected.iter().map(|(id, version)| (*id, *version))));
         }
     }
 
@@ -355,12 +163,12 @@ impl World {
     pub(crate) fn close(&mut self) {
         self.disk = None;
         // The subject holds the last handle, so replace it.
-        self.subjects[0].store = Arc::new(MemoryStore::new());
+        self.subjects[0].replace(MemoryStore::new());
     }
 
     pub(crate) fn open(&mut self) {
         let store = self.options.clone().open(&self.path).unwrap();
-        self.subjects[0].store = Arc::new(store.clone());
+        self.subjects[0].replace(store.clone());
         self.disk = Some(store);
     }
 
@@ -440,7 +248,7 @@ impl World {
             let key = key_of(known.key, known.other);
             memory.submit_once(&key, KeyedSubmission::nothing()).unwrap();
         }
-        self.subjects[1].store = Arc::new(memory);
+        self.subjects[1].replace(memory);
         for seen in self.subjects.iter_mut().flat_map(|subject| &mut subject.seen) {
             *seen = (*seen).min(Some(head).filter(|head| *head > 0));
         }
@@ -500,6 +308,10 @@ impl World {
     }
 
     pub(crate) fn run(&mut self, op: &Op) {
+        self.doors = self.doors.rotate_left(1);
+        for subject in &mut self.subjects {
+            subject.by_task = self.doors & 1 == 1;
+        }
         match op {
             Op::Append(parts, times) => {
                 let call = self.call(parts, *times);
@@ -512,7 +324,7 @@ impl World {
                 let answer = self.reference.append_once(&call, (*key, *other), clock);
                 for subject in &self.subjects {
                     let key = key_of(*key, *other);
-                    assert_eq!(append_once(&subject.store, &call, &key), answer);
+                    assert_eq!(subject.append_once(&call, &key), answer);
                 }
             }
             Op::Retry { back, change } => self.retry(*back, *change),
@@ -520,7 +332,7 @@ impl World {
                 let clock = self.clock.load(Ordering::SeqCst);
                 let expected = self.reference.read(ask, clock);
                 for subject in &self.subjects {
-                    let read = read(&subject.store, ask, clock);
+                    let read = subject.read(ask, clock);
                     assert!(read == expected, "read {} of {}", read.len(), expected.len());
                 }
             }

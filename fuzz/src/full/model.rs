@@ -6,5 +6,7 @@ pub(super) mod faults;
 pub(super) mod ops;
 #[path = "../../../tests/model/reference.rs"]
 pub(super) mod reference;
+#[path = "../../../tests/model/subject.rs"]
+pub(super) mod subject;
 #[path = "../../../tests/model/world.rs"]
 pub(super) mod world;

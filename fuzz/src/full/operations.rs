@@ -13,7 +13,8 @@ use annals::{Durability, Error};
 use super::model::faults::Synced;
 use super::model::ops::{AsOf, Ask, KEYS, Kind, Op, Part, Size, Start};
 use super::model::reference::Outcome;
-use super::model::world::{FOLLOWS, STREAMS, World, request};
+use super::model::subject::request;
+use super::model::world::{FOLLOWS, STREAMS, World};
 use crate::input::Input;
 
 /// Longer sequences find no more, and take longer.
