@@ -50,8 +50,11 @@ mod workload;
 
 #[cfg(target_os = "linux")]
 use std::cell::Cell;
+use std::fs::File;
+use std::io::Write as _;
 #[cfg(target_os = "linux")]
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
+use std::path::{Path, PathBuf};
 #[cfg(target_os = "linux")]
 use std::sync::Once;
 
@@ -78,4 +81,15 @@ fn caught<T>(check: impl FnOnce() -> T) -> Result<T, String> {
         let text = panic.downcast_ref::<String>().cloned();
         text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string)).unwrap_or_default()
     })
+}
+
+/// The parent sees nothing else of the child, whose other threads continue after a panic.
+fn report_panics_to(path: PathBuf) {
+    std::panic::set_hook(Box::new(move |panic| {
+        writeln!(append_to(&path), "{panic}").unwrap();
+    }));
+}
+
+fn append_to(path: &Path) -> File {
+    File::options().create(true).append(true).open(path).unwrap()
 }

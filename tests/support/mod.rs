@@ -5,7 +5,7 @@
 
 pub(crate) mod bank;
 pub(crate) mod files;
-#[cfg(feature = "rocksdb")]
+#[cfg(all(feature = "async", feature = "rocksdb"))]
 pub(crate) mod promises;
 pub(crate) mod random;
 pub(crate) mod skip;

@@ -1,6 +1,7 @@
 //! Records the promises of a store and checks that it keeps them. [`Heard`] wraps a store and
-//! records its acknowledgements in a file outside the store. [`Promises`] reads that file and
-//! checks a store against it, after any fault of the process, the file system or the machine.
+//! records its acknowledgements in a file outside the store; every second call goes through the
+//! async door. [`Promises`] reads that file and checks a store against it, after any fault of the
+//! process, the file system or the machine.
 //!
 //! Each promise is one line, written by one `write` call:
 //!
@@ -25,14 +26,16 @@ use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use annals::prelude::*;
 use annals::testing::{Decorated, Decorator};
 use annals::{
-    Durability, Error, IdempotencyKey, KeyedResult, KeyedSubmission, KeyedWork, Position,
-    RequestDigest, Submitted,
+    AsyncStore, Durability, Error, IdempotencyKey, KeyedResult, KeyedSubmission, KeyedWork,
+    Position, RequestDigest, Submitted, Version,
 };
+use futures_lite::future::block_on;
 
 use super::random::Random;
 
@@ -73,6 +76,9 @@ fn payload(id: EventId, len: usize) -> Vec<u8> {
 pub(crate) struct Book {
     durability: Durability,
     file: Mutex<File>,
+    /// The async door, which does not keep the store open.
+    tasks: AsyncStore<Arc<dyn EventStore>>,
+    calls: AtomicUsize,
 }
 
 /// A store whose acknowledgements are recorded.
@@ -86,10 +92,83 @@ pub(crate) fn heard(store: &Store, durability: Durability, book: &Path) -> Heard
     file.read_to_end(&mut text).unwrap();
     let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
     file.set_len(whole as u64).unwrap();
-    Decorated::new(store, Book { durability, file: Mutex::new(file) })
+    let (file, tasks) = (Mutex::new(file), AsyncStore::new(store.handle()));
+    Decorated::new(store, Book { durability, file, tasks, calls: AtomicUsize::new(0) })
 }
 
 impl Book {
+    /// The async door, whose calls are not recorded.
+    pub(crate) fn tasks(&self) -> &AsyncStore<Arc<dyn EventStore>> {
+        &self.tasks
+    }
+
+    /// Whether this call goes through the async door: every second one does.
+    fn is_by_task(&self) -> bool {
+        self.calls.fetch_add(1, Ordering::SeqCst) % 2 == 1
+    }
+
+    /// Submits as a task. If the future is dropped, the outcome is recorded as unknown.
+    pub(crate) async fn submit_as_task(&self, append: Append) -> annals::Result<Appended> {
+        let tried = self.attempt(Some(&append));
+        let answer = self.tasks.submit(append).await;
+        self.answered(&tried, &answer);
+        answer
+    }
+
+    /// Submits a request as a task. If the future is dropped, the outcome is recorded as unknown.
+    pub(crate) async fn submit_once_as_task(
+        &self,
+        key: &IdempotencyKey,
+        submission: KeyedSubmission,
+    ) -> annals::Result<Submitted> {
+        let tried = self.attempt(events_of(&submission));
+        let answer = self.tasks.submit_once(key, submission).await;
+        self.answered_once(key, &tried, &answer);
+        answer
+    }
+
+    /// Records that these events are about to be appended.
+    fn attempt(&self, append: Option<&Append>) -> Tried {
+        let mut tried = Tried { events: Vec::new(), durability: self.durability };
+        if let Some(append) = append {
+            let events = append.events();
+            tried.events = events.map(|(stream, event)| (stream.clone(), event.id())).collect();
+            tried.durability = append.durability().unwrap_or(self.durability);
+        }
+        self.write(&tried.lines('?'));
+        tried
+    }
+
+    fn answered(&self, tried: &Tried, answer: &annals::Result<Appended>) {
+        match answer {
+            Ok(appended) => self.write(&tried.acknowledged(appended)),
+            Err(Error::Indeterminate { .. }) => {}
+            Err(_) => self.write(&tried.lines('!')),
+        }
+    }
+
+    fn answered_once(
+        &self,
+        key: &IdempotencyKey,
+        tried: &Tried,
+        answer: &annals::Result<Submitted>,
+    ) {
+        match answer {
+            Ok(Submitted { result, is_retry }) => {
+                let durability = tried.durability;
+                let mut lines = format!("k {durability:?} {} {}\n", key.key(), text_of(result));
+                if let KeyedResult::Appended(appended) = result
+                    && !is_retry
+                {
+                    lines += &tried.acknowledged(appended);
+                }
+                self.write(&lines);
+            }
+            Err(Error::Indeterminate { .. }) => {}
+            Err(_) => self.write(&tried.lines('!')),
+        }
+    }
+
     /// Calls `Store::sync` and records it.
     pub(crate) fn sync(&self, store: &Store) -> annals::Result<()> {
         let head = store.head()?;
@@ -127,23 +206,23 @@ impl Book {
     }
 }
 
-/// The events of an append, each with its stream.
-struct Tried(Vec<(StreamId, EventId)>);
+/// The events of an append, each with its stream, and the durability that was asked for.
+struct Tried {
+    events: Vec<(StreamId, EventId)>,
+    durability: Durability,
+}
 
 impl Tried {
-    fn of(append: &Append) -> Self {
-        Self(append.events().map(|(stream, event)| (stream.clone(), event.id())).collect())
-    }
-
     fn lines(&self, mark: char) -> String {
-        self.0.iter().fold(String::new(), |lines, (_, id)| lines + &format!("{mark} {id}\n"))
+        self.events.iter().fold(String::new(), |lines, (_, id)| lines + &format!("{mark} {id}\n"))
     }
 
-    fn acknowledged(&self, appended: &Appended, durability: Durability) -> String {
+    fn acknowledged(&self, appended: &Appended) -> String {
+        let durability = self.durability;
         let mut next: HashMap<_, _> =
             appended.versions().iter().map(|(s, v)| (s.clone(), v.start().get())).collect();
         let mut text = String::new();
-        for (position, (stream, id)) in appended.positions().zip(&self.0) {
+        for (position, (stream, id)) in appended.positions().zip(&self.events) {
             let version = next.get_mut(stream).unwrap();
             writeln!(text, "+ {durability:?} {position} {stream} {version} {id}").unwrap();
             *version += 1;
@@ -152,17 +231,21 @@ impl Tried {
     }
 }
 
+fn events_of(submission: &KeyedSubmission) -> Option<&Append> {
+    match submission.work() {
+        KeyedWork::Append(append) => Some(append),
+        _ => None,
+    }
+}
+
 impl Decorator for Book {
     fn submit(&self, store: &dyn EventStore, append: Append) -> annals::Result<Appended> {
-        let tried = Tried::of(&append);
-        let durability = append.durability().unwrap_or(self.durability);
-        self.write(&tried.lines('?'));
-        let answer = store.submit(append);
-        match &answer {
-            Ok(appended) => self.write(&tried.acknowledged(appended, durability)),
-            Err(Error::Indeterminate { .. }) => {}
-            Err(_) => self.write(&tried.lines('!')),
+        if self.is_by_task() {
+            return block_on(self.submit_as_task(append));
         }
+        let tried = self.attempt(Some(&append));
+        let answer = store.submit(append);
+        self.answered(&tried, &answer);
         answer
     }
 
@@ -172,28 +255,35 @@ impl Decorator for Book {
         key: &IdempotencyKey,
         submission: KeyedSubmission,
     ) -> annals::Result<Submitted> {
-        let append = match submission.work() {
-            KeyedWork::Append(append) => Some(append),
-            _ => None,
-        };
-        let tried = append.map_or(Tried(Vec::new()), Tried::of);
-        let durability = append.and_then(Append::durability).unwrap_or(self.durability);
-        self.write(&tried.lines('?'));
-        let answer = store.submit_once(key, submission);
-        match &answer {
-            Ok(Submitted { result, is_retry }) => {
-                let mut lines = format!("k {durability:?} {} {}\n", key.key(), text_of(result));
-                if let KeyedResult::Appended(appended) = result
-                    && !is_retry
-                {
-                    lines += &tried.acknowledged(appended, durability);
-                }
-                self.write(&lines);
-            }
-            Err(Error::Indeterminate { .. }) => {}
-            Err(_) => self.write(&tried.lines('!')),
+        if self.is_by_task() {
+            return block_on(self.submit_once_as_task(key, submission));
         }
+        let tried = self.attempt(events_of(&submission));
+        let answer = store.submit_once(key, submission);
+        self.answered_once(key, &tried, &answer);
         answer
+    }
+
+    fn find_submitted(
+        &self,
+        store: &dyn EventStore,
+        key: &IdempotencyKey,
+    ) -> annals::Result<Option<KeyedResult>> {
+        if self.is_by_task() {
+            return block_on(self.tasks.find_submitted(key));
+        }
+        store.find_submitted(key)
+    }
+
+    fn stream_version(
+        &self,
+        store: &dyn EventStore,
+        stream: &StreamId,
+    ) -> annals::Result<Option<Version>> {
+        if self.is_by_task() {
+            return block_on(self.tasks.stream_version(stream));
+        }
+        store.stream_version(stream)
     }
 }
 

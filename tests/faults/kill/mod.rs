@@ -2,19 +2,21 @@
 //! next open must always find every acknowledged event at its place with its bytes, a log and
 //! streams without a gap, and continue (G1, G2, G3, G5 for a process crash, G10, and G11: no open
 //! may take an ordinary crash for lost history). A request with a key is done once, although each
-//! process sends it again (G15). A follower has received every event once, and none
+//! process sends it again (G15). Threads and tasks write, and futures of tasks are dropped at
+//! random polls: see `tasks`. A follower has received every event once, and none
 //! that does not exist (G7). Read models equal the fold of the log up to their checkpoint (G12),
 //! whether they are killed while they follow or during a rebuild. A killed backup leaves a whole
 //! copy or none, and the store unchanged (G14).
 //!
 //! The child is this test binary; an environment variable tells it to write. It records each
 //! acknowledgement in a file next to the store, and the parent compares the store with that file.
-//! Its follower writes the positions of received events to a second file.
+//! Its followers write the positions of received events to separate files.
 
 #[cfg(target_os = "linux")]
 mod at_each_change;
 #[cfg(target_os = "linux")]
 pub(crate) mod failed_backup;
+mod tasks;
 #[cfg(target_os = "linux")]
 pub(crate) mod views;
 
@@ -24,18 +26,24 @@ use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use crate::support::SOON;
 use crate::support::promises::{self, Heard, MayBeGone, Promises, heard};
 use crate::support::random::Random;
+use crate::{append_to, report_panics_to};
 use annals::prelude::*;
-use annals::{Durability, Error, Position, ViewWriter};
+use annals::{AsyncStore, Durability, Error, Position, ViewWriter};
 use serde::{Deserialize, Serialize};
 
 const DIRECTORY: &str = "ANNALS_TEST_CHILD_DIRECTORY";
 const WRITERS: u8 = 4;
+/// The files of the followers: a thread and a task.
+const FOLLOWERS: [&str; 2] = ["followed", "followed-by-a-task"];
+/// The file of the child's panics.
+const PANICS: &str = "panics";
 /// A new store is created after this many kills, so that creation is killed too and no store grows
 /// without bound.
 const KILLS_EACH: u64 = 10;
@@ -99,6 +107,7 @@ fn projections(store: &Store) -> ProjectionManager {
 fn child() {
     let directory = std::env::var(DIRECTORY).unwrap();
     let directory = PathBuf::from(directory);
+    report_panics_to(directory.join(PANICS));
     // Small memtables, so that flushes and compactions run too.
     let store = Store::options()
         .memtable_bytes(1)
@@ -106,9 +115,11 @@ fn child() {
         .pack_bytes(400)
         .open(directory.join("store"))
         .unwrap();
-    let heard = heard(&store, Durability::Sync, &directory.join("acknowledged"));
+    let heard = Arc::new(heard(&store, Durability::Sync, &directory.join("acknowledged")));
     let projections = projections(&store);
     projections.start().unwrap();
+    let [by_thread, by_task] = FOLLOWERS.map(|name| directory.join(name));
+    let tasks = AsyncStore::new(store.clone());
     thread::scope(|scope| {
         for writer in 0..WRITERS {
             let heard = &heard;
@@ -118,7 +129,9 @@ fn child() {
                 }
             });
         }
-        scope.spawn(|| follow(&store, &directory.join("followed")));
+        scope.spawn(|| tasks::run(&heard));
+        scope.spawn(|| follow(&store, &by_thread));
+        scope.spawn(|| tasks::follow(&tasks, &by_task));
         scope.spawn(|| {
             let rebuilt = projections.projection("rebuilt").unwrap();
             loop {
@@ -127,10 +140,6 @@ fn child() {
             }
         });
     });
-}
-
-fn append_to(path: &Path) -> fs::File {
-    fs::File::options().create(true).append(true).open(path).unwrap()
 }
 
 /// Every second append is a request with a key. A child that is started again sends the requests of
@@ -186,10 +195,10 @@ fn start_child(directory: &Path) -> Child {
 fn acknowledged_events_survive_random_kills() {
     let kills: u64 = std::env::var("ANNALS_TEST_KILLS").map_or(50, |text| text.parse().unwrap());
     let mut random = Random::from_entropy();
-    let (mut done, mut events, mut behind) = (0, 0, 0);
+    let (mut done, mut events, mut of_tasks, mut behind) = (0, 0, 0, 0);
     while done < kills {
         let directory = tempfile::tempdir().unwrap();
-        let mut head_before = 0;
+        let mut before = Checked::default();
         for kill in 0..KILLS_EACH.min(kills - done) {
             let mut child = start_child(directory.path());
             // The first kills come while the store is being created, the later ones while it is in
@@ -199,44 +208,64 @@ fn acknowledged_events_survive_random_kills() {
             child.kill().unwrap();
             child.wait().unwrap();
             for _ in 0..2 {
-                let (head, lag) = check(directory.path());
-                assert!(head >= head_before, "the log went from {head_before} to {head}");
-                head_before = head;
-                behind += u64::from(lag > 0);
+                let now = check(directory.path());
+                assert!(
+                    now.head >= before.head,
+                    "the log went from {} to {}",
+                    before.head,
+                    now.head
+                );
+                behind += u64::from(now.lag > 0);
+                before = now;
             }
         }
         done += KILLS_EACH.min(kills - done);
-        events += head_before;
+        events += before.head;
+        of_tasks += before.of_tasks;
         if kills > 50 {
             eprintln!(
-                "{done} of {kills} kills, {events} events, {behind} times a read model was behind"
+                "{done} of {kills} kills, {events} events, {of_tasks} of them of tasks, \
+                 {behind} times a read model was behind"
             );
         }
     }
-    assert!(events > 100, "the child got something done: {events} events");
+    assert!(of_tasks > 100 && events - of_tasks > 100, "{of_tasks} of {events} events of tasks");
     assert!(behind > 0, "no kill came between an event and its projection");
 }
 
-/// Compares the store with the acknowledgements and with the events that the follower received, and
-/// the read models with the log; then lets all of them continue. Returns the head, and how far the
-/// read models were behind.
-fn check(directory: &Path) -> (u64, u64) {
-    let promises = Promises::read(&directory.join("acknowledged"));
-    let lag = Cell::new(0);
-    let path = directory.join("store");
-    let head = promises.check_and_go_on(&path, MayBeGone::Nothing, |store| {
-        lag.set(check_followers(store, directory));
-    });
-    (head, lag.get())
+/// What a check found.
+#[derive(Debug, Clone, Copy, Default)]
+struct Checked {
+    head: u64,
+    /// How many events are in the streams of tasks.
+    of_tasks: u64,
+    /// How far the read models were behind.
+    lag: u64,
 }
 
-fn check_followers(store: &Store, directory: &Path) -> u64 {
+/// Compares the store with the acknowledgements and with the events that the followers received,
+/// and the read models with the log; then lets all of them continue.
+fn check(directory: &Path) -> Checked {
+    let panics = fs::read_to_string(directory.join(PANICS)).unwrap_or_default();
+    assert!(panics.is_empty(), "the child panicked: {panics}");
+    let promises = Promises::read(&directory.join("acknowledged"));
+    let found = Cell::new(Checked::default());
+    let path = directory.join("store");
+    let head = promises.check_and_go_on(&path, MayBeGone::Nothing, |store| {
+        found.set(check_followers(store, directory));
+    });
+    Checked { head, ..found.get() }
+}
+
+fn check_followers(store: &Store, directory: &Path) -> Checked {
     let log = read_log(store);
     let head = log.len() as u64;
-    let followed = lines(&directory.join("followed"));
-    let expected = (1..=followed.len()).map(|position| position.to_string());
-    assert!(followed.iter().cloned().eq(expected), "each event once, in order");
-    assert!(followed.len() as u64 <= head, "a received event is missing");
+    for follower in FOLLOWERS {
+        let followed = lines(&directory.join(follower));
+        let expected = (1..=followed.len()).map(|position| position.to_string());
+        assert!(followed.iter().cloned().eq(expected), "{follower}: each event once, in order");
+        assert!(followed.len() as u64 <= head, "{follower}: a received event is missing");
+    }
     let mut lag = 0;
     for name in ["followed", "rebuilt"] {
         let at = store.view(name).position().unwrap().map_or(0, Position::get);
@@ -252,7 +281,9 @@ fn check_followers(store: &Store, directory: &Path) -> u64 {
             assert_eq!(counts(store, name), fold(&log, head.get()), "{name} caught up");
         }
     }
-    lag
+    let counts = counts(store, "followed").into_iter();
+    let of_tasks = counts.filter(|(stream, _)| stream.starts_with("task-"));
+    Checked { head, of_tasks: of_tasks.map(|(_, counts)| counts.0).sum(), lag }
 }
 
 /// The whole log, without the events of the checks themselves.
