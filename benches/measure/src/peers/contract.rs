@@ -232,7 +232,7 @@ fn baselines_write_the_same_bytes_as_annals() {
     let mut streams = Vec::new();
     for (frame, stream_key) in expected {
         let header = Frame::decode(&frame).unwrap().header;
-        packs.extend(packer.add(&header, &frame).map(|(key, pack)| (key.to_vec(), pack)));
+        packs.extend(packer.add(&header, &frame).map(|(key, pack)| (key.to_vec(), pack.to_vec())));
         streams.push((stream_key, frame));
     }
     streams.sort();
