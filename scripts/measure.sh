@@ -6,11 +6,13 @@
 #   scripts/measure.sh engine growth     only these parts
 #
 # Parts: engine (annals compared with RocksDB alone), peers (annals compared with other stores),
-# workloads (the same stores with the workloads of a public benchmark), growth.
+# workloads (the same stores with the workloads of a public benchmark), growth, tasks (the async
+# door compared with the blocking one).
 #   DIR=target/measure    a directory on the disk to measure, for temporary stores
 #   EVENTS=30000000       the size to which the store grows
 #   PEERS="--payload 200 --rounds 3 --seconds 1"    options of the comparison with the peers
 #   WORKLOADS="--rounds 3"    options of the workloads
+#   TASKS="--rounds 3"    options of the tasks
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -18,10 +20,10 @@ dir=${DIR:-target/measure}
 out=$PWD/docs/measured
 mkdir -p "$dir"
 parts=("$@")
-[ ${#parts[@]} -gt 0 ] || parts=(engine peers workloads growth)
+[ ${#parts[@]} -gt 0 ] || parts=(engine peers workloads growth tasks)
 for name in "${parts[@]}"; do
     case $name in
-    engine | peers | workloads | growth) ;;
+    engine | peers | workloads | growth | tasks) ;;
     *) printf 'no such part: %s\n' "$name" >&2; exit 2 ;;
     esac
 done
@@ -73,6 +75,11 @@ for name in "${parts[@]}"; do
     growth)
         measure growth --events "${EVENTS:-30000000}" >"$text"
         section growth '## As the log grows' <"$text"
+        ;;
+    tasks)
+        # shellcheck disable=SC2086
+        measure tasks ${TASKS:---rounds 3} >"$text"
+        section tasks '## Appends, synced' <"$text"
         ;;
     esac
 done

@@ -61,6 +61,11 @@ pub fn memory() -> u64 {
     number_of("/proc/self/status", "VmRSS:") * 1024
 }
 
+/// The most bytes of the process that were in memory at a time.
+pub fn peak_memory() -> u64 {
+    number_of("/proc/self/status", "VmHWM:") * 1024
+}
+
 #[cfg(feature = "peers")]
 fn sqlite() -> String {
     let version = rusqlite::version();

@@ -1,5 +1,5 @@
 //! Measures annals: next to RocksDB alone, next to alternative stores, with the workloads of a
-//! public benchmark, and as it grows.
+//! public benchmark, as it grows, and its async door.
 //! docs/PERFORMANCE.md explains the figures.
 
 mod chart;
@@ -11,6 +11,7 @@ mod peers;
 mod place;
 mod report;
 mod source;
+mod tasks;
 mod workloads;
 
 use std::fmt;
@@ -44,6 +45,10 @@ enum Command {
     Peers(peers::Args),
     Workloads(workloads::Args),
     Growth(growth::Args),
+    Tasks(tasks::Args),
+    /// One case of `tasks`, in a process of its own
+    #[command(hide = true)]
+    TaskCase(tasks::CaseArgs),
 }
 
 /// Options of every command.
@@ -113,6 +118,9 @@ fn at<T>(path: &Path, done: std::io::Result<T>) -> Result<T> {
 }
 
 fn run(cli: &Cli) -> Result<()> {
+    if let Command::TaskCase(args) = &cli.command {
+        return tasks::run_case(args);
+    }
     // Some peers write to standard output, which is reserved for the report.
     let mut stdout = File::from(rustix::io::dup(rustix::stdio::stdout())?);
     rustix::stdio::dup2_stdout(rustix::stdio::stderr())?;
@@ -123,6 +131,8 @@ fn run(cli: &Cli) -> Result<()> {
         Command::Peers(args) => peers::run(args, &place),
         Command::Workloads(args) => workloads::run(args, &place),
         Command::Growth(args) => growth::run(args, &place),
+        Command::Tasks(args) => tasks::run(args, &place),
+        Command::TaskCase(_) => unreachable!("it was run above"),
     };
     drop(place);
     let Report { text, mut json, svg, failures } = report?;

@@ -103,6 +103,36 @@ fn engine_measures_imported_events() {
 }
 
 #[test]
+fn tasks_reports_every_case_of_both_doors() {
+    let directory = TempDir::new().unwrap();
+    let tiny = "tasks --tasks 1,20 --threads 3 --subscribers 2,200 --events 20 --pace 1000 \
+                --seconds 0.05 --rounds 1";
+    let (text, json) = measured(directory.path(), tiny);
+    let rows = |start: &str| text.lines().filter(|line| line.starts_with(start)).count();
+    assert_eq!(
+        [rows("| 1 task "), rows("| 20 tasks "), rows("| 3 threads ")],
+        [4; 3],
+        "synced and buffered, own streams and one"
+    );
+    // More threads than 100 do not follow.
+    assert_eq!(
+        ["| 2 tasks ", "| 200 tasks ", "| 2 threads ", "| 200 threads "].map(rows),
+        [1, 1, 1, 0]
+    );
+    let figures = json["figures"].as_array().unwrap();
+    assert_eq!(figures.len(), 4 * 3 + 3);
+    for figure in figures {
+        assert!(figure["median"]["per_second"].as_f64().unwrap() > 0.0, "{figure}");
+        let (workers, threads) = (&figure["workers"], &figure["median"]["threads"]);
+        let needs_a_thread_each = figure["by_tasks"] == false;
+        if needs_a_thread_each {
+            assert!(threads.as_u64() > workers.as_u64(), "{figure}");
+        }
+    }
+    assert_eq!(names(directory.path()), ["out.json", "out.svg"]);
+}
+
+#[test]
 fn peers_and_growth_report_and_leave_nothing() {
     let directory = TempDir::new().unwrap();
     let peers = "peers --events 300 --payload 100 --threads 1,8 --seconds 0.005 --rounds 1 \
