@@ -3,6 +3,7 @@
 //!
 //! - `kill`: a process is killed at random moments, or dies at its n-th change to the disk.
 //!   `creation`: an interrupted creation of a store.
+//! - `storm`: many tasks whose futures are dropped, while the store is closed and killed.
 //! - `power`: a child works on a directory under a shim that records every change and every sync in
 //!   order. The trace determines what a power cut may leave at each point; each of these
 //!   directories is opened and checked against the promises made by then. No privileges are needed.
@@ -22,6 +23,7 @@ mod creation;
 #[cfg(unix)]
 mod disk_full;
 mod kill;
+mod storm;
 #[path = "../support/mod.rs"]
 mod support;
 mod torn_logs;
