@@ -123,12 +123,12 @@ impl Operation {
 type Answer = (u64, bool);
 
 #[derive(Clone)]
-struct Door {
+struct Handles {
     store: AsyncStore,
     ledgers: AsyncRepository<Ledger>,
 }
 
-impl Door {
+impl Handles {
     fn open(path: PathBuf) -> Self {
         let options = Store::options()
             .durability(Durability::Buffered)
@@ -198,10 +198,10 @@ impl Notes {
 }
 
 /// Does an operation once, or drops its future before it is done.
-async fn attempt(door: Door, operation: Operation, notes: Arc<Notes>) {
+async fn attempt(handles: Handles, operation: Operation, notes: Arc<Notes>) {
     let mut random = Random::from_entropy();
     let durability = if random.is_one_of(20) { Durability::Sync } else { Durability::Buffered };
-    let run = door.run(operation, durability);
+    let run = handles.run(operation, durability);
     let answer = match random.below(5) {
         0 => Some(run.await),
         1 => {
@@ -282,17 +282,17 @@ fn child() {
     let mut random = Random::from_entropy();
     for _ in 0..2 {
         runtime().block_on(async {
-            let door = Door::open(directory.join("store"));
-            let feeds = (0..FEEDS).map(|_| tokio::spawn(follow(door.store.clone())));
+            let handles = Handles::open(directory.join("store"));
+            let feeds = (0..FEEDS).map(|_| tokio::spawn(follow(handles.store.clone())));
             let mut tasks: Vec<_> = feeds.collect();
             let attempts = operations.clone().map(|number| {
-                tokio::spawn(attempt(door.clone(), Operation(number), notes.clone()))
+                tokio::spawn(attempt(handles.clone(), Operation(number), notes.clone()))
             });
             tasks.extend(attempts);
             // Mostly in the middle.
             let close = Duration::from_millis(random.below(300) as u64);
             tokio::time::sleep(close).await;
-            door.store.close().await.unwrap();
+            handles.store.close().await.unwrap();
             for task in tasks {
                 task.await.unwrap();
             }
@@ -349,12 +349,12 @@ fn storm(directory: &Path, operations: &std::ops::Range<u64>, tally: &mut Tally)
 /// Sends all operations again, until each is answered.
 fn send_again(path: &Path, operations: std::ops::Range<u64>, tally: &mut Tally) {
     runtime().block_on(async {
-        let door = Door::open(path.to_owned());
+        let handles = Handles::open(path.to_owned());
         let tasks = operations.map(|number| {
-            let (door, operation) = (door.clone(), Operation(number));
+            let (handles, operation) = (handles.clone(), Operation(number));
             let run = async move {
                 loop {
-                    let run = door.clone().run(operation, Durability::Buffered);
+                    let run = handles.clone().run(operation, Durability::Buffered);
                     if let Some(answer) = run.await {
                         return (operation, answer);
                     }
@@ -372,7 +372,7 @@ fn send_again(path: &Path, operations: std::ops::Range<u64>, tally: &mut Tally) 
                 None => tally.stored_unanswered += u64::from(is_retry),
             }
         }
-        door.store.close().await.unwrap();
+        handles.store.close().await.unwrap();
     });
 }
 

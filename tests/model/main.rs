@@ -4,7 +4,7 @@
 //!
 //! The reference is a `Vec`, and every query is a filter over it.
 //!
-//! Operations take turns between the blocking and the async door.
+//! Operations take turns between the blocking and the async API.
 //!
 //! The operations include faults: the process dies (G1, G2, G3, G5), the machine loses power and
 //! part of the unsynced data (G1, G10, G11, G12, G15), a bit flips (G8).

@@ -1,4 +1,4 @@
-//! One of the two stores under test: its calls take turns between the blocking and the async door.
+//! One of the two stores under test: its calls take turns between the blocking and the async API.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -46,7 +46,7 @@ macro_rules! with {
     }};
 }
 
-/// The read of one door, with the method that ends its builder.
+/// The read of one API, with the method that ends its builder.
 macro_rules! asked {
     ($store:expr, $ask:expr, $clock:expr, $end:ident) => {
         if let Some(stream) = $ask.stream {
@@ -129,9 +129,9 @@ fn is_followed(which: usize, fact: &Fact) -> bool {
 /// One of the two stores, with the positions of its subscriptions.
 pub(crate) struct Subject {
     pub(crate) store: Arc<dyn EventStore>,
-    /// The async door to the same store. It does not keep the store open.
+    /// The async API to the same store. It does not keep the store open.
     tasks: AsyncStore<Arc<dyn EventStore>>,
-    /// Whether calls go through the async door.
+    /// Whether calls go through the async API.
     pub(crate) by_task: bool,
     pub(crate) seen: [Option<u64>; FOLLOWS],
 }

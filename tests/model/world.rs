@@ -32,7 +32,7 @@ pub(crate) struct World {
     /// The current path of the store on disk.
     pub(crate) path: PathBuf,
     numbers: u64,
-    /// One bit for each operation, in turn: whether it goes through the async door.
+    /// One bit for each operation, in turn: whether it goes through the async API.
     doors: u64,
     pub(crate) kept: Kept,
     pub(crate) synced: Synced,

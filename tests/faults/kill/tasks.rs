@@ -1,4 +1,4 @@
-//! Tasks of a process that is killed: they append and send requests through the async door, and
+//! Tasks of a process that is killed: they append and send requests through the async API, and
 //! some of their futures are dropped at a random poll. A retry then finds what was stored (G1, G15).
 
 use std::io::Write as _;

@@ -1,4 +1,4 @@
-//! `measure tasks`: the async door next to the blocking one: appends of many tasks and of many
+//! `measure tasks`: the async API next to the blocking one: appends of many tasks and of many
 //! threads, and live subscribers of both.
 //!
 //! Each case runs in a process of its own, so that its peak memory is not that of an earlier one.
@@ -36,7 +36,7 @@ before; CPU is the processor time of one delivery without that of appending; dis
 pages that were not in memory. Peak memory and threads are those of the whole process.
 ";
 
-/// Measure the async door next to the blocking one
+/// Measure the async API next to the blocking one
 ///
 /// Appends of many tasks and of many threads, to streams of their own and to one stream; and live
 /// subscribers. Each case runs in a process of its own; the cases take turns.
