@@ -39,6 +39,11 @@ impl Failure {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, code, text)
     }
 
+    /// The read model does not have the position that the client wants to see.
+    pub fn behind() -> Self {
+        Self::unavailable("read_model_behind", "the read model is behind; try again")
+    }
+
     fn version_mismatch() -> Self {
         let text = "If-Match is not the current ETag: read it again, and decide again";
         Self::new(StatusCode::PRECONDITION_FAILED, "version_mismatch", text)
@@ -115,7 +120,7 @@ impl From<ProjectionError> for Failure {
             ProjectionError::Store(error) => error.into(),
             other => {
                 log(&other);
-                Self::unavailable("read_model_behind", "the read model is behind; try again")
+                Self::behind()
             }
         }
     }

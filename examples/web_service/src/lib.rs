@@ -18,11 +18,9 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::task::spawn_blocking;
 use tokio::time::{interval, sleep};
 
 use service::Service;
-use shop::Shop;
 
 /// How long running requests may take after the signal to stop.
 const GRACE: Duration = Duration::from_secs(10);
@@ -54,7 +52,7 @@ pub async fn serve(
         () = async { _ = stopped.wait_for(|stop| *stop).await; sleep(GRACE).await } => {}
     }
     tending.abort();
-    spawn_blocking(move || service.close()).await??;
+    service.close().await?;
     Ok(())
 }
 
@@ -64,6 +62,6 @@ async fn tend(service: &Arc<Service>) {
     loop {
         interval.tick().await;
         // A failure was logged. It begins a reopening if that is needed.
-        _ = service.call(Shop::restart_failed).await;
+        _ = service.call(|shop| async move { shop.restart_failed().await }).await;
     }
 }

@@ -22,7 +22,8 @@ async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     let address = arguments.next().unwrap_or_else(|| "127.0.0.1:3000".to_owned());
     let secret = std::env::var("SHOP_SECRET").map_err(|_| USAGE)?.into_bytes();
     // Before the listener, so that a client that is connected is answered.
-    let service = Service::open(Config { directory, secret, disk_reserve_bytes: DISK_RESERVE })?;
+    let service =
+        Service::open(Config { directory, secret, disk_reserve_bytes: DISK_RESERVE }).await?;
     let mut terminate = signal(SignalKind::terminate())?;
     let stop = async move {
         tokio::select! {

@@ -1,7 +1,7 @@
 //! The list of orders: a read model of the events of orders and products.
 
 use annals::prelude::*;
-use annals::{Filter, View, ViewKey};
+use annals::{Async, Filter, View, ViewKey};
 use serde::{Deserialize, Serialize};
 
 use crate::order::{OrderEvent, OrderStatus, Placement};
@@ -91,8 +91,8 @@ fn id_of(stream: &StreamId) -> &str {
 ///
 /// # Errors
 /// An error of reading the read model.
-pub fn page(
-    orders: &View,
+pub async fn page(
+    orders: &View<Async>,
     after: Option<&str>,
     limit: usize,
 ) -> annals::Result<(Vec<OrderLine>, Option<String>)> {
@@ -102,8 +102,9 @@ pub fn page(
     }
     // One more than the page shows whether there is a next one.
     let mut lines = Vec::new();
-    for entry in entries.limit(limit + 1).iter() {
-        let (_, line): (ViewKey, OrderLine) = entry?;
+    let mut items = entries.limit(limit + 1).items::<OrderLine>();
+    while let Some(entry) = items.next().await {
+        let (_, line) = entry?;
         lines.push(line);
     }
     let has_next = lines.len() > limit;

@@ -1,17 +1,17 @@
 //! A process manager: a cancelled order returns its stock to the product.
 
 use annals::prelude::*;
-use annals::{Filter, IdempotencyKey, RequestDigest, Target};
+use annals::{AsyncProjection, AsyncRepository, Filter, IdempotencyKey, RequestDigest, Target};
 
 use crate::order::OrderEvent;
 use crate::product::{Product, ProductCommand};
 
 #[derive(Debug)]
 pub struct Returns {
-    pub products: Repository<Product>,
+    pub products: AsyncRepository<Product>,
 }
 
-impl Projection for Returns {
+impl AsyncProjection for Returns {
     type Event = OrderEvent;
 
     fn name(&self) -> &'static str {
@@ -26,7 +26,7 @@ impl Projection for Returns {
         Filter::new().category("order")
     }
 
-    fn handle(
+    async fn handle(
         &self,
         event: &TypedEvent<OrderEvent>,
         _: &mut ViewWriter,
@@ -36,8 +36,10 @@ impl Projection for Returns {
         // After a crash the event may be handled again; its id as a key returns the stock once.
         let digest = RequestDigest::of(event.id().as_bytes());
         let key = IdempotencyKey::new("returns", event.id().to_string(), digest)?;
-        let command = self.products.command(product).idempotency_key(key).following(event);
-        command.run(&ProductCommand::Return { order, quantity: *quantity })?;
+        let cause = RecordedEvent::clone(event);
+        let command = self.products.command(product).idempotency_key(key);
+        let command = command.map_events(move |returned| returned.following(&cause));
+        command.run(ProductCommand::Return { order, quantity: *quantity }).await?;
         Ok(())
     }
 }

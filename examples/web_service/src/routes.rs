@@ -13,6 +13,7 @@ use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
 use crate::customer::{Customer, CustomerCommand};
 use crate::failure::Failure;
@@ -178,9 +179,10 @@ async fn register_customer(
     Command { context, body }: Command<NewCustomer>,
 ) -> Result<Answer, Failure> {
     let command = CustomerCommand::Register { name: body.name, email: body.email };
-    let register = move |shop: &Shop| {
+    let register = |shop: Arc<Shop>| async move {
         let id = context.new_id();
-        Ok(Answer::of(StatusCode::CREATED, &id, &shop.customer(&id, &command, &context)?))
+        let done = shop.customer(&id, command, &context).await?;
+        Ok(Answer::of(StatusCode::CREATED, &id, &done))
     };
     service.call(register).await
 }
@@ -191,8 +193,9 @@ async fn change_email(
     Command { context, body }: Command<NewEmail>,
 ) -> Result<Answer, Failure> {
     let command = CustomerCommand::ChangeEmail { email: body.email };
-    let change = move |shop: &Shop| {
-        Ok(Answer::of(StatusCode::OK, &id, &shop.customer(&id, &command, &context)?))
+    let change = |shop: Arc<Shop>| async move {
+        let done = shop.customer(&id, command, &context).await?;
+        Ok(Answer::of(StatusCode::OK, &id, &done))
     };
     service.call(change).await
 }
@@ -202,9 +205,10 @@ async fn add_product(
     Command { context, body }: Command<NewProduct>,
 ) -> Result<Answer, Failure> {
     let command = ProductCommand::Add { name: body.name };
-    let add = move |shop: &Shop| {
+    let add = |shop: Arc<Shop>| async move {
         let id = context.new_id();
-        Ok(Answer::of(StatusCode::CREATED, &id, &shop.product(&id, &command, &context)?))
+        let done = shop.product(&id, command, &context).await?;
+        Ok(Answer::of(StatusCode::CREATED, &id, &done))
     };
     service.call(add).await
 }
@@ -215,8 +219,9 @@ async fn add_stock(
     Command { context, body }: Command<NewStock>,
 ) -> Result<Answer, Failure> {
     let command = ProductCommand::AddStock { quantity: body.quantity };
-    let add = move |shop: &Shop| {
-        Ok(Answer::of(StatusCode::OK, &id, &shop.product(&id, &command, &context)?))
+    let add = |shop: Arc<Shop>| async move {
+        let done = shop.product(&id, command, &context).await?;
+        Ok(Answer::of(StatusCode::OK, &id, &done))
     };
     service.call(add).await
 }
@@ -225,9 +230,10 @@ async fn place_order(
     State(service): Shared,
     Command { context, body }: Command<Placement>,
 ) -> Result<Answer, Failure> {
-    let place = move |shop: &Shop| {
+    let place = |shop: Arc<Shop>| async move {
         let id = context.new_id();
-        Ok(Answer::of(StatusCode::CREATED, &id, &shop.place(&id, &body, &context)?))
+        let done = shop.place(&id, body, &context).await?;
+        Ok(Answer::of(StatusCode::CREATED, &id, &done))
     };
     service.call(place).await
 }
@@ -237,8 +243,9 @@ async fn ship_order(
     Id(id): Id,
     Command { context, body: Nothing {} }: Command<Nothing>,
 ) -> Result<Answer, Failure> {
-    let ship = move |shop: &Shop| {
-        Ok(Answer::of(StatusCode::OK, &id, &shop.order(&id, &OrderCommand::Ship, &context)?))
+    let ship = |shop: Arc<Shop>| async move {
+        let done = shop.order(&id, OrderCommand::Ship, &context).await?;
+        Ok(Answer::of(StatusCode::OK, &id, &done))
     };
     service.call(ship).await
 }
@@ -248,22 +255,29 @@ async fn cancel_order(
     Id(id): Id,
     Command { context, body: Nothing {} }: Command<Nothing>,
 ) -> Result<Answer, Failure> {
-    let cancel = move |shop: &Shop| {
-        Ok(Answer::of(StatusCode::OK, &id, &shop.order(&id, &OrderCommand::Cancel, &context)?))
+    let cancel = |shop: Arc<Shop>| async move {
+        let done = shop.order(&id, OrderCommand::Cancel, &context).await?;
+        Ok(Answer::of(StatusCode::OK, &id, &done))
     };
     service.call(cancel).await
 }
 
 async fn customer(State(service): Shared, Id(id): Id) -> Result<Answer, Failure> {
-    service.call(move |shop| Ok(Answer::read(&id, &shop.customers.load(&id)?))).await
+    let read =
+        |shop: Arc<Shop>| async move { Ok(Answer::read(&id, &shop.customers.load(&id).await?)) };
+    service.call(read).await
 }
 
 async fn product(State(service): Shared, Id(id): Id) -> Result<Answer, Failure> {
-    service.call(move |shop| Ok(Answer::read(&id, &shop.products.load(&id)?))).await
+    let read =
+        |shop: Arc<Shop>| async move { Ok(Answer::read(&id, &shop.products.load(&id).await?)) };
+    service.call(read).await
 }
 
 async fn order(State(service): Shared, Id(id): Id) -> Result<Answer, Failure> {
-    service.call(move |shop| Ok(Answer::read(&id, &shop.orders.load(&id)?))).await
+    let read =
+        |shop: Arc<Shop>| async move { Ok(Answer::read(&id, &shop.orders.load(&id).await?)) };
+    service.call(read).await
 }
 
 /// Which orders are asked for.
@@ -293,11 +307,13 @@ async fn orders(
         let text = format!("limit is 1 to {PAGE_MAX}");
         return Err(Failure::bad_request("invalid_query", text));
     }
-    let read = move |shop: &Shop| {
+    let read = move |shop: Arc<Shop>| async move {
         if let Some(position) = page.at_least.and_then(Position::new) {
-            shop.processes.wait_for(order_list::NAME, position, WAIT)?;
+            let reached = shop.processes.wait_for(order_list::NAME, position);
+            timeout(WAIT, reached).await.map_err(|_| Failure::behind())??;
         }
-        let (orders, next) = order_list::page(&shop.order_list(), page.after.as_deref(), limit)?;
+        let list = shop.order_list();
+        let (orders, next) = order_list::page(&list, page.after.as_deref(), limit).await?;
         Ok(Json(Orders { orders, next }))
     };
     service.call(read).await
@@ -306,14 +322,15 @@ async fn orders(
 /// 503 while the store or a projection does not work until somebody does something. Otherwise the
 /// health, with its problems, and how far the projections are behind.
 async fn health(State(service): Shared) -> Result<Json<Value>, Failure> {
-    let read = move |shop: &Shop| {
-        let health = shop.store.health().and(shop.processes.health(STUCK_AFTER));
+    let read = |shop: Arc<Shop>| async move {
+        let of_store = shop.store.spawn_blocking(Store::health).await;
+        let health = of_store.and(shop.processes.health(STUCK_AFTER).await);
         if health.state == HealthState::Failed {
             return Err(Failure::unavailable("failed", health));
         }
         let mut projections = serde_json::Map::new();
         for projection in shop.processes.projections() {
-            let status = projection.status()?;
+            let status = projection.status().await?;
             projections.insert(status.name, json!({ "behind": status.lag_events }));
         }
         let head = shop.store.head()?;

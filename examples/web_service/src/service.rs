@@ -1,10 +1,11 @@
-//! [`Service`]: holds the open [`Shop`], runs blocking calls on it, and reopens it.
+//! [`Service`]: holds the open [`Shop`], serves requests with it, and reopens it.
 
+use std::future::Future;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use axum::http::StatusCode;
-use tokio::task::spawn_blocking;
+use tokio::time::sleep;
 
 use crate::failure::{Failure, log};
 use crate::shop::{Config, Shop};
@@ -32,24 +33,32 @@ impl Service {
     ///
     /// # Errors
     /// Those of [`Shop::open`].
-    pub fn open(config: Config) -> Result<Arc<Self>, Box<dyn std::error::Error + Send + Sync>> {
-        let shop = Arc::new(Shop::open(&config)?);
+    pub async fn open(
+        config: Config,
+    ) -> Result<Arc<Self>, Box<dyn std::error::Error + Send + Sync>> {
+        let shop = Arc::new(Shop::open(&config).await?);
         Ok(Arc::new(Self { config, state: RwLock::new(State::Open(shop)) }))
     }
 
-    /// Calls `work` on a thread that may block: the only place where annals is called while
-    /// requests are served. If the store must be reopened, this begins it.
+    /// Does `work` with the open shop. If the store must be reopened, this begins it.
+    ///
+    /// A task of its own does the work: it is completed even if the client leaves, and a panic
+    /// becomes an answer.
     ///
     /// # Errors
     /// The [`Failure`] of `work`; 503 while the store is reopened or closed.
-    pub async fn call<T: Send + 'static>(
+    pub async fn call<T, F>(
         self: &Arc<Self>,
-        work: impl FnOnce(&Shop) -> Result<T, Failure> + Send + 'static,
-    ) -> Result<T, Failure> {
+        work: impl FnOnce(Arc<Shop>) -> F + Send + 'static,
+    ) -> Result<T, Failure>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, Failure>> + Send,
+    {
         let service = Arc::clone(self);
-        let done = spawn_blocking(move || {
+        let done = tokio::spawn(async move {
             let shop = service.current()?;
-            let done = work(&shop);
+            let done = work(Arc::clone(&shop)).await;
             if done.as_ref().is_err_and(|failure| failure.needs_reopen) {
                 service.reopen(&shop);
             }
@@ -88,17 +97,17 @@ impl Service {
             }
         }
         let (service, failed) = (Arc::clone(self), Arc::clone(failed));
-        spawn_blocking(move || {
-            if let Err(error) = failed.close() {
+        tokio::spawn(async move {
+            if let Err(error) = failed.close().await {
                 log(error);
             }
             drop(failed);
             while matches!(*service.read(), State::Reopening) {
-                match Shop::open(&service.config) {
+                match Shop::open(&service.config).await {
                     Ok(shop) => service.replace(shop),
                     Err(error) => {
                         log(error);
-                        std::thread::sleep(REOPEN_PAUSE);
+                        sleep(REOPEN_PAUSE).await;
                     }
                 }
             }
@@ -116,10 +125,10 @@ impl Service {
     ///
     /// # Errors
     /// Those of [`Shop::close`].
-    pub fn close(&self) -> annals::Result<()> {
+    pub async fn close(&self) -> annals::Result<()> {
         let state = std::mem::replace(&mut *self.write(), State::Closed);
         match state {
-            State::Open(shop) => shop.close(),
+            State::Open(shop) => shop.close().await,
             State::Reopening | State::Closed => Ok(()),
         }
     }

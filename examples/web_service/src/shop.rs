@@ -1,15 +1,16 @@
-//! [`Shop`]: the open store, everything made from it, and the commands. Every call blocks.
+//! [`Shop`]: the open store, everything made from it, and the commands.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use annals::prelude::*;
 use annals::{
-    CommandBuilder, DecideError, Error, Executed, ProjectionError, ProjectionState, UniqueValues,
-    View,
+    Async, AsyncProjectionManager, AsyncRepository, AsyncStore, CommandBuilder, DecideError, Error,
+    Executed, ProjectionError, ProjectionState, UniqueValues, View,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::task::spawn_blocking;
 
 use crate::customer::{Customer, CustomerCommand, CustomerError};
 use crate::failure::{Failure, log};
@@ -40,13 +41,13 @@ impl std::fmt::Debug for Config {
 /// The open store, and everything that is made from it.
 #[derive(Debug)]
 pub struct Shop {
-    pub store: Store,
-    pub customers: Repository<Customer>,
-    pub products: Repository<Product>,
-    pub orders: Repository<Order>,
+    pub store: AsyncStore,
+    pub customers: AsyncRepository<Customer>,
+    pub products: AsyncRepository<Product>,
+    pub orders: AsyncRepository<Order>,
     emails: UniqueValues,
     references: UniqueValues,
-    pub processes: ProjectionManager,
+    pub processes: AsyncProjectionManager,
 }
 
 impl Shop {
@@ -54,25 +55,30 @@ impl Shop {
     ///
     /// # Errors
     /// Those of opening the store, and of starting a projection.
-    pub fn open(config: &Config) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
-        let store = Store::options()
-            .disk_reserve_bytes(config.disk_reserve_bytes)
-            .open_within(&config.directory, Duration::from_secs(10))?;
-        let products = Repository::<Product>::new(&store).cache(CACHED);
-        let processes = ProjectionManager::new(&store)
+    pub async fn open(config: &Config) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+        let (directory, reserve) = (config.directory.clone(), config.disk_reserve_bytes);
+        // The one call that blocks: the async door opens a store only with the default options.
+        let open = move || {
+            let options = Store::options().disk_reserve_bytes(reserve);
+            options.open_within(directory, Duration::from_secs(10))
+        };
+        let store = AsyncStore::new(spawn_blocking(open).await??);
+        let products = repository(&store);
+        let processes = ProjectionManager::new(store.blocking())
             .register(OrderList)?
-            .register(Returns { products: products.clone() })?
+            .register_async(Returns { products: products.clone() })?
             .on_notice(|notice| log(notice));
-        match processes.start() {
+        let processes = AsyncProjectionManager::new(processes);
+        match processes.start().await {
             // As on a full disk: requests that only read can be served, and it is tried again.
             Err(ProjectionError::Store(error)) if error.is_temporary() => log(error),
             started => started?,
         }
         Ok(Self {
-            customers: Repository::new(&store).cache(CACHED),
-            orders: Repository::new(&store).cache(CACHED),
-            emails: UniqueValues::new(&store, "email", &config.secret)?,
-            references: UniqueValues::new(&store, "reference", &config.secret)?,
+            customers: repository(&store),
+            orders: repository(&store),
+            emails: UniqueValues::new(store.blocking(), "email", &config.secret)?,
+            references: UniqueValues::new(store.blocking(), "reference", &config.secret)?,
             products,
             processes,
             store,
@@ -82,26 +88,27 @@ impl Shop {
     /// Stops the projections, and closes the store.
     ///
     /// # Errors
-    /// Those of [`Store::close`].
-    pub fn close(&self) -> annals::Result<()> {
-        self.processes.stop();
-        self.store.clone().close()
+    /// Those of [`AsyncStore::close`].
+    pub async fn close(&self) -> annals::Result<()> {
+        self.processes.stop().await;
+        self.store.close().await
     }
 
     /// Registers a customer, or changes one.
     ///
     /// # Errors
     /// A [`Failure`] for the client.
-    pub fn customer(
+    pub async fn customer(
         &self,
         id: &str,
-        command: &CustomerCommand,
+        command: CustomerCommand,
         context: &Context,
     ) -> Result<Executed<Customer>, Failure> {
+        let emails = self.emails.clone();
         let done = with_context(self.customers.command(id), context)
-            .also(|decision| {
+            .also(move |decision| {
                 let (old, new) = (&decision.before().email, &decision.after().email);
-                match self.emails.change(decision, old.as_deref(), new.as_deref()) {
+                match emails.change(decision, old.as_deref(), new.as_deref()) {
                     // As a rejection by the domain it is recorded with the key.
                     Err(Error::ValueTaken { .. }) => {
                         Err(ExecuteError::Rejected(CustomerError::EmailTaken))
@@ -110,79 +117,81 @@ impl Shop {
                 }
             })
             .run(command);
-        Ok(done?)
+        Ok(done.await?)
     }
 
     /// Adds a product, or stock of one.
     ///
     /// # Errors
     /// A [`Failure`] for the client.
-    pub fn product(
+    pub async fn product(
         &self,
         id: &str,
-        command: &ProductCommand,
+        command: ProductCommand,
         context: &Context,
     ) -> Result<Executed<Product>, Failure> {
-        Ok(with_context(self.products.command(id), context).run(command)?)
+        Ok(with_context(self.products.command(id), context).run(command).await?)
     }
 
     /// Places an order: it reserves the stock and claims the reference in the same append.
     ///
     /// # Errors
     /// A [`Failure`] for the client.
-    pub fn place(
+    pub async fn place(
         &self,
         id: &str,
-        placement: &Placement,
+        placement: Placement,
         context: &Context,
     ) -> Result<Executed<Order>, Failure> {
-        let command = OrderCommand::Place(placement.clone());
-        let done = with_context(self.orders.command(id), context)
-            .also(|decision| {
-                if self.customers.find(&placement.customer)?.is_none() {
+        let (order, context) = (id.to_owned(), context.clone());
+        let command = with_context(self.orders.command(id), &context);
+        let Placement { customer, product, quantity, .. } = placement.clone();
+        // `also` runs on a thread that may block, so it reads with the blocking calls.
+        let customers = self.customers.blocking().clone();
+        let products = self.products.blocking().clone();
+        let references = self.references.clone();
+        let done = command
+            .also(move |decision| {
+                if customers.find(&customer)?.is_none() {
                     return Err(ExecuteError::Rejected(OrderError::UnknownCustomer));
                 }
-                let mut product = self.products.load_or_new(&placement.product)?;
-                let order = id.to_owned();
-                product
-                    .decide(&ProductCommand::Reserve { order, quantity: placement.quantity })
-                    .map_err(|error| match error {
-                        DecideError::Rejected(rejection) => {
-                            ExecuteError::Rejected(rejection.into())
-                        }
-                        DecideError::Payload(error) => error.into(),
-                    })?;
+                let mut product = products.load_or_new(&product)?;
+                let reserve = ProductCommand::Reserve { order: order.clone(), quantity };
+                product.decide(&reserve).map_err(|error| match error {
+                    DecideError::Rejected(rejection) => ExecuteError::Rejected(rejection.into()),
+                    DecideError::Payload(error) => error.into(),
+                })?;
                 let reserved: annals::Result<Vec<_>> =
                     product.uncommitted().iter().map(DomainEvent::encode).collect();
                 let reserved = reserved?.into_iter().map(|event| context.describe(event));
                 decision.to(product.stream(), product.version().into(), reserved);
                 let reference = decision.after().unique_reference();
-                match self.references.change(decision, None, reference.as_deref()) {
+                match references.change(decision, None, reference.as_deref()) {
                     Err(Error::ValueTaken { .. }) => {
                         Err(ExecuteError::Rejected(OrderError::ReferenceTaken))
                     }
                     other => Ok(other?),
                 }
             })
-            .run(&command);
-        Ok(done?)
+            .run(OrderCommand::Place(placement));
+        Ok(done.await?)
     }
 
     /// Ships or cancels an order.
     ///
     /// # Errors
     /// A [`Failure`] for the client.
-    pub fn order(
+    pub async fn order(
         &self,
         id: &str,
-        command: &OrderCommand,
+        command: OrderCommand,
         context: &Context,
     ) -> Result<Executed<Order>, Failure> {
-        Ok(with_context(self.orders.command(id), context).run(command)?)
+        Ok(with_context(self.orders.command(id), context).run(command).await?)
     }
 
     /// The list of orders.
-    pub fn order_list(&self) -> View {
+    pub fn order_list(&self) -> View<Async> {
         self.store.view(order_list::NAME)
     }
 
@@ -190,28 +199,35 @@ impl Shop {
     ///
     /// # Errors
     /// The reason why one stopped or does not start. It may say that the store must be reopened.
-    pub fn restart_failed(&self) -> Result<(), Failure> {
+    pub async fn restart_failed(&self) -> Result<(), Failure> {
         for projection in self.processes.projections() {
-            let status = projection.status()?;
+            let status = projection.status().await?;
             if !matches!(status.state, ProjectionState::Failed | ProjectionState::Stopped) {
                 continue;
             }
             let cause = status.failure.as_ref().map(|failure| &failure.cause);
             match cause.and_then(|cause| cause.downcast_ref::<Error>()) {
                 Some(error) if error.needs_reopen() => return Err(error.clone().into()),
-                _ => projection.start()?,
+                _ => projection.start().await?,
             }
         }
         Ok(())
     }
 }
 
+fn repository<A>(store: &AsyncStore) -> AsyncRepository<A>
+where
+    A: Aggregate<Event: Send, Command: Send, Error: Send> + Clone,
+{
+    AsyncRepository::new(Repository::new(store.blocking()).cache(CACHED))
+}
+
 /// Adds to a command what the headers say. Rejections are recorded with the key, so that the same
 /// request always has the same answer.
-fn with_context<'r, A: Aggregate>(
-    command: CommandBuilder<'r, A>,
+fn with_context<A: Aggregate>(
+    command: CommandBuilder<'static, A, Async>,
     context: &Context,
-) -> CommandBuilder<'r, A>
+) -> CommandBuilder<'static, A, Async>
 where
     A::Error: Serialize + DeserializeOwned,
 {

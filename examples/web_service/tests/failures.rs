@@ -28,8 +28,9 @@ struct Running {
 impl Running {
     fn start(directory: &Path, disk_reserve_bytes: u64) -> Self {
         let (directory, secret) = (directory.to_owned(), SECRET.into());
-        let service = Service::open(Config { directory, secret, disk_reserve_bytes }).unwrap();
         let runtime = Runtime::new().unwrap();
+        let opened = Service::open(Config { directory, secret, disk_reserve_bytes });
+        let service = runtime.block_on(opened).unwrap();
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let client = Client::new(&listener.local_addr().unwrap().to_string());
         let (stop, stopped) = oneshot::channel();
@@ -56,7 +57,7 @@ fn store_is_reopened_after_an_error_that_needs_it() {
     for key in ["2", "3"] {
         let broken = running.service.current().unwrap();
         // A failed write has the same effect on later calls.
-        broken.store.clone().close().unwrap();
+        broken.store.blocking().clone().close().unwrap();
         let refused = running.client.post("/products", key, r#"{"name":"Tea"}"#);
         assert_eq!(refused.error(), (503, "reopening"));
         assert_eq!(add(key).status, 201);
