@@ -3,6 +3,8 @@
 
 pub mod customer;
 pub mod failure;
+pub mod feed;
+pub mod live;
 pub mod order;
 pub mod order_list;
 pub mod product;
@@ -17,7 +19,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::sync::watch;
 use tokio::time::{interval, sleep};
 
 use service::Service;
@@ -27,8 +28,8 @@ const GRACE: Duration = Duration::from_secs(10);
 /// How often failed projections are started again.
 const RESTART: Duration = Duration::from_secs(1);
 
-/// Serves requests until `stop` completes. Then it finishes running requests, stops the projections
-/// and closes the store.
+/// Serves requests until `stop` completes. Then it ends the feeds, finishes running requests, stops
+/// the projections and closes the store.
 ///
 /// # Errors
 /// The listener failed, or the store could not be closed cleanly.
@@ -37,19 +38,24 @@ pub async fn serve(
     service: Arc<Service>,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let (stopping, mut stopped) = watch::channel(false);
+    let stopping = Arc::clone(&service);
     tokio::spawn(async move {
         stop.await;
-        stopping.send_replace(true);
+        stopping.stop();
     });
-    let mut signal = stopped.clone();
-    let server = axum::serve(listener, routes::router(Arc::clone(&service)))
-        .with_graceful_shutdown(async move { _ = signal.wait_for(|stop| *stop).await });
     let tended = Arc::clone(&service);
     let tending = tokio::spawn(async move { tend(&tended).await });
+    let server = axum::serve(listener, routes::router(Arc::clone(&service)))
+        .with_graceful_shutdown(service.stopped());
+    let served = async {
+        server.await?;
+        // WebSockets are no longer requests of the server.
+        service.feeds_ended().await;
+        std::io::Result::Ok(())
+    };
     tokio::select! {
-        served = server => served?,
-        () = async { _ = stopped.wait_for(|stop| *stop).await; sleep(GRACE).await } => {}
+        served = served => served?,
+        () = async { service.stopped().await; sleep(GRACE).await } => {}
     }
     tending.abort();
     service.close().await?;

@@ -3,6 +3,7 @@
 
 use std::error::Error;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use ordering::failure::log;
 use ordering::service::Service;
@@ -14,6 +15,8 @@ use tokio::signal::unix::{SignalKind, signal};
 const USAGE: &str = "usage: SHOP_SECRET=… web_service DIRECTORY [ADDRESS]";
 /// Free space that appends leave on the disk.
 const DISK_RESERVE: u64 = 64 * 1024 * 1024;
+/// Proxies close connections that send nothing for 30 or 60 seconds.
+const HEARTBEAT: Duration = Duration::from_secs(15);
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
@@ -22,8 +25,9 @@ async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     let address = arguments.next().unwrap_or_else(|| "127.0.0.1:3000".to_owned());
     let secret = std::env::var("SHOP_SECRET").map_err(|_| USAGE)?.into_bytes();
     // Before the listener, so that a client that is connected is answered.
-    let service =
-        Service::open(Config { directory, secret, disk_reserve_bytes: DISK_RESERVE }).await?;
+    let config =
+        Config { directory, secret, disk_reserve_bytes: DISK_RESERVE, heartbeat: HEARTBEAT };
+    let service = Service::open(config).await?;
     let mut terminate = signal(SignalKind::terminate())?;
     let stop = async move {
         tokio::select! {

@@ -131,7 +131,11 @@ fn if_match(sent: &str) -> Option<ExpectedVersion> {
     Some(ExpectedVersion::from(Version::new(number)))
 }
 
-fn text<'h>(headers: &'h HeaderMap, name: &str) -> Result<Option<&'h str>, Failure> {
+/// The value of a header.
+///
+/// # Errors
+/// 400 if it is not ASCII text.
+pub fn text<'h>(headers: &'h HeaderMap, name: &str) -> Result<Option<&'h str>, Failure> {
     let value = headers.get(name).map(|value| value.to_str());
     value.transpose().map_err(|_| {
         Failure::bad_request("invalid_header", format!("header {name} is not ASCII text"))

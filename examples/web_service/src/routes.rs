@@ -17,6 +17,7 @@ use tokio::time::timeout;
 
 use crate::customer::{Customer, CustomerCommand};
 use crate::failure::Failure;
+use crate::live;
 use crate::order::{Order, OrderCommand, Placement};
 use crate::order_list;
 use crate::product::{Product, ProductCommand};
@@ -54,6 +55,7 @@ pub fn router(service: Arc<Service>) -> Router {
         .route("/orders/{id}/ship", post(ship_order))
         .route("/orders/{id}/cancel", post(cancel_order))
         .route("/healthz", get(health))
+        .merge(live::router())
         .fallback(missing)
         .method_not_allowed_fallback(method)
         .layer(DefaultBodyLimit::max(BODY_LEN_MAX))

@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use axum::http::StatusCode;
+use tokio::sync::watch;
 use tokio::time::sleep;
 
 use crate::failure::{Failure, log};
@@ -26,6 +27,8 @@ enum State {
 pub struct Service {
     config: Config,
     state: RwLock<State>,
+    /// Each feed has a receiver until it ends.
+    stopping: watch::Sender<bool>,
 }
 
 impl Service {
@@ -37,7 +40,8 @@ impl Service {
         config: Config,
     ) -> Result<Arc<Self>, Box<dyn std::error::Error + Send + Sync>> {
         let shop = Arc::new(Shop::open(&config).await?);
-        Ok(Arc::new(Self { config, state: RwLock::new(State::Open(shop)) }))
+        let (state, stopping) = (RwLock::new(State::Open(shop)), watch::Sender::new(false));
+        Ok(Arc::new(Self { config, state, stopping }))
     }
 
     /// Does `work` with the open shop. If the store must be reopened, this begins it.
@@ -119,6 +123,31 @@ impl Service {
         if matches!(*state, State::Reopening) {
             *state = State::Open(Arc::new(shop));
         }
+    }
+
+    /// Ends the feeds, and completes [`Service::stopped`].
+    pub fn stop(&self) {
+        self.stopping.send_replace(true);
+    }
+
+    /// Completes when the service stops.
+    pub fn stopped(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut stopping = self.stopping.subscribe();
+        async move { _ = stopping.wait_for(|stop| *stop).await }
+    }
+
+    /// Whether the service stops. A feed holds this until it has ended.
+    pub fn stopping(&self) -> watch::Receiver<bool> {
+        self.stopping.subscribe()
+    }
+
+    /// Waits until all feeds have ended.
+    pub async fn feeds_ended(&self) {
+        self.stopping.closed().await;
+    }
+
+    pub fn heartbeat(&self) -> Duration {
+        self.config.heartbeat
     }
 
     /// Stops the projections, and closes the store. Requests get 503 from now on.

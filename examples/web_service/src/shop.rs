@@ -30,6 +30,8 @@ pub struct Config {
     /// Hides unique values in stream ids. It must stay the same, and outside the store.
     pub secret: Vec<u8>,
     pub disk_reserve_bytes: u64,
+    /// How often a feed without changes sends something, so that a broken connection is found.
+    pub heartbeat: Duration,
 }
 
 impl std::fmt::Debug for Config {

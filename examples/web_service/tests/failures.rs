@@ -4,51 +4,19 @@
 
 mod common;
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread::JoinHandle;
+use std::time::Duration;
 
 use annals::prelude::*;
-use common::{Client, SECRET, Server};
-use ordering::service::Service;
-use ordering::shop::Config;
-use tokio::net::TcpListener;
-use tokio::runtime::Runtime;
-use tokio::sync::oneshot;
+use common::{Client, Running, Server};
 
-/// A service in this process.
-struct Running {
-    service: Arc<Service>,
-    client: Client,
-    stop: oneshot::Sender<()>,
-    thread: JoinHandle<()>,
-}
-
-impl Running {
-    fn start(directory: &Path, disk_reserve_bytes: u64) -> Self {
-        let (directory, secret) = (directory.to_owned(), SECRET.into());
-        let runtime = Runtime::new().unwrap();
-        let opened = Service::open(Config { directory, secret, disk_reserve_bytes });
-        let service = runtime.block_on(opened).unwrap();
-        let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
-        let client = Client::new(&listener.local_addr().unwrap().to_string());
-        let (stop, stopped) = oneshot::channel();
-        let served = ordering::serve(listener, service.clone(), async { _ = stopped.await });
-        let thread = std::thread::spawn(move || runtime.block_on(served).unwrap());
-        Self { service, client, stop, thread }
-    }
-
-    fn stop(self) {
-        self.stop.send(()).unwrap();
-        self.thread.join().unwrap();
-    }
-}
+const HEARTBEAT: Duration = Duration::from_secs(15);
 
 #[test]
 fn store_is_reopened_after_an_error_that_needs_it() {
     let directory = tempfile::tempdir().unwrap();
-    let running = Running::start(directory.path(), 0);
+    let running = Running::start(directory.path(), 0, HEARTBEAT);
     let add = |key: &str| {
         let headers = [("idempotency-key", key)];
         running.client.send_until_answered("POST", "/products", &headers, r#"{"name":"Tea"}"#)
@@ -73,13 +41,13 @@ fn store_is_reopened_after_an_error_that_needs_it() {
 fn full_disk_is_answered_with_503() {
     let directory = tempfile::tempdir().unwrap();
     // No disk has this much free space, so this store behaves as on a full one.
-    let running = Running::start(directory.path(), 1 << 60);
+    let running = Running::start(directory.path(), 1 << 60, HEARTBEAT);
     let refused = running.client.post("/products", "tea", r#"{"name":"Tea"}"#);
     assert_eq!(refused.error(), (503, "disk_full"));
     assert_eq!(running.client.get("/orders").status, 200, "reading needs no space");
     running.stop();
 
-    let running = Running::start(directory.path(), 0);
+    let running = Running::start(directory.path(), 0, HEARTBEAT);
     assert_eq!(running.client.get("/orders").status, 200);
     assert_eq!(running.client.post("/products", "tea", r#"{"name":"Tea"}"#).status, 201);
     running.stop();

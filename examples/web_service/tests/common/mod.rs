@@ -1,13 +1,22 @@
-//! Starts the service as a child process, and sends it requests.
+//! Starts the service, as a child process or in this one, and sends it requests.
 
 #![allow(dead_code, reason = "each test uses some of it")]
+
+pub mod feed;
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
+use ordering::service::Service;
+use ordering::shop::Config;
 use serde_json::Value;
+use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
+use tokio::sync::oneshot;
 use ureq::Agent;
 use ureq::http::Response;
 
@@ -40,6 +49,13 @@ impl Server {
         Client::new(&self.address)
     }
 
+    /// A number in `/proc/PID/status`, such as `Threads`.
+    pub fn status(&self, field: &str) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
+        line.trim_matches(|c: char| !c.is_ascii_digit()).parse().unwrap()
+    }
+
     /// Kills it at once, without a chance to clean up.
     pub fn kill(mut self) {
         self.child.kill().unwrap();
@@ -58,6 +74,37 @@ impl Drop for Server {
     fn drop(&mut self) {
         _ = self.child.kill();
         _ = self.child.wait();
+    }
+}
+
+/// A service in this process.
+pub struct Running {
+    pub service: Arc<Service>,
+    pub client: Client,
+    pub address: String,
+    stop: oneshot::Sender<()>,
+    thread: JoinHandle<()>,
+}
+
+impl Running {
+    pub fn start(directory: &Path, disk_reserve_bytes: u64, heartbeat: Duration) -> Self {
+        let (directory, secret) = (directory.to_owned(), SECRET.into());
+        let runtime = Runtime::new().unwrap();
+        let config = Config { directory, secret, disk_reserve_bytes, heartbeat };
+        let opened = Service::open(config);
+        let service = runtime.block_on(opened).unwrap();
+        let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let client = Client::new(&address);
+        let (stop, stopped) = oneshot::channel();
+        let served = ordering::serve(listener, service.clone(), async { _ = stopped.await });
+        let thread = std::thread::spawn(move || runtime.block_on(served).unwrap());
+        Self { service, client, address, stop, thread }
+    }
+
+    pub fn stop(self) {
+        self.stop.send(()).unwrap();
+        self.thread.join().unwrap();
     }
 }
 
