@@ -1,4 +1,4 @@
-//! The routes of the feed: Server-Sent Events, and a WebSocket.
+//! The routes of the feed: Server-Sent Events, a WebSocket, and the page that shows it.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{self, CloseFrame, WebSocket, WebSocketUpgrade, close_code};
 use axum::http::{HeaderMap, HeaderName, header};
 use axum::response::sse::{Event, Sse};
-use axum::response::{IntoResponse, Response};
+use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 use futures_util::{StreamExt, stream};
 use serde::Deserialize;
@@ -43,7 +43,10 @@ struct Resume {
 
 /// The routes of the feed.
 pub fn router() -> Router<Arc<Service>> {
-    Router::new().route("/events", get(events)).route("/events/ws", get(socket))
+    Router::new()
+        .route("/", get(async || Html(include_str!("page.html"))))
+        .route("/events", get(events))
+        .route("/events/ws", get(socket))
 }
 
 fn cursor(text: &str) -> Result<Option<Cursor>, Failure> {
