@@ -7,7 +7,7 @@
 #
 # Parts: engine (annals compared with RocksDB alone), peers (annals compared with other stores),
 # workloads (the same stores with the workloads of a public benchmark), growth, tasks (the async
-# door compared with the blocking one).
+# API compared with the blocking one).
 #   DIR=target/measure    a directory on the disk to measure, for temporary stores
 #   EVENTS=30000000       the size to which the store grows
 #   PEERS="--payload 200 --rounds 3 --seconds 1"    options of the comparison with the peers

@@ -11,7 +11,8 @@ use crate::event_store::Async;
 use crate::model::{Timestamp, Version};
 use crate::pool;
 
-/// A [`Repository`] for tasks. Clones share its cache.
+/// A [`Repository`] for tasks. Clones share its cache. Events, commands and errors of the aggregate
+/// must be `Send`.
 ///
 /// ```
 /// # futures_lite::future::block_on(async {
@@ -153,7 +154,9 @@ where
     ///
     /// The aggregate and [`CommandBuilder::also`] decide on a thread of a pool. There `also` may read
     /// with blocking calls, but it must not wait for other tasks, nor command the same aggregate. No
-    /// thread waits while the events are stored, or while other callers have their turn.
+    /// thread waits while the events are stored, or while other callers have their turn. So the
+    /// command is taken by value, and closures own what they use, such as a clone of
+    /// [`AsyncRepository::blocking`] or of a [`UniqueValues`](crate::UniqueValues).
     ///
     /// If the future is dropped, the command is executed whole or not at all. To find out, send it
     /// again with the same idempotency key.

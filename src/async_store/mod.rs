@@ -287,6 +287,20 @@ impl AsyncStore {
         pool::unblock(move || options.open(path).map(Self::new)).await
     }
 
+    /// Opens the store like [`AsyncStore::open_with`], but waits up to `timeout` while it is open
+    /// elsewhere: see [`StoreOptions::open_within`](crate::StoreOptions::open_within).
+    ///
+    /// # Errors
+    /// Those of [`StoreOptions::open_within`](crate::StoreOptions::open_within).
+    pub async fn open_within(
+        options: StoreOptions,
+        path: impl AsRef<std::path::Path>,
+        timeout: std::time::Duration,
+    ) -> Result<Self> {
+        let path = path.as_ref().to_owned();
+        pool::unblock(move || options.open_within(path, timeout).map(Self::new)).await
+    }
+
     /// Makes everything acknowledged so far survive a power loss: see
     /// [`Store::sync`](crate::Store::sync).
     ///

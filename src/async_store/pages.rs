@@ -46,7 +46,7 @@ where
         Self { page: VecDeque::new(), rest: Rest::Unread(Box::new(begin)), len_of }
     }
 
-    /// The next item; `None` at the end. Nothing is lost if the future is dropped.
+    /// The next item; `None` at the end. It is cancel safe: nothing is lost if the future is dropped.
     pub async fn next(&mut self) -> Option<I::Item> {
         poll_fn(|context| Pin::new(&mut *self).poll_next(context)).await
     }

@@ -17,7 +17,7 @@ use crate::subscription::{Delivery, Step, Subscription, SubscriptionBuilder};
 
 /// A running subscription as a stream: every matching event after its start is delivered once, in
 /// order (G7), regardless of how slow the consumer is. It ends when the store is closed, and after
-/// an error. Dropping it ends it too.
+/// an error. Dropping it ends it too, so it has no handle to cancel it.
 ///
 /// It never delivers [`Delivery::Idle`] or [`Delivery::Ended`]. To continue after a restart, start
 /// another one after its [`checkpoint`](AsyncSubscription::checkpoint).
@@ -74,7 +74,8 @@ impl SubscriptionBuilder<Async> {
 }
 
 impl AsyncSubscription {
-    /// The next delivery; `None` at the end. Nothing is lost if the future is dropped.
+    /// The next delivery; `None` at the end. It is cancel safe: nothing is lost if the future is
+    /// dropped, as in `select!`.
     pub async fn next(&mut self) -> Option<Result<Delivery>> {
         poll_fn(|context| Pin::new(&mut *self).poll_next(context)).await
     }

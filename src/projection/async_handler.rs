@@ -20,7 +20,8 @@ use crate::sync::RwLock;
 /// the future of one event until it completes, then that of the next event.
 ///
 /// A handler that needs a runtime, for its timers or sockets, needs
-/// [`ProjectionManager::executor`]. Otherwise no runtime is needed.
+/// [`ProjectionManager::executor`]. Otherwise no runtime is needed, also not for calls of
+/// [`AsyncStore`](crate::AsyncStore) and [`AsyncRepository`](crate::AsyncRepository).
 ///
 /// **Cancellation.** A stop, including the one when the manager is dropped, drops the future of a
 /// pending `handle` or `reset`. Its event counts as not handled: its changes are dropped, and the

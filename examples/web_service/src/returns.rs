@@ -36,9 +36,7 @@ impl AsyncProjection for Returns {
         // After a crash the event may be handled again; its id as a key returns the stock once.
         let digest = RequestDigest::of(event.id().as_bytes());
         let key = IdempotencyKey::new("returns", event.id().to_string(), digest)?;
-        let cause = RecordedEvent::clone(event);
-        let command = self.products.command(product).idempotency_key(key);
-        let command = command.map_events(move |returned| returned.following(&cause));
+        let command = self.products.command(product).idempotency_key(key).following(event);
         command.run(ProductCommand::Return { order, quantity: *quantity }).await?;
         Ok(())
     }

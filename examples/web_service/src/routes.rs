@@ -325,7 +325,7 @@ async fn orders(
 /// health, with its problems, and how far the projections are behind.
 async fn health(State(service): Shared) -> Result<Json<Value>, Failure> {
     let read = |shop: Arc<Shop>| async move {
-        let of_store = shop.store.spawn_blocking(Store::health).await;
+        let of_store = shop.store.health().await;
         let health = of_store.and(shop.processes.health(STUCK_AFTER).await);
         if health.state == HealthState::Failed {
             return Err(Failure::unavailable("failed", health));

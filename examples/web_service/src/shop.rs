@@ -10,7 +10,6 @@ use annals::{
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::task::spawn_blocking;
 
 use crate::customer::{Customer, CustomerCommand, CustomerError};
 use crate::failure::{Failure, log};
@@ -58,13 +57,9 @@ impl Shop {
     /// # Errors
     /// Those of opening the store, and of starting a projection.
     pub async fn open(config: &Config) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
-        let (directory, reserve) = (config.directory.clone(), config.disk_reserve_bytes);
-        // The one call that blocks: the async door opens a store only with the default options.
-        let open = move || {
-            let options = Store::options().disk_reserve_bytes(reserve);
-            options.open_within(directory, Duration::from_secs(10))
-        };
-        let store = AsyncStore::new(spawn_blocking(open).await??);
+        let options = Store::options().disk_reserve_bytes(config.disk_reserve_bytes);
+        let ten_seconds = Duration::from_secs(10);
+        let store = AsyncStore::open_within(options, &config.directory, ten_seconds).await?;
         let products = repository(&store);
         let processes = ProjectionManager::new(store.blocking())
             .register(OrderList)?
