@@ -1,4 +1,7 @@
-use std::time::Duration;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use annals::prelude::*;
 use annals::{AsyncStore, Error};
@@ -69,7 +72,26 @@ fn closing_ends_everything_and_frees_the_directory() {
     });
 }
 
-/// Dropping the last `AsyncStore` closes the store, but not on the thread of the executor.
+/// Work that blocks is done even if its future is dropped before a thread begins it.
+#[test]
+fn dropped_blocking_work_is_completed() {
+    const WORKS: usize = 2_000;
+    let store = AsyncStore::new(MemoryStore::new());
+    let done = Arc::new(AtomicUsize::new(0));
+    for _ in 0..WORKS {
+        let done = done.clone();
+        let work = move |_: &MemoryStore| done.fetch_add(1, Ordering::SeqCst);
+        let work = pin!(store.spawn_blocking(work));
+        let _ = future::block_on(future::poll_once(work));
+    }
+    let began = Instant::now();
+    while done.load(Ordering::SeqCst) < WORKS {
+        assert!(began.elapsed() < SOON, "only {done:?} works were done");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Dropping the last door closes the store, but not on the thread of the executor.
 #[test]
 fn dropping_the_last_door_closes_the_store_elsewhere() {
     on_each_runtime(|_, store, path| async move {
