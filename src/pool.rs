@@ -1,9 +1,11 @@
 //! The threads that may block for tasks: those of the crate `blocking`.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, TryRecvError};
 use std::task::{Context, Poll, Waker};
 use std::thread;
 
@@ -78,6 +80,43 @@ pub(crate) async fn unblock<T: Send + 'static>(work: impl FnOnce() -> T + Send +
     let sender = Reply(reply.0.clone());
     detach(move || sender.send(catch_unwind(AssertUnwindSafe(work))));
     reply.await.unwrap_or_else(|panic| resume_unwind(panic))
+}
+
+/// Runs work that nothing waits for now, but that must not be running while the process exits: this
+/// thread waits for it when it ends.
+pub(crate) fn finish(work: impl FnOnce() + Send + 'static) {
+    let (ended, end) = mpsc::channel::<()>();
+    // Without this, a program that drops a store and returns from `main` at once would exit while
+    // the engine writes, which aborts it.
+    let _ = AT_THE_END.try_with(|at_the_end| {
+        if let Some(ends) = &mut *at_the_end.borrow_mut() {
+            ends.retain(|Ending(end)| end.try_recv() == Err(TryRecvError::Empty));
+            ends.push(Ending(end));
+        }
+    });
+    detach(move || {
+        work();
+        drop(ended);
+    });
+}
+
+/// Lets this thread not wait for what it finishes, because that may wait for this thread.
+pub(crate) fn wait_for_nothing_at_the_end() {
+    let _ = AT_THE_END.try_with(|at_the_end| at_the_end.replace(None));
+}
+
+thread_local! {
+    static AT_THE_END: RefCell<Option<Vec<Ending>>> = const { RefCell::new(Some(Vec::new())) };
+}
+
+/// Waits for the end of work when it is dropped.
+struct Ending(Receiver<()>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        // Nothing is sent: this returns when the sender is dropped.
+        let _ = self.0.recv();
+    }
 }
 
 /// Runs work that nothing waits for.

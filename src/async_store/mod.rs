@@ -68,7 +68,7 @@ use crate::store::Store as DefaultStore;
 /// A dropped future cancels nothing that was submitted. An append is submitted some time after its
 /// future is first polled; from then on it is stored whole or not at all, whether or not anything
 /// waits for it. To find out, append the same events again: it is a retry if they are stored. With
-/// an idempotency key, [`AsyncStore::find_submitted`] tells. Dropping a read or a subscription ends
+/// an idempotency key, [`AsyncStore::find_submitted`] finds its result. Dropping a read or a subscription ends
 /// it.
 ///
 /// # Backpressure
@@ -89,7 +89,7 @@ struct Inner<S: EventStore + 'static> {
 impl<S: EventStore + 'static> Drop for Inner<S> {
     fn drop(&mut self) {
         let store = self.store.take();
-        pool::detach(move || drop(store));
+        pool::finish(move || drop(store));
     }
 }
 
@@ -323,11 +323,13 @@ impl AsyncStore {
         self.spawn_blocking(DefaultStore::health).await
     }
 
-    /// Closes the store for all its users, readers and subscriptions. Appends that are submitted and not
-    /// yet committed get [`Closed`](Error::Closed), and subscriptions end.
+    /// Closes the store for all its users, readers and subscriptions. Appends that are submitted and
+    /// not yet committed get [`Closed`](Error::Closed), and subscriptions end.
     ///
-    /// Dropping the last `AsyncStore` closes the store too, on another thread, and does not say when that
-    /// has ended: await this before opening the directory again.
+    /// Dropping the last `AsyncStore` closes the store too, on another thread, and does not report
+    /// when that has ended: await this before opening the directory again. The thread that dropped
+    /// it waits for that when it ends, so that a program may return from `main` at once; before
+    /// `std::process::exit`, await this.
     ///
     /// # Errors
     /// Those of [`Store::close`](crate::Store::close).

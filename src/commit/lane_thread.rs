@@ -8,6 +8,7 @@ use super::prepare::Submission;
 use super::queue::{Outcome, Queue, Ticket};
 use super::room::{Permit, Room};
 use crate::error::{Error, Result};
+use crate::pool;
 use crate::sync::Mutex;
 
 pub(super) struct LaneThread {
@@ -55,7 +56,11 @@ impl LaneThread {
         let queue = self.queue.clone();
         let started = thread::Builder::new()
             .name("annals-commit".to_owned())
-            .spawn(move || queue.run_lane(commit))
+            .spawn(move || {
+                // A waker that drops the last `AsyncStore` here begins a close that joins this thread.
+                pool::wait_for_nothing_at_the_end();
+                queue.run_lane(commit);
+            })
             .map_err(|error| Error::storage("starting the thread that commits", error))?;
         *thread = Some(started);
         self.is_running.store(true, Ordering::Release);
