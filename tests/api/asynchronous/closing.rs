@@ -1,6 +1,7 @@
 use std::pin::pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use annals::prelude::*;
@@ -111,31 +112,33 @@ fn dropping_the_last_door_closes_the_store_elsewhere() {
 /// A task that closes the store when it is woken may run on the thread that commits.
 #[test]
 fn store_may_be_closed_from_a_waker() {
-    struct Closing(std::sync::Mutex<Option<Store>>);
-    impl std::task::Wake for Closing {
-        fn wake(self: std::sync::Arc<Self>) {
+    struct Closing(Mutex<Option<Store>>, AtomicBool);
+    impl Wake for Closing {
+        fn wake(self: Arc<Self>) {
             if let Some(store) = self.0.lock().unwrap().take() {
                 store.close().unwrap();
+                self.1.store(true, Ordering::SeqCst);
             }
         }
     }
     for _ in 0..8 {
         let (_directory, path) = place();
         let store = AsyncStore::new(quick().open(&path).unwrap());
-        let closing = Closing(std::sync::Mutex::new(Some(store.blocking().clone())));
-        let waker = std::task::Waker::from(std::sync::Arc::new(closing));
-        let handle = store.clone();
-        let mut append = Box::pin(handle.append("a", ExpectedVersion::Any, [event("1")]));
-        let mut context = std::task::Context::from_waker(&waker);
-        if append.as_mut().poll(&mut context).is_pending() {
+        let own = Mutex::new(Some(store.blocking().clone()));
+        let closing = Arc::new(Closing(own, AtomicBool::new(false)));
+        let waker = Waker::from(closing.clone());
+        let mut append = Box::pin(store.append("a", ExpectedVersion::Any, [event("1")]));
+        if append.as_mut().poll(&mut Context::from_waker(&waker)).is_pending() {
             // The thread that commits wakes the task, and so closes the store.
-            while store.head().is_ok() {
+            let began = Instant::now();
+            while !closing.1.load(Ordering::SeqCst) {
+                assert!(began.elapsed() < SOON, "closing did not return");
                 std::thread::sleep(Duration::from_millis(1));
             }
         }
-        drop((append, store));
+        drop(append);
         // If the append was done at once, the waker still has the store.
-        drop((handle, waker));
+        drop((store, waker, closing));
         assert!(quick().open_within(&path, SOON).unwrap().head().unwrap().is_some());
     }
 }
