@@ -1,5 +1,5 @@
-//! Events for the crate `tracing`, if the feature of that name is on: what happens rarely and
-//! matters to an operator, and each batch of a projection. There is none for an append.
+//! Events for the crate `tracing`, with the feature of that name: rare events for operators, and
+//! each batch of a projection. An append emits no event.
 
 /// Emits an event of the target `annals`; nothing without the feature `tracing`. Its arguments must
 /// be cheap: they are evaluated only with the feature.

@@ -68,8 +68,8 @@ use crate::store::Store as DefaultStore;
 /// A dropped future cancels nothing that was submitted. An append is submitted some time after its
 /// future is first polled; from then on it is stored whole or not at all, whether or not anything
 /// waits for it. To find out, append the same events again: it is a retry if they are stored. With
-/// an idempotency key, [`AsyncStore::find_submitted`] finds its result. Dropping a read or a subscription ends
-/// it.
+/// an idempotency key, [`AsyncStore::find_submitted`] finds its result. Dropping a read or a
+/// subscription ends it.
 ///
 /// # Backpressure
 /// The bytes of appends that wait to be committed are bounded
@@ -217,7 +217,7 @@ impl<S: EventStore + 'static> AsyncStore<S> {
         self.blocking().head()
     }
 
-    /// Waits until the head is past `after`, and returns it. For a limit in time, use the timeout of
+    /// Waits until the head is past `after`, and returns it. To limit the wait, use the timeout of
     /// your runtime.
     ///
     /// # Errors
@@ -283,7 +283,7 @@ impl AsyncStore {
         path: impl AsRef<std::path::Path>,
     ) -> Result<Self> {
         let path = path.as_ref().to_owned();
-        // If this future is dropped, what was opened is closed elsewhere, as the last `AsyncStore` is.
+        // If this future is dropped, its `AsyncStore` closes the store on another thread.
         pool::unblock(move || options.open(path).map(Self::new)).await
     }
 
@@ -323,8 +323,8 @@ impl AsyncStore {
         self.spawn_blocking(DefaultStore::health).await
     }
 
-    /// Closes the store for all its users, readers and subscriptions. Appends that are submitted and
-    /// not yet committed get [`Closed`](Error::Closed), and subscriptions end.
+    /// Closes the store for all its users, readers and subscriptions. Appends that are submitted but
+    /// not committed get [`Closed`](Error::Closed), and subscriptions end.
     ///
     /// Dropping the last `AsyncStore` closes the store too, on another thread, and does not report
     /// when that has ended: await this before opening the directory again. The thread that dropped

@@ -36,7 +36,7 @@ struct Waiter {
 }
 
 /// Waits for room. Freed room is given to the first in line at once, so that a future that is not
-/// polled does not delay those for whom there is room too.
+/// polled does not delay others that fit.
 #[must_use = "a future does nothing unless it is awaited"]
 pub struct Take {
     of: Arc<Shared>,

@@ -30,7 +30,7 @@ use crate::sync::RwLock;
 /// `flush` is not dropped, because all events of its batch would be delivered again: a stop waits
 /// for it, so give it a timeout.
 ///
-/// **Blocking.** A handler may block its thread, which is no thread of a runtime; a stop then waits
+/// **Blocking.** A handler may block: its thread does not belong to a runtime. A stop then waits
 /// for it. `block_on` inside a handler works, with one exception: if
 /// [`ProjectionManager::executor`] uses a tokio runtime, tokio's `block_on` panics, which counts as
 /// a failure of the handler.

@@ -19,9 +19,9 @@ use crate::pool;
 
 /// Intercepts the calls of the store that a [`Decorated`] wraps. By default each call is forwarded.
 ///
-/// There is one method for each method of [`EventStore`] but these: the handles of a decorated store
-/// are decorated too, calls of tasks run the blocking ones, and all pages are read with
-/// [`EventStore::read_page`].
+/// There is one method for each method of [`EventStore`], with these exceptions: the handles of a
+/// decorated store are decorated too, calls of tasks run the blocking ones, and all pages are read
+/// with [`EventStore::read_page`].
 pub trait Decorator: Send + Sync + 'static {
     /// Called for [`EventStore::submit`].
     ///
@@ -280,7 +280,7 @@ impl<D: Decorator> EventStore for Decorated<D> {
         self.decorator.watch_subscription(&*self.store, progress);
     }
 
-    /// All pages are read with `read_page`, so that none passes by the decorator.
+    /// All pages are read with `read_page`, so that the decorator sees each of them.
     fn read_page_in_memory(&self, _: &PageQuery, _: &mut Visitor<'_>) -> Result<Option<PageEnd>> {
         Ok(None)
     }

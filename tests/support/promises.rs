@@ -1,6 +1,6 @@
 //! Records the promises of a store and checks that it keeps them. [`Heard`] wraps a store and
 //! records its acknowledgements in a file outside the store; every second call goes through the
-//! async door. [`Promises`] reads that file and checks a store against it, after any fault of the
+//! async API. [`Promises`] reads that file and checks a store against it, after any fault of the
 //! process, the file system or the machine.
 //!
 //! Each promise is one line, written by one `write` call:
@@ -76,7 +76,7 @@ fn payload(id: EventId, len: usize) -> Vec<u8> {
 pub(crate) struct Book {
     durability: Durability,
     file: Mutex<File>,
-    /// The async door, which does not keep the store open.
+    /// The async API, which does not keep the store open.
     tasks: AsyncStore<Arc<dyn EventStore>>,
     calls: AtomicUsize,
 }
@@ -97,12 +97,12 @@ pub(crate) fn heard(store: &Store, durability: Durability, book: &Path) -> Heard
 }
 
 impl Book {
-    /// The async door, whose calls are not recorded.
+    /// The async API, whose calls are not recorded.
     pub(crate) fn tasks(&self) -> &AsyncStore<Arc<dyn EventStore>> {
         &self.tasks
     }
 
-    /// Whether this call goes through the async door: every second one does.
+    /// Whether this call goes through the async API: every second one does.
     fn is_by_task(&self) -> bool {
         self.calls.fetch_add(1, Ordering::SeqCst) % 2 == 1
     }

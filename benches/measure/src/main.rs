@@ -1,5 +1,5 @@
 //! Measures annals: next to RocksDB alone, next to alternative stores, with the workloads of a
-//! public benchmark, as it grows, and its async door.
+//! public benchmark, as it grows, and its async API.
 //! docs/PERFORMANCE.md explains the figures.
 
 mod chart;

@@ -200,8 +200,7 @@ fn bytes_that_wait_are_counted() {
     });
 }
 
-/// What waits to be committed is bounded before it is submitted, in order, and a large append is
-/// not passed over for ever.
+/// Appends are bounded before they are submitted, in order, and a large one is not starved.
 #[test]
 fn appends_wait_for_room_before_they_are_submitted() {
     for runtime in Runtime::ALL {

@@ -92,9 +92,9 @@ fn dropped_blocking_work_is_completed() {
     }
 }
 
-/// Dropping the last door closes the store, but not on the thread of the executor.
+/// Dropping the last `AsyncStore` closes the store, but not on a thread of the executor.
 #[test]
-fn dropping_the_last_door_closes_the_store_elsewhere() {
+fn last_handle_closes_the_store_on_another_thread() {
     on_each_runtime(|_, store, path| async move {
         store.append("a", ExpectedVersion::NoStream, [event("1")]).await.unwrap();
         let mut feed = store.subscribe().start().await.unwrap();

@@ -1,6 +1,6 @@
-//! The async API, on three runtimes: what is appended, read, followed and commanded through it is
-//! what the blocking API gives, no thread of a runtime is blocked, and nothing is lost when
-//! futures are dropped or the store is closed.
+//! The async API, on three runtimes. It appends, reads, follows and commands as the blocking API
+//! does. It blocks no threads of a runtime, and loses nothing if futures are dropped or the store is
+//! closed.
 
 mod appending;
 mod closing;

@@ -161,7 +161,7 @@ fn executor_that_does_not_wait_is_a_failure() {
     assert!(failed.contains("returned before the handler was done"), "{failed}");
 }
 
-/// The thread of a projection is no thread of a runtime.
+/// The thread of a projection does not belong to a runtime.
 #[test]
 fn block_on_works_in_a_blocking_handler() {
     let (multi, current) = (multi_thread(), current_thread());

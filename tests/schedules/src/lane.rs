@@ -1,5 +1,5 @@
-//! The lane: a task gets the outcome of its own submission, once, whatever threads and other tasks
-//! do. A dropped future cancels nothing. The room is never exceeded, and no task waits for ever.
+//! The lane: each task gets the outcome of its own submission, once. A dropped future cancels
+//! nothing. Tasks never take more room than there is, and no task waits forever.
 
 use std::pin::pin;
 use std::sync::{Arc, PoisonError};
