@@ -187,9 +187,10 @@ pub use codec::{
 };
 pub use error::{Cause, Error, Location, Result};
 pub use event_store::{
-    Append, Appended, Blocking, Direction, EventStore, Events, Filter, KeyedResult,
-    KeyedSubmission, KeyedWork, PageEnd, PageQuery, Place, Range, Read, ReadLog, ReadStream, Scope,
-    StreamInfo, StreamInfos, Streams, StreamsQuery, Submitted, Visitor,
+    Append, AppendCondition, Appended, Blocking, DEFAULT_STREAM, Direction, EventStore, Events,
+    KeyedResult, KeyedSubmission, KeyedWork, PageEnd, PageRequest, Place, Query, QueryItem, Range,
+    Read, ReadLog, ReadStream, Scope, StreamInfo, StreamInfos, Streams, StreamsRequest, Submitted,
+    Visitor,
 };
 #[cfg(feature = "async")]
 pub use event_store::{Async, BoxFuture};

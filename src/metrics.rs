@@ -234,7 +234,9 @@ impl Meters {
     #[cold]
     fn refused(&self, error: &Error, now: impl Fn() -> Timestamp) {
         let count = match error {
-            Error::WrongExpectedVersion { .. } | Error::CheckpointMoved { .. } => &self.conflicts,
+            Error::WrongExpectedVersion { .. }
+            | Error::ConditionFailed { .. }
+            | Error::CheckpointMoved { .. } => &self.conflicts,
             Error::PartialRetry { .. } => &self.partial_retries,
             Error::IdempotencyKeyReused { .. } => &self.keys_reused,
             Error::DiskFull { .. } => &self.disk_full,

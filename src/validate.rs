@@ -10,7 +10,7 @@ use std::ops::RangeInclusive;
 use smallvec::{SmallVec, smallvec};
 
 use crate::error::{Error, Result};
-use crate::event_store::{Append, Appended, Run};
+use crate::event_store::{Append, AppendCondition, Appended, Run};
 use crate::model::{EventId, ExpectedVersion, Position, StreamId, Version};
 
 /// The last event of a stream.
@@ -32,6 +32,9 @@ pub(crate) trait Committed {
         count: usize,
     ) -> Result<Vec<(EventId, Position)>>;
 
+    /// The first event that matches a condition.
+    fn first_match(&mut self, condition: &AppendCondition) -> Result<Option<Position>>;
+
     /// The whole commit that the event at this position was part of.
     fn commit(&mut self, position: Position) -> Result<Commit>;
 }
@@ -52,6 +55,7 @@ pub(crate) struct Shape {
     pub(crate) ids: SmallVec<[SmallVec<[EventId; 1]>; 1]>,
     /// Consecutive events of one stream: the index of its expectation, and the number of events.
     pub(crate) runs: SmallVec<[(usize, usize); 1]>,
+    pub(crate) conditions: Box<[AppendCondition]>,
     /// Whether events that are already stored are acknowledged again instead of appended. This is
     /// false for an import, which tracks what it has added, and must be able to reproduce any log.
     pub(crate) may_be_retry: bool,
@@ -68,7 +72,8 @@ impl Shape {
             }
         }
         let runs = runs.iter().map(|run| (run.stream, run.events.len())).collect();
-        Self { expectations, ids, runs, may_be_retry: true }
+        let conditions = append.conditions().into();
+        Self { expectations, ids, runs, conditions, may_be_retry: true }
     }
 }
 
@@ -100,7 +105,7 @@ enum StreamCheck {
 ///
 /// # Errors
 /// [`Error::WrongExpectedVersion`] for the first stream that is not as expected,
-/// [`Error::PartialRetry`], or an error of the store. Nothing is changed in any case.
+/// [`Error::ConditionFailed`] for the first condition that does not hold, [`Error::PartialRetry`], or an error of the store. Nothing is changed in any case.
 pub(crate) fn validate(shape: &Shape, committed: &mut impl Committed) -> Result<Verdict> {
     let mut versions = Versions::new();
     let mut conflict = None;
@@ -143,15 +148,26 @@ pub(crate) fn validate(shape: &Shape, committed: &mut impl Committed) -> Result<
     if let Some(stream) = partial.or(found_in) {
         return Err(Error::PartialRetry { stream: stream.clone() });
     }
-    match conflict {
-        None => Ok(Verdict::Append(versions)),
-        Some((stream, expected, actual)) => Err(Error::WrongExpectedVersion {
-            stream: stream.clone(),
-            expected,
-            actual,
-            label: None,
-        }),
+    if let Some((stream, expected, actual)) = conflict {
+        let stream = stream.clone();
+        return Err(Error::WrongExpectedVersion { stream, expected, actual, label: None });
     }
+    check_conditions(shape, committed)
+        .map(|retried| retried.map_or(Verdict::Append(versions), Verdict::Retry))
+}
+
+/// Checks that no event matches a condition. If one does and its commit is this append, then the
+/// condition held when it was first appended: returns its acknowledgement.
+fn check_conditions(shape: &Shape, committed: &mut impl Committed) -> Result<Option<Appended>> {
+    for condition in &shape.conditions {
+        let Some(found) = committed.first_match(condition)? else { continue };
+        let commit = committed.commit(found)?;
+        return match retry_of(shape, &commit) {
+            Some(appended) => Ok(Some(appended)),
+            None => Err(condition.failed_at(found)),
+        };
+    }
+    Ok(None)
 }
 
 /// Checks one stream. It looks for `ids` where a retry would find them, following KurrentDB's rule

@@ -1,7 +1,7 @@
 //! The read models of the bank: the balance of every account, and its transactions.
 
 use annals::prelude::*;
-use annals::{Filter, View, ViewKey};
+use annals::{Query, View, ViewKey};
 use serde::{Deserialize, Serialize};
 
 use crate::account::AccountEvent;
@@ -16,8 +16,8 @@ impl Projection for AccountBalances {
         "account_balances"
     }
 
-    fn filter(&self) -> Filter {
-        Filter::new().category("account")
+    fn query(&self) -> Query {
+        Query::category("account")
     }
 
     fn handle(
@@ -54,8 +54,8 @@ impl Projection for TransactionHistory {
         "transaction_history"
     }
 
-    fn filter(&self) -> Filter {
-        Filter::new().category("account")
+    fn query(&self) -> Query {
+        Query::category("account")
     }
 
     fn handle(

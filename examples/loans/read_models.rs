@@ -2,15 +2,15 @@
 //! week, how long does each stage take, and at which stage is each application now.
 
 use annals::{
-    Date, Filter, HandlerError, Projection, StreamId, TypedEvent, View, ViewKey, ViewWriter,
+    Date, HandlerError, Projection, Query, StreamId, TypedEvent, View, ViewKey, ViewWriter,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::application::{ApplicationEvent, Stage};
 use crate::calendar::week_of;
 
-fn applications() -> Filter {
-    Filter::new().category("application")
+fn applications() -> Query {
+    Query::category("application")
 }
 
 /// How many applications came in and were decided in a week.
@@ -30,7 +30,7 @@ impl Projection for Weeks {
         "weeks"
     }
 
-    fn filter(&self) -> Filter {
+    fn query(&self) -> Query {
         applications()
     }
 
@@ -78,7 +78,7 @@ impl Projection for Stages {
         "stages"
     }
 
-    fn filter(&self) -> Filter {
+    fn query(&self) -> Query {
         applications()
     }
 

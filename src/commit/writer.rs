@@ -14,7 +14,7 @@ use super::queue::{Answer, Outcome, Ticket, settle};
 use super::recent_keys::RecentKeys;
 use super::staged::StagedAppends;
 use crate::error::{Cause, Error, Result};
-use crate::event_store::{Appended, KeyedResult, Submitted};
+use crate::event_store::{AppendCondition, Appended, KeyedResult, Submitted};
 use crate::format::{
     Evidence, FrameHeader, KEYS_RECORD, KeyCount, Watermark, checksum_of, encode_key_count,
     encode_key_record, stream_key,
@@ -558,6 +558,11 @@ impl Committed for Known<'_> {
         let left = count.saturating_sub(places.len());
         places.extend(staged.take(left).map(|(_, id, position)| (id, position)));
         Ok(places)
+    }
+
+    fn first_match(&mut self, condition: &AppendCondition) -> Result<Option<Position>> {
+        let query = condition.query().to_string();
+        Err(Error::NotIndexed { query, index: "tags" })
     }
 
     fn commit(&mut self, position: Position) -> Result<Commit> {

@@ -3,11 +3,12 @@
 //! text says what happened, where, and what to do.
 
 mod cause;
+mod kinds;
 mod location;
 mod text;
 
 use std::convert::Infallible;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 pub use cause::Cause;
 pub use location::Location;
@@ -18,8 +19,8 @@ use text::{
 };
 
 use crate::model::{
-    CheckError, Epoch, EventId, EventType, ExpectedVersion, IdempotencyKey, InvalidArgument,
-    LimitExceeded, Position, StreamId, Timestamp, Version,
+    CheckError, Epoch, EventId, EventType, ExpectedVersion, InvalidArgument, LimitExceeded,
+    Position, StreamId, Timestamp, Version,
 };
 
 /// The result type of annals.
@@ -55,6 +56,32 @@ pub enum Error {
         actual: Option<Version>,
         /// The [label](crate::Append::label) of the expectation, if it has one.
         label: Option<String>,
+    },
+    /// An event matches a [condition](crate::Append::fail_if) of the append; nothing was appended
+    /// (G16). Read again, decide again, and retry.
+    #[error(
+        "condition{}: the event at position {position} is one of {query}{}: read again, decide again, and retry",
+        labelled(label.as_deref()),
+        after.map(|after| format!(" after position {after}")).unwrap_or_default()
+    )]
+    ConditionFailed {
+        /// The query of the condition, as text.
+        query: String,
+        /// Only events after this position count; `None` if all do.
+        after: Option<Position>,
+        /// The first event that matches.
+        position: Position,
+        /// The [label](crate::Append::label) of the condition, if it has one.
+        label: Option<String>,
+    },
+    /// No index can answer a condition of this append, or it is still being built; nothing was
+    /// appended. A condition never scans the log.
+    #[error("no index answers a condition on events {query}: it needs an index of {index}")]
+    NotIndexed {
+        /// The item of the query, as text.
+        query: String,
+        /// The index that is missing, and what to do.
+        index: &'static str,
     },
     /// Some events of this append are already stored where a retry would find them, and others are
     /// not; nothing was appended. An event id was used in two different appends: give each new
@@ -453,115 +480,6 @@ pub enum Error {
         #[source]
         cause: Cause,
     },
-}
-
-impl Error {
-    /// Whether the append conflicts with an earlier one: the streams are not in the state that it
-    /// expects. Reload and decide again, which makes new events; after
-    /// [`Error::PartialRetry`] the old ones would be refused again. HTTP status 409 or 412.
-    pub fn is_conflict(&self) -> bool {
-        matches!(self, Self::WrongExpectedVersion { .. } | Self::PartialRetry { .. })
-    }
-
-    /// The label of the expectation that was not met: see [`Append::label`](crate::Append::label).
-    pub fn label(&self) -> Option<&str> {
-        match self {
-            Self::WrongExpectedVersion { label, .. } => label.as_deref(),
-            _ => None,
-        }
-    }
-
-    /// Whether the requested aggregate, version or position does not exist, or no longer exists.
-    /// HTTP status 404.
-    pub fn is_not_found(&self) -> bool {
-        matches!(
-            self,
-            Self::AggregateNotFound { .. }
-                | Self::VersionAhead { .. }
-                | Self::PositionAhead { .. }
-                | Self::OtherEpoch { .. }
-        )
-    }
-
-    /// Whether the call itself is wrong, so that it can never succeed unchanged. HTTP status 400.
-    /// Nothing was changed.
-    ///
-    /// ```
-    /// use annals::prelude::*;
-    /// use annals::Error;
-    /// fn status(error: &Error) -> u16 {
-    ///     match error {
-    ///         error if error.is_conflict() => 409,
-    ///         error if error.is_not_found() => 404,
-    ///         error if error.is_invalid() => 400,
-    ///         error if error.is_temporary() => 503,
-    ///         _ => 500,
-    ///     }
-    /// }
-    /// let store = MemoryStore::new();
-    /// let refused = store.append("a\u{0}b", ExpectedVersion::Any, []).unwrap_err();
-    /// assert_eq!(status(&refused), 400);
-    /// store.close();
-    /// assert_eq!(status(&store.head().unwrap_err()), 503);
-    /// ```
-    pub fn is_invalid(&self) -> bool {
-        matches!(
-            self,
-            Self::InvalidArgument(_)
-                | Self::LimitExceeded(_)
-                | Self::RecordedAtBeforeHead { .. }
-                | Self::IdempotencyKeyReused { .. }
-                | Self::Payload { position: None, .. }
-                | Self::CheckpointAhead { .. }
-        )
-    }
-
-    /// Whether the same call may succeed later: after the store has been reopened, closed
-    /// elsewhere, or become readable, or after disk space was freed. HTTP status 503. If
-    /// [`Error::needs_reopen`] is true too, the application must reopen the store first.
-    pub fn is_temporary(&self) -> bool {
-        self.needs_reopen()
-            || matches!(
-                self,
-                Self::AlreadyOpen { .. }
-                    | Self::ViewReplaced { .. }
-                    | Self::DiskFull { .. }
-                    | Self::Storage { .. }
-            )
-    }
-
-    /// Whether data on disk is damaged or lost.
-    pub fn is_corruption(&self) -> bool {
-        matches!(self, Self::Corruption { .. } | Self::HistoryLost { .. })
-    }
-
-    /// Whether only reopening the store can help.
-    pub fn needs_reopen(&self) -> bool {
-        matches!(self, Self::Indeterminate { .. } | Self::Poisoned { .. } | Self::Closed)
-    }
-
-    pub(crate) fn storage<E>(doing: impl Into<String>, cause: E) -> Self
-    where
-        E: std::error::Error + Send + Sync + 'static,
-    {
-        Self::Storage { doing: doing.into(), cause: Cause::new(cause) }
-    }
-
-    pub(crate) fn key_reused(key: &IdempotencyKey) -> Self {
-        Self::IdempotencyKeyReused { scope: key.scope().to_owned(), key: key.key().to_owned() }
-    }
-
-    pub(crate) fn not_a_store(path: &Path, reason: impl Into<String>) -> Self {
-        Self::NotAStore { path: path.to_owned(), reason: reason.into() }
-    }
-
-    pub(crate) fn corruption(
-        location: Location,
-        found: impl Into<String>,
-        expected: impl Into<String>,
-    ) -> Self {
-        Self::Corruption { location, found: found.into(), expected: expected.into() }
-    }
 }
 
 impl From<CheckError> for Error {

@@ -5,16 +5,21 @@ use std::ops::RangeInclusive;
 
 use smallvec::SmallVec;
 
+use super::condition::AppendCondition;
+use super::query::Query;
 use crate::error::{Error, Result};
 use crate::model::{
     ExpectedVersion, InvalidArgument, LimitExceeded, Limits, NewEvent, Position, StreamId, Version,
-    limits::APPEND_STREAMS_MAX,
+    limits::{APPEND_CONDITIONS_MAX, APPEND_STREAMS_MAX},
 };
 use crate::options::Durability;
 
 /// This many streams are searched one by one; only further ones are indexed. Most appends have one
 /// stream.
 const STREAMS_FEW: usize = 8;
+
+/// The stream of events that are appended without one: see [`Append::of`].
+pub const DEFAULT_STREAM: &str = "events";
 
 /// Events for one or several streams, appended all or nothing (G1), with an expectation for each
 /// stream.
@@ -44,11 +49,19 @@ pub struct Append {
     index: HashMap<StreamId, usize>,
     runs: SmallVec<[Run; 1]>,
     durability: Option<Durability>,
-    /// Index of the expectation that was given last.
-    last: Option<usize>,
+    conditions: Vec<AppendCondition>,
+    /// What was given last.
+    last: Option<Last>,
     labels: Vec<(StreamId, String)>,
     /// The error of the first invalid argument: submitting returns it.
     refused: Option<Error>,
+}
+
+/// What a label is for: an index into the expectations or the conditions of an append.
+#[derive(Debug, Clone, Copy)]
+enum Last {
+    Expectation(usize),
+    Condition(usize),
 }
 
 /// Consecutive events of one stream within an append.
@@ -95,8 +108,74 @@ impl Append {
         self
     }
 
-    /// Labels the expectation that was given last, by [`Append::to`] or [`Append::check`], instead
-    /// of the label that it has. If it is not met, [`Error::label`] returns the label.
+    /// These events, which have no stream of their own: they go to the stream [`DEFAULT_STREAM`], in
+    /// any version. Find them by their tags, and protect them with [`Append::fail_if`].
+    pub fn of(events: impl IntoIterator<Item = NewEvent>) -> Self {
+        Self::new().to(DEFAULT_STREAM, ExpectedVersion::Any, events)
+    }
+
+    /// Adds a condition (G16): the append fails with [`Error::ConditionFailed`] if an event matches
+    /// this query at the moment of the commit, whoever appended it, and to whichever stream. It is
+    /// not judged by the events of this append.
+    ///
+    /// Usually it is the query of a decision, with [`Append::after`] the position up to which the
+    /// decision has read: [`Events::read_up_to`](super::Events::read_up_to). Then the append
+    /// succeeds only if the decision would be the same now. Several conditions must all hold.
+    ///
+    /// If the first event that matches is from a commit of exactly these events, the call is a retry
+    /// and is acknowledged again. So an append whose own events do not match is recognised as a
+    /// retry only by its idempotency key, or by an expected version.
+    ///
+    /// ```
+    /// use annals::prelude::*;
+    /// use annals::{Append, Error, Query};
+    /// let store = MemoryStore::new();
+    /// let seats = || store.read_log().query(Query::tag("flight:7"));
+    /// let mut taken = seats().into_iter();
+    /// assert_eq!(taken.by_ref().count(), 0);
+    /// let reserve = |seat: &str| {
+    ///     let event = NewEvent::json("SeatReserved", &seat)?.with_tag("flight:7");
+    ///     let append = Append::of([event]).fail_if(Query::tag("flight:7"));
+    ///     store.submit(append.after(taken.read_up_to()))
+    /// };
+    /// reserve("1A")?;
+    /// let refused = reserve("1B").unwrap_err();
+    /// assert!(matches!(refused, Error::ConditionFailed { position, .. } if position.get() == 1));
+    /// # Ok::<(), annals::Error>(())
+    /// ```
+    ///
+    /// # Cost
+    /// One lookup in the index for each tag, before the append waits for its turn: the rarest tag
+    /// of an item decides how many entries are read. In its turn only what was committed since is
+    /// compared.
+    pub fn fail_if(mut self, query: impl Into<Query>) -> Self {
+        self.last = Some(Last::Condition(self.conditions.len()));
+        self.conditions.push(AppendCondition { query: query.into(), after: None, label: None });
+        self
+    }
+
+    /// Restricts the condition that [`Append::fail_if`] added last to events after this position;
+    /// `None` stands for all events.
+    ///
+    /// The position may be past the head; then the condition holds until the log has grown past it.
+    pub fn after(mut self, position: impl Into<Option<Position>>) -> Self {
+        match self.conditions.last_mut() {
+            Some(condition) => condition.after = position.into(),
+            None => {
+                self.refused.get_or_insert(InvalidArgument::AfterWithoutCondition.into());
+            }
+        }
+        self
+    }
+
+    /// The conditions that were added.
+    pub fn conditions(&self) -> &[AppendCondition] {
+        &self.conditions
+    }
+
+    /// Labels what was given last: the expectation of [`Append::to`] or [`Append::check`], or the
+    /// condition of [`Append::fail_if`]; replaces the label that it has. If it is not met,
+    /// [`Error::label`] returns the label.
     ///
     /// ```
     /// use annals::prelude::*;
@@ -111,9 +190,19 @@ impl Append {
     /// # Ok::<(), annals::Error>(())
     /// ```
     pub fn label(mut self, label: impl Into<String>) -> Self {
-        if let Some((stream, _)) = self.last.and_then(|last| self.expectations.get(last)) {
-            self.labels.retain(|(of, _)| of != stream);
-            self.labels.push((stream.clone(), label.into()));
+        match self.last {
+            Some(Last::Expectation(last)) => {
+                if let Some((stream, _)) = self.expectations.get(last) {
+                    self.labels.retain(|(of, _)| of != stream);
+                    self.labels.push((stream.clone(), label.into()));
+                }
+            }
+            Some(Last::Condition(last)) => {
+                if let Some(condition) = self.conditions.get_mut(last) {
+                    condition.label = Some(label.into());
+                }
+            }
+            None => {}
         }
         self
     }
@@ -136,7 +225,7 @@ impl Append {
             }
         };
         let found = self.find(&stream);
-        self.last = found.or(Some(self.expectations.len()));
+        self.last = Some(Last::Expectation(found.unwrap_or(self.expectations.len())));
         let Some(index) = found else {
             let next = self.expectations.len();
             if next >= STREAMS_FEW {
@@ -211,6 +300,12 @@ impl Append {
             return Err(InvalidArgument::Empty { what: "append" }.into());
         }
         LimitExceeded::check("append_events_max", limits.append_events_max(), count)?;
+        LimitExceeded::check(
+            "append_conditions_max",
+            APPEND_CONDITIONS_MAX,
+            self.conditions.len(),
+        )?;
+        self.conditions.iter().try_for_each(AppendCondition::check)?;
         self.events().try_for_each(|(_, event)| event.check(limits))?;
         LimitExceeded::check("append_len_max", limits.append_len_max(), self.text_len())?;
         self.validate_times()?;

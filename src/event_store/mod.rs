@@ -9,7 +9,9 @@
 //! [`testing::conformance`](crate::testing::conformance).
 
 mod append;
+mod condition;
 mod keyed;
+mod page;
 mod query;
 #[cfg(feature = "async")]
 mod watch;
@@ -24,9 +26,11 @@ use std::time::Instant;
 #[cfg(feature = "async")]
 pub use api::Async;
 pub use api::Blocking;
-pub use append::{Append, Appended};
+pub use append::{Append, Appended, DEFAULT_STREAM};
+pub use condition::AppendCondition;
 pub use keyed::{KeyedResult, KeyedSubmission, KeyedWork, Submitted};
-pub use query::{Direction, Filter, PageEnd, PageQuery, Range, Scope, StreamInfo, StreamsQuery};
+pub use page::{Direction, PageEnd, PageRequest, Range, Scope, StreamInfo, StreamsRequest};
+pub use query::{Query, QueryItem};
 pub(crate) use read::position_at;
 pub use read::{Events, Place, Read, ReadLog, ReadStream, StreamInfos, Streams};
 
@@ -126,7 +130,7 @@ pub trait EventStore: Send + Sync {
     /// # Errors
     /// Corruption is an error at its place and is never skipped (G8); the events visited before it
     /// are correct.
-    fn read_page(&self, query: &PageQuery, visit: &mut Visitor<'_>) -> Result<PageEnd>;
+    fn read_page(&self, request: &PageRequest, visit: &mut Visitor<'_>) -> Result<PageEnd>;
 
     /// The last published position; `None` while the log is empty. It never goes back.
     ///
@@ -144,7 +148,7 @@ pub trait EventStore: Send + Sync {
     ///
     /// # Errors
     /// Corruption, or an I/O error.
-    fn list_streams(&self, query: &StreamsQuery) -> Result<Vec<StreamInfo>>;
+    fn list_streams(&self, request: &StreamsRequest) -> Result<Vec<StreamInfo>>;
 
     /// Blocks until the head is past `after`, the deadline `until` is reached, or `cancelled` is
     /// set and [`EventStore::wake`] is called. Returns the head at that moment.
@@ -180,10 +184,10 @@ pub trait EventStore: Send + Sync {
     /// Those of [`EventStore::read_page`].
     fn read_page_in_memory(
         &self,
-        query: &PageQuery,
+        request: &PageRequest,
         visit: &mut Visitor<'_>,
     ) -> Result<Option<PageEnd>> {
-        let _ = (query, visit);
+        let _ = (request, visit);
         Ok(None)
     }
 
@@ -239,8 +243,8 @@ where
         (**self).find_submitted(key)
     }
 
-    fn read_page(&self, query: &PageQuery, visit: &mut Visitor<'_>) -> Result<PageEnd> {
-        (**self).read_page(query, visit)
+    fn read_page(&self, request: &PageRequest, visit: &mut Visitor<'_>) -> Result<PageEnd> {
+        (**self).read_page(request, visit)
     }
 
     fn head(&self) -> Result<Option<Position>> {
@@ -251,8 +255,8 @@ where
         (**self).stream_version(stream)
     }
 
-    fn list_streams(&self, query: &StreamsQuery) -> Result<Vec<StreamInfo>> {
-        (**self).list_streams(query)
+    fn list_streams(&self, request: &StreamsRequest) -> Result<Vec<StreamInfo>> {
+        (**self).list_streams(request)
     }
 
     fn wait_past(
@@ -278,10 +282,10 @@ where
 
     fn read_page_in_memory(
         &self,
-        query: &PageQuery,
+        request: &PageRequest,
         visit: &mut Visitor<'_>,
     ) -> Result<Option<PageEnd>> {
-        (**self).read_page_in_memory(query, visit)
+        (**self).read_page_in_memory(request, visit)
     }
 
     #[cfg(feature = "async")]

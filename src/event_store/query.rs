@@ -1,42 +1,82 @@
-//! Queries of a store, such as for one bounded page of a [`Range`] through a [`Filter`].
+//! [`Query`]: which events a read, a subscription, a projection or a condition is about.
 
-use crate::model::{EventRef, EventType, InvalidArgument, Position, StreamId, Version};
+use std::fmt;
 
-/// The direction of a read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
-pub enum Direction {
-    /// From the oldest to the newest.
-    #[default]
-    Forward,
-    /// From the newest to the oldest.
-    Backward,
-}
+use crate::model::limits::{QUERY_ITEMS_MAX, QUERY_NAMES_MAX};
+use crate::model::{
+    CheckError, EventRef, EventType, InvalidArgument, LimitExceeded, StreamId, check_tag,
+};
 
-/// Which events a read or a subscription delivers: those that match every criterion that was set.
+/// Which events are meant: all of them, or those that match at least one item.
+///
+/// It follows the query of Dynamic Consistency Boundaries (dcb.events): items are OR-ed; within an
+/// item, an event must have *one of* the types and *all* of the tags. Beyond that, an item can name
+/// streams, categories and prefixes of stream ids. [`Query::Everything`] is a variant of its own: an
+/// item without any criterion, and a query without items, are refused.
 ///
 /// ```
-/// use annals::Filter;
-/// let filter = Filter::new().category("account").types(["MoneyDeposited"]);
-/// assert!(filter.matches_stream("account-7") && !filter.matches_stream("loan-7"));
-/// assert!(!filter.matches_type("MoneyWithdrawn"));
+/// use annals::prelude::*;
+/// use annals::{Query, QueryItem};
+/// let store = MemoryStore::new();
+/// let enrolled = NewEvent::json("Enrolled", &())?.with_tag("course:c1").with_tag("student:s1");
+/// let defined = NewEvent::json("CourseDefined", &())?.with_tag("course:c2");
+/// store.append("enrolments", ExpectedVersion::Any, [enrolled, defined])?;
+///
+/// let both = QueryItem::new().tag("course:c1").tag("student:s1").types(["Enrolled"]);
+/// assert_eq!(store.read_log().query(both.clone()).into_iter().count(), 1);
+/// let either = Query::any_of([both, QueryItem::new().tag("course:c2")]);
+/// assert_eq!(store.read_log().query(either).into_iter().count(), 2);
+/// assert!(store.read_log().query(QueryItem::new()).first().is_err());
+/// # Ok::<(), annals::Error>(())
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Filter {
+pub enum Query {
+    /// All events.
+    #[default]
+    Everything,
+    /// The events that match at least one of these items.
+    AnyOf(Vec<QueryItem>),
+}
+
+/// A part of a [`Query`]: an event matches if it meets every criterion that was set.
+///
+/// ```
+/// use annals::QueryItem;
+/// let item = QueryItem::new().category("account").types(["MoneyDeposited"]);
+/// assert!(item.matches_stream("account-7") && !item.matches_stream("loan-7"));
+/// assert_eq!(item.to_string(), r#"of type "MoneyDeposited" and in category "account""#);
+/// ```
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct QueryItem {
     types: Vec<String>,
+    tags: Vec<String>,
+    streams: Vec<String>,
     categories: Vec<String>,
     stream_prefixes: Vec<String>,
 }
 
-impl Filter {
-    /// A filter that matches everything.
+impl QueryItem {
+    /// An item without criteria: set at least one.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds event types: an event matches if it has one of the types added. Without any types, all
-    /// events match.
+    /// Adds event types: an event matches if it has *one of* the types added. Without any types, a
+    /// type does not matter.
     pub fn types(mut self, types: impl IntoIterator<Item = impl AsRef<str>>) -> Self {
         self.types.extend(types.into_iter().map(|name| name.as_ref().to_owned()));
+        self
+    }
+
+    /// Adds a tag: an event matches if it has *all* of the tags added.
+    pub fn tag(mut self, tag: impl Into<String>) -> Self {
+        self.tags.push(tag.into());
+        self
+    }
+
+    /// Adds a stream: an event matches if it is in one of the streams added.
+    pub fn stream(mut self, stream: impl AsRef<str>) -> Self {
+        self.streams.push(stream.as_ref().to_owned());
         self
     }
 
@@ -53,47 +93,64 @@ impl Filter {
         self
     }
 
-    /// Checks the names. Reads and subscriptions call this before they start. A valid filter may
-    /// still match nothing, such as one with a category and a prefix outside of it.
-    ///
-    /// # Errors
-    /// [`InvalidArgument`]: an event type is not a valid name.
-    /// [`InvalidArgument::CategoryWithDash`]: a category ends before the first `-`, so it cannot
-    /// contain one.
-    pub fn check(&self) -> Result<(), InvalidArgument> {
-        for name in &self.types {
-            EventType::new(name)?;
-        }
-        match self.categories.iter().find(|category| category.contains('-')) {
-            None => Ok(()),
-            Some(category) => Err(InvalidArgument::CategoryWithDash { category: category.clone() }),
-        }
+    /// The event types that were added.
+    pub fn type_names(&self) -> &[String] {
+        &self.types
     }
 
-    /// Whether everything matches.
-    pub fn is_all(&self) -> bool {
-        self.types.is_empty() && self.categories.is_empty() && self.stream_prefixes.is_empty()
+    /// The tags that were added.
+    pub fn tags(&self) -> &[String] {
+        &self.tags
+    }
+
+    /// The streams that were added.
+    pub fn streams(&self) -> &[String] {
+        &self.streams
+    }
+
+    /// The categories that were added.
+    pub fn categories(&self) -> &[String] {
+        &self.categories
+    }
+
+    /// The prefixes of stream ids that were added.
+    pub fn stream_prefixes(&self) -> &[String] {
+        &self.stream_prefixes
+    }
+
+    /// Whether no criterion was set.
+    pub fn is_empty(&self) -> bool {
+        self.names().next().is_none()
+    }
+
+    fn names(&self) -> impl Iterator<Item = &String> {
+        let Self { types, tags, streams, categories, stream_prefixes } = self;
+        [types, tags, streams, categories, stream_prefixes].into_iter().flatten()
+    }
+
+    fn check(&self) -> Result<(), CheckError> {
+        if self.is_empty() {
+            return Err(InvalidArgument::EmptyQueryItem.into());
+        }
+        LimitExceeded::check("query_names_max", QUERY_NAMES_MAX, self.names().count())?;
+        self.types.iter().try_for_each(|name| EventType::new(name).map(drop))?;
+        self.tags.iter().try_for_each(|tag| check_tag(tag))?;
+        self.streams.iter().try_for_each(|stream| StreamId::new(stream).map(drop))?;
+        match self.categories.iter().find(|category| category.contains('-')) {
+            None => Ok(()),
+            Some(category) => {
+                Err(InvalidArgument::CategoryWithDash { category: category.clone() }.into())
+            }
+        }
     }
 
     /// Whether events of this stream may match.
     #[inline]
     pub fn matches_stream(&self, stream: &str) -> bool {
-        (self.categories.is_empty() && self.stream_prefixes.is_empty()) || self.selects(stream)
-    }
-
-    /// The event types that were added.
-    pub(crate) fn type_names(&self) -> &[String] {
-        &self.types
-    }
-
-    /// The categories that were added.
-    pub(crate) fn categories(&self) -> &[String] {
-        &self.categories
-    }
-
-    /// The prefixes of stream ids that were added.
-    pub(crate) fn stream_prefixes(&self) -> &[String] {
-        &self.stream_prefixes
+        let is_any = self.streams.is_empty()
+            && self.categories.is_empty()
+            && self.stream_prefixes.is_empty();
+        is_any || self.selects(stream)
     }
 
     fn selects(&self, stream: &str) -> bool {
@@ -102,7 +159,8 @@ impl Filter {
             !category.contains('-')
                 && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
         };
-        (self.categories.is_empty() || self.categories.iter().any(in_category))
+        (self.streams.is_empty() || self.streams.iter().any(|named| named == stream))
+            && (self.categories.is_empty() || self.categories.iter().any(in_category))
             && (self.stream_prefixes.is_empty()
                 || self.stream_prefixes.iter().any(|prefix| stream.starts_with(prefix.as_str())))
     }
@@ -113,107 +171,199 @@ impl Filter {
         self.types.is_empty() || self.types.iter().any(|wanted| wanted == event_type)
     }
 
+    #[inline]
+    fn matches_tags(&self, event: &EventRef<'_>) -> bool {
+        self.tags.iter().all(|wanted| event.tags().iter().any(|tag| tag == wanted))
+    }
+
     /// Whether this event matches.
     pub fn matches(&self, event: &EventRef<'_>) -> bool {
-        self.matches_type(event.event_type()) && self.matches_stream(event.stream())
+        self.matches_in_stream(event) && self.matches_stream(event.stream())
+    }
+
+    /// Whether an event matches whose stream does.
+    #[inline]
+    fn matches_in_stream(&self, event: &EventRef<'_>) -> bool {
+        self.matches_type(event.event_type()) && self.matches_tags(event)
     }
 }
 
-/// The log or one stream: what places are counted in.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Scope {
-    /// The log, in positions.
-    Log,
-    /// One stream, in versions.
-    Stream(StreamId),
-}
-
-/// Consecutive events of the log or of one stream, both ends included. An end beyond the head means
-/// "up to the head".
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Range {
-    /// The log or a stream.
-    pub scope: Scope,
-    /// The first place: a position of the log, or a version of the stream.
-    pub from: u64,
-    /// The last place.
-    pub to: u64,
-    /// Events after this position are excluded: the log or the stream as it was when this was the
-    /// head.
-    pub up_to: Position,
-}
-
-impl Range {
-    /// A range of positions of the log.
-    pub fn log(from: Position, to: Position) -> Self {
-        Self { scope: Scope::Log, from: from.get(), to: to.get(), up_to: Position::MAX }
+impl Query {
+    /// The events that match at least one of these items.
+    pub fn any_of(items: impl IntoIterator<Item = QueryItem>) -> Self {
+        Self::AnyOf(items.into_iter().collect())
     }
 
-    /// A range of versions of a stream.
-    pub fn stream(stream: StreamId, from: Version, to: Version) -> Self {
-        let scope = Scope::Stream(stream);
-        Self { scope, from: from.get(), to: to.get(), up_to: Position::MAX }
+    /// The events with this tag.
+    pub fn tag(tag: impl Into<String>) -> Self {
+        QueryItem::new().tag(tag).into()
     }
 
-    /// The range as it was when this position was the head.
-    pub fn up_to(self, position: Position) -> Self {
-        Self { up_to: self.up_to.min(position), ..self }
+    /// The events of one of these types.
+    pub fn types(types: impl IntoIterator<Item = impl AsRef<str>>) -> Self {
+        QueryItem::new().types(types).into()
     }
 
-    /// Whether it contains no place, such as from 5 to 4. Places count from 1.
-    pub fn is_empty(&self) -> bool {
-        self.from > self.to || self.to == 0
+    /// The events of this stream.
+    pub fn stream(stream: impl AsRef<str>) -> Self {
+        QueryItem::new().stream(stream).into()
     }
 
-    /// The rest of the range after everything before `next` was read in this direction; `None` if
-    /// nothing is left.
-    pub fn rest(self, next: u64, direction: Direction) -> Option<Self> {
-        let rest = match direction {
-            Direction::Forward => Self { from: next, ..self },
-            Direction::Backward => Self { to: next, ..self },
+    /// The events of streams in this category.
+    pub fn category(category: impl Into<String>) -> Self {
+        QueryItem::new().category(category).into()
+    }
+
+    /// The events of streams whose id begins with this prefix.
+    pub fn stream_prefix(prefix: impl Into<String>) -> Self {
+        QueryItem::new().stream_prefix(prefix).into()
+    }
+
+    /// Its items; none for [`Query::Everything`].
+    pub fn items(&self) -> &[QueryItem] {
+        match self {
+            Self::Everything => &[],
+            Self::AnyOf(items) => items,
+        }
+    }
+
+    /// The events that match this query or the other one.
+    pub fn or(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::AnyOf(mut items), Self::AnyOf(others)) => {
+                let is_new = |item: &QueryItem| !items.contains(item);
+                let others: Vec<_> = others.into_iter().filter(is_new).collect();
+                items.extend(others);
+                Self::AnyOf(items)
+            }
+            _ => Self::Everything,
+        }
+    }
+
+    /// Checks the names. Reads, subscriptions and appends call this before they start. A valid
+    /// query may still match nothing, such as one with a category and a prefix outside of it.
+    ///
+    /// # Errors
+    /// [`InvalidArgument::EmptyQuery`], [`InvalidArgument::EmptyQueryItem`]: to get all events, ask
+    /// for [`Query::Everything`]. An invalid event type, tag or stream.
+    /// [`InvalidArgument::CategoryWithDash`]: a category ends before the first `-`, so it cannot
+    /// contain one. [`LimitExceeded`] for more than [`QUERY_ITEMS_MAX`] items, or more than
+    /// [`QUERY_NAMES_MAX`] names in one of them.
+    pub fn check(&self) -> crate::error::Result<()> {
+        let Self::AnyOf(items) = self else { return Ok(()) };
+        if items.is_empty() {
+            return Err(InvalidArgument::EmptyQuery.into());
+        }
+        LimitExceeded::check("query_items_max", QUERY_ITEMS_MAX, items.len())?;
+        Ok(items.iter().try_for_each(QueryItem::check)?)
+    }
+
+    /// Whether all events match.
+    pub fn is_everything(&self) -> bool {
+        *self == Self::Everything
+    }
+
+    /// Whether events of this stream may match.
+    #[inline]
+    pub fn matches_stream(&self, stream: &str) -> bool {
+        match self {
+            Self::Everything => true,
+            Self::AnyOf(items) => items.iter().any(|item| item.matches_stream(stream)),
+        }
+    }
+
+    /// Whether this event matches.
+    pub fn matches(&self, event: &EventRef<'_>) -> bool {
+        match self {
+            Self::Everything => true,
+            Self::AnyOf(items) => items.iter().any(|item| item.matches(event)),
+        }
+    }
+
+    /// Whether an event matches whose stream may match.
+    #[inline]
+    pub(crate) fn matches_in_stream(&self, event: &EventRef<'_>) -> bool {
+        match self {
+            Self::Everything => true,
+            Self::AnyOf(items) => match items.as_slice() {
+                [item] => item.matches_in_stream(event),
+                items => items.iter().any(|item| item.matches(event)),
+            },
+        }
+    }
+
+    /// The query with one more criterion in every item. `add` may add nothing.
+    pub(crate) fn with(self, add: impl Fn(QueryItem) -> QueryItem) -> Self {
+        match self {
+            Self::Everything => match add(QueryItem::new()) {
+                item if item.is_empty() => Self::Everything,
+                item => item.into(),
+            },
+            Self::AnyOf(items) => Self::AnyOf(items.into_iter().map(add).collect()),
+        }
+    }
+
+    /// Those of its events that have one of these types. Without any types, no event is left.
+    pub(crate) fn restricted_to(self, types: &[&str]) -> Self {
+        let items = match self {
+            Self::Everything => vec![QueryItem::new()],
+            Self::AnyOf(items) => items,
         };
-        Some(rest).filter(|rest| !rest.is_empty())
+        let restricted = items.into_iter().map(|item| {
+            let wanted = types.iter().filter(|name| item.matches_type(name));
+            QueryItem { types: wanted.map(|name| (*name).to_owned()).collect(), ..item }
+        });
+        Self::AnyOf(restricted.filter(|item| !item.types.is_empty()).collect())
     }
 }
 
-/// A query for one bounded page of events.
-#[derive(Debug, Clone)]
-pub struct PageQuery {
-    /// The range to read.
-    pub range: Range,
-    /// The direction.
-    pub direction: Direction,
-    /// The events to visit.
-    pub filter: Filter,
-    /// The maximum number of matching events. The page may have fewer, even none, and still leave a
-    /// rest.
-    pub events_max: usize,
+impl From<QueryItem> for Query {
+    fn from(item: QueryItem) -> Self {
+        Self::AnyOf(vec![item])
+    }
 }
 
-/// The end of a page.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PageEnd {
-    /// The rest of the requested range, for the next query; `None` if the range was read to its
-    /// end.
-    pub rest: Option<Range>,
+impl<const N: usize> From<[QueryItem; N]> for Query {
+    fn from(items: [QueryItem; N]) -> Self {
+        Self::any_of(items)
+    }
 }
 
-/// A query for streams, in the order of their ids.
-#[derive(Debug, Clone, Default)]
-pub struct StreamsQuery {
-    /// Only streams whose id begins with this prefix.
-    pub prefix: String,
-    /// Only streams whose id sorts after this one.
-    pub after: Option<StreamId>,
-    /// The maximum number of streams. Fewer are returned only if there are no more.
-    pub streams_max: usize,
+impl From<Vec<QueryItem>> for Query {
+    fn from(items: Vec<QueryItem>) -> Self {
+        Self::AnyOf(items)
+    }
 }
 
-/// A stream and the version of its last event.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StreamInfo {
-    /// The stream.
-    pub id: StreamId,
-    /// The version of its last event.
-    pub version: Version,
+impl fmt::Display for QueryItem {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let criteria = [
+            ("of type", " or ", &self.types),
+            ("with tag", " and ", &self.tags),
+            ("of stream", " or ", &self.streams),
+            ("in category", " or ", &self.categories),
+            ("in streams with prefix", " or ", &self.stream_prefixes),
+        ];
+        let mut separator = "";
+        for (what, joined_by, names) in criteria {
+            if !names.is_empty() {
+                let quoted: Vec<_> = names.iter().map(|name| format!("{name:?}")).collect();
+                write!(out, "{separator}{what} {}", quoted.join(joined_by))?;
+                separator = " and ";
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Query {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self::AnyOf(items) = self else { return out.write_str("every event") };
+        let mut separator = "events ";
+        for item in items {
+            write!(out, "{separator}{item}")?;
+            separator = ", or ";
+        }
+        Ok(())
+    }
 }

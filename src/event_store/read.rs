@@ -8,7 +8,8 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::{
-    Blocking, Direction, EventStore, Filter, PageQuery, Range, Scope, StreamInfo, StreamsQuery,
+    Blocking, Direction, EventStore, PageRequest, Query, QueryItem, Range, Scope, StreamInfo,
+    StreamsRequest,
 };
 use crate::error::{Error, Result};
 use crate::model::{Copier, EventRef, Position, RecordedEvent, StreamId, Timestamp, Version};
@@ -48,7 +49,7 @@ pub type ReadLog<D = Blocking> = Read<Position, D>;
 /// A read of one stream: see [`Read`].
 pub type ReadStream<D = Blocking> = Read<Version, D>;
 
-/// A read of the log or of a stream: set the start, the direction and the filter, then iterate over
+/// A read of the log or of a stream: set the start, the direction and the query, then iterate over
 /// the events.
 ///
 /// The read ends at the head at the moment when iteration starts: events appended later are not
@@ -80,7 +81,7 @@ pub struct Read<P, D = Blocking> {
     up_to: Position,
     up_to_time: Option<Timestamp>,
     direction: Direction,
-    filter: Filter,
+    query: Query,
     limit: Option<u64>,
     /// The error of the first invalid argument: iterating returns it.
     refused: Option<Error>,
@@ -103,21 +104,22 @@ impl ReadLog {
 impl<D> ReadLog<D> {
     /// Only events of streams in this category; if it is called several times, in any of the
     /// categories.
-    pub fn category(mut self, category: impl Into<String>) -> Self {
-        self.filter = self.filter.category(category);
-        self
+    pub fn category(self, category: impl Into<String>) -> Self {
+        let category = category.into();
+        self.refine(|item| item.category(&category))
     }
 
     /// Only events of streams whose id begins with this prefix; if it is called several times, with
     /// any of the prefixes.
-    pub fn stream_prefix(mut self, prefix: impl Into<String>) -> Self {
-        self.filter = self.filter.stream_prefix(prefix);
-        self
+    pub fn stream_prefix(self, prefix: impl Into<String>) -> Self {
+        let prefix = prefix.into();
+        self.refine(|item| item.stream_prefix(&prefix))
     }
 
-    /// Only events that match this filter; replaces everything that was set before.
-    pub fn filter(mut self, filter: Filter) -> Self {
-        self.filter = filter;
+    /// Only events that match this query; replaces all criteria that were set before. Criteria that
+    /// are set afterwards are added to each of its items.
+    pub fn query(mut self, query: impl Into<Query>) -> Self {
+        self.query = query.into();
         self
     }
 }
@@ -152,7 +154,7 @@ impl<P: Place> Read<P> {
             up_to: Position::MAX,
             up_to_time: None,
             direction: Direction::Forward,
-            filter: Filter::new(),
+            query: Query::Everything,
             limit: None,
             refused,
             counts_in: PhantomData,
@@ -173,7 +175,7 @@ impl<P: Place, D> Read<P, D> {
             up_to: self.up_to,
             up_to_time: self.up_to_time,
             direction: self.direction,
-            filter: self.filter,
+            query: self.query,
             limit: self.limit,
             refused: self.refused,
             counts_in: PhantomData,
@@ -207,8 +209,19 @@ impl<P: Place, D> Read<P, D> {
 
     /// Only events of these types; if it is called several times, of any of the types. Without any
     /// types, all events match.
-    pub fn types(mut self, types: impl IntoIterator<Item = impl AsRef<str>>) -> Self {
-        self.filter = self.filter.types(types);
+    pub fn types(self, types: impl IntoIterator<Item = impl AsRef<str>>) -> Self {
+        let types: Vec<_> = types.into_iter().map(|name| name.as_ref().to_owned()).collect();
+        self.refine(|item| item.types(&types))
+    }
+
+    /// Only events with this tag; if it is called several times, with all of the tags.
+    pub fn tag(self, tag: impl Into<String>) -> Self {
+        let tag = tag.into();
+        self.refine(|item| item.tag(&tag))
+    }
+
+    fn refine(mut self, add: impl Fn(QueryItem) -> QueryItem) -> Self {
+        self.query = self.query.with(add);
         self
     }
 
@@ -244,16 +257,12 @@ impl<P: Place> Read<P> {
     /// # Errors
     /// An invalid argument of this read, or an error of the store.
     pub fn last(mut self) -> Result<Option<RecordedEvent>> {
-        match self.resolve()? {
-            None => Ok(None),
-            Some(range) => {
-                let direction = match self.direction {
-                    Direction::Forward => Direction::Backward,
-                    Direction::Backward => Direction::Forward,
-                };
-                Events::new(self.store, Some(range), direction, self.filter, 1).next().transpose()
-            }
-        }
+        let resolved = self.resolve()?;
+        let direction = match self.direction {
+            Direction::Forward => Direction::Backward,
+            Direction::Backward => Direction::Forward,
+        };
+        Events::new(self.store, resolved, direction, self.query, 1).next().transpose()
     }
 
     /// Visits the events without copying them, until there are no more or `visit` breaks.
@@ -279,17 +288,17 @@ impl<P: Place> Read<P> {
         mut self,
         mut visit: impl FnMut(EventRef<'_>) -> ControlFlow<()>,
     ) -> Result<()> {
-        let mut rest = self.resolve()?;
+        let mut rest = self.resolve()?.range;
         let mut left = self.limit.unwrap_or(u64::MAX);
         let mut flow = ControlFlow::Continue(());
         while let Some(range) = rest.filter(|_| left > 0 && flow.is_continue()) {
-            let query = PageQuery {
+            let request = PageRequest {
                 range,
                 direction: self.direction,
-                filter: self.filter.clone(),
+                query: self.query.clone(),
                 events_max: usize::try_from(left).unwrap_or(usize::MAX),
             };
-            let end = self.store.read_page(&query, &mut |event| {
+            let end = self.store.read_page(&request, &mut |event| {
                 left -= 1;
                 flow = visit(event);
                 flow
@@ -299,18 +308,19 @@ impl<P: Place> Read<P> {
         Ok(())
     }
 
-    /// The range that this read covers with the current head; `None` if it is empty.
-    fn resolve(&mut self) -> Result<Option<Range>> {
+    /// What this read covers with the current head.
+    fn resolve(&mut self) -> Result<Resolved> {
         if let Some(error) = self.refused.take() {
             return Err(error);
         }
-        self.filter.check()?;
-        let Some(head) = self.store.head()? else { return Ok(None) };
+        self.query.check()?;
+        let nothing = Resolved { range: None, up_to: None };
+        let Some(head) = self.store.head()? else { return Ok(nothing) };
         let mut up_to = self.up_to.min(head);
         if let Some(time) = self.up_to_time {
             match position_at(&*self.store, time, up_to)? {
                 Some(position) => up_to = position,
-                None => return Ok(None),
+                None => return Ok(nothing),
             }
         }
         let start = match self.start {
@@ -326,8 +336,17 @@ impl<P: Place> Read<P> {
             Direction::Backward => (1, start.map_or(self.to, |start| start.min(self.to))),
         };
         let range = Range { scope: self.scope.clone(), from, to, up_to };
-        Ok(Some(range).filter(|range| !range.is_empty()))
+        let range = Some(range).filter(|range| !range.is_empty());
+        Ok(Resolved { range, up_to: Some(up_to) })
     }
+}
+
+/// What a read covers.
+struct Resolved {
+    /// `None` if it is empty.
+    range: Option<Range>,
+    /// The last position that the read looks at.
+    up_to: Option<Position>,
 }
 
 /// Iterates over owned events. The iterator ends after the first error.
@@ -338,9 +357,11 @@ impl<P: Place> IntoIterator for Read<P> {
     fn into_iter(mut self) -> Events {
         let limit = self.limit.unwrap_or(u64::MAX);
         match self.resolve() {
-            Ok(range) => Events::new(self.store, range, self.direction, self.filter, limit),
+            Ok(resolved) => Events::new(self.store, resolved, self.direction, self.query, limit),
             Err(error) => {
-                let mut events = Events::new(self.store, None, self.direction, self.filter, limit);
+                let nothing = Resolved { range: None, up_to: None };
+                let mut events =
+                    Events::new(self.store, nothing, self.direction, self.query, limit);
                 events.error = Some(error);
                 events
             }
@@ -354,7 +375,7 @@ impl<P, D> fmt::Debug for Read<P, D> {
             .field("scope", &self.scope)
             .field("start", &self.start)
             .field("direction", &self.direction)
-            .field("filter", &self.filter)
+            .field("query", &self.query)
             .field("limit", &self.limit)
             .finish_non_exhaustive()
     }
@@ -378,8 +399,9 @@ pub(crate) fn position_at(
     while high - low > 1 {
         let middle = low + (high - low) / 2;
         let Some(position) = Position::new(middle) else { break };
-        let range = Range::log(position, position);
-        let read = Events::new(store.handle(), Some(range), Direction::Forward, Filter::new(), 1);
+        let range = Some(Range::log(position, position));
+        let resolved = Resolved { range, up_to: None };
+        let read = Events::new(store.handle(), resolved, Direction::Forward, Query::Everything, 1);
         match read.last() {
             Some(event) if event.as_ref().is_ok_and(|event| event.recorded_at() <= time) => {
                 low = middle;
@@ -397,29 +419,52 @@ pub struct Events {
     store: Arc<dyn EventStore>,
     rest: Option<Range>,
     direction: Direction,
-    filter: Filter,
+    query: Query,
     left: u64,
     page: VecDeque<RecordedEvent>,
     error: Option<Error>,
+    /// The last position that the read looks at.
+    up_to: Option<Position>,
+    /// The position of the event that was returned last.
+    returned: Option<Position>,
+    has_failed: bool,
 }
 
 impl Events {
-    pub(crate) fn new(
+    fn new(
         store: Arc<dyn EventStore>,
-        range: Option<Range>,
+        resolved: Resolved,
         direction: Direction,
-        filter: Filter,
+        query: Query,
         limit: u64,
     ) -> Self {
         Self {
             store,
-            rest: range,
+            rest: resolved.range,
             direction,
-            filter,
+            query,
             left: limit,
             page: VecDeque::new(),
             error: None,
+            up_to: resolved.up_to,
+            returned: None,
+            has_failed: false,
         }
+    }
+
+    /// The position up to which this read has returned every event that it is to return: the place
+    /// for [`Append::after`](super::Append::after). At the end of the iteration this is the head at
+    /// its start, or the position of [`Read::as_of_position`]; before the end, or if a limit ended
+    /// it, the position of the last event that was returned. `None` if nothing is known yet, as
+    /// while reading backward, and if the log is empty.
+    ///
+    /// It is never newer than what was read.
+    pub fn read_up_to(&self) -> Option<Position> {
+        let is_at_end = self.rest.is_none() && self.page.is_empty() && self.error.is_none();
+        if is_at_end && !self.has_failed {
+            return self.up_to;
+        }
+        self.returned.filter(|_| self.direction == Direction::Forward)
     }
 
     /// Reads pages until one holds an event or nothing is left. An error is kept until the events
@@ -427,14 +472,14 @@ impl Events {
     fn fill(&mut self) {
         while self.page.is_empty() && self.error.is_none() && self.left > 0 {
             let Some(range) = self.rest.take() else { return };
-            let query = PageQuery {
+            let request = PageRequest {
                 range,
                 direction: self.direction,
-                filter: self.filter.clone(),
+                query: self.query.clone(),
                 events_max: usize::try_from(self.left).unwrap_or(usize::MAX).min(PAGE_EVENTS_MAX),
             };
             let (page, mut copier) = (&mut self.page, Copier::default());
-            let end = self.store.read_page(&query, &mut |event| {
+            let end = self.store.read_page(&request, &mut |event| {
                 page.push_back(copier.copy(&event));
                 ControlFlow::Continue(())
             });
@@ -457,9 +502,12 @@ impl Iterator for Events {
             self.fill();
         }
         match self.page.pop_front() {
-            Some(event) => Some(Ok(event)),
+            Some(event) => {
+                self.returned = Some(event.position());
+                Some(Ok(event))
+            }
             None => self.error.take().map(|error| {
-                self.rest = None;
+                (self.rest, self.has_failed) = (None, true);
                 Err(error)
             }),
         }
@@ -473,7 +521,7 @@ impl fmt::Debug for Events {
         out.debug_struct("Events")
             .field("rest", &self.rest)
             .field("direction", &self.direction)
-            .field("filter", &self.filter)
+            .field("query", &self.query)
             .finish_non_exhaustive()
     }
 }
@@ -544,12 +592,12 @@ impl Iterator for StreamInfos {
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.page.is_empty() && !self.done {
-            let query = StreamsQuery {
+            let request = StreamsRequest {
                 prefix: self.listing.prefix.clone(),
                 after: self.listing.after.clone(),
                 streams_max: PAGE_STREAMS_MAX,
             };
-            match self.listing.store.list_streams(&query) {
+            match self.listing.store.list_streams(&request) {
                 Ok(streams) => {
                     self.done = streams.len() < PAGE_STREAMS_MAX;
                     self.listing.after = streams.last().map(|stream| stream.id.clone());

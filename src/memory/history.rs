@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::event_store::{Append, Appended, Direction, PageQuery, Range, Scope};
+use crate::event_store::{Append, AppendCondition, Appended, Direction, PageRequest, Range, Scope};
 use crate::model::{EventId, Position, RecordedAs, RecordedEvent, StreamId, Timestamp, Version};
 use crate::validate::{Commit, Committed, LastEvent};
 
@@ -79,19 +79,19 @@ impl History {
         Appended::new([commit], versions, false).ok_or(Error::Closed)
     }
 
-    /// Some events of the query's range, in order.
-    pub(super) fn page(&self, query: &PageQuery, head: Position) -> EventPage {
-        let mut rest = Some(query.range.clone()).filter(|range| !range.is_empty());
+    /// Some events of the request's range, in order.
+    pub(super) fn page(&self, request: &PageRequest, head: Position) -> EventPage {
+        let mut rest = Some(request.range.clone()).filter(|range| !range.is_empty());
         let mut events = Vec::new();
         // The limit is checked before the first event: a page of no events leaves the whole range.
         for _ in 0..PAGE_EVENTS_MAX {
-            if events.len() >= query.events_max {
+            if events.len() >= request.events_max {
                 break;
             }
             let Some(range) = rest.take() else { break };
-            let Some((event, left)) = self.step(range, query.direction, head) else { break };
+            let Some((event, left)) = self.step(range, request.direction, head) else { break };
             rest = left;
-            if query.filter.matches(&(*event).as_ref()) {
+            if request.query.matches(&(*event).as_ref()) {
                 events.push((event, rest.clone()));
             }
         }
@@ -148,6 +148,13 @@ impl Committed for History {
         let events = events.iter().skip(index(from.get())).take(count);
         let events = events.filter_map(|event| self.log.get(*event));
         Ok(events.map(|event| (event.id(), event.position())).collect())
+    }
+
+    fn first_match(&mut self, condition: &AppendCondition) -> Result<Option<Position>> {
+        let after = condition.after().map_or(0, Position::get);
+        let later = self.log.iter().skip(usize::try_from(after).unwrap_or(usize::MAX));
+        let found = { later }.find(|event| condition.query().matches(&(***event).as_ref()));
+        Ok(found.map(|event| event.position()))
     }
 
     fn commit(&mut self, position: Position) -> Result<Commit> {

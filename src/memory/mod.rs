@@ -15,8 +15,8 @@ use crate::error::Result;
 #[cfg(feature = "async")]
 use crate::event_store::BoxFuture;
 use crate::event_store::{
-    Append, Appended, EventStore, KeyedResult, KeyedSubmission, KeyedWork, PageEnd, PageQuery,
-    StreamInfo, StreamsQuery, Submitted, Visitor,
+    Append, Appended, EventStore, KeyedResult, KeyedSubmission, KeyedWork, PageEnd, PageRequest,
+    StreamInfo, StreamsRequest, Submitted, Visitor,
 };
 use crate::head::Head;
 use crate::model::{
@@ -150,10 +150,10 @@ impl EventStore for MemoryStore {
         self.inner.keys.lock().find(key)
     }
 
-    fn read_page(&self, query: &PageQuery, visit: &mut Visitor<'_>) -> Result<PageEnd> {
+    fn read_page(&self, request: &PageRequest, visit: &mut Visitor<'_>) -> Result<PageEnd> {
         let Some(head) = self.inner.head.get()? else { return Ok(PageEnd { rest: None }) };
         let history = self.inner.history.read();
-        let page = history.page(query, head);
+        let page = history.page(request, head);
         drop(history);
         for (event, rest) in page.events {
             if visit((*event).as_ref()).is_break() {
@@ -173,16 +173,16 @@ impl EventStore for MemoryStore {
         Ok(history.streams.get(stream).and_then(|events| version(events.len())))
     }
 
-    fn list_streams(&self, query: &StreamsQuery) -> Result<Vec<StreamInfo>> {
+    fn list_streams(&self, request: &StreamsRequest) -> Result<Vec<StreamInfo>> {
         self.inner.head.get()?;
         let history = self.inner.history.read();
-        let after = query.after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+        let after = request.after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
         let streams = history.streams.range::<StreamId, _>((after, Bound::Unbounded));
-        let streams = streams.filter(|(id, _)| id.as_str().starts_with(&query.prefix));
+        let streams = streams.filter(|(id, _)| id.as_str().starts_with(&request.prefix));
         let infos = streams.filter_map(|(id, events)| {
             Some(StreamInfo { id: id.clone(), version: version(events.len())? })
         });
-        Ok(infos.take(query.streams_max).collect())
+        Ok(infos.take(request.streams_max).collect())
     }
 
     fn wait_past(
@@ -209,10 +209,10 @@ impl EventStore for MemoryStore {
 
     fn read_page_in_memory(
         &self,
-        query: &PageQuery,
+        request: &PageRequest,
         visit: &mut Visitor<'_>,
     ) -> Result<Option<PageEnd>> {
-        self.read_page(query, visit).map(Some)
+        self.read_page(request, visit).map(Some)
     }
 
     #[cfg(feature = "async")]

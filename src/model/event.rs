@@ -335,8 +335,9 @@ impl NewEvent {
         self
     }
 
-    /// Adds a tag: 1 to [`TAG_LEN_MAX`] bytes without control characters. Tags are read with the
-    /// event; filters cannot select by them.
+    /// Adds a tag: 1 to [`TAG_LEN_MAX`] bytes without control characters. An event
+    /// is found by its tags (see [`Query`](crate::Query)), so they name what it is about, such as
+    /// `course:c1`. Tags hold no personal data: they stay in the index.
     pub fn with_tag(mut self, tag: impl Into<String>) -> Self {
         self.tags.push(tag.into());
         self
@@ -443,9 +444,11 @@ impl NewEvent {
         }
         self.metadata.check()?;
         LimitExceeded::check("tags_count_max", TAGS_COUNT_MAX, self.tags.len())?;
-        for tag in &self.tags {
-            check_name("tag", tag, TAG_LEN_MAX)?;
-        }
-        Ok(())
+        Ok(self.tags.iter().try_for_each(|tag| check_tag(tag))?)
     }
+}
+
+/// Checks a tag.
+pub(crate) fn check_tag(tag: &str) -> Result<(), InvalidArgument> {
+    check_name("tag", tag, TAG_LEN_MAX)
 }

@@ -58,6 +58,17 @@ pub enum InvalidArgument {
         /// The category.
         category: String,
     },
+    /// An item of a query has no criterion, so it would match everything.
+    #[error(
+        "an item of the query has no type, tag, stream, category or prefix: set one, or ask for Query::Everything"
+    )]
+    EmptyQueryItem,
+    /// A query has no items, so it would match nothing.
+    #[error("the query has no items: add one, or ask for Query::Everything")]
+    EmptyQuery,
+    /// A position restricts a condition of an append, but no condition was added before.
+    #[error("a position restricts a condition: call fail_if before after")]
+    AfterWithoutCondition,
     /// A subscription starts after a version, but does not name a stream.
     #[error("a version counts within a stream: name the stream, or begin after a position")]
     VersionWithoutStream,
@@ -203,11 +214,14 @@ fn remedy(limit: &str) -> &'static str {
         "append_events_max" | "append_len_max" => {
             "append in several parts, or raise the limit in Limits if it was lowered"
         }
+        "append_conditions_max" => "join the queries of several conditions into one",
         "append_streams_max" => "append to fewer streams at once",
         "metadata_count_max" | "metadata_len_max" => {
             "put less into the metadata, more into the payload"
         }
         "tags_count_max" => "give it fewer tags",
+        "query_items_max" => "ask for fewer items, such as one with several types",
+        "query_names_max" => "name less in one item of the query, or split it",
         "rejection_len_max" => "record a code or a shorter reason with the idempotency key",
         "snapshot_state_len_max" => {
             "keep less in the state of the aggregate, or take no snapshots of it"

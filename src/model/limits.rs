@@ -24,6 +24,12 @@ pub const TAGS_COUNT_MAX: usize = 256;
 pub const TAG_LEN_MAX: usize = 255;
 /// Most events of one append.
 pub const APPEND_EVENTS_MAX: usize = 100_000;
+/// Most conditions of one append.
+pub const APPEND_CONDITIONS_MAX: usize = 64;
+/// Most items of one [`Query`](crate::Query).
+pub const QUERY_ITEMS_MAX: usize = 256;
+/// Most names in one [`QueryItem`](crate::QueryItem): types, tags, streams, categories, prefixes.
+pub const QUERY_NAMES_MAX: usize = 1_024;
 /// Longest append, in bytes: payloads, metadata, tags, types and content types of all its events.
 pub const APPEND_LEN_MAX: usize = 64 * MIB;
 /// Most streams that one append may name, written or only checked.

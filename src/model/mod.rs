@@ -36,6 +36,7 @@ pub use stream::StreamId;
 pub use timestamp::Timestamp;
 
 pub(crate) use epoch::{Begun, EPOCHS_MAX};
+pub(crate) use event::check_tag;
 pub(crate) use invalid::{quoted, shortened};
 pub(crate) use metadata::CheckError;
 pub(crate) use recorded::Copier;

@@ -10,7 +10,7 @@ use super::shared::Shared;
 use super::writer::ViewWriter;
 use super::{HandlerError, Projection, Target};
 use crate::codec::{DomainEvent, TypedEvent};
-use crate::event_store::Filter;
+use crate::event_store::Query;
 use crate::sync::RwLock;
 
 /// A [`Projection`] whose handler is async.
@@ -104,9 +104,9 @@ pub trait AsyncProjection: Send + Sync + 'static {
         Target::View
     }
 
-    /// The streams whose events it receives: see [`Projection::filter`].
-    fn filter(&self) -> Filter {
-        Filter::new()
+    /// The events that it receives: see [`Projection::query`].
+    fn query(&self) -> Query {
+        Query::Everything
     }
 
     /// Handles one event: see [`Projection::handle`].
@@ -225,8 +225,8 @@ impl<P: AsyncProjection> Projection for Driven<P> {
         self.projection.target()
     }
 
-    fn filter(&self) -> Filter {
-        self.projection.filter()
+    fn query(&self) -> Query {
+        self.projection.query()
     }
 
     fn handle(

@@ -6,13 +6,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::codec::DomainEvent;
-use crate::event_store::Filter;
+use crate::event_store::Query;
 use crate::upcast::{Decoder, StoredKind};
 
 /// A type with its schema version.
 type Kind = (String, u32);
 
-/// What a projection reads: its event types, the upcasters that lead to them, and its filter.
+/// What a projection reads: its event types, the upcasters that lead to them, and its query.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Definition {
     /// Its event types, with the schema version that the code reads.
@@ -22,14 +22,13 @@ pub(super) struct Definition {
     /// The old kinds that upcasters convert to these types, with the targets of each.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     upcasts: BTreeSet<(Kind, Vec<Kind>)>,
+    /// The items of its query, as text.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    categories: BTreeSet<String>,
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    stream_prefixes: BTreeSet<String>,
+    query: BTreeSet<String>,
 }
 
 impl Definition {
-    pub(super) fn of<E: DomainEvent>(decoder: &Decoder<E>, filter: &Filter) -> Self {
+    pub(super) fn of<E: DomainEvent>(decoder: &Decoder<E>, query: &Query) -> Self {
         let types = E::KINDS.iter().map(|kind| (kind.event_type.to_owned(), kind.schema_version));
         let kind = |kind: StoredKind| (kind.event_type, kind.schema_version);
         let upcasts = decoder.steps().into_iter().map(|(from, targets)| {
@@ -38,10 +37,9 @@ impl Definition {
         });
         Self {
             types: types.collect(),
-            stored_types: filter.type_names().iter().cloned().collect(),
+            stored_types: decoder.stored_types().into_iter().map(str::to_owned).collect(),
             upcasts: upcasts.collect(),
-            categories: filter.categories().iter().cloned().collect(),
-            stream_prefixes: filter.stream_prefixes().iter().cloned().collect(),
+            query: query.items().iter().map(ToString::to_string).collect(),
         }
     }
 
@@ -76,8 +74,7 @@ impl Definition {
         for ((name, version), _) in self.upcasts.difference(&now.upcasts) {
             changes.push(format!("the upcaster of {name} in schema version {version} changed"));
         }
-        changes.extend(differences("category", &self.categories, &now.categories));
-        changes.extend(differences("prefix", &self.stream_prefixes, &now.stream_prefixes));
+        changes.extend(differences("the query", &self.query, &now.query));
         changes
     }
 }

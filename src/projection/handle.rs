@@ -44,7 +44,7 @@ impl ProjectionHandle {
     ///
     /// # Errors
     /// [`ProjectionError::DefinitionChanged`], [`ProjectionError::Upcasters`],
-    /// [`ProjectionError::StartAhead`]; [`ProjectionError::Failed`]: its filter names an invalid
+    /// [`ProjectionError::StartAhead`]; [`ProjectionError::Failed`]: its query names an invalid
     /// type; [`ProjectionError::Store`]: the store failed, or no thread could be started. Nothing
     /// was changed, except that after an error to start a thread some of its builds may be running.
     pub fn start(&self) -> Result<(), ProjectionError> {
@@ -289,7 +289,7 @@ impl ProjectionHandle {
     }
 
     /// Retries all parked events: each stream in order, up to its first event that fails again. An
-    /// event that the projection's filter and event types no longer select is skipped and
+    /// event that the projection's query and event types no longer select is skipped and
     /// [recorded](ProjectionHandle::skipped). Returns how many events are still parked.
     ///
     /// # Errors

@@ -9,7 +9,7 @@ use super::definition::Definition;
 use super::stage::EVENT_CHANGES_LEN_MAX;
 use super::writer::ViewWriter;
 use crate::error::{Cause, Error, Result};
-use crate::event_store::Filter;
+use crate::event_store::Query;
 use crate::model::{LimitExceeded, RecordedEvent};
 use crate::upcast::{Decoder, UpcastError, Upcasters};
 
@@ -55,7 +55,7 @@ pub(super) fn is_cancelled(cause: &Cause) -> bool {
 /// A projection with its decoder.
 pub(super) trait Handler: Send + Sync {
     /// The events that it receives.
-    fn filter(&self) -> Filter;
+    fn query(&self) -> Query;
 
     /// The recorded definition of what it reads.
     fn definition(&self) -> Result<Definition, Cause>;
@@ -90,14 +90,15 @@ impl<P: Projection> Typed<P> {
 }
 
 impl<P: Projection> Handler for Typed<P> {
-    fn filter(&self) -> Filter {
-        self.projection.filter().types(self.decoder.stored_types())
+    fn query(&self) -> Query {
+        self.projection.query().restricted_to(&self.decoder.stored_types())
     }
 
     fn definition(&self) -> Result<Definition, Cause> {
-        let filter = guarded(|| self.filter())?;
-        filter.check().map_err(Cause::new)?;
-        Ok(Definition::of(&self.decoder, &filter))
+        let query = guarded(|| self.projection.query())?;
+        query.check().map_err(Cause::new)?;
+        self.query().check().map_err(Cause::new)?;
+        Ok(Definition::of(&self.decoder, &query))
     }
 
     fn check(&self) -> Result<(), UpcastError> {

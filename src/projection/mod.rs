@@ -56,7 +56,7 @@ pub use view::{ReadView, View, ViewEntries, ViewStatus, ViewStoreExt};
 pub use writer::ViewWriter;
 
 use crate::codec::{DomainEvent, TypedEvent};
-use crate::event_store::Filter;
+use crate::event_store::Query;
 use crate::model::Position;
 use crate::upcast::OnUnreadable;
 
@@ -157,10 +157,10 @@ pub trait Projection: Send + Sync + 'static {
     /// Its name, under which its read model and its checkpoint are stored.
     fn name(&self) -> &str;
 
-    /// The version of its read model. Raise it when `handle`, the events, the filter, an upcaster
+    /// The version of its read model. Raise it when `handle`, the events, the query, an upcaster
     /// or the form of the values changes; the read model is then rebuilt.
     ///
-    /// The event types with their schema versions, the targets of upcasters, and the filter are
+    /// The event types with their schema versions, the targets of upcasters, and the query are
     /// recorded with each build. If they changed and the version did not,
     /// [`ProjectionHandle::start`] fails with [`ProjectionError::DefinitionChanged`]. The code of
     /// `handle` and of upcasters is not recorded, so a change there is not detected. A missing
@@ -177,9 +177,10 @@ pub trait Projection: Send + Sync + 'static {
         Target::View
     }
 
-    /// The streams whose events it receives; all by default. The types are those of its `Event`.
-    fn filter(&self) -> Filter {
-        Filter::new()
+    /// The events that it receives, such as those of a category; all by default. Of these it receives
+    /// those that are of its `Event`.
+    fn query(&self) -> Query {
+        Query::Everything
     }
 
     /// Handles one event.

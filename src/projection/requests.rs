@@ -12,14 +12,14 @@ use super::unhandled::{self, PAGE_ENTRIES, UnhandledEvent, parked_event, was_ski
 use super::worker::Worker;
 use super::writer::ViewWriter;
 use crate::error::Result;
-use crate::event_store::Filter;
+use crate::event_store::Query;
 use crate::extension::EventStoreExt;
 use crate::model::{Position, StreamId};
 use crate::options::now;
 use crate::view_store::ViewChange;
 
 /// The reason recorded for an event that no longer matches when it is retried.
-const NO_LONGER_MATCHES: &str = "the projection's filter and event types no longer select it";
+const NO_LONGER_MATCHES: &str = "the projection's query and event types no longer select it";
 
 impl Worker {
     pub(super) fn answer(&mut self, asked: Vec<Ask>) -> Result<(), ProjectionFailure> {
@@ -37,10 +37,10 @@ impl Worker {
     /// Retries all parked events: each stream in order, until one of its events fails again.
     fn retry_parked(&mut self, reply: &Sender<u64>) -> Result<(), ProjectionFailure> {
         self.reconcile()?;
-        let filter = self.job.handler.filter();
+        let query = self.job.handler.query();
         let streams: Vec<StreamId> = self.parked.keys().cloned().collect();
         for stream in streams {
-            self.retry_stream(&stream, &filter)?;
+            self.retry_stream(&stream, &query)?;
         }
         let mut left = None;
         self.tell(|run| left = Some(run.parked_events));
@@ -51,11 +51,7 @@ impl Worker {
         Ok(())
     }
 
-    fn retry_stream(
-        &mut self,
-        stream: &StreamId,
-        filter: &Filter,
-    ) -> Result<(), ProjectionFailure> {
+    fn retry_stream(&mut self, stream: &StreamId, query: &Query) -> Result<(), ProjectionFailure> {
         let prefix = parked_prefix(Some(stream));
         let mut after = None;
         loop {
@@ -63,7 +59,7 @@ impl Worker {
             let page = unhandled::page(views, view, &prefix, after, PAGE_ENTRIES)?;
             for (key, note) in page.notes {
                 let parked = note.event().ok_or_else(|| unhandled::no_note(&self.view, &key))?;
-                if !self.retry(&parked, filter)? {
+                if !self.retry(&parked, query)? {
                     return Ok(());
                 }
             }
@@ -75,11 +71,7 @@ impl Worker {
     }
 
     /// Retries one event; returns whether to continue with the next event of its stream.
-    fn retry(
-        &mut self,
-        parked: &UnhandledEvent,
-        filter: &Filter,
-    ) -> Result<bool, ProjectionFailure> {
+    fn retry(&mut self, parked: &UnhandledEvent, query: &Query) -> Result<bool, ProjectionFailure> {
         // A replaced build is no longer written.
         if !self.job.shared.is_to_go_on(self.generation()) {
             return Ok(false);
@@ -91,7 +83,7 @@ impl Worker {
             return Ok(false);
         };
         let time = now(&self.job.clock);
-        if !filter.matches(&(*event).as_ref()) {
+        if !query.matches(&(*event).as_ref()) {
             let reason = match &parked.reason {
                 None => NO_LONGER_MATCHES.to_owned(),
                 Some(reason) => format!("{NO_LONGER_MATCHES}; it was parked for: {reason}"),

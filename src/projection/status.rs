@@ -303,7 +303,7 @@ pub enum ProjectionError {
         #[source]
         cause: UpcastError,
     },
-    /// Its events or its filter changed, but not its version, so earlier results would be
+    /// Its events or its query changed, but not its version, so earlier results would be
     /// inconsistent with new ones. Nothing was changed.
     #[error(
         "projection {name} changed since its version {version} was started: {}; raise version()",

@@ -200,7 +200,7 @@ impl Worker {
 
     /// Follows the log until there is something else to do.
     fn follow(&mut self) -> Result<(), ProjectionFailure> {
-        let subscribe = self.job.events.subscribe().filter(self.job.handler.filter());
+        let subscribe = self.job.events.subscribe().query(self.job.handler.query());
         let mut following = subscribe.after(self.seen).start()?;
         if !self.job.shared.follow(self.build.generation, following.cancel_handle()) {
             return Ok(());

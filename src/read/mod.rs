@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, Location, Result};
 use crate::event_store::{
-    Direction, PageEnd, PageQuery, Range, Scope, StreamInfo, StreamsQuery, Visitor,
+    Direction, PageEnd, PageRequest, Range, Scope, StreamInfo, StreamsRequest, Visitor,
 };
 use crate::format::{Frame, Known, PackedFrame, parse_log_key, stream_key, stream_prefix};
 use crate::head::Head;
@@ -94,18 +94,22 @@ impl Reader {
         self.ahead.as_ref()
     }
 
-    pub(crate) fn read_page(&self, query: &PageQuery, visit: &mut Visitor<'_>) -> Result<PageEnd> {
+    pub(crate) fn read_page(
+        &self,
+        request: &PageRequest,
+        visit: &mut Visitor<'_>,
+    ) -> Result<PageEnd> {
         let nothing = Ok(PageEnd { rest: None });
         let Some(head) = self.head.get()? else { return nothing };
-        if query.range.is_empty() || query.events_max == 0 {
-            let rest = Some(query.range.clone()).filter(|range| !range.is_empty());
+        if request.range.is_empty() || request.events_max == 0 {
+            let rest = Some(request.range.clone()).filter(|range| !range.is_empty());
             return Ok(PageEnd { rest });
         }
-        let up_to = query.range.up_to.min(head);
-        let mut range = Range { up_to, ..query.range.clone() };
+        let up_to = request.range.up_to.min(head);
+        let mut range = Range { up_to, ..request.range.clone() };
         // Places count from 1.
         range.from = range.from.max(1);
-        match (&range.scope, query.direction) {
+        match (&range.scope, request.direction) {
             (Scope::Log, _) => range.to = range.to.min(up_to.get()),
             (Scope::Stream(stream), Direction::Backward) => {
                 let to = Version::new(range.to).unwrap_or(Version::FIRST);
@@ -119,22 +123,23 @@ impl Reader {
         }
         let page = self.storage.with(|disk| {
             let log = Log::new(disk, &self.open).with_read_ahead(self.ahead.as_ref());
-            fetch(log, &range, query)
+            fetch(log, &range, request)
         })?;
-        visit_page(page, &range, query, visit)
+        visit_page(page, &range, request, visit)
     }
 
     /// Reads a page of the log, forward, if all its frames are in memory.
     pub(crate) fn read_page_in_memory(
         &self,
-        query: &PageQuery,
+        request: &PageRequest,
         visit: &mut Visitor<'_>,
     ) -> Result<Option<PageEnd>> {
         let Some(head) = self.head.get()? else { return Ok(Some(PageEnd { rest: None })) };
-        let is_of_log = query.range.scope == Scope::Log && query.direction == Direction::Forward;
-        let range = query.range.clone().up_to(head);
+        let is_of_log =
+            request.range.scope == Scope::Log && request.direction == Direction::Forward;
+        let range = request.range.clone().up_to(head);
         let range = Range { to: range.to.min(range.up_to.get()), ..range };
-        let Some(start) = Position::new(range.from).filter(|_| is_of_log && query.events_max > 0)
+        let Some(start) = Position::new(range.from).filter(|_| is_of_log && request.events_max > 0)
         else {
             return Ok(None);
         };
@@ -142,7 +147,7 @@ impl Reader {
             return Ok(Some(PageEnd { rest: None }));
         }
         let mut page = FramePage::spare();
-        let mut copying = Copying::new(&mut page, &range, query);
+        let mut copying = Copying::new(&mut page, &range, request);
         let add = |place: &PackedFrame, frame: &[u8]| {
             !copying.is_full() && copying.add(place.first.get(), frame)
         };
@@ -150,7 +155,7 @@ impl Reader {
             page.give_back();
             return Ok(None);
         }
-        visit_page(page, &range, query, visit).map(Some)
+        visit_page(page, &range, request, visit).map(Some)
     }
 
     pub(crate) fn stream_version(&self, stream: &StreamId) -> Result<Option<Version>> {
@@ -158,15 +163,15 @@ impl Reader {
         self.storage.with(|disk| version_at(disk, stream, Version::MAX, head))
     }
 
-    pub(crate) fn list_streams(&self, query: &StreamsQuery) -> Result<Vec<StreamInfo>> {
+    pub(crate) fn list_streams(&self, request: &StreamsRequest) -> Result<Vec<StreamInfo>> {
         let Some(head) = self.head.get()? else { return Ok(Vec::new()) };
         let mut streams = Vec::new();
         // Every key of a stream is between its id followed by 0 and its id followed by 1.
-        let mut behind = query.after.as_ref().map(|stream| past_stream(stream.as_str()));
-        while streams.len() < query.streams_max {
+        let mut behind = request.after.as_ref().map(|stream| past_stream(stream.as_str()));
+        while streams.len() < request.streams_max {
             let start = match &behind {
-                Some(behind) if behind.as_slice() > query.prefix.as_bytes() => behind.as_slice(),
-                _ => query.prefix.as_bytes(),
+                Some(behind) if behind.as_slice() > request.prefix.as_bytes() => behind.as_slice(),
+                _ => request.prefix.as_bytes(),
             };
             let info = self.storage.with(|disk| {
                 let Some(id) = next_stream(disk, start)? else { return Ok(None) };
@@ -174,7 +179,7 @@ impl Reader {
                 Ok(Some((id, version)))
             })?;
             match info {
-                Some((id, version)) if id.as_str().starts_with(&query.prefix) => {
+                Some((id, version)) if id.as_str().starts_with(&request.prefix) => {
                     behind = Some(past_stream(id.as_str()));
                     // A stream whose first append is not published yet is not visible.
                     streams.extend(version.map(|version| StreamInfo { id, version }));
@@ -215,18 +220,18 @@ impl FramePage {
 fn visit_page(
     page: FramePage,
     range: &Range,
-    query: &PageQuery,
+    request: &PageRequest,
     visit: &mut Visitor<'_>,
 ) -> Result<PageEnd> {
-    let rest = Walk { range, query, left: query.events_max }.page(&page, visit);
+    let rest = Walk { range, request, left: request.events_max }.page(&page, visit);
     page.give_back();
-    Ok(PageEnd { rest: rest?.and_then(|next| range.clone().rest(next, query.direction)) })
+    Ok(PageEnd { rest: rest?.and_then(|next| range.clone().rest(next, request.direction)) })
 }
 
 /// Copies frames of a range, up to a full page.
-fn fetch(log: Log<'_>, range: &Range, query: &PageQuery) -> Result<FramePage> {
+fn fetch(log: Log<'_>, range: &Range, request: &PageRequest) -> Result<FramePage> {
     let mut page = FramePage::spare();
-    let copying = Copying::new(&mut page, range, query);
+    let copying = Copying::new(&mut page, range, request);
     match &range.scope {
         Scope::Log => fetch_log(log, copying)?,
         Scope::Stream(stream) => fetch_stream(log.disk(), stream, copying)?,
@@ -243,10 +248,11 @@ struct Copying<'p> {
 }
 
 impl<'p> Copying<'p> {
-    fn new(page: &'p mut FramePage, range: &'p Range, query: &PageQuery) -> Self {
+    fn new(page: &'p mut FramePage, range: &'p Range, request: &PageRequest) -> Self {
         // Each frame has at least one event. Events of the first frame may be before the range.
-        let frames_max = if query.filter.is_all() { query.events_max } else { usize::MAX };
-        Self { page, range, direction: query.direction, frames_max }
+        let frames_max =
+            if request.query.is_everything() { request.events_max } else { usize::MAX };
+        Self { page, range, direction: request.direction, frames_max }
     }
 
     /// The place at which to begin reading.
@@ -296,7 +302,7 @@ fn fetch_log(log: Log<'_>, mut copying: Copying<'_>) -> Result<()> {
         let frames = match cursor.next() {
             Ok(Some(frames)) => frames,
             Ok(None) => break,
-            // The query may end within the frames before the damage; if not, the next page begins
+            // The request may end within the frames before the damage; if not, the next page begins
             // at it.
             Err(_) if !copying.page.frames.is_empty() => {
                 copying.page.end = PageEnded::Full;
@@ -335,7 +341,7 @@ fn fetch_stream(disk: &Disk, stream: &StreamId, mut copying: Copying<'_>) -> Res
 /// The state of a pass over the frames of a page.
 struct Walk<'q> {
     range: &'q Range,
-    query: &'q PageQuery,
+    request: &'q PageRequest,
     left: usize,
 }
 
@@ -352,7 +358,7 @@ enum AfterFrame {
 impl Walk<'_> {
     /// Visits the frames. Returns the next place to read, or `None` at the end of the range.
     fn page(&mut self, page: &FramePage, visit: &mut Visitor<'_>) -> Result<Option<u64>> {
-        let forward = self.query.direction == Direction::Forward;
+        let forward = self.request.direction == Direction::Forward;
         let is_stream = self.range.scope != Scope::Log;
         // The place that the next frame must hold, so that no frame is missing in between.
         let mut next = if forward { self.range.from } else { self.range.to };
@@ -398,7 +404,7 @@ impl Walk<'_> {
         }
     }
 
-    /// Visits the events of one frame that are in the range and match the filter.
+    /// Visits the events of one frame that are in the range and match the query.
     fn frame<'p>(
         &mut self,
         frame: &Frame<'p>,
@@ -411,8 +417,8 @@ impl Walk<'_> {
         if header.first_position > self.range.up_to {
             return Ok(AfterFrame::EndOfView);
         }
-        let forward = self.query.direction == Direction::Forward;
-        let matches_stream = self.query.filter.matches_stream(header.stream);
+        let forward = self.request.direction == Direction::Forward;
+        let matches_stream = self.request.query.matches_stream(header.stream);
         if forward {
             let mut place = first;
             let mut events = frame.events();
@@ -453,7 +459,7 @@ impl Walk<'_> {
         let is_within = self.range.from <= place && place <= self.range.to;
         if !is_within
             || event.position > self.range.up_to
-            || !self.query.filter.matches_type(event.event_type)
+            || !self.request.query.matches_in_stream(&event)
         {
             return ControlFlow::Continue(());
         }

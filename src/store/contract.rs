@@ -10,8 +10,8 @@ use crate::error::Result;
 #[cfg(feature = "async")]
 use crate::event_store::BoxFuture;
 use crate::event_store::{
-    Append, Appended, EventStore, KeyedResult, KeyedSubmission, PageEnd, PageQuery, StreamInfo,
-    StreamsQuery, Submitted, Visitor,
+    Append, Appended, EventStore, KeyedResult, KeyedSubmission, PageEnd, PageRequest, StreamInfo,
+    StreamsRequest, Submitted, Visitor,
 };
 use crate::metrics::SubscriptionProgress;
 use crate::model::{Epochs, IdempotencyKey, Position, StreamId, Timestamp, Version};
@@ -49,16 +49,16 @@ impl EventStore for Store {
         self.engine.find_submitted(key)
     }
 
-    fn read_page(&self, query: &PageQuery, visit: &mut Visitor<'_>) -> Result<PageEnd> {
-        self.engine.reader.read_page(query, visit)
+    fn read_page(&self, request: &PageRequest, visit: &mut Visitor<'_>) -> Result<PageEnd> {
+        self.engine.reader.read_page(request, visit)
     }
 
     fn read_page_in_memory(
         &self,
-        query: &PageQuery,
+        request: &PageRequest,
         visit: &mut Visitor<'_>,
     ) -> Result<Option<PageEnd>> {
-        self.engine.reader.read_page_in_memory(query, visit)
+        self.engine.reader.read_page_in_memory(request, visit)
     }
 
     fn head(&self) -> Result<Option<Position>> {
@@ -69,8 +69,8 @@ impl EventStore for Store {
         self.engine.reader.stream_version(stream)
     }
 
-    fn list_streams(&self, query: &StreamsQuery) -> Result<Vec<StreamInfo>> {
-        self.engine.reader.list_streams(query)
+    fn list_streams(&self, request: &StreamsRequest) -> Result<Vec<StreamInfo>> {
+        self.engine.reader.list_streams(request)
     }
 
     fn wait_past(

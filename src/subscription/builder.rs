@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 
 use super::{CancelHandle, Subscription};
 use crate::error::{Error, Result};
-use crate::event_store::{Blocking, EventStore, Filter, ReadStream, Scope};
+use crate::event_store::{Blocking, EventStore, Query, QueryItem, ReadStream, Scope};
 use crate::metrics::SubscriptionProgress;
 use crate::model::{Epoch, Epochs, InvalidArgument, Position, StreamId, Version};
 
@@ -19,7 +19,7 @@ use crate::model::{Epoch, Epochs, InvalidArgument, Position, StreamId, Version};
 pub struct SubscriptionBuilder<D = Blocking> {
     store: Arc<dyn EventStore>,
     stream: Option<StreamId>,
-    filter: Filter,
+    query: Query,
     start: Start,
     waits_if_ahead: bool,
     /// The epoch in which the start place was saved.
@@ -43,7 +43,7 @@ impl SubscriptionBuilder {
         Self {
             store,
             stream: None,
-            filter: Filter::new(),
+            query: Query::Everything,
             start: Start::Beginning,
             waits_if_ahead: false,
             noted_in: None,
@@ -60,7 +60,7 @@ impl<D> SubscriptionBuilder<D> {
         let builder = SubscriptionBuilder {
             store: self.store,
             stream: self.stream,
-            filter: self.filter,
+            query: self.query,
             start: self.start,
             waits_if_ahead: self.waits_if_ahead,
             noted_in: self.noted_in,
@@ -86,28 +86,40 @@ impl<D> SubscriptionBuilder<D> {
 
     /// Only events of streams in this category; if it is called several times, in any of the
     /// categories.
-    pub fn category(mut self, category: impl Into<String>) -> Self {
-        self.filter = self.filter.category(category);
-        self
+    pub fn category(self, category: impl Into<String>) -> Self {
+        let category = category.into();
+        self.refine(|item| item.category(&category))
     }
 
     /// Only events of streams whose id begins with this prefix; if it is called several times, with
     /// any of the prefixes.
-    pub fn stream_prefix(mut self, prefix: impl Into<String>) -> Self {
-        self.filter = self.filter.stream_prefix(prefix);
-        self
+    pub fn stream_prefix(self, prefix: impl Into<String>) -> Self {
+        let prefix = prefix.into();
+        self.refine(|item| item.stream_prefix(&prefix))
     }
 
     /// Only events of these types; if it is called several times, of any of the types. Without any
     /// types, all events match.
-    pub fn types(mut self, types: impl IntoIterator<Item = impl AsRef<str>>) -> Self {
-        self.filter = self.filter.types(types);
+    pub fn types(self, types: impl IntoIterator<Item = impl AsRef<str>>) -> Self {
+        let types: Vec<_> = types.into_iter().map(|name| name.as_ref().to_owned()).collect();
+        self.refine(|item| item.types(&types))
+    }
+
+    /// Only events with this tag; if it is called several times, with all of the tags.
+    pub fn tag(self, tag: impl Into<String>) -> Self {
+        let tag = tag.into();
+        self.refine(|item| item.tag(&tag))
+    }
+
+    fn refine(mut self, add: impl Fn(QueryItem) -> QueryItem) -> Self {
+        self.query = self.query.with(add);
         self
     }
 
-    /// Only events that match this filter; replaces everything that was set before.
-    pub fn filter(mut self, filter: Filter) -> Self {
-        self.filter = filter;
+    /// Only events that match this query; replaces all criteria that were set before. Criteria that
+    /// are set afterwards are added to each of its items.
+    pub fn query(mut self, query: impl Into<Query>) -> Self {
+        self.query = query.into();
         self
     }
 
@@ -180,7 +192,7 @@ impl SubscriptionBuilder {
         if let Some(error) = self.refused {
             return Err(error);
         }
-        self.filter.check()?;
+        self.query.check()?;
         let head = self.store.head()?;
         let epochs = self.store.epochs()?;
         self.check_place(head, &epochs)?;
@@ -216,7 +228,7 @@ impl SubscriptionBuilder {
             store: self.store,
             scope,
             next,
-            filter: self.filter,
+            query: self.query,
             after,
             seen: after,
             reported: after,
@@ -273,7 +285,7 @@ impl<D> fmt::Debug for SubscriptionBuilder<D> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.debug_struct("SubscriptionBuilder")
             .field("stream", &self.stream)
-            .field("filter", &self.filter)
+            .field("query", &self.query)
             .field("start", &self.start)
             .finish_non_exhaustive()
     }

@@ -19,7 +19,7 @@ pub use builder::SubscriptionBuilder;
 pub use receiver::SubscriptionReceiver;
 
 use crate::error::{Error, Result};
-use crate::event_store::{Direction, EventStore, Filter, PageQuery, Range, Scope};
+use crate::event_store::{Direction, EventStore, PageRequest, Query, Range, Scope};
 use crate::metrics::SubscriptionProgress;
 use crate::model::{Copier, Epoch, EventRef, Position, RecordedEvent, Version};
 
@@ -75,7 +75,7 @@ pub struct Subscription {
     scope: Scope,
     /// The next place to read.
     next: u64,
-    filter: Filter,
+    query: Query,
     /// Nothing at or below this position is delivered.
     after: Option<Position>,
     /// Everything up to this position was read from the store.
@@ -257,7 +257,7 @@ impl Subscription {
 
     /// Whether events of the log may be skipped, so that progress is worth reporting.
     fn skips(&self) -> bool {
-        self.scope != Scope::Log || !self.filter.is_all()
+        self.scope != Scope::Log || !self.query.is_everything()
     }
 
     /// Reads the next page, up to the bound.
@@ -321,15 +321,15 @@ impl Subscription {
 
     /// Takes the events of a page; `None` if it is to be in memory and is not.
     fn take_page(&mut self, range: Range, in_memory: bool) -> Result<Option<Taken>> {
-        // For streams we filter here, so that skipped events are read once.
+        // For streams we select here, so that skipped events are read once.
         let of_log = self.scope == Scope::Log;
-        let query = PageQuery {
+        let request = PageRequest {
             range,
             direction: Direction::Forward,
-            filter: if of_log { self.filter.clone() } else { Filter::new() },
+            query: if of_log { self.query.clone() } else { Query::Everything },
             events_max: PAGE_EVENTS_MAX,
         };
-        let Self { store, scope, next, filter, after, page, .. } = self;
+        let Self { store, scope, next, query, after, page, .. } = self;
         let (mut last, mut copier) = (None, Copier::default());
         let mut visit = |event: EventRef<'_>| {
             let is_of_scope = match &*scope {
@@ -340,16 +340,16 @@ impl Subscription {
             };
             if is_of_scope {
                 last = Some((event.version(), event.position()));
-                if Some(event.position()) > *after && (of_log || filter.matches(&event)) {
+                if Some(event.position()) > *after && (of_log || query.matches(&event)) {
                     page.push_back(copier.copy(&event));
                 }
             }
             ControlFlow::Continue(())
         };
         let end = if in_memory {
-            store.read_page_in_memory(&query, &mut visit)
+            store.read_page_in_memory(&request, &mut visit)
         } else {
-            store.read_page(&query, &mut visit).map(Some)
+            store.read_page(&request, &mut visit).map(Some)
         };
         match end {
             Ok(end) => Ok(end.map(|end| Taken::Page { rest: end.rest, last })),
@@ -395,7 +395,7 @@ impl fmt::Debug for Subscription {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.debug_struct("Subscription")
             .field("scope", &self.scope)
-            .field("filter", &self.filter)
+            .field("query", &self.query)
             .field("position", &self.reported)
             .field("ended", &self.ended)
             .finish_non_exhaustive()

@@ -9,8 +9,8 @@ use crate::error::Result;
 #[cfg(feature = "async")]
 use crate::event_store::BoxFuture;
 use crate::event_store::{
-    Append, Appended, EventStore, KeyedResult, KeyedSubmission, PageEnd, PageQuery, StreamInfo,
-    StreamsQuery, Submitted, Visitor,
+    Append, Appended, EventStore, KeyedResult, KeyedSubmission, PageEnd, PageRequest, StreamInfo,
+    StreamsRequest, Submitted, Visitor,
 };
 use crate::metrics::SubscriptionProgress;
 use crate::model::{Epochs, IdempotencyKey, Position, StreamId, Timestamp, Version};
@@ -63,10 +63,10 @@ pub trait Decorator: Send + Sync + 'static {
     fn read_page(
         &self,
         store: &dyn EventStore,
-        query: &PageQuery,
+        request: &PageRequest,
         visit: &mut Visitor<'_>,
     ) -> Result<PageEnd> {
-        store.read_page(query, visit)
+        store.read_page(request, visit)
     }
 
     /// Called for [`EventStore::head`].
@@ -92,9 +92,9 @@ pub trait Decorator: Send + Sync + 'static {
     fn list_streams(
         &self,
         store: &dyn EventStore,
-        query: &StreamsQuery,
+        request: &StreamsRequest,
     ) -> Result<Vec<StreamInfo>> {
-        store.list_streams(query)
+        store.list_streams(request)
     }
 
     /// Called for [`EventStore::wait_past`].
@@ -167,7 +167,7 @@ pub trait Decorator: Send + Sync + 'static {
 /// ```
 /// use annals::prelude::*;
 /// use annals::testing::{Decorated, Decorator};
-/// use annals::{PageEnd, PageQuery, Result, Visitor};
+/// use annals::{PageEnd, PageRequest, Result, Visitor};
 /// use std::sync::Mutex;
 /// use std::time::{Duration, Instant};
 ///
@@ -192,8 +192,8 @@ pub trait Decorator: Send + Sync + 'static {
 ///     fn submit(&self, store: &dyn EventStore, append: Append) -> Result<Appended> {
 ///         self.submits.measure(|| store.submit(append))
 ///     }
-///     fn read_page(&self, store: &dyn EventStore, query: &PageQuery, visit: &mut Visitor<'_>) -> Result<PageEnd> {
-///         self.pages.measure(|| store.read_page(query, visit))
+///     fn read_page(&self, store: &dyn EventStore, request: &PageRequest, visit: &mut Visitor<'_>) -> Result<PageEnd> {
+///         self.pages.measure(|| store.read_page(request, visit))
 ///     }
 /// }
 ///
@@ -239,8 +239,8 @@ impl<D: Decorator> EventStore for Decorated<D> {
         self.decorator.find_submitted(&*self.store, key)
     }
 
-    fn read_page(&self, query: &PageQuery, visit: &mut Visitor<'_>) -> Result<PageEnd> {
-        self.decorator.read_page(&*self.store, query, visit)
+    fn read_page(&self, request: &PageRequest, visit: &mut Visitor<'_>) -> Result<PageEnd> {
+        self.decorator.read_page(&*self.store, request, visit)
     }
 
     fn head(&self) -> Result<Option<Position>> {
@@ -251,8 +251,8 @@ impl<D: Decorator> EventStore for Decorated<D> {
         self.decorator.stream_version(&*self.store, stream)
     }
 
-    fn list_streams(&self, query: &StreamsQuery) -> Result<Vec<StreamInfo>> {
-        self.decorator.list_streams(&*self.store, query)
+    fn list_streams(&self, request: &StreamsRequest) -> Result<Vec<StreamInfo>> {
+        self.decorator.list_streams(&*self.store, request)
     }
 
     fn wait_past(
@@ -281,7 +281,7 @@ impl<D: Decorator> EventStore for Decorated<D> {
     }
 
     /// All pages are read with `read_page`, so that the decorator sees each of them.
-    fn read_page_in_memory(&self, _: &PageQuery, _: &mut Visitor<'_>) -> Result<Option<PageEnd>> {
+    fn read_page_in_memory(&self, _: &PageRequest, _: &mut Visitor<'_>) -> Result<Option<PageEnd>> {
         Ok(None)
     }
 

@@ -19,9 +19,9 @@ use crate::support::random::Random;
 use annals::prelude::*;
 use annals::testing::{ProjectionScenario, Scenario};
 use annals::{
-    Checkpoint, Durability, Filter, HandlerError, Position, Projection, ProjectionManager,
-    ProjectionOptions, Repository, SnapshotPolicy, TypedEvent, Version, ViewCommit, ViewPage,
-    ViewScan, ViewStore, ViewWriter,
+    Checkpoint, Durability, HandlerError, Position, Projection, ProjectionManager,
+    ProjectionOptions, Query, Repository, SnapshotPolicy, TypedEvent, Version, ViewCommit,
+    ViewPage, ViewScan, ViewStore, ViewWriter,
 };
 
 fn created() -> AccountEvent {
@@ -163,8 +163,8 @@ impl<P: Projection> Projection for Mortal<P> {
         self.projection.name()
     }
 
-    fn filter(&self) -> Filter {
-        self.projection.filter()
+    fn query(&self) -> Query {
+        self.projection.query()
     }
 
     fn handle(

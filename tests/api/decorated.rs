@@ -9,8 +9,8 @@ use std::time::Instant;
 use annals::prelude::*;
 use annals::testing::{Decorated, Decorator};
 use annals::{
-    Direction, Epochs, Error, Filter, IdempotencyKey, KeyedResult, KeyedSubmission, PageEnd,
-    PageQuery, Position, Range, RequestDigest, Result, StreamInfo, StreamsQuery, Submitted,
+    Direction, Epochs, Error, IdempotencyKey, KeyedResult, KeyedSubmission, PageEnd, PageRequest,
+    Position, Query, Range, RequestDigest, Result, StreamInfo, StreamsRequest, Submitted,
     SubscriptionProgress, Timestamp, Version, Visitor,
 };
 
@@ -51,11 +51,11 @@ impl Decorator for Metered {
     fn read_page(
         &self,
         store: &dyn EventStore,
-        query: &PageQuery,
+        request: &PageRequest,
         visit: &mut Visitor<'_>,
     ) -> Result<PageEnd> {
         self.count("read_page");
-        store.read_page(query, visit)
+        store.read_page(request, visit)
     }
     fn head(&self, store: &dyn EventStore) -> Result<Option<Position>> {
         self.count("head");
@@ -68,10 +68,10 @@ impl Decorator for Metered {
     fn list_streams(
         &self,
         store: &dyn EventStore,
-        query: &StreamsQuery,
+        request: &StreamsRequest,
     ) -> Result<Vec<StreamInfo>> {
         self.count("list_streams");
-        store.list_streams(query)
+        store.list_streams(request)
     }
     fn wait_past(
         &self,
@@ -106,10 +106,10 @@ fn call_all(store: &dyn EventStore) {
     let stream = StreamId::new("a-1").unwrap();
     let append = Append::new().to("a-1", ExpectedVersion::Any, events(1));
     let appended = store.submit(append).unwrap();
-    let page = PageQuery {
+    let page = PageRequest {
         range: Range::log(Position::FIRST, Position::MAX),
         direction: Direction::Forward,
-        filter: Filter::new(),
+        query: Query::Everything,
         events_max: 10,
     };
     store.read_page(&page, &mut |_| ControlFlow::Continue(())).unwrap();
@@ -117,7 +117,7 @@ fn call_all(store: &dyn EventStore) {
     assert!(store.stream_version(&stream).unwrap().is_some());
     assert_eq!(
         store
-            .list_streams(&StreamsQuery { streams_max: 10, ..StreamsQuery::default() })
+            .list_streams(&StreamsRequest { streams_max: 10, ..StreamsRequest::default() })
             .unwrap()
             .len(),
         1

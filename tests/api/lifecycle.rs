@@ -72,7 +72,7 @@ fn close_ends_subscriptions_and_refuses_later_calls() {
     closed(other.stream_version(&stream).err());
     closed(other.sync().err());
     closed(other.info().err());
-    closed(other.list_streams(&annals::StreamsQuery::default()).err());
+    closed(other.list_streams(&annals::StreamsRequest::default()).err());
     closed(handle.wait_past(None, None, &never).err());
     closed(subscribe.start().err());
     closed(iterator.next().and_then(Result::err));

@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex};
 
 use annals::prelude::*;
 use annals::testing::{Decorated, Decorator};
-use annals::{Cause, Error, PageEnd, PageQuery, Result, Snapshot, SnapshotStore, Version, Visitor};
+use annals::{
+    Cause, Error, PageEnd, PageRequest, Result, Snapshot, SnapshotStore, Version, Visitor,
+};
 use tempfile::TempDir;
 
 use super::{place, quick};
@@ -90,10 +92,10 @@ impl Decorator for Failures {
     fn read_page(
         &self,
         store: &dyn EventStore,
-        query: &PageQuery,
+        request: &PageRequest,
         visit: &mut Visitor<'_>,
     ) -> Result<PageEnd> {
-        store.read_page(query, &mut |event| {
+        store.read_page(request, &mut |event| {
             self.read.fetch_add(1, Ordering::SeqCst);
             visit(event)
         })

@@ -1,7 +1,7 @@
 //! The list of orders: a read model of the events of orders and products.
 
 use annals::prelude::*;
-use annals::{Async, Filter, View, ViewKey};
+use annals::{Async, Query, View, ViewKey};
 use serde::{Deserialize, Serialize};
 
 use crate::order::{OrderEvent, OrderStatus, Placement};
@@ -39,8 +39,8 @@ impl Projection for OrderList {
         NAME
     }
 
-    fn filter(&self) -> Filter {
-        Filter::new().category("order").category("product")
+    fn query(&self) -> Query {
+        Query::category("order").category("product")
     }
 
     fn handle(

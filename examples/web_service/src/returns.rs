@@ -1,7 +1,7 @@
 //! A process manager: a cancelled order returns its stock to the product.
 
 use annals::prelude::*;
-use annals::{AsyncProjection, AsyncRepository, Filter, IdempotencyKey, RequestDigest, Target};
+use annals::{AsyncProjection, AsyncRepository, Query, IdempotencyKey, RequestDigest, Target};
 
 use crate::order::OrderEvent;
 use crate::product::{Product, ProductCommand};
@@ -22,8 +22,8 @@ impl AsyncProjection for Returns {
         Target::Reactor
     }
 
-    fn filter(&self) -> Filter {
-        Filter::new().category("order")
+    fn query(&self) -> Query {
+        Query::category("order")
     }
 
     async fn handle(

@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use super::reading::history;
 use super::{event, events, log, position};
-use crate::event_store::{Direction, EventStore, Filter, PageEnd, PageQuery, Range, Scope};
+use crate::event_store::{
+    Direction, EventStore, PageEnd, PageRequest, Query, QueryItem, Range, Scope,
+};
 use crate::extension::EventStoreExt;
 use crate::model::{ExpectedVersion, RecordedEvent, StreamId, Version};
 
@@ -33,8 +35,8 @@ fn ranges() -> Vec<Range> {
     ]
 }
 
-fn expected(log: &[RecordedEvent], query: &PageQuery) -> Vec<RecordedEvent> {
-    let Range { scope, from, to, up_to } = &query.range;
+fn expected(log: &[RecordedEvent], request: &PageRequest) -> Vec<RecordedEvent> {
+    let Range { scope, from, to, up_to } = &request.range;
     let is_within = |event: &&RecordedEvent| {
         let place = match scope {
             Scope::Log => Some(event.position().get()),
@@ -44,24 +46,26 @@ fn expected(log: &[RecordedEvent], query: &PageQuery) -> Vec<RecordedEvent> {
         };
         place.is_some_and(|place| (*from..=*to).contains(&place)) && event.position() <= *up_to
     };
-    let events = log.iter().filter(is_within).filter(|event| query.filter.matches(&event.as_ref()));
+    let events =
+        log.iter().filter(is_within).filter(|event| request.query.matches(&event.as_ref()));
     let mut events: Vec<_> = events.cloned().collect();
-    if query.direction == Direction::Backward {
+    if request.direction == Direction::Backward {
         events.reverse();
     }
     events
 }
 
-fn queries() -> impl Iterator<Item = PageQuery> {
-    let filters = [Filter::new(), Filter::new().types(["Closed"]).stream_prefix("a")];
+fn requests() -> impl Iterator<Item = PageRequest> {
+    let item = QueryItem::new().types(["Closed"]).stream_prefix("a");
+    let queries = [Query::Everything, item.into()];
     ranges().into_iter().flat_map(move |range| {
-        let filters = filters.clone();
+        let queries = queries.clone();
         [Direction::Forward, Direction::Backward].into_iter().flat_map(move |direction| {
             let range = range.clone();
-            filters.clone().into_iter().map(move |filter| PageQuery {
+            queries.clone().into_iter().map(move |query| PageRequest {
                 range: range.clone(),
                 direction,
-                filter,
+                query,
                 events_max: usize::MAX,
             })
         })
@@ -71,14 +75,14 @@ fn queries() -> impl Iterator<Item = PageQuery> {
 /// Reading the rest until it is empty returns each event of the range once, in order.
 pub fn log_pages_of_any_size_cover_the_whole_range(store: &Arc<dyn EventStore>) {
     let log = history(store);
-    for query in queries() {
+    for request in requests() {
         for events_max in [1, 2, 7, 1_000] {
-            let (mut query, mut read, mut pages) =
-                (PageQuery { events_max, ..query.clone() }, Vec::new(), 0);
-            let expected = expected(&log, &query);
+            let (mut request, mut read, mut pages) =
+                (PageRequest { events_max, ..request.clone() }, Vec::new(), 0);
+            let expected = expected(&log, &request);
             loop {
                 let mut count = 0;
-                let end = store.read_page(&query, &mut |event| {
+                let end = store.read_page(&request, &mut |event| {
                     count += 1;
                     read.push(event.to_owned());
                     ControlFlow::Continue(())
@@ -87,11 +91,11 @@ pub fn log_pages_of_any_size_cover_the_whole_range(store: &Arc<dyn EventStore>) 
                 pages += 1;
                 assert!(pages <= 2 * log.len() + 2, "the pages do not end");
                 match end.unwrap().rest {
-                    Some(range) => query.range = range,
+                    Some(range) => request.range = range,
                     None => break,
                 }
             }
-            assert_eq!(read, expected, "{query:?}");
+            assert_eq!(read, expected, "{request:?}");
         }
     }
 }
@@ -99,15 +103,15 @@ pub fn log_pages_of_any_size_cover_the_whole_range(store: &Arc<dyn EventStore>) 
 /// Wherever the break comes, the rest begins with the next event.
 pub fn break_ends_the_page_after_the_current_event(store: &Arc<dyn EventStore>) {
     let log = history(store);
-    for query in queries() {
-        let expected = expected(&log, &query);
+    for request in requests() {
+        let expected = expected(&log, &request);
         for stop in 1..=expected.len() {
             let mut read = Vec::new();
-            let mut rest = Some(query.range.clone());
+            let mut rest = Some(request.range.clone());
             // A page may be shorter than requested: continue until the visitor breaks.
             while let Some(range) = rest.take().filter(|_| read.len() < stop) {
-                let query = PageQuery { range, ..query.clone() };
-                let end = store.read_page(&query, &mut |event| {
+                let request = PageRequest { range, ..request.clone() };
+                let end = store.read_page(&request, &mut |event| {
                     read.push(event.to_owned());
                     if read.len() == stop {
                         ControlFlow::Break(())
@@ -120,16 +124,16 @@ pub fn break_ends_the_page_after_the_current_event(store: &Arc<dyn EventStore>) 
                     break;
                 }
             }
-            assert_eq!(read, expected[..stop], "stopped after {stop}: {query:?}");
+            assert_eq!(read, expected[..stop], "stopped after {stop}: {request:?}");
             while let Some(range) = rest.take() {
-                let query = PageQuery { range, ..query.clone() };
-                let end = store.read_page(&query, &mut |event| {
+                let request = PageRequest { range, ..request.clone() };
+                let end = store.read_page(&request, &mut |event| {
                     read.push(event.to_owned());
                     ControlFlow::Continue(())
                 });
                 rest = end.unwrap().rest;
             }
-            assert_eq!(read, expected, "resumed after {stop}: {query:?}");
+            assert_eq!(read, expected, "resumed after {stop}: {request:?}");
         }
     }
 }
@@ -137,17 +141,17 @@ pub fn break_ends_the_page_after_the_current_event(store: &Arc<dyn EventStore>) 
 /// This holds for any range, and no event is lost.
 pub fn page_of_no_events_visits_nothing(store: &Arc<dyn EventStore>) {
     let log = history(store);
-    for query in queries() {
-        let none = PageQuery { events_max: 0, ..query.clone() };
+    for request in requests() {
+        let none = PageRequest { events_max: 0, ..request.clone() };
         let end = store.read_page(&none, &mut |event| panic!("visited {event:?}"));
         let PageEnd { rest } = end.unwrap();
-        let expected = expected(&log, &query);
+        let expected = expected(&log, &request);
         let left = rest.map_or(0, |range| {
             let mut left = 0;
             let mut rest = Some(range);
             while let Some(range) = rest.take() {
-                let query = PageQuery { range, ..query.clone() };
-                let end = store.read_page(&query, &mut |_| {
+                let request = PageRequest { range, ..request.clone() };
+                let end = store.read_page(&request, &mut |_| {
                     left += 1;
                     ControlFlow::Continue(())
                 });
@@ -155,7 +159,7 @@ pub fn page_of_no_events_visits_nothing(store: &Arc<dyn EventStore>) {
             }
             left
         });
-        assert_eq!(left, expected.len(), "{query:?}");
+        assert_eq!(left, expected.len(), "{request:?}");
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{event, events, log, position, version};
 use crate::error::Error;
-use crate::event_store::{Append, EventStore, Filter, StreamInfo, StreamsQuery};
+use crate::event_store::{Append, EventStore, Query, QueryItem, StreamInfo, StreamsRequest};
 use crate::extension::EventStoreExt;
 use crate::model::{
     EventId, ExpectedVersion, NewEvent, Position, RecordedEvent, StreamId, Timestamp, Version,
@@ -133,18 +133,18 @@ pub fn empty_store_reads_as_empty(store: &Arc<dyn EventStore>) {
     }
 }
 
-/// Checks every start, both directions, limits and filters.
+/// Checks every start, both directions, limits and queries.
 pub fn log_read_follows_its_options(store: &Arc<dyn EventStore>) {
     let log = history(store);
-    let filters = [
-        Filter::new(),
-        Filter::new().types(["Closed"]),
-        Filter::new().category("a"),
-        Filter::new().category("日本").category("b").types(["Closed"]),
-        Filter::new().stream_prefix("a").category("a"),
-        Filter::new().stream_prefix("ä").stream_prefix("a "),
-        Filter::new().category("nobody"),
-        Filter::new().stream_prefix("nobody"),
+    let queries = [
+        Query::Everything,
+        Query::types(["Closed"]),
+        Query::category("a"),
+        QueryItem::new().category("日本").category("b").types(["Closed"]).into(),
+        QueryItem::new().stream_prefix("a").category("a").into(),
+        QueryItem::new().stream_prefix("ä").stream_prefix("a ").into(),
+        Query::category("nobody"),
+        Query::stream_prefix("nobody"),
     ];
     let wanted: [fn(&RecordedEvent) -> bool; 8] = [
         |_| true,
@@ -159,22 +159,22 @@ pub fn log_read_follows_its_options(store: &Arc<dyn EventStore>) {
         |_| false,
         |_| false,
     ];
-    for (filter, wanted) in filters.iter().zip(wanted) {
+    for (query, wanted) in queries.iter().zip(wanted) {
         let matching: Vec<_> = log.iter().filter(|event| wanted(event)).cloned().collect();
         for backward in [false, true] {
             for start in starts(expected_len(&log)) {
                 for limit in LIMITS {
-                    let read = store.read_log().filter(filter.clone());
+                    let read = store.read_log().query(query.clone());
                     let read = with_options!(read, Position, start, backward, limit);
                     let expected =
                         expect(&matching, |event| event.position().get(), start, backward, limit);
                     assert_eq!(
                         collect(read.into_iter()),
                         expected,
-                        "{start:?} {backward} {limit:?} {filter:?}"
+                        "{start:?} {backward} {limit:?} {query:?}"
                     );
                 }
-                let read = store.read_log().filter(filter.clone());
+                let read = store.read_log().query(query.clone());
                 let read = with_options!(read, Position, start, backward, None);
                 let all = expect(&matching, |event| event.position().get(), start, backward, None);
                 assert_eq!(read.clone().first().unwrap().as_ref(), all.first());
@@ -351,9 +351,9 @@ pub fn streams_are_listed_by_prefix_in_id_order(store: &Arc<dyn EventStore>) {
             );
             for streams_max in [0, 1, 3] {
                 let (prefix, after) = (prefix.to_owned(), after.clone());
-                let query = StreamsQuery { prefix, after, streams_max };
+                let request = StreamsRequest { prefix, after, streams_max };
                 let some: Vec<_> = expected.iter().take(streams_max).cloned().collect();
-                assert_eq!(store.list_streams(&query).unwrap(), some, "{query:?}");
+                assert_eq!(store.list_streams(&request).unwrap(), some, "{request:?}");
             }
         }
     }

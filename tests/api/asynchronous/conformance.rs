@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use annals::{
     Append, Appended, AsyncStore, Epochs, EventStore, IdempotencyKey, KeyedResult, KeyedSubmission,
-    MemoryStore, PageEnd, PageQuery, Position, Result, StreamId, StreamInfo, StreamsQuery,
+    MemoryStore, PageEnd, PageRequest, Position, Result, StreamId, StreamInfo, StreamsRequest,
     Submitted, Timestamp, Version, Visitor,
 };
 use futures_lite::future::{self, FutureExt};
@@ -35,10 +35,10 @@ impl<S: EventStore + 'static> EventStore for ThroughTasks<S> {
         future::block_on(self.0.find_submitted(key))
     }
 
-    fn read_page(&self, query: &PageQuery, visit: &mut Visitor<'_>) -> Result<PageEnd> {
-        match self.inner().read_page_in_memory(query, visit)? {
+    fn read_page(&self, request: &PageRequest, visit: &mut Visitor<'_>) -> Result<PageEnd> {
+        match self.inner().read_page_in_memory(request, visit)? {
             Some(end) => Ok(end),
-            None => self.inner().read_page(query, visit),
+            None => self.inner().read_page(request, visit),
         }
     }
 
@@ -50,8 +50,8 @@ impl<S: EventStore + 'static> EventStore for ThroughTasks<S> {
         future::block_on(self.0.stream_version(stream))
     }
 
-    fn list_streams(&self, query: &StreamsQuery) -> Result<Vec<StreamInfo>> {
-        self.inner().list_streams(query)
+    fn list_streams(&self, request: &StreamsRequest) -> Result<Vec<StreamInfo>> {
+        self.inner().list_streams(request)
     }
 
     fn wait_past(

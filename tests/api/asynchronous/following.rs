@@ -2,7 +2,7 @@
 //! thread each.
 
 use annals::prelude::*;
-use annals::{AsyncStore, Error, Filter, Position, SubscriptionBuilder};
+use annals::{AsyncStore, Error, Position, Query, SubscriptionBuilder};
 use futures_lite::{StreamExt, future};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError};
@@ -54,9 +54,9 @@ fn live_feeds_need_no_thread_each_and_miss_nothing() {
 #[test]
 fn slow_feed_falls_back_to_reading() {
     on_each_runtime(|_, store, _| async move {
-        let filter = || Filter::new().category("account");
+        let filter = || Query::category("account");
         let mut all = store.subscribe().start().await.unwrap();
-        let mut of_category = store.subscribe().filter(filter()).start().await.unwrap();
+        let mut of_category = store.subscribe().query(filter()).start().await.unwrap();
         let mut of_stream = store.subscribe().stream("account-3").start().await.unwrap();
         let large = "x".repeat(10_000);
         let mut appended = 0;

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use annals::prelude::*;
-use annals::{AsyncProjection, Filter, OnFailure, Position, ProjectionState, Target};
+use annals::{AsyncProjection, OnFailure, Position, ProjectionState, Query, Target};
 use futures_lite::future::{pending, yield_now};
 
 use super::{Custom, Money, SOON, add_up, balances, fold, pay, pay_all, stores, wait_until};
@@ -26,7 +26,7 @@ pub(crate) struct AsyncCustom {
     pub(crate) name: &'static str,
     pub(crate) version: u32,
     pub(crate) target: Target,
-    pub(crate) filter: Filter,
+    pub(crate) query: Query,
     pub(crate) handle: Handle,
     pub(crate) flush: Call,
     pub(crate) reset: Call,
@@ -43,7 +43,7 @@ impl AsyncCustom {
             name: "balances",
             version: 1,
             target: Target::View,
-            filter: Filter::new(),
+            query: Query::Everything,
             handle: Box::new(handle),
             flush: Box::new(|| Box::pin(async { Ok(()) })),
             reset: Box::new(|| Box::pin(async { Ok(()) })),
@@ -76,8 +76,8 @@ impl AsyncProjection for AsyncCustom {
         self.target
     }
 
-    fn filter(&self) -> Filter {
-        self.filter.clone()
+    fn query(&self) -> Query {
+        self.query.clone()
     }
 
     async fn handle(
@@ -210,8 +210,8 @@ fn async_and_blocking_handlers_build_the_same_view() {
 #[test]
 fn async_projection_has_its_version_and_filter() {
     let store = MemoryStore::new();
-    let filter = Filter::new().stream_prefix("account-1");
-    let filtered = AsyncCustom { version: 3, filter, ..AsyncCustom::balances() };
+    let filter = Query::stream_prefix("account-1");
+    let filtered = AsyncCustom { version: 3, query: filter, ..AsyncCustom::balances() };
     let manager = ProjectionManager::new(&store).register_async(filtered).unwrap();
     pay(&store, "account-1", 1);
     pay(&store, "account-2", 1);

@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 
 use annals::prelude::*;
 use annals::{
-    Checkpoint, Filter, OnUnreadable, ProjectionError, Target, UpcastError, ViewCommit, ViewStore,
+    Checkpoint, OnUnreadable, ProjectionError, Query, Target, UpcastError, ViewCommit, ViewStore,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -34,12 +34,12 @@ annals::domain_events! { Second { Deposited => "Deposited" version 2 } }
 struct Count<E> {
     version: u32,
     target: Target,
-    filter: Filter,
+    query: Query,
     events: PhantomData<fn() -> E>,
 }
 
 fn count<E>(version: u32) -> Count<E> {
-    Count { version, target: Target::View, filter: Filter::new(), events: PhantomData }
+    Count { version, target: Target::View, query: Query::Everything, events: PhantomData }
 }
 
 impl<E: DomainEvent + 'static> Projection for Count<E> {
@@ -57,8 +57,8 @@ impl<E: DomainEvent + 'static> Projection for Count<E> {
         self.target
     }
 
-    fn filter(&self) -> Filter {
-        self.filter.clone()
+    fn query(&self) -> Query {
+        self.query.clone()
     }
 
     fn handle(&self, _: &TypedEvent<E>, view: &mut ViewWriter) -> Result<(), HandlerError> {
@@ -81,9 +81,9 @@ fn run(
     manager.wait_for_head(SOON).map(drop)
 }
 
-fn filtered(filter: Filter) -> Start {
+fn filtered(query: Query) -> Start {
     Box::new(move |store, version| {
-        run(store, Count { filter: filter.clone(), ..count::<Both>(version) }, Upcasters::none())
+        run(store, Count { query: query.clone(), ..count::<Both>(version) }, Upcasters::none())
     })
 }
 
@@ -124,15 +124,15 @@ fn changed_definition_is_refused_until_the_version_is_raised() {
         (plain::<One>(none()), plain::<One>(renamed()), "stored event type Paid was added", 2),
         (plain::<One>(renamed()), plain::<One>(none()), "stored event type Paid was removed", 1),
         (
-            filtered(Filter::new().category("loan")),
-            filtered(Filter::new().category("account")),
-            "category loan was removed, category account was added",
+            filtered(Query::category("loan")),
+            filtered(Query::category("account")),
+            "the query in category \"loan\" was removed, the query in category \"account\" was added",
             2,
         ),
         (
-            filtered(Filter::new().stream_prefix("loan")),
-            filtered(Filter::new()),
-            "prefix loan was removed",
+            filtered(Query::stream_prefix("loan")),
+            filtered(Query::Everything),
+            "the query in streams with prefix \"loan\" was removed",
             2,
         ),
     ];

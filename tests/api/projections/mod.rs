@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use annals::prelude::*;
 use annals::{
-    Filter, HandlerError, Position, Projection, ProjectionHandle, ProjectionState, Target,
+    HandlerError, Position, Projection, ProjectionHandle, ProjectionState, Query, Target,
     TypedEvent, ViewEntry, ViewStore, ViewWriter,
 };
 use serde::{Deserialize, Serialize};
@@ -106,7 +106,7 @@ pub(crate) struct Custom {
     pub(crate) name: &'static str,
     pub(crate) version: u32,
     pub(crate) target: Target,
-    pub(crate) filter: Filter,
+    pub(crate) query: Query,
     pub(crate) handle: Handle,
     pub(crate) flush: Box<dyn Fn() -> Result<(), HandlerError> + Send + Sync>,
     pub(crate) reset: Box<dyn Fn() -> Result<(), HandlerError> + Send + Sync>,
@@ -123,7 +123,7 @@ impl Custom {
             name: "balances",
             version: 1,
             target: Target::View,
-            filter: Filter::new(),
+            query: Query::Everything,
             handle: Box::new(handle),
             flush: Box::new(|| Ok(())),
             reset: Box::new(|| Ok(())),
@@ -155,8 +155,8 @@ impl Projection for Custom {
         self.target
     }
 
-    fn filter(&self) -> Filter {
-        self.filter.clone()
+    fn query(&self) -> Query {
+        self.query.clone()
     }
 
     fn handle(&self, event: &TypedEvent<Money>, view: &mut ViewWriter) -> Result<(), HandlerError> {

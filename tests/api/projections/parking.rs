@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use annals::limits;
 use annals::prelude::*;
-use annals::{Filter, OnFailure, Target};
+use annals::{OnFailure, Query, Target};
 
 use super::view_store::Watched;
 use super::{Custom, SOON, add_up, balances, fold, pay, stores};
@@ -122,7 +122,7 @@ fn retry_skips_events_that_the_filter_no_longer_selects() {
         let is_broken = Arc::new(AtomicBool::new(true));
         let manager = |version, filter| {
             let target = Target::Reactor;
-            let projection = Custom { version, target, filter, ..broken(&is_broken) };
+            let projection = Custom { version, target, query: filter, ..broken(&is_broken) };
             let manager = ProjectionManager::new(&*store);
             let manager = manager.register_with(projection, parking()).unwrap();
             manager.start().unwrap();
@@ -132,16 +132,16 @@ fn retry_skips_events_that_the_filter_no_longer_selects() {
         pay(&*store, "account-1", 1);
         pay(&*store, "account-1", 2);
         pay(&*store, "loan-1", 3);
-        assert_eq!(manager(1, Filter::new()).status("balances").unwrap().parked_events, 3);
+        assert_eq!(manager(1, Query::Everything).status("balances").unwrap().parked_events, 3);
         is_broken.store(false, Ordering::SeqCst);
 
-        let manager = manager(2, Filter::new().category("loan"));
+        let manager = manager(2, Query::category("loan"));
         let projection = manager.projection("balances").unwrap();
         assert_eq!(projection.retry_parked().unwrap(), 0);
         assert_eq!(balances(&*store).into_iter().collect::<Vec<_>>(), [("loan-1".into(), 3)]);
         let skipped = projection.skipped(9).unwrap();
         let reasons: Vec<_> = skipped.iter().map(|it| it.reason.as_deref()).collect();
-        let reason = "the projection's filter and event types no longer select it";
+        let reason = "the projection's query and event types no longer select it";
         let first = format!("{reason}; it was parked for: broken");
         assert_eq!(reasons, [Some(first.as_str()), Some(reason)]);
         let status = projection.status().unwrap();

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use annals::prelude::*;
 use annals::{
-    Error, Position, SnapshotStore, StoreOptions, StreamsQuery, Version, ViewScan, ViewStore,
+    Error, Position, SnapshotStore, StoreOptions, StreamsRequest, Version, ViewScan, ViewStore,
 };
 
 use super::stores::{
@@ -263,8 +263,8 @@ impl Asked<'_> {
                 Err(error) => self.error(&what, &error),
             }
         }
-        let query = StreamsQuery { streams_max: usize::MAX, ..StreamsQuery::default() };
-        match store.list_streams(&query) {
+        let request = StreamsRequest { streams_max: usize::MAX, ..StreamsRequest::default() };
+        match store.list_streams(&request) {
             Ok(found) => {
                 let found: Vec<_> = found.into_iter().map(|info| (info.id, info.version)).collect();
                 let is_right = found == tips.into_iter().collect::<Vec<_>>();

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use annals::{
     Append, Appended, Epochs, EventStore, IdempotencyKey, KeyedResult, KeyedSubmission, PageEnd,
-    PageQuery, Position, Result, StreamId, StreamInfo, StreamsQuery, Submitted, Timestamp, Version,
+    PageRequest, Position, Result, StreamId, StreamInfo, StreamsRequest, Submitted, Timestamp, Version,
     Visitor,
 };
 
@@ -37,17 +37,17 @@ impl EventStore for Counted {
         self.store.find_submitted(key)
     }
 
-    fn read_page(&self, query: &PageQuery, visit: &mut Visitor<'_>) -> Result<PageEnd> {
+    fn read_page(&self, request: &PageRequest, visit: &mut Visitor<'_>) -> Result<PageEnd> {
         self.pages.read.fetch_add(1, Ordering::Relaxed);
-        self.store.read_page(query, visit)
+        self.store.read_page(request, visit)
     }
 
     fn read_page_in_memory(
         &self,
-        query: &PageQuery,
+        request: &PageRequest,
         visit: &mut Visitor<'_>,
     ) -> Result<Option<PageEnd>> {
-        let end = self.store.read_page_in_memory(query, visit)?;
+        let end = self.store.read_page_in_memory(request, visit)?;
         self.pages.in_memory.fetch_add(u64::from(end.is_some()), Ordering::Relaxed);
         Ok(end)
     }
@@ -60,8 +60,8 @@ impl EventStore for Counted {
         self.store.stream_version(stream)
     }
 
-    fn list_streams(&self, query: &StreamsQuery) -> Result<Vec<StreamInfo>> {
-        self.store.list_streams(query)
+    fn list_streams(&self, request: &StreamsRequest) -> Result<Vec<StreamInfo>> {
+        self.store.list_streams(request)
     }
 
     fn wait_past(
