@@ -11,13 +11,15 @@ pub use crate::commit::queue::{Answer, Queue, Ticket, settle};
 #[cfg(feature = "async")]
 pub use crate::commit::room::{Permit, Room};
 pub use crate::format::{
-    Evidence, FeatureClass, Features, Frame, FrameDraft, FrameHeader, Identity, KEYS_RECORD,
-    KeyCount, Malformed, Manifest, Pack, PackedFrame, SLOT_LEN, STORE_FILE_LEN_MAX, Slot,
-    TailEntry, TailRow, Watermark, decode_checkpoint, decode_key_count, decode_key_record,
-    decode_pack, decode_record, decode_snapshot, decode_tail_row, encode_checkpoint,
-    encode_key_count, encode_key_record, encode_record, encode_snapshot, log_key, parse_log_key,
-    snapshot_key, snapshot_of, snapshot_prefix, stream_key, stream_of, stream_prefix, tail_key,
-    view_key, view_of, view_prefix,
+    Evidence, FeatureClass, Features, Frame, FrameDraft, FrameHeader, INDEXED_RECORD, Identity,
+    IndexKind, Indexed, KEYS_RECORD, KeyCount, Malformed, Manifest, POSITION_LEN, Pack,
+    PackedFrame, SLOT_LEN, STORE_FILE_LEN_MAX, Slot, TailEntry, TailRow, Watermark,
+    decode_checkpoint, decode_indexed, decode_key_count, decode_key_record, decode_pack,
+    decode_record, decode_snapshot, decode_tail_row, encode_checkpoint, encode_indexed,
+    encode_key_count, encode_key_record, encode_record, encode_snapshot, index_entries, index_key,
+    index_of, index_prefix, log_key, parse_log_key, position_of, push_index_prefix, snapshot_key,
+    snapshot_of, snapshot_prefix, stream_key, stream_of, stream_prefix, tail_key, view_key,
+    view_of, view_prefix,
 };
 pub use crate::head::Head;
 pub use crate::keys::{KeyAge, KeyRecord};

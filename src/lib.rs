@@ -227,7 +227,7 @@ pub use projection::{
 };
 pub use snapshot_store::{OnDamaged, Snapshot, SnapshotStore};
 #[cfg(feature = "rocksdb")]
-pub use store::{Store, StoreInfo};
+pub use store::{IndexStatus, Store, StoreInfo};
 #[cfg(feature = "rocksdb")]
 pub use store_options::{Compression, StoreOptions};
 pub use subscription::{

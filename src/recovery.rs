@@ -12,12 +12,15 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use crate::error::{Error, Location, Result};
+use crate::event_store::Direction;
 use crate::format::{
-    Evidence, Identity, KEYS_RECORD, Watermark, decode_key_record, decode_record, encode_record,
+    Evidence, INDEXED_RECORD, Identity, IndexKind, Indexed, KEYS_RECORD, Watermark,
+    decode_key_record, decode_record, encode_indexed, encode_record, position_of,
 };
 use crate::keys::KeyExpiry;
 use crate::model::Position;
 use crate::options::{Durability, now};
+use crate::read::index::indexed;
 use crate::read::keys::{key_count, keys_after};
 use crate::read::log::{Log, OpenPack};
 use crate::read::log_end::{LogEnd, open_log};
@@ -30,6 +33,8 @@ use crate::trace;
 
 /// The key of the store's identity in `meta`, which detects the database of another store.
 const IDENTITY_KEY: &[u8] = b"identity";
+/// About the length of a batch that removes entries of the index.
+const BATCH_LEN_MAX: usize = 4 << 20;
 
 /// An open store.
 pub(crate) struct Recovered {
@@ -40,6 +45,7 @@ pub(crate) struct Recovered {
     /// `None` when open for reading only.
     pub(crate) watermark: Option<WatermarkFile>,
     pub(crate) key_expiry: Arc<KeyExpiry>,
+    pub(crate) indexed: Indexed,
 }
 
 /// Opens a store, or creates it if the options allow that.
@@ -79,15 +85,23 @@ pub(crate) fn open(root: &Path, options: &StoreOptions) -> Result<Recovered> {
         let epoch = claim.identity.epochs.begun().last();
         if has_lost_its_end || epoch.is_some_and(|epoch| epoch.after == end.head) {
             remove_lost_keys(&disk, &end)?;
+            remove_lost_entries(&disk, &end)?;
         }
         if has_lost_its_end {
             claim.begin_epoch(end.head)?;
         }
         Some(begin_writing(Log::new(&disk, &open), &claim, &end, watermark)?)
     };
+    let indexed = if options.read_only {
+        indexed(&disk)?.filter(|_| disk.has(Family::Index)).unwrap_or_default()
+    } else {
+        claim.add_index()?;
+        open_index(&disk, &end, options)?
+    };
     let count = key_count(&disk)?;
     key_expiry.resume(count.last, count.clock);
-    Ok(Recovered { claim, storage: Storage::from(disk), open, end, watermark, key_expiry })
+    let storage = Storage::from(disk);
+    Ok(Recovered { claim, storage, open, end, watermark, key_expiry, indexed })
 }
 
 /// Selects the idempotency keys that have expired, which every lookup ignores. Damaged records are
@@ -106,6 +120,52 @@ fn remove_lost_keys(disk: &Disk, end: &LogEnd) -> Result<()> {
         batch.delete(Family::Keys, &name);
     }
     if batch.is_empty() { Ok(()) } else { disk.write(batch, Durability::Sync) }
+}
+
+/// Removes the entries of the index for events after the end that is left.
+fn remove_lost_entries(disk: &Disk, end: &LogEnd) -> Result<()> {
+    let mut batch = disk.batch();
+    let mut cursor = disk.cursor(Family::Index, &[], Direction::Forward)?;
+    while let Some((key, _)) = cursor.next()? {
+        if position_of(key) > end.head {
+            batch.delete(Family::Index, key);
+        }
+        if batch.len() > BATCH_LEN_MAX {
+            disk.write(std::mem::replace(&mut batch, disk.batch()), Durability::Buffered)?;
+        }
+    }
+    if batch.is_empty() { Ok(()) } else { disk.write(batch, Durability::Sync) }
+}
+
+/// Switches kinds of entries on or off, as the options say. Entries of a kind that is on are written
+/// with each event from now on; those of earlier events are added while the store is in use.
+fn open_index(disk: &Disk, end: &LogEnd, options: &StoreOptions) -> Result<Indexed> {
+    let known = indexed(disk)?;
+    let mut now = known.unwrap_or_default();
+    let from_now = Position::after(end.head);
+    let mut batch = disk.batch();
+    let wanted = [
+        (IndexKind::Tag, Some(true)),
+        (IndexKind::Type, options.index_types),
+        (IndexKind::Category, options.index_categories),
+    ];
+    for (kind, is_on) in wanted {
+        match (is_on.unwrap_or(now.get(kind).is_some()), now.get(kind)) {
+            (false, None) => {}
+            (false, Some(_)) => {
+                now.set(kind, None);
+                let (first, end) = kind.bounds();
+                batch.delete_range(Family::Index, &first..&end);
+            }
+            // The end may have been lost.
+            (true, from) => now.set(kind, Some(from.map_or(from_now, |from| from.min(from_now)))),
+        }
+    }
+    if known != Some(now) {
+        batch.put(Family::Meta, INDEXED_RECORD, &encode_indexed(now));
+        disk.write(batch, Durability::Sync)?;
+    }
+    Ok(now)
 }
 
 /// Checks a synced copy of a store as opening it would, and that it contains the position
@@ -183,6 +243,10 @@ fn check(
         let (found, expected) =
             (format!("that of store {owner}"), format!("that of store {expected}"));
         return Err(Error::corruption(Location::file("watermark"), found, expected));
+    }
+    if identity.features.has_index() && !disk.has(Family::Index) {
+        let location = Location::Database { doing: "looking for the index".to_owned() };
+        return Err(Error::corruption(location, "no family index", "that family, as STORE says"));
     }
     let (open, end) = open_log(disk)?;
     let location = || Location::Key { family: Family::Meta.name(), key: IDENTITY_KEY.to_vec() };

@@ -23,6 +23,9 @@ pub struct StoreOptions {
     pub(crate) read_ahead_bytes: usize,
     pub(crate) version_cache_streams: usize,
     pub(crate) key_retention: KeyRetention,
+    /// `None` leaves it as it is.
+    pub(crate) index_types: Option<bool>,
+    pub(crate) index_categories: Option<bool>,
     #[cfg(feature = "async")]
     pub(crate) async_waiting_bytes: usize,
     pub(crate) disk_reserve_bytes: u64,
@@ -67,6 +70,8 @@ impl Default for StoreOptions {
             read_ahead_bytes: 0,
             version_cache_streams: 100_000,
             key_retention: KeyRetention::default(),
+            index_types: None,
+            index_categories: None,
             #[cfg(feature = "async")]
             async_waiting_bytes: 64 << 20,
             disk_reserve_bytes: 64 << 20,
@@ -104,6 +109,24 @@ impl StoreOptions {
     /// are written from now on.
     pub fn compression(mut self, compression: Compression) -> Self {
         self.compression = compression;
+        self
+    }
+
+    /// Whether the store has an index of event types, so that reads by type cost what they return,
+    /// and conditions can name types without a tag. The store remembers it; a new store has none.
+    /// Tags are always indexed.
+    ///
+    /// If it is switched on for a store with events, the index is built while the store is in use:
+    /// see [`Store::index_status`](crate::Store::index_status). Each event then costs one more entry
+    /// of about 30 bytes in the write-ahead log.
+    pub fn index_types(mut self, is_on: bool) -> Self {
+        self.index_types = Some(is_on);
+        self
+    }
+
+    /// Whether the store has an index of categories: see [`StoreOptions::index_types`].
+    pub fn index_categories(mut self, is_on: bool) -> Self {
+        self.index_categories = Some(is_on);
         self
     }
 
@@ -257,6 +280,8 @@ impl fmt::Debug for StoreOptions {
             .field("read_ahead_bytes", &self.read_ahead_bytes)
             .field("version_cache_streams", &self.version_cache_streams)
             .field("key_retention", &self.key_retention)
+            .field("index_types", &self.index_types)
+            .field("index_categories", &self.index_categories)
             .field("disk_reserve_bytes", &self.disk_reserve_bytes)
             .field("limits", &self.limits)
             .field("create", &self.create)

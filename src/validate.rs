@@ -32,8 +32,12 @@ pub(crate) trait Committed {
         count: usize,
     ) -> Result<Vec<(EventId, Position)>>;
 
-    /// The first event that matches a condition.
-    fn first_match(&mut self, condition: &AppendCondition) -> Result<Option<Position>>;
+    /// The first event that matches a condition, which has this number within the append.
+    fn first_match(
+        &mut self,
+        number: usize,
+        condition: &AppendCondition,
+    ) -> Result<Option<Position>>;
 
     /// The whole commit that the event at this position was part of.
     fn commit(&mut self, position: Position) -> Result<Commit>;
@@ -159,8 +163,8 @@ pub(crate) fn validate(shape: &Shape, committed: &mut impl Committed) -> Result<
 /// Checks that no event matches a condition. If one does and its commit is this append, then the
 /// condition held when it was first appended: returns its acknowledgement.
 fn check_conditions(shape: &Shape, committed: &mut impl Committed) -> Result<Option<Appended>> {
-    for condition in &shape.conditions {
-        let Some(found) = committed.first_match(condition)? else { continue };
+    for (number, condition) in shape.conditions.iter().enumerate() {
+        let Some(found) = committed.first_match(number, condition)? else { continue };
         let commit = committed.commit(found)?;
         return match retry_of(shape, &commit) {
             Some(appended) => Ok(Some(appended)),

@@ -7,13 +7,14 @@ use std::collections::{BTreeSet, HashMap};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
+use super::backfill::Entries;
 use super::gate::Gate;
 use super::writer::OpenLog;
 use crate::error::{Cause, Error, Result};
 use crate::event_store::Direction;
 use crate::format::{
-    encode_checkpoint, encode_record, encode_snapshot, snapshot_key, snapshot_of, snapshot_prefix,
-    view_key, view_prefix,
+    INDEXED_RECORD, Indexed, encode_checkpoint, encode_indexed, encode_record, encode_snapshot,
+    snapshot_key, snapshot_of, snapshot_prefix, view_key, view_prefix,
 };
 use crate::metrics::Meters;
 use crate::model::{StreamId, Version};
@@ -137,6 +138,19 @@ impl DerivedWriter {
     pub(crate) fn delete_snapshots(&self, kind: &str, stream: &StreamId) -> Result<()> {
         self.write(Needs::Nothing, |_, batch| {
             delete_prefix(batch, Family::Snapshots, &snapshot_prefix(kind, stream.as_str()));
+            Ok(())
+        })
+    }
+
+    /// Adds entries of the index for events that were appended earlier, and records what is indexed
+    /// then.
+    pub(super) fn write_index(&self, entries: &Entries, then: Indexed) -> Result<()> {
+        let len = entries.iter().map(|(key, value)| key.len() + value.len() + 16).sum();
+        self.write(Needs::Space(len), |_, batch| {
+            for (key, value) in entries {
+                batch.put(Family::Index, key, value);
+            }
+            batch.put(Family::Meta, INDEXED_RECORD, &encode_indexed(then));
             Ok(())
         })
     }

@@ -14,8 +14,11 @@
 //! [`Error::Indeterminate`](crate::Error::Indeterminate), and the writer is poisoned until the
 //! store is reopened (G9).
 
+mod backfill;
 mod derived;
 pub(crate) mod gate;
+pub(crate) mod index_drafts;
+mod known;
 #[cfg(feature = "async")]
 pub(crate) mod lane;
 #[cfg(feature = "async")]
@@ -23,6 +26,7 @@ mod lane_thread;
 pub(crate) mod packer;
 pub(crate) mod prepare;
 pub(crate) mod queue;
+mod recent_events;
 mod recent_keys;
 #[cfg(feature = "async")]
 pub(crate) mod room;
@@ -31,7 +35,8 @@ mod writer;
 
 use std::sync::Arc;
 
-pub(crate) use prepare::{Prepared, PreparedKey, Submission};
+pub(crate) use index_drafts::IndexKinds;
+pub(crate) use prepare::{LookedUp, Prepared, PreparedKey, Submission};
 pub(crate) use queue::Answer;
 pub(crate) use writer::OpenLog;
 
@@ -39,6 +44,7 @@ use crate::error::{Error, Result};
 use crate::model::Position;
 use crate::read::log_end::LogEnd;
 use crate::sync::Mutex;
+use backfill::Backfill;
 use derived::DerivedWriter;
 use gate::Gate;
 #[cfg(feature = "async")]
@@ -52,7 +58,8 @@ use writer::Writer;
 pub(crate) struct Committer {
     queue: Arc<Queue>,
     writer: Arc<Mutex<Writer>>,
-    derived: DerivedWriter,
+    derived: Arc<DerivedWriter>,
+    backfill: Arc<Backfill>,
     gate: Arc<Gate>,
     #[cfg(feature = "async")]
     lane: LaneThread,
@@ -61,7 +68,9 @@ pub(crate) struct Committer {
 impl Committer {
     pub(crate) fn new(log: OpenLog) -> Self {
         let (gate, queue) = (Arc::new(Gate::new()), Arc::new(Queue::new()));
-        let derived = DerivedWriter::new(&log, gate.clone());
+        let derived = Arc::new(DerivedWriter::new(&log, gate.clone()));
+        let read = (log.storage.clone(), log.open.clone());
+        let backfill = Arc::new(Backfill::new(read, derived.clone(), log.indexed_from.clone()));
         #[cfg(feature = "async")]
         let lane = LaneThread::new(queue.clone(), log.waiting_bytes);
         let writer = Arc::new(Mutex::new(Writer::new(log, gate.clone())));
@@ -69,6 +78,7 @@ impl Committer {
             queue,
             writer,
             derived,
+            backfill,
             gate,
             #[cfg(feature = "async")]
             lane,
@@ -113,8 +123,25 @@ impl Committer {
             let _under_way = self.writer.lock();
             self.gate.close();
         }
+        self.backfill.end();
         #[cfg(feature = "async")]
         self.lane.end();
+    }
+
+    /// Starts to index the events that were appended before there was an index, if there are any.
+    pub(crate) fn start_backfill(&self) -> Result<()> {
+        self.backfill.start()
+    }
+
+    /// Whether earlier events are being indexed, and why that ended early.
+    pub(crate) fn index_building(&self) -> (bool, Option<Error>) {
+        self.backfill.state()
+    }
+
+    /// Removes all entries of the index, and starts to build it again.
+    pub(crate) fn rebuild_index(&self) -> Result<()> {
+        self.backfill.change(|| self.writer.lock().reset_index())?;
+        self.backfill.start()
     }
 
     /// The current end of the log.

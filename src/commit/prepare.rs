@@ -8,10 +8,11 @@
 
 use smallvec::SmallVec;
 
+use super::index_drafts::{IndexDrafts, IndexKinds};
 use crate::event_store::{Append, KeyedResult};
 use crate::format::FrameDraft;
 use crate::model::limits::{FRAME_EVENTS_MAX, FRAME_LEN_TARGET};
-use crate::model::{EventId, IdempotencyKey, NewEvent, Timestamp};
+use crate::model::{EventId, IdempotencyKey, NewEvent, Position, Timestamp};
 use crate::options::Durability;
 use crate::validate::Shape;
 
@@ -27,6 +28,7 @@ pub struct Submission {
 }
 
 /// An idempotency key, as its caller looked it up before it entered the queue.
+#[derive(Clone)]
 pub struct PreparedKey {
     pub(crate) key: IdempotencyKey,
     /// The result to record if there is no append: nothing happened, or a rejection.
@@ -57,6 +59,17 @@ pub struct Prepared {
     pub(crate) count: u32,
     /// The times to record for its first and last event; `None` for the time of the commit.
     pub(crate) recorded_at: Option<(Timestamp, Timestamp)>,
+    pub(crate) index: IndexDrafts,
+    pub(crate) looked_up: LookedUp,
+}
+
+/// What the caller of an append found out about its conditions before it entered the queue.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct LookedUp {
+    /// It looked at all events up to this position.
+    pub(crate) up_to: Option<Position>,
+    /// The first event that matches each condition.
+    pub(crate) found: Vec<Option<Position>>,
 }
 
 /// Consecutive events of one stream that make one frame.
@@ -71,8 +84,13 @@ pub(crate) struct PreparedFrame {
 }
 
 impl Prepared {
-    /// Encodes a validated append.
+    /// Encodes a validated append without conditions, for a store without an index.
     pub fn new(append: &Append) -> Self {
+        Self::indexed(append, IndexKinds::default(), LookedUp::default())
+    }
+
+    /// Encodes a validated append whose conditions were looked up, with these kinds of entries.
+    pub(crate) fn indexed(append: &Append, kinds: IndexKinds, looked_up: LookedUp) -> Self {
         let shape = Shape::of(append);
         let mut frames: SmallVec<[PreparedFrame; 1]> = SmallVec::new();
         for run in append.runs() {
@@ -98,7 +116,8 @@ impl Prepared {
         let first = times.next().flatten();
         let recorded_at = first.map(|first| (first, times.last().flatten().unwrap_or(first)));
         let count = frames.iter().map(|frame| frame.count).sum();
-        Self { shape, frames, count, recorded_at }
+        let index = IndexDrafts::of(append, kinds);
+        Self { shape, frames, count, recorded_at, index, looked_up }
     }
 }
 
@@ -118,7 +137,8 @@ impl Submission {
     pub(crate) fn len_in_batch(&self) -> usize {
         let frames = self.appends.iter().flat_map(|append| &append.frames);
         let frames = frames.map(|frame| frame.draft.events_len() + 320).sum::<usize>();
-        frames + self.key.as_ref().map_or(0, |key| key.len())
+        let index = self.appends.iter().map(|append| append.index.len()).sum::<usize>();
+        frames + index + self.key.as_ref().map_or(0, |key| key.len())
     }
 }
 

@@ -44,6 +44,9 @@ pub struct Answer {
     pub appended: SmallVec<[Appended; 1]>,
     /// The result of the request, if it has an idempotency key.
     pub keyed: Option<Submitted>,
+    /// Nothing was done, because so much was appended since the caller looked its conditions up that
+    /// it must look them up again.
+    pub must_look_again: bool,
 }
 
 /// The result for a caller, once the batch of its submission was written or the write failed.
@@ -53,10 +56,9 @@ pub struct Answer {
 pub fn settle(outcome: Outcome, written: &Result<()>) -> Outcome {
     match (outcome, written) {
         (outcome, Ok(())) => outcome,
+        (Ok(answer), Err(error)) if !answer.must_look_again => Err(error.clone()),
+        (_, Err(Error::Indeterminate { cause })) => Err(Error::Poisoned { cause: cause.clone() }),
         (Ok(_), Err(error)) => Err(error.clone()),
-        (Err(_), Err(Error::Indeterminate { cause })) => {
-            Err(Error::Poisoned { cause: cause.clone() })
-        }
         (Err(refused), Err(_)) => Err(refused),
     }
 }
@@ -324,13 +326,15 @@ mod tests {
         let versions = vec![(stream.clone(), Version::FIRST..=Version::FIRST)];
         let appended = Appended::new(vec![Position::FIRST..=Position::FIRST], versions, false);
         let appended = [appended.unwrap()].into_iter().collect();
-        let appended = Answer { appended, keyed: None };
+        let appended = Answer { appended, ..Answer::default() };
+        let again = Answer { must_look_again: true, ..Answer::default() };
         let refused = Error::PartialRetry { stream };
         let failed = Err(Error::Indeterminate { cause: Cause::new(CutShort) });
         assert_eq!(settle(Ok(appended.clone()), &Ok(())).unwrap(), appended);
         let given = settle(Err(refused.clone()), &Ok(()));
         assert!(matches!(given, Err(Error::PartialRetry { .. })));
         assert!(matches!(settle(Ok(appended), &failed), Err(Error::Indeterminate { .. })));
+        assert!(matches!(settle(Ok(again), &failed), Err(Error::Poisoned { .. })));
         assert!(matches!(settle(Err(refused), &failed), Err(Error::Poisoned { .. })));
     }
 }

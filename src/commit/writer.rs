@@ -8,29 +8,31 @@ use std::time::Instant;
 use smallvec::{SmallVec, smallvec};
 
 use super::gate::Gate;
+use super::known::{Known, Pending};
 use super::packer::Packer;
 use super::prepare::{Prepared, PreparedFrame, PreparedKey, Submission};
 use super::queue::{Answer, Outcome, Ticket, settle};
+use super::recent_events::{RecentAppend, RecentEvents};
 use super::recent_keys::RecentKeys;
 use super::staged::StagedAppends;
 use crate::error::{Cause, Error, Result};
-use crate::event_store::{AppendCondition, Appended, KeyedResult, Submitted};
+use crate::event_store::{Appended, KeyedResult, Submitted};
 use crate::format::{
-    Evidence, FrameHeader, KEYS_RECORD, KeyCount, Watermark, checksum_of, encode_key_count,
-    encode_key_record, stream_key,
+    Evidence, FrameHeader, INDEXED_RECORD, IndexKind, KEYS_RECORD, KeyCount, Watermark,
+    checksum_of, encode_indexed, encode_key_count, encode_key_record, stream_key,
 };
 use crate::head::Head;
 use crate::keys::{KeyAge, KeyExpiry, KeyRecord};
 use crate::metrics::{Meters, micros};
-use crate::model::{EventId, Position, StreamId, Timestamp, Version};
+use crate::model::{Position, StreamId, Timestamp, Version};
 use crate::options::{Clock, Durability, now};
+use crate::read::index::IndexedFrom;
 use crate::read::keys::{Lookup, find_submitted};
 use crate::read::log::{Log, OpenPack};
 use crate::read::log_end::LogEnd;
-use crate::read::lookup;
 use crate::recent::Recent;
 use crate::storage::{Batch, Disk, Family, Space, Storage, WatermarkFile};
-use crate::validate::{Commit, Committed, LastEvent, Shape, Verdict, Versions, validate};
+use crate::validate::{LastEvent, Verdict, Versions, validate};
 
 /// A batch is written once it holds this many bytes, even if more are waiting.
 const BATCH_LEN_TARGET: usize = 8 << 20;
@@ -53,6 +55,7 @@ pub(crate) struct OpenLog {
     pub(crate) version_cache_streams: usize,
     pub(crate) key_expiry: Arc<KeyExpiry>,
     pub(crate) meters: Arc<Meters>,
+    pub(crate) indexed_from: Arc<IndexedFrom>,
     /// See [`StoreOptions::async_waiting_bytes`](crate::StoreOptions::async_waiting_bytes).
     #[cfg(feature = "async")]
     pub(crate) waiting_bytes: usize,
@@ -75,7 +78,9 @@ pub(super) struct Writer {
     staged: StagedAppends,
     key_expiry: Arc<KeyExpiry>,
     recent_keys: RecentKeys,
+    recent_events: RecentEvents,
     meters: Arc<Meters>,
+    indexed_from: Arc<IndexedFrom>,
     /// Counts the commits, of which some are measured.
     commits: u64,
 }
@@ -119,7 +124,9 @@ impl Writer {
             staged: StagedAppends::default(),
             key_expiry: log.key_expiry,
             recent_keys: RecentKeys::after(end.last_key),
+            recent_events: RecentEvents::default(),
             meters: log.meters,
+            indexed_from: log.indexed_from,
             commits: 0,
         }
     }
@@ -204,6 +211,14 @@ impl Writer {
             staged.counts.retries += 1;
             return Ok(Answer { keyed: Some(Submitted::again(result)), ..Answer::default() });
         }
+        let end = staged.end.head;
+        let is_recent = |append: &Prepared| {
+            append.shape.conditions.is_empty()
+                || self.recent_events.reaches(append.looked_up.up_to, end)
+        };
+        if !submission.appends.iter().all(is_recent) {
+            return Ok(Answer { must_look_again: true, ..Answer::default() });
+        }
         let len = submission.len_on_disk();
         let mut verdicts: SmallVec<[Verdict; 1]> = SmallVec::new();
         let mut pending =
@@ -215,6 +230,8 @@ impl Writer {
                 meters: &self.meters,
                 staged: &staged.appends,
                 pending: &pending,
+                recent_events: &mut self.recent_events,
+                looked_up: &append.looked_up,
             };
             let verdict = validate(&append.shape, &mut committed)?;
             pending.check_time(append, &verdict)?;
@@ -237,7 +254,7 @@ impl Writer {
             }
             Verdict::Append(versions) => self.add(staged, append, versions, now),
         });
-        let mut answer = Answer { appended: appended.collect(), keyed: None };
+        let mut answer = Answer { appended: appended.collect(), ..Answer::default() };
         if let Some((key, record)) = &submission.record {
             staged.batch.put(Family::Meta, key, record);
         }
@@ -295,11 +312,12 @@ impl Writer {
         before_it: Versions,
         now: Timestamp,
     ) -> Appended {
-        let Prepared { shape, mut frames, count, recorded_at } = append;
+        let Prepared { shape, mut frames, count, recorded_at, mut index, .. } = append;
         staged.counts.appends += 1;
         let expectations = &shape.expectations;
         let mut last_versions = before_it.clone();
         let first = Position::after(staged.end.head);
+        index.put(first, &mut staged.batch);
         let mut before = 0;
         let mut versions: SmallVec<[Option<RangeInclusive<Version>>; 1]> =
             smallvec![None; last_versions.len()];
@@ -346,6 +364,9 @@ impl Writer {
         let Some(appended) = Appended::new([first..=last], versions, false) else {
             unreachable!("a validated append has events")
         };
+        if self.recent_events.are_kept() {
+            self.recent_events.add(RecentAppend::of(&shape, first, index));
+        }
         if !staged.is_alone {
             staged.appends.add(shape, first, before_it);
         }
@@ -433,6 +454,30 @@ impl Writer {
         })
     }
 
+    /// Removes all entries of the index. Those of later events are complete.
+    pub(super) fn reset_index(&mut self) -> Result<()> {
+        let (storage, gate) = (self.storage.clone(), self.gate.clone());
+        gate.check()?;
+        let mut indexed = self.indexed_from.get();
+        let next = Position::after(self.end.head);
+        for kind in IndexKind::ALL {
+            indexed.set(kind, indexed.get(kind).map(|_| next));
+        }
+        self.indexed_from.reset(indexed);
+        gate.attempt(|| {
+            let removed = storage.with(|disk| {
+                let mut batch = disk.batch();
+                for kind in IndexKind::ALL {
+                    let (first, end) = kind.bounds();
+                    batch.delete_range(Family::Index, &first..&end);
+                }
+                batch.put(Family::Meta, INDEXED_RECORD, &encode_indexed(indexed));
+                disk.write(batch, Durability::Buffered)
+            });
+            removed.map_err(|error| Error::Indeterminate { cause: Cause::new(error) })
+        })
+    }
+
     /// The last position that is known to be durable.
     pub(super) fn durable(&self) -> Option<Position> {
         self.watermark.get().durable
@@ -480,96 +525,5 @@ impl Staged<'_> {
         self.end.head = Some(header.last_position());
         self.end.recorded_at = Some(header.recorded_at);
         self.end.checksum = checksum_of(bytes);
-    }
-}
-
-/// The effects of a submission's earlier appends, while its later ones are validated.
-struct Pending {
-    last_events: HashMap<StreamId, LastEvent>,
-    recorded_at: Option<Timestamp>,
-}
-
-impl Pending {
-    /// Rejects a time given by the caller that goes back along the log.
-    fn check_time(&mut self, append: &Prepared, verdict: &Verdict) -> Result<()> {
-        let (Verdict::Append(_), Some((given, last))) = (verdict, append.recorded_at) else {
-            return Ok(());
-        };
-        if let Some(last) = self.recorded_at.filter(|last| given < *last) {
-            return Err(Error::RecordedAtBeforeHead { given, last });
-        }
-        self.recorded_at = Some(last);
-        Ok(())
-    }
-
-    fn add(&mut self, append: &Prepared, verdict: &Verdict) {
-        let Verdict::Append(versions) = verdict else { return };
-        let Shape { expectations, ids, .. } = &append.shape;
-        for (((stream, _), ids), version) in expectations.iter().zip(ids).zip(versions) {
-            let Some(id) = ids.last() else { continue };
-            let more = u64::try_from(ids.len() - 1).unwrap_or(u64::MAX);
-            let last = LastEvent { version: Version::after(*version).plus(more), id: *id };
-            self.last_events.insert(stream.clone(), last);
-        }
-    }
-}
-
-/// The events that validation sees: committed events, then those staged in the batch, then those of
-/// earlier appends in the same submission.
-struct Known<'w> {
-    log: Log<'w>,
-    last_events: &'w mut Recent<StreamId, Option<LastEvent>>,
-    meters: &'w Meters,
-    staged: &'w StagedAppends,
-    pending: &'w Pending,
-}
-
-impl Committed for Known<'_> {
-    fn last_event(&mut self, stream: &StreamId) -> Result<Option<LastEvent>> {
-        let staged = || self.staged.last_event(stream);
-        if let Some(last) = self.pending.last_events.get(stream).copied().or_else(staged) {
-            return Ok(Some(last));
-        }
-        if let Some(known) = self.last_events.get(stream) {
-            self.meters.version_cache_hits.add_as_writer(1);
-            return Ok(known);
-        }
-        self.meters.version_cache_misses.add_as_writer(1);
-        let last = lookup::last_event(self.log.disk(), stream)?;
-        let last = last.map(|(version, id)| LastEvent { version, id });
-        self.last_events.insert(stream.clone(), last);
-        Ok(last)
-    }
-
-    fn places(
-        &mut self,
-        stream: &StreamId,
-        from: Version,
-        count: usize,
-    ) -> Result<Vec<(EventId, Position)>> {
-        let mut staged = self.staged.events_of(stream).peekable();
-        let is_staged = staged.peek().is_some_and(|(first, ..)| *first <= from);
-        let mut places = if is_staged {
-            Vec::new()
-        } else {
-            lookup::events_from(self.log.disk(), stream, from, count)?
-        };
-        let staged = staged.filter(|(version, ..)| *version >= from);
-        let left = count.saturating_sub(places.len());
-        places.extend(staged.take(left).map(|(_, id, position)| (id, position)));
-        Ok(places)
-    }
-
-    fn first_match(&mut self, condition: &AppendCondition) -> Result<Option<Position>> {
-        let query = condition.query().to_string();
-        Err(Error::NotIndexed { query, index: "tags" })
-    }
-
-    fn commit(&mut self, position: Position) -> Result<Commit> {
-        if let Some(staged) = self.staged.commit(position) {
-            return Ok(staged);
-        }
-        let (first, last) = lookup::commit_range(self.log, position)?;
-        Ok(Commit { first, events: lookup::events_between(self.log, (first, last))? })
     }
 }

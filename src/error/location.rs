@@ -76,6 +76,7 @@ impl Location {
             Self::View { .. } | Self::Key { family: "checkpoints" | "views", .. } => {
                 "rebuild the projection"
             }
+            Self::Key { family: "index", .. } => "rebuild the index",
             _ => "restore a backup",
         }
     }

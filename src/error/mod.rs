@@ -76,7 +76,7 @@ pub enum Error {
     },
     /// No index can answer a condition of this append, or it is still being built; nothing was
     /// appended. A condition never scans the log.
-    #[error("no index answers a condition on events {query}: it needs an index of {index}")]
+    #[error("a condition on events {query} needs an index of {index}")]
     NotIndexed {
         /// The item of the query, as text.
         query: String,

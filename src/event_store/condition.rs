@@ -54,7 +54,7 @@ impl AppendCondition {
             None => Ok(()),
             Some(item) => Err(Error::NotIndexed {
                 query: item.to_string(),
-                index: "stream prefixes, of which there is none: name a tag, a stream, a type or a category too",
+                index: "stream prefixes, of which there is none: name a tag or a stream too",
             }),
         }
     }

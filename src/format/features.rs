@@ -8,7 +8,9 @@ pub(super) const FEATURES_MAX: usize = 64;
 pub(super) const FEATURE_NAME_LEN_MAX: usize = 32;
 
 /// The features that this version has.
-const KNOWN: &[(FeatureClass, &str)] = &[];
+const KNOWN: &[(FeatureClass, &str)] = &[(FeatureClass::Writing, INDEX)];
+/// The store has an index: a writer that ignored it would leave it incomplete.
+const INDEX: &str = "index";
 
 /// What a program must know a feature for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -65,6 +67,20 @@ impl Features {
             Ok((known, (*name).to_owned()))
         });
         features.collect::<Result<_, _>>().map(Self)
+    }
+
+    /// Whether the store has an index.
+    pub fn has_index(&self) -> bool {
+        self.0.iter().any(|(_, name)| name == INDEX)
+    }
+
+    /// The same features and an index.
+    pub fn with_index(mut self) -> Self {
+        if !self.has_index() {
+            let at = self.0.partition_point(|(_, name)| name.as_str() < INDEX);
+            self.0.insert(at, (FeatureClass::Writing, INDEX.to_owned()));
+        }
+        self
     }
 
     /// The features that this version does not have, but needs for reading or writing. Whatever is

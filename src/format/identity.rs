@@ -48,10 +48,16 @@ impl Identity {
     /// What has the format version that `STORE` holds, in [`Malformed::Unsupported`].
     pub(crate) const STORE: &'static str = "store";
 
-    /// The identity of a new store. Its first epoch has the store's id.
+    /// The identity of a new store, which has an index. Its first epoch has the store's id.
     pub fn new(store_id: [u8; 16], created_at: Timestamp) -> Self {
         let epochs = Epochs::new(Epoch::from_bytes(store_id));
-        Self { store_id, created_at, is_backup: false, features: Features::default(), epochs }
+        let features = Features::default().with_index();
+        Self { store_id, created_at, is_backup: false, features, epochs }
+    }
+
+    /// The same store with an index.
+    pub fn with_index(&self) -> Self {
+        Self { features: self.features.clone().with_index(), ..self.clone() }
     }
 
     /// The same store in a new epoch, which begins after a position.
@@ -196,15 +202,15 @@ mod tests {
         }
     }
 
-    /// The magic and version 2; store id, time, no mark, no feature, one epoch; the checksum.
+    /// The magic and version 2; store id, time, no mark, an index, one epoch; the checksum.
     const GOLDEN_NEW: &str = concat!(
         "616e6e616c730d0a00000002",
         "abababababababababababababababab",
         "fb0402",
         "00",
-        "00",
+        "010105696e646578",
         "01abababababababababababababababab00",
-        "85d7beb1"
+        "4e5c3eb0"
     );
 
     /// The same as a backup, with two features and two epochs.

@@ -15,6 +15,7 @@ mod cursor;
 mod features;
 mod frame;
 mod identity;
+mod index;
 mod key;
 mod keys;
 mod pack;
@@ -26,6 +27,10 @@ pub use derived::{decode_checkpoint, decode_snapshot, encode_checkpoint, encode_
 pub use features::{FeatureClass, Features};
 pub use frame::{Frame, FrameDraft, FrameHeader};
 pub use identity::{Identity, STORE_FILE_LEN_MAX};
+pub use index::{
+    INDEXED_RECORD, IndexKind, Indexed, POSITION_LEN, decode_indexed, encode_indexed,
+    index_entries, index_key, index_of, index_prefix, position_of, push_index_prefix,
+};
 pub use key::{
     log_key, parse_log_key, snapshot_key, snapshot_of, snapshot_prefix, stream_key, stream_of,
     stream_prefix, tail_key, view_key, view_of, view_prefix,

@@ -16,7 +16,7 @@ use std::ops::ControlFlow;
 use uuid::Uuid;
 
 use super::lines::{CommitMark, Line, LineFault, line_len_max, parse};
-use crate::commit::{Committer, Prepared, Submission};
+use crate::commit::{Committer, IndexKinds, LookedUp, Prepared, Submission};
 use crate::error::{Cause, Error, Location, Result};
 use crate::event_store::{Append, EventStore};
 use crate::extension::EventStoreExt;
@@ -92,6 +92,7 @@ pub(crate) struct Destination<'s> {
     pub(crate) committer: &'s Committer,
     pub(crate) storage: &'s Storage,
     pub(crate) limits: &'s Limits,
+    pub(crate) index_kinds: IndexKinds,
 }
 
 /// Imports an input. The caller ensures that a store runs one import at a time.
@@ -352,7 +353,8 @@ impl<'s> Import<'s> {
         let Some(open) = self.open.take() else { return Ok(()) };
         let checked = open.append.validate(self.target.limits);
         checked.or_else(|error| refuse(open.first_line, error))?;
-        let mut prepared = Prepared::new(&open.append);
+        let kinds = self.target.index_kinds;
+        let mut prepared = Prepared::indexed(&open.append, kinds, LookedUp::default());
         prepared.shape.may_be_retry = false;
         if self.batch.is_empty() {
             self.batch_first_line = open.first_line;

@@ -150,7 +150,7 @@ impl Committed for History {
         Ok(events.map(|event| (event.id(), event.position())).collect())
     }
 
-    fn first_match(&mut self, condition: &AppendCondition) -> Result<Option<Position>> {
+    fn first_match(&mut self, _: usize, condition: &AppendCondition) -> Result<Option<Position>> {
         let after = condition.after().map_or(0, Position::get);
         let later = self.log.iter().skip(usize::try_from(after).unwrap_or(usize::MAX));
         let found = { later }.find(|event| condition.query().matches(&(***event).as_ref()));

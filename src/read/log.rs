@@ -155,6 +155,8 @@ pub(crate) struct LogCursor<'l> {
     /// The position to continue at; `None` at the end.
     next: Option<Position>,
     packs: Option<Cursor<'l>>,
+    /// Whether the frames that were returned last are those of the open pack.
+    is_in_open: bool,
     /// The frames of the open pack, once the cursor has reached it.
     copied: Published,
     /// The frames of the current pack.
@@ -217,6 +219,7 @@ impl<'l> Log<'l> {
             direction,
             next: Some(position),
             packs: None,
+            is_in_open: false,
             copied: Published::default(),
             places: Vec::new(),
         }
@@ -224,6 +227,27 @@ impl<'l> Log<'l> {
 }
 
 impl LogCursor<'_> {
+    /// The frames that [`LogCursor::next`] returned last.
+    pub(crate) fn frames(&self) -> Frames<'_> {
+        if self.is_in_open {
+            let pack = &self.copied.pack;
+            return Frames { bytes: pack.bytes(), places: pack.frames() };
+        }
+        let bytes = self.packs.as_ref().map(Cursor::value).unwrap_or_default();
+        Frames { bytes, places: &self.places }
+    }
+
+    /// The same cursor, to continue at another position.
+    pub(crate) fn moved_to(mut self, position: Position) -> Self {
+        self.next = Some(position);
+        self.places.clear();
+        self.is_in_open = false;
+        if let Some(packs) = &mut self.packs {
+            packs.seek_at(&log_key(position));
+        }
+        self
+    }
+
     /// The frames that follow those returned before, or, backward, that precede them; `None` at the
     /// end of the log. The frames of one call are always in ascending order. The first call may
     /// return frames outside the direction as well.
@@ -241,9 +265,10 @@ impl LogCursor<'_> {
                     if self.copied.pack.frames().is_empty() {
                         continue;
                     }
-                    let pack = &self.copied.pack;
-                    return Ok(Some(Frames { bytes: pack.bytes(), places: pack.frames() }));
+                    self.is_in_open = true;
+                    return Ok(Some(self.frames()));
                 }
+                self.is_in_open = false;
                 let key = log_key(next);
                 let packs = self.log.disk.cursor_at(Family::Packs, &key, self.direction);
                 self.packs = Some(packs);
@@ -256,7 +281,7 @@ impl LogCursor<'_> {
                     if let Some(ahead) = self.log.ahead.filter(|_| is_forward && !is_new) {
                         ahead.scan_reached(last.next(), bytes.len());
                     }
-                    return Ok(Some(Frames { bytes, places: &self.places }));
+                    return Ok(Some(self.frames()));
                 }
                 // Later frames are in the open pack, or in packs newer than the cursor.
                 None if is_forward && !is_new => self.packs = None,

@@ -47,7 +47,7 @@ pub(crate) fn decode_in_stream<'b>(
 }
 
 /// Visits the events of a frame.
-pub(super) fn each_event<'f>(
+pub(crate) fn each_event<'f>(
     frame: &Frame<'f>,
     location: impl Fn() -> Location,
     mut visit: impl FnMut(EventRef<'f>),
@@ -164,6 +164,40 @@ pub(crate) fn events_from(
         )?;
     }
     Ok(found)
+}
+
+/// The positions of some consecutive events of a stream: those from a position on, or, backward, up
+/// to one, the newest first. Empty if there are none.
+pub(crate) fn positions_in_stream(
+    disk: &Disk,
+    stream: &StreamId,
+    position: Position,
+    direction: Direction,
+) -> Result<Vec<Position>> {
+    const EVENTS_MAX: u64 = 256;
+    let last = match direction {
+        Direction::Forward => position.previous(),
+        Direction::Backward => Some(position),
+    };
+    let last = match last {
+        Some(last) => version_at(disk, stream, Version::MAX, last)?,
+        None => None,
+    };
+    let (from, count) = match (direction, last) {
+        (Direction::Forward, last) => (Version::after(last), EVENTS_MAX),
+        (Direction::Backward, None) => return Ok(Vec::new()),
+        (Direction::Backward, Some(last)) => {
+            let before = last.get().saturating_sub(EVENTS_MAX);
+            (Version::FIRST.plus(before), last.get() - before)
+        }
+    };
+    let count = usize::try_from(count).unwrap_or(usize::MAX);
+    let events = events_from(disk, stream, from, count)?.into_iter();
+    let positions = events.map(|(_, position)| position);
+    Ok(match direction {
+        Direction::Forward => positions.collect(),
+        Direction::Backward => positions.rev().collect(),
+    })
 }
 
 /// The first stream with a key at or above `start`.

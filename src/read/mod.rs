@@ -7,10 +7,13 @@
 
 pub(crate) mod ahead;
 pub(crate) mod derived;
+pub(crate) mod finder;
+pub(crate) mod index;
 pub(crate) mod keys;
 pub(crate) mod log;
 pub(crate) mod log_end;
 pub(crate) mod lookup;
+mod matching;
 
 use std::cell::Cell;
 use std::ops::ControlFlow;
@@ -18,15 +21,17 @@ use std::sync::Arc;
 
 use crate::error::{Error, Location, Result};
 use crate::event_store::{
-    Direction, PageEnd, PageRequest, Range, Scope, StreamInfo, StreamsRequest, Visitor,
+    Direction, PageEnd, PageRequest, Query, Range, Scope, StreamInfo, StreamsRequest, Visitor,
 };
 use crate::format::{Frame, Known, PackedFrame, parse_log_key, stream_key, stream_prefix};
 use crate::head::Head;
 use crate::model::{EventRef, Position, StreamId, Version};
 use crate::storage::{Disk, Family, Storage};
 use ahead::ReadAhead;
+use index::{Found, IndexedFrom, Plan, first_match};
 use log::{Log, OpenPack};
 use lookup::{check_key, next_stream, version_at};
+use matching::{MatchingPage, Parts, fetch_matching};
 
 /// A page is full once it holds this many bytes of frames, which fit in a processor's cache.
 const PAGE_LEN_TARGET: usize = 256 * 1024;
@@ -57,6 +62,7 @@ pub(crate) struct Reader {
     open: Arc<OpenPack>,
     ahead: Option<ReadAhead>,
     head: Arc<Head>,
+    indexed_from: Arc<IndexedFrom>,
 }
 
 /// Frames copied out of the engine, each with the position or version in its key.
@@ -80,14 +86,14 @@ enum PageEnded {
 impl Reader {
     /// `read_ahead_bytes` is 0 to read nothing ahead.
     pub(crate) fn new(
-        storage: Arc<Storage>,
-        open: Arc<OpenPack>,
+        (storage, open): (Arc<Storage>, Arc<OpenPack>),
         head: Arc<Head>,
+        indexed_from: Arc<IndexedFrom>,
         read_ahead_bytes: usize,
     ) -> Self {
         let ahead =
             (read_ahead_bytes > 0).then(|| ReadAhead::new(storage.clone(), read_ahead_bytes));
-        Self { storage, open, ahead, head }
+        Self { storage, open, ahead, head, indexed_from }
     }
 
     pub(crate) fn ahead(&self) -> Option<&ReadAhead> {
@@ -121,11 +127,63 @@ impl Reader {
         if range.is_empty() {
             return nothing;
         }
+        loop {
+            let resets = self.indexed_from.resets();
+            let Some(plan) = self.plan(&range, request) else {
+                return self.scan(&range, request, visit);
+            };
+            let Some(parts) = Parts::of(&range, plan.from, request.direction) else {
+                return self.scan_below(range, plan.from, request, visit);
+            };
+            let page = self.storage.with(|disk| {
+                fetch_matching(Log::new(disk, &self.open), &plan, &parts.indexed, request)
+            })?;
+            // Entries that were removed meanwhile may be missing in the page.
+            if self.indexed_from.resets() == resets {
+                return visit_matching(page, parts, request, visit);
+            }
+        }
+    }
+
+    /// Reads a page by going through all its events.
+    fn scan(
+        &self,
+        range: &Range,
+        request: &PageRequest,
+        visit: &mut Visitor<'_>,
+    ) -> Result<PageEnd> {
         let page = self.storage.with(|disk| {
             let log = Log::new(disk, &self.open).with_read_ahead(self.ahead.as_ref());
-            fetch(log, &range, request)
+            fetch(log, range, request)
         })?;
-        visit_page(page, &range, request, visit)
+        visit_page(page, range, request, visit)
+    }
+
+    /// How the index answers a request; `None` if it does not.
+    fn plan<'r>(&self, range: &Range, request: &'r PageRequest) -> Option<Plan<'r>> {
+        if range.scope != Scope::Log || request.query.is_everything() {
+            return None;
+        }
+        Plan::of(&request.query, self.indexed_from.get()).ok()
+    }
+
+    /// Reads a page of the part of a range for which the index is not complete, by going through all
+    /// its events.
+    fn scan_below(
+        &self,
+        range: Range,
+        from: Position,
+        request: &PageRequest,
+        visit: &mut Visitor<'_>,
+    ) -> Result<PageEnd> {
+        let below = Range { to: range.to.min(from.get() - 1), ..range.clone() };
+        let end = self.scan(&below, request, visit)?;
+        let rest = match (request.direction, end.rest) {
+            (Direction::Backward, rest) => rest,
+            (Direction::Forward, Some(rest)) => Some(Range { to: range.to, ..rest }),
+            (Direction::Forward, None) => range.rest(from.get(), Direction::Forward),
+        };
+        Ok(PageEnd { rest })
     }
 
     /// Reads a page of the log, forward, if all its frames are in memory.
@@ -156,6 +214,41 @@ impl Reader {
             return Ok(None);
         }
         visit_page(page, &range, request, visit).map(Some)
+    }
+
+    /// The first event after a position and up to another one that matches a query.
+    ///
+    /// # Errors
+    /// [`Error::NotIndexed`] if no index answers the query for these events.
+    pub(crate) fn first_match(
+        &self,
+        query: &Query,
+        after: Option<Position>,
+        up_to: Option<Position>,
+    ) -> Result<Option<Position>> {
+        let mut from = Position::after(after);
+        if query.is_everything() {
+            return Ok(Some(from).filter(|from| Some(*from) <= up_to));
+        }
+        loop {
+            let resets = self.indexed_from.resets();
+            let plan = Plan::of(query, self.indexed_from.get());
+            let plan = plan.map_err(|(item, missing)| missing.refuses(item))?;
+            let Some(up_to) = up_to.filter(|up_to| *up_to >= from) else { return Ok(None) };
+            plan.check_from(from)?;
+            let found = self.storage.with(|disk| {
+                first_match(Log::new(disk, &self.open), (query, &plan), from, up_to)
+            })?;
+            // Entries that were removed meanwhile may have been missed.
+            if self.indexed_from.resets() != resets {
+                continue;
+            }
+            match found {
+                Found::At(position) => return Ok(Some(position)),
+                Found::End => return Ok(None),
+                Found::NothingBefore(position) => from = position,
+            }
+        }
     }
 
     pub(crate) fn stream_version(&self, stream: &StreamId) -> Result<Option<Version>> {
@@ -214,6 +307,27 @@ impl FramePage {
             let _ = SPARE.try_with(|spare| spare.set(self));
         }
     }
+}
+
+/// Visits the events of a page that was read through the index.
+fn visit_matching(
+    page: MatchingPage,
+    parts: Parts,
+    request: &PageRequest,
+    visit: &mut Visitor<'_>,
+) -> Result<PageEnd> {
+    let next = page.visit(request, visit);
+    page.frames.give_back();
+    let rest = match (next?, request.direction) {
+        (Some(next), Direction::Forward) => parts.indexed.rest(next, Direction::Forward),
+        (Some(next), Direction::Backward) => parts.whole.rest(next, Direction::Backward),
+        (None, Direction::Forward) => None,
+        (None, Direction::Backward) => {
+            let below = parts.indexed.from - 1;
+            parts.whole.rest(below, Direction::Backward)
+        }
+    };
+    Ok(PageEnd { rest })
 }
 
 /// Visits the events of a page of this range.

@@ -26,6 +26,21 @@ impl Cursor<'_> {
         self.iterator.value().unwrap_or_default()
     }
 
+    /// Moves to the first key at or after this one in the direction of the cursor.
+    pub(crate) fn seek(&mut self, key: &[u8]) {
+        match self.direction {
+            Direction::Forward => self.iterator.seek(key),
+            Direction::Backward => self.iterator.seek_for_prev(key),
+        }
+        self.is_returned = false;
+    }
+
+    /// Moves to the first key at or above this one, as [`Disk::cursor_at`] does.
+    pub(crate) fn seek_at(&mut self, key: &[u8]) {
+        self.iterator.seek(key);
+        self.is_returned = false;
+    }
+
     /// Returns the next key with its value, or `None` at the end. Damage is an error, so a cursor
     /// that reaches the end without an error has returned every entry.
     pub(crate) fn next(&mut self) -> Result<Option<(&[u8], &[u8])>> {
@@ -75,6 +90,14 @@ impl Disk {
     /// `start`. It reads neither other streams nor table files without this stream.
     pub(crate) fn stream_cursor(&self, start: &[u8], direction: Direction) -> Result<Cursor<'_>> {
         self.cursor_with(tuning::read_stream(), Family::Streams, start, direction)
+    }
+
+    /// A cursor over the entries of the index for one text, to be moved with [`Cursor::seek`] to a
+    /// key of that text. It reads no other entries, nor table files without this text.
+    pub(crate) fn index_cursor(&self, direction: Direction) -> Cursor<'_> {
+        let options = tuning::read_stream();
+        let iterator = self.db.raw_iterator_cf_opt(self.handle(Family::Index), options);
+        Cursor { family: Family::Index, iterator, direction, is_returned: false }
     }
 
     fn cursor_with(

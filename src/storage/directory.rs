@@ -110,8 +110,20 @@ impl Claim {
     /// Begins a new epoch after a position. This is atomic: after a crash the store is in either
     /// the old epoch or the new one.
     pub(crate) fn begin_epoch(&mut self, after: Option<Position>) -> Result<()> {
+        self.replace(self.identity.in_new_epoch(after))
+    }
+
+    /// Adds the feature of a store that has an index, before the first entry is written.
+    pub(crate) fn add_index(&mut self) -> Result<()> {
+        if self.identity.features.has_index() {
+            return Ok(());
+        }
+        self.replace(self.identity.with_index())
+    }
+
+    /// Replaces the file `STORE`.
+    fn replace(&mut self, identity: Identity) -> Result<()> {
         let Paths { root, store, store_new, .. } = &self.paths;
-        let identity = self.identity.in_new_epoch(after);
         write_synced(store_new, &identity.encode())
             .and_then(|()| fs::rename(store_new, store))
             .and_then(|()| sync_directory(root))

@@ -55,6 +55,8 @@ pub(crate) struct Disk {
     /// The names of the families of a later version of annals. They are open, because RocksDB
     /// refuses to open a part of the families for writing; annals neither reads nor writes them.
     unknown: Vec<String>,
+    /// The families of this version that the database has.
+    known: Vec<Family>,
     /// Created once, because creating them costs a fiftieth of a small append.
     synced: WriteOptions,
     buffered: WriteOptions,
@@ -99,27 +101,31 @@ impl Disk {
         database.create_if_missing(true);
         database.create_missing_column_families(true);
         database.set_error_if_exists(true);
-        let families = families(options, db, &[], None, false)?;
+        let listed = Listed { known: Family::ALL.to_vec(), unknown: Vec::new() };
+        let families = families(options, db, &listed, None, false)?;
         let opened = DB::open_cf_descriptors(&database, db, families);
         let db = opened.map_err(|error| engine_error("creating the database", &error))?;
-        Ok(Self::of(db, Vec::new(), false))
+        Ok(Self::of(db, listed, false))
     }
 
     /// Opens for writing. This replays and may delete write-ahead logs, so check the database with
-    /// [`Disk::open_read_only`] first. `expired` selects the idempotency keys to remove.
+    /// [`Disk::open_read_only`] first. `expired` selects the idempotency keys to remove. Creates the
+    /// index of a store that was written before there was one.
     pub(crate) fn open(
         paths: &Paths,
         options: &StoreOptions,
         expired: Option<&RowFilter>,
     ) -> Result<Self> {
-        let database = tuning::database(options, &paths.log)?;
-        let unknown = unknown_families(&database, &paths.db)?;
+        let mut database = tuning::database(options, &paths.log)?;
+        let mut listed = Listed::families(&database, &paths.db)?;
+        database.create_missing_column_families(!listed.known.contains(&Family::Index));
+        listed.known = Family::ALL.to_vec();
         // Compactions may begin at once.
         let is_paused = !free_space::can_compact(&paths.db, options.disk_reserve_bytes);
-        let families = families(options, &paths.db, &unknown, expired, is_paused)?;
+        let families = families(options, &paths.db, &listed, expired, is_paused)?;
         let opened = DB::open_cf_descriptors(&database, &paths.db, families);
         let db = opened.map_err(|error| engine_error("opening the database", &error))?;
-        let disk = Self::of(db, unknown, is_paused);
+        let disk = Self::of(db, listed, is_paused);
         // Now the size of the tables is known.
         let free = free_space::free_bytes(&paths.db);
         let reserve = options.disk_reserve_bytes;
@@ -149,17 +155,18 @@ impl Disk {
 
     fn probe(paths: &Paths, options: &StoreOptions, database: &Options) -> Result<Self> {
         tail::check(&paths.db)?;
-        let unknown = unknown_families(database, &paths.db)?;
-        let families = families(options, &paths.db, &unknown, None, false)?;
+        let listed = Listed::families(database, &paths.db)?;
+        let families = families(options, &paths.db, &listed, None, false)?;
         let opened = DB::open_cf_descriptors_read_only(database, &paths.db, families, false);
         let db =
             opened.map_err(|error| engine_error("opening the database for reading", &error))?;
-        Ok(Self::of(db, unknown, false))
+        Ok(Self::of(db, listed, false))
     }
 
-    fn of(db: DB, unknown: Vec<String>, is_paused: bool) -> Self {
+    fn of(db: DB, listed: Listed, is_paused: bool) -> Self {
+        let Listed { known, unknown } = listed;
         let [synced, buffered] = [Durability::Sync, Durability::Buffered].map(tuning::write);
-        Self { db, unknown, synced, buffered, is_paused: AtomicBool::new(is_paused) }
+        Self { db, unknown, known, synced, buffered, is_paused: AtomicBool::new(is_paused) }
     }
 
     pub(crate) fn batch(&self) -> Batch<'_> {
@@ -200,7 +207,7 @@ impl Disk {
 
     /// Moves everything written so far into synced table files.
     pub(crate) fn flush(&self) -> Result<()> {
-        let handles = Family::ALL.map(|family| self.handle(family));
+        let handles: Vec<_> = self.handles().collect();
         let mut wait = FlushOptions::default();
         wait.set_wait(true);
         self.db
@@ -215,11 +222,10 @@ impl Disk {
             return;
         }
         let value = if pause { "true" } else { "false" };
-        for family in Family::ALL {
+        for handle in self.handles() {
             // RocksDB changes the option, and then writes all options to a file for people, which
             // fails on a full disk. Only that can fail here.
-            let _ =
-                self.db.set_options_cf(self.handle(family), &[("disable_auto_compactions", value)]);
+            let _ = self.db.set_options_cf(handle, &[("disable_auto_compactions", value)]);
         }
         self.is_paused.store(pause, Ordering::Relaxed);
     }
@@ -267,7 +273,7 @@ impl Disk {
                 .filter(|free| *free < u64::MAX),
             ..EngineMetrics::default()
         };
-        for handle in Family::ALL.map(|family| self.handle(family)) {
+        for handle in self.handles() {
             let of_family = |property| {
                 let value = self.db.property_int_value_cf(handle, property).map_err(failed)?;
                 Ok::<_, Error>(value.unwrap_or_default())
@@ -282,7 +288,7 @@ impl Disk {
     pub(crate) fn table_bytes(&self) -> Result<u64> {
         let unknown = self.unknown.iter().filter_map(|name| self.db.cf_handle(name));
         let mut sum = 0;
-        for handle in Family::ALL.map(|family| self.handle(family)).into_iter().chain(unknown) {
+        for handle in self.handles().chain(unknown) {
             let size = self
                 .db
                 .property_int_value_cf(handle, rocksdb::properties::TOTAL_SST_FILES_SIZE)
@@ -292,20 +298,38 @@ impl Disk {
         Ok(sum)
     }
 
+    /// Whether the database has this family.
+    pub(crate) fn has(&self, family: Family) -> bool {
+        self.known.contains(&family)
+    }
+
+    fn handles(&self) -> impl Iterator<Item = &ColumnFamily> {
+        self.known.iter().map(|family| self.handle(*family))
+    }
+
     pub(super) fn handle(&self, family: Family) -> &ColumnFamily {
         match self.db.cf_handle(family.name()) {
             Some(handle) => handle,
-            // Opening names every family, after checking that it exists.
+            // Opening names every family, after checking that it exists. Only the index may be
+            // missing, and then nothing is read from it.
             None => unreachable!("family {} was opened", family.name()),
         }
     }
+}
+
+/// The families of a database.
+struct Listed {
+    /// Those of this version. Only the index may be missing.
+    known: Vec<Family>,
+    /// Those of a later version.
+    unknown: Vec<String>,
 }
 
 /// The families to open: those of this version, and the unknown ones.
 fn families(
     options: &StoreOptions,
     db: &Path,
-    unknown: &[String],
+    listed: &Listed,
     expired: Option<&RowFilter>,
     is_paused: bool,
 ) -> Result<Vec<ColumnFamilyDescriptor>> {
@@ -318,26 +342,33 @@ fn families(
         tuned.set_disable_auto_compactions(is_paused);
         Ok(ColumnFamilyDescriptor::new(family.name(), tuned))
     };
-    let unknown = unknown
+    let unknown = listed
+        .unknown
         .iter()
         .map(|name| Ok(ColumnFamilyDescriptor::new(name, tuning::unknown_family(&cache))));
-    Family::ALL.into_iter().map(tuned).chain(unknown).collect()
+    listed.known.iter().copied().map(tuned).chain(unknown).collect()
 }
 
-/// Lists the families in the manifest that this version does not know, which changes nothing.
-///
-/// # Errors
-/// [`Error::Corruption`] if a family of this version is missing.
-fn unknown_families(database: &Options, db: &Path) -> Result<Vec<String>> {
-    let doing = "listing the column families";
-    let mut listed = DB::list_cf(database, db).map_err(|error| engine_error(doing, &error))?;
-    for family in Family::ALL.map(Family::name) {
-        let before = listed.len();
-        listed.retain(|name| name != family);
-        if listed.len() == before {
-            let location = Location::Database { doing: doing.to_owned() };
-            return Err(Error::corruption(location, format!("no family {family}"), "that family"));
+impl Listed {
+    /// Lists the families in the manifest, which changes nothing.
+    ///
+    /// # Errors
+    /// [`Error::Corruption`] if a family of this version is missing.
+    fn families(database: &Options, db: &Path) -> Result<Self> {
+        let doing = "listing the column families";
+        let mut unknown = DB::list_cf(database, db).map_err(|error| engine_error(doing, &error))?;
+        let mut known = Vec::new();
+        for family in Family::ALL {
+            let before = unknown.len();
+            unknown.retain(|name| name != family.name());
+            if unknown.len() < before {
+                known.push(family);
+            } else if family != Family::Index {
+                let location = Location::Database { doing: doing.to_owned() };
+                let found = format!("no family {}", family.name());
+                return Err(Error::corruption(location, found, "that family"));
+            }
         }
+        Ok(Self { known, unknown })
     }
-    Ok(listed)
 }

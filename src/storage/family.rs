@@ -19,12 +19,15 @@ pub(crate) enum Family {
     Views,
     /// Idempotency keys, each with the result of its request.
     Keys,
+    /// The index: entries by tag, event type or category, then by position. A store that was
+    /// written before there was an index does not have it until it is opened for writing.
+    Index,
     /// Small records of the store itself.
     Meta,
 }
 
 impl Family {
-    pub(super) const ALL: [Self; 8] = [
+    pub(super) const ALL: [Self; 9] = [
         Self::Packs,
         Self::Tail,
         Self::Streams,
@@ -32,6 +35,7 @@ impl Family {
         Self::Checkpoints,
         Self::Views,
         Self::Keys,
+        Self::Index,
         Self::Meta,
     ];
 
@@ -44,6 +48,7 @@ impl Family {
             Self::Checkpoints => "checkpoints",
             Self::Views => "views",
             Self::Keys => "keys",
+            Self::Index => "index",
             Self::Meta => "meta",
         }
     }

@@ -21,7 +21,8 @@ const MIB: usize = 1024 * KIB;
 /// saves.
 const MEMTABLE_LEN_MIN: usize = 64 * KIB;
 
-/// Length of the version at the end of a key of `streams`; the stream's id precedes it.
+/// Length of the version at the end of a key of `streams`, after the id of the stream, and of the
+/// position at the end of a key of `index`, after the tag.
 const VERSION_LEN: usize = 8;
 
 /// Options of the whole database.
@@ -117,7 +118,7 @@ pub(super) fn family(
     // Frames are read sequentially, and larger blocks compress better and need a smaller index.
     table.set_block_size(16 * KIB);
     table.set_format_version(6);
-    if family == Family::Streams {
+    if matches!(family, Family::Streams | Family::Index) {
         filter_streams(&mut tuned, &mut table);
     }
     if family == Family::Keys {
@@ -136,9 +137,9 @@ pub(super) fn family(
     if is_dense {
         tuned.set_bottommost_compression_type(DBCompressionType::Zstd);
     }
-    // Three families take nearly all the writes, in memtables of a quarter of the budget.
+    // These families take nearly all the writes, in memtables of a quarter of the budget.
     let memtable_len = match family {
-        Family::Packs | Family::Tail | Family::Streams => {
+        Family::Packs | Family::Tail | Family::Streams | Family::Index => {
             (options.memtable_bytes / 4).max(MEMTABLE_LEN_MIN)
         }
         _ => (options.memtable_bytes / 16).clamp(MEMTABLE_LEN_MIN, MIB),
@@ -158,7 +159,7 @@ pub(super) fn family(
     Ok(tuned)
 }
 
-/// Adds Bloom filters by stream, so that a lookup skips table files and memtables without its
+/// Adds Bloom filters by stream, or by tag, so that a lookup skips table files and memtables without its
 /// stream.
 ///
 /// Most loads then read one block, and most first appends to a stream read none. Measured with a

@@ -8,8 +8,11 @@
 
 mod contract;
 mod health;
+mod index;
 mod open;
 mod submit;
+
+pub use index::IndexStatus;
 
 use std::fmt;
 use std::io::{BufRead, Write};
@@ -19,7 +22,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use crate::commit::Committer;
+use crate::commit::{Committer, IndexKinds};
 use crate::error::{Error, Result};
 use crate::head::Head;
 use crate::keys::KeyExpiry;
@@ -32,6 +35,7 @@ use crate::model::{Epoch, Epochs, Limits, Position, Timestamp};
 use crate::options::{Clock, Durability, now};
 use crate::read::Reader;
 use crate::read::ahead::ReadAhead;
+use crate::read::index::IndexedFrom;
 use crate::read::log::OpenPack;
 use crate::read::log_end::LogEnd;
 use crate::storage::{Claim, Disk, Storage};
@@ -82,6 +86,8 @@ struct Engine {
     reader: Reader,
     mode: Mode,
     limits: Limits,
+    index_kinds: IndexKinds,
+    indexed_from: Arc<IndexedFrom>,
     durability: Durability,
     clock: Clock,
     path: PathBuf,
@@ -197,7 +203,8 @@ impl Store {
     pub fn verify(&self, mut progress: impl FnMut(VerifyProgress)) -> Result<VerifyReport> {
         let engine = &*self.engine;
         let log = (&*engine.open, engine.reader.ahead());
-        let report = verify(&engine.storage, log, &engine.head, &mut progress)?;
+        let report =
+            verify(&engine.storage, log, (&engine.head, &engine.indexed_from), &mut progress)?;
         engine.meters.verified(now(&engine.clock), report.damage_count);
         Ok(report)
     }
@@ -353,6 +360,7 @@ impl Store {
             committer: engine.committer()?,
             storage: &engine.storage,
             limits: &engine.limits,
+            index_kinds: engine.index_kinds,
         };
         import(target, &mut input, options, &mut progress)
     }

@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::head::Head;
 use crate::metrics::Meters;
 use crate::read::Reader;
+use crate::read::index::IndexedFrom;
 use crate::recovery;
 use crate::storage::Space;
 use crate::store_options::StoreOptions;
@@ -34,6 +35,7 @@ impl StoreOptions {
         let open = Arc::new(recovered.open);
         let head = Arc::new(Head::new(recovered.end.head));
         let meters = Arc::new(Meters::default());
+        let indexed_from = Arc::new(IndexedFrom::new(recovered.indexed));
         let mode = match recovered.watermark {
             None => Mode::ReadOnly(recovered.end),
             Some(watermark) => Mode::Writable(Box::new(Committer::new(OpenLog {
@@ -48,6 +50,7 @@ impl StoreOptions {
                 version_cache_streams: self.version_cache_streams,
                 key_expiry: recovered.key_expiry.clone(),
                 meters: meters.clone(),
+                indexed_from: indexed_from.clone(),
                 #[cfg(feature = "async")]
                 waiting_bytes: self.async_waiting_bytes,
             }))),
@@ -63,12 +66,19 @@ impl StoreOptions {
         let read_ahead_bytes = self.read_ahead_bytes.min(self.block_cache_bytes / 4);
         let identity = recovered.claim.identity.clone();
         let engine = Arc::new(Engine {
-            reader: Reader::new(storage.clone(), open.clone(), head.clone(), read_ahead_bytes),
+            reader: Reader::new(
+                (storage.clone(), open.clone()),
+                head.clone(),
+                indexed_from.clone(),
+                read_ahead_bytes,
+            ),
             open,
             storage,
             head,
             mode,
             limits: self.limits,
+            index_kinds: recovered.indexed.into(),
+            indexed_from,
             durability: self.durability,
             clock: self.clock,
             path: path.as_ref().to_owned(),
@@ -81,7 +91,11 @@ impl StoreOptions {
             importing: Mutex::new(()),
             claim: Mutex::new(Some(recovered.claim)),
         });
-        Ok(Store { _owner: Some(Arc::new(Owner { engine: engine.clone() })), engine })
+        let store = Store { _owner: Some(Arc::new(Owner { engine: engine.clone() })), engine };
+        if let Some(committer) = store.engine.writes() {
+            committer.start_backfill()?;
+        }
+        Ok(store)
     }
 
     /// Opens the store like [`StoreOptions::open`], but waits up to `timeout` while it is open

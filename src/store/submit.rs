@@ -3,10 +3,10 @@
 #[cfg(feature = "async")]
 use std::sync::Arc;
 
-use smallvec::{SmallVec, smallvec};
+use smallvec::SmallVec;
 
 use super::Engine;
-use crate::commit::{Answer, Prepared, PreparedKey, Submission};
+use crate::commit::{Answer, Committer, LookedUp, Prepared, PreparedKey, Submission};
 use crate::error::{Error, Result};
 use crate::event_store::{
     Append, Appended, KeyedResult, KeyedSubmission, KeyedWork, Labels, Submitted,
@@ -18,35 +18,72 @@ use crate::pool;
 use crate::read::keys::{Lookup, find_submitted};
 use crate::storage::Disk;
 
-/// An append that is checked and encoded on its caller's side.
+/// A checked request: an append, or a key alone.
 struct Request {
-    submission: Submission,
+    append: Option<Append>,
     labels: Labels,
+    durability: Durability,
+    key: Option<PreparedKey>,
+}
+
+impl Request {
+    /// Whether something has to be looked up before it is submitted.
+    fn has_conditions(&self) -> bool {
+        self.append.as_ref().is_some_and(|append| !append.conditions().is_empty())
+    }
 }
 
 impl Engine {
     fn request(&self, mut append: Append) -> Request {
         let labels = append.take_labels();
         let durability = append.durability().unwrap_or(self.durability);
-        let appends = smallvec![Prepared::new(&append)];
-        let submission = Submission { appends, durability, record: None, key: None };
-        Request { submission, labels }
+        Request { append: Some(append), labels, durability, key: None }
     }
 
     fn keyed_request(&self, mut key: PreparedKey, submission: KeyedSubmission) -> Request {
         let durability = submission.durability().unwrap_or(self.durability);
-        let mut appends = SmallVec::new();
-        let mut labels = Labels::default();
+        let (mut append, mut labels) = (None, Labels::default());
         match submission.into_work() {
-            KeyedWork::Append(mut append) => {
-                labels = append.take_labels();
-                appends.push(Prepared::new(&append));
-            }
+            KeyedWork::Append(work) => labels = append.insert(work).take_labels(),
             KeyedWork::Nothing => {}
             KeyedWork::Rejection(reason) => key.alone = KeyedResult::Rejected(reason),
         }
-        let key = Some(Box::new(key));
-        Request { submission: Submission { appends, durability, record: None, key }, labels }
+        Request { append, labels, durability, key: Some(key) }
+    }
+
+    /// Looks the conditions of a request up in the index.
+    fn look_up(&self, request: &Request) -> Result<LookedUp> {
+        let conditions = request.append.as_ref().map(Append::conditions).unwrap_or_default();
+        if conditions.is_empty() {
+            return Ok(LookedUp::default());
+        }
+        let up_to = self.head.get()?;
+        let found = conditions
+            .iter()
+            .map(|condition| self.reader.first_match(condition.query(), condition.after(), up_to));
+        Ok(LookedUp { up_to, found: found.collect::<Result<_>>()? })
+    }
+
+    /// Encodes a request whose conditions were looked up.
+    fn submission(&self, request: &Request, looked_up: LookedUp) -> Submission {
+        let append = request.append.as_ref();
+        let prepared = append.map(|append| Prepared::indexed(append, self.index_kinds, looked_up));
+        let appends: SmallVec<[Prepared; 1]> = prepared.into_iter().collect();
+        let key = request.key.clone().map(Box::new);
+        Submission { appends, durability: request.durability, record: None, key }
+    }
+
+    /// Commits a request. Its conditions are looked up again if so much was appended meanwhile that
+    /// the writer does not hold all of it.
+    fn commit(&self, committer: &Committer, request: &Request) -> Result<Answer> {
+        loop {
+            let submission = self.submission(request, self.look_up(request)?);
+            let answer = committer.submit(submission);
+            let answer = answer.map_err(|error| request.labels.add_to(error))?;
+            if !answer.must_look_again {
+                return Ok(answer);
+            }
+        }
     }
 
     /// Looks a key up before its request is submitted, so that the writer has to know only the keys
@@ -75,9 +112,7 @@ impl Engine {
     pub(super) fn submit(&self, append: Append) -> Result<Appended> {
         let committer = self.committer()?;
         append.validate(&self.limits)?;
-        let Request { submission, labels } = self.request(append);
-        let answer = committer.submit(submission).map_err(|error| labels.add_to(error))?;
-        appended(answer)
+        appended(self.commit(committer, &self.request(append))?)
     }
 
     pub(super) fn submit_once(
@@ -91,8 +126,7 @@ impl Engine {
         if let Some(done) = self.done_before(&key, &submission) {
             return Ok(done);
         }
-        let Request { submission, labels } = self.keyed_request(key, submission);
-        let answer = committer.submit(submission).map_err(|error| labels.add_to(error))?;
+        let answer = self.commit(committer, &self.keyed_request(key, submission))?;
         answer.keyed.ok_or(Error::Closed)
     }
 
@@ -110,14 +144,37 @@ fn appended(answer: Answer) -> Result<Appended> {
 
 #[cfg(feature = "async")]
 impl Engine {
-    pub(super) async fn submit_task(&self, append: Append) -> Result<Appended> {
+    /// Commits a request of a task, as [`Engine::commit`] does for a thread. It takes about this
+    /// many bytes in memory.
+    async fn commit_task(self: &Arc<Self>, request: Request, len: usize) -> Result<Answer> {
         let committer = self.committer()?;
+        let mut request = request;
+        loop {
+            let mut looked_up = LookedUp::default();
+            if request.has_conditions() {
+                let engine = self.clone();
+                (request, looked_up) = pool::run(move || {
+                    let looked_up = engine.look_up(&request)?;
+                    Ok::<_, Error>((request, looked_up))
+                })
+                .await?;
+            }
+            // Encoded only once there is room.
+            let room = committer.room(len).await;
+            let submission = self.submission(&request, looked_up);
+            let answer = committer.submit_task(submission, room).await;
+            let answer = answer.map_err(|error| request.labels.add_to(error))?;
+            if !answer.must_look_again {
+                return Ok(answer);
+            }
+        }
+    }
+
+    pub(super) async fn submit_task(self: &Arc<Self>, append: Append) -> Result<Appended> {
+        self.committer()?;
         append.validate(&self.limits)?;
-        // Encoded only once there is room.
-        let room = committer.room(append.len_in_memory()).await;
-        let Request { submission, labels } = self.request(append);
-        let answer = committer.submit_task(submission, room).await;
-        appended(answer.map_err(|error| labels.add_to(error))?)
+        let len = append.len_in_memory();
+        appended(self.commit_task(self.request(append), len).await?)
     }
 
     pub(super) async fn submit_once_task(
@@ -125,16 +182,15 @@ impl Engine {
         key: IdempotencyKey,
         submission: KeyedSubmission,
     ) -> Result<Submitted> {
-        let committer = self.committer()?;
+        self.committer()?;
         submission.validate(&self.limits)?;
         let engine = self.clone();
         let key = pool::run(move || engine.prepare_key(&key)).await?;
         if let Some(done) = self.done_before(&key, &submission) {
             return Ok(done);
         }
-        let room = committer.room(submission.len_in_memory()).await;
-        let Request { submission, labels } = self.keyed_request(key, submission);
-        let answer = committer.submit_task(submission, room).await;
-        answer.map_err(|error| labels.add_to(error))?.keyed.ok_or(Error::Closed)
+        let len = submission.len_in_memory();
+        let answer = self.commit_task(self.keyed_request(key, submission), len).await?;
+        answer.keyed.ok_or(Error::Closed)
     }
 }

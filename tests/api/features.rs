@@ -25,20 +25,23 @@ fn build(path: &Path) {
     store.close().unwrap();
 }
 
-/// The list of features as it is stored.
+/// The list of features as it is stored, together with the one that every new store has.
 fn encoded(features: &[(u8, &str)]) -> Vec<u8> {
+    let mut features = features.to_vec();
+    features.push((FOR_WRITING, "index"));
+    features.sort_by_key(|(_, name)| *name);
     let mut list = vec![u8::try_from(features.len()).unwrap()];
     for (class, name) in features {
-        list.extend([*class, u8::try_from(name.len()).unwrap()]);
+        list.extend([class, u8::try_from(name.len()).unwrap()]);
         list.extend(name.as_bytes());
     }
     list
 }
 
-/// Adds features to a file `STORE` that has none.
+/// Adds features to the file `STORE` of a new store.
 fn add(file: &Path, features: &[(u8, &str)]) {
     let mut bytes = fs::read(file).unwrap();
-    bytes.splice(FEATURES_AT..=FEATURES_AT, encoded(features));
+    bytes.splice(FEATURES_AT..FEATURES_AT + encoded(&[]).len(), encoded(features));
     let fields = bytes.len() - 4;
     let crc = crc32fast::hash(&bytes[..fields]).to_be_bytes();
     bytes[fields..].copy_from_slice(&crc);
@@ -86,12 +89,12 @@ fn unknown_optional_feature_is_kept_when_the_store_is_written() {
 fn feature_needed_for_writing_refuses_writers_and_survives_copies() {
     let (directory, path) = place();
     build(&path);
-    let features = [(OPTIONAL, "hints"), (FOR_WRITING, "index"), (FOR_WRITING, "timers")];
+    let features = [(OPTIONAL, "hints"), (FOR_WRITING, "links"), (FOR_WRITING, "timers")];
     add(&path.join("STORE"), &features);
     for options in [quick(), quick().create(false)] {
-        let text = refuses(&options, &path, &["index", "timers"], true);
+        let text = refuses(&options, &path, &["links", "timers"], true);
         let expected = format!(
-            "{}: this store needs \"index\", \"timers\", which annals {} does not have: use a \
+            "{}: this store needs \"links\", \"timers\", which annals {} does not have: use a \
              later version, or open it for reading only",
             path.display(),
             env!("CARGO_PKG_VERSION")
@@ -110,7 +113,7 @@ fn feature_needed_for_writing_refuses_writers_and_survives_copies() {
     store.restore_to(&restored).unwrap();
     for copy in [backup, restored] {
         assert!(has(&copy, &features));
-        refuses(&quick(), &copy, &["index", "timers"], true);
+        refuses(&quick(), &copy, &["links", "timers"], true);
         assert_eq!(log(&quick().read_only(true).open(&copy).unwrap()).len(), 3);
     }
 }
@@ -119,14 +122,14 @@ fn feature_needed_for_writing_refuses_writers_and_survives_copies() {
 fn feature_needed_for_reading_refuses_every_open() {
     let (_directory, path) = place();
     build(&path);
-    add(&path.join("STORE"), &[(FOR_WRITING, "index"), (FOR_READING, "sealed-events")]);
+    add(&path.join("STORE"), &[(FOR_WRITING, "links"), (FOR_READING, "sealed-events")]);
     let text = refuses(&quick().read_only(true), &path, &["sealed-events"], false);
     let expected = format!(
         "this store needs \"sealed-events\", which annals {} does not have: use a later version",
         env!("CARGO_PKG_VERSION")
     );
     assert!(text.ends_with(&expected), "{text}");
-    refuses(&quick(), &path, &["index", "sealed-events"], false);
+    refuses(&quick(), &path, &["links", "sealed-events"], false);
 }
 
 /// A store is created with the features that a later version gives it.
@@ -137,8 +140,8 @@ fn interrupted_creation_with_an_unknown_feature_is_not_finished() {
     fs::rename(path.join("STORE"), path.join("STORE.new")).unwrap();
     let known = directory.path().join("known");
     copy(&path, &known);
-    add(&path.join("STORE.new"), &[(FOR_WRITING, "index")]);
-    refuses(&quick(), &path, &["index"], true);
+    add(&path.join("STORE.new"), &[(FOR_WRITING, "links")]);
+    refuses(&quick(), &path, &["links"], true);
     assert_eq!(log(&quick().open(&known).unwrap()).len(), 3);
 }
 
@@ -216,7 +219,9 @@ fn unknown_family_is_opened_and_its_rows_are_kept() {
 fn missing_family_is_damage_that_names_it() {
     let (directory, path) = place();
     build(&path);
-    for family in ["streams", "meta", "snapshots", "checkpoints", "views"] {
+    let families =
+        ["streams", "packs", "tail", "keys", "index", "meta", "snapshots", "checkpoints", "views"];
+    for family in families {
         let damaged = directory.path().join(family);
         copy(&path, &damaged);
         open_database(&damaged).drop_cf(family).unwrap();

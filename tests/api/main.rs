@@ -58,6 +58,8 @@ mod features;
 #[cfg(feature = "rocksdb")]
 mod frames;
 #[cfg(feature = "rocksdb")]
+mod index;
+#[cfg(feature = "rocksdb")]
 mod keys;
 #[cfg(feature = "rocksdb")]
 mod lifecycle;

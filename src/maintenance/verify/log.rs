@@ -172,7 +172,7 @@ impl Verifier<'_> {
             self.note(Location::log(first), Some(first), found, expected);
         }
         self.commit_of(&header, state);
-        self.times_of(&frame, state)?;
+        self.events_of(&frame, state)?;
         let is_new = header.first_version == Version::FIRST;
         let streams = state.streams + u64::from(is_new);
         if header.streams_after != streams && self.report.is_sound() {
@@ -204,9 +204,13 @@ impl Verifier<'_> {
         }
     }
 
-    fn times_of(&mut self, frame: &Frame<'_>, state: &mut LogState) -> Result<()> {
+    /// Checks the times of the events, and notes the entries of the index that they should have.
+    fn events_of(&mut self, frame: &Frame<'_>, state: &mut LogState) -> Result<()> {
         let first = frame.header.first_position;
         for event in frame.events() {
+            if let Ok(event) = &event {
+                self.note_entries(event);
+            }
             match event {
                 Ok(event) if event.recorded_at >= state.recorded_at => {
                     state.recorded_at = event.recorded_at;

@@ -5,9 +5,11 @@
 //! the key, gapless positions (G2) and versions (G3), whole commits (G1), times that never go back,
 //! and the count of streams, and that `tail` names the frames of the open pack. A sum over the
 //! frames of each shows that the log and `streams` hold the same frames. If the sums differ, it
-//! looks up frames one by one, to report the exact difference. Finally, it checks every record next
+//! looks up frames one by one, to report the exact difference. The index is compared with the log in
+//! the same way. Finally, it checks every record next
 //! to the events separately.
 
+mod index;
 mod log;
 mod records;
 mod streams;
@@ -18,10 +20,11 @@ use std::ops::RangeInclusive;
 
 use crate::error::{Error, Location, Result};
 use crate::event_store::Direction;
-use crate::format::{Frame, stream_key};
+use crate::format::{Frame, Indexed, stream_key};
 use crate::head::Head;
 use crate::model::{Position, StreamId};
 use crate::read::ahead::ReadAhead;
+use crate::read::index::IndexedFrom;
 use crate::read::log::{Log, OpenPack};
 use crate::storage::{Family, Storage};
 
@@ -49,6 +52,8 @@ pub struct VerifyReport {
     pub views: u64,
     /// The number of intact view values.
     pub view_entries: u64,
+    /// The number of intact entries of the index, up to the head.
+    pub index_entries: u64,
     /// The number of intact idempotency keys, including expired ones that are still there.
     pub idempotency_keys: u64,
     /// The number of damaged places.
@@ -90,7 +95,7 @@ pub struct VerifyProgress {
 pub(crate) fn verify(
     storage: &Storage,
     (open, ahead): (&OpenPack, Option<&ReadAhead>),
-    head: &Head,
+    (head, indexed_from): (&Head, &IndexedFrom),
     progress: &mut dyn FnMut(VerifyProgress),
 ) -> Result<VerifyReport> {
     let head = head.get()?;
@@ -101,12 +106,16 @@ pub(crate) fn verify(
         head: head.unwrap_or(Position::FIRST),
         progress,
         done: 0,
+        indexed: indexed_from.get(),
+        index_sum: Sum::default(),
         seen: HashSet::new(),
         gaps: Vec::new(),
         report: VerifyReport { head, ..VerifyReport::default() },
     };
+    let resets = indexed_from.resets();
     if head.is_some() {
         verifier.prove_events()?;
+        verifier.prove_index(|| indexed_from.resets() == resets)?;
     }
     verifier.walk_records()?;
     Ok(verifier.report)
@@ -118,6 +127,10 @@ struct Verifier<'v> {
     head: Position,
     progress: &'v mut dyn FnMut(VerifyProgress),
     done: u64,
+    /// What is indexed at the start.
+    indexed: Indexed,
+    /// A sum over the entries that the events of the log should have.
+    index_sum: Sum,
     /// Places already described, so that none is reported twice.
     seen: HashSet<Location>,
     /// Ranges of the log already reported as missing.
