@@ -109,7 +109,8 @@ enum StreamCheck {
 ///
 /// # Errors
 /// [`Error::WrongExpectedVersion`] for the first stream that is not as expected,
-/// [`Error::ConditionFailed`] for the first condition that does not hold, [`Error::PartialRetry`], or an error of the store. Nothing is changed in any case.
+/// [`Error::ConditionFailed`] for the first condition that does not hold,
+/// [`Error::PartialRetry`], or an error of the store. Nothing is changed in any case.
 pub(crate) fn validate(shape: &Shape, committed: &mut impl Committed) -> Result<Verdict> {
     let mut versions = Versions::new();
     let mut conflict = None;

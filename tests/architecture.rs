@@ -21,7 +21,14 @@ const FENCES: [(&str, &[&str], &str); 9] = [
     ("thread::spawn", &["testing"], "threads have names: use thread::Builder"),
     (
         "thread::Builder",
-        &["read", "subscription", "projection", "commit/lane_thread.rs", "event_store/watch.rs"],
+        &[
+            "read",
+            "subscription",
+            "projection",
+            "commit/backfill.rs",
+            "commit/lane_thread.rs",
+            "event_store/watch.rs",
+        ],
         "no other part starts threads",
     ),
     (

@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::derived::DerivedWriter;
+use super::derived::{DerivedWriter, Entries};
 use crate::error::{Error, Result};
 use crate::event_store::Direction;
 use crate::format::{IndexKind, Indexed, index_entries, index_key};
@@ -28,9 +28,6 @@ const BATCH_EVENTS: u64 = 1_000;
 const FULL_PAUSE: Duration = Duration::from_secs(1);
 /// The longest pause between two batches.
 const PAUSE_MAX: Duration = Duration::from_millis(100);
-
-/// Keys and values.
-pub(super) type Entries = Vec<(Vec<u8>, Vec<u8>)>;
 
 pub(super) struct Backfill {
     storage: Arc<Storage>,

@@ -7,7 +7,6 @@ use std::collections::{BTreeSet, HashMap};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use super::backfill::Entries;
 use super::gate::Gate;
 use super::writer::OpenLog;
 use crate::error::{Cause, Error, Result};
@@ -24,6 +23,9 @@ use crate::snapshot_store::Snapshot;
 use crate::storage::{Batch, Disk, Family, Space, Storage};
 use crate::sync::Mutex;
 use crate::view_store::{ViewChange, ViewCommit, prefix_end};
+
+/// Keys and values.
+pub(super) type Entries = Vec<(Vec<u8>, Vec<u8>)>;
 
 /// Commits snapshots and views.
 pub(crate) struct DerivedWriter {

@@ -112,6 +112,11 @@ impl Committer {
         self.lane.submit(submission, room, move |group| writer.lock().commit(group)).await
     }
 
+    /// Fails unless writes are allowed now.
+    pub(crate) fn check(&self) -> Result<()> {
+        self.gate.check()
+    }
+
     /// Makes everything acknowledged so far survive a power loss.
     pub(crate) fn sync(&self) -> Result<()> {
         self.writer.lock().sync()

@@ -11,6 +11,7 @@
 mod append;
 mod condition;
 mod keyed;
+mod listing;
 mod page;
 mod query;
 #[cfg(feature = "async")]
@@ -29,10 +30,11 @@ pub use api::Blocking;
 pub use append::{Append, Appended, DEFAULT_STREAM};
 pub use condition::AppendCondition;
 pub use keyed::{KeyedResult, KeyedSubmission, KeyedWork, Submitted};
+pub use listing::{StreamInfos, Streams};
 pub use page::{Direction, PageEnd, PageRequest, Range, Scope, StreamInfo, StreamsRequest};
 pub use query::{Query, QueryItem};
 pub(crate) use read::position_at;
-pub use read::{Events, Place, Read, ReadLog, ReadStream, StreamInfos, Streams};
+pub use read::{Events, Place, Read, ReadLog, ReadStream};
 
 use crate::error::Result;
 use crate::metrics::SubscriptionProgress;

@@ -132,7 +132,6 @@ impl QueryItem {
         if self.is_empty() {
             return Err(InvalidArgument::EmptyQueryItem.into());
         }
-        LimitExceeded::check("query_names_max", QUERY_NAMES_MAX, self.names().count())?;
         self.types.iter().try_for_each(|name| EventType::new(name).map(drop))?;
         self.tags.iter().try_for_each(|tag| check_tag(tag))?;
         self.streams.iter().try_for_each(|stream| StreamId::new(stream).map(drop))?;
@@ -248,13 +247,15 @@ impl Query {
     /// for [`Query::Everything`]. An invalid event type, tag or stream.
     /// [`InvalidArgument::CategoryWithDash`]: a category ends before the first `-`, so it cannot
     /// contain one. [`LimitExceeded`] for more than [`QUERY_ITEMS_MAX`] items, or more than
-    /// [`QUERY_NAMES_MAX`] names in one of them.
+    /// [`QUERY_NAMES_MAX`] names in all of them.
     pub fn check(&self) -> crate::error::Result<()> {
         let Self::AnyOf(items) = self else { return Ok(()) };
         if items.is_empty() {
             return Err(InvalidArgument::EmptyQuery.into());
         }
         LimitExceeded::check("query_items_max", QUERY_ITEMS_MAX, items.len())?;
+        let names = items.iter().flat_map(QueryItem::names).count();
+        LimitExceeded::check("query_names_max", QUERY_NAMES_MAX, names)?;
         Ok(items.iter().try_for_each(QueryItem::check)?)
     }
 

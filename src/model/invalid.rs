@@ -221,7 +221,7 @@ fn remedy(limit: &str) -> &'static str {
         }
         "tags_count_max" => "give it fewer tags",
         "query_items_max" => "ask for fewer items, such as one with several types",
-        "query_names_max" => "name less in one item of the query, or split it",
+        "query_names_max" => "name less in the items of the query",
         "rejection_len_max" => "record a code or a shorter reason with the idempotency key",
         "snapshot_state_len_max" => {
             "keep less in the state of the aggregate, or take no snapshots of it"

@@ -28,7 +28,8 @@ pub const APPEND_EVENTS_MAX: usize = 100_000;
 pub const APPEND_CONDITIONS_MAX: usize = 64;
 /// Most items of one [`Query`](crate::Query).
 pub const QUERY_ITEMS_MAX: usize = 256;
-/// Most names in one [`QueryItem`](crate::QueryItem): types, tags, streams, categories, prefixes.
+/// Most names in all items of one [`Query`](crate::Query): types, tags, streams, categories and
+/// prefixes.
 pub const QUERY_NAMES_MAX: usize = 1_024;
 /// Longest append, in bytes: payloads, metadata, tags, types and content types of all its events.
 pub const APPEND_LEN_MAX: usize = 64 * MIB;

@@ -3,10 +3,10 @@
 use std::ops::ControlFlow;
 
 use super::finder::FrameFinder;
+use super::frame_page::{FramePage, PAGE_LEN_TARGET};
 use super::index::{Found, Plan, Scan, wrong_entry};
 use super::log::Log;
 use super::lookup::decode_in_log;
-use super::{FramePage, PAGE_LEN_TARGET};
 use crate::error::{Location, Result};
 use crate::event_store::{Direction, PageRequest, Range, Visitor};
 use crate::model::Position;

@@ -8,6 +8,7 @@
 pub(crate) mod ahead;
 pub(crate) mod derived;
 pub(crate) mod finder;
+mod frame_page;
 pub(crate) mod index;
 pub(crate) mod keys;
 pub(crate) mod log;
@@ -15,7 +16,6 @@ pub(crate) mod log_end;
 pub(crate) mod lookup;
 mod matching;
 
-use std::cell::Cell;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -28,33 +28,11 @@ use crate::head::Head;
 use crate::model::{EventRef, Position, StreamId, Version};
 use crate::storage::{Disk, Family, Storage};
 use ahead::ReadAhead;
+use frame_page::{Copying, FramePage, PageEnded};
 use index::{Found, IndexedFrom, Plan, first_match};
 use log::{Log, OpenPack};
 use lookup::{check_key, next_stream, version_at};
 use matching::{MatchingPage, Parts, fetch_matching};
-
-/// A page is full once it holds this many bytes of frames, which fit in a processor's cache.
-const PAGE_LEN_TARGET: usize = 256 * 1024;
-/// A page buffer that grew beyond this many bytes is freed instead of kept for the next page.
-const PAGE_LEN_KEPT: usize = 1024 * 1024;
-
-thread_local! {
-    /// The buffers of this thread's last page, reused for the next one. While a visitor runs they
-    /// are in use, so a nested read allocates new ones.
-    static SPARE: Cell<FramePage> = const { Cell::new(FramePage::new()) };
-}
-
-impl FramePage {
-    const fn new() -> Self {
-        Self { bytes: Vec::new(), frames: Vec::new(), end: PageEnded::Scope }
-    }
-}
-
-impl Default for FramePage {
-    fn default() -> Self {
-        Self::new()
-    }
-}
 
 /// Reads a store up to its head.
 pub(crate) struct Reader {
@@ -63,24 +41,6 @@ pub(crate) struct Reader {
     ahead: Option<ReadAhead>,
     head: Arc<Head>,
     indexed_from: Arc<IndexedFrom>,
-}
-
-/// Frames copied out of the engine, each with the position or version in its key.
-struct FramePage {
-    bytes: Vec<u8>,
-    frames: Vec<(u64, std::ops::Range<usize>)>,
-    end: PageEnded,
-}
-
-/// Why a page holds no more frames.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum PageEnded {
-    /// The page is full; more frames follow.
-    Full,
-    /// The next frame is beyond the range.
-    Range,
-    /// The log or the stream has no further frame.
-    Scope,
 }
 
 impl Reader {
@@ -290,25 +250,6 @@ fn past_stream(id: &str) -> Vec<u8> {
     key
 }
 
-impl FramePage {
-    /// An empty page, with the buffers of this thread's last one.
-    fn spare() -> Self {
-        let mut page = SPARE.try_with(Cell::take).unwrap_or_default();
-        page.bytes.clear();
-        page.frames.clear();
-        page.end = PageEnded::Scope;
-        page
-    }
-
-    /// Keeps the buffers for this thread's next page.
-    fn give_back(self) {
-        if self.bytes.capacity() <= PAGE_LEN_KEPT {
-            // A thread that is exiting may still read, but its thread-local storage may be gone.
-            let _ = SPARE.try_with(|spare| spare.set(self));
-        }
-    }
-}
-
 /// Visits the events of a page that was read through the index.
 fn visit_matching(
     page: MatchingPage,
@@ -351,62 +292,6 @@ fn fetch(log: Log<'_>, range: &Range, request: &PageRequest) -> Result<FramePage
         Scope::Stream(stream) => fetch_stream(log.disk(), stream, copying)?,
     }
     Ok(page)
-}
-
-/// A page that is being filled.
-struct Copying<'p> {
-    page: &'p mut FramePage,
-    range: &'p Range,
-    direction: Direction,
-    frames_max: usize,
-}
-
-impl<'p> Copying<'p> {
-    fn new(page: &'p mut FramePage, range: &'p Range, request: &PageRequest) -> Self {
-        // Each frame has at least one event. Events of the first frame may be before the range.
-        let frames_max =
-            if request.query.is_everything() { request.events_max } else { usize::MAX };
-        Self { page, range, direction: request.direction, frames_max }
-    }
-
-    /// The place at which to begin reading.
-    fn start(&self) -> u64 {
-        match self.direction {
-            Direction::Forward => self.range.from,
-            Direction::Backward => self.range.to,
-        }
-    }
-
-    /// Whether the page is full; if so, it ends here.
-    fn is_full(&mut self) -> bool {
-        let is_full =
-            self.page.frames.len() >= self.frames_max || self.page.bytes.len() >= PAGE_LEN_TARGET;
-        if is_full {
-            self.page.end = PageEnded::Full;
-        }
-        is_full
-    }
-
-    /// Adds the frame of a place, unless the page is full or the range ends before it. Returns
-    /// whether to go on.
-    fn add(&mut self, place: u64, frame: &[u8]) -> bool {
-        if self.direction == Direction::Forward && place > self.range.to {
-            self.page.end = PageEnded::Range;
-            return false;
-        }
-        if self.is_full() {
-            return false;
-        }
-        let page = &mut *self.page;
-        let begin = page.bytes.len();
-        page.bytes.extend_from_slice(frame);
-        page.frames.push((place, begin..page.bytes.len()));
-        if self.direction == Direction::Backward && place <= self.range.from {
-            page.end = PageEnded::Range;
-            return false;
-        }
-        true
-    }
 }
 
 fn fetch_log(log: Log<'_>, mut copying: Copying<'_>) -> Result<()> {

@@ -57,6 +57,7 @@ impl Engine {
         if conditions.is_empty() {
             return Ok(LookedUp::default());
         }
+        self.committer()?.check()?;
         let up_to = self.head.get()?;
         let found = conditions
             .iter()

@@ -107,7 +107,8 @@ fn write(plan: &Plan, heard: &Heard, writer: usize, failed: &Mutex<Vec<Append>>)
         };
         let key = (round % 2 == 1).then(|| format!("{writer}-{}", tip.map_or(0, Version::get)));
         let key = key.as_deref();
-        let append = plan.append(writer, round, tip, key);
+        let read = (tip, heard.head().unwrap());
+        let append = plan.append(writer, round, read, key);
         match send(heard, append.clone()) {
             Ok(()) => {}
             Err(error @ (Error::Indeterminate { .. } | Error::Poisoned { .. })) => {
@@ -123,7 +124,7 @@ fn write(plan: &Plan, heard: &Heard, writer: usize, failed: &Mutex<Vec<Append>>)
                     Ok(found) => assert_eq!(found, None, "after {error}"),
                     Err(error) => assert_is_of_the_disk(&error),
                 }
-                let later = heard.submit(plan.append(writer, round, tip, None)).unwrap_err();
+                let later = heard.submit(plan.append(writer, round, read, None)).unwrap_err();
                 assert!(matches!(later, Error::Poisoned { .. }), "after {error}: {later}");
                 return;
             }

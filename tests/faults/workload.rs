@@ -7,8 +7,8 @@ use std::thread;
 
 use annals::prelude::*;
 use annals::{
-    Durability, KeyedSubmission, ProjectionError, ProjectionManager, ProjectionOptions, Repository,
-    SnapshotPolicy, Version,
+    Durability, KeyedSubmission, Position, ProjectionError, ProjectionManager, ProjectionOptions,
+    Query, Repository, SnapshotPolicy, Version,
 };
 
 use crate::account::{Account, AccountCommand};
@@ -169,7 +169,8 @@ impl Plan {
             for writer in 0..self.writers {
                 scope.spawn(move || {
                     for round in 0..self.rounds {
-                        let tip = heard.stream_version(&own(writer)).unwrap();
+                        let version = heard.stream_version(&own(writer)).unwrap();
+                        let tip = (version, heard.head().unwrap());
                         if round % 2 == 1 {
                             self.submit_once(heard, (open, writer, round), tip);
                             continue;
@@ -216,7 +217,7 @@ impl Plan {
         &self,
         heard: &Heard,
         (open, writer, round): (usize, usize, usize),
-        tip: Option<Version>,
+        tip: (Option<Version>, Option<Position>),
     ) {
         let name = format!("{}-{open}-{writer}-{round}", self.name);
         let alone = format!("{name}-alone");
@@ -233,13 +234,13 @@ impl Plan {
         }
     }
 
-    /// An append to the writer's stream, whose last version is `tip`, and to a shared stream. Its
-    /// events name the key of their request, if it has one.
+    /// An append to the writer's stream, whose last version is `tip`, and to a shared stream, on the
+    /// condition that the writer has appended nothing after the position `head`. Its events name the key of their request, if it has one.
     pub(crate) fn append(
         &self,
         writer: usize,
         round: usize,
-        tip: Option<Version>,
+        (tip, head): (Option<Version>, Option<Position>),
         key: Option<&str>,
     ) -> Append {
         let len = |n: usize| self.lens[n % self.lens.len()];
@@ -250,7 +251,10 @@ impl Plan {
         // Exact, so that a retry is distinguishable from a new append.
         let expected = tip.map_or(ExpectedVersion::NoStream, ExpectedVersion::Exact);
         let shared = format!("shared-{}", round % 2);
+        // Only this writer uses its tag, and it has read up to the head.
+        let a = a.with_tag(own(writer).as_str());
         let append = Append::new().to(own(writer), expected, [a]);
+        let append = append.fail_if(Query::tag(own(writer).as_str())).after(head);
         let append = match (writer + round) % 3 {
             0 => append,
             1 => append.to(shared, ExpectedVersion::Any, [b]),

@@ -46,6 +46,8 @@ pub(crate) const CHECKS: &str = "checks-1";
 pub(crate) fn event(name: &str, len: usize) -> NewEvent {
     let id = EventId::random();
     let event = NewEvent::bytes(name, payload(id, len)).unwrap().with_id(id);
+    // Each event has entries in the index, one of them for a tag that few others have.
+    let event = event.with_tag("promised").with_tag(format!("id:{}", id.as_bytes()[15] % 16));
     event.with_metadata("len", len.to_string())
 }
 

@@ -35,7 +35,7 @@ use crate::support::promises::{self, Heard, MayBeGone, Promises, heard};
 use crate::support::random::Random;
 use crate::{append_to, report_panics_to};
 use annals::prelude::*;
-use annals::{AsyncStore, Durability, Error, Position, ViewWriter};
+use annals::{AsyncStore, Durability, Error, Position, Query, ViewWriter};
 use serde::{Deserialize, Serialize};
 
 const DIRECTORY: &str = "ANNALS_TEST_CHILD_DIRECTORY";
@@ -152,8 +152,12 @@ fn append(store: &Heard, writer: u8, round: usize) {
         key.into_iter().fold(event, |event, key| event.with_metadata("key", key))
     });
     let durability = if round.is_multiple_of(7) { Durability::Sync } else { Durability::Buffered };
+    // Only this thread uses its tag, and it has read up to the head.
+    let tag = format!("writer:{writer}");
     let request = Append::new()
-        .to(format!("own-{writer}"), ExpectedVersion::Any, [own])
+        .fail_if(Query::tag(&tag))
+        .after(store.head().unwrap())
+        .to(format!("own-{writer}"), ExpectedVersion::Any, [own.with_tag(&tag)])
         .to(format!("shared-{}", round % 5), ExpectedVersion::Any, [shared])
         .with_durability(durability);
     match key {
