@@ -71,9 +71,12 @@ macro_rules! cases {
 
 pub mod appending;
 pub mod concurrency;
+pub mod condition_races;
+pub mod conditions;
 pub mod following;
 pub mod keyed;
 pub mod pages;
+pub mod queries;
 pub mod reading;
 pub mod refusing;
 pub mod retrying;
@@ -133,6 +136,16 @@ cases! { $ EventStore
         page_of_no_events_visits_nothing,
         visitor_may_call_the_store,
     ]
+    queries: [
+        read_with_a_query_equals_a_naive_scan,
+        tag_matches_only_its_whole_text,
+        criteria_of_a_read_are_added_to_its_query,
+        empty_query_is_refused,
+        pages_with_a_query_cover_exactly_the_matching_events,
+        read_up_to_is_never_past_what_was_returned,
+        read_with_a_query_ends_at_the_head_of_its_creation,
+        subscription_with_a_query_delivers_the_same_events,
+    ]
     following: [
         subscription_begins_at_the_requested_place,
         stream_subscription_starts_by_version,
@@ -153,6 +166,26 @@ cases! { $ EventStore
         concurrent_writers_make_one_log_without_gaps,
         one_of_many_rivals_for_a_version_succeeds,
         same_append_from_many_threads_is_written_once,
+    ]
+    conditions: [
+        condition_equals_a_naive_scan,
+        every_append_counts_for_a_later_condition,
+        append_is_not_judged_by_its_own_events,
+        empty_append_is_refused_before_its_condition,
+        retry_of_a_conditional_append_is_acknowledged,
+        retry_that_its_commit_does_not_show_is_refused,
+        first_failed_condition_is_reported,
+        condition_and_expected_versions_must_both_hold,
+        condition_and_idempotency_key_work_together,
+        everything_is_a_condition_on_the_whole_log,
+        place_past_the_head_excludes_later_events,
+        event_appended_during_a_read_fails_its_condition,
+        condition_without_an_index_is_refused,
+    ]
+    condition_races: [
+        one_of_many_rivals_for_a_condition_succeeds,
+        concurrent_decisions_keep_their_rule,
+        conditions_of_concurrent_appends_hold_in_the_log,
     ]
 }
 
