@@ -1,11 +1,11 @@
-//! Export writes the whole log in the [line form](super::lines).
+//! Export writes the log, or the events that match a query, in the [line form](super::lines).
 
 use std::io::Write;
 use std::ops::ControlFlow;
 
 use super::lines::JsonLine;
 use crate::error::{Error, Result};
-use crate::event_store::EventStore;
+use crate::event_store::{EventStore, Query};
 use crate::extension::EventStoreExt;
 
 /// The number of events between two reports of progress.
@@ -21,15 +21,26 @@ pub struct Exported {
     pub bytes: u64,
 }
 
+/// Writes all events.
 pub(crate) fn export(
     store: &dyn EventStore,
+    output: &mut dyn Write,
+    progress: &mut dyn FnMut(Exported),
+) -> Result<Exported> {
+    export_matching(store, Query::Everything, output, progress)
+}
+
+/// Writes the events that match a query.
+pub(crate) fn export_matching(
+    store: &dyn EventStore,
+    query: Query,
     output: &mut dyn Write,
     progress: &mut dyn FnMut(Exported),
 ) -> Result<Exported> {
     let mut done = Exported::default();
     let mut failure = None;
     let mut line = Vec::new();
-    store.read_log().for_each(|event| {
+    store.read_log().query(query).for_each(|event| {
         line.clear();
         let written = JsonLine::new(event).write_to(&mut line).and_then(|()| {
             line.push(b'\n');

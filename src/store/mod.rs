@@ -24,10 +24,11 @@ use uuid::Uuid;
 
 use crate::commit::{Committer, IndexKinds};
 use crate::error::{Error, Result};
+use crate::event_store::Query;
 use crate::head::Head;
 use crate::keys::KeyExpiry;
 use crate::maintenance::backup::{CopyReport, Purpose, Source, copy_store};
-use crate::maintenance::export::{Exported, export};
+use crate::maintenance::export::{Exported, export, export_matching};
 use crate::maintenance::import::{Destination, ImportOptions, Imported, import};
 use crate::maintenance::verify::{VerifyProgress, VerifyReport, verify};
 use crate::metrics::Meters;
@@ -379,6 +380,40 @@ impl Store {
         mut progress: impl FnMut(Exported),
     ) -> Result<Exported> {
         export(self, &mut output, &mut progress)
+    }
+
+    /// Writes the events up to the head that match a query, as [`Store::export`] does.
+    ///
+    /// [`Store::import`] reads these lines too, but the events get other positions and versions,
+    /// because those left out are missing. The events of a commit that match are one commit again.
+    ///
+    /// ```
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// use annals::prelude::*;
+    /// use annals::Query;
+    /// let store = Store::open(directory.path().join("school.annals"))?;
+    /// let enrolled = NewEvent::json("Enrolled", &())?.with_tag("course:c1");
+    /// store.submit(Append::of([enrolled, NewEvent::json("TermBegan", &())?]))?;
+    /// let mut lines = Vec::new();
+    /// let exported = store.export_matching(Query::tag("course:c1"), &mut lines, |_| {})?;
+    /// assert_eq!(exported.events, 1);
+    /// assert!(String::from_utf8_lossy(&lines).contains(r#""tags":["course:c1"]"#));
+    /// # Ok::<(), annals::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// An invalid query, see [`Query::check`](crate::Query::check), before anything is written; those
+    /// of [`Store::export`].
+    ///
+    /// # Cost
+    /// That of a read with this query. Use a buffered output.
+    pub fn export_matching(
+        &self,
+        query: impl Into<Query>,
+        mut output: impl Write,
+        mut progress: impl FnMut(Exported),
+    ) -> Result<Exported> {
+        export_matching(self, query.into(), &mut output, &mut progress)
     }
 
     /// Closes the store for all its owners, readers and subscriptions. Dropping the last owner

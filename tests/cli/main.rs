@@ -6,6 +6,7 @@ mod copying;
 mod inputs;
 mod piping;
 mod reading;
+mod selecting;
 #[path = "../support/mod.rs"]
 mod support;
 mod workspace;

@@ -26,7 +26,7 @@ use crate::input::Input;
 #[allow(dead_code)]
 mod cli;
 
-const WORDS: [&str; 72] = [
+const WORDS: [&str; 73] = [
     "import",
     "export",
     "read",
@@ -65,6 +65,7 @@ const WORDS: [&str; 72] = [
     "--type",
     "--category",
     "--stream-prefix",
+    "--stream",
     "--as-of-position",
     "--as-of-version",
     "--as-of-time",

@@ -1,4 +1,4 @@
-//! `annals export`: writes the whole log in the line form.
+//! `annals export`: writes the log, or the selected events, in the line form.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -6,7 +6,7 @@ use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use annals::{EventStoreExt, JsonLine, Position, ReadLog, Store};
+use annals::{EventStoreExt, JsonLine, Position, Query, ReadLog, Store};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use indicatif::{ProgressBar, ProgressDrawTarget};
@@ -14,29 +14,42 @@ use serde_json::json;
 
 use super::output::{Output, Pace};
 use super::reading::Reading;
+use super::selection::Selection;
 use super::shell::{Failure, Shell, count, progress};
 
 /// The number of events between two updates of the progress bar.
 const PROGRESS_EVENTS: u64 = 1_000;
 
-/// Write the whole log, one JSON object per line, in the form that import reads
+/// Write the log, one JSON object per line, in the form that import reads
 ///
-/// Importing an export gives the same log, regardless of what the events hold; only the store id
-/// differs. FILE is written as FILE.partial and renamed when it is complete. An existing FILE is
+/// Importing an export of the whole log gives the same log, regardless of what the events hold;
+/// only the store id differs.
+///
+/// With --type, --tag, --stream, --category or --stream-prefix, only the events that `annals log`
+/// would print with these options are written. Such an export is for people and other programs. It
+/// can be imported too, but the events then have other positions and versions, because those left
+/// out are missing; and the `commit` of a line, which is the position where its commit began, only
+/// groups lines: the selected events of one commit are one commit again, without the others.
+///
+/// FILE is written as FILE.partial and renamed when it is complete. An existing FILE is
 /// replaced, or kept if the export fails.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  \
     annals export bank.annals bank.jsonl.gz\n  \
-    annals export bank.annals | jq -r .type | sort | uniq -c")]
+    annals export bank.annals | jq -r .type | sort | uniq -c\n  \
+    annals export school.annals course-c1.jsonl --tag course:c1")]
 pub(crate) struct Args {
     /// The store's directory
     dir: PathBuf,
     /// The file to write; compressed if its name ends in .gz; - is standard output
     #[arg(default_value = "-")]
     file: PathBuf,
+    #[command(flatten)]
+    selection: Selection,
 }
 
 pub(crate) fn run(args: &Args, shell: &Shell) -> Result<(), Failure> {
+    let query = args.selection.query()?;
     let reading = Reading::open(shell, &args.dir)?;
     let total = reading.head().map_or(0, Position::get);
     let bar = progress(Some(total), "{bar:30} {pos} of {len} events (about {eta} left)");
@@ -45,14 +58,14 @@ pub(crate) fn run(args: &Args, shell: &Shell) -> Result<(), Failure> {
             // The events themselves are the progress.
             bar.set_draw_target(ProgressDrawTarget::hidden());
         }
-        export(reading, io::stdout(), &bar)?;
+        export(reading, &query, io::stdout(), &bar)?;
         return Ok(());
     }
     if is_within(&args.file, &args.dir) {
         let file = args.file.display();
         return Err(Failure::Usage(format!("{file} is within the store, which it would damage")));
     }
-    let exported = to_file(reading, &args.file, &bar)?;
+    let exported = to_file(reading, &query, &args.file, &bar)?;
     let mut out = io::stdout().lock();
     if shell.json {
         writeln!(out, "{}", json!({ "events": exported.events, "bytes": exported.bytes }))?;
@@ -77,19 +90,24 @@ fn is_within(file: &Path, dir: &Path) -> bool {
     dir.is_ok_and(|dir| places.iter().flatten().any(|place| place.starts_with(&dir)))
 }
 
-/// Writes the log up to the head at the first open, and returns the writer and the size.
+/// Writes the events up to the head at the first open, and returns the writer and the size.
 fn export<W: Write + Send + 'static>(
     mut reading: Reading<'_>,
+    query: &Query,
     out: W,
     bar: &ProgressBar,
 ) -> Result<(W, Exported), Failure> {
     let mut out = Output::new(out)?;
-    let mut events = 0;
+    let mut done = Done::default();
     let mut pace = Pace::Slow;
     while pace == Pace::Slow {
         let head = reading.head();
-        let printed =
-            reading.store().and_then(|store| print(store, head, &mut out, &mut events, bar));
+        let print = |store: &Store| {
+            let read = store.read_log().query(query.clone()).after(done.last);
+            let read = head.into_iter().fold(read, ReadLog::as_of_position);
+            print(read, &mut out, &mut done, bar)
+        };
+        let printed = reading.store().and_then(print);
         // The store is released before the output waits for its reader, even after an error.
         reading.let_go()?;
         pace = printed?;
@@ -100,27 +118,32 @@ fn export<W: Write + Send + 'static>(
     let bytes = out.len();
     let out = out.finish()?;
     bar.finish_and_clear();
-    Ok((out, Exported { events, bytes }))
+    Ok((out, Exported { events: done.events, bytes }))
 }
 
-/// Writes the events after the first `events`, until the log ends or the reader of the output is
-/// slow.
+/// How far an export has come.
+#[derive(Default)]
+struct Done {
+    events: u64,
+    /// The position of the last event that was written.
+    last: Option<Position>,
+}
+
+/// Writes these events, until there are no more or the reader of the output is slow.
 fn print<W: Write + Send + 'static>(
-    store: &Store,
-    head: Option<Position>,
+    read: ReadLog,
     out: &mut Output<W>,
-    events: &mut u64,
+    done: &mut Done,
     bar: &ProgressBar,
 ) -> Result<Pace, Failure> {
-    let read = store.read_log().after(Position::new(*events));
-    let read = head.into_iter().fold(read, ReadLog::as_of_position);
     let mut pace = Ok(Pace::Steady);
     read.for_each(|event| {
-        *events += 1;
+        done.events += 1;
+        done.last = Some(event.position());
         let written = JsonLine::new(event).write_to(out).and_then(|()| out.write_all(b"\n"));
         pace = written.and_then(|()| out.offer());
-        if events.is_multiple_of(PROGRESS_EVENTS) {
-            bar.set_position(*events);
+        if done.events.is_multiple_of(PROGRESS_EVENTS) {
+            bar.set_position(event.position().get());
         }
         match pace {
             Ok(Pace::Steady) => ControlFlow::Continue(()),
@@ -130,7 +153,12 @@ fn print<W: Write + Send + 'static>(
     Ok(pace?)
 }
 
-fn to_file(reading: Reading<'_>, path: &Path, bar: &ProgressBar) -> Result<Exported, Failure> {
+fn to_file(
+    reading: Reading<'_>,
+    query: &Query,
+    path: &Path,
+    bar: &ProgressBar,
+) -> Result<Exported, Failure> {
     let failed = |doing: &str| {
         let doing = format!("{doing} {}", path.display());
         move |error| Failure::file(doing, error)
@@ -140,7 +168,7 @@ fn to_file(reading: Reading<'_>, path: &Path, bar: &ProgressBar) -> Result<Expor
     let reading = reading.for_file(is_special);
     let target = if is_special { path.to_owned() } else { partial(path) };
     let file = File::create(&target).map_err(failed("creating"))?;
-    let written = to_stream(reading, path, file, bar).map_err(|failure| match failure {
+    let written = to_stream(reading, query, path, file, bar).map_err(|failure| match failure {
         Failure::Output(error) if error.kind() != ErrorKind::BrokenPipe => failed("writing")(error),
         failure => failure,
     });
@@ -162,14 +190,16 @@ fn to_file(reading: Reading<'_>, path: &Path, bar: &ProgressBar) -> Result<Expor
 
 fn to_stream(
     reading: Reading<'_>,
+    query: &Query,
     path: &Path,
     file: File,
     bar: &ProgressBar,
 ) -> Result<(File, Exported), Failure> {
     if path.extension().is_none_or(|extension| extension != "gz") {
-        return export(reading, file, bar);
+        return export(reading, query, file, bar);
     }
-    let (out, exported) = export(reading, GzEncoder::new(file, Compression::default()), bar)?;
+    let (out, exported) =
+        export(reading, query, GzEncoder::new(file, Compression::default()), bar)?;
     Ok((out.finish()?, exported))
 }
 

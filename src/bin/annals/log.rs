@@ -5,11 +5,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use annals::{Error, EventStore, EventStoreExt, EventType, Position, ReadLog, Store, Timestamp};
+use annals::{Error, EventStore, EventStoreExt, Position, Query, ReadLog, Store, Timestamp};
 
 use super::output::{Pace, reader_leaves_within, reader_left};
 use super::print::{Leading, Printer};
 use super::reading::{Reading, check_same};
+use super::selection::Selection;
 use super::shell::{Failure, Shell, note};
 
 /// How often a follower checks whether files changed.
@@ -19,6 +20,10 @@ const LOOK_PAUSE: Duration = Duration::from_millis(500);
 ///
 /// Each line holds position, time, stream@version, type, data, then #tags and metadata. With
 /// --json: the line form that import reads, preceded by position and version.
+///
+/// To select events, give types, tags, streams, categories or prefixes of stream ids. An event is
+/// printed if it has one of the types and all of the tags, and if its stream is one of the streams,
+/// in one of the categories, and begins with one of the prefixes.
 ///
 /// With --follow, the command continues as events arrive, until it is stopped or the reader of its
 /// output exits. Only one process at a time can hold a store for writing, so a follower holds it
@@ -30,6 +35,7 @@ const LOOK_PAUSE: Duration = Duration::from_millis(500);
 #[command(after_help = "Examples:\n  \
     annals log bank.annals --after 262000 --json\n  \
     annals log bank.annals --category account --type MoneyDeposited --type MoneyWithdrawn\n  \
+    annals log school.annals --tag course:c1 --tag student:s1 --follow\n  \
     annals log bank.annals --backward --limit 10\n  \
     annals log bank.annals --follow")]
 pub(crate) struct Args {
@@ -47,16 +53,8 @@ pub(crate) struct Args {
     /// Print at most this many events
     #[arg(long, value_name = "N")]
     limit: Option<u64>,
-    /// Print only events of this type; may be given several times
-    #[arg(long = "type", value_name = "TYPE")]
-    types: Vec<EventType>,
-    /// Print only streams of this category (the part of the id before the first -); may be given
-    /// several times
-    #[arg(long = "category", value_name = "CATEGORY")]
-    categories: Vec<String>,
-    /// Print only streams whose id begins with this; may be given several times
-    #[arg(long = "stream-prefix", value_name = "PREFIX")]
-    stream_prefixes: Vec<String>,
+    #[command(flatten)]
+    selection: Selection,
     /// Print the log as it was when this position was its last
     #[arg(long, value_name = "POSITION", conflicts_with = "follow")]
     as_of_position: Option<Position>,
@@ -72,12 +70,13 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args, shell: &Shell) -> Result<(), Failure> {
+    let query = args.selection.query()?;
     let mut printer = Printer::new(shell.json, Leading::Log)?.with_ids(args.ids);
     if args.follow {
-        return follow(args, shell, printer);
+        return follow(args, &query, shell, printer);
     }
     let mut reading = Reading::open(shell, &args.dir)?;
-    reading.print(&mut printer, |store, printer| wanted(args, store, printer))?;
+    reading.print(&mut printer, |store, printer| wanted(args, &query, store, printer))?;
     reading.let_go()?;
     let is_empty = printer.printed() == 0;
     printer.finish()?;
@@ -94,8 +93,8 @@ pub(crate) fn run(args: &Args, shell: &Shell) -> Result<(), Failure> {
 }
 
 /// The requested events that are not printed yet.
-fn wanted(args: &Args, store: &Store, printer: &Printer) -> ReadLog {
-    let mut read = filtered(args, store);
+fn wanted(args: &Args, query: &Query, store: &Store, printer: &Printer) -> ReadLog {
+    let mut read = store.read_log().query(query.clone());
     if let Some(from) = args.from {
         read = read.from(from);
     }
@@ -117,18 +116,7 @@ fn wanted(args: &Args, store: &Store, printer: &Printer) -> ReadLog {
     read
 }
 
-fn filtered(args: &Args, store: &Store) -> ReadLog {
-    let mut read = store.read_log().types(&args.types);
-    for category in &args.categories {
-        read = read.category(category);
-    }
-    for prefix in &args.stream_prefixes {
-        read = read.stream_prefix(prefix);
-    }
-    read
-}
-
-fn follow(args: &Args, shell: &Shell, mut printer: Printer) -> Result<(), Failure> {
+fn follow(args: &Args, query: &Query, shell: &Shell, mut printer: Printer) -> Result<(), Failure> {
     let mut next = args.from.or(args.after.map(Position::next)).unwrap_or(Position::FIRST);
     let options = shell.options().read_only(true);
     let mut seen = None;
@@ -143,7 +131,7 @@ fn follow(args: &Args, shell: &Shell, mut printer: Printer) -> Result<(), Failur
                     let info = store.info()?;
                     check_same(&args.dir, first.get_or_insert_with(|| info.clone()), &info)?;
                     let pace;
-                    (next, pace) = look(args, &store, next, &mut printer)?;
+                    (next, pace) = look(args, query, &store, next, &mut printer)?;
                     store.close()?;
                     printer.wait()?;
                     if pace == Pace::Slow {
@@ -171,6 +159,7 @@ fn follow(args: &Args, shell: &Shell, mut printer: Printer) -> Result<(), Failur
 /// Prints new events, and returns the position to continue from.
 fn look(
     args: &Args,
+    query: &Query,
     store: &Store,
     next: Position,
     printer: &mut Printer,
@@ -178,7 +167,7 @@ fn look(
     let Some(head) = store.head()?.filter(|head| *head >= next) else {
         return Ok((next, Pace::Steady));
     };
-    let mut read = filtered(args, store).from(next);
+    let mut read = store.read_log().query(query.clone()).from(next);
     if let Some(limit) = args.limit {
         read = read.limit(limit.saturating_sub(printer.printed()));
     }

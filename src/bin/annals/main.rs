@@ -11,6 +11,7 @@ mod output;
 mod print;
 mod read;
 mod reading;
+mod selection;
 mod shell;
 mod stat;
 mod streams;
@@ -50,7 +51,7 @@ use shell::{Failure, Shell};
         annals append bank.annals account-123 MoneyDeposited '{\"amount\":1000}' --expected 1\n  \
         annals read bank.annals account-123\n  \
         annals log bank.annals --type MoneyDeposited --backward --limit 10 --json\n  \
-        annals log bank.annals --follow\n  \
+        annals log bank.annals --tag customer:7 --follow\n  \
         annals stat bank.annals --json\n  \
         annals verify bank.annals\n  \
         annals backup bank.annals /mnt/backups/bank --verify\n  \
