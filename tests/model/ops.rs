@@ -31,6 +31,50 @@ pub(crate) struct Part {
     pub(crate) kind: Kind,
     pub(crate) count: usize,
     pub(crate) size: Size,
+    /// The tags of its events, one bit each; the highest bit gives the first one twice.
+    pub(crate) tags: u8,
+}
+
+/// The number of tags.
+pub(crate) const TAGS_LEN: usize = 4;
+
+/// An item of a query; it has at least one criterion.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Item {
+    /// One bit for each tag.
+    pub(crate) tags: u8,
+    /// How many of the types.
+    pub(crate) types: usize,
+    pub(crate) stream: Option<usize>,
+    pub(crate) category: Option<&'static str>,
+    pub(crate) prefix: Option<&'static str>,
+}
+
+impl Item {
+    /// A valid item: if it has no criterion, or no index of tags or streams can answer it, it gets a
+    /// tag.
+    pub(crate) fn valid(self, for_condition: bool) -> Self {
+        let is_indexed = self.tags != 0 || self.stream.is_some();
+        let Self { types, category, prefix, .. } = self;
+        let has_any = is_indexed || types > 0 || category.is_some() || prefix.is_some();
+        let is_valid = if for_condition { is_indexed } else { has_any };
+        if is_valid { self } else { Self { tags: 1, ..self } }
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum After {
+    Nothing,
+    /// So many positions below the head: the place of a decision that others overtook, or not.
+    BelowHead(u64),
+    At(u64),
+}
+
+/// A condition of an append; without items, on everything.
+#[derive(Debug, Clone)]
+pub(crate) struct Condition {
+    pub(crate) items: Vec<Item>,
+    pub(crate) after: After,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -60,12 +104,16 @@ pub(crate) struct Ask {
     pub(crate) category: Option<&'static str>,
     pub(crate) prefix: Option<&'static str>,
     pub(crate) as_of: AsOf,
+    /// One bit for each tag.
+    pub(crate) tags: u8,
+    /// The items of its query, for the log; none for everything.
+    pub(crate) items: Vec<Item>,
 }
 
 #[derive(Debug, Clone)]
 pub(crate) enum Op {
-    /// The parts and, if the caller sets the time, its offset from the clock.
-    Append(Vec<Part>, Option<i64>),
+    /// The parts, if the caller sets the time its offset from the clock, and the conditions.
+    Append(Vec<Part>, Option<i64>, Vec<Condition>),
     /// The same append again, or without its last event, or with one more.
     Retry {
         back: usize,
@@ -75,6 +123,7 @@ pub(crate) enum Op {
     /// the key.
     Keyed {
         parts: Vec<Part>,
+        conditions: Vec<Condition>,
         key: usize,
         other: bool,
     },

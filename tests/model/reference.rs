@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use annals::Timestamp;
 use annals::prelude::*;
 
-use super::ops::{AsOf, Ask, Start};
-use super::world::{STREAMS, TYPES};
+use super::ops::{AsOf, Ask, Item, Start};
+use super::world::{STREAMS, TAGS, TYPES};
 
 /// An event in the reference.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,6 +20,51 @@ pub(crate) struct Fact {
     pub(crate) position: u64,
     pub(crate) time: i64,
     pub(crate) commit: (u64, u64),
+    pub(crate) tags: Vec<String>,
+}
+
+impl Fact {
+    /// Whether it has all tags whose bits are set.
+    fn has_tags(&self, bits: u8) -> bool {
+        let wanted = TAGS.iter().enumerate().filter(|(bit, _)| bits >> bit & 1 == 1);
+        wanted.into_iter().all(|(_, wanted)| self.tags.iter().any(|tag| tag == wanted))
+    }
+
+    fn is_of_type(&self, types: usize) -> bool {
+        types == 0 || TYPES[..types].contains(&&*self.event_type)
+    }
+
+    fn is_of(&self, item: &Item) -> bool {
+        let category = self.stream.split('-').next();
+        self.has_tags(item.tags)
+            && self.is_of_type(item.types)
+            && item.stream.is_none_or(|stream| self.stream == STREAMS[stream])
+            && item.category.is_none_or(|wanted| category == Some(wanted))
+            && item.prefix.is_none_or(|prefix| self.stream.starts_with(prefix))
+    }
+
+    /// Whether it matches the query of a read of the log. Criteria that are set after the query are
+    /// added to each item: more tags narrow it, more names of another kind widen it.
+    fn is_asked(&self, ask: &Ask) -> bool {
+        let everything = [Item { tags: 0, types: 0, stream: None, category: None, prefix: None }];
+        let items = if ask.items.is_empty() { &everything } else { ask.items.as_slice() };
+        let any = |names: [Option<&str>; 2], is: &dyn Fn(&str) -> bool| {
+            names == [None; 2] || names.into_iter().flatten().any(is)
+        };
+        let category = self.stream.split('-').next();
+        items.iter().any(|item| {
+            let own =
+                Item { types: item.types.max(ask.types), category: None, prefix: None, ..*item };
+            self.is_of(&own)
+                && any([item.category, ask.category], &|name| category == Some(name))
+                && any([item.prefix, ask.prefix], &|prefix| self.stream.starts_with(prefix))
+        })
+    }
+
+    /// Without items, everything matches.
+    fn is_of_any(&self, items: &[Item]) -> bool {
+        items.is_empty() || items.iter().any(|item| self.is_of(item))
+    }
 }
 
 impl From<RecordedEvent> for Fact {
@@ -33,6 +78,7 @@ impl From<RecordedEvent> for Fact {
             position: event.position().get(),
             time: event.recorded_at().as_micros(),
             commit: (event.commit().start().get(), event.commit().end().get()),
+            tags: event.tags().to_vec(),
         }
     }
 }
@@ -43,6 +89,8 @@ impl From<RecordedEvent> for Fact {
 pub(crate) struct Call {
     pub(crate) expected: Vec<(&'static str, ExpectedVersion)>,
     pub(crate) events: Vec<(&'static str, NewEvent)>,
+    /// The items of each condition, and the position after which events count.
+    pub(crate) conditions: Vec<(Vec<Item>, u64)>,
 }
 
 /// The outcome of an append.
@@ -52,6 +100,8 @@ pub(crate) enum Outcome {
     Done(Vec<u64>, bool),
     Conflict(String, Option<u64>),
     Partial,
+    /// The first event that matches a condition.
+    ConditionFailed(u64),
     TooEarly,
     Invalid,
 }
@@ -156,13 +206,9 @@ impl Reference {
         }
         // One stream has its events at the expected place, another no longer does. It is a retry if
         // the commit with the found events is exactly this call.
-        if let Some(position) = found.values().flatten().next() {
-            let commit = self.log[usize::try_from(position - 1).unwrap()].commit;
-            let there = self.log.iter().filter(|fact| fact.commit == commit);
-            let asked = call.events.iter().map(|(of, event)| (&**of, event.id()));
-            if there.clone().map(|fact| (&*fact.stream, fact.id)).eq(asked) {
-                return Outcome::Done(there.map(|fact| fact.position).collect(), true);
-            }
+        let first = found.values().flatten().next();
+        if let Some(positions) = first.and_then(|position| self.commit_of(call, *position)) {
+            return Outcome::Done(positions, true);
         }
         if is_partial || !found.is_empty() {
             return Outcome::Partial;
@@ -179,7 +225,26 @@ impl Reference {
                 return Outcome::Conflict((*stream).to_owned(), tip);
             }
         }
+        for (items, after) in &call.conditions {
+            let is_match = |fact: &&Fact| fact.position > *after && fact.is_of_any(items);
+            if let Some(found) = self.log.iter().find(is_match) {
+                return match self.commit_of(call, found.position) {
+                    Some(positions) => Outcome::Done(positions, true),
+                    None => Outcome::ConditionFailed(found.position),
+                };
+            }
+        }
         self.add(call, clock)
+    }
+
+    /// The positions of the commit that the event at this position is part of, if it is exactly this
+    /// call.
+    fn commit_of(&self, call: &Call, position: u64) -> Option<Vec<u64>> {
+        let commit = self.log[usize::try_from(position - 1).unwrap()].commit;
+        let there = self.log.iter().filter(|fact| fact.commit == commit);
+        let asked = call.events.iter().map(|(of, event)| (&**of, event.id()));
+        let is_this = there.clone().map(|fact| (&*fact.stream, fact.id)).eq(asked);
+        is_this.then(|| there.map(|fact| fact.position).collect())
     }
 
     pub(crate) fn append_once(
@@ -223,6 +288,7 @@ impl Reference {
                 position,
                 time: given.unwrap_or_else(|| last.max(clock)),
                 commit: (first, end),
+                tags: event.tags().to_vec(),
             });
         }
         Outcome::Done((first..=end).collect(), false)
@@ -237,13 +303,10 @@ impl Reference {
     pub(crate) fn read(&self, ask: &Ask, clock: i64) -> Vec<Fact> {
         let place = |fact: &Fact| if ask.stream.is_some() { fact.version } else { fact.position };
         let is_wanted = |fact: &&Fact| {
-            let in_scope = if let Some(stream) = ask.stream {
-                fact.stream == STREAMS[stream]
-            } else {
-                // Only a read of the log has these options.
-                let category = fact.stream.split('-').next();
-                ask.category.is_none_or(|wanted| category == Some(wanted))
-                    && ask.prefix.is_none_or(|prefix| fact.stream.starts_with(prefix))
+            // Only a read of the log has a query, a category and a prefix.
+            let in_scope = match ask.stream {
+                Some(stream) => fact.stream == STREAMS[stream] && fact.is_of_type(ask.types),
+                None => fact.is_asked(ask),
             };
             let is_begun = match (ask.start, ask.backward) {
                 (Start::Beginning, _) => true,
@@ -258,8 +321,7 @@ impl Reference {
                 AsOf::Time(before) => fact.time <= clock - before,
                 AsOf::Now => true,
             };
-            let is_of_type = ask.types == 0 || TYPES[..ask.types].contains(&&*fact.event_type);
-            in_scope && is_begun && was_there && is_of_type
+            in_scope && is_begun && was_there && fact.has_tags(ask.tags)
         };
         let mut facts: Vec<Fact> = self.log.iter().filter(is_wanted).cloned().collect();
         if ask.backward {

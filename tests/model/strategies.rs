@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use super::ops::{AsOf, Ask, KEYS, Kind, Op, Part, Size, Start};
+use super::ops::{After, AsOf, Ask, Condition, Item, KEYS, Kind, Op, Part, Size, Start, TAGS_LEN};
 use super::world::{FOLLOWS, STREAMS};
 
 fn kinds() -> impl Strategy<Value = Kind> {
@@ -22,12 +22,42 @@ fn parts() -> impl Strategy<Value = Part> {
         2 => (1..6_usize).prop_map(|count| (count, Size::Large)),
         1 => (1_020..1_030_usize).prop_map(|count| (count, Size::Many)),
     ];
-    (0..STREAMS.len(), kinds(), sizes).prop_map(|(stream, kind, (count, size))| Part {
-        stream,
-        kind,
-        count,
-        size,
-    })
+    (0..STREAMS.len(), kinds(), sizes, 0..1_u8 << (TAGS_LEN + 1))
+        .prop_map(|(stream, kind, (count, size), tags)| Part { stream, kind, count, size, tags })
+}
+
+/// One or two tags, or none.
+fn tags() -> impl Strategy<Value = u8> {
+    let tag = || (0..TAGS_LEN).prop_map(|bit| 1 << bit);
+    prop_oneof![1 => Just(0), 3 => tag(), 2 => (tag(), tag()).prop_map(|(one, other)| one | other)]
+}
+
+fn items() -> impl Strategy<Value = Item> {
+    (
+        tags(),
+        prop_oneof![3 => Just(0), 1 => 1..4_usize],
+        prop::option::weighted(0.2, 0..STREAMS.len()),
+        prop::option::weighted(0.2, select(vec!["a", "日本", "b"])),
+        prop::option::weighted(0.2, select(vec!["a", "a-1", "ä"])),
+    )
+        .prop_map(|(tags, types, stream, category, prefix)| Item {
+            tags,
+            types,
+            stream,
+            category,
+            prefix,
+        })
+}
+
+fn conditions() -> impl Strategy<Value = Vec<Condition>> {
+    let after = prop_oneof![
+        1 => Just(After::Nothing),
+        4 => (0..4_u64).prop_map(After::BelowHead),
+        1 => (1..2_000_u64).prop_map(After::At),
+    ];
+    let items = prop::collection::vec(items().prop_map(|item| item.valid(true)), 0..3);
+    let condition = (items, after).prop_map(|(items, after)| Condition { items, after });
+    prop_oneof![2 => Just(Vec::new()), 1 => prop::collection::vec(condition, 1..3)]
 }
 
 fn asks() -> impl Strategy<Value = Ask> {
@@ -52,27 +82,47 @@ fn asks() -> impl Strategy<Value = Ask> {
         prop::option::weighted(0.2, select(vec!["a", "日本", "a b", "b", "none"])),
         prop::option::weighted(0.2, select(vec!["a", "a-1", "ä", "日", ""])),
         as_of,
+        prop_oneof![3 => Just(0), 1 => tags()],
+        prop::collection::vec(items().prop_map(|item| item.valid(false)), 0..3),
     )
-        .prop_map(|(stream, start, backward, limit, types, category, prefix, as_of)| Ask {
-            stream,
-            start,
-            backward,
-            limit,
-            types,
-            category,
-            prefix,
-            as_of,
-        })
+        .prop_map(
+            |(stream, start, backward, limit, types, category, prefix, as_of, tags, items)| Ask {
+                stream,
+                start,
+                backward,
+                limit,
+                types,
+                category,
+                prefix,
+                as_of,
+                tags,
+                items,
+            },
+        )
 }
 
 pub(crate) fn ops() -> impl Strategy<Value = Op> {
     let prefixes = select(vec!["", "a", "a-", "a-1", "ä", "日本-1", "b", "zz"]);
     prop_oneof![
-        12 => (prop::collection::vec(parts(), 1..4), prop::option::weighted(0.2, -5..20_i64))
-            .prop_map(|(parts, times)| Op::Append(parts, times)),
+        12 => (
+            prop::collection::vec(parts(), 1..4),
+            prop::option::weighted(0.2, -5..20_i64),
+            conditions(),
+        )
+            .prop_map(|(parts, times, conditions)| Op::Append(parts, times, conditions)),
         4 => (0..4_usize, -1..2_i8).prop_map(|(back, change)| Op::Retry { back, change }),
-        5 => (prop::collection::vec(parts(), 0..3), 0..KEYS, prop::bool::weighted(0.1))
-            .prop_map(|(parts, key, other)| Op::Keyed { parts, key, other }),
+        5 => (
+            prop::collection::vec(parts(), 0..3),
+            conditions(),
+            0..KEYS,
+            prop::bool::weighted(0.1),
+        )
+            .prop_map(|(parts, conditions, key, other)| Op::Keyed {
+                parts,
+                conditions,
+                key,
+                other,
+            }),
         12 => asks().prop_map(Op::Read),
         2 => (prefixes, prop::option::of(0..STREAMS.len()))
             .prop_map(|(prefix, after)| Op::List { prefix, after }),

@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use annals::prelude::*;
 use annals::{
-    AsyncStore, Error, IdempotencyKey, KeyedResult, KeyedSubmission, Position, RequestDigest,
-    Submitted, SubscriptionBuilder, Timestamp, Version,
+    AsyncStore, Error, IdempotencyKey, KeyedResult, KeyedSubmission, Position, Query, QueryItem,
+    RequestDigest, Submitted, SubscriptionBuilder, Timestamp, Version,
 };
 use futures_lite::future::block_on;
 use futures_lite::stream::StreamExt as _;
 
-use super::ops::{AsOf, Ask, Start};
+use super::ops::{AsOf, Ask, Item, Start};
 use super::reference::{Answer, Call, Fact, Outcome, Reference};
-use super::world::{FOLLOWS, STREAMS, TYPES};
+use super::world::{FOLLOWS, STREAMS, TAGS, TYPES};
 
 fn position(number: u64) -> Position {
     Position::new(number).unwrap()
@@ -27,6 +27,9 @@ pub(crate) fn version(number: u64) -> Version {
 macro_rules! with {
     ($read:expr, $ask:expr, $clock:expr, $place:path) => {{
         let mut read = $read.types(TYPES[..$ask.types].iter().copied());
+        for tag in tags_of($ask.tags) {
+            read = read.tag(tag);
+        }
         read = match $ask.start {
             Start::Beginning => read,
             Start::From(from) => read.from($place(from)),
@@ -56,7 +59,8 @@ macro_rules! asked {
             }
             read.$end()
         } else {
-            let mut read = with!($store.read_log(), $ask, $clock, position);
+            let read = $store.read_log().query(query_of(&$ask.items));
+            let mut read = with!(read, $ask, $clock, position);
             if let Some(category) = $ask.category {
                 read = read.category(category);
             }
@@ -66,6 +70,23 @@ macro_rules! asked {
             read.$end()
         }
     };
+}
+
+/// The tags whose bits are set.
+pub(crate) fn tags_of(bits: u8) -> impl Iterator<Item = &'static str> {
+    TAGS.iter().enumerate().filter(move |(bit, _)| bits >> bit & 1 == 1).map(|(_, tag)| *tag)
+}
+
+fn query_of(items: &[Item]) -> Query {
+    let item = |item: &Item| {
+        let query = QueryItem::new().types(&TYPES[..item.types]);
+        let query = tags_of(item.tags).fold(query, QueryItem::tag);
+        let stream = item.stream.map(|stream| STREAMS[stream]);
+        let query = stream.into_iter().fold(query, QueryItem::stream);
+        let query = item.category.into_iter().fold(query, QueryItem::category);
+        item.prefix.into_iter().fold(query, QueryItem::stream_prefix)
+    };
+    if items.is_empty() { Query::Everything } else { Query::any_of(items.iter().map(item)) }
 }
 
 /// Converts a call to an append.
@@ -79,6 +100,9 @@ pub(crate) fn request(call: &Call) -> Append {
         let (_, expected) = call.expected.iter().find(|(of, _)| of == stream).unwrap();
         append = append.to(*stream, *expected, [event.clone()]);
     }
+    for (items, after) in &call.conditions {
+        append = append.fail_if(query_of(items)).after(Position::new(*after));
+    }
     append
 }
 
@@ -88,6 +112,7 @@ fn refusal(error: Error) -> Outcome {
             Outcome::Conflict(stream.to_string(), actual.map(u64::from))
         }
         Error::PartialRetry { .. } => Outcome::Partial,
+        Error::ConditionFailed { position, .. } => Outcome::ConditionFailed(position.get()),
         Error::RecordedAtBeforeHead { .. } => Outcome::TooEarly,
         Error::InvalidArgument(_) => Outcome::Invalid,
         error => panic!("{error}"),
@@ -113,6 +138,8 @@ fn filtered<D>(all: SubscriptionBuilder<D>, which: usize) -> SubscriptionBuilder
         0 => all,
         1 => all.category("a"),
         2 => all.stream("a-1"),
+        3 => all.tag(TAGS[1]).types(["Closed", "Opened"]),
+        4 => all.query(Query::tag(TAGS[0]).or(Query::stream("b-1"))),
         _ => all.types(["Closed"]).stream_prefix("a"),
     }
 }
@@ -122,6 +149,8 @@ fn is_followed(which: usize, fact: &Fact) -> bool {
         0 => true,
         1 => ["a", "a-1", "a-10"].contains(&&*fact.stream),
         2 => fact.stream == "a-1",
+        3 => fact.tags.iter().any(|tag| tag == TAGS[1]) && fact.event_type != "Changed",
+        4 => fact.tags.iter().any(|tag| tag == TAGS[0]) || fact.stream == "b-1",
         _ => fact.event_type == "Closed" && fact.stream.starts_with('a'),
     }
 }

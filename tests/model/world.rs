@@ -9,15 +9,20 @@ use annals::prelude::*;
 use annals::{Durability, Error, EventType, KeyedSubmission, Limits, StoreOptions, Timestamp};
 
 use super::faults::{self, Kept, Synced};
-use super::ops::{AsOf, Ask, Kind, Op, Part, Size, Start};
-use super::reference::{Call, Fact, Recorded, Reference};
-use super::subject::{Subject, key_of, version};
+use super::ops::{After, AsOf, Ask, Condition, Kind, Op, Part, Size, Start, TAGS_LEN};
+use super::reference::{Answer, Call, Fact, Outcome, Recorded, Reference};
+use super::subject::{Subject, key_of, tags_of, version};
 
 /// Ids that are prefixes of each other, or sort around each other's separators.
 pub(crate) const STREAMS: [&str; 7] = ["a", "a-1", "a-10", "ä-1", "日本-1", "a b", "b-1"];
 pub(crate) const TYPES: [&str; 3] = ["Opened", "Changed", "Closed"];
 /// The number of subscriptions that operations resume.
-pub(crate) const FOLLOWS: usize = 4;
+pub(crate) const FOLLOWS: usize = 6;
+/// Tags that are prefixes of each other, or hold more than ASCII.
+pub(crate) const TAGS: [&str; TAGS_LEN] = ["a", "a:1", "ab", "日本:1"];
+/// Whether the store on disk answers conditions: until it has an index of tags, it refuses them. Its
+/// part of such an append is then checked without the conditions.
+const DISK_ANSWERS_CONDITIONS: bool = false;
 /// Half of the bits are set, and each pair of neighbours occurs.
 const DOORS: u64 = 0x6996_9669_9669_6996;
 
@@ -74,7 +79,7 @@ impl World {
         }
     }
 
-    fn event(&mut self, size: Size, time: Option<i64>) -> NewEvent {
+    fn event(&mut self, size: Size, tags: u8, time: Option<i64>) -> NewEvent {
         self.numbers += 1;
         let mut payload = self.numbers.to_string().into_bytes();
         if matches!(size, Size::Large) {
@@ -82,14 +87,31 @@ impl World {
         }
         let event_type = TYPES[usize::try_from(self.numbers % 3).unwrap()];
         let event = NewEvent::new(EventType::new(event_type).unwrap(), payload);
+        let twice = tags_of(tags).take(usize::from(tags >> TAGS_LEN));
+        let event = tags_of(tags).chain(twice).fold(event, NewEvent::with_tag);
         match time {
             Some(time) => event.with_recorded_at(Timestamp::from_micros(time)),
             None => event,
         }
     }
 
-    pub(crate) fn call(&mut self, parts: &[Part], times: Option<i64>) -> Call {
-        let mut call = Call { expected: Vec::new(), events: Vec::new() };
+    pub(crate) fn call(
+        &mut self,
+        parts: &[Part],
+        times: Option<i64>,
+        conditions: &[Condition],
+    ) -> Call {
+        let head = self.reference.log.len() as u64;
+        let conditions = conditions.iter().map(|condition| {
+            let after = match condition.after {
+                After::Nothing => 0,
+                After::BelowHead(back) => head.saturating_sub(back),
+                After::At(position) => position,
+            };
+            (condition.items.clone(), after)
+        });
+        let conditions = conditions.collect();
+        let mut call = Call { expected: Vec::new(), events: Vec::new(), conditions };
         let mut time = times.map(|offset| self.clock.load(Ordering::SeqCst) + offset);
         for part in parts {
             let stream = STREAMS[part.stream];
@@ -104,7 +126,7 @@ impl World {
                 call.expected.push((stream, expected));
             }
             for _ in 0..part.count {
-                call.events.push((stream, self.event(part.size, time)));
+                call.events.push((stream, self.event(part.size, part.tags, time)));
                 time = time.map(|time| time + i64::from(self.numbers.is_multiple_of(3)));
             }
         }
@@ -113,8 +135,26 @@ impl World {
 
     pub(crate) fn submit(&mut self, call: &Call) {
         let outcome = self.reference.append(call, self.clock.load(Ordering::SeqCst));
-        for subject in &self.subjects {
-            assert_eq!(subject.append(call), outcome);
+        let [disk, memory] = &self.subjects;
+        assert_eq!(memory.append(call), outcome);
+        if let Some(call) = for_disk(call, &outcome) {
+            assert_eq!(disk.append(&call), outcome);
+        }
+    }
+
+    fn submit_once(&mut self, call: &Call, key: usize, other: bool) {
+        let clock = self.clock.load(Ordering::SeqCst);
+        let answer = self.reference.append_once(call, (key, other), clock);
+        let key = key_of(key, other);
+        let [disk, memory] = &self.subjects;
+        assert_eq!(memory.append_once(call, &key), answer);
+        let plain = Outcome::Done(Vec::new(), false);
+        let call = match &answer {
+            Answer::Refused(outcome) => for_disk(call, outcome),
+            Answer::Done(..) | Answer::Reused => for_disk(call, &plain),
+        };
+        if let Some(call) = call {
+            assert_eq!(disk.append_once(&call, &key), answer);
         }
     }
 
@@ -124,7 +164,7 @@ impl World {
         match (change, call.events.last().cloned()) {
             (1, Some((stream, last))) => {
                 let time = last.recorded_at().map(Timestamp::as_micros);
-                call.events.push((stream, self.event(Size::Small, time)));
+                call.events.push((stream, self.event(Size::Small, 3, time)));
             }
             (-1, Some(_)) => drop(call.events.pop()),
             _ => {}
@@ -234,6 +274,7 @@ impl World {
                 let event_type = EventType::new(&fact.event_type).unwrap();
                 let event = NewEvent::new(event_type, fact.payload.clone()).with_id(fact.id);
                 let event = event.with_recorded_at(Timestamp::from_micros(fact.time));
+                let event = fact.tags.iter().fold(event, NewEvent::with_tag);
                 append.to(fact.stream.as_str(), ExpectedVersion::Any, [event])
             });
             let positions: Vec<_> = commit.iter().map(|fact| fact.position).collect();
@@ -299,6 +340,8 @@ impl World {
                     category: None,
                     prefix: None,
                     as_of: AsOf::Now,
+                    tags: 0,
+                    items: Vec::new(),
                 }));
             }
         }
@@ -313,19 +356,14 @@ impl World {
             subject.by_task = self.doors & 1 == 1;
         }
         match op {
-            Op::Append(parts, times) => {
-                let call = self.call(parts, *times);
+            Op::Append(parts, times, conditions) => {
+                let call = self.call(parts, *times, conditions);
                 self.submit(&call);
                 self.calls.push(call);
             }
-            Op::Keyed { parts, key, other } => {
-                let call = self.call(parts, None);
-                let clock = self.clock.load(Ordering::SeqCst);
-                let answer = self.reference.append_once(&call, (*key, *other), clock);
-                for subject in &self.subjects {
-                    let key = key_of(*key, *other);
-                    assert_eq!(subject.append_once(&call, &key), answer);
-                }
+            Op::Keyed { parts, conditions, key, other } => {
+                let call = self.call(parts, None, conditions);
+                self.submit_once(&call, *key, *other);
             }
             Op::Retry { back, change } => self.retry(*back, *change),
             Op::Read(ask) => {
@@ -368,6 +406,16 @@ impl World {
             STREAMS.iter().filter(|stream| self.reference.stream_version(stream).is_some());
         assert_eq!(self.store().info().unwrap().streams, streams.count() as u64);
     }
+}
+
+/// The call for the store on disk; `None` if its conditions decided the outcome and it cannot answer
+/// them.
+fn for_disk(call: &Call, outcome: &Outcome) -> Option<Call> {
+    if DISK_ANSWERS_CONDITIONS || call.conditions.is_empty() {
+        return Some(call.clone());
+    }
+    let decided = matches!(outcome, Outcome::ConditionFailed(_) | Outcome::Done(_, true));
+    (!decided).then(|| Call { conditions: Vec::new(), ..call.clone() })
 }
 
 /// A store without events, created once: opening a copy is faster than creating a store.

@@ -11,7 +11,9 @@ use annals::prelude::*;
 use annals::{Durability, Error};
 
 use super::model::faults::Synced;
-use super::model::ops::{AsOf, Ask, KEYS, Kind, Op, Part, Size, Start};
+use super::model::ops::{
+    After, AsOf, Ask, Condition, Item, KEYS, Kind, Op, Part, Size, Start, TAGS_LEN,
+};
 use super::model::reference::Outcome;
 use super::model::subject::request;
 use super::model::world::{FOLLOWS, STREAMS, World};
@@ -46,12 +48,13 @@ fn op(choice: u8, input: &mut Input<'_>) -> Op {
         0..70 => {
             let parts = (0..1 + input.below(3)).map(|_| part(input)).collect();
             let times = (input.byte() >= 200).then(|| i64::from(input.byte()) - 100);
-            Op::Append(parts, times)
+            Op::Append(parts, times, conditions(input))
         }
         70..90 => Op::Retry { back: input.below(4), change: input.of(&[-1, 0, 1]) },
         90..100 => {
             let parts = (0..input.below(3)).map(|_| part(input)).collect();
-            Op::Keyed { parts, key: input.below(KEYS), other: input.byte() < 20 }
+            let conditions = conditions(input);
+            Op::Keyed { parts, conditions, key: input.below(KEYS), other: input.byte() < 20 }
         }
         100..130 => Op::Read(ask(input)),
         130..140 => Op::List {
@@ -85,7 +88,32 @@ fn part(input: &mut Input<'_>) -> Part {
         200..250 => (1 + input.below(5), Size::Large),
         _ => (1_020 + input.below(10), Size::Many),
     };
-    Part { stream: input.below(STREAMS.len()), kind, count, size }
+    let tags = input.byte() % (1 << (TAGS_LEN + 1));
+    Part { stream: input.below(STREAMS.len()), kind, count, size, tags }
+}
+
+fn item(input: &mut Input<'_>) -> Item {
+    Item {
+        tags: input.byte() % (1 << TAGS_LEN) & input.byte(),
+        types: if input.byte() < 60 { input.below(4) } else { 0 },
+        stream: (input.byte() > 200).then(|| input.below(STREAMS.len())),
+        category: (input.byte() > 200).then(|| input.of(&["a", "日本", "b"])),
+        prefix: (input.byte() > 200).then(|| input.of(&["a", "a-1", "ä"])),
+    }
+}
+
+fn conditions(input: &mut Input<'_>) -> Vec<Condition> {
+    let condition = |input: &mut Input<'_>| {
+        let items = (0..input.below(3)).map(|_| item(input).valid(true)).collect();
+        let after = match input.below(4) {
+            0 => After::Nothing,
+            1 => After::At(1 + u64::from(input.byte())),
+            _ => After::BelowHead(input.below(4) as u64),
+        };
+        Condition { items, after }
+    };
+    let count = if input.byte() < 80 { 1 + input.below(2) } else { 0 };
+    (0..count).map(|_| condition(input)).collect()
 }
 
 fn ask(input: &mut Input<'_>) -> Ask {
@@ -112,6 +140,8 @@ fn ask(input: &mut Input<'_>) -> Ask {
             2 => AsOf::Time(i64::from(input.byte()) - 3),
             _ => AsOf::Now,
         },
+        tags: if input.byte() < 60 { input.byte() % (1 << TAGS_LEN) } else { 0 },
+        items: (0..input.below(3)).map(|_| item(input).valid(false)).collect(),
     }
 }
 
@@ -155,7 +185,7 @@ fn longest_log(store: &Path) -> u64 {
 fn failing_append(world: &mut World, input: &mut Input<'_>) {
     let mut part = part(input);
     (part.kind, part.count) = (Kind::Any, part.count.max(1));
-    let call = world.call(&[part], None);
+    let call = world.call(&[part], None, &[]);
     let durability = if input.flag() { Durability::Sync } else { Durability::Buffered };
     let before = world.reference.log.len() as u64;
     let room = u64::from(word(input) % 4_096);
