@@ -11,7 +11,6 @@ use serde::de::DeserializeOwned;
 use super::codecs::{Bincode, Codec, Json, not_read_back};
 use super::variant::{Fields, OfVariant, VariantName};
 use crate::error::{Cause, Error, Result};
-use crate::model::limits::EVENT_TYPE_LEN_MAX;
 use crate::model::{ContentType, EventRef, EventType, NewEvent, RecordedEvent};
 
 /// The name under which a kind of event is stored, and its current schema version.
@@ -194,17 +193,33 @@ pub trait DomainEvent: Sized {
 
     /// Encodes the event to append.
     ///
-    /// The implementation by [`domain_events!`](crate::domain_events) also decodes it once, so that
+    /// The implementation by [`domain_events!`](crate::domain_events) also adds its tags, and decodes it once, so that
     /// an event that cannot be read is never stored. It does not compare the values.
     ///
     /// # Errors
     /// [`Error::Payload`]: the codec cannot encode the value, or cannot decode the result.
     fn encode(&self) -> Result<NewEvent>;
 
-    /// Encodes the event to append, and decodes the value that a reader will get.
+    /// The tags under which the event is found, such as `course:c1`; none by default. An event is
+    /// stored with them, so that a decision about a tag depends on it: see
+    /// [`DecisionModel`](crate::DecisionModel).
+    ///
+    /// Derive them from the event alone. The tags of stored events never change, not even when
+    /// this method does. They are stored as text, so put no personal data into them. With
+    /// [`domain_events!`](crate::domain_events), state them in its clause `tags`. An invalid tag is
+    /// refused when the event is appended.
+    ///
+    /// If you implement [`DomainEvent::encode`] by hand, it need not add them: commands, decisions
+    /// and the testing kit do. Code that calls `encode` itself then calls
+    /// [`NewEvent::with_tag`] too.
+    fn tags(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Encodes the event to append with its tags, and decodes the value that a reader will get.
     #[doc(hidden)]
     fn encode_and_read(&self) -> Result<(NewEvent, Self)> {
-        let event = self.encode()?;
+        let event = with_tags(self.encode()?, self);
         let read = reread(&event)?;
         Ok((event, read))
     }
@@ -296,6 +311,31 @@ impl<E> Deref for TypedEvent<E> {
 /// # Ok::<(), annals::Error>(())
 /// ```
 ///
+/// The clause `tags` states the tags of each event ([`DomainEvent::tags`]), as a function or a
+/// closure from the event to a `Vec<String>`. It comes after the codec, if there is one.
+///
+/// ```
+/// # use annals::DomainEvent;
+/// #[derive(serde::Serialize, serde::Deserialize)]
+/// enum CourseEvent {
+///     Defined { course: String, capacity: u32 },
+///     Enrolled { course: String, student: String },
+/// }
+/// annals::domain_events! {
+///     tags |event| match event {
+///         CourseEvent::Defined { course, .. } => vec![format!("course:{course}")],
+///         CourseEvent::Enrolled { course, student } => {
+///             vec![format!("course:{course}"), format!("student:{student}")]
+///         }
+///     };
+///     CourseEvent { Defined => "CourseDefined", Enrolled => "StudentEnrolled" }
+/// }
+///
+/// let enrolled = CourseEvent::Enrolled { course: "c1".into(), student: "s1".into() };
+/// assert_eq!(enrolled.encode()?.tags(), ["course:c1", "student:s1"]);
+/// # Ok::<(), annals::Error>(())
+/// ```
+///
 /// A single struct can be an event:
 /// `annals::domain_events! { MoneyDeposited => "MoneyDeposited" }`. A generic type needs an alias
 /// without parameters: `type BankEvent = AccountEvent<Cents>;`.
@@ -337,12 +377,20 @@ impl<E> Deref for TypedEvent<E> {
 /// ```
 #[macro_export]
 macro_rules! domain_events {
-    (codec $codec:ty; $($events:tt)+) => { $crate::domain_events! { @of $codec; $($events)+ } };
-    ($events:ident { $($variants:tt)+ }) => {
-        $crate::domain_events! { @of $crate::Json; $events { $($variants)+ } }
+    (codec $codec:ty; tags $tags:expr; $($events:tt)+) => {
+        $crate::domain_events! { @of $codec; ($tags) $($events)+ }
     };
-    ($event:ident => $($kind:tt)+) => { $crate::domain_events! { @of $crate::Json; $event => $($kind)+ } };
-    (@of $codec:ty; $events:ident {
+    (codec $codec:ty; $($events:tt)+) => { $crate::domain_events! { @of $codec; () $($events)+ } };
+    (tags $tags:expr; $($events:tt)+) => {
+        $crate::domain_events! { @of $crate::Json; ($tags) $($events)+ }
+    };
+    ($events:ident { $($variants:tt)+ }) => {
+        $crate::domain_events! { @of $crate::Json; () $events { $($variants)+ } }
+    };
+    ($event:ident => $($kind:tt)+) => {
+        $crate::domain_events! { @of $crate::Json; () $event => $($kind)+ }
+    };
+    (@of $codec:ty; ($($tags:expr)?) $events:ident {
         $($variant:ident => $name:literal $(version $version:literal)?),+ $(,)?
     }) => {
         impl $crate::DomainEvent for $events {
@@ -363,6 +411,8 @@ macro_rules! domain_events {
                 $crate::codec::encode_variant::<$codec, Self>(self, variant, kind)
             }
 
+            $($crate::domain_events! { @tags $tags })?
+
             fn decode(
                 stored: &$crate::EncodedEvent<'_>,
             ) -> ::core::result::Result<Self, $crate::Undecodable> {
@@ -381,7 +431,7 @@ macro_rules! domain_events {
         }
         const _: () = $crate::codec::check_kinds(<$events as $crate::DomainEvent>::KINDS);
     };
-    (@of $codec:ty; $event:ident => $name:literal $(version $version:literal)?) => {
+    (@of $codec:ty; ($($tags:expr)?) $event:ident => $name:literal $(version $version:literal)?) => {
         impl $crate::DomainEvent for $event {
             const KINDS: &'static [$crate::EventKind] =
                 &[$crate::domain_events!(@kind $name $(version $version)?)];
@@ -395,6 +445,8 @@ macro_rules! domain_events {
                 $crate::codec::encode_value::<$codec, Self>(self, kind)
             }
 
+            $($crate::domain_events! { @tags $tags })?
+
             fn decode(
                 stored: &$crate::EncodedEvent<'_>,
             ) -> ::core::result::Result<Self, $crate::Undecodable> {
@@ -404,58 +456,16 @@ macro_rules! domain_events {
         }
         const _: () = $crate::codec::check_kinds(<$event as $crate::DomainEvent>::KINDS);
     };
+    (@tags $tags:expr) => {
+        fn tags(&self) -> ::std::vec::Vec<::std::string::String> {
+            let tags: fn(&Self) -> ::std::vec::Vec<::std::string::String> = $tags;
+            tags(self)
+        }
+    };
     (@kind $name:literal) => { $crate::domain_events!(@kind $name version 1) };
     (@kind $name:literal version $version:literal) => {
         $crate::EventKind { event_type: $name, schema_version: $version }
     };
-}
-
-/// Rejects at compile time invalid event types, duplicates, and a schema version of 0.
-#[doc(hidden)]
-#[expect(clippy::indexing_slicing, reason = "it runs in the compiler")]
-pub const fn check_kinds(kinds: &[EventKind]) {
-    let mut at = 0;
-    while at < kinds.len() {
-        let name = kinds[at].event_type.as_bytes();
-        assert!(!name.is_empty(), "an event type is empty");
-        assert!(name.len() <= EVENT_TYPE_LEN_MAX, "an event type is too long");
-        assert!(kinds[at].schema_version > 0, "schema versions count from 1");
-        let mut before = 0;
-        while before < at {
-            if is_same(kinds[before].event_type.as_bytes(), name) {
-                refuse_duplicate(name);
-            }
-            before += 1;
-        }
-        at += 1;
-    }
-}
-
-#[expect(clippy::indexing_slicing, reason = "it runs in the compiler")]
-const fn is_same(a: &[u8], b: &[u8]) -> bool {
-    let mut at = 0;
-    while at < a.len() && at < b.len() && a[at] == b[at] {
-        at += 1;
-    }
-    at == a.len() && at == b.len()
-}
-
-/// Fails with an error that names the event type. The compiler cannot format it, so it is put
-/// together byte by byte.
-#[expect(clippy::indexing_slicing, clippy::panic, reason = "it runs in the compiler")]
-const fn refuse_duplicate(event_type: &[u8]) -> ! {
-    const MESSAGE: &[u8] = b"two kinds of event have the event type ";
-    let mut text = [0; MESSAGE.len() + EVENT_TYPE_LEN_MAX];
-    let mut len = 0;
-    while len < MESSAGE.len() + event_type.len() {
-        let is_message = len < MESSAGE.len();
-        text[len] = if is_message { MESSAGE[len] } else { event_type[len - MESSAGE.len()] };
-        len += 1;
-    }
-    match str::from_utf8(text.split_at(len).0) {
-        Ok(text) => panic!("{}", text),
-        Err(_) => panic!("two kinds of event have the same event type"),
-    }
 }
 
 #[doc(hidden)]
@@ -464,7 +474,7 @@ pub fn encode_variant<C: Codec, E: DomainEvent + Serialize>(
     variant: &'static str,
     kind: EventKind,
 ) -> Result<(NewEvent, E)> {
-    encode_fields::<C, E>(&Fields { value: event, variant }, kind)
+    encode_fields::<C, E>(event, &Fields { value: event, variant }, kind)
 }
 
 #[doc(hidden)]
@@ -472,10 +482,11 @@ pub fn encode_value<C: Codec, E: DomainEvent + Serialize>(
     event: &E,
     kind: EventKind,
 ) -> Result<(NewEvent, E)> {
-    encode_fields::<C, E>(event, kind)
+    encode_fields::<C, E>(event, event, kind)
 }
 
 fn encode_fields<C: Codec, E: DomainEvent>(
+    value: &E,
     fields: &impl Serialize,
     kind: EventKind,
 ) -> Result<(NewEvent, E)> {
@@ -484,8 +495,16 @@ fn encode_fields<C: Codec, E: DomainEvent>(
     let event = NewEvent::new(event_type, payload)
         .with_content_type(C::content_type())
         .with_schema_version(kind.schema_version);
+    let event = with_tags(event, value);
     let read = reread(&event)?;
     Ok((event, read))
+}
+
+/// Adds the tags of a domain event that its encoded form does not have yet.
+pub(crate) fn with_tags<E: DomainEvent>(encoded: NewEvent, event: &E) -> NewEvent {
+    event.tags().into_iter().fold(encoded, |encoded, tag| {
+        if encoded.tags().contains(&tag) { encoded } else { encoded.with_tag(tag) }
+    })
 }
 
 /// Decodes the value that a reader of the event will get. An error means that the event would be
@@ -545,16 +564,4 @@ pub fn decode_value<C: Codec, T: DeserializeOwned>(
         return Err(Undecodable::UnknownContentType { content_type: content_type.to_owned() });
     };
     decoded.map_err(|cause| Undecodable::Payload { cause })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    #[should_panic(expected = "two kinds of event have the event type Geöffnet")]
-    fn duplicate_event_type_is_named() {
-        let kind = |event_type| EventKind { event_type, schema_version: 1 };
-        check_kinds(&[kind("Closed"), kind("Geöffnet"), kind("Geöffnet!"), kind("Geöffnet")]);
-    }
 }

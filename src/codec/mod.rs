@@ -6,15 +6,17 @@ mod binary;
 mod codecs;
 mod variant;
 mod domain;
+mod kinds;
 mod union;
 
 pub(crate) use codecs::encode_readable;
 pub use codecs::{Bincode, Codec, Json};
-pub(crate) use domain::reread;
 pub use domain::{
-    DomainEvent, EncodedEvent, EventKind, TypedEvent, Undecodable, check_kinds, decode_value,
-    decode_variant, encode_value, encode_variant,
+    DomainEvent, EncodedEvent, EventKind, TypedEvent, Undecodable, decode_value, decode_variant,
+    encode_value, encode_variant,
 };
+pub(crate) use domain::{reread, with_tags};
+pub use kinds::check_kinds;
 pub use union::{count_kinds, has_type_of, join_kinds};
 pub use variant::VariantName;
 

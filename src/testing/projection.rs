@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 
 use super::reactor::{Handled, PATIENCE};
 use super::scenario_diff::diff;
-use crate::codec::DomainEvent;
+use crate::codec::{DomainEvent, with_tags};
 use crate::event_store::EventStore;
 use crate::extension::EventStoreExt;
 use crate::memory::MemoryStore;
@@ -341,7 +341,8 @@ impl<P: Projection> ProjectionScenario<P> {
 /// Encodes events for an append.
 #[track_caller]
 fn encoded<E: DomainEvent>(stream: &str, events: impl IntoIterator<Item = E>) -> Vec<NewEvent> {
-    let encoded: crate::Result<Vec<_>> = events.into_iter().map(|event| event.encode()).collect();
+    let encode = |event: E| event.encode().map(|encoded| with_tags(encoded, &event));
+    let encoded: crate::Result<Vec<_>> = events.into_iter().map(encode).collect();
     match encoded {
         Ok(encoded) => encoded,
         Err(error) => panic!("{stream}: the event cannot be appended: {error:?}"),

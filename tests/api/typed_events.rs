@@ -395,3 +395,101 @@ fn json_numbers_round_trip() {
         assert_eq!(stored.json::<f64>().unwrap().to_bits(), number.to_bits(), "{number}");
     }
 }
+
+mod tagged {
+    use annals::prelude::*;
+    use annals::{Bincode, DomainEvent, EncodedEvent, EventKind, NewEvent, Undecodable};
+    use serde::{Deserialize, Serialize};
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    pub(super) enum Course {
+        Defined { course: String },
+        Closed,
+    }
+    annals::domain_events! {
+        codec Bincode;
+        tags Course::named;
+        Course { Defined => "CourseDefined", Closed => "CoursesClosed" }
+    }
+
+    impl Course {
+        fn named(&self) -> Vec<String> {
+            match self {
+                Self::Defined { course } => vec![format!("course:{course}")],
+                Self::Closed => Vec::new(),
+            }
+        }
+    }
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    pub(super) struct Joined {
+        pub(super) student: String,
+    }
+    annals::domain_events! {
+        tags |joined| vec![format!("student:{}", joined.student)];
+        Joined => "StudentJoined"
+    }
+
+    /// Implemented by hand: `encode` does not add the tag.
+    #[derive(Debug, PartialEq)]
+    pub(super) struct Scanned(pub(super) Vec<u8>);
+
+    impl DomainEvent for Scanned {
+        const KINDS: &'static [EventKind] =
+            &[EventKind { event_type: "Scanned", schema_version: 1 }];
+
+        fn encode(&self) -> annals::Result<NewEvent> {
+            NewEvent::bytes("Scanned", self.0.clone())
+        }
+
+        fn decode(stored: &EncodedEvent<'_>) -> Result<Self, Undecodable> {
+            Ok(Self(stored.payload.to_vec()))
+        }
+
+        fn tags(&self) -> Vec<String> {
+            vec![format!("len:{}", self.0.len())]
+        }
+    }
+
+    annals::domain_event_union! {
+        #[derive(Debug, PartialEq)]
+        pub(super) enum Any { Course(Course), Joined(Joined), Scanned(Scanned) }
+    }
+
+    #[derive(Default)]
+    pub(super) struct Office;
+
+    impl Aggregate for Office {
+        const CATEGORY: &'static str = "office";
+        type Event = Any;
+        type Command = ();
+        type Error = std::convert::Infallible;
+
+        fn apply(&mut self, _: Any) {}
+
+        fn handle(&self, (): &()) -> Result<Vec<Any>, Self::Error> {
+            let course = Course::Defined { course: "c1".into() };
+            let joined = Joined { student: "s1".into() };
+            Ok(vec![course.into(), Course::Closed.into(), joined.into(), Scanned(vec![7]).into()])
+        }
+    }
+}
+
+/// The tags of an event are stored with it, in each form in which events can be stated.
+#[test]
+fn events_are_stored_with_their_tags() {
+    let store = MemoryStore::new();
+    Repository::<tagged::Office>::new(&store).command("1").with_tag("more").run(&()).unwrap();
+    let stored: Vec<_> = store.read_log().into_iter().map(|event| event.unwrap()).collect();
+    let tags: Vec<_> = stored.iter().map(|event| event.tags().join(" ")).collect();
+    assert_eq!(tags, ["course:c1 more", "more", "student:s1 more", "len:1 more"]);
+    let joined = tagged::Any::from(tagged::Joined { student: "s2".into() });
+    assert_eq!(
+        (joined.tags(), joined.encode().unwrap().tags().len()),
+        (vec!["student:s2".into()], 1)
+    );
+
+    let invalid = tagged::Joined { student: "\n".into() }.encode().unwrap();
+    let refused = store.append("a", ExpectedVersion::Any, [invalid]).unwrap_err();
+    assert!(matches!(refused, Error::InvalidArgument(_)), "{refused:?}");
+}
