@@ -51,6 +51,7 @@
 //! | read events of an older schema version (upcasting) | [`Upcasters`], [`Decoder`] |
 //! | write aggregates that enforce rules | [`Aggregate`], [`Repository`], [`SnapshotPolicy`] |
 //! | execute commands, with idempotency keys or metadata | [`Repository::command`], [`IdempotencyKey`] |
+//! | decide over several entities, by tags (DCB) | [`DecisionModel`], [`Decisions`], [`Boundary`] |
 //! | claim a value that must be unique, such as an email address | [`UniqueValues`] |
 //! | build read models (projections) | [`Projection`], [`ProjectionManager`], [`View`] |
 //! | use async handlers, or manage projections from tasks | [`AsyncProjection`], [`AsyncProjectionManager`] |
@@ -159,6 +160,7 @@ pub mod codec;
 mod upcast;
 pub mod audit;
 mod aggregate;
+mod decision;
 mod unique_values;
 mod projection;
 #[cfg(feature = "metrics")]
@@ -185,6 +187,9 @@ pub use async_store::{AsyncStore, AsyncSubscription, Pages};
 pub use codec::{
     Bincode, Codec, DomainEvent, EncodedEvent, EventKind, Json, TypedEvent, Undecodable,
 };
+#[cfg(feature = "async")]
+pub use decision::AsyncDecisions;
+pub use decision::{Boundary, Decided, DecisionBuilder, DecisionModel, Decisions};
 pub use error::{Cause, Error, Location, Result};
 pub use event_store::{
     Append, AppendCondition, Appended, Blocking, DEFAULT_STREAM, Direction, EventStore, Events,

@@ -142,8 +142,9 @@ impl UniqueValues {
         Ok(())
     }
 
-    /// Like [`UniqueValues::change`], for an append that is not made by a command. It must expect
-    /// the version at which the old values were read. If the append is refused because of the
+    /// Like [`UniqueValues::change`], for the append of a [decision](crate::DecisionBuilder::also),
+    /// or one that the application makes. It must expect the version at which the old values were
+    /// read, or have a condition on the events that say them. If the append is refused because of the
     /// stream of a value, whose [label](Error::label) is the name of the set, read the owner again
     /// and make a new append.
     ///

@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::execution::{Adding, Execution, Outcome, Rejections, RepositoryRef, Request, Step};
+use super::execution::{Adding, Execution, Outcome, RepositoryRef, Request, Step};
 use super::turns::Turn;
 use super::{Aggregate, Decision, ExecuteError, Executed, Repository};
 use crate::error::Result;
@@ -120,7 +120,7 @@ impl<'r, A: Aggregate, D> CommandBuilder<'r, A, D> {
     /// to no event is recorded too; its state is then the current one. A rejected command is not
     /// recorded, unless [`CommandBuilder::recording_rejections`] is called.
     pub fn idempotency_key(mut self, key: IdempotencyKey) -> Self {
-        self.request.key = Some(key);
+        self.request.options.key = Some(key);
         self
     }
 
@@ -132,10 +132,7 @@ impl<'r, A: Aggregate, D> CommandBuilder<'r, A, D> {
     where
         A::Error: Serialize + DeserializeOwned,
     {
-        self.request.rejections = Some(Rejections {
-            write: |error| serde_json::to_vec(error).ok(),
-            read: |reason| serde_json::from_slice(reason).ok(),
-        });
+        self.request.options.record_rejections();
         self
     }
 
@@ -173,13 +170,13 @@ impl<'r, A: Aggregate, D> CommandBuilder<'r, A, D> {
     /// Changes each event of the aggregate before it is stored, for example to give it an id. `map`
     /// is called again when the command is decided again.
     pub fn map_events(mut self, map: impl FnMut(NewEvent) -> NewEvent + Send + 'r) -> Self {
-        self.request.maps.push(Box::new(map));
+        self.request.options.map_events(map);
         self
     }
 
     /// Sets the durability, instead of the repository's setting.
     pub fn durability(mut self, durability: Durability) -> Self {
-        self.request.durability = Some(durability);
+        self.request.options.durability = Some(durability);
         self
     }
 

@@ -1,26 +1,28 @@
-//! [`ExecuteError`]: why a command was not executed. [`DecideError`]: why it was not decided.
+//! [`ExecuteError`]: why a command or a decision was not executed. [`DecideError`]: why it was not decided.
 
 use crate::error::{Error, found_version};
 use crate::model::{ExpectedVersion, InvalidArgument, StreamId, Version};
 
-/// Why a command was not executed.
+/// Why a command or a [decision](crate::Decisions) was not executed.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum ExecuteError<E: std::error::Error> {
-    /// The aggregate rejected the command. Nothing was stored. It will reject the same command
-    /// until its state changes.
+    /// The aggregate rejected the command, or the application the decision. Nothing was stored. The
+    /// same command will be rejected until the state changes.
     #[error(transparent)]
     Rejected(E),
-    /// Another writer appended first in each attempt, to the stream of the aggregate or to one that
-    /// [`also`](crate::CommandBuilder::also) named, until the [retries](crate::Repository::retries)
-    /// were used up. Nothing was stored. HTTP status 503. Raise the retries,
-    /// or split the aggregate, so that fewer commands compete for one stream.
+    /// Another writer appended first in each attempt, until the
+    /// [retries](crate::Repository::retries) were used up: to the stream of the aggregate, to one
+    /// that [`also`](crate::CommandBuilder::also) named, or an event that the models of a decision
+    /// depend on. Nothing was stored. HTTP status 503. Raise the retries, or split the aggregate or
+    /// the boundary, so that fewer callers compete.
     #[error(
-        "stream {stream}: another writer appended first, at the first attempt and in each of {}; raise the retries of \
-         the repository, or split the aggregate into smaller streams",
+        "stream {stream}: another writer appended first, at the first attempt and in each of {}; raise the retries, or \
+         split the aggregate or the boundary, so that fewer callers compete",
         counted(*retries)
     )]
     Conflict {
-        /// The stream over which the last attempt failed.
+        /// The stream over which the last attempt failed; for a decision, that of the first event
+        /// that the other writer appended.
         stream: StreamId,
         /// How often the command was retried.
         retries: u32,
@@ -40,8 +42,9 @@ pub enum ExecuteError<E: std::error::Error> {
         actual: Option<Version>,
     },
     /// The request with this idempotency key was rejected before, and the recorded reason cannot be
-    /// read as the error of the aggregate. Nothing was stored. Read the reason as it was written,
-    /// or call [`recording_rejections`](crate::CommandBuilder::recording_rejections).
+    /// read as the error of the aggregate or the decision. Nothing was stored. Read the reason as it
+    /// was written, or call
+    /// [`recording_rejections`](crate::CommandBuilder::recording_rejections).
     #[error("this request was rejected before; to try again, send it with a new idempotency key")]
     RejectedBefore {
         /// The reason, as it was recorded.
@@ -54,7 +57,7 @@ pub enum ExecuteError<E: std::error::Error> {
 }
 
 impl<E: std::error::Error> ExecuteError<E> {
-    /// Whether the aggregate rejected the command.
+    /// Whether the aggregate rejected the command, or the application the decision.
     pub fn is_rejected(&self) -> bool {
         matches!(self, Self::Rejected(_))
     }
@@ -70,7 +73,7 @@ impl<E: std::error::Error> ExecuteError<E> {
         matches!(self, Self::VersionMismatch { .. })
     }
 
-    /// The error with which the aggregate rejected the command, if it did.
+    /// The error with which the command or the decision was rejected, if it was.
     pub fn rejected(&self) -> Option<&E> {
         match self {
             Self::Rejected(refusal) => Some(refusal),

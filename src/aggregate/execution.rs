@@ -4,18 +4,15 @@
 use std::fmt;
 use std::ops::Deref;
 
+use super::request::{Answer, RequestOptions, Work, contended, is_final};
 use super::turns::Turn;
 use super::{Aggregate, AggregateRoot, Decision, ExecuteError, Executed, Repository};
 use crate::error::{Error, Result};
-use crate::event_store::{Append, Appended, EventStore, KeyedResult, KeyedSubmission, Submitted};
-use crate::model::{ExpectedVersion, IdempotencyKey, NewEvent, StreamId, Version};
-use crate::options::Durability;
+use crate::event_store::{Appended, EventStore, KeyedResult, Submitted};
+use crate::model::{ExpectedVersion, StreamId, Version};
 
 /// The result of a command, or why it was not executed.
 pub(super) type Outcome<A> = Result<Executed<A>, ExecuteError<<A as Aggregate>::Error>>;
-
-/// Changes an event before it is stored.
-type Map<'r> = Box<dyn FnMut(NewEvent) -> NewEvent + Send + 'r>;
 
 /// Adds to the append of a command, or rejects the command.
 type Also<'r, A> = Box<
@@ -23,12 +20,6 @@ type Also<'r, A> = Box<
         + Send
         + 'r,
 >;
-
-/// How the rejections of a command are kept with its idempotency key.
-pub(super) struct Rejections<E> {
-    pub(super) write: fn(&E) -> Option<Vec<u8>>,
-    pub(super) read: fn(&[u8]) -> Option<E>,
-}
 
 /// What [`CommandBuilder::also`](super::CommandBuilder::also) was given.
 pub(super) struct Adding<'r, A: Aggregate> {
@@ -60,10 +51,7 @@ impl<A: Aggregate> Deref for RepositoryRef<'_, A> {
 pub(super) struct Request<'r, A: Aggregate> {
     pub(super) repository: RepositoryRef<'r, A>,
     pub(super) expected: ExpectedVersion,
-    pub(super) key: Option<IdempotencyKey>,
-    pub(super) rejections: Option<Rejections<A::Error>>,
-    pub(super) durability: Option<Durability>,
-    pub(super) maps: Vec<Map<'r>>,
+    pub(super) options: RequestOptions<'r, A::Error>,
     pub(super) also: Option<Adding<'r, A>>,
 }
 
@@ -96,11 +84,6 @@ pub(super) struct Planned<A: Aggregate> {
     pub(super) follow_up: FollowUp<A>,
 }
 
-pub(super) enum Work {
-    Append(Append),
-    Keyed(IdempotencyKey, KeyedSubmission),
-}
-
 /// What follows a submission.
 pub(super) enum FollowUp<A: Aggregate> {
     /// The aggregate has these events, of which `of_root` are in its own stream.
@@ -109,56 +92,10 @@ pub(super) enum FollowUp<A: Aggregate> {
     Reject(A::Error),
 }
 
-/// The answer to a submission.
-pub(super) enum Answer {
-    Appended(Appended),
-    Submitted(Submitted),
-}
-
-impl Work {
-    pub(super) fn submit(self, store: &dyn EventStore) -> Result<Answer> {
-        match self {
-            Self::Append(append) => store.submit(append).map(Answer::Appended),
-            Self::Keyed(key, submission) => {
-                store.submit_once(&key, submission).map(Answer::Submitted)
-            }
-        }
-    }
-
-    #[cfg(feature = "async")]
-    pub(super) async fn submit_async(self, store: &dyn EventStore) -> Result<Answer> {
-        match self {
-            Self::Append(append) => store.submit_async(append).await.map(Answer::Appended),
-            Self::Keyed(key, submission) => {
-                store.submit_once_async(key, submission).await.map(Answer::Submitted)
-            }
-        }
-    }
-}
-
 impl<'r, A: Aggregate> Request<'r, A> {
     pub(super) fn new(repository: RepositoryRef<'r, A>) -> Self {
-        Self {
-            repository,
-            expected: ExpectedVersion::Any,
-            key: None,
-            rejections: None,
-            durability: None,
-            maps: Vec::new(),
-            also: None,
-        }
-    }
-
-    fn durability(&self) -> Option<Durability> {
-        self.durability.or(self.repository.durability)
-    }
-
-    /// The submission of the key alone.
-    fn key_alone(&self, submission: KeyedSubmission) -> KeyedSubmission {
-        match self.durability() {
-            Some(durability) => submission.with_durability(durability),
-            None => submission,
-        }
+        let options = RequestOptions::new(repository.durability);
+        Self { repository, expected: ExpectedVersion::Any, options, also: None }
     }
 }
 
@@ -239,14 +176,8 @@ impl<'r, A: Aggregate> Execution<'r, A> {
             return Err(ExecuteError::VersionMismatch { stream, expected, actual });
         }
         let before = request.also.as_ref().map(|also| (also.copy)(root.state()));
-        let maps = &mut request.maps;
-        root.decide_with(command, &mut |event| {
-            maps.iter_mut().fold(event, |event, map| map(event))
-        })?;
-        let mut append = root.append();
-        if let Some(durability) = request.durability() {
-            append = append.with_durability(durability);
-        }
+        root.decide_with(command, &mut |event| request.options.map(event))?;
+        let mut append = request.options.durable(root.append());
         let count = root.encoded().len();
         if let Some((also, before)) = request.also.as_mut().zip(before).filter(|_| count > 0) {
             let mut decision = Decision::new(&before, &root, append);
@@ -261,13 +192,8 @@ impl<'r, A: Aggregate> Execution<'r, A> {
             }
         }
         let of_root = append.events().filter(|(stream, _)| *stream == root.stream()).count();
-        let work = match (&request.key, count) {
-            (None, 0) => return Ok(self.done(Ok(Executed::new(root, Vec::new(), None)))),
-            (None, _) => Work::Append(append),
-            (Some(key), 0) => {
-                Work::Keyed(key.clone(), request.key_alone(KeyedSubmission::nothing()))
-            }
-            (Some(key), _) => Work::Keyed(key.clone(), append.into()),
+        let Some(work) = request.options.work(Some(append).filter(|_| count > 0)) else {
+            return Ok(self.done(Ok(Executed::new(root, Vec::new(), None))));
         };
         let follow_up = FollowUp::Acknowledge { root, of_root };
         Ok(Step::Submit(Box::new(Planned { work, follow_up })))
@@ -309,14 +235,12 @@ impl<'r, A: Aggregate> Execution<'r, A> {
 
     /// Records a rejection with the key, if that is wanted.
     fn reject(&self, error: A::Error) -> Step<A> {
-        let rejections = self.request.rejections.as_ref();
-        let reason = rejections.and_then(|rejections| (rejections.write)(&error));
-        let (Some(key), Some(reason)) = (&self.request.key, reason) else {
-            return self.done(Err(ExecuteError::Rejected(error)));
-        };
-        let rejection = self.request.key_alone(KeyedSubmission::rejection(reason));
-        let (work, follow_up) = (Work::Keyed(key.clone(), rejection), FollowUp::Reject(error));
-        Step::Submit(Box::new(Planned { work, follow_up }))
+        match self.request.options.rejection(&error) {
+            None => self.done(Err(ExecuteError::Rejected(error))),
+            Some(work) => {
+                Step::Submit(Box::new(Planned { work, follow_up: FollowUp::Reject(error) }))
+            }
+        }
     }
 
     fn rejected(&self, error: A::Error, recorded: Result<Answer>) -> Outcome<A> {
@@ -339,14 +263,8 @@ impl<'r, A: Aggregate> Execution<'r, A> {
         })
     }
 
-    /// The recorded result of the request, as durable as this call wants it.
     fn find_submitted(&self) -> Result<Option<KeyedResult>> {
-        let Some(key) = &self.request.key else { return Ok(None) };
-        let Some(found) = self.store().find_submitted(key)? else { return Ok(None) };
-        let again = self.request.key_alone(KeyedSubmission::nothing());
-        let submitted = self.store().submit_once(key, again)?;
-        // If the key has expired just now, this call had found it before.
-        Ok(Some(if submitted.is_retry { submitted.result } else { found }))
+        self.request.options.find_submitted(self.store())
     }
 
     /// The result of a request that was done before.
@@ -354,11 +272,7 @@ impl<'r, A: Aggregate> Execution<'r, A> {
         let Self { request, stream, .. } = self;
         let appended = match result {
             KeyedResult::Rejected(reason) => {
-                let rejections = request.rejections.as_ref();
-                return Err(match rejections.and_then(|rejections| (rejections.read)(&reason)) {
-                    Some(error) => ExecuteError::Rejected(error),
-                    None => ExecuteError::RejectedBefore { reason },
-                });
+                return Err(request.options.rejected_before(reason));
             }
             KeyedResult::Nothing => None,
             KeyedResult::Appended(appended) => Some(appended.with_retry(true)),
@@ -369,7 +283,7 @@ impl<'r, A: Aggregate> Execution<'r, A> {
         let (root, events) = match versions {
             // The events of a command are always those of its aggregate.
             None if appended.is_some() => {
-                let key = request.key.as_ref().map(Error::key_reused);
+                let key = request.options.key.as_ref().map(Error::key_reused);
                 return Err(key.unwrap_or(Error::Closed).into());
             }
             None => (request.repository.newest(stream)?, Vec::new()),
@@ -379,31 +293,11 @@ impl<'r, A: Aggregate> Execution<'r, A> {
     }
 }
 
-/// Another stream that the append expects at a version, and for which callers queue up.
-fn contended<'a>(append: &'a Append, own: &StreamId) -> Option<&'a StreamId> {
-    let expected = append.expectations().iter();
-    let at_version = expected.filter(|(stream, expected)| {
-        stream != own && matches!(expected, ExpectedVersion::Exact(_) | ExpectedVersion::NoStream)
-    });
-    at_version.map(|(stream, _)| stream).find(|stream| Turn::is_contended(stream))
-}
-
-/// Whether an error is the answer even if another call has done the request.
-fn is_final<E: std::error::Error>(error: &ExecuteError<E>) -> bool {
-    match error {
-        ExecuteError::Store(error) => error.needs_reopen(),
-        ExecuteError::RejectedBefore { .. } => true,
-        ExecuteError::Rejected(_)
-        | ExecuteError::Conflict { .. }
-        | ExecuteError::VersionMismatch { .. } => false,
-    }
-}
-
 impl<A: Aggregate> fmt::Debug for Request<'_, A> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.debug_struct("Request")
             .field("expected", &self.expected)
-            .field("key", &self.key)
+            .field("key", &self.options.key)
             .field("has_also", &self.also.is_some())
             .finish_non_exhaustive()
     }

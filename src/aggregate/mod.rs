@@ -8,6 +8,7 @@ mod cache;
 mod error;
 mod executed;
 mod turns;
+mod request;
 mod decision;
 mod repository;
 mod load;
@@ -26,8 +27,10 @@ pub use error::{DecideError, ExecuteError};
 pub use executed::Executed;
 pub use policy::{SnapshotContext, SnapshotPolicy};
 pub use repository::Repository;
+pub(crate) use request::{Answer, RETRIES, RequestOptions, Work, contended, encoded, is_final};
 pub use root::AggregateRoot;
 pub use snapshots::{FailedSnapshot, IgnoredSnapshot, SnapshotFault, SnapshotStats};
+pub(crate) use turns::Turn;
 
 use crate::codec::DomainEvent;
 

@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::cache::Cache;
+use super::request::RETRIES;
 use super::snapshots::Snapshots;
 use super::{Aggregate, AggregateRoot, SnapshotPolicy, SnapshotStats, check_names};
 use crate::codec::{Codec, Json};
@@ -16,9 +17,6 @@ use crate::model::{InvalidArgument, StreamId, Timestamp, Version};
 use crate::options::Durability;
 use crate::snapshot_store::SnapshotStore;
 use crate::upcast::{Decoder, OnUnreadable, Upcasters};
-
-/// How often a command is retried after a conflict, by default.
-const RETRIES: u32 = 10;
 
 /// Loads and stores the aggregates of one type.
 ///

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
+use super::request::encoded;
 use super::{Aggregate, DecideError};
-use crate::codec::{DomainEvent, reread};
 use crate::error::{Error, Result};
 use crate::event_store::{Append, Appended};
 use crate::model::{
@@ -190,7 +190,7 @@ impl<A: Aggregate> AggregateRoot<A> {
         events: Vec<A::Event>,
         mut with: impl FnMut(NewEvent) -> NewEvent,
     ) -> Result<()> {
-        let raised = events.iter().map(|event| raised(event, &mut with));
+        let raised = events.iter().map(|event| encoded(event, &mut with));
         let (encoded, read) = raised.collect::<Result<(Vec<_>, Vec<_>)>>()?;
         for event in read {
             self.state.apply(event);
@@ -233,20 +233,4 @@ impl<A: Aggregate> fmt::Debug for AggregateRoot<A> {
             .field("uncommitted", &self.uncommitted.len())
             .finish_non_exhaustive()
     }
-}
-
-/// An event as it will be appended, and the value that a reader will decode from it.
-fn raised<E: DomainEvent>(
-    event: &E,
-    with: &mut impl FnMut(NewEvent) -> NewEvent,
-) -> Result<(NewEvent, E)> {
-    let (encoded, read) = event.encode_and_read()?;
-    let before = encoded.clone();
-    let encoded = with(encoded);
-    let reads_alike = before.event_type() == encoded.event_type()
-        && before.schema_version() == encoded.schema_version()
-        && before.content_type() == encoded.content_type()
-        && before.payload() == encoded.payload();
-    let read = if reads_alike { read } else { reread(&encoded)? };
-    Ok((encoded, read))
 }

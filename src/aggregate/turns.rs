@@ -43,20 +43,20 @@ fn lines() -> MutexGuard<'static, Option<Lines>> {
 }
 
 /// A caller's place in the line for a stream. Dropping it gives the turn to the next caller.
-pub(super) struct Turn {
+pub(crate) struct Turn {
     stream: StreamId,
     id: u64,
 }
 
 impl Turn {
     /// Whether there is a line for this stream.
-    pub(super) fn is_contended(stream: &StreamId) -> bool {
+    pub(crate) fn is_contended(stream: &StreamId) -> bool {
         lines().as_ref().is_some_and(|lines| lines.of_streams.contains_key(stream))
     }
 
     /// Joins the line and waits for the turn. Returns `None` after [`WAIT_MAX`], and for a thread
     /// that is in this line already: it would wait for itself.
-    pub(super) fn wait(stream: &StreamId) -> Option<Self> {
+    pub(crate) fn wait(stream: &StreamId) -> Option<Self> {
         let own = thread::current();
         let turn = Self::join(stream, Some(own.id()))?;
         let deadline = Instant::now() + WAIT_MAX;
@@ -70,7 +70,7 @@ impl Turn {
 
     /// Joins the line and waits for the turn as a task. Returns `None` after [`WAIT_MAX`].
     #[cfg(feature = "async")]
-    pub(super) async fn wait_as_task(stream: StreamId) -> Option<Self> {
+    pub(crate) async fn wait_as_task(stream: StreamId) -> Option<Self> {
         let turn = Self::join(&stream, None)?;
         let is_first = futures_lite::future::poll_fn(|context| turn.poll(context));
         let is_first = async {

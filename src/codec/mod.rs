@@ -11,11 +11,13 @@ mod union;
 
 pub(crate) use codecs::encode_readable;
 pub use codecs::{Bincode, Codec, Json};
+pub(crate) use domain::reread;
+#[cfg(feature = "testing")]
+pub(crate) use domain::with_tags;
 pub use domain::{
     DomainEvent, EncodedEvent, EventKind, TypedEvent, Undecodable, decode_value, decode_variant,
     encode_value, encode_variant,
 };
-pub(crate) use domain::{reread, with_tags};
 pub use kinds::check_kinds;
 pub use union::{count_kinds, has_type_of, join_kinds};
 pub use variant::VariantName;

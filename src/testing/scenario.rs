@@ -5,10 +5,9 @@ use std::fmt::{self, Debug};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::scenario_diff::diff;
+use super::story::{Story, list};
 use crate::aggregate::Aggregate;
-use crate::codec::{Codec, DomainEvent};
-use crate::error::Error;
+use crate::codec::Codec;
 use crate::extension::EventStoreExt;
 use crate::memory::MemoryStore;
 use crate::model::{ExpectedVersion, NewEvent};
@@ -76,8 +75,8 @@ use crate::upcast::{Decoder, Upcasters};
 #[must_use = "a scenario tests nothing before its `then`"]
 pub struct Scenario<A: Aggregate> {
     state: A,
-    /// The given events and commands, as a failure report shows them.
-    story: Vec<String>,
+    /// The given events and commands.
+    story: Story,
 }
 
 /// The result of a command in a [`Scenario`], to be checked.
@@ -99,13 +98,9 @@ where
     /// An event does not survive its codec.
     #[track_caller]
     pub fn given(events: impl IntoIterator<Item = A::Event>) -> Self {
-        let mut scenario = Self { state: A::default(), story: Vec::new() };
+        let mut scenario = Self { state: A::default(), story: Story::default() };
         let given: Vec<A::Event> = events.into_iter().collect();
-        scenario.story.push(if given.is_empty() {
-            "given nothing".to_owned()
-        } else {
-            format!("given\n{}", indented(&list(&given)))
-        });
+        scenario.story.given(&given);
         scenario.take_in(&given);
         scenario
     }
@@ -157,15 +152,15 @@ where
     /// does not survive its codec.
     #[track_caller]
     pub fn given_stored(upcasters: &Upcasters, events: impl IntoIterator<Item = NewEvent>) -> Self {
-        let mut scenario = Self { state: A::default(), story: Vec::new() };
+        let mut scenario = Self { state: A::default(), story: Story::default() };
         let stored: Vec<NewEvent> = events.into_iter().collect();
-        scenario.story.push(format!("given stored\n{}", indented(&stored_list(&stored))));
+        scenario.story.given_stored(&stored);
         match read_stored::<A>(upcasters, stored) {
             Ok(events) => {
-                scenario.story.push(format!("read as\n{}", indented(&list(&events))));
+                scenario.story.add("read as", &list(&events));
                 scenario.take_in(&events);
             }
-            Err(error) => scenario.fail(&format!("a stored event cannot be read: {error}")),
+            Err(error) => scenario.story.fail(&format!("a stored event cannot be read: {error}")),
         }
         scenario
     }
@@ -177,7 +172,7 @@ where
     #[track_caller]
     #[must_use = "it tests nothing before its `then`"]
     pub fn when(mut self, command: A::Command) -> Outcome<A> {
-        self.story.push(format!("when\n{}", indented(&format!("{command:#?}"))));
+        self.story.add("when", &format!("{command:#?}"));
         let result = self.state.handle(&command);
         if let Ok(events) = &result {
             self.take_in(events);
@@ -189,34 +184,8 @@ where
     #[track_caller]
     fn take_in(&mut self, events: &[A::Event]) {
         for event in events {
-            match round_trip(event) {
-                Ok((read, _)) if read != *event => self.fail_by(
-                    "an event decodes to a different event: its codec loses or changes data",
-                    &format!("{event:#?}"),
-                    &format!("{read:#?}"),
-                ),
-                Ok((read, false)) => self.fail(&format!(
-                    "an event decodes to an equal event that encodes to different bytes: its codec \
-                     loses or changes data that `==` does not compare\n{read:#?}"
-                )),
-                Ok((read, true)) => self.state.apply(read),
-                Err(error) => {
-                    self.fail(&format!("an event does not survive its codec: {error}\n{event:#?}"))
-                }
-            }
+            self.state.apply(self.story.read_back(event).1);
         }
-    }
-}
-
-impl<A: Aggregate> Scenario<A> {
-    #[track_caller]
-    fn fail(&self, what: &str) -> ! {
-        panic!("{}\n{what}", self.story.join("\n"));
-    }
-
-    #[track_caller]
-    fn fail_by(&self, what: &str, expected: &str, actual: &str) -> ! {
-        self.fail(&format!("{what} (- expected, + actual):\n{}", indented(&diff(expected, actual))))
     }
 }
 
@@ -233,10 +202,12 @@ where
         let expected: Vec<A::Event> = expected.into_iter().collect();
         match &self.result {
             Ok(events) if *events == expected => {}
-            Ok(events) => {
-                self.scenario.fail_by("then other events happened", &list(&expected), &list(events))
-            }
-            Err(refusal) => self.scenario.fail_by(
+            Ok(events) => self.scenario.story.fail_by(
+                "then other events happened",
+                &list(&expected),
+                &list(events),
+            ),
+            Err(refusal) => self.scenario.story.fail_by(
                 &format!("then the command was rejected: {refusal}"),
                 &list(&expected),
                 &format!("{refusal:#?}"),
@@ -269,7 +240,7 @@ where
             Err(refusal) => ("then it was rejected for another reason", format!("{refusal:#?}")),
             Ok(events) => ("then the command was not rejected", list(events)),
         };
-        self.scenario.fail_by(what, &format!("{expected:#?}"), &actual)
+        self.scenario.story.fail_by(what, &format!("{expected:#?}"), &actual)
     }
 
     /// Checks that the command was rejected with an error for which `holds` returns true. For
@@ -283,10 +254,12 @@ where
             Err(refusal) if holds(refusal) => self,
             Err(refusal) => self
                 .scenario
+                .story
                 .fail(&format!("then it was rejected for another reason\n{refusal:#?}")),
-            Ok(events) => {
-                self.scenario.fail(&format!("then the command was not rejected\n{}", list(events)))
-            }
+            Ok(events) => self
+                .scenario
+                .story
+                .fail(&format!("then the command was not rejected\n{}", list(events))),
         }
     }
 
@@ -297,7 +270,7 @@ where
     #[track_caller]
     pub fn then_state(self, holds: impl FnOnce(&A) -> bool) -> Self {
         if !holds(&self.scenario.state) {
-            self.scenario.fail("then the state is not as expected");
+            self.scenario.story.fail("then the state is not as expected");
         }
         self
     }
@@ -315,7 +288,7 @@ where
         let state = &self.scenario.state;
         if *state != expected {
             let (expected, actual) = (format!("{expected:#?}"), format!("{state:#?}"));
-            self.scenario.fail_by("then the state is different", &expected, &actual);
+            self.scenario.story.fail_by("then the state is different", &expected, &actual);
         }
         self
     }
@@ -353,12 +326,12 @@ where
         let state = &self.scenario.state;
         match C::encode(state).and_then(|bytes| C::decode::<A>(&bytes)) {
             Ok(read) if read == *state => {}
-            Ok(read) => self.scenario.fail_by(
+            Ok(read) => self.scenario.story.fail_by(
                 "then a snapshot restores a different state: its codec loses or changes data",
                 &format!("{state:#?}"),
                 &format!("{read:#?}"),
             ),
-            Err(error) => self.scenario.fail(&format!(
+            Err(error) => self.scenario.story.fail(&format!(
                 "then the state does not survive the codec of its snapshots: {error}\n{state:#?}"
             )),
         }
@@ -372,11 +345,7 @@ where
     #[track_caller]
     #[must_use = "it tests nothing before its `then`"]
     pub fn and_when(mut self, command: A::Command) -> Outcome<A> {
-        self.scenario.story.push(match &self.result {
-            Ok(events) if events.is_empty() => "then nothing".to_owned(),
-            Ok(events) => format!("then\n{}", indented(&list(events))),
-            Err(refusal) => format!("then rejected\n{}", indented(&format!("{refusal:#?}"))),
-        });
+        self.scenario.story.then(&self.result);
         self.scenario.when(command)
     }
 }
@@ -393,20 +362,6 @@ impl<A: Aggregate> fmt::Debug for Outcome<A> {
     }
 }
 
-/// Encodes and decodes an event. Returns the decoded event, and whether it encodes to the same
-/// bytes in any order: hash maps may change the order.
-fn round_trip<E: DomainEvent>(event: &E) -> Result<(E, bool), Error> {
-    let (encoded, read) = event.encode_and_read()?;
-    let again = read.encode()?;
-    let sorted = |payload: &[u8]| {
-        let mut bytes = payload.to_vec();
-        bytes.sort_unstable();
-        bytes
-    };
-    let is_same = sorted(encoded.payload()) == sorted(again.payload());
-    Ok((read, is_same))
-}
-
 /// Stores events and reads them through upcasters, as a repository does.
 fn read_stored<A: Aggregate>(
     upcasters: &Upcasters,
@@ -421,23 +376,4 @@ fn read_stored<A: Aggregate>(
     }
     let read = decoder.iter(store.read_stream(stream.as_str()));
     Ok(read.map(|event| event.map(|event| event.event)).collect::<Result<_, _>>()?)
-}
-
-fn stored_list(events: &[NewEvent]) -> String {
-    let line = |event: &NewEvent| {
-        let payload = String::from_utf8_lossy(event.payload()).into_owned();
-        format!("{} version {}: {payload}", event.event_type(), event.schema_version())
-    };
-    events.iter().map(line).collect::<Vec<_>>().join("\n")
-}
-
-fn list<E: Debug>(events: &[E]) -> String {
-    if events.is_empty() {
-        return "no events".to_owned();
-    }
-    events.iter().map(|event| format!("{event:#?}")).collect::<Vec<_>>().join("\n")
-}
-
-fn indented(text: &str) -> String {
-    text.lines().map(|line| format!("    {line}")).collect::<Vec<_>>().join("\n")
 }

@@ -274,7 +274,7 @@ fn conflicts_are_retried_up_to_the_limit() {
     assert_eq!(tries, 4);
     let text = error.to_string();
     assert!(text.starts_with("stream account-1: another writer appended first"), "{text}");
-    assert!(text.contains("each of 3 retries; raise the retries of the repository"), "{text}");
+    assert!(text.contains("each of 3 retries; raise the retries"), "{text}");
     let cause = std::error::Error::source(&error).unwrap();
     assert!(cause.to_string().contains("expected version 4, but it is at version 5"), "{cause}");
     assert_eq!(accounts.load("1").unwrap().state().balance, 400);
