@@ -25,6 +25,9 @@ mod application;
 #[path = "../../examples/loans/calendar.rs"]
 mod calendar;
 #[cfg(feature = "rocksdb")]
+#[path = "../../examples/courses/courses.rs"]
+mod courses;
+#[cfg(feature = "rocksdb")]
 #[path = "../support/example_bank.rs"]
 mod example_bank;
 #[cfg(feature = "rocksdb")]
@@ -45,6 +48,8 @@ mod bank;
 mod commands;
 #[cfg(feature = "rocksdb")]
 mod committing;
+#[cfg(feature = "rocksdb")]
+mod decisions;
 #[cfg(feature = "rocksdb")]
 mod derived;
 #[cfg(feature = "rocksdb")]
