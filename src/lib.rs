@@ -47,6 +47,7 @@
 //! | append to several, all or nothing | [`Append`], [`EventStore::submit`] |
 //! | read a stream, the log, or an earlier state | [`EventStoreExt::read_stream`], [`ReadStream`], [`ReadLog`] |
 //! | subscribe to events, live | [`EventStoreExt::subscribe`], [`Subscription`] |
+//! | handle events on several threads, in order by key | [`Subscription::parallel`], [`PartitionBy`] |
 //! | use a serde enum as events, or several | [`domain_events!`], [`domain_event_union!`], [`Codec`] |
 //! | read events of an older schema version (upcasting) | [`Upcasters`], [`Decoder`] |
 //! | write aggregates that enforce rules | [`Aggregate`], [`Repository`], [`SnapshotPolicy`] |
@@ -236,7 +237,8 @@ pub use store::{IndexStatus, Store, StoreInfo};
 #[cfg(feature = "rocksdb")]
 pub use store_options::{Compression, StoreOptions};
 pub use subscription::{
-    CancelHandle, Delivery, Subscription, SubscriptionBuilder, SubscriptionReceiver,
+    CancelHandle, Delivery, ParallelError, ParallelSubscription, PartitionBy, Subscription,
+    SubscriptionBuilder, SubscriptionReceiver,
 };
 pub use unique_values::UniqueValues;
 pub use upcast::{

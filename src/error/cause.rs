@@ -1,7 +1,9 @@
 //! [`Cause`]: the underlying cause of an error.
 
+use std::any::Any;
 use std::fmt;
 use std::ops::Deref;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 /// The underlying cause of an error, from I/O, RocksDB or a codec. It is shared, so that an error
@@ -43,4 +45,27 @@ impl fmt::Debug for Cause {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(&self.0, out)
     }
+}
+
+/// Code of the application panicked.
+#[derive(Debug, thiserror::Error)]
+#[error("{what} panicked: {message}")]
+struct Panicked {
+    what: &'static str,
+    message: String,
+}
+
+/// Runs code of the application, such as `what`, and turns a panic into an error. A panic may leave
+/// half changed only what that code can change.
+pub(crate) fn guarded<T>(what: &'static str, run: impl FnOnce() -> T) -> Result<T, Cause> {
+    catch_unwind(AssertUnwindSafe(run)).map_err(|panic| {
+        let message = message_of(&*panic);
+        Cause::new(Panicked { what, message })
+    })
+}
+
+fn message_of(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+    text.unwrap_or_else(|| "without a message".to_owned())
 }

@@ -11,6 +11,7 @@ use std::convert::Infallible;
 use std::path::PathBuf;
 
 pub use cause::Cause;
+pub(crate) use cause::guarded;
 pub use location::Location;
 pub(crate) use text::found_version;
 

@@ -1,14 +1,12 @@
 //! Type-erased projections, as a worker drives them.
 
-use std::any::Any;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::Projection;
 use super::definition::Definition;
 use super::stage::EVENT_CHANGES_LEN_MAX;
 use super::writer::ViewWriter;
-use crate::error::{Cause, Error, Result};
+use crate::error::{self, Cause, Error, Result};
 use crate::event_store::Query;
 use crate::model::{LimitExceeded, RecordedEvent};
 use crate::upcast::{Decoder, UpcastError, Upcasters};
@@ -140,19 +138,8 @@ impl<P: Projection> Handler for Typed<P> {
     }
 }
 
-/// A panic in a projection's code, as an error.
-#[derive(Debug, thiserror::Error)]
-#[error("the projection panicked: {0}")]
-struct Panicked(String);
-
 /// Runs a projection's code, and turns a panic into an error.
 pub(super) fn guarded<T>(run: impl FnOnce() -> T) -> Result<T, Cause> {
     // A panic may leave only the projection's own state half changed: staged changes are dropped.
-    catch_unwind(AssertUnwindSafe(run)).map_err(|panic| Cause::new(Panicked(message_of(&*panic))))
-}
-
-fn message_of(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
-    text.unwrap_or_else(|| "without a message".to_owned())
+    error::guarded("the projection", run)
 }

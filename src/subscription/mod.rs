@@ -6,6 +6,8 @@
 //! (G7). A slow consumer only falls behind.
 
 mod builder;
+mod parallel;
+mod partition;
 mod receiver;
 
 use std::collections::VecDeque;
@@ -16,6 +18,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 pub use builder::SubscriptionBuilder;
+pub use parallel::{ParallelError, ParallelSubscription};
+pub use partition::PartitionBy;
 pub use receiver::SubscriptionReceiver;
 
 use crate::error::{Error, Result};
@@ -156,6 +160,12 @@ impl Subscription {
     /// The operating system cannot start a thread.
     pub fn into_receiver(self, capacity: usize) -> Result<SubscriptionReceiver> {
         SubscriptionReceiver::feed(self, capacity)
+    }
+
+    /// Handles the events on this many threads, at least one: those of one stream, or with one tag,
+    /// in order, others at the same time. See [`ParallelSubscription`].
+    pub fn parallel<'c>(self, threads: usize) -> ParallelSubscription<'c> {
+        ParallelSubscription::new(self, threads)
     }
 
     #[inline]

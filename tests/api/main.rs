@@ -81,6 +81,8 @@ mod opening;
 #[cfg(feature = "rocksdb")]
 mod packs;
 #[cfg(feature = "rocksdb")]
+mod parallel;
+#[cfg(feature = "rocksdb")]
 mod projections;
 #[cfg(feature = "rocksdb")]
 mod read_ahead;
