@@ -1,4 +1,4 @@
-//! Handles a batch: one event after another, or split by stream over several threads.
+//! Handles a batch: one event after another, or split by key over several threads.
 //!
 //! Threads only make it faster; they must not change the result. If one thread read or changed a
 //! key that another changed, the order of their events matters, and the batch is handled again in
@@ -20,6 +20,7 @@ use super::unhandled::{self, ParkedStreams};
 use super::writer::ViewWriter;
 use crate::model::limits::VIEW_COMMIT_LEN_MAX;
 use crate::model::{Position, RecordedEvent, Timestamp};
+use crate::subscription::PartitionBy;
 use crate::upcast::OnUnreadable;
 use crate::view_store::{ViewChange, ViewStore};
 
@@ -44,6 +45,7 @@ pub(super) struct Setup<'a> {
     pub(super) discarded: &'a Discarded,
     pub(super) on_unreadable: OnUnreadable,
     pub(super) partitions: usize,
+    pub(super) partition_by: &'a PartitionBy,
     pub(super) now: Timestamp,
 }
 
@@ -155,12 +157,12 @@ impl Setup<'_> {
         }
     }
 
-    /// Distributes the events over the shares, by stream.
+    /// Distributes the events over the shares, by key.
     fn partition<'e>(&self, events: &'e [Arc<RecordedEvent>]) -> Vec<Vec<&'e Arc<RecordedEvent>>> {
         let mut shares = vec![Vec::new(); self.partitions];
         for event in events {
             let mut hasher = DefaultHasher::new();
-            event.stream().hash(&mut hasher);
+            self.partition_by.key(event).hash(&mut hasher);
             let count = u64::try_from(self.partitions).unwrap_or(1);
             let share = usize::try_from(hasher.finish() % count).unwrap_or_default();
             if let Some(share) = shares.get_mut(share) {

@@ -13,10 +13,11 @@ use super::status::{ProjectionError, ProjectionNotice, ProjectionStatus};
 use super::unhandled::UnhandledEvent;
 use super::view::ViewStoreExt;
 use super::worker::{Job, Listener};
-use super::{Projection, ProjectionOptions};
+use super::{OnFailure, Projection, ProjectionOptions};
 use crate::event_store::EventStore;
 use crate::model::{Position, Timestamp};
 use crate::options::Clock;
+use crate::subscription::PartitionBy;
 use crate::upcast::Upcasters;
 use crate::view_store::ViewStore;
 
@@ -148,7 +149,8 @@ impl ProjectionManager {
     /// # Errors
     /// [`ProjectionError::Duplicate`]; an invalid name; [`ProjectionError::Upcasters`]: the
     /// upcasters set so far do not lead to its events. Upcasters that are set later are checked by
-    /// [`ProjectionManager::start`].
+    /// [`ProjectionManager::start`]. [`ProjectionError::ParksByStream`]; an invalid prefix of
+    /// [`ProjectionOptions::partition_by`].
     pub fn register_with(
         self,
         projection: impl Projection,
@@ -167,6 +169,10 @@ impl ProjectionManager {
         builds::check(&name)?;
         if self.projections.iter().any(|registered| registered.supervisor.job.name == name) {
             return Err(ProjectionError::Duplicate { name });
+        }
+        options.partition_by.check()?;
+        if options.on_failure == OnFailure::Park && options.partition_by != PartitionBy::Stream {
+            return Err(ProjectionError::ParksByStream { name });
         }
         let (version, target) = (projection.version(), projection.target());
         let handler = Typed::new(Arc::new(projection), self.upcasters.clone());

@@ -58,6 +58,7 @@ pub use writer::ViewWriter;
 use crate::codec::{DomainEvent, TypedEvent};
 use crate::event_store::Query;
 use crate::model::Position;
+use crate::subscription::PartitionBy;
 use crate::upcast::OnUnreadable;
 
 /// The error of a handler: any error type.
@@ -242,6 +243,7 @@ pub struct ProjectionOptions {
     backoff_max: Duration,
     batch_events: usize,
     partitions: usize,
+    partition_by: PartitionBy,
 }
 
 impl Default for ProjectionOptions {
@@ -255,6 +257,7 @@ impl Default for ProjectionOptions {
             backoff_max: Duration::from_secs(5),
             batch_events: 1_000,
             partitions: 1,
+            partition_by: PartitionBy::Stream,
         }
     }
 }
@@ -336,8 +339,9 @@ impl ProjectionOptions {
         self
     }
 
-    /// Sets how many threads handle the events of a batch, split by stream; 1 by default, 0 counts
-    /// as 1. Events of one stream keep their order.
+    /// Sets how many threads handle the events of a batch, split by stream or as
+    /// [`ProjectionOptions::partition_by`] sets; 1 by default, 0 counts as 1. Events of one stream
+    /// keep their order.
     ///
     /// More threads help slow handlers, such as one that waits for another database. Handlers that
     /// only change the view are faster on one thread.
@@ -349,6 +353,46 @@ impl ProjectionOptions {
     /// different streams share.
     pub fn partitions(mut self, threads: usize) -> Self {
         self.partitions = threads.max(1);
+        self
+    }
+
+    /// Sets which events keep their order with several [`ProjectionOptions::partitions`]: by default
+    /// those of one stream.
+    ///
+    /// With [`PartitionBy::Tag`], the events of one stream may be handled in any order, unless they
+    /// have the same tag. With [`Target::View`] the result is the same as with one thread all the
+    /// same. [`OnFailure::Park`] parks whole streams, so it works only by stream:
+    /// [`ProjectionManager::register_with`] refuses the two together, and a prefix that no tag
+    /// begins with.
+    ///
+    /// ```
+    /// use annals::PartitionBy;
+    /// use annals::prelude::*;
+    /// # use std::time::Duration;
+    /// # #[derive(serde::Serialize, serde::Deserialize)]
+    /// # struct Enrolled {}
+    /// # annals::domain_events! { Enrolled => "Enrolled" }
+    /// # struct Enrolments;
+    /// # impl Projection for Enrolments {
+    /// #     type Event = Enrolled;
+    /// #     fn name(&self) -> &str { "enrolments" }
+    /// #     fn handle(&self, event: &TypedEvent<Enrolled>, view: &mut ViewWriter) -> Result<(), HandlerError> {
+    /// #         let course = event.tags().first().cloned().unwrap_or_default();
+    /// #         Ok(view.update(&*course, |students: &mut u64| *students += 1)?)
+    /// #     }
+    /// # }
+    /// let store = MemoryStore::new();
+    /// store.submit(Append::of([Enrolled {}.encode()?.with_tag("course:c1")]))?;
+    /// let by_course = PartitionBy::tag("course:");
+    /// let options = ProjectionOptions::new().partitions(4).partition_by(by_course);
+    /// let projections = ProjectionManager::new(&store).register_with(Enrolments, options)?;
+    /// projections.start()?;
+    /// projections.wait_for_head(Duration::from_secs(60))?;
+    /// assert_eq!(store.view("enrolments").get("course:c1")?, Some(1));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn partition_by(mut self, partition_by: PartitionBy) -> Self {
+        self.partition_by = partition_by;
         self
     }
 

@@ -232,6 +232,16 @@ pub enum ProjectionError {
         /// The name.
         name: String,
     },
+    /// The projection parks the streams of failed events, and is partitioned by tag, so that events
+    /// of one stream are handled in any order. Nothing was registered.
+    #[error(
+        "projection {name} is partitioned by tag, but OnFailure::Park parks whole streams; partition it by stream, \
+         or let it stop at a failure"
+    )]
+    ParksByStream {
+        /// The projection.
+        name: String,
+    },
     /// The projection is not running, so it cannot serve the request. Start it.
     #[error("projection {name} is not running; start it")]
     NotRunning {

@@ -325,6 +325,7 @@ impl Worker {
             discarded: &self.discarded,
             on_unreadable: self.job.options.on_unreadable,
             partitions: self.job.options.partitions,
+            partition_by: &self.job.options.partition_by,
             now: now(&self.job.clock),
         }
     }

@@ -14,6 +14,7 @@ mod following;
 mod keys;
 mod control;
 mod parking;
+mod partitioning;
 mod rebuilding;
 mod removing;
 mod view_store;
