@@ -363,8 +363,9 @@ pub fn place_past_the_head_excludes_later_events(store: &Arc<dyn EventStore>) {
     assert_eq!(log(store).len(), before.1.len() + 3);
 }
 
-/// G16: a decision that reads, then appends after [`Events::read_up_to`](crate::Events::read_up_to),
-/// is refused if a matching event was appended after the read had begun, whenever that was.
+/// G16: a decision that reads, then appends after
+/// [`Events::read_up_to`](crate::Events::read_up_to), is refused if a matching event was appended
+/// after the read had begun, whenever that was.
 pub fn event_appended_during_a_read_fails_its_condition(store: &Arc<dyn EventStore>) {
     let seat = |number: usize| [tagged("Reserved", number, &["flight"])];
     store.append("a", Any, seat(0)).unwrap();
