@@ -335,6 +335,37 @@ fn request_sent_twice_has_one_result() {
     }
 }
 
+/// Two calls do the same request at once: both find no result, and one of them stores it.
+#[test]
+fn request_done_meanwhile_has_one_result() {
+    for kept in stores() {
+        let store = &kept.events;
+        let decisions = Decisions::new(store);
+        let builder = || {
+            let builder = decisions.decide(Course::new("c1")).recording_rejections();
+            builder.idempotency_key(key("courses", "1"))
+        };
+        let mut first = None;
+        let second = builder().also(|_, append| {
+            first = Some(builder().run(|course| define(course, 5)).unwrap());
+            Ok(append)
+        });
+        let second = second.run(|course| define(course, 7)).unwrap();
+        let first = first.unwrap();
+        assert!(!first.is_retry() && second.is_retry());
+        assert_eq!((second.events(), count(store)), (first.events(), 1));
+
+        // The other call may reject it, even if this one has nothing to store.
+        let other = || decisions.decide(Course::new("c1")).idempotency_key(key("courses", "2"));
+        let done = other().recording_rejections().run(|course| {
+            let rejected = other().recording_rejections().run(|course| define(course, 1));
+            assert!(rejected.unwrap_err().is_rejected());
+            resize(course, 5)
+        });
+        assert_eq!(done.unwrap_err().rejected(), Some(&Refused::Exists));
+    }
+}
+
 #[test]
 fn decision_is_stored_with_its_stream_metadata_and_tags() {
     for kept in stores() {
@@ -561,7 +592,7 @@ mod others {
 #[test]
 #[should_panic(expected = "give an event the tags that the query asks for")]
 fn scenario_finds_a_missing_tag() {
-    DecisionScenario::new()
+    DecisionScenario::given([defined("c1", 1)])
         .when(counted(Query::tag("course:c1")), |_| Ok::<_, Infallible>([defined("c2", 1)]))
         .then([defined("c2", 1)])
         .then_conflicts_with_itself();
