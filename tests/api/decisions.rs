@@ -19,14 +19,8 @@ use crate::courses::{Course, Enrolment, Office, Refused, Student, check, define,
 use crate::support::random::Random;
 use crate::support::stores::Kept;
 
-/// The stores that check conditions. The store on disk joins once it has its index.
-fn stores() -> Vec<Kept> {
-    const DISK_CHECKS_CONDITIONS: bool = false;
-    let mut stores = vec![Kept::memory()];
-    if DISK_CHECKS_CONDITIONS {
-        stores.push(Kept::disk());
-    }
-    stores
+fn stores() -> [Kept; 2] {
+    Kept::both()
 }
 
 fn defined(course: &str, capacity: u32) -> CourseEvent {

@@ -1,5 +1,5 @@
-//! The index of a store on disk: it is built for earlier events, follows the options, is verified
-//! and rebuilt. The rules for queries and conditions are in the conformance suites.
+//! The index of a store on disk (G16): it is built for earlier events, follows the options, is
+//! verified and rebuilt. The rules for queries and conditions are in the conformance suites.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
