@@ -2,7 +2,7 @@
 //! memory store run the same random operations, and each answer is compared with a reference. The
 //! reference shares no code with the stores, on purpose.
 //!
-//! The reference is a `Vec`, and every query is a filter over it.
+//! The reference is a `Vec`, and every query and every condition (G16) is a filter over it.
 //!
 //! Operations take turns between the blocking and the async API.
 //!
