@@ -88,9 +88,12 @@ impl IndexDrafts {
         }
     }
 
-    /// The entries: the number of the event, and the kind and text as in a key.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &[u8])> {
-        self.entries.iter().map(|draft| (draft.event, self.name_of(draft)))
+    /// The entries: the number of the event, the kind and text as in a key, and the value.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &[u8], &[u8])> {
+        self.entries.iter().map(|draft| {
+            let value = self.bytes.get(index(draft.value)..index(draft.end)).unwrap_or_default();
+            (draft.event, self.name_of(draft), value)
+        })
     }
 
     fn name_of(&self, draft: &Draft) -> &[u8] {

@@ -50,6 +50,7 @@ use gate::Gate;
 #[cfg(feature = "async")]
 use lane_thread::LaneThread;
 use queue::{Outcome, Queue};
+use recent_events::Reach;
 #[cfg(feature = "async")]
 use room::Permit;
 use writer::Writer;
@@ -61,6 +62,7 @@ pub(crate) struct Committer {
     derived: Arc<DerivedWriter>,
     backfill: Arc<Backfill>,
     gate: Arc<Gate>,
+    reach: Arc<Reach>,
     #[cfg(feature = "async")]
     lane: LaneThread,
 }
@@ -68,18 +70,20 @@ pub(crate) struct Committer {
 impl Committer {
     pub(crate) fn new(log: OpenLog) -> Self {
         let (gate, queue) = (Arc::new(Gate::new()), Arc::new(Queue::new()));
+        let reach = Arc::new(Reach::default());
         let derived = Arc::new(DerivedWriter::new(&log, gate.clone()));
         let read = (log.storage.clone(), log.open.clone());
         let backfill = Arc::new(Backfill::new(read, derived.clone(), log.indexed_from.clone()));
         #[cfg(feature = "async")]
         let lane = LaneThread::new(queue.clone(), log.waiting_bytes);
-        let writer = Arc::new(Mutex::new(Writer::new(log, gate.clone())));
+        let writer = Arc::new(Mutex::new(Writer::new(log, gate.clone(), reach.clone())));
         Self {
             queue,
             writer,
             derived,
             backfill,
             gate,
+            reach,
             #[cfg(feature = "async")]
             lane,
         }
@@ -115,6 +119,12 @@ impl Committer {
     /// Fails unless writes are allowed now.
     pub(crate) fn check(&self) -> Result<()> {
         self.gate.check()
+    }
+
+    /// Whether the writer probably holds all events after a position, so that a condition on them
+    /// need not be looked up.
+    pub(crate) fn reaches(&self, position: Option<Position>) -> bool {
+        self.reach.reaches(position)
     }
 
     /// Makes everything acknowledged so far survive a power loss.

@@ -1,12 +1,14 @@
 //! [`RecentEvents`]: the newest events by tag, type, category and stream, staged ones included.
 //!
-//! A caller looks the conditions of its append up in the index before it enters the queue. The
-//! writer then has to look only at the events that were added since. They are kept in two
-//! generations: when the newer one is full, the older one is dropped. Nothing is kept until the
+//! A caller looks the conditions of its append up in the index before it enters the queue, unless
+//! they concern only recent events. The writer then has to look only at the events that were added
+//! since. They are kept in two generations: when the newer one is full, the older one is dropped. Nothing is kept until the
 //! first append with a condition comes, so other appends cost nothing.
 
 use std::collections::HashMap;
 use std::hash::BuildHasher;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use foldhash::fast::RandomState;
 use smallvec::SmallVec;
@@ -15,6 +17,7 @@ use super::index_drafts::IndexDrafts;
 use crate::event_store::{Query, QueryItem};
 use crate::format::{IndexKind, push_index_prefix};
 use crate::model::{EventType, Position, StreamId};
+use crate::sync::AtomicU64;
 use crate::validate::Shape;
 
 /// A generation is full at this many events and entries.
@@ -28,9 +31,57 @@ pub(super) struct RecentEvents {
     generations: SmallVec<[Generation; 2]>,
     /// Whether a condition was checked since the newer generation began.
     is_used: bool,
+    names: Names,
+    reach: Arc<Reach>,
+}
+
+/// How far back the recent events reach, for callers that are about to look up a condition.
+#[derive(Debug)]
+pub(crate) struct Reach(AtomicU64);
+
+impl Default for Reach {
+    fn default() -> Self {
+        Self(AtomicU64::new(u64::MAX))
+    }
+}
+
+impl Reach {
+    /// Whether all events after a position are probably there.
+    pub(crate) fn reaches(&self, position: Option<Position>) -> bool {
+        position.map_or(0, Position::get) >= self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Hashes of names.
+#[derive(Default)]
+struct Names {
     hasher: RandomState,
     /// The name that is being hashed; kept to reuse its allocation.
     name: Vec<u8>,
+}
+
+impl Names {
+    /// The hash of the events with a name and a type.
+    fn with_type(&mut self, prefix: &[u8], event_type: &[u8]) -> u64 {
+        self.name.clear();
+        self.name.extend_from_slice(prefix);
+        self.name.extend_from_slice(event_type);
+        self.hasher.hash_one(self.name.as_slice())
+    }
+
+    fn of(&mut self, kind: IndexKind, text: &str, event_type: &str) -> u64 {
+        self.name.clear();
+        push_index_prefix(&mut self.name, kind, text);
+        self.name.extend_from_slice(event_type.as_bytes());
+        self.hasher.hash_one(self.name.as_slice())
+    }
+
+    fn of_stream(&mut self, stream: &str) -> u64 {
+        self.name.clear();
+        self.name.push(STREAM);
+        self.name.extend_from_slice(stream.as_bytes());
+        self.hasher.hash_one(self.name.as_slice())
+    }
 }
 
 #[derive(Default)]
@@ -38,7 +89,8 @@ struct Generation {
     /// All events after this position, up to the next generation, are here.
     after: Option<Position>,
     appends: Vec<RecentAppend>,
-    /// For the hash of each name, the numbers of the events that have it, in order.
+    /// For the hash of each name, and of each name together with an event type, the numbers of the
+    /// events that have it, in order.
     names: HashMap<u64, SmallVec<[u64; 2]>, RandomState>,
     len: usize,
 }
@@ -52,12 +104,17 @@ pub(super) struct RecentAppend {
 }
 
 impl RecentEvents {
+    pub(super) fn new(reach: Arc<Reach>) -> Self {
+        Self { reach, ..Self::default() }
+    }
+
     /// Whether all events after a position are here. If no append had a condition before, they are
     /// kept from now on, after the last position `end`.
     pub(super) fn reaches(&mut self, position: Option<Position>, end: Option<Position>) -> bool {
         self.is_used = true;
         if self.generations.is_empty() {
             self.generations.push(Generation { after: end, ..Generation::default() });
+            self.publish_reach();
         }
         self.generations.first().is_some_and(|oldest| oldest.after <= position)
     }
@@ -70,21 +127,28 @@ impl RecentEvents {
     /// Adds a staged append, if events are kept.
     pub(super) fn add(&mut self, append: RecentAppend) {
         let Some(newest) = self.generations.last_mut() else { return };
-        let is_full = newest.len >= GENERATION_LEN;
-        let after = append.first.previous();
-        if is_full && !std::mem::take(&mut self.is_used) {
-            self.generations.clear();
-            return;
-        }
-        if is_full {
+        if newest.len >= GENERATION_LEN {
+            if !std::mem::take(&mut self.is_used) {
+                self.generations.clear();
+                self.publish_reach();
+                return;
+            }
             if self.generations.len() > 1 {
                 self.generations.remove(0);
             }
+            let after = append.first.previous();
             self.generations.push(Generation { after, ..Generation::default() });
+            self.publish_reach();
         }
-        let (hasher, name) = (&self.hasher, &mut self.name);
-        let Some(newest) = self.generations.last_mut() else { return };
-        newest.add(append, hasher, name);
+        if let Some(newest) = self.generations.last_mut() {
+            newest.add(append, &mut self.names);
+        }
+    }
+
+    fn publish_reach(&self) {
+        let oldest = self.generations.first();
+        let reach = oldest.map_or(u64::MAX, |oldest| oldest.after.map_or(0, Position::get));
+        self.reach.0.store(reach, Ordering::Relaxed);
     }
 
     /// The first event after a position that matches a query.
@@ -93,20 +157,19 @@ impl RecentEvents {
         query: &Query,
         after: Option<Position>,
     ) -> Option<Position> {
-        let Self { generations, hasher, name, .. } = self;
-        let first = |generation: &Generation| match query {
+        let Self { generations, names, .. } = self;
+        let mut first = |generation: &Generation| match query {
             Query::Everything => generation.first_after(after),
-            Query::AnyOf(items) => items
-                .iter()
-                .filter_map(|item| generation.first_match(item, after, hasher, name))
-                .min(),
+            Query::AnyOf(items) => {
+                items.iter().filter_map(|item| generation.first_match(item, after, names)).min()
+            }
         };
-        generations.iter().find_map(first)
+        generations.iter().find_map(&mut first)
     }
 }
 
 impl Generation {
-    fn add(&mut self, append: RecentAppend, hasher: &RandomState, name: &mut Vec<u8>) {
+    fn add(&mut self, append: RecentAppend, names: &mut Names) {
         let first = append.first.get();
         let mut note = |hash: u64, event: u64| {
             let events = self.names.entry(hash).or_default();
@@ -114,13 +177,17 @@ impl Generation {
                 events.push(event);
             }
         };
-        for (event, prefix) in append.drafts.iter() {
-            note(hasher.hash_one(prefix), first + u64::from(event));
+        for (event, prefix, event_type) in append.drafts.iter() {
+            let event = first + u64::from(event);
+            note(names.with_type(prefix, b""), event);
+            if !event_type.is_empty() {
+                note(names.with_type(prefix, event_type), event);
+            }
             self.len += 1;
         }
         let mut event = first;
         for (stream, count) in &append.runs {
-            let hash = hash_stream(stream.as_str(), hasher, name);
+            let hash = names.of_stream(stream.as_str());
             for _ in 0..*count {
                 note(hash, event);
                 event += 1;
@@ -138,50 +205,56 @@ impl Generation {
         (first <= last).then_some(first)
     }
 
-    /// The first event after a position that matches an item. The shortest list of its names is
-    /// searched.
+    /// The first event after a position that matches an item. Of its tags, the one with the fewest
+    /// events of its types is searched.
     fn first_match(
         &self,
         item: &QueryItem,
         after: Option<Position>,
-        hasher: &RandomState,
-        name: &mut Vec<u8>,
+        names: &mut Names,
     ) -> Option<Position> {
-        let after = after.map_or(0, Position::get);
-        let mut events_of = |kind: Option<IndexKind>, text: &str| {
-            let hash = match kind {
-                Some(kind) => {
-                    name.clear();
-                    push_index_prefix(name, kind, text);
-                    hasher.hash_one(name.as_slice())
-                }
-                None => hash_stream(text, hasher, name),
-            };
-            let events = self.names.get(&hash).map(SmallVec::as_slice).unwrap_or_default();
-            events.get(events.partition_point(|event| *event <= after)..).unwrap_or_default()
+        let lists = if !item.tags().is_empty() {
+            let of_tags = item.tags().iter();
+            let of_tags = of_tags.map(|tag| self.lists(IndexKind::Tag, tag, item, after, names));
+            of_tags.min_by_key(|lists| lists.iter().map(|list| list.len()).sum::<usize>())?
+        } else if !item.streams().is_empty() {
+            let streams = item.streams().iter();
+            streams.map(|stream| self.list(names.of_stream(stream), after)).collect()
+        } else if !item.categories().is_empty() {
+            let names_of = |category| self.lists(IndexKind::Category, category, item, after, names);
+            item.categories().iter().map(String::as_str).flat_map(names_of).collect()
+        } else {
+            let types = item.type_names().iter();
+            types.map(|name| self.list(names.of(IndexKind::Type, name, ""), after)).collect()
         };
-        let first_in = |events: &[u64]| {
-            let places = events.iter().filter_map(|event| Position::new(*event));
+        let first_in = |list: &&[u64]| {
+            let places = list.iter().filter_map(|event| Position::new(*event));
             { places }.find(|position| self.matches(item, *position))
         };
-        if !item.tags().is_empty() {
-            let mut shortest: Option<&[u64]> = None;
-            for tag in item.tags() {
-                let events = events_of(Some(IndexKind::Tag), tag);
-                if shortest.is_none_or(|known| events.len() < known.len()) {
-                    shortest = Some(events);
-                }
-            }
-            return shortest.and_then(first_in);
+        lists.iter().filter_map(first_in).min()
+    }
+
+    /// The events after a position with this name, of the types of an item.
+    fn lists(
+        &self,
+        kind: IndexKind,
+        text: &str,
+        item: &QueryItem,
+        after: Option<Position>,
+        names: &mut Names,
+    ) -> SmallVec<[&[u64]; 4]> {
+        if item.type_names().is_empty() {
+            return [self.list(names.of(kind, text, ""), after)].into_iter().collect();
         }
-        let (kind, texts) = if !item.streams().is_empty() {
-            (None, item.streams())
-        } else if !item.categories().is_empty() {
-            (Some(IndexKind::Category), item.categories())
-        } else {
-            (Some(IndexKind::Type), item.type_names())
-        };
-        texts.iter().filter_map(|text| first_in(events_of(kind, text))).min()
+        let types = item.type_names().iter();
+        types.map(|name| self.list(names.of(kind, text, name), after)).collect()
+    }
+
+    /// The events after a position whose name has this hash.
+    fn list(&self, hash: u64, after: Option<Position>) -> &[u64] {
+        let after = after.map_or(0, Position::get);
+        let events = self.names.get(&hash).map(SmallVec::as_slice).unwrap_or_default();
+        events.get(events.partition_point(|event| *event <= after)..).unwrap_or_default()
     }
 
     /// Whether an event matches an item. Names with the same hash are told apart here.
@@ -220,11 +293,4 @@ impl RecentAppend {
             && stream.is_some_and(|stream| item.matches_stream(stream.as_str()))
             && item.tags().iter().all(has_tag)
     }
-}
-
-fn hash_stream(stream: &str, hasher: &RandomState, name: &mut Vec<u8>) -> u64 {
-    name.clear();
-    name.push(STREAM);
-    name.extend_from_slice(stream.as_bytes());
-    hasher.hash_one(name.as_slice())
 }

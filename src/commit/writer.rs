@@ -12,7 +12,7 @@ use super::known::{Known, Pending};
 use super::packer::Packer;
 use super::prepare::{Prepared, PreparedFrame, PreparedKey, Submission};
 use super::queue::{Answer, Outcome, Ticket, settle};
-use super::recent_events::{RecentAppend, RecentEvents};
+use super::recent_events::{Reach, RecentAppend, RecentEvents};
 use super::recent_keys::RecentKeys;
 use super::staged::StagedAppends;
 use crate::error::{Cause, Error, Result};
@@ -106,7 +106,7 @@ struct Counts {
 }
 
 impl Writer {
-    pub(super) fn new(log: OpenLog, gate: Arc<Gate>) -> Self {
+    pub(super) fn new(log: OpenLog, gate: Arc<Gate>, reach: Arc<Reach>) -> Self {
         let OpenLog { storage, space, open, head, watermark, end, clock, .. } = log;
         let packer = Packer::new(&open, log.pack_bytes);
         let last_events = Recent::new(log.version_cache_streams);
@@ -124,7 +124,7 @@ impl Writer {
             staged: StagedAppends::default(),
             key_expiry: log.key_expiry,
             recent_keys: RecentKeys::after(end.last_key),
-            recent_events: RecentEvents::default(),
+            recent_events: RecentEvents::new(reach),
             meters: log.meters,
             indexed_from: log.indexed_from,
             commits: 0,

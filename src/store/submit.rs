@@ -9,7 +9,7 @@ use super::Engine;
 use crate::commit::{Answer, Committer, LookedUp, Prepared, PreparedKey, Submission};
 use crate::error::{Error, Result};
 use crate::event_store::{
-    Append, Appended, KeyedResult, KeyedSubmission, KeyedWork, Labels, Submitted,
+    Append, AppendCondition, Appended, KeyedResult, KeyedSubmission, KeyedWork, Labels, Submitted,
 };
 use crate::model::IdempotencyKey;
 use crate::options::Durability;
@@ -24,13 +24,6 @@ struct Request {
     labels: Labels,
     durability: Durability,
     key: Option<PreparedKey>,
-}
-
-impl Request {
-    /// Whether something has to be looked up before it is submitted.
-    fn has_conditions(&self) -> bool {
-        self.append.as_ref().is_some_and(|append| !append.conditions().is_empty())
-    }
 }
 
 impl Engine {
@@ -51,13 +44,27 @@ impl Engine {
         Request { append, labels, durability, key: Some(key) }
     }
 
+    /// What there is to know about the conditions of a request if nothing has to be looked up:
+    /// because it has none, or because they concern only recent events, which the writer holds.
+    fn known(&self, request: &Request) -> Result<Option<LookedUp>> {
+        let conditions = request.append.as_ref().map(Append::conditions).unwrap_or_default();
+        let Some(after) = conditions.iter().map(AppendCondition::after).min() else {
+            return Ok(Some(LookedUp::default()));
+        };
+        let committer = self.committer()?;
+        committer.check()?;
+        if !committer.reaches(after) {
+            return Ok(None);
+        }
+        for condition in conditions {
+            self.reader.check_indexed(condition.query(), condition.after())?;
+        }
+        Ok(Some(LookedUp { up_to: after, found: Vec::new() }))
+    }
+
     /// Looks the conditions of a request up in the index.
     fn look_up(&self, request: &Request) -> Result<LookedUp> {
         let conditions = request.append.as_ref().map(Append::conditions).unwrap_or_default();
-        if conditions.is_empty() {
-            return Ok(LookedUp::default());
-        }
-        self.committer()?.check()?;
         let up_to = self.head.get()?;
         let found = conditions
             .iter()
@@ -77,8 +84,10 @@ impl Engine {
     /// Commits a request. Its conditions are looked up again if so much was appended meanwhile that
     /// the writer does not hold all of it.
     fn commit(&self, committer: &Committer, request: &Request) -> Result<Answer> {
+        let mut known = self.known(request)?;
         loop {
-            let submission = self.submission(request, self.look_up(request)?);
+            let looked_up = known.take().map_or_else(|| self.look_up(request), Ok)?;
+            let submission = self.submission(request, looked_up);
             let answer = committer.submit(submission);
             let answer = answer.map_err(|error| request.labels.add_to(error))?;
             if !answer.must_look_again {
@@ -150,16 +159,17 @@ impl Engine {
     async fn commit_task(self: &Arc<Self>, request: Request, len: usize) -> Result<Answer> {
         let committer = self.committer()?;
         let mut request = request;
+        let mut known = self.known(&request)?;
         loop {
-            let mut looked_up = LookedUp::default();
-            if request.has_conditions() {
+            let looked_up = if let Some(known) = known.take() {
+                known
+            } else {
                 let engine = self.clone();
-                (request, looked_up) = pool::run(move || {
-                    let looked_up = engine.look_up(&request)?;
-                    Ok::<_, Error>((request, looked_up))
-                })
-                .await?;
-            }
+                let look_up = move || Ok::<_, Error>((engine.look_up(&request)?, request));
+                let looked_up;
+                (looked_up, request) = pool::run(look_up).await?;
+                looked_up
+            };
             // Encoded only once there is room.
             let room = committer.room(len).await;
             let submission = self.submission(&request, looked_up);
