@@ -144,9 +144,9 @@ impl UniqueValues {
 
     /// Like [`UniqueValues::change`], for the append of a [decision](crate::DecisionBuilder::also),
     /// or one that the application makes. It must expect the version at which the old values were
-    /// read, or have a condition on the events that say them. If the append is refused because of the
-    /// stream of a value, whose [label](Error::label) is the name of the set, read the owner again
-    /// and make a new append.
+    /// read, or have a condition on the events that they come from. If the append is refused because
+    /// of the stream of a value, whose [label](Error::label) is the name of the set, read the owner
+    /// again and make a new append.
     ///
     /// # Errors
     /// Those of [`UniqueValues::change`].

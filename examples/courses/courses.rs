@@ -1,6 +1,6 @@
 //! Courses and their students, the example of dcb.events: a course takes as many students as its
-//! capacity, and a student takes as many courses as their limit. Both may change, and neither is the
-//! part of the other, so no stream can enforce both rules.
+//! capacity, and a student takes as many courses as their limit. Both may change, and neither
+//! belongs to the other, so no stream can enforce both rules.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -237,8 +237,8 @@ impl Office {
     }
 }
 
-/// Checks the rules at each enrolment of the log, without models and queries. Returns how many there
-/// are.
+/// Checks the rules at each enrolment of the log, without models and queries. Returns how many
+/// there are.
 pub(crate) fn check(store: &(impl EventStore + ?Sized)) -> annals::Result<usize> {
     let (mut capacities, mut limits) = (BTreeMap::new(), BTreeMap::new());
     let mut enrolments: BTreeSet<(String, String)> = BTreeSet::new();

@@ -1,4 +1,5 @@
-//! [`ExecuteError`]: why a command or a decision was not executed. [`DecideError`]: why it was not decided.
+//! [`ExecuteError`]: why a command or a decision was not executed. [`DecideError`]: why a command
+//! was not decided.
 
 use crate::error::{Error, found_version};
 use crate::model::{ExpectedVersion, InvalidArgument, StreamId, Version};
@@ -42,8 +43,8 @@ pub enum ExecuteError<E: std::error::Error> {
         actual: Option<Version>,
     },
     /// The request with this idempotency key was rejected before, and the recorded reason cannot be
-    /// read as the error of the aggregate or the decision. Nothing was stored. Read the reason as it
-    /// was written, or call
+    /// read as the error of the aggregate or the decision. Nothing was stored. Read the reason as
+    /// it was written, or call
     /// [`recording_rejections`](crate::CommandBuilder::recording_rejections).
     #[error("this request was rejected before; to try again, send it with a new idempotency key")]
     RejectedBefore {

@@ -193,8 +193,8 @@ pub trait DomainEvent: Sized {
 
     /// Encodes the event to append.
     ///
-    /// The implementation by [`domain_events!`](crate::domain_events) also adds its tags, and decodes it once, so that
-    /// an event that cannot be read is never stored. It does not compare the values.
+    /// The implementation by [`domain_events!`](crate::domain_events) also adds its tags, and decodes
+    /// it once, so that an event that cannot be read is never stored. It does not compare the values.
     ///
     /// # Errors
     /// [`Error::Payload`]: the codec cannot encode the value, or cannot decode the result.

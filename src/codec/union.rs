@@ -7,8 +7,8 @@ use super::domain::{DomainEvent, EncodedEvent, EventKind};
 /// Use it for a projection, reactor, aggregate or [`Decoder`](crate::Decoder) that reads the events
 /// of several enums. The union has the kinds of all its members, so no event type or schema version
 /// is repeated. Each event is encoded and decoded by the member that has its type, with the codec
-/// of that member, and has the tags that the member states. The union itself stores nothing: an event
-/// has the same bytes either way.
+/// of that member, and has the tags that the member states. The union itself stores nothing: an
+/// event has the same bytes either way.
 ///
 /// ```
 /// use annals::prelude::*;

@@ -84,8 +84,9 @@ where
     B: Boundary + Send + 'static,
     R: StdError + Send + 'static,
 {
-    /// Reads the models, lets `decide` decide in their state, and appends the resulting events, if no
-    /// event that the models depend on was appended since they were read.
+    /// Reads the models, lets `decide` decide in their state, and appends the resulting events.
+    ///
+    /// They are appended only if no event that the models depend on was appended since it was read.
     ///
     /// `decide` and [`DecisionBuilder::also`] run on a thread of a pool. There `also` may read with
     /// blocking calls, but it must not wait for other tasks. No thread waits while the events are

@@ -7,13 +7,13 @@ use crate::event_store::Query;
 use crate::model::EventRef;
 use crate::upcast::{Decoder, Upcasters};
 
-/// A small state for a decision, with the events that it depends on: "how many places of this course
-/// are taken", "does this name exist".
+/// A small state for a decision, and the query of the events that it depends on.
 ///
-/// A value of it is the state before any event, with its own parameters, such as the id of a
-/// course. [`Decisions`](crate::Decisions) rebuilds it from the events that match its query, lets
-/// the application decide, and appends the result only if no other such event was appended
-/// meanwhile. Several models can be combined into one decision: see [`Boundary`].
+/// It answers one question, such as "how many places of this course are taken". A value of it is
+/// the state before any event, with its own parameters, such as the id of a course.
+/// [`Decisions`](crate::Decisions) rebuilds it from the events that match its query, lets the
+/// application decide, and appends the result only if no other such event was appended meanwhile.
+/// Several models can be combined into one decision: see [`Boundary`].
 ///
 /// Both methods must be pure: no clock, no I/O, no randomness.
 ///

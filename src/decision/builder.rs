@@ -235,17 +235,17 @@ impl<'r, B: Boundary, R: StdError, D> DecisionBuilder<'r, B, R, D> {
 }
 
 impl<B: Boundary, R: StdError> DecisionBuilder<'_, B, R> {
-    /// Reads the models, lets `decide` decide in their state, and appends the resulting events, if no
-    /// event that the models depend on was appended since they were read.
+    /// Reads the models, lets `decide` decide in their state, and appends the resulting events.
     ///
+    /// They are appended only if no event that the models depend on was appended since it was read.
     /// `decide` returns the events of the decision, as a list, an array or an [`Option`], or the
-    /// error with which it rejects it. It is called again after a conflict, so it must be pure. If it
-    /// returns no events, nothing is appended, and nothing is checked.
+    /// error with which it rejects it. It is called again after a conflict, so it must be pure. If
+    /// it returns no events, nothing is appended, and nothing is checked.
     ///
     /// # Errors
     /// [`ExecuteError::Rejected`]: `decide` or [`DecisionBuilder::also`] rejected the decision.
-    /// [`ExecuteError::Conflict`]: each attempt met a conflict. [`ExecuteError::Store`]: no model, or
-    /// an invalid query; [`Error::NotIndexed`] if the store has no index for a query;
+    /// [`ExecuteError::Conflict`]: each attempt met a conflict. [`ExecuteError::Store`]: no model,
+    /// or an invalid query; [`Error::NotIndexed`] if the store has no index for a query;
     /// [`Error::Unreadable`]; an error of [`EventStore::submit`](crate::EventStore::submit) or of
     /// [`EventStore::submit_once`](crate::EventStore::submit_once). Nothing was stored, except
     /// possibly after [`Error::Indeterminate`].

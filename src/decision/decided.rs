@@ -1,10 +1,12 @@
 //! [`Decided`]: the result of a decision.
 
+use std::fmt;
+
 use crate::event_store::Appended;
 use crate::model::Position;
 
 /// The result of a decision: the events that it led to, and where they are stored.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Decided<E> {
     pub(super) events: Vec<E>,
     pub(super) appended: Option<Appended>,
@@ -43,5 +45,16 @@ impl<E> Decided<E> {
     /// How often this call decided again, because another writer appended first.
     pub fn retries(&self) -> u32 {
         self.retries
+    }
+}
+
+impl<E> fmt::Debug for Decided<E> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Decided")
+            .field("events", &self.events.len())
+            .field("appended", &self.appended)
+            .field("is_retry", &self.is_retry)
+            .field("retries", &self.retries)
+            .finish()
     }
 }

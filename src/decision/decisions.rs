@@ -85,8 +85,8 @@ impl Decisions {
     /// ```
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`](crate::Error::InvalidArgument): there is no model, or the query of
-    /// a model is invalid or matches none of its events.
+    /// [`Error::InvalidArgument`](crate::Error::InvalidArgument): there is no model, or the query
+    /// of a model is invalid or matches none of its events.
     /// [`Error::Unreadable`](crate::Error::Unreadable), or any error of the store.
     ///
     /// # Cost

@@ -219,11 +219,14 @@ impl<'r, B: Boundary, R: StdError> Execution<'r, B, R> {
             // An event that the models have already: it is the condition of another query, which
             // fails again.
             Error::ConditionFailed { position, .. } if Some(*position) > self.reading.up_to => {
+                // Its stream and tags; without it, those of the decision are as good.
                 let event = self.store().read_log().from(*position).first()?;
-                let Some(event) = event else { return Err(failed.into()) };
-                let items = self.reading.query.items();
-                let item = items.iter().find(|item| item.matches(&event.as_ref()));
-                let stream = event.stream().clone();
+                let event = event.filter(|event| event.position() == *position);
+                let matches = |item: &&QueryItem| {
+                    event.as_ref().is_none_or(|event| item.matches(&event.as_ref()))
+                };
+                let stream = event.as_ref().map_or(&self.stream, |event| event.stream()).clone();
+                let item = self.reading.query.items().iter().find(matches);
                 (stream.clone(), item.map_or(stream, line), None)
             }
             _ => return Err(failed.into()),

@@ -16,8 +16,8 @@ use crate::upcast::Upcasters;
 /// Tests a decision: given past events with their tags, when it is taken, then it leads to these
 /// events, or is rejected.
 ///
-/// Models read the given events by their queries, as they do in a store, so a missing tag or a wrong
-/// query makes the test fail. All events go through their codec, as in a
+/// Models read the given events by their queries, as they do in a store, so a missing tag or a
+/// wrong query makes the test fail. All events go through their codec, as in a
 /// [`Scenario`](super::Scenario). The events of a decision are given to the next one.
 ///
 /// ```

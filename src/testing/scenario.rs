@@ -109,7 +109,7 @@ where
     /// read through these upcasters.
     ///
     /// This tests upcasters as a repository uses them. To add current events, encode them with
-    /// [`DomainEvent::encode`].
+    /// [`DomainEvent::encode`](crate::DomainEvent::encode).
     ///
     /// ```
     /// # use annals::Aggregate;

@@ -1,5 +1,5 @@
-//! Decisions over tags (G16): the courses of dcb.events, rule by rule and under contention, and what
-//! a decision may be combined with.
+//! Decisions over tags (G16): the courses of dcb.events, rule by rule and under contention, and
+//! what a decision may be combined with.
 
 use std::cell::Cell;
 use std::convert::Infallible;
