@@ -5,7 +5,7 @@ use std::error::Error as StdError;
 use super::boundary::Boundary;
 use super::builder::DecisionBuilder;
 use super::decisions::Decisions;
-use super::execution::{Execution, Outcome, Step};
+use super::execution::{DecisionExecution, Outcome, Step};
 use crate::aggregate::Turn;
 use crate::codec::DomainEvent;
 use crate::error::Result;
@@ -110,7 +110,7 @@ where
     {
         let mut decide =
             move |models: &B| decide(models).map(|events| events.into_iter().collect());
-        let mut execution = Execution::new(self.request, self.stream?, self.models)?;
+        let mut execution = DecisionExecution::new(self.request, self.stream?, self.models)?;
         let begin = move || {
             let step = execution.begin(&mut decide);
             (execution, decide, step)

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 
 use super::boundary::Boundary;
 use super::decisions::Decisions;
-use super::execution::{Execution, Outcome, Request, Step};
+use super::execution::{DecisionExecution, Outcome, Request, Step};
 use crate::aggregate::{ExecuteError, RequestOptions, Turn};
 use crate::codec::DomainEvent;
 use crate::error::{Error, Result};
@@ -260,7 +260,7 @@ impl<B: Boundary, R: StdError> DecisionBuilder<'_, B, R> {
         mut decide: impl FnMut(&B) -> Result<I, R>,
     ) -> Outcome<E, R> {
         let decide = &mut |models: &B| decide(models).map(|events| events.into_iter().collect());
-        let mut execution = Execution::new(self.request, self.stream?, self.models)?;
+        let mut execution = DecisionExecution::new(self.request, self.stream?, self.models)?;
         let mut step = execution.begin(decide);
         loop {
             step = match step {

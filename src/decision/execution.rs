@@ -1,4 +1,4 @@
-//! [`Execution`]: a decision under way, in steps between which its caller waits. Threads and tasks
+//! [`DecisionExecution`]: a decision under way, in steps between which its caller waits. Threads and tasks
 //! take the same steps, and wait in their own way.
 
 use std::error::Error as StdError;
@@ -37,7 +37,7 @@ pub(super) struct Request<'r, B, R: StdError> {
 }
 
 /// A decision under way.
-pub(super) struct Execution<'r, B: Boundary, R: StdError> {
+pub(super) struct DecisionExecution<'r, B: Boundary, R: StdError> {
     request: Request<'r, B, R>,
     /// The stream of the events.
     stream: StreamId,
@@ -54,9 +54,9 @@ pub(super) struct Execution<'r, B: Boundary, R: StdError> {
 /// What the caller does next.
 #[expect(clippy::large_enum_variant, reason = "each decision has one outcome")]
 pub(super) enum Step<E, R: StdError> {
-    /// Wait for the turn in this line, then [`Execution::resume`].
+    /// Wait for the turn in this line, then [`DecisionExecution::resume`].
     Wait(StreamId),
-    /// Submit, then [`Execution::conclude`].
+    /// Submit, then [`DecisionExecution::conclude`].
     Submit(Work, FollowUp<E, R>),
     Done(Outcome<E, R>),
 }
@@ -69,7 +69,7 @@ pub(super) enum FollowUp<E, R> {
     Reject(R),
 }
 
-impl<'r, B: Boundary, R: StdError> Execution<'r, B, R> {
+impl<'r, B: Boundary, R: StdError> DecisionExecution<'r, B, R> {
     pub(super) fn new(request: Request<'r, B, R>, stream: StreamId, models: B) -> Result<Self> {
         let reading = request.decisions.reading(models)?;
         Ok(Self {
