@@ -7,12 +7,13 @@
 #
 # Parts: engine (annals compared with RocksDB alone), peers (annals compared with other stores),
 # workloads (the same stores with the workloads of a public benchmark), growth, tasks (the async
-# API compared with the blocking one).
+# API compared with the blocking one), boundaries (tags, conditions and reads by tag).
 #   DIR=target/measure    a directory on the disk to measure, for temporary stores
 #   EVENTS=30000000       the size to which the store grows
 #   PEERS="--payload 200 --rounds 3 --seconds 1"    options of the comparison with the peers
 #   WORKLOADS="--rounds 3"    options of the workloads
 #   TASKS="--rounds 3"    options of the tasks
+#   BOUNDARIES="--rounds 3"    options of tags and conditions
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -20,10 +21,10 @@ dir=${DIR:-target/measure}
 out=$PWD/docs/measured
 mkdir -p "$dir"
 parts=("$@")
-[ ${#parts[@]} -gt 0 ] || parts=(engine peers workloads growth tasks)
+[ ${#parts[@]} -gt 0 ] || parts=(engine peers workloads growth tasks boundaries)
 for name in "${parts[@]}"; do
     case $name in
-    engine | peers | workloads | growth | tasks) ;;
+    engine | peers | workloads | growth | tasks | boundaries) ;;
     *) printf 'no such part: %s\n' "$name" >&2; exit 2 ;;
     esac
 done
@@ -80,6 +81,11 @@ for name in "${parts[@]}"; do
         # shellcheck disable=SC2086
         measure tasks ${TASKS:---rounds 3} >"$text"
         section tasks '## Appends, synced' <"$text"
+        ;;
+    boundaries)
+        # shellcheck disable=SC2086
+        measure boundaries ${BOUNDARIES:---rounds 3} >"$text"
+        section boundaries '## Appends with tags' <"$text"
         ;;
     esac
 done

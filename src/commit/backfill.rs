@@ -65,8 +65,8 @@ impl Backfill {
         let this = self.clone();
         let started = thread::Builder::new().name("annals-index".to_owned()).spawn(move || {
             let failure = this.run().err();
-            if let Some(error) = &failure {
-                trace::event!(warn, %error, "building the index failed");
+            if failure.is_some() {
+                trace::event!(warn, ?failure, "building the index ended early");
             }
             *this.state.lock() = State { is_running: false, failure };
         });

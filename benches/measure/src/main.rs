@@ -1,7 +1,8 @@
 //! Measures annals: next to RocksDB alone, next to alternative stores, with the workloads of a
-//! public benchmark, as it grows, and its async API.
+//! public benchmark, as it grows, its async API, and its tags and conditions.
 //! docs/PERFORMANCE.md explains the figures.
 
+mod boundaries;
 mod chart;
 mod engine;
 mod growth;
@@ -46,6 +47,7 @@ enum Command {
     Workloads(workloads::Args),
     Growth(growth::Args),
     Tasks(tasks::Args),
+    Boundaries(boundaries::Args),
     /// One case of `tasks`, in a process of its own
     #[command(hide = true)]
     TaskCase(tasks::CaseArgs),
@@ -132,6 +134,7 @@ fn run(cli: &Cli) -> Result<()> {
         Command::Workloads(args) => workloads::run(args, &place),
         Command::Growth(args) => growth::run(args, &place),
         Command::Tasks(args) => tasks::run(args, &place),
+        Command::Boundaries(args) => boundaries::run(args, &place),
         Command::TaskCase(_) => unreachable!("it was run above"),
     };
     drop(place);

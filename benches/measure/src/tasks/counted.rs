@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use annals::{
     Append, Appended, Epochs, EventStore, IdempotencyKey, KeyedResult, KeyedSubmission, PageEnd,
-    PageRequest, Position, Result, StreamId, StreamInfo, StreamsRequest, Submitted, Timestamp, Version,
-    Visitor,
+    PageRequest, Position, Result, StreamId, StreamInfo, StreamsRequest, Submitted, Timestamp,
+    Version, Visitor,
 };
 
 /// The counts.
