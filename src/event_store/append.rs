@@ -115,7 +115,7 @@ impl Append {
     }
 
     /// Adds a condition (G16): the append fails with [`Error::ConditionFailed`] if an event matches
-    /// this query at the moment of the commit, whoever appended it, and to whichever stream. It is
+    /// this query at the moment of the commit, from any caller and in any stream. It is
     /// not judged by the events of this append.
     ///
     /// Usually it is the query of a decision, with [`Append::after`] the position up to which the

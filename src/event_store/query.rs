@@ -128,10 +128,8 @@ impl QueryItem {
         [types, tags, streams, categories, stream_prefixes].into_iter().flatten()
     }
 
-    fn check(&self) -> Result<(), CheckError> {
-        if self.is_empty() {
-            return Err(InvalidArgument::EmptyQueryItem.into());
-        }
+    /// Checks its names. It may have no criterion.
+    pub(crate) fn check_names(&self) -> Result<(), CheckError> {
         self.types.iter().try_for_each(|name| EventType::new(name).map(drop))?;
         self.tags.iter().try_for_each(|tag| check_tag(tag))?;
         self.streams.iter().try_for_each(|stream| StreamId::new(stream).map(drop))?;
@@ -141,6 +139,38 @@ impl QueryItem {
                 Err(InvalidArgument::CategoryWithDash { category: category.clone() }.into())
             }
         }
+    }
+
+    /// The item whose events match both; `None` if none can.
+    fn and(&self, other: &Self) -> Option<Self> {
+        let common = |of: fn(&Self) -> &Vec<String>| match (of(self), of(other)) {
+            (names, none) | (none, names) if none.is_empty() => Some(names.clone()),
+            (ours, theirs) => {
+                let common = ours.iter().filter(|name| theirs.contains(name));
+                Some(common.cloned().collect::<Vec<_>>()).filter(|common| !common.is_empty())
+            }
+        };
+        // Of two prefixes, the longer one is left, if it begins with the other one.
+        let prefixes = match (&self.stream_prefixes, &other.stream_prefixes) {
+            (names, none) | (none, names) if none.is_empty() => names.clone(),
+            (ours, theirs) => {
+                let pairs = ours.iter().flat_map(|a| theirs.iter().map(move |b| (a, b)));
+                let longer =
+                    pairs.filter_map(|(a, b)| match (a.starts_with(b), b.starts_with(a)) {
+                        (true, _) => Some(a.clone()),
+                        (_, true) => Some(b.clone()),
+                        _ => None,
+                    });
+                Some(longer.collect::<Vec<_>>()).filter(|longer| !longer.is_empty())?
+            }
+        };
+        Some(Self {
+            types: common(|item| &item.types)?,
+            tags: self.tags.iter().chain(&other.tags).cloned().collect(),
+            streams: common(|item| &item.streams)?,
+            categories: common(|item| &item.categories)?,
+            stream_prefixes: prefixes,
+        })
     }
 
     /// Whether events of this stream may match.
@@ -256,7 +286,10 @@ impl Query {
         LimitExceeded::check("query_items_max", QUERY_ITEMS_MAX, items.len())?;
         let names = items.iter().flat_map(QueryItem::names).count();
         LimitExceeded::check("query_names_max", QUERY_NAMES_MAX, names)?;
-        Ok(items.iter().try_for_each(QueryItem::check)?)
+        if items.iter().any(QueryItem::is_empty) {
+            return Err(InvalidArgument::EmptyQueryItem.into());
+        }
+        Ok(items.iter().try_for_each(QueryItem::check_names)?)
     }
 
     /// Whether all events match.
@@ -293,28 +326,24 @@ impl Query {
         }
     }
 
-    /// The query with one more criterion in every item. `add` may add nothing.
-    pub(crate) fn with(self, add: impl Fn(QueryItem) -> QueryItem) -> Self {
+    /// Those of its events that also match an item. An item without criteria matches everything.
+    pub(crate) fn and(self, other: &QueryItem) -> Self {
         match self {
-            Self::Everything => match add(QueryItem::new()) {
-                item if item.is_empty() => Self::Everything,
-                item => item.into(),
-            },
-            Self::AnyOf(items) => Self::AnyOf(items.into_iter().map(add).collect()),
+            query if other.is_empty() => query,
+            Self::Everything => other.clone().into(),
+            Self::AnyOf(items) => {
+                Self::AnyOf(items.iter().filter_map(|item| item.and(other)).collect())
+            }
         }
     }
 
     /// Those of its events that have one of these types. Without any types, no event is left.
     pub(crate) fn restricted_to(self, types: &[&str]) -> Self {
-        let items = match self {
-            Self::Everything => vec![QueryItem::new()],
-            Self::AnyOf(items) => items,
-        };
-        let restricted = items.into_iter().map(|item| {
-            let wanted = types.iter().filter(|name| item.matches_type(name));
-            QueryItem { types: wanted.map(|name| (*name).to_owned()).collect(), ..item }
-        });
-        Self::AnyOf(restricted.filter(|item| !item.types.is_empty()).collect())
+        if types.is_empty() {
+            Self::AnyOf(Vec::new())
+        } else {
+            self.and(&QueryItem::new().types(types))
+        }
     }
 }
 

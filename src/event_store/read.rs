@@ -77,6 +77,8 @@ pub struct Read<P, D = Blocking> {
     up_to_time: Option<Timestamp>,
     direction: Direction,
     query: Query,
+    /// The criteria that an event must meet besides.
+    criteria: QueryItem,
     limit: Option<u64>,
     /// The error of the first invalid argument: iterating returns it.
     refused: Option<Error>,
@@ -111,8 +113,8 @@ impl<D> ReadLog<D> {
         self.refine(|item| item.stream_prefix(&prefix))
     }
 
-    /// Only events that match this query; replaces all criteria that were set before. Criteria that
-    /// are set afterwards are added to each of its items.
+    /// Only events that match this query, besides all other criteria that are set; replaces an earlier
+    /// query.
     pub fn query(mut self, query: impl Into<Query>) -> Self {
         self.query = query.into();
         self
@@ -150,6 +152,7 @@ impl<P: Place> Read<P> {
             up_to_time: None,
             direction: Direction::Forward,
             query: Query::Everything,
+            criteria: QueryItem::new(),
             limit: None,
             refused,
             counts_in: PhantomData,
@@ -171,6 +174,7 @@ impl<P: Place, D> Read<P, D> {
             up_to_time: self.up_to_time,
             direction: self.direction,
             query: self.query,
+            criteria: self.criteria,
             limit: self.limit,
             refused: self.refused,
             counts_in: PhantomData,
@@ -216,7 +220,7 @@ impl<P: Place, D> Read<P, D> {
     }
 
     fn refine(mut self, add: impl Fn(QueryItem) -> QueryItem) -> Self {
-        self.query = self.query.with(add);
+        self.criteria = add(self.criteria);
         self
     }
 
@@ -309,6 +313,8 @@ impl<P: Place> Read<P> {
             return Err(error);
         }
         self.query.check()?;
+        self.criteria.check_names()?;
+        self.query = std::mem::take(&mut self.query).and(&self.criteria);
         let nothing = Resolved { range: None, up_to: None };
         let Some(head) = self.store.head()? else { return Ok(nothing) };
         let mut up_to = self.up_to.min(head);

@@ -20,6 +20,8 @@ pub struct SubscriptionBuilder<D = Blocking> {
     store: Arc<dyn EventStore>,
     stream: Option<StreamId>,
     query: Query,
+    /// The criteria that an event must meet besides.
+    criteria: QueryItem,
     start: Start,
     waits_if_ahead: bool,
     /// The epoch in which the start place was saved.
@@ -44,6 +46,7 @@ impl SubscriptionBuilder {
             store,
             stream: None,
             query: Query::Everything,
+            criteria: QueryItem::new(),
             start: Start::Beginning,
             waits_if_ahead: false,
             noted_in: None,
@@ -61,6 +64,7 @@ impl<D> SubscriptionBuilder<D> {
             store: self.store,
             stream: self.stream,
             query: self.query,
+            criteria: self.criteria,
             start: self.start,
             waits_if_ahead: self.waits_if_ahead,
             noted_in: self.noted_in,
@@ -112,12 +116,12 @@ impl<D> SubscriptionBuilder<D> {
     }
 
     fn refine(mut self, add: impl Fn(QueryItem) -> QueryItem) -> Self {
-        self.query = self.query.with(add);
+        self.criteria = add(self.criteria);
         self
     }
 
-    /// Only events that match this query; replaces all criteria that were set before. Criteria that
-    /// are set afterwards are added to each of its items.
+    /// Only events that match this query, besides all other criteria that are set; replaces an earlier
+    /// query.
     pub fn query(mut self, query: impl Into<Query>) -> Self {
         self.query = query.into();
         self
@@ -193,6 +197,7 @@ impl SubscriptionBuilder {
             return Err(error);
         }
         self.query.check()?;
+        self.criteria.check_names()?;
         let head = self.store.head()?;
         let epochs = self.store.epochs()?;
         self.check_place(head, &epochs)?;
@@ -228,7 +233,7 @@ impl SubscriptionBuilder {
             store: self.store,
             scope,
             next,
-            query: self.query,
+            query: self.query.and(&self.criteria),
             after,
             seen: after,
             reported: after,

@@ -43,22 +43,11 @@ impl Fact {
             && item.prefix.is_none_or(|prefix| self.stream.starts_with(prefix))
     }
 
-    /// Whether it matches the query of a read of the log. Criteria that are set after the query are
-    /// added to each item: more tags narrow it, more names of another kind widen it.
+    /// Whether it matches the query of a read of the log, and its other criteria.
     fn is_asked(&self, ask: &Ask) -> bool {
-        let everything = [Item { tags: 0, types: 0, stream: None, category: None, prefix: None }];
-        let items = if ask.items.is_empty() { &everything } else { ask.items.as_slice() };
-        let any = |names: [Option<&str>; 2], is: &dyn Fn(&str) -> bool| {
-            names == [None; 2] || names.into_iter().flatten().any(is)
-        };
-        let category = self.stream.split('-').next();
-        items.iter().any(|item| {
-            let own =
-                Item { types: item.types.max(ask.types), category: None, prefix: None, ..*item };
-            self.is_of(&own)
-                && any([item.category, ask.category], &|name| category == Some(name))
-                && any([item.prefix, ask.prefix], &|prefix| self.stream.starts_with(prefix))
-        })
+        let Ask { types, category, prefix, .. } = *ask;
+        let criteria = Item { tags: 0, types, stream: None, category, prefix };
+        self.is_of_any(&ask.items) && self.is_of(&criteria)
     }
 
     /// Without items, everything matches.

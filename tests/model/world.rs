@@ -10,7 +10,7 @@ use annals::{Durability, Error, EventType, KeyedSubmission, Limits, StoreOptions
 
 use super::faults::{self, Kept, Synced};
 use super::ops::{After, AsOf, Ask, Condition, Kind, Op, Part, Size, Start, TAGS_LEN};
-use super::reference::{Answer, Call, Fact, Outcome, Recorded, Reference};
+use super::reference::{Call, Fact, Recorded, Reference};
 use super::subject::{Subject, key_of, tags_of, version};
 
 /// Ids that are prefixes of each other, or sort around each other's separators.
@@ -20,9 +20,6 @@ pub(crate) const TYPES: [&str; 3] = ["Opened", "Changed", "Closed"];
 pub(crate) const FOLLOWS: usize = 6;
 /// Tags that are prefixes of each other, or hold more than ASCII.
 pub(crate) const TAGS: [&str; TAGS_LEN] = ["a", "a:1", "ab", "日本:1"];
-/// Whether the store on disk answers conditions: until it has an index of tags, it refuses them. Its
-/// part of such an append is then checked without the conditions.
-const DISK_ANSWERS_CONDITIONS: bool = false;
 /// Half of the bits are set, and each pair of neighbours occurs.
 const DOORS: u64 = 0x6996_9669_9669_6996;
 
@@ -137,9 +134,7 @@ impl World {
         let outcome = self.reference.append(call, self.clock.load(Ordering::SeqCst));
         let [disk, memory] = &self.subjects;
         assert_eq!(memory.append(call), outcome);
-        if let Some(call) = for_disk(call, &outcome) {
-            assert_eq!(disk.append(&call), outcome);
-        }
+        assert_eq!(disk.append(call), outcome);
     }
 
     fn submit_once(&mut self, call: &Call, key: usize, other: bool) {
@@ -148,14 +143,7 @@ impl World {
         let key = key_of(key, other);
         let [disk, memory] = &self.subjects;
         assert_eq!(memory.append_once(call, &key), answer);
-        let plain = Outcome::Done(Vec::new(), false);
-        let call = match &answer {
-            Answer::Refused(outcome) => for_disk(call, outcome),
-            Answer::Done(..) | Answer::Reused => for_disk(call, &plain),
-        };
-        if let Some(call) = call {
-            assert_eq!(disk.append_once(&call, &key), answer);
-        }
+        assert_eq!(disk.append_once(call, &key), answer);
     }
 
     fn retry(&mut self, back: usize, change: i8) {
@@ -406,16 +394,6 @@ impl World {
             STREAMS.iter().filter(|stream| self.reference.stream_version(stream).is_some());
         assert_eq!(self.store().info().unwrap().streams, streams.count() as u64);
     }
-}
-
-/// The call for the store on disk; `None` if its conditions decided the outcome and it cannot answer
-/// them.
-fn for_disk(call: &Call, outcome: &Outcome) -> Option<Call> {
-    if DISK_ANSWERS_CONDITIONS || call.conditions.is_empty() {
-        return Some(call.clone());
-    }
-    let decided = matches!(outcome, Outcome::ConditionFailed(_) | Outcome::Done(_, true));
-    (!decided).then(|| Call { conditions: Vec::new(), ..call.clone() })
 }
 
 /// A store without events, created once: opening a copy is faster than creating a store.

@@ -139,7 +139,7 @@ cases! { $ EventStore
     queries: [
         read_with_a_query_equals_a_naive_scan,
         tag_matches_only_its_whole_text,
-        criteria_of_a_read_are_added_to_its_query,
+        criteria_of_a_read_narrow_its_query,
         empty_query_is_refused,
         pages_with_a_query_cover_exactly_the_matching_events,
         read_up_to_is_never_past_what_was_returned,

@@ -211,8 +211,8 @@ pub fn tag_matches_only_its_whole_text(store: &Arc<dyn EventStore>) {
     }
 }
 
-/// Criteria of a builder are added to each item; a query replaces those that were set before it.
-pub fn criteria_of_a_read_are_added_to_its_query(store: &Arc<dyn EventStore>) {
+/// Criteria of a builder narrow the query, in whichever order they are set.
+pub fn criteria_of_a_read_narrow_its_query(store: &Arc<dyn EventStore>) {
     let log = tagged_history(store);
     let read = store.read_log().tag("a").tag("a:1").types(["Closed"]).types(["Opened"]);
     let item = Wanted { tags: &["a", "a:1"], types: &["Closed", "Opened"], ..NO_CRITERIA };
@@ -223,9 +223,17 @@ pub fn criteria_of_a_read_are_added_to_its_query(store: &Arc<dyn EventStore>) {
         Wanted { tags: &["a"], ..NO_CRITERIA },
         Wanted { tags: &["b"], types: &["Opened"], ..NO_CRITERIA },
     ];
-    let read = store.read_log().types(["Unused"]).query(query_of(&items)).stream_prefix("a");
-    let items = items.map(|item| Wanted { prefixes: &["a"], ..item });
-    assert_eq!(collect(read.into_iter()), matching(&log, &items));
+    let criteria = Wanted { types: &["Opened", "Closed"], prefixes: &["a"], ..NO_CRITERIA };
+    let mut expected = matching(&log, &items);
+    expected.retain(|event| matching(&log, &[criteria]).contains(event));
+    let read = || store.read_log().query(query_of(&items));
+    let narrowed = read().types(["Opened", "Closed"]).stream_prefix("a");
+    assert_eq!(collect(narrowed.into_iter()), expected);
+    let narrowed = store.read_log().types(["Opened", "Closed"]).stream_prefix("a");
+    assert_eq!(collect(narrowed.query(query_of(&items)).into_iter()), expected);
+    let nothing = store.read_log().query(Query::types(["Opened"])).types(["Closed"]);
+    assert_eq!(nothing.clone().first().unwrap(), None);
+    assert_eq!(nothing.last().unwrap(), None);
     for stream in STREAMS {
         let read = store.read_stream(stream).tag("a").types(["Closed"]);
         let mut expected = log.clone();
