@@ -10,7 +10,7 @@ use std::ops::RangeInclusive;
 use smallvec::{SmallVec, smallvec};
 
 use crate::error::{Error, Result};
-use crate::event_store::{Append, AppendCondition, Appended, Run};
+use crate::event_store::{Append, AppendCondition, Appended, Conditions, Run};
 use crate::model::{EventId, ExpectedVersion, Position, StreamId, Version};
 
 /// The last event of a stream.
@@ -59,7 +59,7 @@ pub(crate) struct Shape {
     pub(crate) ids: SmallVec<[SmallVec<[EventId; 1]>; 1]>,
     /// Consecutive events of one stream: the index of its expectation, and the number of events.
     pub(crate) runs: SmallVec<[(usize, usize); 1]>,
-    pub(crate) conditions: Box<[AppendCondition]>,
+    pub(crate) conditions: Conditions,
     /// Whether events that are already stored are acknowledged again instead of appended. This is
     /// false for an import, which tracks what it has added, and must be able to reproduce any log.
     pub(crate) may_be_retry: bool,
@@ -76,8 +76,7 @@ impl Shape {
             }
         }
         let runs = runs.iter().map(|run| (run.stream, run.events.len())).collect();
-        let conditions = append.conditions().into();
-        Self { expectations, ids, runs, conditions, may_be_retry: true }
+        Self { expectations, ids, runs, conditions: append.shared_conditions(), may_be_retry: true }
     }
 }
 
@@ -164,7 +163,7 @@ pub(crate) fn validate(shape: &Shape, committed: &mut impl Committed) -> Result<
 /// Checks that no event matches a condition. If one does and its commit is this append, then the
 /// condition held when it was first appended: returns its acknowledgement.
 fn check_conditions(shape: &Shape, committed: &mut impl Committed) -> Result<Option<Appended>> {
-    for (number, condition) in shape.conditions.iter().enumerate() {
+    for (number, condition) in shape.conditions.as_slice().iter().enumerate() {
         let Some(found) = committed.first_match(number, condition)? else { continue };
         let commit = committed.commit(found)?;
         return match retry_of(shape, &commit) {

@@ -14,7 +14,7 @@ use foldhash::fast::RandomState;
 use smallvec::SmallVec;
 
 use super::index_drafts::IndexDrafts;
-use crate::event_store::{Query, QueryItem};
+use crate::event_store::{AppendCondition, Query, QueryItem};
 use crate::format::{IndexKind, push_index_prefix};
 use crate::model::{EventType, Position, StreamId};
 use crate::sync::AtomicU64;
@@ -31,6 +31,8 @@ pub(super) struct RecentEvents {
     generations: SmallVec<[Generation; 2]>,
     /// Whether a condition was checked since the newer generation began.
     is_used: bool,
+    /// Whether events are noted by their streams too.
+    has_streams: bool,
     names: Names,
     reach: Arc<Reach>,
 }
@@ -110,8 +112,21 @@ impl RecentEvents {
 
     /// Whether all events after a position are here. If no append had a condition before, they are
     /// kept from now on, after the last position `end`.
-    pub(super) fn reaches(&mut self, position: Option<Position>, end: Option<Position>) -> bool {
+    pub(super) fn reaches(
+        &mut self,
+        conditions: &[AppendCondition],
+        position: Option<Position>,
+        end: Option<Position>,
+    ) -> bool {
         self.is_used = true;
+        let items = conditions.iter().flat_map(|condition| condition.query().items());
+        // A stream is noted only from the first condition on that is found by one.
+        if !self.has_streams && { items }
+            .any(|item| item.tags().is_empty() && !item.streams().is_empty())
+        {
+            self.has_streams = true;
+            self.generations.clear();
+        }
         if self.generations.is_empty() {
             self.generations.push(Generation { after: end, ..Generation::default() });
             self.publish_reach();
@@ -133,15 +148,18 @@ impl RecentEvents {
                 self.publish_reach();
                 return;
             }
-            if self.generations.len() > 1 {
-                self.generations.remove(0);
-            }
-            let after = append.first.previous();
-            self.generations.push(Generation { after, ..Generation::default() });
+            // The oldest one is used again, for its allocations.
+            let mut next = if self.generations.len() > 1 {
+                self.generations.remove(0)
+            } else {
+                Generation::default()
+            };
+            next.begin(append.first.previous());
+            self.generations.push(next);
             self.publish_reach();
         }
         if let Some(newest) = self.generations.last_mut() {
-            newest.add(append, &mut self.names);
+            newest.add(append, &mut self.names, self.has_streams);
         }
     }
 
@@ -169,7 +187,14 @@ impl RecentEvents {
 }
 
 impl Generation {
-    fn add(&mut self, append: RecentAppend, names: &mut Names) {
+    /// Begins again, empty, after a position.
+    fn begin(&mut self, after: Option<Position>) {
+        (self.after, self.len) = (after, 0);
+        self.appends.clear();
+        self.names.clear();
+    }
+
+    fn add(&mut self, append: RecentAppend, names: &mut Names, has_streams: bool) {
         let first = append.first.get();
         let mut note = |hash: u64, event: u64| {
             let events = self.names.entry(hash).or_default();
@@ -187,9 +212,9 @@ impl Generation {
         }
         let mut event = first;
         for (stream, count) in &append.runs {
-            let hash = names.of_stream(stream.as_str());
+            let hash = has_streams.then(|| names.of_stream(stream.as_str()));
             for _ in 0..*count {
-                note(hash, event);
+                hash.into_iter().for_each(|hash| note(hash, event));
                 event += 1;
                 self.len += 1;
             }

@@ -214,7 +214,11 @@ impl Writer {
         let end = staged.end.head;
         let is_recent = |append: &Prepared| {
             append.shape.conditions.is_empty()
-                || self.recent_events.reaches(append.looked_up.up_to, end)
+                || self.recent_events.reaches(
+                    append.shape.conditions.as_slice(),
+                    append.looked_up.up_to,
+                    end,
+                )
         };
         if !submission.appends.iter().all(is_recent) {
             return Ok(Answer { must_look_again: true, ..Answer::default() });

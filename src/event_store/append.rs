@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 
 use smallvec::SmallVec;
 
-use super::condition::AppendCondition;
+use super::condition::{AppendCondition, Conditions};
 use super::query::Query;
 use crate::error::{Error, Result};
 use crate::model::{
@@ -49,7 +49,7 @@ pub struct Append {
     index: HashMap<StreamId, usize>,
     runs: SmallVec<[Run; 1]>,
     durability: Option<Durability>,
-    conditions: Vec<AppendCondition>,
+    conditions: Conditions,
     /// What was given last.
     last: Option<Last>,
     labels: Vec<(StreamId, String)>,
@@ -149,8 +149,12 @@ impl Append {
     /// of an item decides how many entries are read. In its turn only what was committed since is
     /// compared.
     pub fn fail_if(mut self, query: impl Into<Query>) -> Self {
-        self.last = Some(Last::Condition(self.conditions.len()));
-        self.conditions.push(AppendCondition { query: query.into(), after: None, label: None });
+        self.last = Some(Last::Condition(self.conditions().len()));
+        self.conditions.to_mut().push(AppendCondition {
+            query: query.into(),
+            after: None,
+            label: None,
+        });
         self
     }
 
@@ -159,7 +163,7 @@ impl Append {
     ///
     /// The position may be past the head; then the condition holds until the log has grown past it.
     pub fn after(mut self, position: impl Into<Option<Position>>) -> Self {
-        match self.conditions.last_mut() {
+        match self.last_condition() {
             Some(condition) => condition.after = position.into(),
             None => {
                 self.refused.get_or_insert(InvalidArgument::AfterWithoutCondition.into());
@@ -168,9 +172,17 @@ impl Append {
         self
     }
 
+    fn last_condition(&mut self) -> Option<&mut AppendCondition> {
+        if self.conditions.is_empty() { None } else { self.conditions.to_mut().last_mut() }
+    }
+
     /// The conditions that were added.
     pub fn conditions(&self) -> &[AppendCondition] {
-        &self.conditions
+        self.conditions.as_slice()
+    }
+
+    pub(crate) fn shared_conditions(&self) -> Conditions {
+        self.conditions.clone()
     }
 
     /// Labels what was given last: the expectation of [`Append::to`] or [`Append::check`], or the
@@ -198,7 +210,7 @@ impl Append {
                 }
             }
             Some(Last::Condition(last)) => {
-                if let Some(condition) = self.conditions.get_mut(last) {
+                if let Some(condition) = self.conditions.to_mut().get_mut(last) {
                     condition.label = Some(label.into());
                 }
             }
@@ -303,9 +315,9 @@ impl Append {
         LimitExceeded::check(
             "append_conditions_max",
             APPEND_CONDITIONS_MAX,
-            self.conditions.len(),
+            self.conditions().len(),
         )?;
-        self.conditions.iter().try_for_each(AppendCondition::check)?;
+        self.conditions().iter().try_for_each(AppendCondition::check)?;
         self.events().try_for_each(|(_, event)| event.check(limits))?;
         LimitExceeded::check("append_len_max", limits.append_len_max(), self.text_len())?;
         self.validate_times()?;

@@ -1,5 +1,7 @@
 //! [`AppendCondition`]: which events must not exist when an append is committed.
 
+use std::sync::Arc;
+
 use super::query::Query;
 use crate::error::{Error, Result};
 use crate::model::Position;
@@ -12,6 +14,24 @@ pub struct AppendCondition {
     pub(super) query: Query,
     pub(super) after: Option<Position>,
     pub(super) label: Option<String>,
+}
+
+/// The conditions of an append. A copy shares them.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Conditions(Option<Arc<Vec<AppendCondition>>>);
+
+impl Conditions {
+    pub(super) fn to_mut(&mut self) -> &mut Vec<AppendCondition> {
+        Arc::make_mut(self.0.get_or_insert_default())
+    }
+
+    pub(crate) fn as_slice(&self) -> &[AppendCondition] {
+        self.0.as_deref().map(Vec::as_slice).unwrap_or_default()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
 }
 
 impl AppendCondition {

@@ -43,6 +43,7 @@ use crate::model::{Epochs, EventRef, IdempotencyKey, Position, StreamId, Timesta
 use crate::pool;
 
 pub(crate) use append::{Labels, Run};
+pub(crate) use condition::Conditions;
 #[cfg(feature = "async")]
 pub(crate) use watch::HeadWatch;
 

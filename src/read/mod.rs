@@ -178,9 +178,7 @@ impl Reader {
 
     /// Checks that an index answers a query for the events after a position.
     pub(crate) fn check_indexed(&self, query: &Query, after: Option<Position>) -> Result<()> {
-        let plan = Plan::of(query, self.indexed_from.get());
-        let plan = plan.map_err(|(item, missing)| missing.refuses(item))?;
-        plan.check_from(Position::after(after))
+        Plan::check(query, self.indexed_from.get(), Position::after(after))
     }
 
     /// The first event after a position and up to another one that matches a query.

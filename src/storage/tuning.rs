@@ -121,6 +121,10 @@ pub(super) fn family(
     if matches!(family, Family::Streams | Family::Index) {
         filter_streams(&mut tuned, &mut table);
     }
+    if family == Family::Streams {
+        // For the index, the filter of a memtable costs each insertion more than it saves lookups.
+        tuned.set_memtable_prefix_bloom_ratio(0.05);
+    }
     if family == Family::Keys {
         // Most lookups are for a new key: the filter answers them without reading a block.
         table.set_bloom_filter(10.0, false);
@@ -178,7 +182,6 @@ fn filter_streams(tuned: &mut Options, table: &mut BlockBasedOptions) {
     table.set_whole_key_filtering(false);
     // Filters are partitioned, as the indexes are.
     table.set_partition_filters(true);
-    tuned.set_memtable_prefix_bloom_ratio(0.05);
 }
 
 /// Options for reads that may cross streams.

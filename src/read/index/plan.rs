@@ -73,15 +73,23 @@ impl<'q> Plan<'q> {
         Ok(plan)
     }
 
+    /// Checks that there is a plan for a query whose entries are complete from a position on.
+    pub(crate) fn check(query: &Query, indexed: Indexed, from: Position) -> Result<(), Error> {
+        for item in query.items() {
+            match lists_of(item, indexed) {
+                Ok((_, complete)) if complete <= from => {}
+                Ok(_) => return Err(incomplete(item)),
+                Err(missing) => return Err(missing.refuses(item)),
+            }
+        }
+        Ok(())
+    }
+
     /// Checks that the entries are complete from a position on.
     pub(crate) fn check_from(&self, from: Position) -> Result<(), Error> {
         match self.items.iter().find(|item| from < item.from) {
             None => Ok(()),
-            Some(item) => Err(Error::NotIndexed {
-                query: item.item.to_string(),
-                index: "it that is complete; it is still being built: wait for it, or begin after \
-                        a later position",
-            }),
+            Some(item) => Err(incomplete(item.item)),
         }
     }
 
@@ -89,6 +97,12 @@ impl<'q> Plan<'q> {
     pub(crate) fn is_exact(&self) -> bool {
         self.items.iter().all(|item| item.is_exact)
     }
+}
+
+fn incomplete(item: &QueryItem) -> Error {
+    let index = "it that is complete; it is still being built: wait for it, or begin after a later \
+                 position";
+    Error::NotIndexed { query: item.to_string(), index }
 }
 
 /// The lists to use for an item, and from which position on they are complete. The narrowest come

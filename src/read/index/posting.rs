@@ -208,31 +208,41 @@ pub(super) fn seek_any(
 }
 
 /// The events that are in all of these lists: the first one at or after a position.
+///
+/// All entries of an event have its type. A list skips entries of other types by itself, but only so
+/// many in each round, and twice as many in the next one: so a long list is not walked to its end
+/// while a short one would show that nothing is left.
 pub(super) fn seek_all(
     lists: &mut [Posting<'_>],
     mut to: Position,
     direction: Direction,
     steps: &mut Steps,
 ) -> Result<Sought> {
+    let mut skips_max = 4;
     loop {
         let mut agreed = true;
         for list in &mut *lists {
-            let Some(at) = list.seek(to, steps)? else { return Ok(Sought::End) };
+            let Some(mut at) = list.seek(to, steps)? else { return Ok(Sought::End) };
             agreed &= at == to;
+            let mut skipped = 0;
+            while !list.is_of_type() && skipped < skips_max {
+                let Some(next) = list.step(steps)? else { return Ok(Sought::End) };
+                (at, agreed) = (next, false);
+                skipped += 1;
+            }
             to = at;
+            if !list.is_of_type() {
+                let Some(next) = past(at, direction) else { return Ok(Sought::End) };
+                (to, agreed) = (next, false);
+            }
         }
         if agreed {
-            if lists.first().is_none_or(Posting::is_of_type) {
-                return Ok(Sought::At(to));
-            }
-            match past(to, direction) {
-                None => return Ok(Sought::End),
-                Some(next) => to = next,
-            }
+            return Ok(Sought::At(to));
         }
         if steps.are_used_up() {
             return Ok(Sought::Paused(to));
         }
+        skips_max *= 2;
     }
 }
 

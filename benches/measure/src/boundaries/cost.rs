@@ -99,22 +99,24 @@ fn cold(number: u64) -> String {
     format!("item:{number}")
 }
 
-/// Fills a store; each event has the hot tag and a cold one.
+/// Fills a store with one event at a time; each has the hot tag and a cold one.
 fn fill(path: &Path, events: u64, is_tagged: bool) -> Result<()> {
     let store = open(path, Durability::Buffered)?;
     let items = (events / COLD_EVENTS).max(1);
-    let mut next = 0;
-    while next < events {
-        let end = (next + 1_000).min(events);
-        let tags = |number: u64| {
-            let tags = [HOT.to_owned(), cold(number % items)];
-            tags.into_iter().take(if is_tagged { 2 } else { 0 })
-        };
-        store.submit(Append::of((next..end).map(|number| event(tags(number)))))?;
-        next = end;
+    for number in 0..events {
+        let tags = [HOT.to_owned(), cold(number % items)];
+        let tags = tags.into_iter().take(if is_tagged { 2 } else { 0 });
+        store.submit(Append::of([event(tags)]))?;
     }
     store.close()?;
     Ok(())
+}
+
+fn table_bytes(path: &Path) -> Result<u64> {
+    let store = open(path, Durability::Buffered)?;
+    let bytes = store.info()?.table_bytes;
+    store.close()?;
+    Ok(bytes)
 }
 
 /// Conditions and reads in a store with this many events.
@@ -122,12 +124,12 @@ pub fn in_store_of(events: u64, args: &Args, place: &Place) -> Result<Vec<Table>
     let name = crate::report::whole(events);
     let without = place.within("untagged", |path| {
         fill(path, events, false)?;
-        Ok(open(path, Durability::Buffered)?.info()?.table_bytes)
+        table_bytes(path)
     })?;
     place.within("filled", |path| {
         eprintln!("filling a store with {name} events");
         fill(path, events, true)?;
-        let bytes = open(path, Durability::Buffered)?.info()?.table_bytes;
+        let bytes = table_bytes(path)?;
         let mut size = Table::new(format!("Size of a store of {name} events"), "bytes per event");
         size.note("without tags", without as f64 / events as f64, "without tags");
         size.note("with two tags", bytes as f64 / events as f64, "without tags");
@@ -186,7 +188,7 @@ fn conditions(
             Some((item.into(), None))
         })?;
     }
-    drop(store);
+    store.close()?;
     Ok(table)
 }
 
@@ -224,7 +226,7 @@ fn reads(path: &Path, (events, name): (u64, &str), args: &Args) -> Result<Table>
             })?;
         }
     }
-    drop(store);
+    store.close()?;
     Ok(table)
 }
 
