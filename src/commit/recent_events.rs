@@ -214,7 +214,9 @@ impl Generation {
         for (stream, count) in &append.runs {
             let hash = has_streams.then(|| names.of_stream(stream.as_str()));
             for _ in 0..*count {
-                hash.into_iter().for_each(|hash| note(hash, event));
+                if let Some(hash) = hash {
+                    note(hash, event);
+                }
                 event += 1;
                 self.len += 1;
             }
