@@ -56,6 +56,28 @@ fn selection_combines_its_options() {
     assert_eq!(positions(&desk, &follow), [2, 6]);
 }
 
+/// The index is shown, switched and built again; nothing is changed without an option.
+#[test]
+fn index_is_shown_switched_and_built_again() {
+    let desk = enrolments();
+    let shown = |types| format!("tags         all events\ntypes        {types}\ncategories   off\n");
+    assert_eq!(desk.ok(&["index", "s"]), shown("off"));
+    assert_eq!(desk.ok(&["index", "s", "--types", "on"]), shown("all events"));
+    assert_eq!(positions(&desk, &["--type", "Left", "--type", "Filled"]), [3, 6]);
+    let verified = desk.json(&["verify", "s", "--json"]);
+    assert_eq!(verified["index_entries"], 9 + 7);
+    assert_eq!(desk.ok(&["index", "s", "--rebuild"]), shown("all events"));
+    let stat = desk.ok(&["stat", "s"]);
+    assert!(stat.contains("index        tags: all events, types: all events\n"), "{stat}");
+    assert_eq!(desk.ok(&["index", "s", "--types", "off"]), shown("off"));
+    let index = desk.json(&["index", "s", "--json"]);
+    assert_eq!((&index["tags_from"], &index["types_from"]), (&1.into(), &Value::Null));
+    assert_eq!(index["complete"], true);
+    desk.fails(2, &["index", "s", "--types", "maybe"]);
+    desk.fails(1, &["index", "nowhere", "--types", "on"]);
+    assert!(!desk.path("nowhere").exists(), "no store is created");
+}
+
 /// A follower prints a later event only if it matches.
 #[test]
 fn follower_prints_only_selected_events() {

@@ -5,6 +5,7 @@ mod append;
 mod backup;
 mod export;
 mod import;
+mod index;
 mod input;
 mod log;
 mod output;
@@ -76,6 +77,7 @@ enum Command {
     Views(views::Args),
     Stat(stat::Args),
     Verify(verify::Args),
+    Index(index::Args),
     Backup(backup::Args),
     Restore(backup::RestoreArgs),
     AcceptLoss(accept_loss::Args),
@@ -93,6 +95,7 @@ pub(crate) fn run(cli: &Cli) -> Result<(), Failure> {
         Command::Views(args) => views::run(args, &cli.shell),
         Command::Stat(args) => stat::run(args, &cli.shell),
         Command::Verify(args) => verify::run(args, &cli.shell),
+        Command::Index(args) => index::run(args, &cli.shell),
         Command::Backup(args) => backup::run(args, &cli.shell),
         Command::Restore(args) => backup::restore(args, &cli.shell),
         Command::AcceptLoss(args) => accept_loss::run(args, &cli.shell),

@@ -6,18 +6,18 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use annals::audit::printable;
-use annals::{EventStoreExt, Position, StoreInfo, StoreMetrics, Timestamp};
+use annals::{EventStoreExt, IndexStatus, Position, StoreInfo, StoreMetrics, Timestamp};
 use serde_json::{Map, Value, json};
 
 use super::shell::{Failure, Shell, count, grouped, long, progress};
-use super::views;
+use super::{index, views};
 
 /// Summarise a store: events, streams, types, head, times, size, read models
 ///
 /// Reads the whole log to count its types. With --json: one object with store_id, created_at,
 /// format_version, epoch, is_backup, events, streams, types, head (null in an empty store),
 /// first_time, last_time, table_bytes, disk_free_bytes (or null), keys (idempotency keys that were
-/// ever recorded), event_types (the number of events of each type), views (as `annals views` lists
+/// ever recorded), index (as `annals index` shows it), event_types (the number of events of each type), views (as `annals views` lists
 /// them), and, if this machine's clock is behind the last event, clock_behind_us.
 #[derive(clap::Args)]
 #[expect(clippy::doc_markdown, reason = "this is the help text, which has no markup")]
@@ -31,6 +31,7 @@ pub(crate) struct Args {
 struct Facts {
     info: StoreInfo,
     metrics: StoreMetrics,
+    index: IndexStatus,
     views: Vec<views::Summary>,
     census: Census,
 }
@@ -65,7 +66,8 @@ pub(crate) fn run(args: &Args, shell: &Shell) -> Result<(), Failure> {
     })?;
     bar.finish_and_clear();
     let (metrics, views) = (store.metrics()?, views::summarize(&store)?);
-    let facts = Facts { info, metrics, views, census };
+    let index = store.index_status()?;
+    let facts = Facts { info, metrics, index, views, census };
     // Closed before printing, so that a pager does not keep it open.
     store.close()?;
     let mut out = BufWriter::new(io::stdout().lock());
@@ -79,7 +81,7 @@ pub(crate) fn run(args: &Args, shell: &Shell) -> Result<(), Failure> {
 }
 
 fn object(facts: &Facts) -> Value {
-    let Facts { info, metrics, views, census } = facts;
+    let Facts { info, metrics, index, views, census } = facts;
     let views: Vec<&Value> = views.iter().map(|view| &view.object).collect();
     let types: Map<String, Value> =
         census.types.iter().map(|(name, count)| (name.clone(), json!(count))).collect();
@@ -98,6 +100,7 @@ fn object(facts: &Facts) -> Value {
         "table_bytes": info.table_bytes,
         "disk_free_bytes": metrics.engine.disk_free_bytes,
         "keys": metrics.all_keys,
+        "index": index::object(index),
         "event_types": types,
         "views": views,
     });
@@ -109,7 +112,7 @@ fn object(facts: &Facts) -> Value {
 }
 
 fn for_people(out: &mut impl Write, facts: &Facts) -> io::Result<()> {
-    let Facts { info, metrics, views, census } = facts;
+    let Facts { info, metrics, index, views, census } = facts;
     let or_none = |time: Option<Timestamp>| time.map_or("none".to_owned(), |time| time.to_string());
     writeln!(out, "store        {}", info.path.display())?;
     writeln!(out, "id           {}", info.store_id)?;
@@ -131,6 +134,12 @@ fn for_people(out: &mut impl Write, facts: &Facts) -> io::Result<()> {
     }
     let keys = count(metrics.all_keys, "idempotency key");
     writeln!(out, "keys         {keys} ever recorded")?;
+    let by = [("types", index.types_from), ("categories", index.categories_from)];
+    write!(out, "index        tags: {}", index::for_people(index.tags_from))?;
+    for (name, from) in by.into_iter().filter(|(_, from)| from.is_some()) {
+        write!(out, ", {name}: {}", index::for_people(from))?;
+    }
+    writeln!(out)?;
     for view in views {
         writeln!(out, "read model   {}  {}", view.name, view.text)?;
     }

@@ -9,12 +9,12 @@ use serde_json::{Value, json};
 
 use super::shell::{Failure, Shell, count, grouped, progress};
 
-/// Check a store on disk: checksums, gapless positions and versions, whole commits, times, and both
-/// copies of each event
+/// Check a store on disk: checksums, gapless positions and versions, whole commits, times, both copies
+/// of each event, and the index
 ///
 /// Reads all events twice and changes nothing. If the store is not sound, prints one line for each
 /// damaged place and ends with exit code 1. With --json: one object with sound, head, events,
-/// frames, streams, snapshots, view_entries, idempotency_keys, damage_count, and damage (a list of
+/// frames, streams, snapshots, view_entries, idempotency_keys, index_entries, damage_count, and damage (a list of
 /// location, position, found, expected; at most 1,000).
 #[derive(clap::Args)]
 #[expect(clippy::doc_markdown, reason = "this is the help text, which has no markup")]
@@ -72,6 +72,7 @@ fn object(report: &VerifyReport) -> Value {
         "snapshots": report.snapshots,
         "view_entries": report.view_entries,
         "idempotency_keys": report.idempotency_keys,
+        "index_entries": report.index_entries,
         "damage_count": report.damage_count,
         "damage": damage.collect::<Vec<_>>(),
     })
@@ -113,6 +114,10 @@ fn for_people(out: &mut impl Write, report: &VerifyReport) -> io::Result<()> {
     }
     if report.idempotency_keys > 0 {
         write!(out, "; {} read", count(report.idempotency_keys, "idempotency key"))?;
+    }
+    if report.index_entries > 0 {
+        let entries = if report.index_entries == 1 { "entry" } else { "entries" };
+        write!(out, "; {} {entries} of the index compared", grouped(report.index_entries))?;
     }
     writeln!(out)
 }
