@@ -67,8 +67,8 @@ impl Store {
         })
     }
 
-    /// Removes all entries of the index and builds it again from the log, while the store is in use:
-    /// the way out if [`Store::verify`] finds damage in the family `index`.
+    /// Removes all entries of the index and builds it again from the log, while the store is in use.
+    /// Call it if [`Store::verify`] finds damage in the family `index`.
     ///
     /// # Errors
     /// [`Error::ReadOnly`], [`Error::Closed`], [`Error::Poisoned`], [`Error::Indeterminate`]: the

@@ -65,7 +65,7 @@ fn index_is_shown_switched_and_built_again() {
     assert_eq!(desk.ok(&["index", "s", "--types", "on"]), shown("all events"));
     assert_eq!(positions(&desk, &["--type", "Left", "--type", "Filled"]), [3, 6]);
     let verified = desk.json(&["verify", "s", "--json"]);
-    assert_eq!(verified["index_entries"], 9 + 7);
+    assert_eq!(verified["index_entries"], 10 + 7);
     assert_eq!(desk.ok(&["index", "s", "--rebuild"]), shown("all events"));
     let stat = desk.ok(&["stat", "s"]);
     assert!(stat.contains("index        tags: all events, types: all events\n"), "{stat}");
