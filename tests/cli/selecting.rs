@@ -60,7 +60,8 @@ fn selection_combines_its_options() {
 #[test]
 fn index_is_shown_switched_and_built_again() {
     let desk = enrolments();
-    let shown = |types| format!("tags         all events\ntypes        {types}\ncategories   off\n");
+    let shown =
+        |types| format!("tags         all events\ntypes        {types}\ncategories   off\n");
     assert_eq!(desk.ok(&["index", "s"]), shown("off"));
     assert_eq!(desk.ok(&["index", "s", "--types", "on"]), shown("all events"));
     assert_eq!(positions(&desk, &["--type", "Left", "--type", "Filled"]), [3, 6]);

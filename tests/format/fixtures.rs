@@ -1,6 +1,7 @@
 //! Every later version of the code must open, read and continue a store of each released format
 //! version. None is released yet. `tests/fixtures/v2` is a store of version 2, which may be written
-//! again until then: see [`write_the_store_of_format_version_2`]. `tests/fixtures/v1` is a store of
+//! again until then: see [`write_the_store_of_format_version_2`]. `tests/fixtures/v2_without_index`
+//! was written before there was an index; `tests/api/index.rs` opens it. `tests/fixtures/v1` is a store of
 //! version 1, which was never released; `tests/fixtures/events.jsonl` is the export of both.
 
 use std::fs;
@@ -42,6 +43,7 @@ fn store_of_format_version_2_is_read_and_continued() {
     assert_eq!(String::from_utf8(exported).unwrap(), lines);
     let report = store.verify(|_| {}).unwrap();
     assert!(report.is_sound(), "{:?}", report.damage);
+    assert_eq!(report.index_entries, 8 + 3, "types and tags");
     let info = store.info().unwrap();
     assert_eq!((info.format_version, info.streams), (2, 4));
     for (name, result) in recorded() {
@@ -85,7 +87,8 @@ fn recorded() -> [(&'static str, &'static str); 3] {
 #[ignore = "writes into the source tree"]
 fn write_the_store_of_format_version_2() {
     let (_directory, path) = place();
-    let store = quick().pack_bytes(PACK_BYTES).memtable_bytes(1).open(&path).unwrap();
+    let store = quick().pack_bytes(PACK_BYTES).memtable_bytes(1);
+    let store = store.index_types(true).open(&path).unwrap();
     let lines = fs::read_to_string(fixtures().join("events.jsonl")).unwrap();
     let lines: Vec<_> = lines.split_inclusive('\n').collect();
     // Each import continues with the next append, so that `tail` gets several rows.
