@@ -39,8 +39,9 @@ pub(crate) trait Committed {
         condition: &AppendCondition,
     ) -> Result<Option<Position>>;
 
-    /// The whole commit that the event at this position was part of.
-    fn commit(&mut self, position: Position) -> Result<Commit>;
+    /// The whole commit that the event at this position was part of; `None` if it has another number
+    /// of events than this.
+    fn commit(&mut self, position: Position, events: usize) -> Result<Option<Commit>>;
 }
 
 /// A commit as it is in the log: its first position, and its events in order.
@@ -77,6 +78,13 @@ impl Shape {
         }
         let runs = runs.iter().map(|run| (run.stream, run.events.len())).collect();
         Self { expectations, ids, runs, conditions: append.shared_conditions(), may_be_retry: true }
+    }
+}
+
+impl Shape {
+    /// How many events it has.
+    pub(crate) fn events(&self) -> usize {
+        self.runs.iter().map(|(_, count)| count).sum()
     }
 }
 
@@ -144,8 +152,8 @@ pub(crate) fn validate(shape: &Shape, committed: &mut impl Committed) -> Result<
     // commit itself shows whether it was this append.
     let first = retried.iter().flatten().find_map(|(_, positions)| positions.first());
     if let Some(position) = first {
-        let commit = committed.commit(*position)?;
-        if let Some(appended) = retry_of(shape, &commit) {
+        let commit = committed.commit(*position, shape.events())?;
+        if let Some(appended) = commit.and_then(|commit| retry_of(shape, &commit)) {
             return Ok(Verdict::Retry(appended));
         }
     }
@@ -165,8 +173,8 @@ pub(crate) fn validate(shape: &Shape, committed: &mut impl Committed) -> Result<
 fn check_conditions(shape: &Shape, committed: &mut impl Committed) -> Result<Option<Appended>> {
     for (number, condition) in shape.conditions.as_slice().iter().enumerate() {
         let Some(found) = committed.first_match(number, condition)? else { continue };
-        let commit = committed.commit(found)?;
-        return match retry_of(shape, &commit) {
+        let commit = committed.commit(found, shape.events())?;
+        return match commit.and_then(|commit| retry_of(shape, &commit)) {
             Some(appended) => Ok(Some(appended)),
             None => Err(condition.failed_at(found)),
         };

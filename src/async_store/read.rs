@@ -3,7 +3,7 @@
 use super::Pages;
 use crate::error::Result;
 use crate::event_store::{Async, Blocking, Events, Place, Read, StreamInfos, Streams};
-use crate::model::RecordedEvent;
+use crate::model::{Position, RecordedEvent};
 use crate::pool;
 
 /// Reads as a task.
@@ -35,6 +35,39 @@ impl<P: Place + 'static> Read<P, Async> {
             event.as_ref().map_or(0, |event| event.payload().len() + 300)
         };
         Pages::new(move || read.into_iter(), len_of)
+    }
+
+    /// All events, and the position up to which they were read: the place for
+    /// [`Append::after`](crate::Append::after), see [`Events::read_up_to`]. Use it for few events.
+    ///
+    /// ```
+    /// # futures_lite::future::block_on(async {
+    /// use annals::prelude::*;
+    /// use annals::{Append, AsyncStore, Query};
+    /// let store = AsyncStore::new(MemoryStore::new());
+    /// let (taken, up_to) = store.read_log().tag("seat:1A").all().await?;
+    /// assert!(taken.is_empty());
+    /// let reserved = NewEvent::json("SeatReserved", &())?.with_tag("seat:1A");
+    /// let append = Append::of([reserved]).fail_if(Query::tag("seat:1A")).after(up_to);
+    /// store.submit(append.clone()).await?;
+    /// assert!(store.submit(append).await?.is_retry());
+    /// # Ok::<(), annals::Error>(())
+    /// # }).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    /// An invalid argument of this read, or an error of the store.
+    ///
+    /// # Cost
+    /// Holds all events in memory.
+    pub async fn all(self) -> Result<(Vec<RecordedEvent>, Option<Position>)> {
+        let read = self.in_api::<Blocking>();
+        let all = move || {
+            let mut events = read.into_iter();
+            let all = events.by_ref().collect::<Result<_>>()?;
+            Ok((all, events.read_up_to()))
+        };
+        pool::run(all).await
     }
 
     /// The first event, in the direction of reading, regardless of the limit.

@@ -64,11 +64,17 @@ impl Backfill {
         }
         let this = self.clone();
         let started = thread::Builder::new().name("annals-index".to_owned()).spawn(move || {
-            let failure = this.run().err();
-            if failure.is_some() {
-                trace::event!(warn, ?failure, "building the index ended early");
+            let mut running = Running { backfill: &this, failure: None };
+            loop {
+                running.failure = this.run().err();
+                let mut state = this.state.lock();
+                // A reset may have come after the last look.
+                let is_done = next_part(this.indexed_from.get()).is_none();
+                if is_done || running.failure.is_some() || this.ends.load(Ordering::Relaxed) {
+                    running.end(&mut state);
+                    return;
+                }
             }
-            *this.state.lock() = State { is_running: false, failure };
         });
         started.map_err(|error| Error::storage("starting the thread of the index", error))?;
         *state = State { is_running: true, failure: None };
@@ -113,6 +119,30 @@ impl Backfill {
         self.derived.write_index(&entries, part.then)?;
         self.indexed_from.set(part.then);
         Ok(true)
+    }
+}
+
+/// The thread; it ends even by a panic.
+struct Running<'b> {
+    backfill: &'b Backfill,
+    failure: Option<Error>,
+}
+
+impl Running<'_> {
+    fn end(&mut self, state: &mut State) {
+        if self.failure.is_some() {
+            trace::event!(warn, failure = ?self.failure, "building the index ended early");
+        }
+        *state = State { is_running: false, failure: self.failure.take() };
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            let mut state = self.backfill.state.lock();
+            self.end(&mut state);
+        }
     }
 }
 

@@ -106,11 +106,14 @@ impl Committed for Known<'_> {
         Ok(self.recent_events.first_match(condition.query(), after))
     }
 
-    fn commit(&mut self, position: Position) -> Result<Commit> {
-        if let Some(staged) = self.staged.commit(position) {
-            return Ok(staged);
+    fn commit(&mut self, position: Position, events: usize) -> Result<Option<Commit>> {
+        if let Some(staged) = self.staged.at(position) {
+            return Ok(staged.commit(events));
         }
         let (first, last) = lookup::commit_range(self.log, position)?;
-        Ok(Commit { first, events: lookup::events_between(self.log, (first, last))? })
+        if usize::try_from(last.get() - first.get() + 1) != Ok(events) {
+            return Ok(None);
+        }
+        Ok(Some(Commit { first, events: lookup::events_between(self.log, (first, last))? }))
     }
 }

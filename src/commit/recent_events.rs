@@ -2,8 +2,8 @@
 //!
 //! A caller looks the conditions of its append up in the index before it enters the queue, unless
 //! they concern only recent events. The writer then has to look only at the events that were added
-//! since. They are kept in two generations: when the newer one is full, the older one is dropped. Nothing is kept until the
-//! first append with a condition comes, so other appends cost nothing.
+//! since. They are kept in two generations: when the newer one is full, the older one is dropped.
+//! Nothing is kept until the first append with a condition comes, so other appends cost nothing.
 
 use std::collections::HashMap;
 use std::hash::BuildHasher;
@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering;
 use foldhash::fast::RandomState;
 use smallvec::SmallVec;
 
-use super::index_drafts::IndexDrafts;
+use super::index_drafts::{IndexDrafts, IndexKinds};
 use crate::event_store::{AppendCondition, Query, QueryItem};
 use crate::format::{IndexKind, push_index_prefix};
 use crate::model::{EventType, Position, StreamId};
@@ -22,6 +22,10 @@ use crate::validate::Shape;
 
 /// A generation is full at this many events and entries.
 const GENERATION_LEN: usize = 16_384;
+/// How many generations are kept, and how many while a caller is looking its conditions up again.
+/// Otherwise callers that append much could keep it from ever being recent enough.
+const GENERATIONS: usize = 2;
+const AWAITED_GENERATIONS: usize = 8;
 /// The first byte of the name of a stream; no kind of entry has it.
 const STREAM: u8 = b's';
 
@@ -33,6 +37,10 @@ pub(super) struct RecentEvents {
     is_used: bool,
     /// Whether events are noted by their streams too.
     has_streams: bool,
+    /// Whether a caller is looking its conditions up again. Until it has come back, little is
+    /// dropped.
+    is_awaiting: bool,
+    kinds: IndexKinds,
     names: Names,
     reach: Arc<Reach>,
 }
@@ -106,8 +114,8 @@ pub(super) struct RecentAppend {
 }
 
 impl RecentEvents {
-    pub(super) fn new(reach: Arc<Reach>) -> Self {
-        Self { reach, ..Self::default() }
+    pub(super) fn new(reach: Arc<Reach>, kinds: IndexKinds) -> Self {
+        Self { kinds, reach, ..Self::default() }
     }
 
     /// Whether all events after a position are here. If no append had a condition before, they are
@@ -131,7 +139,9 @@ impl RecentEvents {
             self.generations.push(Generation { after: end, ..Generation::default() });
             self.publish_reach();
         }
-        self.generations.first().is_some_and(|oldest| oldest.after <= position)
+        let reaches = self.generations.first().is_some_and(|oldest| oldest.after <= position);
+        self.is_awaiting = !reaches;
+        reaches
     }
 
     /// Whether events are kept.
@@ -148,12 +158,13 @@ impl RecentEvents {
                 self.publish_reach();
                 return;
             }
+            let kept_max = if self.is_awaiting { AWAITED_GENERATIONS } else { GENERATIONS };
+            while self.generations.len() > kept_max {
+                self.generations.remove(0);
+            }
             // The oldest one is used again, for its allocations.
-            let mut next = if self.generations.len() > 1 {
-                self.generations.remove(0)
-            } else {
-                Generation::default()
-            };
+            let oldest = (self.generations.len() == kept_max).then(|| self.generations.remove(0));
+            let mut next = oldest.filter(Generation::is_small).unwrap_or_default();
             next.begin(append.first.previous());
             self.generations.push(next);
             self.publish_reach();
@@ -175,11 +186,12 @@ impl RecentEvents {
         query: &Query,
         after: Option<Position>,
     ) -> Option<Position> {
-        let Self { generations, names, .. } = self;
+        let Self { generations, names, kinds, .. } = self;
         let mut first = |generation: &Generation| match query {
             Query::Everything => generation.first_after(after),
             Query::AnyOf(items) => {
-                items.iter().filter_map(|item| generation.first_match(item, after, names)).min()
+                let first = |item| generation.first_match(item, after, (names, *kinds));
+                items.iter().filter_map(first).min()
             }
         };
         generations.iter().find_map(&mut first)
@@ -187,6 +199,11 @@ impl RecentEvents {
 }
 
 impl Generation {
+    /// Whether its allocations are worth keeping. One append may be far larger than a generation.
+    fn is_small(&self) -> bool {
+        self.names.capacity() <= 8 * GENERATION_LEN
+    }
+
     /// Begins again, empty, after a position.
     fn begin(&mut self, after: Option<Position>) {
         (self.after, self.len) = (after, 0);
@@ -238,8 +255,10 @@ impl Generation {
         &self,
         item: &QueryItem,
         after: Option<Position>,
-        names: &mut Names,
+        (names, kinds): (&mut Names, IndexKinds),
     ) -> Option<Position> {
+        // As `Plan` chooses them: categories that are not indexed have no entries.
+        let by_category = !item.categories().is_empty() && kinds.has(IndexKind::Category);
         let lists = if !item.tags().is_empty() {
             let of_tags = item.tags().iter();
             let of_tags = of_tags.map(|tag| self.lists(IndexKind::Tag, tag, item, after, names));
@@ -247,7 +266,7 @@ impl Generation {
         } else if !item.streams().is_empty() {
             let streams = item.streams().iter();
             streams.map(|stream| self.list(names.of_stream(stream), after)).collect()
-        } else if !item.categories().is_empty() {
+        } else if by_category {
             let names_of = |category| self.lists(IndexKind::Category, category, item, after, names);
             item.categories().iter().map(String::as_str).flat_map(names_of).collect()
         } else {
@@ -284,7 +303,7 @@ impl Generation {
         events.get(events.partition_point(|event| *event <= after)..).unwrap_or_default()
     }
 
-    /// Whether an event matches an item. Names with the same hash are told apart here.
+    /// Whether an event matches an item. Names with the same hash are distinguished here.
     fn matches(&self, item: &QueryItem, position: Position) -> bool {
         let next = self.appends.partition_point(|append| append.first <= position);
         let append = next.checked_sub(1).and_then(|at| self.appends.get(at));

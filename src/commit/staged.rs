@@ -18,7 +18,7 @@ pub(super) struct StagedAppends {
 }
 
 /// One append with its place in the log.
-struct StagedAppend {
+pub(super) struct StagedAppend {
     shape: Shape,
     first: Position,
     /// The version of each stream before it, one for each expectation.
@@ -61,15 +61,22 @@ impl StagedAppends {
     }
 
     /// The append that contains the event at this position.
-    pub(super) fn commit(&self, position: Position) -> Option<Commit> {
+    pub(super) fn at(&self, position: Position) -> Option<&StagedAppend> {
         let after = self.appends.partition_point(|append| append.first <= position);
-        let append = self.appends.get(after.checked_sub(1)?)?;
-        let events = append.events().map(|(stream, version, id, _)| (stream.clone(), version, id));
-        Some(Commit { first: append.first, events: events.collect() })
+        self.appends.get(after.checked_sub(1)?)
     }
 }
 
 impl StagedAppend {
+    /// Its commit; `None` if it has another number of events than this.
+    pub(super) fn commit(&self, events: usize) -> Option<Commit> {
+        if self.shape.events() != events {
+            return None;
+        }
+        let events = self.events().map(|(stream, version, id, _)| (stream.clone(), version, id));
+        Some(Commit { first: self.first, events: events.collect() })
+    }
+
     /// Its events, in the order of the log.
     fn events(&self) -> impl Iterator<Item = (&StreamId, Version, EventId, Position)> {
         let mut taken = vec![0; self.shape.expectations.len()];

@@ -124,7 +124,7 @@ impl Writer {
             staged: StagedAppends::default(),
             key_expiry: log.key_expiry,
             recent_keys: RecentKeys::after(end.last_key),
-            recent_events: RecentEvents::new(reach),
+            recent_events: RecentEvents::new(reach, log.indexed_from.get().into()),
             meters: log.meters,
             indexed_from: log.indexed_from,
             commits: 0,
@@ -168,7 +168,7 @@ impl Writer {
                     staged.is_alone = staged.outcomes.is_empty() && waiting.peek().is_none();
                     let durability = submission.durability;
                     let outcome = self.stage(disk, &mut staged, submission);
-                    if outcome.is_ok() {
+                    if outcome.as_ref().is_ok_and(|answer| !answer.must_look_again) {
                         staged.durability = staged.durability.stricter(durability);
                     }
                     staged.outcomes.push((ticket, outcome));

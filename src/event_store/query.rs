@@ -277,19 +277,28 @@ impl Query {
     /// for [`Query::Everything`]. An invalid event type, tag or stream.
     /// [`InvalidArgument::CategoryWithDash`]: a category ends before the first `-`, so it cannot
     /// contain one. [`LimitExceeded`] for more than [`QUERY_ITEMS_MAX`] items, or more than
-    /// [`QUERY_NAMES_MAX`] names in all of them.
+    /// [`QUERY_NAMES_MAX`] names in all of them, without the types of items that name a tag.
     pub fn check(&self) -> crate::error::Result<()> {
         let Self::AnyOf(items) = self else { return Ok(()) };
         if items.is_empty() {
             return Err(InvalidArgument::EmptyQuery.into());
         }
         LimitExceeded::check("query_items_max", QUERY_ITEMS_MAX, items.len())?;
-        let names = items.iter().flat_map(QueryItem::names).count();
-        LimitExceeded::check("query_names_max", QUERY_NAMES_MAX, names)?;
+        self.check_names_max()?;
         if items.iter().any(QueryItem::is_empty) {
             return Err(InvalidArgument::EmptyQueryItem.into());
         }
         Ok(items.iter().try_for_each(QueryItem::check_names)?)
+    }
+
+    /// Checks the number of names. Types next to a tag are free: the entries of the tag hold them.
+    pub(crate) fn check_names_max(&self) -> crate::error::Result<()> {
+        let names = |item: &QueryItem| {
+            let types = if item.tags.is_empty() { 0 } else { item.types.len() };
+            item.names().count() - types
+        };
+        let names = self.items().iter().map(names).sum();
+        Ok(LimitExceeded::check("query_names_max", QUERY_NAMES_MAX, names)?)
     }
 
     /// Whether all events match.

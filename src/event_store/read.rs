@@ -113,8 +113,8 @@ impl<D> ReadLog<D> {
         self.refine(|item| item.stream_prefix(&prefix))
     }
 
-    /// Only events that match this query, besides all other criteria that are set; replaces an earlier
-    /// query.
+    /// Only events that match this query, besides all other criteria that are set; replaces an
+    /// earlier query.
     pub fn query(mut self, query: impl Into<Query>) -> Self {
         self.query = query.into();
         self
@@ -315,6 +315,7 @@ impl<P: Place> Read<P> {
         self.query.check()?;
         self.criteria.check_names()?;
         self.query = std::mem::take(&mut self.query).and(&self.criteria);
+        self.query.check_names_max()?;
         let nothing = Resolved { range: None, up_to: None };
         let Some(head) = self.store.head()? else { return Ok(nothing) };
         let mut up_to = self.up_to.min(head);
@@ -337,8 +338,13 @@ impl<P: Place> Read<P> {
             Direction::Backward => (1, start.map_or(self.to, |start| start.min(self.to))),
         };
         let range = Range { scope: self.scope.clone(), from, to, up_to };
+        // Later events of a stream that ends at a version have unknown positions.
+        let read_up_to = match &self.scope {
+            Scope::Log => Position::new(to.min(up_to.get())),
+            Scope::Stream(_) => Some(up_to).filter(|_| to == u64::MAX),
+        };
         let range = Some(range).filter(|range| !range.is_empty());
-        Ok(Resolved { range, up_to: Some(up_to) })
+        Ok(Resolved { range, up_to: read_up_to })
     }
 }
 
@@ -457,13 +463,14 @@ impl Events {
     /// for [`Append::after`](super::Append::after). At the end of the iteration this is the head at
     /// its start, or the position of [`Read::as_of_position`]; before the end, or if a limit ended
     /// it, the position of the last event that was returned. `None` if nothing is known yet, as
-    /// while reading backward, and if the log is empty.
+    /// while reading backward, and if the log is empty. A read that begins after a place says nothing
+    /// of the events before it.
     ///
     /// It is never newer than what was read.
     pub fn read_up_to(&self) -> Option<Position> {
         let is_at_end = self.rest.is_none() && self.page.is_empty() && self.error.is_none();
         if is_at_end && !self.has_failed {
-            return self.up_to;
+            return self.up_to.or(self.returned);
         }
         self.returned.filter(|_| self.direction == Direction::Forward)
     }

@@ -76,11 +76,14 @@ pub fn index_of(key: &[u8]) -> Option<(IndexKind, &str, Position)> {
     let (prefix, position) = key.split_last_chunk::<POSITION_LEN>()?;
     let (kind, text) = prefix.split_first()?;
     let (end, text) = text.split_last()?;
-    if *end != END_OF_TEXT || text.is_empty() || text.contains(&END_OF_TEXT) {
+    let kind = IndexKind::from_byte(*kind)?;
+    // Only the category of a stream such as `-7` is empty.
+    let may_be_empty = kind == IndexKind::Category;
+    if *end != END_OF_TEXT || text.contains(&END_OF_TEXT) || (text.is_empty() && !may_be_empty) {
         return None;
     }
     let position = Position::new(u64::from_be_bytes(*position))?;
-    Some((IndexKind::from_byte(*kind)?, std::str::from_utf8(text).ok()?, position))
+    Some((kind, std::str::from_utf8(text).ok()?, position))
 }
 
 /// The position at the end of a key.

@@ -157,12 +157,15 @@ impl Committed for History {
         Ok(found.map(|event| event.position()))
     }
 
-    fn commit(&mut self, position: Position) -> Result<Commit> {
+    fn commit(&mut self, position: Position, events: usize) -> Result<Option<Commit>> {
         let span = self.log.get(index(position.get())).map(|event| event.commit());
         let (first, last) = span.map_or((position, position), RangeInclusive::into_inner);
+        if usize::try_from(last.get() - first.get() + 1) != Ok(events) {
+            return Ok(None);
+        }
         let events = self.log.iter().skip(index(first.get()));
         let events = events.take_while(|event| event.position() <= last);
         let events = events.map(|event| (event.stream().clone(), event.version(), event.id()));
-        Ok(Commit { first, events: events.collect() })
+        Ok(Some(Commit { first, events: events.collect() }))
     }
 }

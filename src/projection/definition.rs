@@ -2,11 +2,12 @@
 //! starts is detected.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
 use crate::codec::DomainEvent;
-use crate::event_store::Query;
+use crate::event_store::{Query, QueryItem};
 use crate::upcast::{Decoder, StoredKind};
 
 /// A type with its schema version.
@@ -22,9 +23,59 @@ pub(super) struct Definition {
     /// The old kinds that upcasters convert to these types, with the targets of each.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     upcasts: BTreeSet<(Kind, Vec<Kind>)>,
-    /// The items of its query, as text.
+    /// The items of its query.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    query: BTreeSet<String>,
+    query: BTreeSet<Item>,
+}
+
+/// What was removed and added.
+fn differences<T: Ord + fmt::Display>(
+    what: &str,
+    before: &BTreeSet<T>,
+    now: &BTreeSet<T>,
+) -> Vec<String> {
+    let removed = before.difference(now).map(|name| format!("{what} {name} was removed"));
+    let added = now.difference(before).map(|name| format!("{what} {name} was added"));
+    removed.chain(added).collect()
+}
+
+/// An item of a query, regardless of the order of its names.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(default)]
+struct Item {
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    types: BTreeSet<String>,
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    tags: BTreeSet<String>,
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    streams: BTreeSet<String>,
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    categories: BTreeSet<String>,
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    stream_prefixes: BTreeSet<String>,
+}
+
+impl From<&QueryItem> for Item {
+    fn from(item: &QueryItem) -> Self {
+        let set = |names: &[String]| names.iter().cloned().collect();
+        Self {
+            types: set(item.type_names()),
+            tags: set(item.tags()),
+            streams: set(item.streams()),
+            categories: set(item.categories()),
+            stream_prefixes: set(item.stream_prefixes()),
+        }
+    }
+}
+
+impl fmt::Display for Item {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let item = QueryItem::new().types(&self.types);
+        let item = self.tags.iter().fold(item, QueryItem::tag);
+        let item = self.streams.iter().fold(item, QueryItem::stream);
+        let item = self.categories.iter().fold(item, QueryItem::category);
+        self.stream_prefixes.iter().fold(item, QueryItem::stream_prefix).fmt(out)
+    }
 }
 
 impl Definition {
@@ -39,7 +90,7 @@ impl Definition {
             types: types.collect(),
             stored_types: decoder.stored_types().into_iter().map(str::to_owned).collect(),
             upcasts: upcasts.collect(),
-            query: query.items().iter().map(ToString::to_string).collect(),
+            query: query.items().iter().map(Item::from).collect(),
         }
     }
 
@@ -61,11 +112,6 @@ impl Definition {
         changes.extend(added.map(|name| format!("event type {name} was added")));
         let is_reported =
             |name: &str| self.types.contains_key(name) != now.types.contains_key(name);
-        let differences = |what: &str, before: &BTreeSet<String>, now: &BTreeSet<String>| {
-            let removed = before.difference(now).map(|name| format!("{what} {name} was removed"));
-            let added = now.difference(before).map(|name| format!("{what} {name} was added"));
-            removed.chain(added).collect::<Vec<_>>()
-        };
         let others = |stored: &BTreeSet<String>| -> BTreeSet<String> {
             stored.iter().filter(|name| !is_reported(name)).cloned().collect()
         };

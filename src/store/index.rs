@@ -25,7 +25,7 @@ pub struct IndexStatus {
 }
 
 impl IndexStatus {
-    /// Whether every index that is on covers all events.
+    /// Whether every index that is on covers all events. True also for an old store without any.
     pub fn is_complete(&self) -> bool {
         let on = [self.tags_from, self.types_from, self.categories_from];
         on.into_iter().flatten().all(|from| from == Position::FIRST)
@@ -75,8 +75,9 @@ impl Store {
     /// index is as it was, or is being built again when the store is opened.
     ///
     /// # Cost
-    /// Returns at once. Building reads the whole log, and takes at most half of the time of a
-    /// thread.
+    /// Waits for the commit under way. Building then reads the whole log, and takes at most half of
+    /// the time of a thread. Until it has passed the position of a condition, that condition is
+    /// refused with [`Error::NotIndexed`].
     pub fn rebuild_index(&self) -> Result<()> {
         self.engine.committer()?.rebuild_index()
     }

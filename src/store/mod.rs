@@ -151,7 +151,8 @@ impl Store {
     /// [`Error::HistoryLost`]: nothing in the directory was changed. [`Error::Storage`].
     ///
     /// # Cost
-    /// Independent of the number of events. After a crash, reads the write-ahead log, whose size
+    /// Independent of the number of events, except that the first open of a backup or a restored copy
+    /// for writing, and one after a loss, reads the index once. After a crash, reads the write-ahead log, whose size
     /// [`StoreOptions::memtable_bytes`] bounds. Syncs the disk.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         Self::options().open(path)

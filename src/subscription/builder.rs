@@ -120,8 +120,8 @@ impl<D> SubscriptionBuilder<D> {
         self
     }
 
-    /// Only events that match this query, besides all other criteria that are set; replaces an earlier
-    /// query.
+    /// Only events that match this query, besides all other criteria that are set; replaces an
+    /// earlier query.
     pub fn query(mut self, query: impl Into<Query>) -> Self {
         self.query = query.into();
         self
@@ -192,12 +192,14 @@ impl SubscriptionBuilder {
     ///
     /// # Cost
     /// Reads at most one event, to find a place within a stream.
-    pub fn start(self) -> Result<Subscription> {
+    pub fn start(mut self) -> Result<Subscription> {
         if let Some(error) = self.refused {
             return Err(error);
         }
         self.query.check()?;
         self.criteria.check_names()?;
+        let query = std::mem::take(&mut self.query).and(&self.criteria);
+        query.check_names_max()?;
         let head = self.store.head()?;
         let epochs = self.store.epochs()?;
         self.check_place(head, &epochs)?;
@@ -233,7 +235,7 @@ impl SubscriptionBuilder {
             store: self.store,
             scope,
             next,
-            query: self.query.and(&self.criteria),
+            query,
             after,
             seen: after,
             reported: after,

@@ -74,6 +74,8 @@ pub struct ParallelSubscription<'c> {
     partition_by: PartitionBy,
     in_flight_events: usize,
     on_checkpoint: Option<OnCheckpoint<'c>>,
+    /// The last checkpoint that was reported, or the start.
+    reported: Option<Position>,
 }
 
 /// Why a [`ParallelSubscription`] ended early.
@@ -104,6 +106,7 @@ impl<'c> ParallelSubscription<'c> {
             partition_by: PartitionBy::Stream,
             in_flight_events: IN_FLIGHT_EVENTS,
             on_checkpoint: None,
+            reported: None,
         }
     }
 
@@ -154,6 +157,7 @@ impl<'c> ParallelSubscription<'c> {
         handler: impl Fn(RecordedEvent) -> Result<(), BoxError> + Sync,
     ) -> Result<Option<Position>, ParallelError> {
         let start = self.subscription.checkpoint();
+        self.reported = start;
         let flight = Flight {
             state: Mutex::new(State { received: start, ..State::default() }),
             events_max: self.in_flight_events,
@@ -170,31 +174,27 @@ impl<'c> ParallelSubscription<'c> {
                         Cause::new(Error::storage("starting a thread to handle events", error))
                     })?;
                 }
-                self.feed(&flight, start)
+                self.feed(&flight)
             })
         });
-        self.end(&mut flight.state.lock(), ended, start)
+        self.end(&mut flight.state.lock(), ended)
     }
 
-    /// Receives events until the end, and reports checkpoints. Returns the last one.
-    fn feed(
-        &mut self,
-        flight: &Flight,
-        start: Option<Position>,
-    ) -> Result<Option<Position>, Cause> {
+    /// Receives events until the end, and reports checkpoints.
+    fn feed(&mut self, flight: &Flight) -> Result<(), Cause> {
         let cancel: CancelHandle = self.subscription.cancel_handle();
-        let (mut reported, mut reported_at, mut is_idle) = (start, Instant::now(), false);
+        let (mut reported_at, mut is_idle) = (Instant::now(), false);
         loop {
             let state = flight.state.lock();
             let (checkpoint, in_flight) = (state.checkpoint(), state.window.len());
             if state.has_ended || cancel.is_cancelled() {
-                return Ok(reported);
+                return Ok(());
             }
             let is_due = in_flight == 0 && is_idle || reported_at.elapsed() >= REPORT_PAUSE;
-            if checkpoint > reported && is_due {
+            if checkpoint > self.reported && is_due {
                 drop(state);
                 self.report(checkpoint)?;
-                (reported, reported_at) = (checkpoint, Instant::now());
+                reported_at = Instant::now();
                 continue;
             }
             if in_flight >= flight.events_max {
@@ -203,7 +203,7 @@ impl<'c> ParallelSubscription<'c> {
             }
             drop(state);
             let delivery = match in_flight {
-                0 if checkpoint == reported => self.subscription.recv(),
+                0 if checkpoint == self.reported => self.subscription.recv(),
                 0 => self.subscription.recv_timeout(Duration::ZERO),
                 _ => self.subscription.recv_timeout(LOOK_PAUSE),
             };
@@ -212,7 +212,7 @@ impl<'c> ParallelSubscription<'c> {
             let received = self.subscription.checkpoint();
             match delivery {
                 Delivery::Event(event) => flight.add(event, &self.partition_by),
-                Delivery::Ended => return Ok(reported),
+                Delivery::Ended => return Ok(()),
                 Delivery::Progress(_) | Delivery::CaughtUp(_) | Delivery::Idle => {
                     flight.state.lock().received = received;
                 }
@@ -222,6 +222,10 @@ impl<'c> ParallelSubscription<'c> {
 
     fn report(&mut self, checkpoint: Option<Position>) -> Result<(), Cause> {
         // After an error it is not called again.
+        if checkpoint <= self.reported {
+            return Ok(());
+        }
+        self.reported = checkpoint;
         let (Some(mut save), Some(position)) = (self.on_checkpoint.take(), checkpoint) else {
             return Ok(());
         };
@@ -234,8 +238,7 @@ impl<'c> ParallelSubscription<'c> {
     fn end(
         mut self,
         state: &mut State,
-        ended: Result<Option<Position>, Cause>,
-        start: Option<Position>,
+        ended: Result<(), Cause>,
     ) -> Result<Option<Position>, ParallelError> {
         let checkpoint = state.checkpoint();
         let failed = |position: Option<Position>, cause: Cause| ParallelError {
@@ -243,12 +246,8 @@ impl<'c> ParallelSubscription<'c> {
             position,
             cause,
         };
-        let saved = match &ended {
-            Ok(reported) if checkpoint > *reported => self.report(checkpoint),
-            // The store failed: the handlers that had begun have advanced it.
-            Err(_) if checkpoint > start => self.report(checkpoint),
-            _ => Ok(()),
-        };
+        // Also if the store failed: the handlers that had begun have advanced it.
+        let saved = self.report(checkpoint);
         if let Some((position, cause)) = state.failure.take() {
             return Err(failed(Some(position), cause));
         }

@@ -138,6 +138,64 @@ fn key_of(tag: &str, position: u64) -> Vec<u8> {
     [b"t", tag.as_bytes(), b"\0", &position.to_be_bytes()].concat()
 }
 
+/// A category is found by whichever index there is, before the turn of an append and in it.
+#[test]
+fn conditions_on_a_category_and_a_type_hold_with_either_index() {
+    for (types, categories) in [(true, false), (false, true), (true, true)] {
+        let (_directory, path) = place();
+        let options = quick().index_types(types).index_categories(categories);
+        let store = options.open(&path).unwrap();
+        let opened = || Query::from(QueryItem::new().category("account").types(["Opened"]));
+        let mut after = None;
+        for number in 1..=3 {
+            // From the first condition on, the writer holds recent events.
+            fails(&store, opened(), after).unwrap();
+            let event = NewEvent::json("Opened", &number).unwrap();
+            let appended = store.append("account-1", ExpectedVersion::Any, [event]).unwrap();
+            let found = appended.last_position();
+            for asked in [after, Some(found.get() - 1)] {
+                let failed = fails(&store, opened(), asked).unwrap_err();
+                assert!(
+                    matches!(failed, Error::ConditionFailed { position, .. } if position == found),
+                    "{types} {categories}: {failed}"
+                );
+            }
+            after = Some(found.get());
+        }
+    }
+}
+
+/// Two tags that never occur together, until the last event.
+#[test]
+fn tags_that_alternate_are_intersected() {
+    let (_directory, path) = place();
+    let store = quick().open(&path).unwrap();
+    let events = (0..5_000).map(|number| {
+        let event = NewEvent::json("Happened", &number).unwrap();
+        event.with_tag(["left", "right"][number % 2])
+    });
+    store.submit(Append::of(events)).unwrap();
+    let both = || QueryItem::new().tag("left").tag("right");
+    fails(&store, both().into(), None).unwrap();
+    let last = NewEvent::json("Happened", &0).unwrap().with_tag("left").with_tag("right");
+    let last = store.submit(Append::of([last])).unwrap().last_position().get();
+    assert_eq!(found(&store, both()), [last]);
+    let backward = store.read_log().query(both()).backward().first().unwrap().unwrap();
+    assert_eq!(backward.position().get(), last);
+    assert!(fails(&store, both().into(), None).is_err());
+}
+
+/// The part before the first `-` may be empty.
+#[test]
+fn empty_category_is_indexed() {
+    let (_directory, path) = place();
+    let store = quick().index_categories(true).open(&path).unwrap();
+    store.append("-7", ExpectedVersion::Any, [event(1)]).unwrap();
+    assert_eq!(found(&store, Query::category("")), [1]);
+    let report = store.verify(|_| {}).unwrap();
+    assert!(report.is_sound(), "{:?}", report.damage);
+}
+
 type Damage = fn(&rocksdb::DB, &rocksdb::ColumnFamily);
 
 #[test]

@@ -99,6 +99,8 @@ pub(crate) fn verify(
     progress: &mut dyn FnMut(VerifyProgress),
 ) -> Result<VerifyReport> {
     let head = head.get()?;
+    // Before what is indexed: it may be reset in between.
+    let resets = indexed_from.resets();
     let mut verifier = Verifier {
         storage,
         open,
@@ -112,7 +114,6 @@ pub(crate) fn verify(
         gaps: Vec::new(),
         report: VerifyReport { head, ..VerifyReport::default() },
     };
-    let resets = indexed_from.resets();
     if head.is_some() {
         verifier.prove_events()?;
         verifier.prove_index(|| indexed_from.resets() == resets)?;

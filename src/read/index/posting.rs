@@ -218,7 +218,7 @@ pub(super) fn seek_all(
     direction: Direction,
     steps: &mut Steps,
 ) -> Result<Sought> {
-    let mut skips_max = 4;
+    let mut skips_max = 4_usize;
     loop {
         let mut agreed = true;
         for list in &mut *lists {
@@ -242,7 +242,7 @@ pub(super) fn seek_all(
         if steps.are_used_up() {
             return Ok(Sought::Paused(to));
         }
-        skips_max *= 2;
+        skips_max = skips_max.saturating_mul(2);
     }
 }
 

@@ -1,9 +1,7 @@
 //! [`Scan`]: walks the lists of a plan, and yields the positions of the events.
 
 use super::plan::{ItemPlan, Lists, Plan};
-use super::posting::{
-    Any, Posting, Sought, Steps, StreamPositions, is_before, past, seek_all, seek_any,
-};
+use super::posting::{Any, Posting, Sought, Steps, StreamPositions, is_before, seek_all, seek_any};
 use crate::error::Result;
 use crate::event_store::{Direction, Query};
 use crate::format::IndexKind;
@@ -12,7 +10,7 @@ use crate::read::finder::FrameFinder;
 use crate::read::log::Log;
 use crate::storage::Disk;
 
-/// Yields the positions that a plan finds, in order. It sees the index as of its creation.
+/// Yields the positions that a plan finds, in order. It sees the index as of its creation, and streams as they grow.
 pub(crate) struct Scan<'d> {
     items: Vec<ItemScan<'d>>,
     direction: Direction,
@@ -112,6 +110,9 @@ impl<'d> ScanLists<'d> {
     }
 }
 
+/// How many events a search looks at before it pauses.
+const EVENTS_MAX: usize = 1_024;
+
 /// Searches for the first event after `after` and up to `up_to` that matches a query which this
 /// plan answers, for a limited time: [`Found::NothingBefore`] is where to go on.
 pub(crate) fn first_match(
@@ -122,7 +123,7 @@ pub(crate) fn first_match(
 ) -> Result<Found> {
     let mut scan = Scan::new(log.disk(), plan, Direction::Forward);
     let mut frames = FrameFinder::new(log, Direction::Forward);
-    let mut next = from;
+    let (mut next, mut looked_at) = (from, 0);
     loop {
         match scan.seek(next)? {
             Found::At(at) if at > up_to => return Ok(Found::End),
@@ -131,9 +132,10 @@ pub(crate) fn first_match(
                 if plan.is_exact() || frames.event_at(at, is_match)? {
                     return Ok(Found::At(at));
                 }
-                match past(at, Direction::Forward) {
-                    Some(after) => next = after,
-                    None => return Ok(Found::End),
+                next = at.next();
+                looked_at += 1;
+                if looked_at >= EVENTS_MAX {
+                    return Ok(Found::NothingBefore(next));
                 }
             }
             Found::NothingBefore(at) if at > up_to => return Ok(Found::End),

@@ -8,11 +8,13 @@ use std::time::Duration;
 use super::{contents, event, events, log, position};
 use crate::error::Error;
 use crate::event_store::{
-    Append, Direction, EventStore, PageRequest, Query, QueryItem, Range, Scope,
+    Append, Direction, EventStore, Events, PageRequest, Query, QueryItem, Range, Scope,
 };
 use crate::extension::EventStoreExt;
 use crate::model::limits::{QUERY_ITEMS_MAX, QUERY_NAMES_MAX, TAG_LEN_MAX};
-use crate::model::{ExpectedVersion, InvalidArgument, NewEvent, Position, RecordedEvent, StreamId};
+use crate::model::{
+    ExpectedVersion, InvalidArgument, NewEvent, Position, RecordedEvent, StreamId, Version,
+};
 use crate::subscription::{Delivery, SubscriptionBuilder};
 
 const STREAMS: [&str; 5] = ["a", "a-1", "ab", "b-1", "日本-1"];
@@ -371,6 +373,20 @@ pub fn read_up_to_is_never_past_what_was_returned(store: &Arc<dyn EventStore>) {
     assert_eq!(nothing.read_up_to(), None, "the log is empty");
     let log = tagged_history(store);
     let head = store.head().unwrap();
+    let end = |mut events: Events| {
+        assert!(events.by_ref().all(|event| event.is_ok()));
+        events.read_up_to()
+    };
+    // Events above the place were not read.
+    let backward = || store.read_log().backward();
+    assert_eq!(end(backward().from(position(3)).into_iter()), Some(position(3)));
+    assert_eq!(end(backward().after(position(3)).into_iter()), Some(position(2)));
+    let as_of = store.read_log().as_of_position(position(4));
+    assert_eq!(end(as_of.into_iter()), Some(position(4)));
+    let stream = log[0].stream();
+    let first = store.read_stream(stream).as_of_version(Version::FIRST);
+    assert_eq!(end(first.into_iter()), Some(log[0].position()));
+    assert_eq!(end(store.read_stream(stream).into_iter()), head);
     for selection in some_selections() {
         let of_log = matching(&log, &selection);
         let read = || store.read_log().query(query_of(&selection));
