@@ -85,6 +85,7 @@ pub(crate) struct PreparedFrame {
 
 impl Prepared {
     /// Encodes a validated append without conditions, for a store without an index.
+    #[cfg(feature = "__internals")]
     pub fn new(append: &Append) -> Self {
         Self::indexed(append, IndexKinds::default(), LookedUp::default())
     }
