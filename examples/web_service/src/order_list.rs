@@ -1,7 +1,7 @@
 //! The list of orders: a read model of the events of orders and products.
 
 use annals::prelude::*;
-use annals::{Async, Query, View, ViewKey};
+use annals::{Async, Query, QueryItem, View, ViewKey};
 use serde::{Deserialize, Serialize};
 
 use crate::order::{OrderEvent, OrderStatus, Placement};
@@ -40,7 +40,7 @@ impl Projection for OrderList {
     }
 
     fn query(&self) -> Query {
-        Query::category("order").category("product")
+        QueryItem::new().category("order").category("product").into()
     }
 
     fn handle(

@@ -1,7 +1,7 @@
 //! A process manager: a cancelled order returns its stock to the product.
 
 use annals::prelude::*;
-use annals::{AsyncProjection, AsyncRepository, Query, IdempotencyKey, RequestDigest, Target};
+use annals::{AsyncProjection, AsyncRepository, IdempotencyKey, Query, RequestDigest, Target};
 
 use crate::order::OrderEvent;
 use crate::product::{Product, ProductCommand};
