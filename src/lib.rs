@@ -136,6 +136,7 @@ mod store;
 #[cfg(all(feature = "__internals", not(feature = "rocksdb")))]
 mod commit {
     pub(crate) mod gate;
+    pub(crate) mod index_drafts;
     #[cfg(feature = "async")]
     pub(crate) mod lane;
     pub(crate) mod prepare;

@@ -4,7 +4,10 @@ use smallvec::SmallVec;
 
 use crate::event_store::Append;
 use crate::format::{IndexKind, Indexed, POSITION_LEN, index_entries, push_index_prefix};
-use crate::model::{EventType, Position};
+use crate::model::EventType;
+#[cfg(feature = "rocksdb")]
+use crate::model::Position;
+#[cfg(feature = "rocksdb")]
 use crate::storage::{Batch, Family};
 
 /// The kinds of entries that a store has.
@@ -77,6 +80,7 @@ impl IndexDrafts {
     }
 
     /// Adds the entries to a batch. `first` is the position of the first event.
+    #[cfg(feature = "rocksdb")]
     pub(crate) fn put(&mut self, first: Position, batch: &mut Batch<'_>) {
         for draft in &self.entries {
             let position = first.plus(u64::from(draft.event));

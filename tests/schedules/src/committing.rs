@@ -75,7 +75,7 @@ impl Engine {
                     writer.log.push(name);
                     let place = Position::new(writer.log.len() as u64).unwrap();
                     let appended = [appended(place)].into_iter().collect();
-                    Ok(Answer { appended, keyed: None })
+                    Ok(Answer { appended, ..Answer::default() })
                 });
             }
             writer.writes += 1;
