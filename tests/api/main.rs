@@ -48,6 +48,8 @@ mod bank;
 mod commands;
 #[cfg(feature = "rocksdb")]
 mod committing;
+#[cfg(all(feature = "async", feature = "rocksdb"))]
+mod conditions;
 #[cfg(feature = "rocksdb")]
 mod decisions;
 #[cfg(feature = "rocksdb")]
