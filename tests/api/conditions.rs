@@ -214,6 +214,27 @@ fn events_after(store: &Store, known: &[RecordedEvent]) -> Vec<RecordedEvent> {
     store.read_log().after(last).into_iter().map(Result::unwrap).collect()
 }
 
+/// The writer notes events by their streams only from the first condition on that needs it.
+#[test]
+fn first_condition_by_stream_sees_earlier_events() {
+    let (_directory, path) = place();
+    let store = quick().open(&path).unwrap();
+    append_history(&store, 2_000);
+    let head = store.head().unwrap();
+    assert_eq!(refused_at(store.submit(conditional(Query::tag("unused"), head))), None);
+    let at = store.append("a-1", ExpectedVersion::Any, [event(1), event(2)]).unwrap();
+    let later = at.first_position();
+    for (stream, after, expected) in [
+        ("a-1", head, Some(later.get())),
+        ("a-1", Some(later), Some(at.last_position().get())),
+        ("a-1", Some(at.last_position()), None),
+        ("few-1", head, None),
+    ] {
+        let found = refused_at(store.submit(conditional(Query::stream(stream), after)));
+        assert_eq!(found, expected, "{stream} after {after:?}");
+    }
+}
+
 /// While a condition is looked up, an event that it forbids is appended, and then more events than
 /// the writer holds.
 #[test]
