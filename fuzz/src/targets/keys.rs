@@ -1,9 +1,11 @@
 //! Keys: any bytes are a valid key or are refused; a decoded key encodes to the same bytes; and
-//! keys sort like their meaning.
+//! keys sort like their meaning. The record of what is indexed is decoded or refused.
 
 use annals::__internals::{
-    log_key, parse_log_key, prefix_end, snapshot_key, snapshot_of, snapshot_prefix, stream_key,
-    stream_of, stream_prefix, view_key, view_of, view_prefix,
+    INDEXED_RECORD, IndexKind, decode_indexed, encode_indexed, encode_record, index_entries,
+    index_key, index_of, index_prefix, log_key, parse_log_key, position_of, prefix_end,
+    snapshot_key, snapshot_of, snapshot_prefix, stream_key, stream_of, stream_prefix, view_key,
+    view_of, view_prefix,
 };
 use annals::{Position, StreamId, Version, ViewKey};
 
@@ -27,6 +29,15 @@ fn any_bytes(bytes: &[u8]) {
     }
     if let Some((kind, stream, version)) = snapshot_of(bytes) {
         assert_eq!(snapshot_key(kind, stream, version), bytes);
+    }
+    if let Some((kind, text, position)) = index_of(bytes) {
+        assert_eq!(index_key(kind, text, position), bytes);
+        assert_eq!(position_of(bytes), Some(position));
+    }
+    for record in [bytes, &encode_record(INDEXED_RECORD, bytes)] {
+        if let Ok(indexed) = decode_indexed(record) {
+            assert_eq!(decode_indexed(&encode_indexed(indexed)), Ok(indexed));
+        }
     }
     if let Some((view, key)) = view_of(bytes) {
         assert_eq!(view_key(view, key), bytes);
@@ -69,6 +80,20 @@ fn round_trip(place: &Place) {
     assert_eq!(stream_of(&stream_key(stream, version)), Some((stream.as_str(), version)));
     let found = (kind.as_str(), stream.as_str(), version);
     assert_eq!(snapshot_of(&snapshot_key(kind, stream, version)), Some(found));
+    for index in IndexKind::ALL {
+        let key = index_key(index, stream, position);
+        assert_eq!(index_of(&key), Some((index, stream.as_str(), position)));
+        let (first, end) = index.bounds();
+        assert!(*key >= first[..] && *key < end[..]);
+    }
+    // Each tag has one entry, and so have the type and the category.
+    let mut entries = Vec::new();
+    let tags = [kind, stream, kind].into_iter().map(String::as_str);
+    index_entries((kind, stream), &tags, |index, text, _| entries.push((index, text)));
+    let count = entries.len();
+    entries.sort_unstable();
+    entries.dedup();
+    assert_eq!((entries.len(), count), (count, 3 + usize::from(kind != stream)));
 }
 
 fn order(left: &Place, right: &Place) {
@@ -80,9 +105,14 @@ fn order(left: &Place, right: &Place) {
     let snapshot = |place: &Place| snapshot_key(&place.kind, &place.stream, place.version());
     let meant = |place: &Place| (place.kind.clone(), place.stream.clone(), place.number);
     assert_eq!(snapshot(left).cmp(&snapshot(right)), meant(left).cmp(&meant(right)));
+    let index = |place: &Place| index_key(IndexKind::Tag, &place.stream, place.position());
+    let meant = |place: &Place| (place.stream.clone(), place.number);
+    assert_eq!(index(left).cmp(&index(right)), meant(left).cmp(&meant(right)));
     // The keys of one id are never among those of another.
     let is_same = left.stream == right.stream;
     assert_eq!(stream(left).starts_with(&stream_prefix(&right.stream)), is_same);
+    let prefix = index_prefix(IndexKind::Tag, &right.stream);
+    assert_eq!(index(left).starts_with(&prefix), is_same);
     let is_same = is_same && left.kind == right.kind;
     let prefix = snapshot_prefix(&right.kind, &right.stream);
     assert_eq!(snapshot(left).starts_with(&prefix), is_same);
