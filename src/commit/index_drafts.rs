@@ -4,11 +4,7 @@ use smallvec::SmallVec;
 
 use crate::event_store::Append;
 use crate::format::{IndexKind, Indexed, POSITION_LEN, index_entries, push_index_prefix};
-use crate::model::EventType;
-#[cfg(feature = "rocksdb")]
-use crate::model::Position;
-#[cfg(feature = "rocksdb")]
-use crate::storage::{Batch, Family};
+use crate::model::{EventType, Position};
 
 /// The kinds of entries that a store has.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -79,16 +75,15 @@ impl IndexDrafts {
         self.bytes.len() + 24 * self.entries.len()
     }
 
-    /// Adds the entries to a batch. `first` is the position of the first event.
-    #[cfg(feature = "rocksdb")]
-    pub(crate) fn put(&mut self, first: Position, batch: &mut Batch<'_>) {
+    /// Passes the key and the value of each entry on. `first` is the position of the first event.
+    pub(crate) fn each(&mut self, first: Position, mut put: impl FnMut(&[u8], &[u8])) {
         for draft in &self.entries {
             let position = first.plus(u64::from(draft.event));
             let (key, value) = parts_mut(&mut self.bytes, *draft);
             if let Some(end) = key.last_chunk_mut::<POSITION_LEN>() {
                 *end = position.get().to_be_bytes();
             }
-            batch.put(Family::Index, key, value);
+            put(key, value);
         }
     }
 

@@ -321,7 +321,7 @@ impl Writer {
         let expectations = &shape.expectations;
         let mut last_versions = before_it.clone();
         let first = Position::after(staged.end.head);
-        index.put(first, &mut staged.batch);
+        index.each(first, |key, value| staged.batch.put(Family::Index, key, value));
         let mut before = 0;
         let mut versions: SmallVec<[Option<RangeInclusive<Version>>; 1]> =
             smallvec![None; last_versions.len()];

@@ -17,8 +17,9 @@ use super::{index, views};
 /// Reads the whole log to count its types. With --json: one object with store_id, created_at,
 /// format_version, epoch, is_backup, events, streams, types, head (null in an empty store),
 /// first_time, last_time, table_bytes, disk_free_bytes (or null), keys (idempotency keys that were
-/// ever recorded), index (as `annals index` shows it), event_types (the number of events of each type), views (as `annals views` lists
-/// them), and, if this machine's clock is behind the last event, clock_behind_us.
+/// ever recorded), index (as `annals index` shows it), event_types (the number of events of each
+/// type), views (as `annals views` lists them), and, if this machine's clock is behind the last
+/// event, clock_behind_us.
 #[derive(clap::Args)]
 #[expect(clippy::doc_markdown, reason = "this is the help text, which has no markup")]
 #[command(after_help = "Example:\n  annals stat bank.annals --json | jq .events")]
