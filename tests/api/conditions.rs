@@ -93,8 +93,16 @@ fn finds_what_a_scan_finds(store: &Store, log: &[RecordedEvent], query: &Query, 
 
 #[test]
 fn long_searches_find_what_a_scan_finds() {
-    let selections: [(Query, Selects); 7] = [
+    let selections: [(Query, Selects); 8] = [
         (item().tag("even").tag("odd").into(), |event| has(event, "even") && has(event, "odd")),
+        // Two items, each of which takes long.
+        (
+            Query::any_of([
+                item().tag("even").tag("odd"),
+                item().tag("odd").tag("even").types(["Often", "None"]),
+            ]),
+            |event| has(event, "even") && has(event, "odd"),
+        ),
         (item().tag("all").types(["Rare"]).into(), |event| event.event_type() == "Rare"),
         (Query::stream("many-1"), |event| event.stream().as_str() == "many-1"),
         (item().stream("many-1").types(["Rare"]).into(), |event| {

@@ -31,16 +31,28 @@ enum At {
     End,
 }
 
-/// Counts the entries that a scan has read, so that it pauses from time to time.
-#[derive(Debug, Default)]
+/// How many entries one item of a scan may still read, so that it pauses from time to time.
+#[derive(Debug)]
 pub(super) struct Steps(usize);
 
-/// A scan pauses after this many entries: some ten milliseconds.
+/// A scan pauses after about this many entries: some ten milliseconds.
 const STEPS_MAX: usize = 16_384;
+/// One of many items pauses after this many: it should not be opened again for a few entries.
+const STEPS_MIN: usize = 256;
 
 impl Steps {
+    /// The part of one of several items. Each has its own: the scan goes on where the first one
+    /// pauses, so an item without any steps left would keep the others from getting on.
+    pub(super) fn of_one_in(items: usize) -> Self {
+        Self((STEPS_MAX / items.max(1)).max(STEPS_MIN))
+    }
+
+    fn take(&mut self) {
+        self.0 = self.0.saturating_sub(1);
+    }
+
     fn are_used_up(&self) -> bool {
-        self.0 >= STEPS_MAX
+        self.0 == 0
     }
 }
 
@@ -92,7 +104,7 @@ impl<'d> Posting<'d> {
 
     /// Moves to the next entry.
     fn step(&mut self, steps: &mut Steps) -> Result<Option<Position>> {
-        steps.0 += 1;
+        steps.take();
         let Some((key, _)) = self.cursor.next()? else {
             self.at = At::End;
             return Ok(None);
@@ -131,13 +143,13 @@ impl<'d> StreamPositions<'d> {
                     return Ok(Some(at));
                 }
                 self.positions.pop_front();
-                steps.0 += 1;
+                steps.take();
             }
             if self.is_at_end {
                 return Ok(None);
             }
             let found = positions_in_stream(self.disk, &self.stream, to, self.direction)?;
-            steps.0 += 1;
+            steps.take();
             self.is_at_end = found.is_empty();
             self.positions = found.into();
         }
@@ -242,7 +254,7 @@ pub(super) fn seek_all(
         if steps.are_used_up() {
             return Ok(Sought::Paused(to));
         }
-        skips_max = skips_max.saturating_mul(2);
+        skips_max = (2 * skips_max).min(STEPS_MAX);
     }
 }
 

@@ -14,10 +14,10 @@ use crate::storage::Disk;
 pub(crate) struct Scan<'d> {
     items: Vec<ItemScan<'d>>,
     direction: Direction,
-    steps: Steps,
 }
 
 struct ItemScan<'d> {
+    steps: Steps,
     lists: ScanLists<'d>,
     /// Where the item was found last, if that is still ahead.
     ahead: Option<Sought>,
@@ -41,11 +41,12 @@ pub(crate) enum Found {
 
 impl<'d> Scan<'d> {
     pub(crate) fn new(disk: &'d Disk, plan: &Plan<'d>, direction: Direction) -> Self {
-        let items = plan.items.iter();
-        let items = items
-            .map(|item| ItemScan { lists: ScanLists::of(disk, item, direction), ahead: None })
-            .collect();
-        Self { items, direction, steps: Steps::default() }
+        let items = plan.items.iter().map(|item| ItemScan {
+            steps: Steps::of_one_in(plan.items.len()),
+            lists: ScanLists::of(disk, item, direction),
+            ahead: None,
+        });
+        Self { items: items.collect(), direction }
     }
 
     /// The first event at or after a position, in the direction of the scan. Each position must not
@@ -59,7 +60,7 @@ impl<'d> Scan<'d> {
                     is_before(at, known, self.direction)
                 }
             };
-            match item.seek(to, self.direction, &mut self.steps)? {
+            match item.seek(to, self.direction)? {
                 Sought::At(at) if is_nearer(at, nearest) => nearest = Found::At(at),
                 Sought::Paused(at) if is_nearer(at, nearest) => nearest = Found::NothingBefore(at),
                 Sought::At(_) | Sought::Paused(_) | Sought::End => {}
@@ -70,12 +71,13 @@ impl<'d> Scan<'d> {
 }
 
 impl ItemScan<'_> {
-    fn seek(&mut self, to: Position, direction: Direction, steps: &mut Steps) -> Result<Sought> {
+    fn seek(&mut self, to: Position, direction: Direction) -> Result<Sought> {
         match self.ahead {
             Some(Sought::At(at)) if !is_before(at, to, direction) => return Ok(Sought::At(at)),
             Some(Sought::End) => return Ok(Sought::End),
             _ => {}
         }
+        let steps = &mut self.steps;
         let sought = match &mut self.lists {
             ScanLists::All(lists) => seek_all(lists, to, direction, steps)?,
             ScanLists::Any(lists) => seek_any(lists, to, direction, steps)?,
