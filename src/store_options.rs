@@ -118,7 +118,7 @@ impl StoreOptions {
     ///
     /// If it is switched on for a store with events, the index is built while the store is in use:
     /// see [`Store::index_status`](crate::Store::index_status). Each event then costs one more entry
-    /// of about 30 bytes in the write-ahead log.
+    /// in the write-ahead log: 14 bytes and the text of its type.
     pub fn index_types(mut self, is_on: bool) -> Self {
         self.index_types = Some(is_on);
         self

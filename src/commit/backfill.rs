@@ -1,7 +1,7 @@
 //! [`Backfill`] adds entries of the index for events that were appended before there was one.
 //!
-//! It works downwards from the first event that is indexed, on a thread of its own, and gives at
-//! least half of the time to others. New events are indexed by the writer, so the two never write
+//! It works downwards from the first event that is indexed, on a thread of its own. After each batch
+//! it rests for as long as the batch took, at most 100 ms. New events are indexed by the writer, so the two never write
 //! the same entry. Each batch also records how far the index reaches now, so that it goes on there
 //! when the store is opened again.
 

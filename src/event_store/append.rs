@@ -108,15 +108,16 @@ impl Append {
         self
     }
 
-    /// These events, which have no stream of their own: they go to the stream [`DEFAULT_STREAM`], in
-    /// any version. Find them by their tags, and protect them with [`Append::fail_if`].
+    /// An append of events that have no stream of their own. They go to the stream
+    /// [`DEFAULT_STREAM`], in any version. Find them by their tags, and protect them with
+    /// [`Append::fail_if`].
     pub fn of(events: impl IntoIterator<Item = NewEvent>) -> Self {
         Self::new().to(DEFAULT_STREAM, ExpectedVersion::Any, events)
     }
 
     /// Adds a condition (G16): the append fails with [`Error::ConditionFailed`] if an event matches
-    /// this query at the moment of the commit, from any caller and in any stream. It is
-    /// not judged by the events of this append.
+    /// this query at the moment of the commit, from any caller and in any stream. The
+    /// events of this append do not count.
     ///
     /// Usually it is the query of a decision, with [`Append::after`] the position up to which the
     /// decision has read: [`Events::read_up_to`](super::Events::read_up_to). Then the append
@@ -145,8 +146,8 @@ impl Append {
     /// ```
     ///
     /// # Cost
-    /// If the position of the condition is among the last 16,384 events or entries of the index, a few
-    /// hash lookups in the turn of the append. Otherwise, before it waits for its turn, one lookup in
+    /// From the first append with a condition on, the writer holds at least the last 16,384 events and
+    /// entries of the index: if the condition begins among them, a few hash lookups. Otherwise, before it waits for its turn, one lookup in
     /// the index for each tag: the rarest tag of an item decides how many entries are read.
     pub fn fail_if(mut self, query: impl Into<Query>) -> Self {
         self.last = Some(Last::Condition(self.conditions().len()));

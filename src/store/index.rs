@@ -75,8 +75,8 @@ impl Store {
     /// index is as it was, or is being built again when the store is opened.
     ///
     /// # Cost
-    /// Waits for the commit under way. Building then reads the whole log, and takes at most half of
-    /// the time of a thread. Until it has passed the position of a condition, that condition is
+    /// Waits for the commit under way. Building then reads the whole log, and rests as long as it
+    /// works. Until it has passed the position of a condition, that condition is
     /// refused with [`Error::NotIndexed`].
     pub fn rebuild_index(&self) -> Result<()> {
         self.engine.committer()?.rebuild_index()

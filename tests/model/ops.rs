@@ -106,7 +106,7 @@ pub(crate) struct Ask {
     pub(crate) as_of: AsOf,
     /// One bit for each tag.
     pub(crate) tags: u8,
-    /// The items of its query, for the log; none for everything.
+    /// The items of the query, if it reads the log. An empty list selects every event.
     pub(crate) items: Vec<Item>,
 }
 
