@@ -146,9 +146,10 @@ impl Append {
     /// ```
     ///
     /// # Cost
-    /// From the first append with a condition on, the writer holds at least the last 16,384 events and
-    /// entries of the index: if the condition begins among them, a few hash lookups. Otherwise, before it waits for its turn, one lookup in
-    /// the index for each tag: the rarest tag of an item decides how many entries are read.
+    /// From the first append with a condition on, the writer holds at least the last 16,384 events
+    /// and entries of the index: if the condition begins among them, a few hash lookups. Otherwise,
+    /// before it waits for its turn, one lookup in the index for each tag: the rarest tag of an
+    /// item decides how many entries are read.
     pub fn fail_if(mut self, query: impl Into<Query>) -> Self {
         self.last = Some(Last::Condition(self.conditions().len()));
         self.conditions.to_mut().push(AppendCondition {
