@@ -11,15 +11,17 @@ pub use crate::commit::queue::{Answer, Queue, Ticket, settle};
 #[cfg(feature = "async")]
 pub use crate::commit::room::{Permit, Room};
 pub use crate::format::{
-    Evidence, FeatureClass, Features, Frame, FrameDraft, FrameHeader, INDEXED_RECORD, Identity,
-    IndexKind, Indexed, KEYS_RECORD, KeyCount, Malformed, Manifest, POSITION_LEN, Pack,
-    PackedFrame, SLOT_LEN, STORE_FILE_LEN_MAX, Slot, TailEntry, TailRow, Watermark,
-    decode_checkpoint, decode_indexed, decode_key_count, decode_key_record, decode_pack,
-    decode_record, decode_snapshot, decode_tail_row, encode_checkpoint, encode_indexed,
-    encode_key_count, encode_key_record, encode_record, encode_snapshot, index_entries, index_key,
-    index_of, index_prefix, log_key, parse_log_key, position_of, push_index_prefix, snapshot_key,
-    snapshot_of, snapshot_prefix, stream_key, stream_of, stream_prefix, tail_key, view_key,
-    view_of, view_prefix,
+    DELETIONS_RECORD, Deletions, Evidence, FeatureClass, Features, Frame, FrameDraft, FrameHeader,
+    Hole, HoleEnd, INDEXED_RECORD, Identity, IndexKind, Indexed, KEYS_RECORD, KeyCount, Malformed,
+    Manifest, POSITION_LEN, Pack, PackedFrame, RETENTION_PREFIX, SLOT_LEN, STORE_FILE_LEN_MAX,
+    Slot, TailEntry, TailRow, Watermark, cut_frame, decode_checkpoint, decode_deletions,
+    decode_indexed, decode_key_count, decode_key_record, decode_pack, decode_record,
+    decode_retention, decode_snapshot, decode_tail_row, encode_checkpoint, encode_deletions,
+    encode_hole, encode_indexed, encode_key_count, encode_key_record, encode_record,
+    encode_retention, encode_snapshot, index_entries, index_key, index_of, index_prefix, log_key,
+    parse_log_key, position_of, push_index_prefix, redact_in_frame, retention_key, retention_of,
+    snapshot_key, snapshot_of, snapshot_prefix, stream_key, stream_of, stream_prefix, tail_key,
+    union, view_key, view_of, view_prefix,
 };
 pub use crate::head::Head;
 pub use crate::keys::{KeyAge, KeyRecord};

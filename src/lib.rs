@@ -131,6 +131,8 @@ mod commit;
 #[cfg(feature = "rocksdb")]
 mod maintenance;
 #[cfg(feature = "rocksdb")]
+mod deletion;
+#[cfg(feature = "rocksdb")]
 mod store;
 // The parts that need no RocksDB, for the fuzz targets and the model checker.
 #[cfg(all(feature = "__internals", not(feature = "rocksdb")))]
@@ -192,12 +194,14 @@ pub use codec::{
 #[cfg(feature = "async")]
 pub use decision::AsyncDecisions;
 pub use decision::{Boundary, Decided, DecisionBuilder, DecisionModel, Decisions};
+#[cfg(feature = "rocksdb")]
+pub use deletion::{Deleted, RecordedDeletion, ScavengeOptions, Scavenged};
 pub use error::{Cause, Error, Location, Result};
 pub use event_store::{
     Append, AppendCondition, Appended, Blocking, DEFAULT_STREAM, Direction, EventStore, Events,
-    KeyedResult, KeyedSubmission, KeyedWork, PageEnd, PageRequest, Place, Query, QueryItem, Range,
-    Read, ReadLog, ReadStream, Scope, StreamInfo, StreamInfos, Streams, StreamsRequest, Submitted,
-    Visitor,
+    Hole, KeyedResult, KeyedSubmission, KeyedWork, PageEnd, PageRequest, Place, Query, QueryItem,
+    Range, Read, ReadLog, ReadStream, Scope, StreamInfo, StreamInfos, Streams, StreamsRequest,
+    Submitted, Visitor,
 };
 #[cfg(feature = "async")]
 pub use event_store::{Async, BoxFuture};
@@ -218,10 +222,11 @@ pub use maintenance::lines::JsonLine;
 pub use maintenance::verify::{Damage, VerifyProgress, VerifyReport};
 pub use memory::MemoryStore;
 pub use model::{
-    CAUSATION_ID, CORRELATION_ID, ContentType, Date, Epoch, Epochs, EventId, EventRef, EventType,
-    ExpectedVersion, IdempotencyKey, InvalidArgument, KeyRetention, LimitExceeded, Limits,
-    Metadata, MetadataRef, NewEvent, Position, RecordedAs, RecordedEvent, RequestDigest, StreamId,
-    TagsRef, Timestamp, Version, limits,
+    CAUSATION_ID, CORRELATION_ID, ContentType, DELETION_EVENT, DELETIONS_STREAM, Date, Deletion,
+    DeletionTarget, Epoch, Epochs, EventId, EventRef, EventType, ExpectedVersion, IdempotencyKey,
+    InvalidArgument, KeyRetention, LimitExceeded, Limits, Metadata, MetadataRef, NewEvent,
+    Position, REDACTED, RecordedAs, RecordedEvent, RequestDigest, Retention, RetentionScope,
+    StreamId, StreamState, TagsRef, Timestamp, Version, limits,
 };
 pub use options::{Clock, Durability};
 #[cfg(feature = "async")]

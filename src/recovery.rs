@@ -14,12 +14,13 @@ use uuid::Uuid;
 use crate::error::{Error, Location, Result};
 use crate::event_store::Direction;
 use crate::format::{
-    Evidence, INDEXED_RECORD, Identity, IndexKind, Indexed, KEYS_RECORD, Watermark,
+    Deletions, Evidence, INDEXED_RECORD, Identity, IndexKind, Indexed, KEYS_RECORD, Watermark,
     decode_key_record, decode_record, encode_indexed, encode_record, position_of,
 };
 use crate::keys::KeyExpiry;
 use crate::model::Position;
 use crate::options::{Durability, now};
+use crate::read::deletions::deletions;
 use crate::read::index::indexed;
 use crate::read::keys::{key_count, keys_after};
 use crate::read::log::{Log, OpenPack};
@@ -46,6 +47,7 @@ pub(crate) struct Recovered {
     pub(crate) watermark: Option<WatermarkFile>,
     pub(crate) key_expiry: Arc<KeyExpiry>,
     pub(crate) indexed: Indexed,
+    pub(crate) deletions: Deletions,
 }
 
 /// Opens a store, or creates it if the options allow that.
@@ -98,10 +100,11 @@ pub(crate) fn open(root: &Path, options: &StoreOptions) -> Result<Recovered> {
         claim.add_index()?;
         open_index(&disk, &end, options)?
     };
+    let deletions = deletions(&disk)?;
     let count = key_count(&disk)?;
     key_expiry.resume(count.last, count.clock);
     let storage = Storage::from(disk);
-    Ok(Recovered { claim, storage, open, end, watermark, key_expiry, indexed })
+    Ok(Recovered { claim, storage, open, end, watermark, key_expiry, indexed, deletions })
 }
 
 /// Selects the idempotency keys that have expired, which every lookup ignores. Damaged records are

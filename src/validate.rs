@@ -11,20 +11,42 @@ use smallvec::{SmallVec, smallvec};
 
 use crate::error::{Error, Result};
 use crate::event_store::{Append, AppendCondition, Appended, Conditions, Run};
-use crate::model::{EventId, ExpectedVersion, Position, StreamId, Version};
+use crate::model::{EventId, ExpectedVersion, Position, StreamId, StreamState, Version};
 
 /// The last event of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct LastEvent {
     pub(crate) version: Version,
     pub(crate) id: EventId,
+    /// What has become of the stream after it.
+    pub(crate) state: StreamState,
+}
+
+impl LastEvent {
+    /// The last event of a stream that takes appends.
+    pub(crate) fn new(version: Version, id: EventId) -> Self {
+        Self { version, id, state: StreamState::Live }
+    }
+
+    /// The version that readers see; `None` if the stream was deleted.
+    pub(crate) fn visible(self) -> Option<Version> {
+        Some(self.version).filter(|_| self.state == StreamState::Live)
+    }
 }
 
 /// What the rule reads from a store. Only committed events count.
 pub(crate) trait Committed {
     fn last_event(&mut self, stream: &StreamId) -> Result<Option<LastEvent>>;
 
+    /// The first version since the stream was created, or created again after it was deleted.
+    fn beginning(&mut self, _stream: &StreamId) -> Result<Version> {
+        Ok(Version::FIRST)
+    }
+
     /// The ids and positions of at most `count` events of a stream from this version on.
+    ///
+    /// # Errors
+    /// [`Error::Deleted`] if one of them was deleted.
     fn places(
         &mut self,
         stream: &StreamId,
@@ -117,7 +139,8 @@ enum StreamCheck {
 /// # Errors
 /// [`Error::WrongExpectedVersion`] for the first stream that is not as expected,
 /// [`Error::ConditionFailed`] for the first condition that does not hold,
-/// [`Error::PartialRetry`], or an error of the store. Nothing is changed in any case.
+/// [`Error::PartialRetry`], [`Error::Tombstoned`], [`Error::Deleted`] if a retry would find its
+/// events where some were deleted, or an error of the store. Nothing is changed in any case.
 pub(crate) fn validate(shape: &Shape, committed: &mut impl Committed) -> Result<Verdict> {
     let mut versions = Versions::new();
     let mut conflict = None;
@@ -126,8 +149,12 @@ pub(crate) fn validate(shape: &Shape, committed: &mut impl Committed) -> Result<
     let mut written = 0;
     for ((stream, expected), ids) in shape.expectations.iter().zip(&shape.ids) {
         let last = committed.last_event(stream)?;
-        let version = last.map(|last| last.version);
-        versions.push(version);
+        if last.is_some_and(|last| last.state == StreamState::Tombstoned) {
+            return Err(Error::Tombstoned { stream: stream.clone() });
+        }
+        // The versions of a deleted stream go on.
+        versions.push(last.map(|last| last.version));
+        let version = last.and_then(LastEvent::visible);
         written += usize::from(!ids.is_empty());
         let mut retry = None;
         // Without ids, no event is recognised as already stored.
@@ -182,6 +209,11 @@ fn check_conditions(shape: &Shape, committed: &mut impl Committed) -> Result<Opt
     Ok(None)
 }
 
+/// The error for an append that may have been done before, at a place that was deleted.
+pub(crate) fn deleted(stream: &StreamId, version: Version) -> Error {
+    Error::Deleted { what: format!("version {version} of stream {stream}") }
+}
+
 /// Checks one stream. It looks for `ids` where a retry would find them, following KurrentDB's rule
 /// of idempotent appends.
 fn check_stream(
@@ -191,12 +223,20 @@ fn check_stream(
     last: Option<LastEvent>,
     committed: &mut impl Committed,
 ) -> Result<StreamCheck> {
-    let met = expected.is_met_by(last.map(|last| last.version));
+    let met = expected.is_met_by(last.and_then(LastEvent::visible));
     let plain = if met { StreamCheck::Met } else { StreamCheck::NotMet };
     let (Some(last), false) = (last, ids.is_empty()) else { return Ok(plain) };
     let count = ids.len();
     let from = match expected {
-        ExpectedVersion::NoStream => Version::FIRST,
+        ExpectedVersion::NoStream if met => {
+            // Deleted: only the last of its events is known.
+            return if ids.contains(&last.id) {
+                Err(deleted(stream, last.version))
+            } else {
+                Ok(plain)
+            };
+        }
+        ExpectedVersion::NoStream => committed.beginning(stream)?,
         ExpectedVersion::Exact(version) if version < last.version => version.next(),
         ExpectedVersion::Exact(_) => return Ok(plain),
         // At the very end: read it only if the last event of the stream is one of ours.

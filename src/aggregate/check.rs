@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::load::Left;
 use super::root::AggregateRoot;
 use super::snapshots::{SnapshotFault, Snapshots};
 use super::{Aggregate, Repository};
@@ -60,6 +61,8 @@ impl<A: Aggregate + PartialEq> Repository<A> {
     /// [`SNAPSHOT_VERSION`](Aggregate::SNAPSHOT_VERSION) should have been raised, or that the codec
     /// does not restore the state as it was written.
     ///
+    /// If the beginning of the stream was deleted, the first snapshot after it counts as right.
+    ///
     /// The report omits a snapshot whose bytes are damaged: verify reports it, and loading counts
     /// it as ignored.
     ///
@@ -86,7 +89,12 @@ impl<A: Aggregate + PartialEq> Repository<A> {
         let mut root = AggregateRoot::new(stream.clone());
         let mut snapshots = Vec::with_capacity(found.len());
         for snapshot in found.into_iter().rev() {
-            self.catch_up(&mut root, snapshot.version)?;
+            if let Left::Without(_) = self.catch_up(&mut root, snapshot.version)? {
+                // Nothing shows what its state should be, so the later ones are compared with it.
+                if let Ok(restored) = self.restore_from(kept, &snapshot, snapshot.version)? {
+                    root = restored;
+                }
+            }
             let fault = fault_of(kept, &snapshot, &root);
             let Snapshot { version, taken_at, .. } = snapshot;
             snapshots.push(CheckedSnapshot { version, taken_at, fault });

@@ -7,11 +7,18 @@ use super::root::{AggregateRoot, LastStored};
 use super::snapshots::{SnapshotFault, Snapshots};
 use super::{Aggregate, Repository};
 use crate::error::{Cause, Error, Result};
-use crate::event_store::ReadStream;
+use crate::event_store::{Hole, ReadStream};
 use crate::extension::EventStoreExt;
-use crate::model::{EventId, EventRef, StreamId, Timestamp, Version};
+use crate::model::{EventId, EventRef, StreamId, StreamState, Timestamp, Version};
 use crate::snapshot_store::Snapshot;
 use crate::upcast::OnUnreadable;
+
+/// Whether all events of a part of a stream are left.
+pub(super) enum Left {
+    All,
+    /// All but those in this hole, which is at the beginning.
+    Without(Hole),
+}
 
 impl<A: Aggregate> Repository<A> {
     /// The current aggregate; in its default state if its stream has no events.
@@ -19,10 +26,11 @@ impl<A: Aggregate> Repository<A> {
         let cached = self.cache.as_ref().and_then(|cache| cache.get(stream));
         let cached_at = cached.as_ref().and_then(AggregateRoot::version);
         let root = match cached {
-            Some(mut root) => {
-                self.catch_up(&mut root, Version::MAX)?;
-                root
-            }
+            Some(mut root) => match self.catch_up(&mut root, Version::MAX)? {
+                Left::All => root,
+                // The state rests on events that are gone.
+                Left::Without(_) => self.restore(stream, Version::MAX)?,
+            },
             None => self.restore(stream, Version::MAX)?,
         };
         if let Some(cache) = self.cache.as_ref().filter(|_| root.version() > cached_at) {
@@ -131,11 +139,18 @@ impl<A: Aggregate> Repository<A> {
             // The minimum ends the loop even if a faulty store returns a snapshot above `at`.
             up_to = snapshot.version.min(at).previous();
         }
-        self.catch_up(&mut root, to)?;
-        Ok(root)
+        match self.catch_up(&mut root, to)? {
+            Left::All => Ok(root),
+            Left::Without(hole) if hole.state == StreamState::Deleted => Ok(root),
+            Left::Without(hole) => Err(Error::HistoryTruncated {
+                stream: stream.clone(),
+                last: Version::new(hole.last).unwrap_or(Version::FIRST),
+                kind: A::SNAPSHOT_KIND.to_owned(),
+            }),
+        }
     }
 
-    fn restore_from(
+    pub(super) fn restore_from(
         &self,
         snapshots: &Snapshots<A>,
         snapshot: &Snapshot,
@@ -152,27 +167,29 @@ impl<A: Aggregate> Repository<A> {
         // this history, and not ahead of it.
         let read = self.store.read_stream(&snapshot.stream).from(snapshot.version);
         let anchor = Some((snapshot.version, snapshot.event_id));
-        let fits = self.fold(&mut root, read.as_of_version(to), anchor)?;
+        let fits = self.fold(&mut root, read.as_of_version(to), anchor)?.is_some();
         Ok(if fits { Ok(root) } else { Err(SnapshotFault::OtherHistory) })
     }
 
-    /// Applies the events of the stream after a state, up to a version.
-    pub(super) fn catch_up(&self, root: &mut AggregateRoot<A>, to: Version) -> Result<()> {
+    /// Applies the events of the stream after a state, up to a version. Returns whether they are all
+    /// there; if not, the state is not that of the stream.
+    pub(super) fn catch_up(&self, root: &mut AggregateRoot<A>, to: Version) -> Result<Left> {
         let read = self.store.read_stream(&root.stream).after(root.version()).as_of_version(to);
-        self.fold(root, read, None)?;
-        Ok(())
+        let holes = self.fold(root, read, None)?.unwrap_or_default();
+        Ok(holes.into_iter().next_back().map_or(Left::All, Left::Without))
     }
 
     /// Applies events. If there is an anchor, the first event must be the anchor; it is in the
-    /// state already, and is not applied. Returns whether the anchor was found.
+    /// state already, and is not applied. Returns the holes between the events; `None` if the anchor
+    /// was not found.
     fn fold(
         &self,
         root: &mut AggregateRoot<A>,
         read: ReadStream,
         mut anchor: Option<(Version, EventId)>,
-    ) -> Result<bool> {
+    ) -> Result<Option<Vec<Hole>>> {
         let mut failure = None;
-        read.for_each(|event| {
+        let holes = read.for_each_around_holes(|event| {
             match anchor {
                 Some(place) if place != (event.version(), event.id()) => {
                     return ControlFlow::Break(());
@@ -189,7 +206,7 @@ impl<A: Aggregate> Repository<A> {
             ControlFlow::Continue(())
         })?;
         match failure {
-            None => Ok(anchor.is_none()),
+            None => Ok(Some(holes).filter(|_| anchor.is_none())),
             Some(error) => Err(error),
         }
     }

@@ -8,6 +8,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use super::gate::Gate;
+use super::rows::Rows;
 use super::writer::OpenLog;
 use crate::error::{Cause, Error, Result};
 use crate::event_store::Direction;
@@ -153,6 +154,14 @@ impl DerivedWriter {
                 batch.put(Family::Index, key, value);
             }
             batch.put(Family::Meta, INDEXED_RECORD, &encode_indexed(then));
+            Ok(())
+        })
+    }
+
+    /// Writes changes of rows that a deletion leads to.
+    pub(super) fn write_rows(&self, rows: &Rows) -> Result<()> {
+        self.write(Needs::Nothing, |_, batch| {
+            rows.add_to(batch);
             Ok(())
         })
     }

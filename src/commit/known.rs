@@ -8,11 +8,11 @@ use super::staged::StagedAppends;
 use crate::error::{Error, Result};
 use crate::event_store::AppendCondition;
 use crate::metrics::Meters;
-use crate::model::{EventId, Position, StreamId, Timestamp, Version};
+use crate::model::{EventId, Position, StreamId, StreamState, Timestamp, Version};
 use crate::read::log::Log;
 use crate::read::lookup;
 use crate::recent::Recent;
-use crate::validate::{Commit, Committed, LastEvent, Shape, Verdict};
+use crate::validate::{Commit, Committed, LastEvent, Shape, Verdict, deleted};
 
 /// The effects of a submission's earlier appends, while its later ones are validated.
 pub(super) struct Pending {
@@ -39,7 +39,7 @@ impl Pending {
         for (((stream, _), ids), version) in expectations.iter().zip(ids).zip(versions) {
             let Some(id) = ids.last() else { continue };
             let more = u64::try_from(ids.len() - 1).unwrap_or(u64::MAX);
-            let last = LastEvent { version: Version::after(*version).plus(more), id: *id };
+            let last = LastEvent::new(Version::after(*version).plus(more), *id);
             self.last_events.insert(stream.clone(), last);
         }
     }
@@ -69,9 +69,14 @@ impl Committed for Known<'_> {
         }
         self.meters.version_cache_misses.add_as_writer(1);
         let last = lookup::last_event(self.log.disk(), stream)?;
-        let last = last.map(|(version, id)| LastEvent { version, id });
         self.last_events.insert(stream.clone(), last);
         Ok(last)
+    }
+
+    fn beginning(&mut self, stream: &StreamId) -> Result<Version> {
+        let hole = lookup::hole_of(self.log.disk(), stream)?;
+        let restarted = hole.filter(|(_, end)| end.state == StreamState::Deleted);
+        Ok(restarted.map_or(Version::FIRST, |(last, _)| last.next()))
     }
 
     fn places(
@@ -80,6 +85,11 @@ impl Committed for Known<'_> {
         from: Version,
         count: usize,
     ) -> Result<Vec<(EventId, Position)>> {
+        if let Some((last, _)) = lookup::hole_of(self.log.disk(), stream)?
+            && from <= last
+        {
+            return Err(deleted(stream, from));
+        }
         let mut staged = self.staged.events_of(stream).peekable();
         let is_staged = staged.peek().is_some_and(|(first, ..)| *first <= from);
         let mut places = if is_staged {
@@ -110,10 +120,15 @@ impl Committed for Known<'_> {
         if let Some(staged) = self.staged.at(position) {
             return Ok(staged.commit(events));
         }
-        let (first, last) = lookup::commit_range(self.log, position)?;
+        let Some((first, last)) = lookup::commit_range(self.log, position)? else {
+            return Ok(None);
+        };
         if usize::try_from(last.get() - first.get() + 1) != Ok(events) {
             return Ok(None);
         }
-        Ok(Some(Commit { first, events: lookup::events_between(self.log, (first, last))? }))
+        let found = lookup::events_between(self.log, (first, last))?;
+        // Some of them may have been deleted.
+        let is_whole = found.len() == events;
+        Ok(is_whole.then_some(Commit { first, events: found }))
     }
 }

@@ -28,6 +28,7 @@ pub(crate) mod prepare;
 pub(crate) mod queue;
 mod recent_events;
 mod recent_keys;
+mod rows;
 #[cfg(feature = "async")]
 pub(crate) mod room;
 mod staged;
@@ -38,6 +39,7 @@ use std::sync::Arc;
 pub(crate) use index_drafts::IndexKinds;
 pub(crate) use prepare::{LookedUp, Prepared, PreparedKey, Submission};
 pub(crate) use queue::Answer;
+pub(crate) use rows::{Decided, Rows};
 pub(crate) use writer::OpenLog;
 
 use crate::error::{Error, Result};
@@ -157,6 +159,17 @@ impl Committer {
     pub(crate) fn rebuild_index(&self) -> Result<()> {
         self.backfill.change(|| self.writer.lock().reset_index())?;
         self.backfill.start()
+    }
+
+    /// Writes changes of rows that a decided deletion leads to, while no earlier events are being
+    /// indexed.
+    pub(crate) fn carry_out(&self, rows: &Rows) -> Result<()> {
+        self.backfill.change(|| self.derived.write_rows(rows))
+    }
+
+    /// Makes everything durable, and writes a watermark that a torn write cannot take back.
+    pub(crate) fn settle_watermark(&self) -> Result<()> {
+        self.writer.lock().settle_watermark()
     }
 
     /// The current end of the log.

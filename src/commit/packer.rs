@@ -54,15 +54,21 @@ impl Packer {
         let last = header.last_position();
         self.pack.push(header.first_position, last, frame);
         if self.pack.bytes().len() >= self.pack_bytes {
-            (self.published, self.rows, self.row_is_empty) = (0, 0, true);
-            self.filled.push(self.pack.seal());
-            return self.filled.last().map(|pack| (log_key(last), pack.bytes()));
+            return self.end_pack();
         }
         if std::mem::take(&mut self.row_is_empty) {
             self.row.begin(header.first_position);
         }
         self.row.push(header.stream, header.first_version, frame);
         None
+    }
+
+    /// Ends the open pack. Returns its key and value; `None` if it is empty.
+    pub fn end_pack(&mut self) -> Option<([u8; 8], &[u8])> {
+        let last = self.pack.frames().last()?.last;
+        (self.published, self.rows, self.row_is_empty) = (0, 0, true);
+        self.filled.push(self.pack.seal());
+        self.filled.last().map(|pack| (log_key(last), pack.bytes()))
     }
 
     /// Ends a batch. Returns key and value of the row for those of its frames that are in no pack;

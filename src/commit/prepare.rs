@@ -9,6 +9,7 @@
 use smallvec::SmallVec;
 
 use super::index_drafts::{IndexDrafts, IndexKinds};
+use super::rows::Decided;
 use crate::event_store::{Append, KeyedResult};
 use crate::format::FrameDraft;
 use crate::model::limits::{FRAME_EVENTS_MAX, FRAME_LEN_TARGET};
@@ -25,6 +26,8 @@ pub struct Submission {
     /// The idempotency key of the request that leads to this submission. It has one append, or
     /// none if only the key is recorded.
     pub key: Option<Box<PreparedKey>>,
+    /// What its append, which records a deletion, decides to delete.
+    pub(crate) deletes: Option<Box<Decided>>,
 }
 
 /// An idempotency key, as its caller looked it up before it entered the queue.
@@ -128,6 +131,12 @@ fn encoded_len(event: &NewEvent) -> usize {
 }
 
 impl Submission {
+    /// These appends, and nothing else.
+    pub fn of(appends: impl IntoIterator<Item = Prepared>, durability: Durability) -> Self {
+        let appends = appends.into_iter().collect();
+        Self { appends, durability, record: None, key: None, deletes: None }
+    }
+
     /// Estimates how many bytes it adds to the write-ahead log: its frames, and their packs.
     pub(crate) fn len_on_disk(&self) -> usize {
         2 * self.len_in_batch()
@@ -139,7 +148,8 @@ impl Submission {
         let frames = self.appends.iter().flat_map(|append| &append.frames);
         let frames = frames.map(|frame| frame.draft.events_len() + 320).sum::<usize>();
         let index = self.appends.iter().map(|append| append.index.len()).sum::<usize>();
-        frames + index + self.key.as_ref().map_or(0, |key| key.len())
+        let rows = self.deletes.as_ref().map_or(0, |decided| decided.rows.len());
+        frames + index + rows + self.key.as_ref().map_or(0, |key| key.len())
     }
 }
 

@@ -14,9 +14,10 @@ use super::prepare::{Prepared, PreparedFrame, PreparedKey, Submission};
 use super::queue::{Answer, Outcome, Ticket, settle};
 use super::recent_events::{Reach, RecentAppend, RecentEvents};
 use super::recent_keys::RecentKeys;
+use super::rows::Decided;
 use super::staged::StagedAppends;
 use crate::error::{Cause, Error, Result};
-use crate::event_store::{Appended, KeyedResult, Submitted};
+use crate::event_store::{AppendCondition, Appended, KeyedResult, Submitted};
 use crate::format::{
     Evidence, FrameHeader, INDEXED_RECORD, IndexKind, KEYS_RECORD, KeyCount, Watermark,
     checksum_of, encode_indexed, encode_key_count, encode_key_record, stream_key,
@@ -56,6 +57,8 @@ pub(crate) struct OpenLog {
     pub(crate) key_expiry: Arc<KeyExpiry>,
     pub(crate) meters: Arc<Meters>,
     pub(crate) indexed_from: Arc<IndexedFrom>,
+    /// The highest position of an event that was deleted or lost a tag.
+    pub(crate) deleted_up_to: Option<Position>,
     /// See [`StoreOptions::async_waiting_bytes`](crate::StoreOptions::async_waiting_bytes).
     #[cfg(feature = "async")]
     pub(crate) waiting_bytes: usize,
@@ -81,6 +84,8 @@ pub(super) struct Writer {
     recent_events: RecentEvents,
     meters: Arc<Meters>,
     indexed_from: Arc<IndexedFrom>,
+    /// The highest position of an event that was deleted or lost a tag.
+    deleted_up_to: Option<Position>,
     /// Counts the commits, of which some are measured.
     commits: u64,
 }
@@ -127,6 +132,7 @@ impl Writer {
             recent_events: RecentEvents::new(reach, log.indexed_from.get().into()),
             meters: log.meters,
             indexed_from: log.indexed_from,
+            deleted_up_to: log.deleted_up_to,
             commits: 0,
         }
     }
@@ -223,6 +229,7 @@ impl Writer {
         if !submission.appends.iter().all(is_recent) {
             return Ok(Answer { must_look_again: true, ..Answer::default() });
         }
+        self.check_deleted(&submission)?;
         let len = submission.len_on_disk();
         let mut verdicts: SmallVec<[Verdict; 1]> = SmallVec::new();
         let mut pending =
@@ -246,7 +253,9 @@ impl Writer {
         }
         // A retry and a conflict are answered even on a full disk.
         let appends = verdicts.iter().any(|verdict| matches!(verdict, Verdict::Append(_)));
-        if appends || submission.key.is_some() {
+        let deletes = submission.deletes.is_some();
+        // A deletion frees more than it takes, so it may use the reserve.
+        if (appends || submission.key.is_some()) && !deletes {
             self.space.check(disk, len)?;
         }
         let now = now(&self.clock);
@@ -259,6 +268,9 @@ impl Writer {
             Verdict::Append(versions) => self.add(staged, append, versions, now),
         });
         let mut answer = Answer { appended: appended.collect(), ..Answer::default() };
+        if let Some(decided) = &submission.deletes {
+            self.delete(staged, decided);
+        }
         if let Some((key, record)) = &submission.record {
             staged.batch.put(Family::Meta, key, record);
         }
@@ -266,6 +278,32 @@ impl Writer {
             answer.keyed = Some(self.record_key(staged, *key, answer.appended.pop()));
         }
         Ok(answer)
+    }
+
+    /// Checks that no event was deleted that a condition would have to see.
+    fn check_deleted(&self, submission: &Submission) -> Result<()> {
+        let appends = submission.appends.iter();
+        let conditions = appends.flat_map(|append| append.shape.conditions.as_slice());
+        for after in conditions.filter_map(AppendCondition::after) {
+            if Some(after) < self.deleted_up_to {
+                return Err(Error::Deleted { what: format!("a condition after position {after}") });
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds to the batch what its last append decides to delete. The open pack ends there, so that
+    /// all deleted events are in packs.
+    fn delete(&mut self, staged: &mut Staged<'_>, decided: &Decided) {
+        decided.rows.add_to(&mut staged.batch);
+        for (stream, tip) in &decided.tips {
+            staged.appends.set_last_event(stream, *tip);
+            self.last_events.insert(stream.clone(), Some(*tip));
+        }
+        self.deleted_up_to = self.deleted_up_to.max(decided.up_to);
+        if let Some((key, pack)) = self.packer.end_pack() {
+            staged.batch.put(Family::Packs, &key, pack);
+        }
     }
 
     /// The recorded result of a request: one that is staged, was recorded since its caller looked
@@ -352,7 +390,7 @@ impl Writer {
             let first_version = versions.as_ref().map_or(header.first_version, |v| *v.start());
             *versions = Some(first_version..=last);
             *last_version = Some(last);
-            let last_event = LastEvent { version: last, id: frame.last_id };
+            let last_event = LastEvent::new(last, frame.last_id);
             if !staged.is_alone {
                 staged.appends.set_last_event(stream, last_event);
             }
@@ -455,6 +493,24 @@ impl Writer {
                 self.note_durable(disk, self.end)
             });
             synced.map_err(|error| Error::Indeterminate { cause: Cause::new(error) })
+        })
+    }
+
+    /// Makes everything durable and records that in both slots of the watermark, so that a torn write
+    /// cannot bring back one that names a frame which is about to be changed.
+    pub(super) fn settle_watermark(&mut self) -> Result<()> {
+        let (storage, gate) = (self.storage.clone(), self.gate.clone());
+        gate.check()?;
+        gate.attempt(|| {
+            let settled = storage.with(|disk| {
+                disk.sync()?;
+                for _slot in 0..2 {
+                    self.watermark.set(reached(self.watermark.get(), disk, self.end, false))?;
+                    self.watermark.sync()?;
+                }
+                Ok(())
+            });
+            settled.map_err(|error| Error::Indeterminate { cause: Cause::new(error) })
         })
     }
 

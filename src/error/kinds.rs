@@ -15,6 +15,7 @@ impl Error {
             Self::WrongExpectedVersion { .. }
                 | Self::ConditionFailed { .. }
                 | Self::PartialRetry { .. }
+                | Self::Deleted { .. }
         )
     }
 
@@ -37,6 +38,8 @@ impl Error {
                 | Self::VersionAhead { .. }
                 | Self::PositionAhead { .. }
                 | Self::OtherEpoch { .. }
+                | Self::Tombstoned { .. }
+                | Self::HistoryTruncated { .. }
         )
     }
 

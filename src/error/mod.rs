@@ -75,6 +75,35 @@ pub enum Error {
         /// The [label](crate::Append::label) of the condition, if it has one.
         label: Option<String>,
     },
+    /// The events at the place that this append or condition concerns were deleted, so it cannot be
+    /// known whether the append was done before, or whether a deleted event matched; nothing was
+    /// appended. Read again and decide again, which makes new events.
+    #[error("{what} concerns events that were deleted: read again, decide again, and retry")]
+    Deleted {
+        /// The stream and version, or the position.
+        what: String,
+    },
+    /// The stream was deleted for good; nothing was read or appended. Use another stream.
+    #[error("stream {stream} was deleted for good: use another stream")]
+    Tombstoned {
+        /// The stream.
+        stream: StreamId,
+    },
+    /// The beginning of the stream was deleted, and no snapshot replaces it, so the state of the
+    /// aggregate is not known. Take snapshots before events are deleted, or read the events that are
+    /// left with [`read_stream`](crate::EventStoreExt::read_stream).
+    #[error(
+        "stream {stream} has lost its events up to version {last}, and no snapshot of kind {kind:?} replaces them: \
+         read the events that are left, or begin a new stream"
+    )]
+    HistoryTruncated {
+        /// The stream.
+        stream: StreamId,
+        /// The last version that was deleted.
+        last: Version,
+        /// The kind of the aggregate.
+        kind: String,
+    },
     /// No index can answer a condition of this append, or it is still being built; nothing was
     /// appended. A condition never scans the log.
     #[error("a condition on events {query} needs an index of {index}")]

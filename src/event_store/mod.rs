@@ -31,7 +31,7 @@ pub use append::{Append, Appended, DEFAULT_STREAM};
 pub use condition::AppendCondition;
 pub use keyed::{KeyedResult, KeyedSubmission, KeyedWork, Submitted};
 pub use listing::{StreamInfos, Streams};
-pub use page::{Direction, PageEnd, PageRequest, Range, Scope, StreamInfo, StreamsRequest};
+pub use page::{Direction, Hole, PageEnd, PageRequest, Range, Scope, StreamInfo, StreamsRequest};
 pub use query::{Query, QueryItem};
 pub(crate) use read::position_at;
 pub use read::{Events, Place, Read, ReadLog, ReadStream};

@@ -1,7 +1,7 @@
 //! Requests to a store, such as for one bounded page of a [`Range`] through a [`Query`].
 
 use super::query::Query;
-use crate::model::{Position, StreamId, Version};
+use crate::model::{Position, StreamId, StreamState, Version};
 
 /// The direction of a read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
@@ -90,6 +90,28 @@ pub struct PageEnd {
     /// The rest of the requested range, for the next request; `None` if the range was read to its
     /// end.
     pub rest: Option<Range>,
+    /// The deleted places that the page went past, in its order. Empty for a page that an index
+    /// answered.
+    pub holes: Vec<Hole>,
+}
+
+impl PageEnd {
+    /// A page without holes.
+    pub fn new(rest: Option<Range>) -> Self {
+        Self { rest, holes: Vec::new() }
+    }
+}
+
+/// Consecutive places whose events were deleted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hole {
+    /// The first place: a position of the log, or a version of a stream.
+    pub first: u64,
+    /// The last place.
+    pub last: u64,
+    /// In a stream, whether it was deleted here, so that what follows is a new beginning. In the
+    /// log and after a truncation: [`StreamState::Live`].
+    pub state: StreamState,
 }
 
 /// A request for streams, in the order of their ids.

@@ -7,7 +7,7 @@ use std::marker::PhantomData;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use super::{Blocking, Direction, EventStore, PageRequest, Query, QueryItem, Range, Scope};
+use super::{Blocking, Direction, EventStore, Hole, PageRequest, Query, QueryItem, Range, Scope};
 use crate::error::{Error, Result};
 use crate::model::{Copier, EventRef, Position, RecordedEvent, StreamId, Timestamp, Version};
 
@@ -283,10 +283,28 @@ impl<P: Place> Read<P> {
     /// # Errors
     /// An invalid argument of this read, or an error of the store; the events visited before it are
     /// correct.
-    pub fn for_each(
+    pub fn for_each(self, visit: impl FnMut(EventRef<'_>) -> ControlFlow<()>) -> Result<()> {
+        self.for_each_around_holes(visit).map(drop)
+    }
+
+    /// The places of this read whose events were deleted, in its order. A read that an index
+    /// answers goes past no holes.
+    ///
+    /// # Errors
+    /// Those of [`Read::for_each`].
+    ///
+    /// # Cost
+    /// Reads all events.
+    pub fn holes(self) -> Result<Vec<Hole>> {
+        self.for_each_around_holes(|_| ControlFlow::Continue(()))
+    }
+
+    /// Visits the events as [`Read::for_each`] does; returns the holes that the read went past.
+    pub(crate) fn for_each_around_holes(
         mut self,
         mut visit: impl FnMut(EventRef<'_>) -> ControlFlow<()>,
-    ) -> Result<()> {
+    ) -> Result<Vec<Hole>> {
+        let mut holes: Vec<Hole> = Vec::new();
         let mut rest = self.resolve()?.range;
         let mut left = self.limit.unwrap_or(u64::MAX);
         let mut flow = ControlFlow::Continue(());
@@ -303,8 +321,9 @@ impl<P: Place> Read<P> {
                 flow
             })?;
             rest = end.rest;
+            holes.extend(end.holes);
         }
-        Ok(())
+        Ok(holes)
     }
 
     /// What this read covers with the current head.
@@ -406,13 +425,12 @@ pub(crate) fn position_at(
     while high - low > 1 {
         let middle = low + (high - low) / 2;
         let Some(position) = Position::new(middle) else { break };
-        let range = Some(Range::log(position, position));
+        // The first event that is left from there on: those in the middle may have been deleted.
+        let range = Some(Range::log(position, head));
         let resolved = Resolved { range, up_to: None };
         let read = Events::new(store.handle(), resolved, Direction::Forward, Query::Everything, 1);
         match read.last() {
-            Some(event) if event.as_ref().is_ok_and(|event| event.recorded_at() <= time) => {
-                low = middle;
-            }
+            Some(Ok(event)) if event.recorded_at() <= time => low = event.position().get(),
             Some(Err(error)) => return Err(error),
             _ => high = middle,
         }

@@ -8,7 +8,10 @@ pub(super) const FEATURES_MAX: usize = 64;
 pub(super) const FEATURE_NAME_LEN_MAX: usize = 32;
 
 /// The features that this version has.
-const KNOWN: &[(FeatureClass, &str)] = &[(FeatureClass::Writing, INDEX)];
+const KNOWN: &[(FeatureClass, &str)] =
+    &[(FeatureClass::Reading, DELETIONS), (FeatureClass::Writing, INDEX)];
+/// The store has holes: a reader that does not know them would take them for damage.
+const DELETIONS: &str = "deletions";
 /// The store has an index: a writer that ignored it would leave it incomplete.
 const INDEX: &str = "index";
 
@@ -71,14 +74,32 @@ impl Features {
 
     /// Whether the store has an index.
     pub fn has_index(&self) -> bool {
-        self.0.iter().any(|(_, name)| name == INDEX)
+        self.has(INDEX)
+    }
+
+    /// Whether events of the store may have been deleted.
+    pub fn has_deletions(&self) -> bool {
+        self.has(DELETIONS)
+    }
+
+    fn has(&self, feature: &str) -> bool {
+        self.0.iter().any(|(_, name)| name == feature)
     }
 
     /// The same features and an index.
-    pub fn with_index(mut self) -> Self {
-        if !self.has_index() {
-            let at = self.0.partition_point(|(_, name)| name.as_str() < INDEX);
-            self.0.insert(at, (FeatureClass::Writing, INDEX.to_owned()));
+    pub fn with_index(self) -> Self {
+        self.with(FeatureClass::Writing, INDEX)
+    }
+
+    /// The same features and deletions.
+    pub fn with_deletions(self) -> Self {
+        self.with(FeatureClass::Reading, DELETIONS)
+    }
+
+    fn with(mut self, class: FeatureClass, feature: &str) -> Self {
+        if !self.has(feature) {
+            let at = self.0.partition_point(|(_, name)| name.as_str() < feature);
+            self.0.insert(at, (class, feature.to_owned()));
         }
         self
     }

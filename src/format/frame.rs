@@ -1,6 +1,7 @@
 //! The frame, the unit on disk: the consecutive events that one append wrote to one stream.
 
 use super::cursor::Cursor;
+use super::hole::{Hole, decode_hole};
 use super::wire::{
     ContentTypeBytes, EventBytes, HeaderBytes, Known, next_pair, next_tag, put, refused,
 };
@@ -11,8 +12,12 @@ use crate::model::{
 
 /// The version of a frame's encoding, stored in its first byte.
 const FRAME_VERSION: u8 = 1;
-/// No flag is in use. Reserved for frames and events alike: 1 redacted, 2 compressed, 4 encrypted.
-const FLAGS_KNOWN: u8 = 0;
+/// The flag of a hole in the log.
+pub(super) const HOLE_OF_LOG: u8 = 1;
+/// The flag of a hole in a stream.
+pub(super) const HOLE_OF_STREAM: u8 = 8;
+/// The flags of frames. Reserved: 2 compressed. Events have none; reserved: 1, 2, 4 sealed, 8.
+const FLAGS_KNOWN: u8 = HOLE_OF_LOG | HOLE_OF_STREAM;
 
 /// Maximum length of a header's numbers, including the length of the stream's id.
 const HEADER_NUMBERS_LEN_MAX: usize = 1 + 5 * 9 + 3 * 5;
@@ -139,6 +144,8 @@ impl<'a> From<FrameHeader<'a>> for HeaderBytes<'a> {
 #[derive(Debug, Clone, Copy)]
 pub struct Frame<'a> {
     pub header: FrameHeader<'a>,
+    /// 0 unless it is a hole.
+    flags: u8,
     events: &'a [u8],
     known: Known<'a>,
 }
@@ -159,20 +166,42 @@ impl<'a> Frame<'a> {
         let Some(header) = HeaderBytes::read(&mut cursor, &known) else {
             return Err(refused::<HeaderBytes<'_>>(what, body));
         };
-        check_flags(header.flags)?;
+        let flags = header.flags;
+        check_flags(flags, FLAGS_KNOWN)?;
         let Some(header) = header.check() else {
             return Err(Malformed::damaged("inconsistent numbers", what));
         };
-        Ok(Self { header, events: cursor.rest(), known })
+        Ok(Self { header, flags, events: cursor.rest(), known })
     }
 
-    /// The events in order. The iterator ends after the first malformed event, and reports bytes
-    /// after the last event as an error.
+    /// Whether its events were deleted.
+    #[inline]
+    pub fn is_hole(&self) -> bool {
+        self.flags != 0
+    }
+
+    /// What it records if its events were deleted.
+    pub fn hole(&self) -> Result<Option<Hole>, Malformed> {
+        if !self.is_hole() {
+            return Ok(None);
+        }
+        decode_hole(self.flags == HOLE_OF_STREAM, self.events).map(Some)
+    }
+
+    /// The bytes of its events.
+    pub(super) fn event_bytes(&self) -> &'a [u8] {
+        if self.is_hole() { &[] } else { self.events }
+    }
+
+    /// The events in order; none of a hole. The iterator ends after the first malformed event, and
+    /// reports bytes after the last event as an error.
     #[inline]
     pub fn events(&self) -> FrameEvents<'a> {
         let header = &self.header;
         let commit = (header.commit_first(), header.commit_last());
-        FrameEvents { header: *header, commit, known: self.known, rest: self.events, next: 0 }
+        let next = if self.is_hole() { header.count } else { 0 };
+        let rest = self.event_bytes();
+        FrameEvents { header: *header, commit, known: self.known, rest, next }
     }
 }
 
@@ -200,11 +229,11 @@ impl<'a> HeaderBytes<'a> {
 }
 
 #[inline]
-fn check_flags(flags: u8) -> Result<(), Malformed> {
-    if flags & !FLAGS_KNOWN == 0 {
+fn check_flags(flags: u8, known: u8) -> Result<(), Malformed> {
+    if flags & !known == 0 {
         return Ok(());
     }
-    let (found, supported) = (u64::from(flags), u64::from(FLAGS_KNOWN));
+    let (found, supported) = (u64::from(flags), u64::from(known));
     Err(Malformed::Unsupported { what: "flags", found, supported })
 }
 
@@ -231,7 +260,7 @@ impl<'a> FrameEvents<'a> {
         };
         self.rest = cursor.rest();
         self.known.event_type = event.event_type;
-        check_flags(event.flags)?;
+        check_flags(event.flags, 0)?;
         check_list(event.metadata, next_pair)?;
         check_list(event.tags, next_tag)?;
         let index = u64::from(self.next);

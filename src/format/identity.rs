@@ -60,6 +60,11 @@ impl Identity {
         Self { features: self.features.clone().with_index(), ..self.clone() }
     }
 
+    /// The same store, from which events may be deleted.
+    pub fn with_deletions(&self) -> Self {
+        Self { features: self.features.clone().with_deletions(), ..self.clone() }
+    }
+
     /// The same store in a new epoch, which begins after a position.
     pub fn in_new_epoch(&self, after: Option<Position>) -> Self {
         let epochs = self.epochs.begin(Epoch::random(), after);

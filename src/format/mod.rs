@@ -10,10 +10,12 @@
 #![cfg_attr(not(feature = "__internals"), allow(unreachable_pub))]
 #![allow(missing_docs, clippy::missing_errors_doc, clippy::missing_panics_doc)]
 
+mod deletion;
 mod derived;
 mod cursor;
 mod features;
 mod frame;
+mod hole;
 mod identity;
 mod index;
 mod key;
@@ -23,9 +25,14 @@ mod record;
 mod watermark;
 mod wire;
 
+pub use deletion::{
+    DELETIONS_RECORD, Deletions, RETENTION_PREFIX, decode_deletions, decode_retention,
+    encode_deletions, encode_retention, retention_key, retention_of, union,
+};
 pub use derived::{decode_checkpoint, decode_snapshot, encode_checkpoint, encode_snapshot};
 pub use features::{FeatureClass, Features};
 pub use frame::{Frame, FrameDraft, FrameHeader};
+pub use hole::{Hole, HoleEnd, cut_frame, encode_hole, redact_in_frame};
 pub use identity::{Identity, STORE_FILE_LEN_MAX};
 pub use index::{
     INDEXED_RECORD, IndexKind, Indexed, POSITION_LEN, decode_indexed, encode_indexed,

@@ -376,12 +376,9 @@ impl<'s> Import<'s> {
             return Ok(());
         };
         let record = encode_mark(key, self.batch_end);
-        let submission = Submission {
-            appends: std::mem::take(&mut self.batch).into(),
-            durability: Durability::Buffered,
-            record: Some((key.clone(), record)),
-            key: None,
-        };
+        let appends = std::mem::take(&mut self.batch);
+        let record = Some((key.clone(), record));
+        let submission = Submission { record, ..Submission::of(appends, Durability::Buffered) };
         match self.target.committer.submit(submission) {
             Ok(_) => {}
             // Another caller has appended meanwhile, at a later time than these events have.

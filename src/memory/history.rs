@@ -135,7 +135,7 @@ impl History {
 impl Committed for History {
     fn last_event(&mut self, stream: &StreamId) -> Result<Option<LastEvent>> {
         let last = self.streams.get(stream).and_then(|events| self.log.get(*events.last()?));
-        Ok(last.map(|event| LastEvent { version: event.version(), id: event.id() }))
+        Ok(last.map(|event| LastEvent::new(event.version(), event.id())))
     }
 
     fn places(

@@ -151,16 +151,16 @@ impl EventStore for MemoryStore {
     }
 
     fn read_page(&self, request: &PageRequest, visit: &mut Visitor<'_>) -> Result<PageEnd> {
-        let Some(head) = self.inner.head.get()? else { return Ok(PageEnd { rest: None }) };
+        let Some(head) = self.inner.head.get()? else { return Ok(PageEnd::new(None)) };
         let history = self.inner.history.read();
         let page = history.page(request, head);
         drop(history);
         for (event, rest) in page.events {
             if visit((*event).as_ref()).is_break() {
-                return Ok(PageEnd { rest });
+                return Ok(PageEnd::new(rest));
             }
         }
-        Ok(PageEnd { rest: page.rest })
+        Ok(PageEnd::new(page.rest))
     }
 
     fn head(&self) -> Result<Option<Position>> {

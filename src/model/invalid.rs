@@ -58,6 +58,22 @@ pub enum InvalidArgument {
         /// The category.
         category: String,
     },
+    /// A stream without events cannot be deleted for good.
+    #[error("stream {stream} has no events, so it cannot be tombstoned")]
+    NothingToTombstone {
+        /// The stream.
+        stream: StreamId,
+    },
+    /// The event at the position is not the one that is to be redacted.
+    #[error("the event at position {position} has the id {found}, not {given}: look it up again")]
+    OtherEvent {
+        /// The position.
+        position: super::Position,
+        /// The id that was given.
+        given: EventId,
+        /// The id of the event at this position.
+        found: EventId,
+    },
     /// An item of a query has no criterion, so it would match everything.
     #[error(
         "an item of the query has no type, tag, stream, category or prefix: set one, or ask for Query::Everything"

@@ -9,6 +9,7 @@
 //! defined here ([`InvalidArgument`], [`LimitExceeded`]), so that `error` can import this module.
 
 mod date;
+mod deletion;
 mod epoch;
 mod event;
 mod expected;
@@ -23,6 +24,10 @@ mod stream;
 mod timestamp;
 
 pub use date::Date;
+pub use deletion::{
+    DELETION_EVENT, DELETIONS_STREAM, Deletion, DeletionTarget, REDACTED, Retention,
+    RetentionScope, StreamState,
+};
 pub use epoch::{Epoch, Epochs};
 pub use event::{ContentType, EventId, EventType, NewEvent};
 pub use expected::ExpectedVersion;

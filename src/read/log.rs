@@ -103,6 +103,11 @@ impl OpenPack {
         true
     }
 
+    /// Forgets the packs in memory that are on disk too, because some were changed there.
+    pub(crate) fn forget_packs(&self) {
+        *self.recent.write() = RecentPacks::default();
+    }
+
     /// Copies the frames, forward only those from a position on. Returns whether that position is
     /// not in a pack; if it is, nothing is copied.
     fn copy(&self, position: Position, direction: Direction, to: &mut Published) -> bool {

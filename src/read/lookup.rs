@@ -7,9 +7,10 @@ use std::fmt;
 use super::log::Log;
 use crate::error::{Error, Location, Result};
 use crate::event_store::Direction;
-use crate::format::{Frame, checksum_of, stream_key, stream_of};
-use crate::model::{EventId, EventRef, Position, StreamId, Version};
+use crate::format::{Frame, HoleEnd, checksum_of, stream_key, stream_of};
+use crate::model::{EventId, EventRef, Position, StreamId, StreamState, Version};
 use crate::storage::{Cursor, Disk, Family};
+use crate::validate::LastEvent;
 
 /// Checks that a key and its frame agree on the frame's place.
 #[inline]
@@ -80,19 +81,24 @@ pub(crate) fn checksum_at(log: Log<'_>, position: Position) -> Result<Option<u32
     Ok(frame.map(|(_, bytes)| checksum_of(bytes)))
 }
 
-/// The first and last position of the commit that contains a position.
-pub(crate) fn commit_range(log: Log<'_>, position: Position) -> Result<(Position, Position)> {
+/// The first and last position of the commit that contains a position; `None` if the event was
+/// deleted.
+pub(crate) fn commit_range(
+    log: Log<'_>,
+    position: Position,
+) -> Result<Option<(Position, Position)>> {
     let mut cursor = log.cursor(position, Direction::Forward);
     let Some((place, bytes)) = cursor.next()?.and_then(|frames| frames.at(position)) else {
         let location = Location::log(position);
         return Err(Error::corruption(location, "nothing", "the frame that holds it"));
     };
-    let header = decode_in_log(place.first, bytes)?.header;
-    Ok((header.commit_first(), header.commit_last()))
+    let frame = decode_in_log(place.first, bytes)?;
+    let range = (frame.header.commit_first(), frame.header.commit_last());
+    Ok(Some(range).filter(|_| !frame.is_hole()))
 }
 
-/// The streams, versions and ids of the events from `first` to `last`. A frame must begin at
-/// `first`, and one must end at `last`.
+/// The streams, versions and ids of the events from `first` to `last`, without those that were
+/// deleted. A frame must begin at `first`, and one must end at `last`.
 pub(crate) fn events_between(
     log: Log<'_>,
     (first, last): (Position, Position),
@@ -109,7 +115,9 @@ pub(crate) fn events_between(
                 &frame,
                 || Location::log(place.first),
                 |event| {
-                    events.push((StreamId::trusted(event.stream), event.version, event.id));
+                    if (first..=last).contains(&event.position) {
+                        events.push((StreamId::trusted(event.stream), event.version, event.id));
+                    }
                 },
             )?;
         }
@@ -117,20 +125,39 @@ pub(crate) fn events_between(
     Ok(events)
 }
 
-/// The version and id of the last event of a stream.
-pub(crate) fn last_event(disk: &Disk, stream: &StreamId) -> Result<Option<(Version, EventId)>> {
+/// The last event of a stream, which may have been deleted.
+pub(crate) fn last_event(disk: &Disk, stream: &StreamId) -> Result<Option<LastEvent>> {
     let start = stream_key(stream.as_str(), Version::MAX);
     let mut cursor = disk.stream_cursor(&start, Direction::Backward)?;
     let Some((first, frame)) = next_in_stream(&mut cursor, stream)? else { return Ok(None) };
+    if let Some(end) = end_of_hole(stream, first, &frame)? {
+        let version = frame.header.last_version();
+        return Ok(Some(LastEvent { version, id: end.id, state: end.state }));
+    }
     let mut last = None;
     each_event(
         &frame,
         || Location::stream(stream, first),
         |event| {
-            last = Some((event.version, event.id));
+            last = Some(LastEvent::new(event.version, event.id));
         },
     )?;
     Ok(last)
+}
+
+/// The end of a hole in a stream; `None` for a frame of events.
+fn end_of_hole(stream: &StreamId, first: Version, frame: &Frame<'_>) -> Result<Option<HoleEnd>> {
+    let hole = frame.hole().map_err(|malformed| malformed.at(Location::stream(stream, first)))?;
+    Ok(hole.and_then(|hole| hole.end))
+}
+
+/// The last version of a stream that was deleted, and the event that it was; `None` if none was.
+pub(crate) fn hole_of(disk: &Disk, stream: &StreamId) -> Result<Option<(Version, HoleEnd)>> {
+    let start = stream_key(stream.as_str(), Version::FIRST);
+    let mut cursor = disk.stream_cursor(&start, Direction::Forward)?;
+    let Some((first, frame)) = next_in_stream(&mut cursor, stream)? else { return Ok(None) };
+    let end = end_of_hole(stream, first, &frame)?;
+    Ok(end.map(|end| (frame.header.last_version(), end)))
 }
 
 /// The ids and positions of at most `count` events of a stream, from a version on.
@@ -218,6 +245,9 @@ struct Extent {
     first: Version,
     last: Version,
     position: Position,
+    /// What has become of the stream, if its events were deleted; then the position is that of the
+    /// last one.
+    hole: Option<StreamState>,
 }
 
 impl Extent {
@@ -225,6 +255,9 @@ impl Extent {
     /// position `up_to`; `None` if the whole frame was recorded later.
     fn version_at(self, up_to: Position, at_most: Version) -> Option<Version> {
         let count = up_to.get().checked_sub(self.position.get())?;
+        if self.hole.is_some() {
+            return Some(self.last.min(at_most));
+        }
         Some(self.first.plus(count).min(self.last).min(at_most))
     }
 }
@@ -237,6 +270,17 @@ pub(crate) fn version_at(
     version: Version,
     up_to: Position,
 ) -> Result<Option<Version>> {
+    Ok(version_and_state_at(disk, stream, version, up_to)?.map(|(version, _)| version))
+}
+
+/// The version as [`version_at`] finds it, and what has become of the stream if it was deleted up to
+/// there.
+pub(crate) fn version_and_state_at(
+    disk: &Disk,
+    stream: &StreamId,
+    version: Version,
+    up_to: Position,
+) -> Result<Option<(Version, StreamState)>> {
     let at = extent_at(disk, stream, version)?;
     // No version exists above the maximum.
     if version < Version::MAX && at.is_none_or(|at| at.last < version) {
@@ -244,7 +288,7 @@ pub(crate) fn version_at(
     }
     let Some(at) = at else { return Ok(None) };
     if let Some(found) = at.version_at(up_to, version) {
-        return Ok(Some(found));
+        return Ok(Some((found, at.hole.unwrap_or_default())));
     }
     // The frames below are older. Binary search: versions up to `low` were recorded at or below
     // `up_to`, versions from `high` on were not.
@@ -260,7 +304,7 @@ pub(crate) fn version_at(
         };
         match at.version_at(up_to, version) {
             Some(version) => {
-                found = Some(version);
+                found = Some((version, at.hole.unwrap_or_default()));
                 low = at.last.get().min(high - 1);
             }
             None => high = at.first.get(),
@@ -296,9 +340,9 @@ fn check_ends_below(disk: &Disk, stream: &StreamId, version: Version) -> Result<
 fn extent_at(disk: &Disk, stream: &StreamId, version: Version) -> Result<Option<Extent>> {
     let start = stream_key(stream.as_str(), version);
     let mut cursor = disk.stream_cursor(&start, Direction::Backward)?;
-    let found = next_in_stream(&mut cursor, stream)?;
-    Ok(found.map(|(first, frame)| {
-        let header = frame.header;
-        Extent { first, last: header.last_version(), position: header.first_position }
-    }))
+    let Some((first, frame)) = next_in_stream(&mut cursor, stream)? else { return Ok(None) };
+    let end = end_of_hole(stream, first, &frame)?;
+    let position = end.map_or(frame.header.first_position, |end| end.position);
+    let hole = end.map(|end| end.state);
+    Ok(Some(Extent { first, last: frame.header.last_version(), position, hole }))
 }

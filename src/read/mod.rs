@@ -6,6 +6,7 @@
 //! visited in order without a gap, or an error reports where they are damaged (G8).
 
 pub(crate) mod ahead;
+pub(crate) mod deletions;
 pub(crate) mod derived;
 pub(crate) mod finder;
 mod frame_page;
@@ -21,17 +22,17 @@ use std::sync::Arc;
 
 use crate::error::{Error, Location, Result};
 use crate::event_store::{
-    Direction, PageEnd, PageRequest, Query, Range, Scope, StreamInfo, StreamsRequest, Visitor,
+    Direction, Hole, PageEnd, PageRequest, Query, Range, Scope, StreamInfo, StreamsRequest, Visitor,
 };
 use crate::format::{Frame, Known, PackedFrame, parse_log_key, stream_key, stream_prefix};
 use crate::head::Head;
-use crate::model::{EventRef, Position, StreamId, Version};
+use crate::model::{EventRef, Position, StreamId, StreamState, Version};
 use crate::storage::{Disk, Family, Storage};
 use ahead::ReadAhead;
 use frame_page::{Copying, FramePage, PageEnded};
 use index::{Found, IndexedFrom, Plan, first_match};
 use log::{Log, OpenPack};
-use lookup::{check_key, next_stream, version_at};
+use lookup::{check_key, next_stream, version_and_state_at, version_at};
 use matching::{MatchingPage, Parts, fetch_matching};
 
 /// Reads a store up to its head.
@@ -65,11 +66,11 @@ impl Reader {
         request: &PageRequest,
         visit: &mut Visitor<'_>,
     ) -> Result<PageEnd> {
-        let nothing = Ok(PageEnd { rest: None });
+        let nothing = Ok(PageEnd::new(None));
         let Some(head) = self.head.get()? else { return nothing };
         if request.range.is_empty() || request.events_max == 0 {
             let rest = Some(request.range.clone()).filter(|range| !range.is_empty());
-            return Ok(PageEnd { rest });
+            return Ok(PageEnd::new(rest));
         }
         let up_to = request.range.up_to.min(head);
         let mut range = Range { up_to, ..request.range.clone() };
@@ -138,12 +139,13 @@ impl Reader {
     ) -> Result<PageEnd> {
         let below = Range { to: range.to.min(from.get() - 1), ..range.clone() };
         let end = self.scan(&below, request, visit)?;
-        let rest = match (request.direction, end.rest) {
+        let PageEnd { rest, holes } = end;
+        let rest = match (request.direction, rest) {
             (Direction::Backward, rest) => rest,
             (Direction::Forward, Some(rest)) => Some(Range { to: range.to, ..rest }),
             (Direction::Forward, None) => range.rest(from.get(), Direction::Forward),
         };
-        Ok(PageEnd { rest })
+        Ok(PageEnd { rest, holes })
     }
 
     /// Reads a page of the log, forward, if all its frames are in memory.
@@ -152,7 +154,7 @@ impl Reader {
         request: &PageRequest,
         visit: &mut Visitor<'_>,
     ) -> Result<Option<PageEnd>> {
-        let Some(head) = self.head.get()? else { return Ok(Some(PageEnd { rest: None })) };
+        let Some(head) = self.head.get()? else { return Ok(Some(PageEnd::new(None))) };
         let is_of_log =
             request.range.scope == Scope::Log && request.direction == Direction::Forward;
         let range = request.range.clone().up_to(head);
@@ -162,7 +164,7 @@ impl Reader {
             return Ok(None);
         };
         if range.is_empty() {
-            return Ok(Some(PageEnd { rest: None }));
+            return Ok(Some(PageEnd::new(None)));
         }
         let mut page = FramePage::spare();
         let mut copying = Copying::new(&mut page, &range, request);
@@ -218,7 +220,11 @@ impl Reader {
 
     pub(crate) fn stream_version(&self, stream: &StreamId) -> Result<Option<Version>> {
         let Some(head) = self.head.get()? else { return Ok(None) };
-        self.storage.with(|disk| version_at(disk, stream, Version::MAX, head))
+        self.storage.with(|disk| match version_and_state_at(disk, stream, Version::MAX, head)? {
+            Some((version, StreamState::Live)) => Ok(Some(version)),
+            Some((_, StreamState::Tombstoned)) => Err(Error::Tombstoned { stream: stream.clone() }),
+            Some((_, StreamState::Deleted)) | None => Ok(None),
+        })
     }
 
     pub(crate) fn list_streams(&self, request: &StreamsRequest) -> Result<Vec<StreamInfo>> {
@@ -233,13 +239,15 @@ impl Reader {
             };
             let info = self.storage.with(|disk| {
                 let Some(id) = next_stream(disk, start)? else { return Ok(None) };
-                let version = version_at(disk, &id, Version::MAX, head)?;
-                Ok(Some((id, version)))
+                let last = version_and_state_at(disk, &id, Version::MAX, head)?;
+                let live = last.filter(|(_, state)| *state == StreamState::Live);
+                Ok(Some((id, live.map(|(version, _)| version))))
             })?;
             match info {
                 Some((id, version)) if id.as_str().starts_with(&request.prefix) => {
                     behind = Some(past_stream(id.as_str()));
-                    // A stream whose first append is not published yet is not visible.
+                    // A stream whose first append is not published yet, or that was deleted, is not
+                    // visible.
                     streams.extend(version.map(|version| StreamInfo { id, version }));
                 }
                 _ => break,
@@ -273,7 +281,7 @@ fn visit_matching(
             parts.whole.rest(below, Direction::Backward)
         }
     };
-    Ok(PageEnd { rest })
+    Ok(PageEnd::new(rest))
 }
 
 /// Visits the events of a page of this range.
@@ -283,9 +291,11 @@ fn visit_page(
     request: &PageRequest,
     visit: &mut Visitor<'_>,
 ) -> Result<PageEnd> {
-    let rest = Walk { range, request, left: request.events_max }.page(&page, visit);
+    let mut walk = Walk { range, request, left: request.events_max, holes: Vec::new() };
+    let rest = walk.page(&page, visit);
     page.give_back();
-    Ok(PageEnd { rest: rest?.and_then(|next| range.clone().rest(next, request.direction)) })
+    let rest = rest?.and_then(|next| range.clone().rest(next, request.direction));
+    Ok(PageEnd { rest, holes: walk.holes })
 }
 
 /// Copies frames of a range, up to a full page.
@@ -347,6 +357,7 @@ struct Walk<'q> {
     range: &'q Range,
     request: &'q PageRequest,
     left: usize,
+    holes: Vec<Hole>,
 }
 
 /// How to continue after a frame.
@@ -376,7 +387,7 @@ impl Walk<'_> {
             let is_tip = page.frames.len() == 1 && page.end == PageEnded::Scope;
             if last < next && is_tip && is_stream {
                 // The stream ends before the range.
-                return Ok(None);
+                return self.refuse_tombstoned(&frame, first).map(|()| None);
             }
             // The first frame may begin or end outside the range. Each further frame must be
             // adjacent to the previous one.
@@ -416,6 +427,9 @@ impl Walk<'_> {
         known: &mut Known<'p>,
         visit: &mut Visitor<'_>,
     ) -> Result<AfterFrame> {
+        if frame.is_hole() {
+            return self.hole(frame, (first, last));
+        }
         let header = &frame.header;
         let ends_view = header.last_position() > self.range.up_to;
         if header.first_position > self.range.up_to {
@@ -451,6 +465,39 @@ impl Walk<'_> {
             }
         }
         Ok(if first <= self.range.from { AfterFrame::EndOfView } else { AfterFrame::On })
+    }
+
+    /// Refuses to read a stream that was deleted for good.
+    fn refuse_tombstoned(&self, frame: &Frame<'_>, first: u64) -> Result<()> {
+        let hole = frame.hole().map_err(|bad| bad.at(self.range.scope.location(first)))?;
+        match (&self.range.scope, hole.and_then(|hole| hole.end)) {
+            (Scope::Stream(stream), Some(end)) if end.state == StreamState::Tombstoned => {
+                Err(Error::Tombstoned { stream: stream.clone() })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Goes past deleted events. A view that ends between them shows none of them.
+    #[cold]
+    fn hole(&mut self, frame: &Frame<'_>, (first, last): (u64, u64)) -> Result<AfterFrame> {
+        self.refuse_tombstoned(frame, first)?;
+        let hole = frame.hole().map_err(|bad| bad.at(self.range.scope.location(first)))?;
+        let end = hole.and_then(|hole| hole.end);
+        let forward = self.request.direction == Direction::Forward;
+        let ends_view =
+            end.map_or(frame.header.first_position, |end| end.position) > self.range.up_to;
+        if !ends_view {
+            let last = if end.is_none() { last.min(self.range.up_to.get()) } else { last };
+            let (first, last) = (first.max(self.range.from), last.min(self.range.to));
+            let state = end.map_or(StreamState::Live, |end| end.state);
+            if first <= last {
+                self.holes.push(Hole { first, last, state });
+            }
+        }
+        let is_end =
+            if forward { ends_view || last >= self.range.to } else { first <= self.range.from };
+        Ok(if is_end { AfterFrame::EndOfView } else { AfterFrame::On })
     }
 
     #[inline]

@@ -121,6 +121,14 @@ impl Claim {
         self.replace(self.identity.with_index())
     }
 
+    /// Adds the feature of a store from which events are deleted, before the first deletion.
+    pub(crate) fn add_deletions(&mut self) -> Result<()> {
+        if self.identity.features.has_deletions() {
+            return Ok(());
+        }
+        self.replace(self.identity.with_deletions())
+    }
+
     /// Replaces the file `STORE`.
     fn replace(&mut self, identity: Identity) -> Result<()> {
         let Paths { root, store, store_new, .. } = &self.paths;

@@ -11,6 +11,7 @@ mod disk;
 mod durable;
 mod engine_error;
 mod engine_log;
+mod erase;
 mod family;
 mod free_space;
 mod manifest;

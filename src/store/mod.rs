@@ -7,6 +7,7 @@
 //! and subscriptions that are still in use then get [`Error::Closed`].
 
 mod contract;
+mod deletion;
 mod health;
 mod index;
 mod open;
@@ -23,6 +24,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use crate::commit::{Committer, IndexKinds};
+use crate::deletion::Deleter;
 use crate::error::{Error, Result};
 use crate::event_store::Query;
 use crate::head::Head;
@@ -100,6 +102,8 @@ struct Engine {
     meters: Arc<Meters>,
     /// Held while an import runs: two imports of the same input would not see each other's events.
     importing: Mutex<()>,
+    deleter: Deleter,
+    disk_reserve_bytes: u64,
     /// Locks the directory until the store is closed.
     claim: Mutex<Option<Claim>>,
 }
@@ -128,7 +132,7 @@ pub struct StoreInfo {
     pub is_backup: bool,
     /// The version of the format on disk.
     pub format_version: u32,
-    /// The last position; also the number of events.
+    /// The last position; also the number of events that were appended.
     pub head: Option<Position>,
     /// The number of streams.
     pub streams: u64,
@@ -201,12 +205,14 @@ impl Store {
     /// fails.
     ///
     /// # Cost
-    /// Reads the whole history twice, sequentially, in bounded memory.
+    /// Reads the whole history twice, sequentially, in bounded memory. Deletions wait for it.
     pub fn verify(&self, mut progress: impl FnMut(VerifyProgress)) -> Result<VerifyReport> {
         let engine = &*self.engine;
         let log = (&*engine.open, engine.reader.ahead());
-        let report =
-            verify(&engine.storage, log, (&engine.head, &engine.indexed_from), &mut progress)?;
+        let report = engine.deleter.undisturbed(|deletions| {
+            let published = (&*engine.head, &*engine.indexed_from);
+            verify(&engine.storage, log, published, deletions, &mut progress)
+        })?;
         engine.meters.verified(now(&engine.clock), report.damage_count);
         Ok(report)
     }

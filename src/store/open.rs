@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::{Engine, Mode, Owner, Store};
 use crate::commit::{Committer, OpenLog};
+use crate::deletion::Deleter;
 use crate::error::{Error, Result};
 use crate::head::Head;
 use crate::metrics::Meters;
@@ -51,6 +52,7 @@ impl StoreOptions {
                 key_expiry: recovered.key_expiry.clone(),
                 meters: meters.clone(),
                 indexed_from: indexed_from.clone(),
+                deleted_up_to: recovered.deletions.up_to,
                 #[cfg(feature = "async")]
                 waiting_bytes: self.async_waiting_bytes,
             }))),
@@ -89,11 +91,14 @@ impl StoreOptions {
             key_expiry: recovered.key_expiry,
             meters,
             importing: Mutex::new(()),
+            deleter: Deleter::new(recovered.deletions),
+            disk_reserve_bytes: self.disk_reserve_bytes,
             claim: Mutex::new(Some(recovered.claim)),
         });
         let store = Store { _owner: Some(Arc::new(Owner { engine: engine.clone() })), engine };
         if let Some(committer) = store.engine.writes() {
             committer.start_backfill()?;
+            store.engine.resume_deletions()?;
         }
         Ok(store)
     }

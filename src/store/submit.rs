@@ -3,8 +3,6 @@
 #[cfg(feature = "async")]
 use std::sync::Arc;
 
-use smallvec::SmallVec;
-
 use super::Engine;
 use crate::commit::{Answer, Committer, LookedUp, Prepared, PreparedKey, Submission};
 use crate::error::{Error, Result};
@@ -76,9 +74,8 @@ impl Engine {
     fn submission(&self, request: &Request, looked_up: LookedUp) -> Submission {
         let append = request.append.as_ref();
         let prepared = append.map(|append| Prepared::indexed(append, self.index_kinds, looked_up));
-        let appends: SmallVec<[Prepared; 1]> = prepared.into_iter().collect();
         let key = request.key.clone().map(Box::new);
-        Submission { appends, durability: request.durability, record: None, key }
+        Submission { key, ..Submission::of(prepared, request.durability) }
     }
 
     /// Commits a request. Its conditions are looked up again if so much was appended meanwhile that

@@ -53,6 +53,7 @@ mod conditions;
 #[cfg(feature = "rocksdb")]
 mod decisions;
 #[cfg(feature = "rocksdb")]
+mod deletion;
 mod derived;
 #[cfg(feature = "rocksdb")]
 mod disk_reserve;

@@ -1,6 +1,7 @@
 //! Walks the log: gapless positions (G2), whole commits (G1), times that never go back, and the
 //! count of streams.
 
+use super::holes::AsDecided;
 use super::{PAGE_LEN_TARGET, Sum, Verifier};
 use crate::error::{Error, Location, Result};
 use crate::event_store::Direction;
@@ -14,12 +15,14 @@ use crate::read::lookup::decode_in_log;
 use crate::storage::{Disk, Family};
 
 /// The state that the next frame of the log must continue.
-struct LogState {
+pub(super) struct LogState {
     next: Position,
-    recorded_at: Timestamp,
-    streams: u64,
+    pub(super) recorded_at: Timestamp,
+    pub(super) streams: u64,
     /// First position and length of the current commit, if it is not whole yet.
-    commit: Option<(Position, u32)>,
+    pub(super) commit: Option<(Position, u32)>,
+    /// Whether a hole is before the next frame, so that the beginning of its commit may be missing.
+    pub(super) is_after_hole: bool,
 }
 
 /// Consecutive frames of the log.
@@ -78,6 +81,7 @@ impl Verifier<'_> {
             recorded_at: Timestamp::from_micros(i64::MIN),
             streams: 0,
             commit: None,
+            is_after_hole: false,
         };
         while state.next <= self.head {
             let page = self.log_page(state.next)?;
@@ -171,6 +175,9 @@ impl Verifier<'_> {
             let expected = format!("one that ends at {}, as its pack says", place.last);
             self.note(Location::log(first), Some(first), found, expected);
         }
+        if frame.is_hole() {
+            return self.hole_of_log(&frame, state, sum);
+        }
         self.commit_of(&header, state);
         self.events_of(&frame, state)?;
         let is_new = header.first_version == Version::FIRST;
@@ -182,14 +189,24 @@ impl Verifier<'_> {
         state.streams = header.streams_after;
         self.report.events += u64::from(header.count);
         self.report.frames += 1;
-        sum.add(bytes);
+        match self.as_decided(place, bytes)? {
+            AsDecided::Unchanged => sum.add(bytes),
+            AsDecided::Changed { kept, deleted } => {
+                if let Some(kept) = kept {
+                    sum.add(&kept);
+                }
+                sum.deleted += deleted;
+            }
+        }
         Ok(())
     }
 
     fn commit_of(&mut self, header: &FrameHeader<'_>, state: &mut LogState) {
         let first = header.first_position;
         let claimed = (header.commit_first(), header.commit_len);
-        let expected = state.commit.take().unwrap_or((first, header.commit_len));
+        let is_after_hole = std::mem::take(&mut state.is_after_hole);
+        let alone = if is_after_hole { claimed } else { (first, header.commit_len) };
+        let expected = state.commit.take().unwrap_or(alone);
         // After damage, the beginning of the commit may be missing.
         if claimed != expected && self.report.is_sound() {
             let found = format!("part of a commit of {} events from {}", claimed.1, claimed.0);

@@ -87,11 +87,16 @@ impl Verifier<'_> {
             let found = format!("position {}", header.first_position);
             self.note(location(), position, found, "a later one than the version before");
         }
+        let end = self.hole_of_stream(&frame, &location())?;
         *current = Some(StreamState {
             next: Some(header.last_version().next()),
-            last_position: Some(header.last_position()),
+            last_position: Some(end.unwrap_or(header.last_position())),
             stream: stream.clone(),
         });
+        if end.is_some() {
+            sum.deleted += u64::from(header.count);
+            return Ok(0);
+        }
         sum.add(bytes);
         Ok(u64::from(header.count))
     }

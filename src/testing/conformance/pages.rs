@@ -144,7 +144,7 @@ pub fn page_of_no_events_visits_nothing(store: &Arc<dyn EventStore>) {
     for request in requests() {
         let none = PageRequest { events_max: 0, ..request.clone() };
         let end = store.read_page(&none, &mut |event| panic!("visited {event:?}"));
-        let PageEnd { rest } = end.unwrap();
+        let PageEnd { rest, .. } = end.unwrap();
         let expected = expected(&log, &request);
         let left = rest.map_or(0, |range| {
             let mut left = 0;

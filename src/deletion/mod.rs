@@ -1,0 +1,270 @@
+//! Deletion: each one is decided by an event of the stream `$deletions`, and then carried out.
+//!
+//! The batch of the event also changes `streams`: from then on, streams, expected versions and
+//! retries know the hole. After it, [`sweep`] makes the packs and the index follow, some packs at a
+//! time. The record `deletions` in `meta` says how far that is, so that it is continued after a
+//! crash. What is deleted disappears from the files when they are compacted: at once after a
+//! redaction, otherwise in a scavenge.
+//!
+//! One deletion is decided or carried out at a time. Before anything of the log is rewritten, the
+//! watermark names a frame after it, which is never changed: that of the event of `$deletions`.
+
+mod archive;
+mod cut;
+mod log_hole;
+mod plan;
+mod redaction;
+mod report;
+mod scavenge;
+mod sweep;
+
+use std::collections::BTreeSet;
+
+pub use report::{Deleted, RecordedDeletion, Scavenged};
+pub use scavenge::ScavengeOptions;
+
+use crate::commit::{Committer, IndexKinds, LookedUp, Prepared, Rows, Submission};
+use crate::error::{Error, Result};
+use crate::event_store::{Append, Appended, Direction};
+use crate::format::{
+    DELETIONS_RECORD, Deletions, encode_deletions, encode_retention, log_key, retention_key,
+};
+use crate::model::{
+    DELETION_EVENT, DELETIONS_STREAM, Deletion, DeletionTarget, NewEvent, Position, Retention,
+    RetentionScope, StreamId, Version,
+};
+use crate::options::Durability;
+use crate::read::log::OpenPack;
+use crate::storage::{Claim, Disk, Family, Storage};
+use crate::sync::Mutex;
+use cut::last_version;
+use plan::Plan;
+use sweep::{Sweep, Swept};
+
+/// Decides and carries out deletions, one at a time.
+#[derive(Debug)]
+pub(crate) struct Deleter {
+    /// Held while anything is deleted, and while a verification compares the log with `streams`.
+    alone: Mutex<()>,
+    state: Mutex<Deletions>,
+}
+
+/// The store from which is deleted.
+#[derive(Clone, Copy)]
+pub(crate) struct Target<'e> {
+    pub(crate) storage: &'e Storage,
+    pub(crate) open: &'e OpenPack,
+    pub(crate) committer: &'e Committer,
+    pub(crate) claim: &'e Mutex<Option<Claim>>,
+    pub(crate) index_kinds: IndexKinds,
+    pub(crate) disk_reserve_bytes: u64,
+}
+
+impl Deleter {
+    /// Continues after what the record says.
+    pub(crate) fn new(state: Deletions) -> Self {
+        Self { alone: Mutex::new(()), state: Mutex::new(state) }
+    }
+
+    /// Runs something that must not overlap with a deletion.
+    pub(crate) fn undisturbed<T>(&self, work: impl FnOnce(&Deletions) -> T) -> T {
+        let _alone = self.alone.lock();
+        let state = self.state.lock().clone();
+        work(&state)
+    }
+
+    /// Whether a deletion was decided and not carried out completely.
+    pub(crate) fn is_pending(&self) -> bool {
+        self.state.lock().pending.is_some()
+    }
+
+    /// Carries out what was decided earlier.
+    pub(crate) fn resume(&self, target: Target<'_>) -> Result<()> {
+        let _alone = self.alone.lock();
+        self.carry_out(target, None, &mut Pace::default())
+    }
+
+    /// Sets or removes a retention.
+    pub(crate) fn set_retention(
+        target: Target<'_>,
+        scope: &RetentionScope,
+        retention: Option<Retention>,
+    ) -> Result<()> {
+        scope.check()?;
+        let (key, mut rows) = (retention_key(scope), Rows::default());
+        match retention {
+            None => rows.delete(Family::Meta, key),
+            Some(retention) => {
+                let record = encode_retention(&key, retention);
+                rows.put(Family::Meta, key, record);
+            }
+        }
+        target.committer.carry_out(&rows)
+    }
+
+    /// What a deletion would do. Nothing is changed.
+    pub(crate) fn preview(&self, target: Target<'_>, deletion: &Deletion) -> Result<Deleted> {
+        deletion.check()?;
+        let _alone = self.alone.lock();
+        let plan = Plan::of(target, deletion, self.state.lock().clone())?;
+        Ok(plan.map_or_else(Deleted::default, |plan| plan.report))
+    }
+
+    /// Decides a deletion and carries it out.
+    pub(crate) fn delete(&self, target: Target<'_>, deletion: &Deletion) -> Result<Deleted> {
+        deletion.check()?;
+        let _alone = self.alone.lock();
+        self.carry_out(target, None, &mut Pace::default())?;
+        let Some((report, wanted)) = self.decide(target, deletion)? else {
+            return Ok(Deleted::default());
+        };
+        self.carry_out(target, wanted.as_ref(), &mut Pace::default())?;
+        if matches!(deletion.target(), DeletionTarget::Redact { .. }) {
+            self.erase(target)?;
+        }
+        Ok(report)
+    }
+
+    /// Appends the event of a deletion, together with what it changes in `streams`. Returns where
+    /// the deleted events are in the log; `None` if there is nothing to delete.
+    fn decide(
+        &self,
+        target: Target<'_>,
+        deletion: &Deletion,
+    ) -> Result<Option<(Deleted, Option<BTreeSet<Position>>)>> {
+        loop {
+            let Some(plan) = Plan::of(target, deletion, self.state.lock().clone())? else {
+                return Ok(None);
+            };
+            let claim = target.claim.lock().as_mut().map(Claim::add_deletions);
+            claim.ok_or(Error::Closed)??;
+            let Plan { deletion, expectations, mut decided, state, wanted, mut report } = plan;
+            let event = NewEvent::json(DELETION_EVENT, &deletion)?;
+            let stream = StreamId::trusted(DELETIONS_STREAM);
+            let before = report.number.and_then(Version::previous);
+            let mut append = Append::new().to(stream, before.into(), [event]);
+            for (stream, expected) in expectations {
+                append = append.check(stream, expected);
+            }
+            let record = encode_deletions(&state);
+            decided.rows.put(Family::Meta, DELETIONS_RECORD.to_vec(), record);
+            let prepared = Prepared::indexed(&append, target.index_kinds, LookedUp::default());
+            let submission = Submission {
+                deletes: Some(Box::new(decided)),
+                ..Submission::of([prepared], Durability::Sync)
+            };
+            match target.committer.submit(submission) {
+                // An event was appended to a stream that is to be deleted.
+                Err(Error::WrongExpectedVersion { .. }) => continue,
+                Err(error) => return Err(error),
+                Ok(answer) => {
+                    let appended = answer.appended.first();
+                    report.position = appended.map(Appended::last_position);
+                }
+            }
+            *self.state.lock() = state;
+            return Ok(Some((report, wanted)));
+        }
+    }
+
+    /// Makes packs and index follow `streams`, some packs at a time, if anything is pending.
+    fn carry_out(
+        &self,
+        target: Target<'_>,
+        wanted: Option<&BTreeSet<Position>>,
+        pace: &mut Pace<'_>,
+    ) -> Result<()> {
+        let mut state = self.state.lock().clone();
+        let Some((mut from, to)) = state.pending else { return Ok(()) };
+        // No later one may name a frame that is about to change.
+        target.committer.settle_watermark()?;
+        let deletions = StreamId::trusted(DELETIONS_STREAM);
+        let newest = target.storage.with(|disk| last_version(disk, &deletions))?;
+        let redacted: BTreeSet<_> = state.redactions.iter().copied().collect();
+        let newest = newest.unwrap_or(Version::FIRST);
+        let mut sweep = Sweep::new(newest, target.index_kinds, &redacted, wanted);
+        loop {
+            let Swept { mut rows, next, packs } =
+                target.storage.with(|disk| sweep.batch(disk, from, to))?;
+            state.pending = Some((next.unwrap_or(from), to));
+            self.write(target, &mut rows, &state)?;
+            pace.rest(packs);
+            let Some(next) = next else { break };
+            from = next;
+        }
+        if pace.drops_files {
+            target.storage.with(|disk| {
+                sweep.replaced.iter().try_for_each(|(first, end)| {
+                    disk.drop_files(Family::Packs, &log_key(*first)..&log_key(*end))
+                })
+            })?;
+        }
+        state.pending = None;
+        state.redactions.clear();
+        self.write(target, &mut Rows::default(), &state)
+    }
+
+    /// Writes rows, together with how far deletions are carried out then.
+    fn write(&self, target: Target<'_>, rows: &mut Rows, state: &Deletions) -> Result<()> {
+        rows.put(Family::Meta, DELETIONS_RECORD.to_vec(), encode_deletions(state));
+        target.committer.carry_out(rows)?;
+        target.open.forget_packs();
+        self.state.lock().clone_from(state);
+        Ok(())
+    }
+
+    /// Rewrites the files that may hold deleted bytes, and waits until the old ones are gone.
+    fn erase(&self, target: Target<'_>) -> Result<()> {
+        let mut state = self.state.lock().clone();
+        let reserve = target.disk_reserve_bytes;
+        target.storage.with(|disk| {
+            disk.flush()?;
+            if let Some((first, last)) = state.uncompacted {
+                let end = pack_key(disk, last)?;
+                disk.compact(Family::Packs, (&log_key(first), &end), reserve)?;
+            }
+            if let Some((first, last)) = &state.uncompacted_streams {
+                let last = format!("{last}\u{1}");
+                let range = (first.as_bytes(), last.as_bytes());
+                disk.compact(Family::Streams, range, reserve)?;
+                disk.compact(Family::Snapshots, (&[0], AFTER_NAMES), reserve)?;
+                disk.compact(Family::Index, (&[0], AFTER_NAMES), reserve)?;
+            }
+            disk.wait_for_removals()
+        })?;
+        (state.uncompacted, state.uncompacted_streams) = (None, None);
+        self.write(target, &mut Rows::default(), &state)
+    }
+}
+
+/// How deletions are carried out.
+#[derive(Default)]
+struct Pace<'p> {
+    /// Called after each batch, with the number of packs that it changed.
+    after_batch: Option<&'p mut dyn FnMut(u64)>,
+    /// Whether files that hold only deleted packs are dropped.
+    drops_files: bool,
+}
+
+impl Pace<'_> {
+    fn rest(&mut self, packs: u64) {
+        if let Some(after_batch) = &mut self.after_batch {
+            after_batch(packs);
+        }
+    }
+}
+
+/// The number of the next deletion.
+fn next_number(disk: &Disk) -> Result<Version> {
+    Ok(Version::after(last_version(disk, &StreamId::trusted(DELETIONS_STREAM))?))
+}
+
+/// The key of the pack that holds a position.
+fn pack_key(disk: &Disk, position: Position) -> Result<Vec<u8>> {
+    let mut packs = disk.cursor_at(Family::Packs, &log_key(position), Direction::Forward);
+    let key = packs.next()?.map(|(key, _)| key.to_vec());
+    Ok(key.unwrap_or_else(|| log_key(position).to_vec()))
+}
+
+/// A key after every name, which is UTF-8.
+const AFTER_NAMES: &[u8] = &[u8::MAX];

@@ -1,0 +1,97 @@
+//! Plans the redaction of one event.
+
+use std::collections::BTreeSet;
+
+use super::cut::snapshots_of;
+use super::plan::Plan;
+use crate::error::{Error, Location, Result};
+use crate::event_store::Direction;
+use crate::format::{redact_in_frame, snapshot_key, stream_key};
+use crate::model::{EventId, InvalidArgument, Position, StreamId, Version};
+use crate::read::derived::{checkpoint, list_views};
+use crate::read::finder::FrameFinder;
+use crate::read::log::{Log, OpenPack};
+use crate::read::lookup::{decode_in_log, each_event};
+use crate::storage::{Disk, Family};
+
+/// Adds the redaction of the event at a position, which must have this id.
+pub(super) fn redact(
+    plan: &mut Plan,
+    disk: &Disk,
+    open: &OpenPack,
+    (position, id): (Position, EventId),
+    tags: &[String],
+) -> Result<()> {
+    let mut finder = FrameFinder::new(Log::new(disk, open), Direction::Forward);
+    let (place, bytes) = finder.frame_at(position)?;
+    let location = || Location::log(place.first);
+    let frame = decode_in_log(place.first, bytes)?;
+    if frame.is_hole() {
+        return Err(Error::Deleted { what: format!("position {position}") });
+    }
+    let mut found = None;
+    each_event(&frame, location, |event| {
+        if event.position() == position {
+            found = Some((event.id(), event.version()));
+        }
+    })?;
+    let version = match found {
+        Some((found, version)) if found == id => version,
+        Some((found, _)) => {
+            return Err(InvalidArgument::OtherEvent { position, given: id, found }.into());
+        }
+        None => {
+            let expected = format!("the event at position {position}");
+            return Err(Error::corruption(location(), "no such event", expected));
+        }
+    };
+    let stream = StreamId::trusted(frame.header.stream);
+    if frame.header.stream.starts_with('$') {
+        let name = stream.as_str().to_owned();
+        return Err(InvalidArgument::Reserved { what: "stream of a redacted event", name }.into());
+    }
+    let number = plan.report.number.unwrap_or(Version::FIRST);
+    let removed: BTreeSet<_> = tags.iter().cloned().collect();
+    let redacted = redact_in_frame(bytes, position, &removed, number);
+    let redacted = redacted.map_err(|malformed| malformed.at(location()))?;
+    let key = stream_key(stream.as_str(), frame.header.first_version);
+    plan.decided.rows.put(Family::Streams, key, redacted);
+    plan.touch(&stream, (place.first, place.last));
+    plan.state.redactions.push(position);
+    if !tags.is_empty() {
+        plan.decided.up_to = plan.decided.up_to.max(Some(position));
+        plan.state.up_to = plan.state.up_to.max(Some(position));
+    }
+    plan.wanted = Some(BTreeSet::from([place.first]));
+    (plan.report.events, plan.report.streams) = (1, 1);
+    plan.report.bytes = bytes.len() as u64;
+    name_holders(plan, disk, &stream, (position, version))
+}
+
+/// Names the snapshots and views that may hold what is redacted, and deletes the snapshots if the
+/// deletion says so.
+fn name_holders(
+    plan: &mut Plan,
+    disk: &Disk,
+    stream: &StreamId,
+    (position, version): (Position, Version),
+) -> Result<()> {
+    let snapshots = snapshots_of(disk, stream)?.into_iter();
+    let with_it: Vec<_> = snapshots.filter(|(_, taken)| *taken >= version).collect();
+    if plan.deletion.clears_snapshots() {
+        for (kind, version) in &with_it {
+            let key = snapshot_key(kind, stream.as_str(), *version);
+            plan.decided.rows.delete(Family::Snapshots, key);
+        }
+        plan.report.snapshots = with_it.len() as u64;
+    } else {
+        plan.report.snapshots_with_it = with_it;
+    }
+    for view in list_views(disk)? {
+        let reached = checkpoint(disk, &view)?.and_then(|checkpoint| checkpoint.position);
+        if reached >= Some(position) {
+            plan.report.views_with_it.push(view);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,303 @@
+//! Scavenging: deletes what the retentions say, and gives the space of deleted events back.
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use super::archive::Archive;
+use super::cut::{last_version, snapshots_of};
+use super::{Deleter, Pace, Target};
+use crate::error::{Error, Location, Result};
+use crate::event_store::Direction;
+use crate::format::{stream_key, stream_of};
+use crate::model::{Deletion, Position, Retention, RetentionScope, StreamId, Timestamp, Version};
+use crate::read::deletions::retentions;
+use crate::read::lookup::{decode_in_stream, each_event, hole_of, next_stream};
+use crate::storage::Disk;
+
+use super::report::Scavenged;
+
+/// How many streams one decision truncates.
+const STREAMS_MAX: usize = 256;
+/// How many events one decision truncates, unless a single stream has more.
+const EVENTS_MAX: u64 = 20_000;
+/// How many frames are remembered; with more, all packs are looked at.
+const FRAMES_MAX: usize = 1_000_000;
+/// The longest rest between two batches.
+const REST_MAX: Duration = Duration::from_millis(50);
+
+/// How to scavenge.
+///
+/// ```
+/// use annals::ScavengeOptions;
+/// let options = ScavengeOptions::new().archive("2026-11.jsonl").unthrottled();
+/// # let _ = options;
+/// ```
+#[derive(Debug, Clone, Default)]
+pub struct ScavengeOptions {
+    archive: Option<PathBuf>,
+    is_unthrottled: bool,
+}
+
+impl ScavengeOptions {
+    /// Throttled, without an archive.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Writes the events to this file, which must not exist, before they are deleted: one line each,
+    /// as an [export](crate::Store::export) does. Each part is synced, and read again, before its
+    /// events are deleted.
+    #[must_use]
+    pub fn archive(self, file: impl Into<PathBuf>) -> Self {
+        Self { archive: Some(file.into()), ..self }
+    }
+
+    /// Does not rest between two batches. Appends become slower meanwhile.
+    #[must_use]
+    pub fn unthrottled(self) -> Self {
+        Self { is_unthrottled: true, ..self }
+    }
+}
+
+/// Gets streams, each with its first version that is kept, and what is found so far.
+type VisitChunk<'v> = dyn FnMut(&[(StreamId, Version)], &Scavenged) -> Result<()> + 'v;
+
+/// The streams that a retention concerns, one after the other.
+struct Streams {
+    scope: RetentionScope,
+    next: Vec<u8>,
+}
+
+impl Streams {
+    fn of(scope: &RetentionScope) -> Self {
+        let next = match scope {
+            RetentionScope::Stream(stream) => stream.as_str(),
+            RetentionScope::Category(category) => category.as_str(),
+        };
+        Self { scope: scope.clone(), next: next.as_bytes().to_vec() }
+    }
+
+    fn next(&mut self, disk: &Disk) -> Result<Option<StreamId>> {
+        while let Some(stream) = next_stream(disk, &self.next)? {
+            let name = match &self.scope {
+                RetentionScope::Stream(only) => only.as_str(),
+                RetentionScope::Category(category) => category.as_str(),
+            };
+            if !stream.as_str().starts_with(name) {
+                return Ok(None);
+            }
+            // Every key of a stream is between its id followed by 0 and its id followed by 1.
+            self.next = [stream.as_str().as_bytes(), &[1]].concat();
+            let is_wanted = match &self.scope {
+                RetentionScope::Stream(only) => *only == stream,
+                RetentionScope::Category(category) => stream.category() == category,
+            };
+            if is_wanted {
+                return Ok(Some(stream));
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl Deleter {
+    /// What the retentions would delete now. Nothing is changed.
+    pub(crate) fn preview_scavenge(&self, target: Target<'_>, now: Timestamp) -> Result<Scavenged> {
+        let _alone = self.alone.lock();
+        let mut done = Scavenged::default();
+        Self::each_chunk(target, now, &mut done, &mut |_, _| Ok(()))?;
+        Ok(done)
+    }
+
+    /// Deletes what the retentions say, and gives the space of deleted events back.
+    pub(crate) fn scavenge(
+        &self,
+        target: Target<'_>,
+        options: &ScavengeOptions,
+        now: Timestamp,
+        progress: &mut dyn FnMut(Scavenged),
+    ) -> Result<Scavenged> {
+        let _alone = self.alone.lock();
+        target.committer.check()?;
+        let before = target.storage.with(Disk::table_bytes)?;
+        let mut archive = options.archive.as_deref().map(Archive::create).transpose()?;
+        let pending = self.state.lock().pending;
+        let mut wanted = pending.is_none().then(BTreeSet::new);
+        let mut done = Scavenged::default();
+        Self::each_chunk(target, now, &mut done, &mut |streams, done| {
+            if let Some(archive) = &mut archive {
+                archive.add(target.storage, streams)?;
+            }
+            let deletion =
+                Deletion::truncate_all(streams.to_vec()).because("retention").by("scavenge");
+            if let Some((_, frames)) = self.decide(target, &deletion)? {
+                add_frames(&mut wanted, frames);
+            }
+            progress(*done);
+            Ok(())
+        })?;
+        let mut began = Instant::now();
+        let mut after_batch = |packs| {
+            done.packs += packs;
+            progress(done);
+            if !options.is_unthrottled {
+                std::thread::sleep(began.elapsed().min(REST_MAX));
+            }
+            began = Instant::now();
+        };
+        let mut pace = Pace { after_batch: Some(&mut after_batch), drops_files: true };
+        self.carry_out(target, wanted.as_ref(), &mut pace)?;
+        match self.erase(target) {
+            Ok(()) => {}
+            Err(Error::DiskFull { .. }) => done.is_incomplete = true,
+            Err(error) => return Err(error),
+        }
+        let after = target.storage.with(Disk::table_bytes)?;
+        done.freed_bytes = before.saturating_sub(after);
+        progress(done);
+        Ok(done)
+    }
+
+    /// Visits what the retentions say now, some streams at a time, each with its first version that
+    /// is kept.
+    fn each_chunk(
+        target: Target<'_>,
+        now: Timestamp,
+        done: &mut Scavenged,
+        visit: &mut VisitChunk<'_>,
+    ) -> Result<()> {
+        let all = target.storage.with(retentions)?;
+        let own: HashMap<StreamId, Retention> = all
+            .iter()
+            .filter_map(|(scope, retention)| match scope {
+                RetentionScope::Stream(stream) => Some((stream.clone(), *retention)),
+                RetentionScope::Category(_) => None,
+            })
+            .collect();
+        let mut chunk = Vec::new();
+        let mut events = 0;
+        for (scope, retention) in &all {
+            let mut streams = Streams::of(scope);
+            while let Some(stream) = target.storage.with(|disk| streams.next(disk))? {
+                let is_category = matches!(scope, RetentionScope::Category(_));
+                if is_category && own.contains_key(&stream) {
+                    continue;
+                }
+                done.streams += 1;
+                let due = target.storage.with(|disk| Due::of(disk, &stream, *retention, now))?;
+                let Some(due) = due else { continue };
+                done.truncated_streams += 1;
+                done.events += due.events;
+                done.bytes += due.bytes;
+                events += due.events;
+                chunk.push((stream, due.before));
+                if chunk.len() >= STREAMS_MAX || events >= EVENTS_MAX {
+                    visit(&chunk, done)?;
+                    chunk.clear();
+                    events = 0;
+                }
+            }
+        }
+        if chunk.is_empty() { Ok(()) } else { visit(&chunk, done) }
+    }
+}
+
+fn add_frames(wanted: &mut Option<BTreeSet<Position>>, frames: Option<BTreeSet<Position>>) {
+    *wanted = match (wanted.take(), frames) {
+        (Some(mut wanted), Some(frames)) if wanted.len() + frames.len() <= FRAMES_MAX => {
+            wanted.extend(frames);
+            Some(wanted)
+        }
+        _ => None,
+    };
+}
+
+/// What a retention says about one stream.
+struct Due {
+    /// The first version that is kept.
+    before: Version,
+    events: u64,
+    bytes: u64,
+}
+
+impl Due {
+    /// `None` if nothing is to be deleted.
+    fn of(
+        disk: &Disk,
+        stream: &StreamId,
+        retention: Retention,
+        now: Timestamp,
+    ) -> Result<Option<Self>> {
+        let Some(last) = last_version(disk, stream)? else { return Ok(None) };
+        let deleted = hole_of(disk, stream)?.map(|(deleted, _)| deleted);
+        let first = Version::after(deleted);
+        let mut up_to = Version::FIRST;
+        if let Some(count) = retention.count() {
+            let surplus = last.get().saturating_sub(count.get());
+            up_to = up_to.max(Version::FIRST.plus(surplus));
+        }
+        let oldest = retention.age().map(|age| {
+            let micros = i64::try_from(age.as_micros()).unwrap_or(i64::MAX);
+            Timestamp::from_micros(now.as_micros().saturating_sub(micros))
+        });
+        // A snapshot needs the event that it rests on.
+        let pinned = pinned(disk, stream)?;
+        let ends = |version: Version, at: Timestamp| {
+            let is_over = version >= up_to && oldest.is_none_or(|oldest| at >= oldest);
+            is_over || pinned.is_some_and(|pinned| version >= pinned)
+        };
+        if first > last {
+            return Ok(None);
+        }
+        let mut due = Self { before: first, events: 0, bytes: 0 };
+        due.read(disk, stream, first, ends)?;
+        Ok(Some(due).filter(|due| due.events > 0))
+    }
+
+    /// Reads events of a stream until one is kept.
+    fn read(
+        &mut self,
+        disk: &Disk,
+        stream: &StreamId,
+        first: Version,
+        ends: impl Fn(Version, Timestamp) -> bool,
+    ) -> Result<()> {
+        let start = stream_key(stream.as_str(), first);
+        let mut cursor = disk.stream_cursor(&start, Direction::Forward)?;
+        while let Some((key, value)) = cursor.next()? {
+            let Some((id, at)) = stream_of(key) else { break };
+            if id != stream.as_str() {
+                break;
+            }
+            let frame = decode_in_stream(stream, at, value)?;
+            let mut is_over = false;
+            each_event(
+                &frame,
+                || Location::stream(stream, at),
+                |event| {
+                    is_over |= ends(event.version(), event.recorded_at());
+                    if !is_over {
+                        self.before = event.version().next();
+                        self.events += 1;
+                    }
+                },
+            )?;
+            if is_over {
+                break;
+            }
+            self.bytes += value.len() as u64;
+        }
+        Ok(())
+    }
+}
+
+/// The lowest version on which the newest snapshot of some kind rests.
+fn pinned(disk: &Disk, stream: &StreamId) -> Result<Option<Version>> {
+    let mut newest: HashMap<String, Version> = HashMap::new();
+    for (kind, version) in snapshots_of(disk, stream)? {
+        let known = newest.entry(kind).or_insert(version);
+        *known = version.max(*known);
+    }
+    Ok(newest.into_values().min())
+}

@@ -1,0 +1,207 @@
+//! Deletion from a [`Store`]: single decisions, retentions, scavenging.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::thread;
+
+use super::{Engine, Store};
+use crate::deletion::{Deleted, Deleter, RecordedDeletion, ScavengeOptions, Scavenged, Target};
+use crate::error::{Error, Location, Result};
+use crate::extension::EventStoreExt;
+use crate::model::{DELETIONS_STREAM, Deletion, Retention, RetentionScope, StreamId};
+use crate::options::now;
+use crate::read::deletions::retentions;
+use crate::trace;
+
+impl Store {
+    /// Deletes events: the beginning of a stream, a whole stream, or the content of one event (G17).
+    ///
+    /// The decision is an event of the stream [`DELETIONS_STREAM`](crate::DELETIONS_STREAM), with
+    /// reason and author. It is synced before anything is deleted, and continued when the store is
+    /// opened again if it was cut short. From the decision on, reads of the stream and appends to it
+    /// know that the events are gone. Reads of the log may see some of them until this call returns.
+    ///
+    /// Positions and versions are never used again: a read goes past the hole, and
+    /// [`Read::holes`](crate::Read::holes) reports it. The events take space until the next
+    /// [`Store::scavenge`]; after a redaction, the bytes are gone from all files of the store when
+    /// the call returns. It does not reach backups, exports, and what subscribers keep.
+    ///
+    /// ```
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// use annals::prelude::*;
+    /// use annals::Deletion;
+    /// let store = Store::open(directory.path().join("shop.annals"))?;
+    /// let stream = StreamId::new("visitor-7")?;
+    /// store.append(&stream, ExpectedVersion::NoStream, [NewEvent::json("Came", &"Ada")?])?;
+    ///
+    /// let deleted = store.delete(&Deletion::delete(&stream).because("asked to").by("Grace"))?;
+    /// assert_eq!(deleted.events, 1);
+    /// assert_eq!(store.read_stream(&stream).count(), 0);
+    /// assert_eq!(store.deletions()?[0].deletion.reason(), "asked to");
+    /// # Ok::<(), annals::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Nothing is deleted after [`Error::InvalidArgument`], [`Error::Deleted`] (the event to be
+    /// redacted is gone), [`Error::ReadOnly`], [`Error::Closed`] and [`Error::Poisoned`]. After
+    /// [`Error::Indeterminate`], it is found out when the store is opened again. After
+    /// [`Error::DiskFull`] the redaction is done, but there was no space to rewrite the files that
+    /// may hold the old bytes: free some, and call [`Store::scavenge`].
+    ///
+    /// # Cost
+    /// Reads the deleted events, and rewrites each pack of the log that holds one of them. One
+    /// deletion runs at a time; it waits for a verification. A redaction also writes all memtables
+    /// to table files, and rewrites the table files that hold the event.
+    pub fn delete(&self, deletion: &Deletion) -> Result<Deleted> {
+        self.engine.deleter.delete(self.engine.target()?, deletion)
+    }
+
+    /// What a deletion would do. Nothing is changed.
+    ///
+    /// # Errors
+    /// Those of [`Store::delete`] that the deletion itself causes.
+    ///
+    /// # Cost
+    /// Reads the events that would be deleted.
+    pub fn preview(&self, deletion: &Deletion) -> Result<Deleted> {
+        self.engine.deleter.preview(self.engine.target()?, deletion)
+    }
+
+    /// All deletions, in order. To repeat them in an older copy that was restored, pass each
+    /// deletion that it lacks to [`Store::delete`].
+    ///
+    /// # Errors
+    /// [`Error::Closed`], damage (G8).
+    ///
+    /// # Cost
+    /// Reads the stream [`DELETIONS_STREAM`](crate::DELETIONS_STREAM).
+    pub fn deletions(&self) -> Result<Vec<RecordedDeletion>> {
+        let (mut found, mut failure) = (Vec::new(), None);
+        let stream = StreamId::trusted(DELETIONS_STREAM);
+        self.read_stream(&stream).for_each(|event| {
+            match serde_json::from_slice(event.payload()) {
+                Ok(deletion) => found.push(RecordedDeletion {
+                    number: event.version(),
+                    position: event.position(),
+                    recorded_at: event.recorded_at(),
+                    deletion,
+                }),
+                Err(error) => {
+                    let location = Location::stream(&stream, event.version());
+                    let (found, expected) = (error.to_string(), "the text of a deletion");
+                    failure = Some(Error::corruption(location, found, expected));
+                    return ControlFlow::Break(());
+                }
+            }
+            ControlFlow::Continue(())
+        })?;
+        failure.map_or(Ok(found), Err)
+    }
+
+    /// Sets how long the events of a category or a stream are kept; `None` for ever. It changes
+    /// nothing until the next [`Store::scavenge`].
+    ///
+    /// ```
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// use annals::prelude::*;
+    /// use annals::{Retention, RetentionScope, ScavengeOptions};
+    /// use std::num::NonZeroU64;
+    /// let store = Store::open(directory.path().join("shop.annals"))?;
+    /// let stream = StreamId::new("visitor-7")?;
+    /// let events = (1..=5).map(|visit| NewEvent::json("Came", &visit).unwrap());
+    /// store.append(&stream, ExpectedVersion::NoStream, events)?;
+    ///
+    /// let newest = Retention::newest(NonZeroU64::new(2).unwrap());
+    /// store.set_retention(&RetentionScope::Category("visitor".into()), Some(newest))?;
+    /// let done = store.scavenge(&ScavengeOptions::new(), |_| {})?;
+    /// assert_eq!((done.events, store.read_stream(&stream).count()), (3, 2));
+    /// # Ok::<(), annals::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`], [`Error::ReadOnly`], [`Error::Closed`], [`Error::Poisoned`]:
+    /// nothing is changed. [`Error::Indeterminate`].
+    pub fn set_retention(
+        &self,
+        scope: &RetentionScope,
+        retention: Option<Retention>,
+    ) -> Result<()> {
+        Deleter::set_retention(self.engine.target()?, scope, retention)
+    }
+
+    /// The retentions that are set, in the order of their scopes.
+    ///
+    /// # Errors
+    /// [`Error::Closed`], damage (G8).
+    pub fn retentions(&self) -> Result<Vec<(RetentionScope, Retention)>> {
+        self.engine.read(retentions)
+    }
+
+    /// Deletes what the retentions say, and gives the space of all deleted events back.
+    ///
+    /// The oldest events go first. An event on which the newest snapshot of its aggregate rests
+    /// stays, with those after it. The retention of a stream replaces that of its category. It can be
+    /// repeated: after an error or a crash, the next one goes on. `progress` is called from time to
+    /// time.
+    ///
+    /// # Errors
+    /// Those of [`Store::delete`]; [`Error::Storage`] if the archive cannot be written: the events
+    /// that are not in it were not deleted.
+    ///
+    /// # Cost
+    /// Reads the events that are deleted, and of each other stream in a retention the first event;
+    /// rewrites the packs that hold a deleted event, but drops whole files where all are deleted;
+    /// then rewrites the table files of the families `packs`, `streams` and `index` between the
+    /// first and the last deleted event. While the disk is full, only what needs no space is done.
+    pub fn scavenge(
+        &self,
+        options: &ScavengeOptions,
+        mut progress: impl FnMut(Scavenged),
+    ) -> Result<Scavenged> {
+        let engine = &*self.engine;
+        let now = now(&engine.clock);
+        engine.deleter.scavenge(engine.target()?, options, now, &mut progress)
+    }
+
+    /// What a scavenge would delete now. Nothing is changed.
+    ///
+    /// # Errors
+    /// [`Error::ReadOnly`], [`Error::Closed`], damage (G8).
+    ///
+    /// # Cost
+    /// Reads the events that would be deleted.
+    pub fn preview_scavenge(&self) -> Result<Scavenged> {
+        let engine = &*self.engine;
+        engine.deleter.preview_scavenge(engine.target()?, now(&engine.clock))
+    }
+}
+
+impl Engine {
+    fn target(&self) -> Result<Target<'_>> {
+        Ok(Target {
+            storage: &self.storage,
+            open: &self.open,
+            committer: self.committer()?,
+            claim: &self.claim,
+            index_kinds: self.index_kinds,
+            disk_reserve_bytes: self.disk_reserve_bytes,
+        })
+    }
+
+    /// Carries out, on a thread of its own, what was decided before the store was opened.
+    pub(super) fn resume_deletions(self: &Arc<Self>) -> Result<()> {
+        if !self.deleter.is_pending() {
+            return Ok(());
+        }
+        let engine = self.clone();
+        let run = move || {
+            let resumed = engine.target().and_then(|target| engine.deleter.resume(target));
+            if let Err(error) = resumed {
+                trace::event!(warn, %error, "a deletion could not be continued");
+                let _ = error;
+            }
+        };
+        let started = thread::Builder::new().name("annals-deletion".to_owned()).spawn(run);
+        started.map(drop).map_err(|error| Error::storage("starting the thread of deletions", error))
+    }
+}

@@ -1,0 +1,367 @@
+//! Deletion from a store on disk (G17): what is gone is gone, and nothing else is.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroU64;
+use std::path::Path;
+
+use annals::prelude::*;
+use annals::{
+    Append, DELETIONS_STREAM, Deletion, Error, InvalidArgument, Position, Query, REDACTED,
+    Retention, RetentionScope, ScavengeOptions, Store, StreamState, Version,
+};
+use proptest::prelude::*;
+
+use crate::support::{place, position, quick, version};
+
+const STREAMS: [&str; 4] = ["a-1", "a-2", "b-1", "c"];
+
+/// An event as the model knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Known {
+    position: u64,
+    version: u64,
+    payload: Vec<u8>,
+    tags: Vec<String>,
+    id: annals::EventId,
+}
+
+/// What a store with these deletions must hold.
+#[derive(Debug, Default)]
+struct Model {
+    streams: BTreeMap<&'static str, ModelStream>,
+    head: u64,
+    deletions: u64,
+    retention: BTreeMap<String, u64>,
+}
+
+#[derive(Debug, Default)]
+struct ModelStream {
+    events: Vec<Known>,
+    last: u64,
+    state: StreamState,
+}
+
+#[derive(Debug, Clone)]
+enum Op {
+    Append { stream: usize, events: usize },
+    AppendToTwo { events: usize },
+    Truncate { stream: usize, keep: u64 },
+    Delete { stream: usize },
+    Tombstone { stream: usize },
+    Redact { at: usize, tags: bool },
+    Retain { category: bool, stream: usize, count: u64 },
+    Scavenge,
+    Reopen,
+}
+
+fn ops() -> impl Strategy<Value = Vec<Op>> {
+    let stream = 0..STREAMS.len();
+    let op = prop_oneof![
+        6 => (stream.clone(), 1..6_usize).prop_map(|(stream, events)| Op::Append { stream, events }),
+        1 => Just(Op::Append { stream: 0, events: 400 }),
+        2 => (1..4_usize).prop_map(|events| Op::AppendToTwo { events }),
+        4 => (stream.clone(), 0..12_u64).prop_map(|(stream, keep)| Op::Truncate { stream, keep }),
+        1 => stream.clone().prop_map(|stream| Op::Delete { stream }),
+        1 => (2..STREAMS.len()).prop_map(|stream| Op::Tombstone { stream }),
+        3 => (any::<usize>(), any::<bool>()).prop_map(|(at, tags)| Op::Redact { at, tags }),
+        1 => (any::<bool>(), stream, 1..6_u64)
+            .prop_map(|(category, stream, count)| Op::Retain { category, stream, count }),
+        2 => Just(Op::Scavenge),
+        1 => Just(Op::Reopen),
+    ];
+    prop::collection::vec(op, 1..24)
+}
+
+fn id(stream: &str) -> StreamId {
+    StreamId::new(stream).unwrap()
+}
+
+fn category(stream: &str) -> &str {
+    stream.split('-').next().unwrap()
+}
+
+impl Model {
+    fn new_events(&self, count: usize) -> Vec<NewEvent> {
+        let next = usize::try_from(self.head).unwrap() + 1;
+        let event = |number: usize| {
+            let event = NewEvent::json("Happened", &number).unwrap();
+            let event = event.with_tag(format!("n:{}", number % 3)).with_tag("all");
+            if number.is_multiple_of(2) { event.with_metadata("by", "Ada") } else { event }
+        };
+        (next..next + count).map(event).collect()
+    }
+
+    fn add(&mut self, stream: &'static str, events: &[NewEvent]) {
+        let known = self.streams.entry(stream).or_default();
+        for event in events {
+            self.head += 1;
+            known.last += 1;
+            known.events.push(Known {
+                position: self.head,
+                version: known.last,
+                payload: event.payload().to_vec(),
+                tags: event.tags().to_vec(),
+                id: event.id(),
+            });
+        }
+        known.state = StreamState::Live;
+    }
+
+    fn decided(&mut self) {
+        self.head += 1;
+        self.deletions += 1;
+    }
+
+    /// Keeps the events of a stream from a version on. Returns whether there was anything to do.
+    fn truncate(&mut self, stream: &str, before: u64) -> bool {
+        let known = self.streams.get_mut(stream);
+        let Some(known) = known else { return false };
+        let count = known.events.len();
+        known.events.retain(|event| event.version >= before);
+        count > known.events.len()
+    }
+
+    fn log(&self) -> Vec<Known> {
+        let mut all: Vec<_> = self.streams.values().flat_map(|it| it.events.clone()).collect();
+        all.sort_by_key(|event| event.position);
+        all
+    }
+}
+
+fn known(event: &RecordedEvent) -> Known {
+    Known {
+        position: event.position().get(),
+        version: event.version().get(),
+        payload: event.payload().to_vec(),
+        tags: event.tags().to_vec(),
+        id: event.id(),
+    }
+}
+
+fn all(read: impl IntoIterator<Item = annals::Result<RecordedEvent>>) -> Vec<Known> {
+    let events = read.into_iter().map(Result::unwrap);
+    let of_users = events.filter(|event| event.stream().as_str() != DELETIONS_STREAM);
+    of_users.map(|event| known(&event)).collect()
+}
+
+fn open(path: &Path) -> Store {
+    quick().index_types(true).index_categories(true).pack_bytes(400).open(path).unwrap()
+}
+
+fn apply(store: &mut Store, path: &Path, model: &mut Model, op: &Op) {
+    match *op {
+        Op::Append { stream, events } => append(store, model, STREAMS[stream], events),
+        Op::AppendToTwo { events } => {
+            let (first, second) = (model.new_events(events), model.new_events(2 * events));
+            let second = second[events..].to_vec();
+            let append = Append::new().to("a-1", ExpectedVersion::Any, first.clone()).to(
+                "a-2",
+                ExpectedVersion::Any,
+                second.clone(),
+            );
+            store.submit(append).unwrap();
+            model.add("a-1", &first);
+            model.add("a-2", &second);
+        }
+        Op::Truncate { stream, keep } => {
+            let stream = STREAMS[stream];
+            let last = model.streams.get(stream).map_or(0, |known| known.last);
+            let before = (last + 1).saturating_sub(keep).max(1);
+            let deleted = store.delete(&Deletion::truncate(&id(stream), version(before))).unwrap();
+            let is_any = model.truncate(stream, before);
+            assert_eq!(deleted.number.is_some(), is_any, "{deleted:?}");
+            if is_any {
+                model.decided();
+            }
+        }
+        Op::Delete { stream } => end_stream(store, model, STREAMS[stream], StreamState::Deleted),
+        Op::Tombstone { stream } => {
+            end_stream(store, model, STREAMS[stream], StreamState::Tombstoned);
+        }
+        Op::Redact { at, tags } => redact(store, model, at, tags),
+        Op::Retain { category: is_category, stream, count } => {
+            let stream = STREAMS[stream];
+            let scope = if is_category {
+                RetentionScope::Category(category(stream).to_owned())
+            } else {
+                RetentionScope::Stream(id(stream))
+            };
+            let newest = Retention::newest(NonZeroU64::new(count).unwrap());
+            store.set_retention(&scope, Some(newest)).unwrap();
+            let name = if is_category { category(stream) } else { stream };
+            model.retention.insert(format!("{is_category}{name}"), count);
+        }
+        Op::Scavenge => scavenge(store, model),
+        Op::Reopen => {
+            store.clone().close().unwrap();
+            *store = open(path);
+        }
+    }
+}
+
+fn append(store: &Store, model: &mut Model, stream: &'static str, count: usize) {
+    let events = model.new_events(count);
+    let state = model.streams.get(stream).map(|known| known.state);
+    let last = model.streams.get(stream).map(|known| known.last);
+    let expected = match state {
+        Some(StreamState::Live) => ExpectedVersion::Exact(version(last.unwrap())),
+        Some(StreamState::Deleted) | None => ExpectedVersion::NoStream,
+        Some(StreamState::Tombstoned) => {
+            let refused = store.append(stream, ExpectedVersion::Any, events);
+            assert!(matches!(refused, Err(Error::Tombstoned { .. })), "{refused:?}");
+            return;
+        }
+    };
+    if state == Some(StreamState::Deleted) {
+        let exists = store.append(stream, ExpectedVersion::StreamExists, events.clone());
+        assert!(matches!(exists, Err(Error::WrongExpectedVersion { actual: None, .. })));
+    }
+    let appended = store.append(stream, expected, events.clone()).unwrap();
+    assert_eq!(appended.last_position().get(), model.head + u64::try_from(count).unwrap());
+    model.add(stream, &events);
+    // A retry is recognised while its events are there.
+    let again = store.append(stream, expected, events).unwrap();
+    assert!(again.is_retry());
+}
+
+fn end_stream(store: &Store, model: &mut Model, stream: &'static str, state: StreamState) {
+    let deletion = match state {
+        StreamState::Tombstoned => Deletion::tombstone(&id(stream)),
+        _ => Deletion::delete(&id(stream)),
+    };
+    let deleted = store.delete(&deletion);
+    let Some(known) = model.streams.get_mut(stream) else {
+        match state {
+            StreamState::Tombstoned => assert!(matches!(
+                deleted,
+                Err(Error::InvalidArgument(InvalidArgument::NothingToTombstone { .. }))
+            )),
+            _ => assert_eq!(deleted.unwrap().number, None),
+        }
+        return;
+    };
+    let is_news = match known.state {
+        StreamState::Live => true,
+        StreamState::Deleted => state == StreamState::Tombstoned,
+        StreamState::Tombstoned => false,
+    };
+    let deleted = deleted.unwrap();
+    assert_eq!(deleted.number.is_some(), is_news);
+    if is_news {
+        assert_eq!(deleted.events, u64::try_from(known.events.len()).unwrap());
+        known.events.clear();
+        known.state = state;
+        model.decided();
+    }
+}
+
+fn redact(store: &Store, model: &mut Model, at: usize, tags: bool) {
+    let log = model.log();
+    if log.is_empty() {
+        return;
+    }
+    let event = log[at % log.len()].clone();
+    let deletion = Deletion::redact(position(event.position), event.id);
+    let deletion = if tags { deletion.removing_tags(["all"]) } else { deletion };
+    let deleted = store.delete(&deletion).unwrap();
+    model.decided();
+    assert_eq!((deleted.events, deleted.number.unwrap().get()), (1, model.deletions));
+    let known = model.streams.values_mut().flat_map(|known| &mut known.events);
+    let known = known.into_iter().find(|known| known.id == event.id).unwrap();
+    known.payload = model.deletions.to_be_bytes().to_vec();
+    if tags {
+        known.tags.retain(|tag| tag != "all");
+    }
+    let stored = store.read_log().from(position(event.position)).first().unwrap().unwrap();
+    assert_eq!((stored.content_type().as_str(), stored.metadata().len()), (REDACTED, 0));
+}
+
+fn scavenge(store: &Store, model: &mut Model) {
+    let mut expected = 0;
+    for (stream, known) in &mut model.streams {
+        let own = model.retention.get(&format!("false{stream}"));
+        let count = own.or(model.retention.get(&format!("true{}", category(stream))));
+        let Some(count) = count else { continue };
+        let before = (known.last + 1).saturating_sub(*count).max(1);
+        let events = known.events.len();
+        known.events.retain(|event| event.version >= before);
+        expected += events - known.events.len();
+    }
+    let preview = store.preview_scavenge().unwrap();
+    let done = store.scavenge(&ScavengeOptions::new().unthrottled(), |_| {}).unwrap();
+    assert_eq!((preview.events, preview.truncated_streams), (done.events, done.truncated_streams));
+    assert_eq!(done.events, u64::try_from(expected).unwrap());
+    let recorded = u64::try_from(store.deletions().unwrap().len()).unwrap();
+    model.head += recorded - model.deletions;
+    model.deletions = recorded;
+    assert!(!done.is_incomplete);
+}
+
+/// Compares everything that a reader can see.
+fn compare(store: &Store, model: &Model) {
+    let log = model.log();
+    assert_eq!(store.head().unwrap().map_or(0, Position::get), model.head);
+    assert_eq!(all(store.read_log().into_iter()), log);
+    let mut backward = all(store.read_log().backward().into_iter());
+    backward.reverse();
+    assert_eq!(backward, log);
+    for tag in ["n:0", "all"] {
+        let tagged: Vec<_> =
+            log.iter().filter(|known| known.tags.iter().any(|it| it == tag)).cloned().collect();
+        assert_eq!(all(store.read_log().tag(tag).into_iter()), tagged);
+    }
+    for (stream, known) in &model.streams {
+        let read = || store.read_stream(id(stream));
+        if known.state == StreamState::Tombstoned {
+            for read in [read(), read().backward(), read().from(version(known.last + 5))] {
+                assert!(matches!(read.first(), Err(Error::Tombstoned { .. })));
+            }
+            continue;
+        }
+        assert_eq!(all(read().into_iter()), known.events);
+        let mut backward = all(read().backward().into_iter());
+        backward.reverse();
+        assert_eq!(backward, known.events);
+        let visible = Some(known.last).filter(|_| known.state == StreamState::Live);
+        assert_eq!(store.stream_version(&id(stream)).unwrap().map(Version::get), visible);
+        let by_query = all(store.read_log().query(Query::stream(id(stream))).into_iter());
+        assert_eq!(by_query, known.events);
+        let middle = known.last / 2 + 1;
+        let from: Vec<_> =
+            known.events.iter().filter(|event| event.version >= middle).cloned().collect();
+        assert_eq!(all(read().from(version(middle)).into_iter()), from);
+        let holes: u64 =
+            read().holes().unwrap().iter().map(|hole| hole.last - hole.first + 1).sum();
+        let kept = u64::try_from(known.events.len()).unwrap();
+        assert_eq!(holes + kept, known.last);
+    }
+    let listed: Vec<_> = store
+        .streams()
+        .into_iter()
+        .map(|info| info.unwrap())
+        .filter(|info| info.id.as_str() != DELETIONS_STREAM)
+        .map(|info| (info.id.as_str().to_owned(), info.version.get()))
+        .collect();
+    let live = model.streams.iter().filter(|(_, known)| known.state == StreamState::Live);
+    assert_eq!(listed, live.map(|(id, known)| ((*id).to_owned(), known.last)).collect::<Vec<_>>());
+    let report = store.verify(|_| {}).unwrap();
+    assert!(report.is_sound(), "{:#?}", report.damage);
+    let left = u64::try_from(log.len()).unwrap();
+    assert_eq!(report.deleted_events + left + model.deletions, model.head);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, max_shrink_iters: 400, ..ProptestConfig::default() })]
+
+    /// G17: whatever is deleted, in any order, all readers see what is left, and only that.
+    #[test]
+    fn readers_see_what_is_left(ops in ops()) {
+        let (_directory, path) = place();
+        let mut store = open(&path);
+        let mut model = Model::default();
+        for op in &ops {
+            apply(&mut store, &path, &mut model, op);
+            compare(&store, &model);
+        }
+    }
+}
