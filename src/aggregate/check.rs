@@ -7,7 +7,7 @@ use super::root::AggregateRoot;
 use super::snapshots::{SnapshotFault, Snapshots};
 use super::{Aggregate, Repository};
 use crate::error::Result;
-use crate::model::{StreamId, Timestamp, Version};
+use crate::model::{StreamId, StreamState, Timestamp, Version};
 use crate::snapshot_store::Snapshot;
 
 /// The result of [`Repository::check_snapshots`](crate::Repository::check_snapshots).
@@ -89,7 +89,9 @@ impl<A: Aggregate + PartialEq> Repository<A> {
         let mut root = AggregateRoot::new(stream.clone());
         let mut snapshots = Vec::with_capacity(found.len());
         for snapshot in found.into_iter().rev() {
-            if let Left::Without(_) = self.catch_up(&mut root, snapshot.version)? {
+            if let Left::Without(hole) = self.catch_up(&mut root, snapshot.version)?
+                && hole.state == StreamState::Live
+            {
                 // Nothing shows what its state should be, so the later ones are compared with it.
                 if let Ok(restored) = self.restore_from(kept, &snapshot, snapshot.version)? {
                     root = restored;

@@ -216,11 +216,14 @@ impl<'r, A: Aggregate> Execution<'r, A> {
 
     /// Whether to try again, and the stream over which there was a conflict.
     fn note_conflict(&mut self, failed: Error) -> Result<StreamId, ExecuteError<A::Error>> {
-        let Error::WrongExpectedVersion { stream: of, actual, .. } = &failed else {
-            return Err(failed.into());
+        let (of, actual) = match &failed {
+            Error::WrongExpectedVersion { stream, actual, .. } => (stream, *actual),
+            // The version that was loaded is gone.
+            Error::Deleted { .. } => (&self.stream, None),
+            _ => return Err(failed.into()),
         };
         // Another stream that has not moved since the last attempt will not be as expected.
-        let failed_at = (of.clone(), *actual);
+        let failed_at = (of.clone(), actual);
         if *of != self.stream && self.failed_at.as_ref() == Some(&failed_at) {
             return Err(failed.into());
         }

@@ -26,10 +26,9 @@ impl<A: Aggregate> Repository<A> {
         let cached = self.cache.as_ref().and_then(|cache| cache.get(stream));
         let cached_at = cached.as_ref().and_then(AggregateRoot::version);
         let root = match cached {
-            Some(mut root) => match self.catch_up(&mut root, Version::MAX)? {
-                Left::All => root,
-                // The state rests on events that are gone.
-                Left::Without(_) => self.restore(stream, Version::MAX)?,
+            Some(root) => match self.continue_cached(root)? {
+                Some(root) => root,
+                None => self.restore(stream, Version::MAX)?,
             },
             None => self.restore(stream, Version::MAX)?,
         };
@@ -171,25 +170,33 @@ impl<A: Aggregate> Repository<A> {
         Ok(if fits { Ok(root) } else { Err(SnapshotFault::OtherHistory) })
     }
 
+    /// The newest state from a cached one; `None` if the event on which it rests is gone.
+    fn continue_cached(&self, mut root: AggregateRoot<A>) -> Result<Option<AggregateRoot<A>>> {
+        let Some(last) = root.provenance.last else { return Ok(None) };
+        let read = self.store.read_stream(&root.stream).from(last.version);
+        let found = self.fold(&mut root, read, Some((last.version, last.id)))?;
+        Ok(found.map(|_| root))
+    }
+
     /// Applies the events of the stream after a state, up to a version. Returns whether they are all
     /// there; if not, the state is not that of the stream.
     pub(super) fn catch_up(&self, root: &mut AggregateRoot<A>, to: Version) -> Result<Left> {
         let read = self.store.read_stream(&root.stream).after(root.version()).as_of_version(to);
-        let holes = self.fold(root, read, None)?.unwrap_or_default();
-        Ok(holes.into_iter().next_back().map_or(Left::All, Left::Without))
+        Ok(self.fold(root, read, None)?.unwrap_or(Left::All))
     }
 
     /// Applies events. If there is an anchor, the first event must be the anchor; it is in the
-    /// state already, and is not applied. Returns the holes between the events; `None` if the anchor
+    /// state already, and is not applied. Returns whether all events were there; `None` if the anchor
     /// was not found.
     fn fold(
         &self,
         root: &mut AggregateRoot<A>,
         read: ReadStream,
         mut anchor: Option<(Version, EventId)>,
-    ) -> Result<Option<Vec<Hole>>> {
+    ) -> Result<Option<Left>> {
         let mut failure = None;
-        let holes = read.for_each_around_holes(|event| {
+        let mut left = Left::All;
+        let visit = |event: EventRef<'_>| {
             match anchor {
                 Some(place) if place != (event.version(), event.id()) => {
                     return ControlFlow::Break(());
@@ -204,9 +211,10 @@ impl<A: Aggregate> Repository<A> {
             }
             root.provenance.last = Some(LastStored::from(event));
             ControlFlow::Continue(())
-        })?;
+        };
+        read.for_each_around_holes(visit, |hole| left = Left::Without(hole))?;
         match failure {
-            None => Ok(Some(holes).filter(|_| anchor.is_none())),
+            None => Ok(Some(left).filter(|_| anchor.is_none())),
             Some(error) => Err(error),
         }
     }

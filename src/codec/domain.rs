@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use super::codecs::{Bincode, Codec, Json, not_read_back};
 use super::variant::{Fields, OfVariant, VariantName};
 use crate::error::{Cause, Error, Result};
-use crate::model::{ContentType, EventRef, EventType, NewEvent, RecordedEvent};
+use crate::model::{ContentType, EventRef, EventType, NewEvent, REDACTED, RecordedEvent};
 
 /// The name under which a kind of event is stored, and its current schema version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -82,6 +82,9 @@ impl<'a> EncodedEvent<'a> {
     /// Decodes the payload with this codec only: bytes of another codec might decode by accident.
     pub(crate) fn read<C: Codec, T: DeserializeOwned>(&self) -> Result<T, Undecodable> {
         let expected = C::content_type();
+        if self.content_type == REDACTED {
+            return Err(Undecodable::Redacted);
+        }
         if self.content_type != expected.as_str() {
             let found = self.content_type.clone().into_owned();
             return Err(Undecodable::OtherContentType { found, expected });
@@ -136,6 +139,9 @@ pub enum Undecodable {
         /// The schema version that the code reads.
         known: u32,
     },
+    /// The event was redacted: see [`Store::delete`](crate::Store::delete).
+    #[error("it was redacted: skip it, or let an upcaster replace its content")]
+    Redacted,
     /// The payload has a content type for which the code has no codec.
     #[error(
         "no codec for the content type {content_type}: JSON and bincode are always read, another codec must be named \
@@ -560,6 +566,8 @@ pub fn decode_value<C: Codec, T: DeserializeOwned>(
         Json::decode(&stored.payload)
     } else if content_type == ContentType::BINCODE.as_str() {
         Bincode::decode(&stored.payload)
+    } else if content_type == REDACTED {
+        return Err(Undecodable::Redacted);
     } else {
         return Err(Undecodable::UnknownContentType { content_type: content_type.to_owned() });
     };

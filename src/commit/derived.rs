@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::num::NonZeroUsize;
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::gate::Gate;
@@ -49,6 +50,9 @@ enum Needs {
     /// It only deletes.
     Nothing,
 }
+
+/// The most bytes that a deletion may write in one batch on a full disk: about a few rows.
+const FREEING_LEN_MAX: usize = 128 << 10;
 
 /// The most entries in [`DerivedWriter::oldest`]: a bound on memory.
 const OLDEST_MAX: usize = 1_024;
@@ -160,9 +164,26 @@ impl DerivedWriter {
 
     /// Writes changes of rows that a deletion leads to.
     pub(super) fn write_rows(&self, rows: &Rows) -> Result<()> {
-        self.write(Needs::Nothing, |_, batch| {
+        // What frees more than it takes may use the reserve.
+        let len = rows.put_len();
+        let needs = if len > FREEING_LEN_MAX { Needs::Space(len) } else { Needs::Nothing };
+        self.write(needs, |_, batch| {
             rows.add_to(batch);
             Ok(())
+        })
+    }
+
+    /// Drops the table files that hold only packs of a range up to `last`; all of the range are
+    /// deleted.
+    pub(super) fn drop_packs(&self, keys: Range<&[u8]>, last: &[u8]) -> Result<()> {
+        let _alone = self.alone.lock();
+        self.storage.with(|disk| {
+            self.gate.check()?;
+            self.gate.attempt(|| {
+                let dropped = disk.drop_files(Family::Packs, keys, last);
+                let dropped = dropped.and_then(|()| self.gate.check_sound());
+                dropped.map_err(|error| Error::Indeterminate { cause: Cause::new(error) })
+            })
         })
     }
 

@@ -34,6 +34,7 @@ pub(crate) mod room;
 mod staged;
 mod writer;
 
+use std::ops::Range;
 use std::sync::Arc;
 
 pub(crate) use index_drafts::IndexKinds;
@@ -165,6 +166,12 @@ impl Committer {
     /// indexed.
     pub(crate) fn carry_out(&self, rows: &Rows) -> Result<()> {
         self.backfill.change(|| self.derived.write_rows(rows))
+    }
+
+    /// Drops the table files that hold only packs of a range up to `last`; all of the range are
+    /// deleted.
+    pub(crate) fn drop_packs(&self, keys: Range<&[u8]>, last: &[u8]) -> Result<()> {
+        self.derived.drop_packs(keys, last)
     }
 
     /// Makes everything durable, and writes a watermark that a torn write cannot take back.

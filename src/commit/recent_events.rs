@@ -144,6 +144,12 @@ impl RecentEvents {
         reaches
     }
 
+    /// Forgets all events, because some were deleted: conditions on them must be looked up.
+    pub(super) fn forget(&mut self) {
+        self.generations.clear();
+        self.publish_reach();
+    }
+
     /// Whether events are kept.
     pub(super) fn are_kept(&self) -> bool {
         !self.generations.is_empty()

@@ -40,6 +40,11 @@ impl Rows {
         ranges.chain(deletes).chain(puts).sum()
     }
 
+    /// The bytes of the rows that are put.
+    pub(super) fn put_len(&self) -> usize {
+        self.puts.iter().map(|(_, key, value)| key.len() + value.len()).sum()
+    }
+
     pub(super) fn add_to(&self, batch: &mut Batch<'_>) {
         for (family, first, end) in &self.ranges {
             batch.delete_range(*family, first..end);

@@ -300,7 +300,10 @@ impl Writer {
             staged.appends.set_last_event(stream, *tip);
             self.last_events.insert(stream.clone(), Some(*tip));
         }
-        self.deleted_up_to = self.deleted_up_to.max(decided.up_to);
+        if decided.up_to.is_some() {
+            self.deleted_up_to = self.deleted_up_to.max(decided.up_to);
+            self.recent_events.forget();
+        }
         if let Some((key, pack)) = self.packer.end_pack() {
             staged.batch.put(Family::Packs, &key, pack);
         }

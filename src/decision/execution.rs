@@ -216,6 +216,8 @@ impl<'r, B: Boundary, R: StdError> DecisionExecution<'r, B, R> {
             Error::WrongExpectedVersion { stream, actual, .. } => {
                 (stream.clone(), stream.clone(), Some((stream.clone(), *actual)))
             }
+            // Events after the read were deleted.
+            Error::Deleted { .. } => (self.stream.clone(), self.stream.clone(), None),
             // An event that the models have already: it is the condition of another query, which
             // fails again.
             Error::ConditionFailed { position, .. } if Some(*position) > self.reading.up_to => {

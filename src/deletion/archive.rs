@@ -10,7 +10,7 @@ use crate::format::{stream_key, stream_of};
 use crate::maintenance::lines::JsonLine;
 use crate::model::{StreamId, Version};
 use crate::read::lookup::{decode_in_stream, each_event, hole_of};
-use crate::storage::{Disk, Storage};
+use crate::storage::{Disk, Storage, sync_directory};
 
 /// About how many bytes are written at once.
 const PART_LEN: usize = 4 << 20;
@@ -31,6 +31,9 @@ impl Archive {
         let mut options = File::options();
         let file = options.read(true).write(true).create_new(true).open(path);
         let file = file.map_err(|error| failed("creating", path, error))?;
+        let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let directory = directory.unwrap_or(Path::new("."));
+        sync_directory(directory).map_err(|error| failed("syncing the name of", path, error))?;
         Ok(Self { path: path.to_owned(), file, len: 0 })
     }
 

@@ -7,10 +7,9 @@ use crate::format::{
     Frame, FrameHeader, Hole, HoleEnd, cut_frame, encode_hole, snapshot_key, snapshot_of,
     stream_key, stream_of,
 };
-use crate::model::{InvalidArgument, Position, StreamId, StreamState, Timestamp, Version};
+use crate::model::{EventId, InvalidArgument, Position, StreamId, StreamState, Timestamp, Version};
 use crate::read::lookup::{decode_in_stream, each_event};
 use crate::storage::{Disk, Family};
-use crate::validate::LastEvent;
 
 /// More rows than this are deleted as one range. Many small ranges would slow readers down.
 const ROWS_MAX: usize = 256;
@@ -23,8 +22,8 @@ pub(super) struct Cut {
     /// The first version that is kept.
     pub(super) before: Version,
     pub(super) rows: Rows,
-    /// The last event of the stream, if it is deleted.
-    pub(super) tip: Option<(StreamId, LastEvent)>,
+    /// The id of the last event that is deleted.
+    pub(super) last_id: EventId,
     /// The first and last position of the deleted events.
     pub(super) positions: Option<(Position, Position)>,
     /// The first position of each frame that holds some of them; `None` if they are too many.
@@ -58,7 +57,7 @@ struct Last {
     version: Version,
     position: Position,
     recorded_at: Timestamp,
-    id: crate::model::EventId,
+    id: EventId,
     streams_after: u64,
 }
 
@@ -97,12 +96,10 @@ impl Cut {
         beginning.delete(stream, last.version, &mut rows);
         let key = stream_key(stream.as_str(), Version::FIRST);
         rows.put(Family::Streams, key, encode_hole(&header, &hole));
-        let is_tip = last_version(disk, stream)? == Some(last.version);
-        let tip = LastEvent { version: last.version, id: last.id, state };
         let snapshots = delete_snapshots(disk, stream, before, &mut rows)?;
         Ok(Some(Self {
             before: last.version.next(),
-            tip: is_tip.then(|| (stream.clone(), tip)),
+            last_id: last.id,
             frames: Some(std::mem::take(&mut beginning.frames))
                 .filter(|frames| frames.len() <= FRAMES_MAX),
             positions: beginning.newly.map(|first| (first, last.position)),

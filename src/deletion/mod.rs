@@ -23,17 +23,18 @@ use std::collections::BTreeSet;
 pub use report::{Deleted, RecordedDeletion, Scavenged};
 pub use scavenge::ScavengeOptions;
 
-use crate::commit::{Committer, IndexKinds, LookedUp, Prepared, Rows, Submission};
+use crate::commit::{Committer, IndexKinds, Rows};
 use crate::error::{Error, Result};
-use crate::event_store::{Append, Appended, Direction};
+use crate::event_store::{Appended, Direction};
 use crate::format::{
     DELETIONS_RECORD, Deletions, encode_deletions, encode_retention, log_key, retention_key,
 };
+use crate::head::Head;
 use crate::model::{
-    DELETION_EVENT, DELETIONS_STREAM, Deletion, DeletionTarget, NewEvent, Position, Retention,
-    RetentionScope, StreamId, Version,
+    DELETIONS_STREAM, Deletion, DeletionTarget, Position, Retention, RetentionScope, StreamId,
+    Version,
 };
-use crate::options::Durability;
+use crate::read::index::IndexedFrom;
 use crate::read::log::OpenPack;
 use crate::storage::{Claim, Disk, Family, Storage};
 use crate::sync::Mutex;
@@ -54,9 +55,11 @@ pub(crate) struct Deleter {
 pub(crate) struct Target<'e> {
     pub(crate) storage: &'e Storage,
     pub(crate) open: &'e OpenPack,
+    pub(crate) head: &'e Head,
     pub(crate) committer: &'e Committer,
     pub(crate) claim: &'e Mutex<Option<Claim>>,
     pub(crate) index_kinds: IndexKinds,
+    pub(crate) indexed_from: &'e IndexedFrom,
     pub(crate) disk_reserve_bytes: u64,
 }
 
@@ -81,7 +84,9 @@ impl Deleter {
     /// Carries out what was decided earlier.
     pub(crate) fn resume(&self, target: Target<'_>) -> Result<()> {
         let _alone = self.alone.lock();
-        self.carry_out(target, None, &mut Pace::default())
+        let has_redactions = !self.state.lock().redactions.is_empty();
+        self.carry_out(target, None, &mut Pace::default())?;
+        if has_redactions { self.erase(target) } else { Ok(()) }
     }
 
     /// Sets or removes a retention.
@@ -132,38 +137,26 @@ impl Deleter {
         target: Target<'_>,
         deletion: &Deletion,
     ) -> Result<Option<(Deleted, Option<BTreeSet<Position>>)>> {
+        let mut tries = 0;
         loop {
             let Some(plan) = Plan::of(target, deletion, self.state.lock().clone())? else {
                 return Ok(None);
             };
             let claim = target.claim.lock().as_mut().map(Claim::add_deletions);
             claim.ok_or(Error::Closed)??;
-            let Plan { deletion, expectations, mut decided, state, wanted, mut report } = plan;
-            let event = NewEvent::json(DELETION_EVENT, &deletion)?;
-            let stream = StreamId::trusted(DELETIONS_STREAM);
-            let before = report.number.and_then(Version::previous);
-            let mut append = Append::new().to(stream, before.into(), [event]);
-            for (stream, expected) in expectations {
-                append = append.check(stream, expected);
-            }
-            let record = encode_deletions(&state);
-            decided.rows.put(Family::Meta, DELETIONS_RECORD.to_vec(), record);
-            let prepared = Prepared::indexed(&append, target.index_kinds, LookedUp::default());
-            let submission = Submission {
-                deletes: Some(Box::new(decided)),
-                ..Submission::of([prepared], Durability::Sync)
-            };
+            let (submission, mut report, state, wanted) =
+                plan.into_submission(target.index_kinds)?;
+            tries += 1;
             match target.committer.submit(submission) {
                 // An event was appended to a stream that is to be deleted.
-                Err(Error::WrongExpectedVersion { .. }) => continue,
+                Err(Error::WrongExpectedVersion { .. }) if tries < TRIES_MAX => {}
                 Err(error) => return Err(error),
                 Ok(answer) => {
-                    let appended = answer.appended.first();
-                    report.position = appended.map(Appended::last_position);
+                    report.position = answer.appended.first().map(Appended::last_position);
+                    *self.state.lock() = state;
+                    return Ok(Some((report, wanted)));
                 }
             }
-            *self.state.lock() = state;
-            return Ok(Some((report, wanted)));
         }
     }
 
@@ -175,7 +168,10 @@ impl Deleter {
         pace: &mut Pace<'_>,
     ) -> Result<()> {
         let mut state = self.state.lock().clone();
-        let Some((mut from, to)) = state.pending else { return Ok(()) };
+        let begun = state.pending;
+        if begun.is_none() {
+            return Ok(());
+        }
         // No later one may name a frame that is about to change.
         target.committer.settle_watermark()?;
         let deletions = StreamId::trusted(DELETIONS_STREAM);
@@ -183,25 +179,52 @@ impl Deleter {
         let redacted: BTreeSet<_> = state.redactions.iter().copied().collect();
         let newest = newest.unwrap_or(Version::FIRST);
         let mut sweep = Sweep::new(newest, target.index_kinds, &redacted, wanted);
-        loop {
-            let Swept { mut rows, next, packs } =
-                target.storage.with(|disk| sweep.batch(disk, from, to))?;
-            state.pending = Some((next.unwrap_or(from), to));
-            self.write(target, &mut rows, &state)?;
-            pace.rest(packs);
-            let Some(next) = next else { break };
-            from = next;
+        let swept = self.sweep(target, &mut sweep, &mut state, pace);
+        let is_full = matches!(swept, Err(Error::DiskFull { .. }));
+        if pace.drops_files && !sweep.replaced.is_empty() && (swept.is_ok() || is_full) {
+            // If this is cut short, all of it is looked at again.
+            let left = std::mem::replace(&mut state.pending, begun);
+            self.write(target, &mut Rows::default(), &state)?;
+            for (first, hole) in &sweep.replaced {
+                // The row of the hole itself stays.
+                let last = hole.previous().unwrap_or(*hole);
+                let rows = log_key(*first)..log_key(*hole);
+                target.committer.drop_packs(&rows.start..&rows.end, &log_key(last))?;
+            }
+            state.pending = left;
+            self.write(target, &mut Rows::default(), &state)?;
         }
-        if pace.drops_files {
-            target.storage.with(|disk| {
-                sweep.replaced.iter().try_for_each(|(first, end)| {
-                    disk.drop_files(Family::Packs, &log_key(*first)..&log_key(*end))
-                })
-            })?;
-        }
+        swept?;
         state.pending = None;
         state.redactions.clear();
         self.write(target, &mut Rows::default(), &state)
+    }
+
+    /// Goes through the packs in the pending range. At its end, the range is what is left of it.
+    fn sweep(
+        &self,
+        target: Target<'_>,
+        sweep: &mut Sweep<'_>,
+        state: &mut Deletions,
+        pace: &mut Pace<'_>,
+    ) -> Result<()> {
+        while let Some((from, to)) = state.pending {
+            let Swept { mut rows, next, packs } =
+                target.storage.with(|disk| sweep.batch(disk, from, to))?;
+            let mut after = state.clone();
+            after.pending = Some((next.unwrap_or(from), to));
+            // A reader of the index may look for an entry that its event no longer has.
+            let has_redactions = !state.redactions.is_empty();
+            has_redactions.then(|| target.indexed_from.note_removal());
+            self.write(target, &mut rows, &after)?;
+            has_redactions.then(|| target.indexed_from.note_removal());
+            *state = after;
+            pace.rest(packs);
+            if next.is_none() {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// Writes rows, together with how far deletions are carried out then.
@@ -227,12 +250,20 @@ impl Deleter {
                 let last = format!("{last}\u{1}");
                 let range = (first.as_bytes(), last.as_bytes());
                 disk.compact(Family::Streams, range, reserve)?;
+            }
+            if state.uncompacted_snapshots {
                 disk.compact(Family::Snapshots, (&[0], AFTER_NAMES), reserve)?;
+            }
+            if state.uncompacted_index {
                 disk.compact(Family::Index, (&[0], AFTER_NAMES), reserve)?;
             }
             disk.wait_for_removals()
         })?;
-        (state.uncompacted, state.uncompacted_streams) = (None, None);
+        // What is still pending will leave more to be rewritten.
+        if state.pending.is_none() {
+            (state.uncompacted, state.uncompacted_streams) = (None, None);
+            (state.uncompacted_index, state.uncompacted_snapshots) = (false, false);
+        }
         self.write(target, &mut Rows::default(), &state)
     }
 }
@@ -266,5 +297,7 @@ fn pack_key(disk: &Disk, position: Position) -> Result<Vec<u8>> {
     Ok(key.unwrap_or_else(|| log_key(position).to_vec()))
 }
 
+/// How often a deletion of a whole stream is planned again because events came in between.
+const TRIES_MAX: u32 = 100;
 /// A key after every name, which is UTF-8.
 const AFTER_NAMES: &[u8] = &[u8::MAX];

@@ -2,19 +2,21 @@
 
 use std::collections::BTreeSet;
 
-use super::cut::{Cut, last_version};
+use super::cut::Cut;
 use super::redaction::redact;
 use super::report::Deleted;
 use super::{Target, next_number};
-use crate::commit::Decided;
+use crate::commit::{Decided, IndexKinds, LookedUp, Prepared, Submission};
 use crate::error::Result;
-use crate::format::{Deletions, union};
+use crate::event_store::Append;
+use crate::format::{DELETIONS_RECORD, Deletions, encode_deletions, union};
 use crate::model::{
-    Deletion, DeletionTarget, ExpectedVersion, InvalidArgument, Position, StreamId, StreamState,
-    Version,
+    DELETION_EVENT, DELETIONS_STREAM, Deletion, DeletionTarget, ExpectedVersion, InvalidArgument,
+    NewEvent, Position, StreamId, StreamState, Version,
 };
+use crate::options::Durability;
 use crate::read::lookup::last_event;
-use crate::storage::Disk;
+use crate::storage::{Disk, Family};
 use crate::validate::LastEvent;
 
 /// What the decision of a deletion writes.
@@ -39,6 +41,7 @@ impl Plan {
         deletion: &Deletion,
         state: Deletions,
     ) -> Result<Option<Self>> {
+        let head = target.head.get()?;
         target.storage.with(|disk| {
             let number = next_number(disk)?;
             let mut plan = Self {
@@ -50,17 +53,12 @@ impl Plan {
                 report: Deleted { number: Some(number), ..Deleted::default() },
             };
             let is_any = match deletion.target() {
-                DeletionTarget::Truncate { streams } => {
-                    let mut is_any = false;
-                    for (stream, before) in streams {
-                        is_any |= plan.cut(disk, stream, (*before, StreamState::Live))?;
-                    }
-                    is_any
-                }
+                DeletionTarget::Truncate { streams } => plan.truncate(disk, streams)?,
                 DeletionTarget::Delete { stream, before } => plan.delete(disk, stream, *before)?,
                 DeletionTarget::Tombstone { stream } => plan.tombstone(disk, stream)?,
                 DeletionTarget::Redact { position, event_id, tags, .. } => {
-                    redact(&mut plan, disk, target.open, (*position, *event_id), tags)?;
+                    let log = (target.open, head);
+                    redact(&mut plan, disk, log, (*position, *event_id), tags)?;
                     true
                 }
             };
@@ -68,61 +66,98 @@ impl Plan {
         })
     }
 
+    /// The submission that decides it; its report, what is pending then, and where.
+    pub(super) fn into_submission(
+        self,
+        kinds: IndexKinds,
+    ) -> Result<(Submission, Deleted, Deletions, Option<BTreeSet<Position>>)> {
+        let Self { deletion, expectations, mut decided, state, wanted, report } = self;
+        let event = NewEvent::json(DELETION_EVENT, &deletion)?;
+        let before = report.number.and_then(Version::previous);
+        let mut append =
+            Append::new().to(StreamId::trusted(DELETIONS_STREAM), before.into(), [event]);
+        for (stream, expected) in expectations {
+            append = append.check(stream, expected);
+        }
+        decided.rows.put(Family::Meta, DELETIONS_RECORD.to_vec(), encode_deletions(&state));
+        let prepared = Prepared::indexed(&append, kinds, LookedUp::default());
+        let submission = Submission {
+            deletes: Some(Box::new(decided)),
+            ..Submission::of([prepared], Durability::Sync)
+        };
+        Ok((submission, report, state, wanted))
+    }
+
+    /// Plans to delete the beginnings of streams. They are recorded as far as they exist, so that
+    /// repeating it in a copy deletes no newer events.
+    fn truncate(&mut self, disk: &Disk, streams: &[(StreamId, Version)]) -> Result<bool> {
+        let mut recorded = Vec::with_capacity(streams.len());
+        for (stream, before) in streams {
+            check_is_of_users(stream)?;
+            let Some(last) = last_event(disk, stream)? else { continue };
+            let cut = (*before, StreamState::Live);
+            if let Some(before) = self.cut(disk, stream, last, cut)? {
+                recorded.push((stream.clone(), before));
+            }
+        }
+        let is_any = !recorded.is_empty();
+        self.deletion = self.deletion.with_target(DeletionTarget::Truncate { streams: recorded });
+        Ok(is_any)
+    }
+
     /// Plans to delete all events of a stream below a version.
     fn delete(&mut self, disk: &Disk, stream: &StreamId, before: Option<Version>) -> Result<bool> {
+        check_is_of_users(stream)?;
         let Some(last) = last_event(disk, stream)? else { return Ok(false) };
         let end = last.version.next();
         if let Some(before) = before.filter(|before| *before < end) {
-            return self.cut(disk, stream, (before, StreamState::Live));
+            let cut = (before, StreamState::Live);
+            return Ok(self.cut(disk, stream, last, cut)?.is_some());
         }
-        self.expect(stream, last);
         let recorded = DeletionTarget::Delete { stream: stream.clone(), before: Some(end) };
         self.deletion = self.deletion.with_target(recorded);
-        self.cut(disk, stream, (end, StreamState::Deleted))
+        Ok(self.cut(disk, stream, last, (end, StreamState::Deleted))?.is_some())
     }
 
     fn tombstone(&mut self, disk: &Disk, stream: &StreamId) -> Result<bool> {
+        check_is_of_users(stream)?;
         let Some(last) = last_event(disk, stream)? else {
             let stream = stream.clone();
             return Err(InvalidArgument::NothingToTombstone { stream }.into());
         };
-        self.expect(stream, last);
-        self.cut(disk, stream, (last.version.next(), StreamState::Tombstoned))
+        let cut = (last.version.next(), StreamState::Tombstoned);
+        Ok(self.cut(disk, stream, last, cut)?.is_some())
     }
 
-    fn expect(&mut self, stream: &StreamId, last: LastEvent) {
-        self.expectations.push((stream.clone(), last.visible().into()));
-    }
-
-    /// Adds the deletion of the beginning of one stream. Returns whether there is anything to do.
+    /// Adds the deletion of the beginning of a stream with this last event. Returns the first
+    /// version that is kept; `None` if there is nothing to do.
     fn cut(
         &mut self,
         disk: &Disk,
         stream: &StreamId,
+        last: LastEvent,
         (before, state): (Version, StreamState),
-    ) -> Result<bool> {
+    ) -> Result<Option<Version>> {
         let number = self.report.number.unwrap_or(Version::FIRST);
         // Beyond the end there is nothing to delete, now or later.
-        let end = last_version(disk, stream)?.map(Version::next);
-        let Some(end) = end else { return Ok(false) };
+        let end = last.version.next();
         let cut = Cut::plan(disk, stream, (before.min(end), state), number)?;
-        let Some(cut) = cut else { return Ok(false) };
-        if state == StreamState::Live && cut.before == end {
+        let Some(cut) = cut else { return Ok(None) };
+        if cut.before == end {
             // The whole stream: nothing may come in between.
-            if let Some(last) = last_event(disk, stream)? {
-                self.expect(stream, last);
-            }
+            self.expectations.push((stream.clone(), last.visible().into()));
+            let tip = LastEvent { id: cut.last_id, version: last.version, state };
+            self.decided.tips.push((stream.clone(), tip));
         }
         self.report.events += cut.events;
         self.report.bytes += cut.bytes;
         self.report.snapshots += cut.snapshots;
         self.report.streams += 1;
+        self.state.uncompacted_snapshots |= cut.snapshots > 0;
         self.decided.rows.extend(cut.rows);
-        self.decided.tips.extend(cut.tip);
         if let Some(positions) = cut.positions {
             self.touch(stream, positions);
-            self.decided.up_to = self.decided.up_to.max(Some(positions.1));
-            self.state.up_to = self.state.up_to.max(Some(positions.1));
+            self.forget_up_to(positions.1);
         }
         self.wanted = match (self.wanted.take(), cut.frames) {
             (Some(mut wanted), Some(frames)) => {
@@ -131,7 +166,14 @@ impl Plan {
             }
             _ => None,
         };
-        Ok(true)
+        Ok(Some(cut.before))
+    }
+
+    /// Notes that an event up to this position no longer matches what it matched before.
+    pub(super) fn forget_up_to(&mut self, position: Position) {
+        self.decided.up_to = self.decided.up_to.max(Some(position));
+        self.state.up_to = self.state.up_to.max(Some(position));
+        self.state.uncompacted_index = true;
     }
 
     /// Notes that these positions and this stream are to be rewritten and compacted.
@@ -143,4 +185,13 @@ impl Plan {
         let names = (name.clone(), name);
         state.uncompacted_streams = Some(union(state.uncompacted_streams.as_ref(), names));
     }
+}
+
+/// Refuses the streams to which the store itself appends.
+fn check_is_of_users(stream: &StreamId) -> Result<()> {
+    if stream.as_str().starts_with('$') {
+        let name = stream.as_str().to_owned();
+        return Err(InvalidArgument::Reserved { what: "stream of deleted events", name }.into());
+    }
+    Ok(())
 }

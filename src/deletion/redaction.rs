@@ -18,10 +18,13 @@ use crate::storage::{Disk, Family};
 pub(super) fn redact(
     plan: &mut Plan,
     disk: &Disk,
-    open: &OpenPack,
+    (open, head): (&OpenPack, Option<Position>),
     (position, id): (Position, EventId),
     tags: &[String],
 ) -> Result<()> {
+    if Some(position) > head {
+        return Err(Error::PositionAhead { asked: position, head });
+    }
     let mut finder = FrameFinder::new(Log::new(disk, open), Direction::Forward);
     let (place, bytes) = finder.frame_at(position)?;
     let location = || Location::log(place.first);
@@ -59,8 +62,7 @@ pub(super) fn redact(
     plan.touch(&stream, (place.first, place.last));
     plan.state.redactions.push(position);
     if !tags.is_empty() {
-        plan.decided.up_to = plan.decided.up_to.max(Some(position));
-        plan.state.up_to = plan.state.up_to.max(Some(position));
+        plan.forget_up_to(position);
     }
     plan.wanted = Some(BTreeSet::from([place.first]));
     (plan.report.events, plan.report.streams) = (1, 1);
@@ -84,6 +86,7 @@ fn name_holders(
             plan.decided.rows.delete(Family::Snapshots, key);
         }
         plan.report.snapshots = with_it.len() as u64;
+        plan.state.uncompacted_snapshots |= !with_it.is_empty();
     } else {
         plan.report.snapshots_with_it = with_it;
     }

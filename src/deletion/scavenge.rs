@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use super::archive::Archive;
@@ -125,38 +126,61 @@ impl Deleter {
         let pending = self.state.lock().pending;
         let mut wanted = pending.is_none().then(BTreeSet::new);
         let mut done = Scavenged::default();
-        Self::each_chunk(target, now, &mut done, &mut |streams, done| {
+        let decided = Self::each_chunk(target, now, &mut done, &mut |streams, done| {
             if let Some(archive) = &mut archive {
                 archive.add(target.storage, streams)?;
             }
-            let deletion =
-                Deletion::truncate_all(streams.to_vec()).because("retention").by("scavenge");
+            let deletion = Deletion::truncate_all(streams.to_vec());
+            let deletion = deletion.because("retention").by("scavenge");
             if let Some((_, frames)) = self.decide(target, &deletion)? {
                 add_frames(&mut wanted, frames);
             }
             progress(*done);
             Ok(())
-        })?;
-        let mut began = Instant::now();
-        let mut after_batch = |packs| {
+        });
+        // What is decided is carried out, even if no more could be decided.
+        done.is_incomplete = !self.give_back(target, wanted.as_ref(), &mut |packs| {
             done.packs += packs;
             progress(done);
-            if !options.is_unthrottled {
-                std::thread::sleep(began.elapsed().min(REST_MAX));
-            }
-            began = Instant::now();
-        };
-        let mut pace = Pace { after_batch: Some(&mut after_batch), drops_files: true };
-        self.carry_out(target, wanted.as_ref(), &mut pace)?;
-        match self.erase(target) {
-            Ok(()) => {}
-            Err(Error::DiskFull { .. }) => done.is_incomplete = true,
-            Err(error) => return Err(error),
-        }
+            !options.is_unthrottled
+        })?;
+        decided?;
         let after = target.storage.with(Disk::table_bytes)?;
         done.freed_bytes = before.saturating_sub(after);
         progress(done);
         Ok(done)
+    }
+
+    /// Carries out what is decided, and rewrites files without it. `after_batch` gets the number of
+    /// packs that a batch has changed, and returns whether to rest. Returns whether everything was
+    /// done: on a full disk, as much as there is space for.
+    fn give_back(
+        &self,
+        target: Target<'_>,
+        wanted: Option<&BTreeSet<Position>>,
+        after_batch: &mut dyn FnMut(u64) -> bool,
+    ) -> Result<bool> {
+        let mut began = Instant::now();
+        let mut rest = |packs| {
+            if after_batch(packs) {
+                thread::sleep(began.elapsed().min(REST_MAX));
+            }
+            began = Instant::now();
+        };
+        let mut pace = Pace { after_batch: Some(&mut rest), drops_files: true };
+        let carried_out = self.carry_out(target, wanted, &mut pace);
+        match (carried_out, self.erase(target)) {
+            (Ok(()), Ok(())) => Ok(true),
+            // There may be space now.
+            (Err(Error::DiskFull { .. }), Ok(())) => {
+                match self.carry_out(target, None, &mut pace).and_then(|()| self.erase(target)) {
+                    Err(Error::DiskFull { .. }) => Ok(false),
+                    done => done.map(|()| true),
+                }
+            }
+            (Ok(()) | Err(Error::DiskFull { .. }), Err(Error::DiskFull { .. })) => Ok(false),
+            (Err(error), _) | (_, Err(error)) => Err(error),
+        }
     }
 
     /// Visits what the retentions say now, some streams at a time, each with its first version that

@@ -284,7 +284,7 @@ impl<P: Place> Read<P> {
     /// An invalid argument of this read, or an error of the store; the events visited before it are
     /// correct.
     pub fn for_each(self, visit: impl FnMut(EventRef<'_>) -> ControlFlow<()>) -> Result<()> {
-        self.for_each_around_holes(visit).map(drop)
+        self.for_each_around_holes(visit, |_| {})
     }
 
     /// The places of this read whose events were deleted, in its order. A read that an index
@@ -296,15 +296,18 @@ impl<P: Place> Read<P> {
     /// # Cost
     /// Reads all events.
     pub fn holes(self) -> Result<Vec<Hole>> {
-        self.for_each_around_holes(|_| ControlFlow::Continue(()))
+        let mut holes = Vec::new();
+        self.for_each_around_holes(|_| ControlFlow::Continue(()), |hole| holes.push(hole))?;
+        Ok(holes)
     }
 
-    /// Visits the events as [`Read::for_each`] does; returns the holes that the read went past.
+    /// Visits the events as [`Read::for_each`] does, and, after each page, the holes in it.
     pub(crate) fn for_each_around_holes(
         mut self,
         mut visit: impl FnMut(EventRef<'_>) -> ControlFlow<()>,
-    ) -> Result<Vec<Hole>> {
-        let mut holes: Vec<Hole> = Vec::new();
+        visit_hole: impl FnMut(Hole),
+    ) -> Result<()> {
+        let mut visit_hole = visit_hole;
         let mut rest = self.resolve()?.range;
         let mut left = self.limit.unwrap_or(u64::MAX);
         let mut flow = ControlFlow::Continue(());
@@ -321,9 +324,9 @@ impl<P: Place> Read<P> {
                 flow
             })?;
             rest = end.rest;
-            holes.extend(end.holes);
+            end.holes.into_iter().for_each(&mut visit_hole);
         }
-        Ok(holes)
+        Ok(())
     }
 
     /// What this read covers with the current head.

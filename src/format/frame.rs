@@ -461,7 +461,7 @@ mod tests {
         let mut flagged = golden();
         flagged[ENVELOPE_LEN] = 4;
         seal_envelope(FRAME_VERSION, &mut flagged);
-        let expected = Malformed::Unsupported { what: "flags", found: 4, supported: 0 };
+        let expected = Malformed::Unsupported { what: "flags", found: 4, supported: 9 };
         assert_eq!(Frame::decode(&flagged).unwrap_err(), expected);
     }
 

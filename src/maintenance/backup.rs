@@ -45,7 +45,8 @@ pub(crate) struct Source<'s> {
     pub(crate) storage: &'s Storage,
     pub(crate) head: &'s Head,
     pub(crate) paths: &'s Paths,
-    pub(crate) identity: &'s Identity,
+    /// Its identity at the moment of the call.
+    pub(crate) identity: &'s dyn Fn() -> Result<Identity>,
     /// Whether it is open for writing.
     pub(crate) is_writing: bool,
 }
@@ -55,7 +56,7 @@ pub(crate) fn copy_store(
     destination: &Path,
     purpose: Purpose,
 ) -> Result<CopyReport> {
-    let Source { storage, paths, identity, .. } = *source;
+    let Source { storage, paths, .. } = *source;
     let published = source.head.get()?;
     let copy = PartialCopy::begin(paths, destination)?;
     storage.with(|disk| {
@@ -66,9 +67,11 @@ pub(crate) fn copy_store(
             copy_database(&paths.db, &copy.paths().db)
         }
     })?;
-    let watermark = recovery::inspect(copy.paths(), identity, published)?;
+    // After the database was copied: it may need a feature that was added meanwhile.
+    let identity = (source.identity)()?;
+    let watermark = recovery::inspect(copy.paths(), &identity, published)?;
     let identity = match purpose {
-        Purpose::Backup => Identity { is_backup: true, ..identity.clone() },
+        Purpose::Backup => Identity { is_backup: true, ..identity },
         Purpose::Restore => identity.in_new_epoch(watermark.durable),
     };
     let size = copy.finish(&identity, watermark)?;

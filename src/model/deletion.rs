@@ -278,7 +278,7 @@ impl RetentionScope {
     /// The name of a category is one that no stream can have.
     pub(crate) fn check(&self) -> Result<(), InvalidArgument> {
         match self {
-            Self::Stream(_) => Ok(()),
+            Self::Stream(stream) => StreamId::new(stream.as_str()).map(drop),
             Self::Category(category) if category.contains('-') => {
                 Err(InvalidArgument::CategoryWithDash { category: category.clone() })
             }

@@ -14,11 +14,13 @@ use super::writer::ViewWriter;
 use crate::error::Result;
 use crate::event_store::Query;
 use crate::extension::EventStoreExt;
-use crate::model::{Position, StreamId};
+use crate::model::StreamId;
 use crate::options::now;
 use crate::view_store::ViewChange;
 
 /// The reason recorded for an event that no longer matches when it is retried.
+/// The reason for skipping a parked event that is gone.
+const DELETED: &str = "the event was deleted";
 const NO_LONGER_MATCHES: &str = "the projection's query and event types no longer select it";
 
 impl Worker {
@@ -78,15 +80,17 @@ impl Worker {
         }
         let read = self.job.events.read_log().from(parked.position).limit(1);
         let event = read.first()?.map(Arc::new);
-        let is_parked = |position: Position, id| (position, id) == (parked.position, parked.id);
-        let Some(event) = event.filter(|event| is_parked(event.position(), event.id())) else {
+        let Some(event) = event else { return Ok(false) };
+        let is_there = event.position() == parked.position;
+        if is_there && event.id() != parked.id {
             return Ok(false);
-        };
+        }
         let time = now(&self.job.clock);
-        if !query.matches(&(*event).as_ref()) {
+        let why = if is_there { NO_LONGER_MATCHES } else { DELETED };
+        if !is_there || !query.matches(&(*event).as_ref()) {
             let reason = match &parked.reason {
-                None => NO_LONGER_MATCHES.to_owned(),
-                Some(reason) => format!("{NO_LONGER_MATCHES}; it was parked for: {reason}"),
+                None => why.to_owned(),
+                Some(reason) => format!("{why}; it was parked for: {reason}"),
             };
             self.write(unhandled::unpark(parked, &reason, time), self.seen)?;
             return Ok(true);

@@ -220,7 +220,12 @@ pub(crate) fn positions_in_stream(
     };
     let count = usize::try_from(count).unwrap_or(usize::MAX);
     let events = events_from(disk, stream, from, count)?.into_iter();
-    let positions = events.map(|(_, position)| position);
+    // Deleted versions do not count, so there may be later ones.
+    let is_wanted = |at: &Position| match direction {
+        Direction::Forward => true,
+        Direction::Backward => *at <= position,
+    };
+    let positions = events.map(|(_, position)| position).filter(is_wanted);
     Ok(match direction {
         Direction::Forward => positions.collect(),
         Direction::Backward => positions.rev().collect(),

@@ -391,7 +391,8 @@ impl Walk<'_> {
             }
             // The first frame may begin or end outside the range. Each further frame must be
             // adjacent to the previous one.
-            let joins = if index == 0 {
+            // A hole may have grown to both sides meanwhile.
+            let joins = if index == 0 || frame.is_hole() {
                 first <= next && next <= last
             } else {
                 next == if forward { first } else { last }

@@ -23,15 +23,15 @@ const REMOVAL_MAX: Duration = Duration::from_secs(10);
 const REMOVAL_PAUSE: Duration = Duration::from_millis(5);
 
 impl Disk {
-    /// Drops the table files that hold only rows from the first key on and below the second one. All
-    /// these rows must be deleted already. Needs no space.
+    /// Drops the table files that hold only rows from the first key of a range up to `last`, which is
+    /// within it. All rows of the range must be deleted already. Needs no space.
     ///
     /// A file may hold the deletion of rows that another file, which stays, still has. So the range
     /// is deleted again: before, in the memtable, which is not dropped, and after.
-    pub(crate) fn drop_files(&self, family: Family, keys: Range<&[u8]>) -> Result<()> {
+    pub(crate) fn drop_files(&self, family: Family, keys: Range<&[u8]>, last: &[u8]) -> Result<()> {
         self.delete_again(family, &keys)?;
         self.db
-            .delete_file_in_range_cf(self.handle(family), keys.start, keys.end)
+            .delete_file_in_range_cf(self.handle(family), keys.start, last)
             .map_err(|error| engine_error("dropping table files", &error))?;
         self.delete_again(family, &keys)
     }

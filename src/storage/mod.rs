@@ -27,6 +27,7 @@ pub(crate) use copy::{PartialCopy, copy_database};
 pub(crate) use cursor::Cursor;
 pub(crate) use directory::{Access, Claim};
 pub(crate) use disk::{Batch, Disk, Storage};
+pub(crate) use durable::sync_directory;
 pub(crate) use family::Family;
 pub(crate) use paths::Paths;
 pub(crate) use row_filter::RowFilter;

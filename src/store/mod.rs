@@ -478,11 +478,12 @@ impl Engine {
         if let Some(poisoned) = self.writes().and_then(Committer::poisoned) {
             return Err(poisoned);
         }
-        let claimed = {
+        let claimed = self.claim.lock().as_ref().map(|claim| claim.paths.clone());
+        let paths = claimed.ok_or(Error::Closed)?;
+        let identity = || {
             let claim = self.claim.lock();
-            claim.as_ref().map(|claim| (claim.paths.clone(), claim.identity.clone()))
+            claim.as_ref().map(|claim| claim.identity.clone()).ok_or(Error::Closed)
         };
-        let (paths, identity) = claimed.ok_or(Error::Closed)?;
         let (storage, head, is_writing) = (&self.storage, &self.head, self.writes().is_some());
         let source = Source { storage, head, paths: &paths, identity: &identity, is_writing };
         copy_store(&source, directory, purpose)

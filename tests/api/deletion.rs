@@ -301,14 +301,14 @@ fn scavenge(store: &Store, model: &mut Model) {
 fn compare(store: &Store, model: &Model) {
     let log = model.log();
     assert_eq!(store.head().unwrap().map_or(0, Position::get), model.head);
-    assert_eq!(all(store.read_log().into_iter()), log);
-    let mut backward = all(store.read_log().backward().into_iter());
+    assert_eq!(all(store.read_log()), log);
+    let mut backward = all(store.read_log().backward());
     backward.reverse();
     assert_eq!(backward, log);
     for tag in ["n:0", "all"] {
         let tagged: Vec<_> =
             log.iter().filter(|known| known.tags.iter().any(|it| it == tag)).cloned().collect();
-        assert_eq!(all(store.read_log().tag(tag).into_iter()), tagged);
+        assert_eq!(all(store.read_log().tag(tag)), tagged);
     }
     for (stream, known) in &model.streams {
         let read = || store.read_stream(id(stream));
@@ -318,18 +318,21 @@ fn compare(store: &Store, model: &Model) {
             }
             continue;
         }
-        assert_eq!(all(read().into_iter()), known.events);
-        let mut backward = all(read().backward().into_iter());
+        assert_eq!(all(read()), known.events);
+        let mut backward = all(read().backward());
         backward.reverse();
         assert_eq!(backward, known.events);
         let visible = Some(known.last).filter(|_| known.state == StreamState::Live);
         assert_eq!(store.stream_version(&id(stream)).unwrap().map(Version::get), visible);
-        let by_query = all(store.read_log().query(Query::stream(id(stream))).into_iter());
-        assert_eq!(by_query, known.events);
+        let by_query = || store.read_log().query(Query::stream(id(stream)));
+        assert_eq!(all(by_query()), known.events);
+        let mut backward = all(by_query().backward());
+        backward.reverse();
+        assert_eq!(backward, known.events);
         let middle = known.last / 2 + 1;
         let from: Vec<_> =
             known.events.iter().filter(|event| event.version >= middle).cloned().collect();
-        assert_eq!(all(read().from(version(middle)).into_iter()), from);
+        assert_eq!(all(read().from(version(middle))), from);
         let holes: u64 =
             read().holes().unwrap().iter().map(|hole| hole.last - hole.first + 1).sum();
         let kept = u64::try_from(known.events.len()).unwrap();
@@ -364,4 +367,157 @@ proptest! {
             compare(&store, &model);
         }
     }
+}
+
+/// Events of a visitor, one append each.
+fn visits(store: &Store, stream: &str, count: u64) {
+    for number in 1..=count {
+        let event = NewEvent::json("Came", &number).unwrap().with_tag("all");
+        store.append(stream, ExpectedVersion::Any, [event]).unwrap();
+    }
+}
+
+fn came(number: u64) -> NewEvent {
+    NewEvent::json("Came", &number).unwrap()
+}
+
+/// G4, G17: it cannot be known whether an append to a deleted place is a retry.
+#[test]
+fn an_append_to_a_deleted_place_is_refused() {
+    let (_directory, path) = place();
+    let store = open(&path);
+    visits(&store, "a-1", 5);
+    let done = [came(6)];
+    store.append("a-1", version(5).into(), done.clone()).unwrap();
+    visits(&store, "a-1", 1);
+    assert!(store.append("a-1", version(5).into(), done.clone()).unwrap().is_retry());
+    store.delete(&Deletion::truncate(&id("a-1"), version(7))).unwrap();
+
+    for expected in [ExpectedVersion::Exact(version(5)), ExpectedVersion::NoStream] {
+        let refused = store.append("a-1", expected, done.clone()).unwrap_err();
+        assert!(matches!(refused, Error::Deleted { .. }) && refused.is_conflict(), "{refused}");
+    }
+    let refused = store.append("a-1", version(6).into(), [came(9)]).unwrap_err();
+    assert!(matches!(refused, Error::WrongExpectedVersion { .. }));
+
+    // After a deletion as a whole, the last event is still known.
+    let last = [came(8)];
+    store.append("a-1", version(7).into(), last.clone()).unwrap();
+    store.delete(&Deletion::delete(&id("a-1"))).unwrap();
+    for expected in [ExpectedVersion::NoStream, ExpectedVersion::Any] {
+        let refused = store.append("a-1", expected, last.clone()).unwrap_err();
+        assert!(matches!(refused, Error::Deleted { .. }), "{refused}");
+    }
+    let again = [came(1), came(2)];
+    let appended = store.append("a-1", ExpectedVersion::NoStream, again.clone()).unwrap();
+    assert_eq!(appended.last_version(), version(10));
+    visits(&store, "a-1", 1);
+    let retried = store.append("a-1", ExpectedVersion::NoStream, again).unwrap();
+    assert!(retried.is_retry(), "a retry of the append that created it again");
+}
+
+/// G16, G17: a condition that continues an earlier read is refused if events after it were deleted.
+#[test]
+fn a_condition_does_not_miss_deleted_events() {
+    let (_directory, path) = place();
+    let store = open(&path);
+    visits(&store, "a-1", 3);
+    let append = |after: Option<u64>| {
+        Append::of([came(9)]).fail_if(Query::tag("all")).after(after.map(position))
+    };
+    store.delete(&Deletion::truncate(&id("a-1"), version(3))).unwrap();
+    let refused = store.submit(append(Some(1))).unwrap_err();
+    assert!(matches!(refused, Error::Deleted { .. }) && refused.is_conflict(), "{refused}");
+    assert!(matches!(store.submit(append(Some(2))), Err(Error::ConditionFailed { .. })));
+    assert!(matches!(store.submit(append(None)), Err(Error::ConditionFailed { .. })));
+    store.delete(&Deletion::delete(&id("a-1"))).unwrap();
+    assert!(matches!(store.submit(append(Some(2))), Err(Error::Deleted { .. })));
+    store.submit(append(Some(3))).unwrap();
+    store.submit(append(None)).unwrap();
+    // It is known after a restart, too.
+    store.close().unwrap();
+    assert!(matches!(open(&path).submit(append(Some(2))), Err(Error::Deleted { .. })));
+}
+
+/// G16, G17: an event that was kept in memory for conditions is forgotten once it is deleted.
+#[test]
+fn a_condition_does_not_see_a_deleted_event() {
+    let (_directory, path) = place();
+    let store = open(&path);
+    let once = || {
+        let event = came(1).with_tag("email:x");
+        Append::new().to("user-1", ExpectedVersion::Any, [event]).fail_if(Query::tag("email:x"))
+    };
+    let first = store.submit(once()).unwrap();
+    assert!(matches!(store.submit(once()), Err(Error::ConditionFailed { .. })));
+    store.delete(&Deletion::delete(&id("user-1"))).unwrap();
+    let again = store.submit(once()).unwrap();
+    assert!(again.first_position() > first.first_position());
+    let stored = store.read_log().tag("email:x").first().unwrap().unwrap();
+    let redaction = Deletion::redact(stored.position(), stored.id());
+    store.delete(&redaction.removing_tags(["email:x"])).unwrap();
+    store.submit(once()).unwrap();
+}
+
+/// Only the store appends to the stream of deletions, and nothing is deleted from it.
+#[test]
+fn the_stream_of_deletions_is_protected() {
+    let (_directory, path) = place();
+    let store = open(&path);
+    visits(&store, "a-1", 2);
+    store.delete(&Deletion::truncate(&id("a-1"), version(2))).unwrap();
+    let decision = store.read_log().backward().first().unwrap().unwrap();
+    let stream = decision.stream();
+    for deletion in [
+        Deletion::delete(stream),
+        Deletion::tombstone(stream),
+        Deletion::truncate(stream, version(9)),
+        Deletion::redact(decision.position(), decision.id()),
+    ] {
+        let refused = store.delete(&deletion).unwrap_err();
+        assert!(matches!(refused, Error::InvalidArgument(InvalidArgument::Reserved { .. })));
+    }
+    let refused = store.append(stream, ExpectedVersion::Any, [came(1)]).unwrap_err();
+    assert!(refused.is_invalid(), "{refused}");
+    let newest = Retention::newest(NonZeroU64::MIN);
+    assert!(store.set_retention(&RetentionScope::from(stream), Some(newest)).is_err());
+    store.scavenge(&ScavengeOptions::new(), |_| {}).unwrap();
+    assert_eq!(store.deletions().unwrap().len(), 1);
+}
+
+/// G13: a deletion that is not possible changes nothing and says why.
+#[test]
+fn an_impossible_deletion_is_refused() {
+    let (_directory, path) = place();
+    let store = open(&path);
+    visits(&store, "a-1", 2);
+    let head = store.head().unwrap();
+    let first = store.read_log().first().unwrap().unwrap();
+    let other = Deletion::redact(position(2), first.id());
+    let invalid = |deletion: &Deletion| match store.delete(deletion).unwrap_err() {
+        Error::InvalidArgument(invalid) => invalid,
+        error => panic!("{error}"),
+    };
+    assert!(matches!(invalid(&other), InvalidArgument::OtherEvent { .. }));
+    let nothing = Deletion::tombstone(&id("b-1"));
+    assert!(matches!(invalid(&nothing), InvalidArgument::NothingToTombstone { .. }));
+    let long = Deletion::delete(&id("a-1")).because("x".repeat(1_025));
+    assert!(matches!(invalid(&long), InvalidArgument::TooLong { .. }));
+    let far = Deletion::redact(position(9), first.id());
+    assert!(matches!(store.delete(&far), Err(Error::PositionAhead { .. })));
+    let dashed = RetentionScope::Category("a-b".to_owned());
+    let newest = Retention::newest(NonZeroU64::MIN);
+    assert!(store.set_retention(&dashed, Some(newest)).unwrap_err().is_invalid());
+    assert_eq!((store.head().unwrap(), store.deletions().unwrap().len()), (head, 0));
+    assert_eq!(store.preview(&Deletion::delete(&id("a-1"))).unwrap().events, 2);
+    assert_eq!(store.head().unwrap(), head);
+
+    store.delete(&Deletion::truncate(&id("a-1"), version(2))).unwrap();
+    let gone = Deletion::redact(first.position(), first.id());
+    assert!(matches!(store.delete(&gone), Err(Error::Deleted { .. })));
+    store.close().unwrap();
+    let store = quick().read_only(true).open(&path).unwrap();
+    assert!(matches!(store.delete(&gone), Err(Error::ReadOnly)));
+    assert_eq!(store.read_stream("a-1").into_iter().count(), 1);
+    assert!(store.verify(|_| {}).unwrap().is_sound());
 }

@@ -54,6 +54,7 @@ mod conditions;
 mod decisions;
 #[cfg(feature = "rocksdb")]
 mod deletion;
+mod deletion_layers;
 mod derived;
 #[cfg(feature = "rocksdb")]
 mod disk_reserve;

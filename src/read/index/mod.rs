@@ -58,6 +58,11 @@ impl IndexedFrom {
         self.resets.fetch_add(1, Ordering::AcqRel);
     }
 
+    /// Prepares for the removal of single entries.
+    pub(crate) fn note_removal(&self) {
+        self.resets.fetch_add(1, Ordering::AcqRel);
+    }
+
     pub(crate) fn set(&self, indexed: Indexed) {
         for (kind, from) in IndexKind::ALL.into_iter().zip(&self.from) {
             from.store(indexed.get(kind).map_or(0, Position::get), Ordering::Release);
