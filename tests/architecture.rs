@@ -28,6 +28,7 @@ const FENCES: [(&str, &[&str], &str); 9] = [
             "commit/backfill.rs",
             "commit/lane_thread.rs",
             "event_store/watch.rs",
+            "store/deletion.rs",
         ],
         "no other part starts threads",
     ),

@@ -208,11 +208,6 @@ impl Beginning {
     }
 }
 
-/// The last version of a stream, whether deleted or not.
-pub(super) fn last_version(disk: &Disk, stream: &StreamId) -> Result<Option<Version>> {
-    Ok(crate::read::lookup::last_event(disk, stream)?.map(|last| last.version))
-}
-
 /// Deletes the snapshots of a stream below a version, of any kind; returns how many there are.
 fn delete_snapshots(
     disk: &Disk,

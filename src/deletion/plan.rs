@@ -3,9 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::cut::Cut;
-use super::redaction::redact;
 use super::report::Deleted;
-use super::{Target, next_number};
+use super::target::{Target, next_number};
 use crate::commit::{Decided, IndexKinds, LookedUp, Prepared, Submission};
 use crate::error::Result;
 use crate::event_store::Append;
@@ -58,7 +57,7 @@ impl Plan {
                 DeletionTarget::Tombstone { stream } => plan.tombstone(disk, stream)?,
                 DeletionTarget::Redact { position, event_id, tags, .. } => {
                     let log = (target.open, head);
-                    redact(&mut plan, disk, log, (*position, *event_id), tags)?;
+                    plan.redact(disk, log, (*position, *event_id), tags)?;
                     true
                 }
             };

@@ -14,87 +14,91 @@ use crate::read::log::{Log, OpenPack};
 use crate::read::lookup::{decode_in_log, each_event};
 use crate::storage::{Disk, Family};
 
-/// Adds the redaction of the event at a position, which must have this id.
-pub(super) fn redact(
-    plan: &mut Plan,
-    disk: &Disk,
-    (open, head): (&OpenPack, Option<Position>),
-    (position, id): (Position, EventId),
-    tags: &[String],
-) -> Result<()> {
-    if Some(position) > head {
-        return Err(Error::PositionAhead { asked: position, head });
-    }
-    let mut finder = FrameFinder::new(Log::new(disk, open), Direction::Forward);
-    let (place, bytes) = finder.frame_at(position)?;
-    let location = || Location::log(place.first);
-    let frame = decode_in_log(place.first, bytes)?;
-    if frame.is_hole() {
-        return Err(Error::Deleted { what: format!("position {position}") });
-    }
-    let mut found = None;
-    each_event(&frame, location, |event| {
-        if event.position() == position {
-            found = Some((event.id(), event.version()));
+impl Plan {
+    /// Adds the redaction of the event at a position, which must have this id.
+    pub(super) fn redact(
+        &mut self,
+        disk: &Disk,
+        (open, head): (&OpenPack, Option<Position>),
+        (position, id): (Position, EventId),
+        tags: &[String],
+    ) -> Result<()> {
+        if Some(position) > head {
+            return Err(Error::PositionAhead { asked: position, head });
         }
-    })?;
-    let version = match found {
-        Some((found, version)) if found == id => version,
-        Some((found, _)) => {
-            return Err(InvalidArgument::OtherEvent { position, given: id, found }.into());
+        let mut finder = FrameFinder::new(Log::new(disk, open), Direction::Forward);
+        let (place, bytes) = finder.frame_at(position)?;
+        let location = || Location::log(place.first);
+        let frame = decode_in_log(place.first, bytes)?;
+        if frame.is_hole() {
+            return Err(Error::Deleted { what: format!("position {position}") });
         }
-        None => {
-            let expected = format!("the event at position {position}");
-            return Err(Error::corruption(location(), "no such event", expected));
+        let mut found = None;
+        each_event(&frame, location, |event| {
+            if event.position() == position {
+                found = Some((event.id(), event.version()));
+            }
+        })?;
+        let version = match found {
+            Some((found, version)) if found == id => version,
+            Some((found, _)) => {
+                return Err(InvalidArgument::OtherEvent { position, given: id, found }.into());
+            }
+            None => {
+                let expected = format!("the event at position {position}");
+                return Err(Error::corruption(location(), "no such event", expected));
+            }
+        };
+        let stream = StreamId::trusted(frame.header.stream);
+        if frame.header.stream.starts_with('$') {
+            let name = stream.as_str().to_owned();
+            return Err(
+                InvalidArgument::Reserved { what: "stream of a redacted event", name }.into()
+            );
         }
-    };
-    let stream = StreamId::trusted(frame.header.stream);
-    if frame.header.stream.starts_with('$') {
-        let name = stream.as_str().to_owned();
-        return Err(InvalidArgument::Reserved { what: "stream of a redacted event", name }.into());
+        let number = self.report.number.unwrap_or(Version::FIRST);
+        let removed: BTreeSet<_> = tags.iter().cloned().collect();
+        let redacted = redact_in_frame(bytes, position, &removed, number);
+        let redacted = redacted.map_err(|malformed| malformed.at(location()))?;
+        let key = stream_key(stream.as_str(), frame.header.first_version);
+        self.decided.rows.put(Family::Streams, key, redacted);
+        self.touch(&stream, (place.first, place.last));
+        self.state.redactions.push(position);
+        if !tags.is_empty() {
+            self.forget_up_to(position);
+        }
+        self.wanted = Some(BTreeSet::from([place.first]));
+        (self.report.events, self.report.streams) = (1, 1);
+        self.report.bytes = bytes.len() as u64;
+        self.name_holders(disk, &stream, (position, version))
     }
-    let number = plan.report.number.unwrap_or(Version::FIRST);
-    let removed: BTreeSet<_> = tags.iter().cloned().collect();
-    let redacted = redact_in_frame(bytes, position, &removed, number);
-    let redacted = redacted.map_err(|malformed| malformed.at(location()))?;
-    let key = stream_key(stream.as_str(), frame.header.first_version);
-    plan.decided.rows.put(Family::Streams, key, redacted);
-    plan.touch(&stream, (place.first, place.last));
-    plan.state.redactions.push(position);
-    if !tags.is_empty() {
-        plan.forget_up_to(position);
-    }
-    plan.wanted = Some(BTreeSet::from([place.first]));
-    (plan.report.events, plan.report.streams) = (1, 1);
-    plan.report.bytes = bytes.len() as u64;
-    name_holders(plan, disk, &stream, (position, version))
-}
 
-/// Names the snapshots and views that may hold what is redacted, and deletes the snapshots if the
-/// deletion says so.
-fn name_holders(
-    plan: &mut Plan,
-    disk: &Disk,
-    stream: &StreamId,
-    (position, version): (Position, Version),
-) -> Result<()> {
-    let snapshots = snapshots_of(disk, stream)?.into_iter();
-    let with_it: Vec<_> = snapshots.filter(|(_, taken)| *taken >= version).collect();
-    if plan.deletion.clears_snapshots() {
-        for (kind, version) in &with_it {
-            let key = snapshot_key(kind, stream.as_str(), *version);
-            plan.decided.rows.delete(Family::Snapshots, key);
+    /// Names the snapshots and views that may hold what is redacted, and deletes the snapshots if the
+    /// deletion says so.
+    fn name_holders(
+        &mut self,
+        disk: &Disk,
+        stream: &StreamId,
+        (position, version): (Position, Version),
+    ) -> Result<()> {
+        let snapshots = snapshots_of(disk, stream)?.into_iter();
+        let with_it: Vec<_> = snapshots.filter(|(_, taken)| *taken >= version).collect();
+        if self.deletion.clears_snapshots() {
+            for (kind, version) in &with_it {
+                let key = snapshot_key(kind, stream.as_str(), *version);
+                self.decided.rows.delete(Family::Snapshots, key);
+            }
+            self.report.snapshots = with_it.len() as u64;
+            self.state.uncompacted_snapshots |= !with_it.is_empty();
+        } else {
+            self.report.snapshots_with_it = with_it;
         }
-        plan.report.snapshots = with_it.len() as u64;
-        plan.state.uncompacted_snapshots |= !with_it.is_empty();
-    } else {
-        plan.report.snapshots_with_it = with_it;
-    }
-    for view in list_views(disk)? {
-        let reached = checkpoint(disk, &view)?.and_then(|checkpoint| checkpoint.position);
-        if reached >= Some(position) {
-            plan.report.views_with_it.push(view);
+        for view in list_views(disk)? {
+            let reached = checkpoint(disk, &view)?.and_then(|checkpoint| checkpoint.position);
+            if reached >= Some(position) {
+                self.report.views_with_it.push(view);
+            }
         }
+        Ok(())
     }
-    Ok(())
 }

@@ -6,8 +6,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::archive::Archive;
-use super::cut::{last_version, snapshots_of};
-use super::{Deleter, Pace, Target};
+use super::cut::snapshots_of;
+use super::deleter::{Deleter, Pace};
+use super::report::Scavenged;
+use super::target::{Target, last_version};
 use crate::error::{Error, Location, Result};
 use crate::event_store::Direction;
 use crate::format::{stream_key, stream_of};
@@ -15,8 +17,6 @@ use crate::model::{Deletion, Position, Retention, RetentionScope, StreamId, Time
 use crate::read::deletions::retentions;
 use crate::read::lookup::{decode_in_stream, each_event, hole_of, next_stream};
 use crate::storage::Disk;
-
-use super::report::Scavenged;
 
 /// How many streams one decision truncates.
 const STREAMS_MAX: usize = 256;

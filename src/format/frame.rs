@@ -1,7 +1,7 @@
 //! The frame, the unit on disk: the consecutive events that one append wrote to one stream.
 
 use super::cursor::Cursor;
-use super::hole::{Hole, decode_hole};
+use super::hole::{HOLE_OF_LOG, HOLE_OF_STREAM, Hole, decode_hole};
 use super::wire::{
     ContentTypeBytes, EventBytes, HeaderBytes, Known, next_pair, next_tag, put, refused,
 };
@@ -12,10 +12,6 @@ use crate::model::{
 
 /// The version of a frame's encoding, stored in its first byte.
 const FRAME_VERSION: u8 = 1;
-/// The flag of a hole in the log.
-pub(super) const HOLE_OF_LOG: u8 = 1;
-/// The flag of a hole in a stream.
-pub(super) const HOLE_OF_STREAM: u8 = 8;
 /// The flags of frames. Reserved: 2 compressed. Events have none; reserved: 1, 2, 4 sealed, 8.
 const FLAGS_KNOWN: u8 = HOLE_OF_LOG | HOLE_OF_STREAM;
 

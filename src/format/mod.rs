@@ -22,6 +22,7 @@ mod key;
 mod keys;
 mod pack;
 mod record;
+mod rewrite;
 mod watermark;
 mod wire;
 
@@ -32,7 +33,7 @@ pub use deletion::{
 pub use derived::{decode_checkpoint, decode_snapshot, encode_checkpoint, encode_snapshot};
 pub use features::{FeatureClass, Features};
 pub use frame::{Frame, FrameDraft, FrameHeader};
-pub use hole::{Hole, HoleEnd, cut_frame, encode_hole, redact_in_frame};
+pub use hole::{Hole, HoleEnd};
 pub use identity::{Identity, STORE_FILE_LEN_MAX};
 pub use index::{
     INDEXED_RECORD, IndexKind, Indexed, POSITION_LEN, decode_indexed, encode_indexed,
@@ -47,6 +48,7 @@ pub use keys::{
 };
 pub use pack::{Pack, PackedFrame, TailEntry, TailRow, decode_pack, decode_tail_row};
 pub use record::{decode_record, encode_record};
+pub use rewrite::{cut_frame, encode_hole, redact_in_frame};
 pub use watermark::{Evidence, Manifest, SLOT_LEN, Slot, Watermark};
 pub(crate) use wire::Known;
 

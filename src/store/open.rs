@@ -24,6 +24,15 @@ use crate::trace;
 /// Pause between attempts to open a store that is still open elsewhere.
 const OPEN_PAUSE: Duration = Duration::from_millis(10);
 
+impl Engine {
+    /// Continues what was under way when the store was closed.
+    fn continue_work(self: &Arc<Self>) -> Result<()> {
+        let Some(committer) = self.writes() else { return Ok(()) };
+        committer.start_backfill()?;
+        self.resume_deletions()
+    }
+}
+
 impl StoreOptions {
     /// Opens the store in this directory. See [`Store::open`].
     ///
@@ -96,10 +105,7 @@ impl StoreOptions {
             claim: Mutex::new(Some(recovered.claim)),
         });
         let store = Store { _owner: Some(Arc::new(Owner { engine: engine.clone() })), engine };
-        if let Some(committer) = store.engine.writes() {
-            committer.start_backfill()?;
-            store.engine.resume_deletions()?;
-        }
+        store.engine.continue_work()?;
         Ok(store)
     }
 

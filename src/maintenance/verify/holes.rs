@@ -4,7 +4,7 @@
 //! of deleted ones, so the holes of the log cover exactly the events that the holes of the streams
 //! say. What is decided but not yet carried out in the log is compared as it will be.
 
-use super::log::LogState;
+use super::state::{AsDecided, LogState};
 use super::{Sum, Verifier};
 use crate::error::{Location, Result};
 use crate::format::{Frame, PackedFrame, stream_key};
@@ -12,23 +12,13 @@ use crate::model::{Position, StreamId};
 use crate::read::lookup::{decode_in_log, hole_of};
 use crate::storage::Family;
 
-/// A frame of the log once all decided deletions are carried out.
-pub(super) enum AsDecided {
-    Unchanged,
-    /// What is left of it, and how many of its events are deleted.
-    Changed {
-        kept: Option<Vec<u8>>,
-        deleted: u64,
-    },
-}
-
 impl Verifier<'_> {
     /// Whether decided deletions may still have to be carried out in this part of the log.
     pub(super) fn is_pending(&self, first: Position, last: Position) -> bool {
         self.deletions.pending.is_some_and(|(from, to)| from <= last && first <= to)
     }
 
-    /// What becomes of a frame by what is decided.
+    /// A frame as it will be once everything that is decided is carried out.
     pub(super) fn as_decided(&self, place: &PackedFrame, bytes: &[u8]) -> Result<AsDecided> {
         if !self.is_pending(place.first, place.last) {
             return Ok(AsDecided::Unchanged);

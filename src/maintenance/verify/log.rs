@@ -1,7 +1,7 @@
 //! Walks the log: gapless positions (G2), whole commits (G1), times that never go back, and the
 //! count of streams.
 
-use super::holes::AsDecided;
+use super::state::{AsDecided, LogState};
 use super::{PAGE_LEN_TARGET, Sum, Verifier};
 use crate::error::{Error, Location, Result};
 use crate::event_store::Direction;
@@ -13,17 +13,6 @@ use crate::read::log::{Log, Published};
 use crate::read::log_end::last_packed;
 use crate::read::lookup::decode_in_log;
 use crate::storage::{Disk, Family};
-
-/// The state that the next frame of the log must continue.
-pub(super) struct LogState {
-    next: Position,
-    pub(super) recorded_at: Timestamp,
-    pub(super) streams: u64,
-    /// First position and length of the current commit, if it is not whole yet.
-    pub(super) commit: Option<(Position, u32)>,
-    /// Whether a hole is before the next frame, so that the beginning of its commit may be missing.
-    pub(super) is_after_hole: bool,
-}
 
 /// Consecutive frames of the log.
 #[derive(Default)]

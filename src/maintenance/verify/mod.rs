@@ -13,6 +13,7 @@ mod holes;
 mod index;
 mod log;
 mod records;
+mod state;
 mod streams;
 
 use std::collections::HashSet;
@@ -28,7 +29,7 @@ use crate::read::ahead::ReadAhead;
 use crate::read::index::IndexedFrom;
 use crate::read::log::{Log, OpenPack};
 use crate::storage::{Family, Storage};
-use holes::AsDecided;
+use state::AsDecided;
 
 /// How many bytes of frames are read before the disk is released for a moment.
 const PAGE_LEN_TARGET: usize = 256 * 1024;
