@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::plan::Plan;
 use super::report::Deleted;
 use super::sweep::{Sweep, Swept};
-use super::target::{Target, last_version};
+use super::target::{Seen, Target, last_version};
 use crate::commit::Rows;
 use crate::error::{Error, Result};
 use crate::event_store::{Appended, Direction};
@@ -13,8 +13,7 @@ use crate::format::{
     DELETIONS_RECORD, Deletions, encode_deletions, encode_retention, log_key, retention_key,
 };
 use crate::model::{
-    DELETIONS_STREAM, Deletion, DeletionTarget, Position, Retention, RetentionScope, StreamId,
-    Version,
+    Deletion, DeletionTarget, Position, Retention, RetentionScope, StreamId, Version,
 };
 use crate::storage::{Claim, Disk, Family};
 use crate::sync::Mutex;
@@ -72,10 +71,10 @@ impl Deleter {
     }
 
     /// What a deletion would do. Nothing is changed.
-    pub(crate) fn preview(&self, target: Target<'_>, deletion: &Deletion) -> Result<Deleted> {
+    pub(crate) fn preview(&self, seen: Seen<'_>, deletion: &Deletion) -> Result<Deleted> {
         deletion.check()?;
         let _alone = self.alone.lock();
-        let plan = Plan::of(target, deletion, self.state.lock().clone())?;
+        let plan = Plan::of(seen, deletion, self.state.lock().clone())?;
         Ok(plan.map_or_else(Deleted::default, |plan| plan.report))
     }
 
@@ -103,7 +102,7 @@ impl Deleter {
     ) -> Result<Option<(Deleted, Option<BTreeSet<Position>>)>> {
         let mut tries = 0;
         loop {
-            let Some(plan) = Plan::of(target, deletion, self.state.lock().clone())? else {
+            let Some(plan) = Plan::of(target.seen(), deletion, self.state.lock().clone())? else {
                 return Ok(None);
             };
             let claim = target.claim.lock().as_mut().map(Claim::add_deletions);
@@ -138,7 +137,7 @@ impl Deleter {
         }
         // No later one may name a frame that is about to change.
         target.committer.settle_watermark()?;
-        let deletions = StreamId::trusted(DELETIONS_STREAM);
+        let deletions = StreamId::deletions();
         let newest = target.storage.with(|disk| last_version(disk, &deletions))?;
         let redacted: BTreeSet<_> = state.redactions.iter().copied().collect();
         let newest = newest.unwrap_or(Version::FIRST);

@@ -23,4 +23,4 @@ mod target;
 pub(crate) use deleter::Deleter;
 pub use report::{Deleted, RecordedDeletion, Scavenged};
 pub use scavenge::ScavengeOptions;
-pub(crate) use target::Target;
+pub(crate) use target::{Seen, Target};

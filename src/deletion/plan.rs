@@ -4,14 +4,14 @@ use std::collections::BTreeSet;
 
 use super::cut::Cut;
 use super::report::Deleted;
-use super::target::{Target, next_number};
+use super::target::{Seen, next_number};
 use crate::commit::{Decided, IndexKinds, LookedUp, Prepared, Submission};
 use crate::error::Result;
 use crate::event_store::Append;
 use crate::format::{DELETIONS_RECORD, Deletions, encode_deletions, union};
 use crate::model::{
-    DELETION_EVENT, DELETIONS_STREAM, Deletion, DeletionTarget, ExpectedVersion, InvalidArgument,
-    NewEvent, Position, StreamId, StreamState, Version,
+    DELETION_EVENT, Deletion, DeletionTarget, ExpectedVersion, InvalidArgument, NewEvent, Position,
+    StreamId, StreamState, Version,
 };
 use crate::options::Durability;
 use crate::read::lookup::last_event;
@@ -36,12 +36,12 @@ impl Plan {
     /// Plans a deletion, while `state` says how far earlier ones are carried out. `None` if there is
     /// nothing to delete.
     pub(super) fn of(
-        target: Target<'_>,
+        seen: Seen<'_>,
         deletion: &Deletion,
         state: Deletions,
     ) -> Result<Option<Self>> {
-        let head = target.head.get()?;
-        target.storage.with(|disk| {
+        let head = seen.head.get()?;
+        seen.storage.with(|disk| {
             let number = next_number(disk)?;
             let mut plan = Self {
                 deletion: deletion.clone(),
@@ -55,10 +55,8 @@ impl Plan {
                 DeletionTarget::Truncate { streams } => plan.truncate(disk, streams)?,
                 DeletionTarget::Delete { stream, before } => plan.delete(disk, stream, *before)?,
                 DeletionTarget::Tombstone { stream } => plan.tombstone(disk, stream)?,
-                DeletionTarget::Redact { position, event_id, tags, .. } => {
-                    let log = (target.open, head);
-                    plan.redact(disk, log, (*position, *event_id), tags)?;
-                    true
+                DeletionTarget::Redact { position, event_id, .. } => {
+                    plan.redact(disk, (seen.open, head), (*position, *event_id))?
                 }
             };
             Ok(is_any.then_some(plan))
@@ -73,8 +71,7 @@ impl Plan {
         let Self { deletion, expectations, mut decided, state, wanted, report } = self;
         let event = NewEvent::json(DELETION_EVENT, &deletion)?;
         let before = report.number.and_then(Version::previous);
-        let mut append =
-            Append::new().to(StreamId::trusted(DELETIONS_STREAM), before.into(), [event]);
+        let mut append = Append::new().to(StreamId::deletions(), before.into(), [event]);
         for (stream, expected) in expectations {
             append = append.check(stream, expected);
         }
@@ -92,7 +89,6 @@ impl Plan {
     fn truncate(&mut self, disk: &Disk, streams: &[(StreamId, Version)]) -> Result<bool> {
         let mut recorded = Vec::with_capacity(streams.len());
         for (stream, before) in streams {
-            check_is_of_users(stream)?;
             let Some(last) = last_event(disk, stream)? else { continue };
             let cut = (*before, StreamState::Live);
             if let Some(before) = self.cut(disk, stream, last, cut)? {
@@ -106,7 +102,6 @@ impl Plan {
 
     /// Plans to delete all events of a stream below a version.
     fn delete(&mut self, disk: &Disk, stream: &StreamId, before: Option<Version>) -> Result<bool> {
-        check_is_of_users(stream)?;
         let Some(last) = last_event(disk, stream)? else { return Ok(false) };
         let end = last.version.next();
         if let Some(before) = before.filter(|before| *before < end) {
@@ -119,7 +114,6 @@ impl Plan {
     }
 
     fn tombstone(&mut self, disk: &Disk, stream: &StreamId) -> Result<bool> {
-        check_is_of_users(stream)?;
         let Some(last) = last_event(disk, stream)? else {
             let stream = stream.clone();
             return Err(InvalidArgument::NothingToTombstone { stream }.into());
@@ -184,13 +178,4 @@ impl Plan {
         let names = (name.clone(), name);
         state.uncompacted_streams = Some(union(state.uncompacted_streams.as_ref(), names));
     }
-}
-
-/// Refuses the streams to which the store itself appends.
-fn check_is_of_users(stream: &StreamId) -> Result<()> {
-    if stream.as_str().starts_with('$') {
-        let name = stream.as_str().to_owned();
-        return Err(InvalidArgument::Reserved { what: "stream of deleted events", name }.into());
-    }
-    Ok(())
 }

@@ -7,7 +7,9 @@ use super::plan::Plan;
 use crate::error::{Error, Location, Result};
 use crate::event_store::Direction;
 use crate::format::{redact_in_frame, snapshot_key, stream_key};
-use crate::model::{EventId, InvalidArgument, Position, StreamId, Version};
+use crate::model::{
+    DeletionTarget, EventId, InvalidArgument, Position, REDACTED, StreamId, Version,
+};
 use crate::read::derived::{checkpoint, list_views};
 use crate::read::finder::FrameFinder;
 use crate::read::log::{Log, OpenPack};
@@ -21,8 +23,7 @@ impl Plan {
         disk: &Disk,
         (open, head): (&OpenPack, Option<Position>),
         (position, id): (Position, EventId),
-        tags: &[String],
-    ) -> Result<()> {
+    ) -> Result<bool> {
         if Some(position) > head {
             return Err(Error::PositionAhead { asked: position, head });
         }
@@ -36,12 +37,16 @@ impl Plan {
         let mut found = None;
         each_event(&frame, location, |event| {
             if event.position() == position {
-                found = Some((event.id(), event.version()));
+                let tags = event.tags().iter().map(str::to_owned).collect::<Vec<_>>();
+                let is_redacted = event.content_type() == REDACTED;
+                found = Some((event.id(), event.version(), tags, is_redacted));
             }
         })?;
-        let version = match found {
-            Some((found, version)) if found == id => version,
-            Some((found, _)) => {
+        let (version, tags, is_redacted) = match found {
+            Some((found, version, tags, is_redacted)) if found == id => {
+                (version, tags, is_redacted)
+            }
+            Some((found, ..)) => {
                 return Err(InvalidArgument::OtherEvent { position, given: id, found }.into());
             }
             None => {
@@ -57,20 +62,46 @@ impl Plan {
             );
         }
         let number = self.report.number.unwrap_or(Version::FIRST);
-        let removed: BTreeSet<_> = tags.iter().cloned().collect();
+        let removed = self.record_tags(tags);
+        if is_redacted && removed.is_empty() {
+            return Ok(false);
+        }
         let redacted = redact_in_frame(bytes, position, &removed, number);
         let redacted = redacted.map_err(|malformed| malformed.at(location()))?;
         let key = stream_key(stream.as_str(), frame.header.first_version);
         self.decided.rows.put(Family::Streams, key, redacted);
         self.touch(&stream, (place.first, place.last));
         self.state.redactions.push(position);
-        if !tags.is_empty() {
+        if !removed.is_empty() {
             self.forget_up_to(position);
         }
         self.wanted = Some(BTreeSet::from([place.first]));
         (self.report.events, self.report.streams) = (1, 1);
         self.report.bytes = bytes.len() as u64;
-        self.name_holders(disk, &stream, (position, version))
+        self.name_holders(disk, &stream, (position, version))?;
+        Ok(true)
+    }
+
+    /// Records where the tags that are removed are among those of the event; returns them. The
+    /// decision must not repeat what is erased.
+    fn record_tags(&mut self, all: Vec<String>) -> BTreeSet<String> {
+        let mut target = self.deletion.target().clone();
+        let mut removed = BTreeSet::new();
+        if let DeletionTarget::Redact { tags, tag_places, tag_count, .. } = &mut target {
+            let count = u32::try_from(all.len()).unwrap_or(u32::MAX);
+            let mut places = std::mem::take(tag_places);
+            places.retain(|_| *tag_count == count);
+            *tag_count = count;
+            let tags = std::mem::take(tags);
+            for (place, tag) in (0..).zip(all) {
+                if places.contains(&place) || tags.contains(&tag) {
+                    tag_places.push(place);
+                    removed.insert(tag);
+                }
+            }
+        }
+        self.deletion = self.deletion.with_target(target);
+        removed
     }
 
     /// Names the snapshots and views that may hold what is redacted, and deletes the snapshots if the

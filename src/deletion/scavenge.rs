@@ -16,7 +16,7 @@ use crate::format::{stream_key, stream_of};
 use crate::model::{Deletion, Position, Retention, RetentionScope, StreamId, Timestamp, Version};
 use crate::read::deletions::retentions;
 use crate::read::lookup::{decode_in_stream, each_event, hole_of, next_stream};
-use crate::storage::Disk;
+use crate::storage::{Disk, Storage};
 
 /// How many streams one decision truncates.
 const STREAMS_MAX: usize = 256;
@@ -104,10 +104,10 @@ impl Streams {
 
 impl Deleter {
     /// What the retentions would delete now. Nothing is changed.
-    pub(crate) fn preview_scavenge(&self, target: Target<'_>, now: Timestamp) -> Result<Scavenged> {
+    pub(crate) fn preview_scavenge(&self, storage: &Storage, now: Timestamp) -> Result<Scavenged> {
         let _alone = self.alone.lock();
         let mut done = Scavenged::default();
-        Self::each_chunk(target, now, &mut done, &mut |_, _| Ok(()))?;
+        Self::each_chunk(storage, now, &mut done, &mut |_, _| Ok(()))?;
         Ok(done)
     }
 
@@ -126,7 +126,7 @@ impl Deleter {
         let pending = self.state.lock().pending;
         let mut wanted = pending.is_none().then(BTreeSet::new);
         let mut done = Scavenged::default();
-        let decided = Self::each_chunk(target, now, &mut done, &mut |streams, done| {
+        let decided = Self::each_chunk(target.storage, now, &mut done, &mut |streams, done| {
             if let Some(archive) = &mut archive {
                 archive.add(target.storage, streams)?;
             }
@@ -186,12 +186,12 @@ impl Deleter {
     /// Visits what the retentions say now, some streams at a time, each with its first version that
     /// is kept.
     fn each_chunk(
-        target: Target<'_>,
+        storage: &Storage,
         now: Timestamp,
         done: &mut Scavenged,
         visit: &mut VisitChunk<'_>,
     ) -> Result<()> {
-        let all = target.storage.with(retentions)?;
+        let all = storage.with(retentions)?;
         let own: HashMap<StreamId, Retention> = all
             .iter()
             .filter_map(|(scope, retention)| match scope {
@@ -203,13 +203,13 @@ impl Deleter {
         let mut events = 0;
         for (scope, retention) in &all {
             let mut streams = Streams::of(scope);
-            while let Some(stream) = target.storage.with(|disk| streams.next(disk))? {
+            while let Some(stream) = storage.with(|disk| streams.next(disk))? {
                 let is_category = matches!(scope, RetentionScope::Category(_));
                 if is_category && own.contains_key(&stream) {
                     continue;
                 }
                 done.streams += 1;
-                let due = target.storage.with(|disk| Due::of(disk, &stream, *retention, now))?;
+                let due = storage.with(|disk| Due::of(disk, &stream, *retention, now))?;
                 let Some(due) = due else { continue };
                 done.truncated_streams += 1;
                 done.events += due.events;

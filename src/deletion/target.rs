@@ -3,7 +3,7 @@
 use crate::commit::{Committer, IndexKinds};
 use crate::error::Result;
 use crate::head::Head;
-use crate::model::{DELETIONS_STREAM, StreamId, Version};
+use crate::model::{StreamId, Version};
 use crate::read::index::IndexedFrom;
 use crate::read::log::OpenPack;
 use crate::read::lookup::last_event;
@@ -23,9 +23,24 @@ pub(crate) struct Target<'e> {
     pub(crate) disk_reserve_bytes: u64,
 }
 
+impl<'e> Target<'e> {
+    /// What a plan reads.
+    pub(super) fn seen(self) -> Seen<'e> {
+        Seen { storage: self.storage, open: self.open, head: self.head }
+    }
+}
+
+/// What a plan or a preview reads of a store.
+#[derive(Clone, Copy)]
+pub(crate) struct Seen<'e> {
+    pub(crate) storage: &'e Storage,
+    pub(crate) open: &'e OpenPack,
+    pub(crate) head: &'e Head,
+}
+
 /// The number of the next deletion.
 pub(super) fn next_number(disk: &Disk) -> Result<Version> {
-    Ok(Version::after(last_version(disk, &StreamId::trusted(DELETIONS_STREAM))?))
+    Ok(Version::after(last_version(disk, &StreamId::deletions())?))
 }
 
 /// The last version of a stream, whether deleted or not.

@@ -305,7 +305,6 @@ impl Append {
     /// # Errors
     /// [`Error::InvalidArgument`] or [`Error::LimitExceeded`], for the first problem that is found.
     pub fn validate(&self, limits: &Limits) -> Result<()> {
-        self.check_is_of_users()?;
         if let Some(error) = &self.refused {
             return Err(error.clone());
         }
@@ -321,22 +320,13 @@ impl Append {
             self.conditions().len(),
         )?;
         self.conditions().iter().try_for_each(AppendCondition::check)?;
+        for (stream, _) in self.runs.iter().filter_map(|run| self.expectations.get(run.stream)) {
+            stream.check_own("stream of an append")?;
+        }
         self.events().try_for_each(|(_, event)| event.check(limits))?;
         LimitExceeded::check("append_len_max", limits.append_len_max(), self.text_len())?;
         self.validate_times()?;
         self.validate_ids(count)
-    }
-
-    /// Only the store itself appends to streams whose ids begin with `$`.
-    fn check_is_of_users(&self) -> Result<()> {
-        let mut streams = self.runs.iter().filter_map(|run| self.expectations.get(run.stream));
-        match streams.find(|(stream, _)| stream.as_str().starts_with('$')) {
-            None => Ok(()),
-            Some((stream, _)) => {
-                let name = stream.as_str().to_owned();
-                Err(InvalidArgument::Reserved { what: "stream of an append", name }.into())
-            }
-        }
     }
 
     /// The length of all parts of variable length of its events, in bytes.

@@ -132,7 +132,7 @@ impl QueryItem {
     pub(crate) fn check_names(&self) -> Result<(), CheckError> {
         self.types.iter().try_for_each(|name| EventType::new(name).map(drop))?;
         self.tags.iter().try_for_each(|tag| check_tag(tag))?;
-        self.streams.iter().try_for_each(|stream| StreamId::new(stream).map(drop))?;
+        self.streams.iter().try_for_each(|stream| StreamId::readable(stream).map(drop))?;
         match self.categories.iter().find(|category| category.contains('-')) {
             None => Ok(()),
             Some(category) => {

@@ -7,6 +7,7 @@ use super::lines::JsonLine;
 use crate::error::{Error, Result};
 use crate::event_store::{EventStore, Query};
 use crate::extension::EventStoreExt;
+use crate::model::DELETIONS_STREAM;
 
 /// The number of events between two reports of progress.
 const PROGRESS_EVENTS: u64 = 1_000;
@@ -30,7 +31,7 @@ pub(crate) fn export(
     export_matching(store, Query::Everything, output, progress)
 }
 
-/// Writes the events that match a query.
+/// Writes the events that match a query, except those of the system stream.
 pub(crate) fn export_matching(
     store: &dyn EventStore,
     query: Query,
@@ -41,6 +42,9 @@ pub(crate) fn export_matching(
     let mut failure = None;
     let mut line = Vec::new();
     store.read_log().query(query).for_each(|event| {
+        if event.stream() == DELETIONS_STREAM {
+            return ControlFlow::Continue(());
+        }
         line.clear();
         let written = JsonLine::new(event).write_to(&mut line).and_then(|()| {
             line.push(b'\n');

@@ -23,7 +23,8 @@ use crate::extension::EventStoreExt;
 use crate::format::{decode_record, encode_record};
 use crate::model::limits::APPEND_STREAMS_MAX;
 use crate::model::{
-    CheckError, EventId, ExpectedVersion, LimitExceeded, Limits, NewEvent, StreamId, Timestamp,
+    CheckError, DELETIONS_STREAM, EventId, ExpectedVersion, LimitExceeded, Limits, NewEvent,
+    StreamId, Timestamp,
 };
 use crate::options::Durability;
 use crate::storage::{Family, Storage};
@@ -82,6 +83,9 @@ pub struct Imported {
     /// Added events that were recorded at the time of the previous event, because their own was
     /// earlier.
     pub clamped: u64,
+    /// Lines of the stream [`DELETIONS_STREAM`](crate::DELETIONS_STREAM), which were skipped: each
+    /// store records its own deletions.
+    pub skipped: u64,
     /// Added events whose time was truncated to the microsecond, or lost its leap second.
     pub times_cut: u64,
 }
@@ -288,7 +292,8 @@ impl<'s> Import<'s> {
         }
         let differs = || Stop::Differs(self.last_known.lines);
         let line = parse(last, EventId::from(self.last_known.chain)).map_err(|_| differs())?;
-        if !holds(self.target.store, &line.stream, line.event.id())? {
+        let is_skipped = line.stream.as_str() == DELETIONS_STREAM;
+        if !is_skipped && !holds(self.target.store, &line.stream, line.event.id())? {
             return Err(differs());
         }
         self.lines_kept = self.at.lines;
@@ -305,6 +310,10 @@ impl<'s> Import<'s> {
         let line = parse(text, self.id()).or_else(|fault| refuse(number, fault))?;
         if self.open.as_ref().is_some_and(|open| open.mark != line.commit) {
             self.close_commit()?;
+        }
+        if line.stream.as_str() == DELETIONS_STREAM {
+            self.report.skipped += 1;
+            return Ok(());
         }
         if self.closed.take().is_some_and(|closed| line.commit == Some(closed)) {
             return refuse(number, LineFault::CommitWasClosed);

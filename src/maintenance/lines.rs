@@ -282,7 +282,7 @@ pub fn parse(line: &[u8], id: EventId) -> Result<Line, LineFault> {
         event = event.with_tag(tag);
     }
     Ok(Line {
-        stream: StreamId::new(line.stream)?,
+        stream: StreamId::readable(&line.stream)?,
         event,
         has_id,
         time,

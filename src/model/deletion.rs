@@ -8,10 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::limits::{TAG_LEN_MAX, check_name};
 use super::{EventId, InvalidArgument, Position, StreamId, Version};
 
-/// The stream in which each deletion is recorded before it is carried out. Applications can read it
-/// and subscribe to it, but only the store appends to it.
-pub const DELETIONS_STREAM: &str = "$deletions";
-/// The type of the events in [`DELETIONS_STREAM`]. Their payload is a [`Deletion`] in JSON.
+/// The type of the events in [`DELETIONS_STREAM`](crate::DELETIONS_STREAM). Their payload is a [`Deletion`] in JSON.
 pub const DELETION_EVENT: &str = "$deletion";
 /// The content type of a redacted event. Its payload is the number of the deletion, as eight bytes
 /// in big-endian order.
@@ -50,7 +47,7 @@ impl StreamState {
 }
 
 /// A decision to delete: which events, why, and by whose word. It is an event of
-/// [`DELETIONS_STREAM`] before it is carried out.
+/// [`DELETIONS_STREAM`](crate::DELETIONS_STREAM) before it is carried out.
 ///
 /// ```
 /// use annals::{Deletion, StreamId, Version};
@@ -100,8 +97,17 @@ pub enum DeletionTarget {
         position: Position,
         /// Its id.
         event_id: EventId,
-        /// The tags that are removed.
+        /// The tags that are removed. Only in a request: the decision must not repeat them.
+        #[serde(skip)]
         tags: Vec<String>,
+        /// The tags that are removed, as a decision records them: where they were among the tags of
+        /// the event, from 0, before this redaction.
+        #[serde(default)]
+        tag_places: Vec<u32>,
+        /// How many tags the event had before. If it has another number, these places mean nothing,
+        /// because this redaction was done already.
+        #[serde(default)]
+        tag_count: u32,
         /// Whether snapshots that may hold what is redacted are deleted.
         #[serde(default)]
         clears_snapshots: bool,
@@ -135,11 +141,18 @@ impl Deletion {
 
     /// Payload and metadata of the event at a position. The id proves that it is the right one.
     pub fn redact(position: Position, event_id: EventId) -> Self {
-        let (tags, clears_snapshots) = (Vec::new(), false);
-        Self::of(DeletionTarget::Redact { position, event_id, tags, clears_snapshots })
+        Self::of(DeletionTarget::Redact {
+            position,
+            event_id,
+            tags: Vec::new(),
+            tag_places: Vec::new(),
+            tag_count: 0,
+            clears_snapshots: false,
+        })
     }
 
-    /// Removes these tags of the redacted event as well. Has no effect on other deletions.
+    /// Removes these tags of the redacted event as well. They are not recorded: the decision only
+    /// says where they were. Has no effect on other deletions.
     #[must_use]
     pub fn removing_tags(mut self, removed: impl IntoIterator<Item = impl Into<String>>) -> Self {
         if let DeletionTarget::Redact { tags, .. } = &mut self.target {
@@ -199,7 +212,8 @@ impl Deletion {
     /// Checks texts and limits.
     ///
     /// # Errors
-    /// [`InvalidArgument`]: the reason, the author or a tag is too long, or a tag is empty.
+    /// [`InvalidArgument`]: the reason, the author or a tag is too long, a tag is empty, or the
+    /// stream is a system stream.
     pub(crate) fn check(&self) -> Result<(), InvalidArgument> {
         for (what, text, len_max) in [
             ("the reason of a deletion", &self.reason, REASON_LEN_MAX),
@@ -209,12 +223,18 @@ impl Deletion {
                 return Err(InvalidArgument::TooLong { what, len_max, len: text.len() });
             }
         }
-        if let DeletionTarget::Redact { tags, .. } = &self.target {
-            for tag in tags {
-                check_name("tag", tag, TAG_LEN_MAX)?;
+        let what = "stream of a deletion";
+        match &self.target {
+            DeletionTarget::Truncate { streams } => {
+                streams.iter().try_for_each(|(stream, _)| stream.check_own(what))
+            }
+            DeletionTarget::Delete { stream, .. } | DeletionTarget::Tombstone { stream } => {
+                stream.check_own(what)
+            }
+            DeletionTarget::Redact { tags, .. } => {
+                tags.iter().try_for_each(|tag| check_name("tag", tag, TAG_LEN_MAX))
             }
         }
-        Ok(())
     }
 }
 
@@ -274,11 +294,18 @@ pub enum RetentionScope {
 impl RetentionScope {
     /// Checks the name.
     ///
+    /// ```
+    /// use annals::RetentionScope;
+    /// assert!(RetentionScope::Category("visitor".into()).check().is_ok());
+    /// assert!(RetentionScope::Category("visitor-7".into()).check().is_err());
+    /// ```
+    ///
     /// # Errors
-    /// The name of a category is one that no stream can have.
-    pub(crate) fn check(&self) -> Result<(), InvalidArgument> {
+    /// [`InvalidArgument`]: the category is one that no stream can have, or the stream is a system
+    /// stream, from which nothing is deleted.
+    pub fn check(&self) -> Result<(), InvalidArgument> {
         match self {
-            Self::Stream(stream) => StreamId::new(stream.as_str()).map(drop),
+            Self::Stream(stream) => stream.check_own("stream of a retention"),
             Self::Category(category) if category.contains('-') => {
                 Err(InvalidArgument::CategoryWithDash { category: category.clone() })
             }

@@ -25,8 +25,7 @@ mod timestamp;
 
 pub use date::Date;
 pub use deletion::{
-    DELETION_EVENT, DELETIONS_STREAM, Deletion, DeletionTarget, REDACTED, Retention,
-    RetentionScope, StreamState,
+    DELETION_EVENT, Deletion, DeletionTarget, REDACTED, Retention, RetentionScope, StreamState,
 };
 pub use epoch::{Epoch, Epochs};
 pub use event::{ContentType, EventId, EventType, NewEvent};
@@ -37,7 +36,7 @@ pub use limits::Limits;
 pub use metadata::{CAUSATION_ID, CORRELATION_ID, Metadata, MetadataRef, TagsRef};
 pub use position::{Position, Version};
 pub use recorded::{EventRef, RecordedAs, RecordedEvent};
-pub use stream::StreamId;
+pub use stream::{DELETIONS_STREAM, StreamId};
 pub use timestamp::Timestamp;
 
 pub(crate) use epoch::{Begun, EPOCHS_MAX};

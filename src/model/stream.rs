@@ -7,6 +7,11 @@ use std::sync::Arc;
 use super::InvalidArgument;
 use super::limits::{STREAM_ID_LEN_MAX, check_name};
 
+/// The stream in which each deletion is recorded before it is carried out: see
+/// [`StreamId::deletions`]. Applications can read it and subscribe to it, but only the store appends
+/// to it.
+pub const DELETIONS_STREAM: &str = "$deletions";
+
 /// The name of a stream: 1 to [`STREAM_ID_LEN_MAX`] bytes of UTF-8 without control characters, not
 /// beginning with `$`.
 ///
@@ -38,6 +43,32 @@ impl StreamId {
             return Err(InvalidArgument::Reserved { what: "stream id", name: id.to_owned() });
         }
         Ok(Self(id.into()))
+    }
+
+    /// The system stream in which deletions are recorded: [`DELETIONS_STREAM`]. It can be read,
+    /// subscribed to and checked in an append; only the store appends to it.
+    ///
+    /// ```
+    /// use annals::{DELETIONS_STREAM, StreamId};
+    /// assert_eq!(StreamId::deletions().as_str(), DELETIONS_STREAM);
+    /// assert!(StreamId::new(DELETIONS_STREAM).is_err());
+    /// ```
+    pub fn deletions() -> Self {
+        Self::trusted(DELETIONS_STREAM)
+    }
+
+    /// Checks the name of a stream that is read: a system stream is one.
+    pub(crate) fn readable(id: &str) -> Result<Self, InvalidArgument> {
+        if id == DELETIONS_STREAM { Ok(Self::deletions()) } else { Self::new(id) }
+    }
+
+    /// Refuses a system stream, to which only the store appends.
+    pub(crate) fn check_own(&self, what: &'static str) -> Result<(), InvalidArgument> {
+        let name = self.as_str();
+        if name.starts_with('$') {
+            return Err(InvalidArgument::Reserved { what, name: name.to_owned() });
+        }
+        Ok(())
     }
 
     /// An id from a checked frame or from a store: it is not checked again.

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use std::thread;
 
 use super::{Engine, Store};
-use crate::deletion::{Deleted, Deleter, RecordedDeletion, ScavengeOptions, Scavenged, Target};
+use crate::deletion::{
+    Deleted, Deleter, RecordedDeletion, ScavengeOptions, Scavenged, Seen, Target,
+};
 use crate::error::{Error, Location, Result};
 use crate::extension::EventStoreExt;
-use crate::model::{DELETIONS_STREAM, Deletion, Retention, RetentionScope, StreamId};
+use crate::model::{Deletion, InvalidArgument, Retention, RetentionScope, StreamId};
 use crate::options::now;
 use crate::read::deletions::retentions;
 use crate::trace;
@@ -43,7 +45,8 @@ impl Store {
     ///
     /// # Errors
     /// Nothing is deleted after [`Error::InvalidArgument`], [`Error::Deleted`] (the event to be
-    /// redacted is gone), [`Error::ReadOnly`], [`Error::Closed`] and [`Error::Poisoned`]. After
+    /// redacted is gone), [`Error::PositionAhead`] (the log does not reach it),
+    /// [`Error::ReadOnly`], [`Error::Closed`] and [`Error::Poisoned`]. After
     /// [`Error::Indeterminate`], it is found out when the store is opened again. After
     /// [`Error::DiskFull`] the redaction is done, but there was no space to rewrite the files that
     /// may hold the old bytes: free some, and call [`Store::scavenge`].
@@ -56,19 +59,67 @@ impl Store {
         self.engine.deleter.delete(self.engine.target()?, deletion)
     }
 
-    /// What a deletion would do. Nothing is changed.
+    /// What a deletion would do. Nothing is changed; the store may be open for reading only.
     ///
     /// # Errors
-    /// Those of [`Store::delete`] that the deletion itself causes.
+    /// [`Error::InvalidArgument`], [`Error::Deleted`], [`Error::PositionAhead`], [`Error::Closed`],
+    /// damage (G8).
     ///
     /// # Cost
     /// Reads the events that would be deleted.
     pub fn preview(&self, deletion: &Deletion) -> Result<Deleted> {
-        self.engine.deleter.preview(self.engine.target()?, deletion)
+        let engine = &*self.engine;
+        let seen = Seen { storage: &engine.storage, open: &engine.open, head: &engine.head };
+        engine.deleter.preview(seen, deletion)
+    }
+
+    /// Whether a deletion would still delete something here. So it finds the deletions of a newer
+    /// copy that an older one lacks, after it was restored: pass these to [`Store::delete`].
+    ///
+    /// Events that the older copy never had are no reason to repeat a deletion.
+    ///
+    /// ```
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// use annals::prelude::*;
+    /// use annals::Deletion;
+    /// let store = Store::open(directory.path().join("shop.annals"))?;
+    /// let stream = StreamId::new("visitor-7")?;
+    /// store.append(&stream, ExpectedVersion::NoStream, [NewEvent::json("Came", &"Ada")?])?;
+    /// store.backup(directory.path().join("monday"))?;
+    /// store.delete(&Deletion::delete(&stream).because("asked to"))?;
+    ///
+    /// let restored = Store::open(directory.path().join("monday"))?;
+    /// for lost in store.deletions()? {
+    ///     assert!(!store.lacks(&lost.deletion)? && restored.lacks(&lost.deletion)?);
+    ///     restored.delete(&lost.deletion)?;
+    ///     assert!(!restored.lacks(&lost.deletion)?);
+    /// }
+    /// assert_eq!(restored.read_stream(&stream).into_iter().count(), 0);
+    /// # Ok::<(), annals::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`], [`Error::Closed`], damage (G8).
+    ///
+    /// # Cost
+    /// That of [`Store::preview`].
+    pub fn lacks(&self, deletion: &Deletion) -> Result<bool> {
+        match self.preview(deletion) {
+            Ok(preview) => Ok(preview.number.is_some()),
+            // Here, the event is deleted, or it never was: not yet, or not in this history.
+            Err(
+                Error::Deleted { .. }
+                | Error::PositionAhead { .. }
+                | Error::InvalidArgument(
+                    InvalidArgument::OtherEvent { .. } | InvalidArgument::NothingToTombstone { .. },
+                ),
+            ) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// All deletions, in order. To repeat them in an older copy that was restored, pass each
-    /// deletion that it lacks to [`Store::delete`].
+    /// deletion that it [lacks](Store::lacks) to [`Store::delete`].
     ///
     /// # Errors
     /// [`Error::Closed`], damage (G8).
@@ -77,7 +128,7 @@ impl Store {
     /// Reads the stream [`DELETIONS_STREAM`](crate::DELETIONS_STREAM).
     pub fn deletions(&self) -> Result<Vec<RecordedDeletion>> {
         let (mut found, mut failure) = (Vec::new(), None);
-        let stream = StreamId::trusted(DELETIONS_STREAM);
+        let stream = StreamId::deletions();
         self.read_stream(&stream).for_each(|event| {
             match serde_json::from_slice(event.payload()) {
                 Ok(deletion) => found.push(RecordedDeletion {
@@ -98,8 +149,8 @@ impl Store {
         failure.map_or(Ok(found), Err)
     }
 
-    /// Sets how long the events of a category or a stream are kept; `None` for ever. It changes
-    /// nothing until the next [`Store::scavenge`].
+    /// Sets how long the events of a category or a stream are kept; `None` to keep them forever.
+    /// It changes nothing until the next [`Store::scavenge`].
     ///
     /// ```
     /// # let directory = tempfile::tempdir().unwrap();
@@ -163,20 +214,21 @@ impl Store {
         engine.deleter.scavenge(engine.target()?, options, now, &mut progress)
     }
 
-    /// What a scavenge would delete now. Nothing is changed.
+    /// What a scavenge would delete now. Nothing is changed; the store may be open for reading only.
     ///
     /// # Errors
-    /// [`Error::ReadOnly`], [`Error::Closed`], damage (G8).
+    /// [`Error::Closed`], damage (G8).
     ///
     /// # Cost
     /// Reads the events that would be deleted.
     pub fn preview_scavenge(&self) -> Result<Scavenged> {
         let engine = &*self.engine;
-        engine.deleter.preview_scavenge(engine.target()?, now(&engine.clock))
+        engine.deleter.preview_scavenge(&engine.storage, now(&engine.clock))
     }
 }
 
 impl Engine {
+    /// Checks that the log reaches an event that is to be redacted.
     fn target(&self) -> Result<Target<'_>> {
         Ok(Target {
             storage: &self.storage,

@@ -335,7 +335,9 @@ impl Store {
     /// `commit` are optional. Consecutive lines with the same `commit` are one append, all or
     /// nothing (G1); a line without `commit` is a separate append. `position` and `version` are
     /// ignored; any other field is rejected. Times are kept and may not go back, unless
-    /// [`ImportOptions::clamp_times`] is set. Importing an export gives the same log.
+    /// [`ImportOptions::clamp_times`] is set. Importing an export gives the same log, unless events
+    /// were deleted: then the events that are left get new positions and versions, without gaps.
+    /// Lines of the stream [`DELETIONS_STREAM`](crate::DELETIONS_STREAM) are skipped.
     ///
     /// **Every line is added once**, however often its input is imported. Progress is recorded in
     /// the same write as the events, so importing the same input again, even after an error, a
@@ -375,6 +377,10 @@ impl Store {
 
     /// Writes all events up to the head as lines that [`Store::import`] reads, one JSON object per
     /// event, with every field. See [`JsonLine`](crate::JsonLine).
+    ///
+    /// Deleted events are not in it, nor are the events of the stream
+    /// [`DELETIONS_STREAM`](crate::DELETIONS_STREAM), which concern only this store and its copies:
+    /// see [`Store::deletions`].
     ///
     /// # Errors
     /// [`Error::Storage`] if the output cannot be written; damage (G8), [`Error::Closed`].

@@ -99,6 +99,8 @@ mod stream_isolation;
 #[cfg(feature = "rocksdb")]
 mod subscriptions;
 #[cfg(feature = "rocksdb")]
+mod system_stream;
+#[cfg(feature = "rocksdb")]
 mod times;
 #[cfg(feature = "rocksdb")]
 mod typed_events;
