@@ -11,7 +11,7 @@ use annals::{CopyReport, Position, Store, VerifyReport};
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
-use super::shell::{Failure, Shell, count, grouped, progress};
+use super::shell::{Failure, Shell, count, grouped, note, progress};
 use super::verify::{print_damage, verdict, verify};
 
 /// How often the size of the copy is measured for the progress bar.
@@ -39,8 +39,9 @@ pub(crate) struct Args {
 ///
 /// The restored store begins a new epoch, which `annals stat` shows. A subscriber that stored a
 /// position with its epoch is refused if this log no longer has that position. The backup is
-/// unchanged. Copies made by another tool are restored in the same way. With --json: the same
-/// object as `annals backup`.
+/// unchanged. Copies made by another tool are restored in the same way. Events that were deleted
+/// after the backup was made are there again: `annals deletions` finds and repeats these deletions.
+/// With --json: the same object as `annals backup`.
 #[derive(clap::Args)]
 #[command(
     after_help = "Example:\n  annals restore /mnt/backups/bank-2026-11-17 bank.annals --verify"
@@ -69,7 +70,16 @@ pub(crate) fn run(args: &Args, shell: &Shell) -> Result<(), Failure> {
 }
 
 pub(crate) fn restore(args: &RestoreArgs, shell: &Shell) -> Result<(), Failure> {
-    copy_and_report(&args.backup, &args.copy, shell, |store, to| store.restore_to(to))
+    copy_and_report(&args.backup, &args.copy, shell, |store, to| store.restore_to(to))?;
+    if !shell.json {
+        let to = args.copy.to.display();
+        note(&format!(
+            "events that were deleted after this backup are there again; list the deletions of the \
+             newer store with `annals deletions NEWER --json > FILE`, and see which of them are \
+             missing with `annals deletions {to} --lacks FILE`"
+        ));
+    }
+    Ok(())
 }
 
 fn copy_and_report(from: &Path, args: &Copy, shell: &Shell, make: Make) -> Result<(), Failure> {

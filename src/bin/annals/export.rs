@@ -6,7 +6,7 @@ use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use annals::{EventStoreExt, JsonLine, Position, Query, ReadLog, Store};
+use annals::{DELETIONS_STREAM, EventStoreExt, JsonLine, Position, Query, ReadLog, Store};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use indicatif::{ProgressBar, ProgressDrawTarget};
@@ -15,7 +15,7 @@ use serde_json::json;
 use super::output::{Output, Pace};
 use super::reading::Reading;
 use super::selection::Selection;
-use super::shell::{Failure, Shell, count, progress};
+use super::shell::{Failure, Shell, check_outside, count, progress};
 
 /// The number of events between two updates of the progress bar.
 const PROGRESS_EVENTS: u64 = 1_000;
@@ -23,7 +23,8 @@ const PROGRESS_EVENTS: u64 = 1_000;
 /// Write the log, one JSON object per line, in the form that import reads
 ///
 /// Importing an export of the whole log gives the same log, regardless of what the events hold;
-/// only the store id differs.
+/// only the store id differs. If events were deleted, those that are left get new positions and
+/// versions. The stream $deletions is left out: use `annals deletions`.
 ///
 /// With --type, --tag, --stream, --category or --stream-prefix, only the events that `annals log`
 /// would print with these options are written. Such an export is for people and other programs. It
@@ -61,10 +62,7 @@ pub(crate) fn run(args: &Args, shell: &Shell) -> Result<(), Failure> {
         export(reading, &query, io::stdout(), &bar)?;
         return Ok(());
     }
-    if is_within(&args.file, &args.dir) {
-        let file = args.file.display();
-        return Err(Failure::Usage(format!("{file} is within the store, which it would damage")));
-    }
+    check_outside(&args.file, &args.dir)?;
     let exported = to_file(reading, &query, &args.file, &bar)?;
     let mut out = io::stdout().lock();
     if shell.json {
@@ -80,14 +78,6 @@ struct Exported {
     events: u64,
     /// Uncompressed.
     bytes: u64,
-}
-
-/// Whether a file, which may not exist yet, is within a directory once its path is resolved.
-fn is_within(file: &Path, dir: &Path) -> bool {
-    let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty());
-    let places = [fs::canonicalize(file), fs::canonicalize(parent.unwrap_or(Path::new(".")))];
-    let dir = fs::canonicalize(dir);
-    dir.is_ok_and(|dir| places.iter().flatten().any(|place| place.starts_with(&dir)))
 }
 
 /// Writes the events up to the head at the first open, and returns the writer and the size.
@@ -138,8 +128,11 @@ fn print<W: Write + Send + 'static>(
 ) -> Result<Pace, Failure> {
     let mut pace = Ok(Pace::Steady);
     read.for_each(|event| {
-        done.events += 1;
         done.last = Some(event.position());
+        if event.stream() == DELETIONS_STREAM {
+            return ControlFlow::Continue(());
+        }
+        done.events += 1;
         let written = JsonLine::new(event).write_to(out).and_then(|()| out.write_all(b"\n"));
         pace = written.and_then(|()| out.offer());
         if done.events.is_multiple_of(PROGRESS_EVENTS) {

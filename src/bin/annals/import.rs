@@ -21,7 +21,8 @@ use super::shell::{Failure, Shell, count, grouped, long, note, progress};
 ///
 /// If an import stops early, at a bad line or because it is killed, importing the same file again
 /// continues where it stopped. If the file has grown at its end, only the new lines are added.
-/// Times are kept. The store is created if it does not exist.
+/// Times are kept. Lines of the stream $deletions are skipped. The store is created if it does not
+/// exist.
 #[derive(clap::Args)]
 #[expect(clippy::doc_markdown, reason = "this is the help text, which has no markup")]
 #[command(after_help = "Examples:\n  \
@@ -95,7 +96,8 @@ fn report(imported: &Imported, seconds: f64, shell: &Shell) -> Result<(), Failur
     if shell.json {
         let report = json!({
             "added": imported.added, "already_there": imported.already_there, "lines": imported.lines,
-            "clamped": imported.clamped, "times_cut": imported.times_cut, "seconds": seconds,
+            "skipped": imported.skipped, "clamped": imported.clamped, "times_cut": imported.times_cut,
+            "seconds": seconds,
         });
         writeln!(out, "{report}")?;
         return Ok(());
@@ -111,6 +113,10 @@ fn report(imported: &Imported, seconds: f64, shell: &Shell) -> Result<(), Failur
     )?;
     for (number, what) in [
         (imported.already_there, "there already, from an earlier import of this input"),
+        (
+            imported.skipped,
+            "of the stream $deletions, skipped: each store records its own deletions",
+        ),
         (imported.clamped, "with a time before that of the event before, recorded at that one"),
         (
             imported.times_cut,

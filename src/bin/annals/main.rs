@@ -3,15 +3,22 @@
 mod accept_loss;
 mod append;
 mod backup;
+mod delete_stream;
+mod deletion;
+mod deletions;
 mod export;
 mod import;
 mod index;
 mod input;
 mod log;
+mod named;
 mod output;
 mod print;
 mod read;
 mod reading;
+mod redact;
+mod retain;
+mod scavenge;
 mod selection;
 mod shell;
 mod stat;
@@ -19,6 +26,7 @@ mod streams;
 mod verify;
 mod views;
 mod trace;
+mod truncate;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -82,6 +90,12 @@ enum Command {
     Restore(backup::RestoreArgs),
     AcceptLoss(accept_loss::Args),
     Append(append::Args),
+    Truncate(truncate::Args),
+    DeleteStream(delete_stream::Args),
+    Redact(redact::Args),
+    Retain(retain::Args),
+    Scavenge(scavenge::Args),
+    Deletions(deletions::Args),
 }
 
 pub(crate) fn run(cli: &Cli) -> Result<(), Failure> {
@@ -100,6 +114,12 @@ pub(crate) fn run(cli: &Cli) -> Result<(), Failure> {
         Command::Restore(args) => backup::restore(args, &cli.shell),
         Command::AcceptLoss(args) => accept_loss::run(args, &cli.shell),
         Command::Append(args) => append::run(args, &cli.shell),
+        Command::Truncate(args) => truncate::run(args, &cli.shell),
+        Command::DeleteStream(args) => delete_stream::run(args, &cli.shell),
+        Command::Redact(args) => redact::run(args, &cli.shell),
+        Command::Retain(args) => retain::run(args, &cli.shell),
+        Command::Scavenge(args) => scavenge::run(args, &cli.shell),
+        Command::Deletions(args) => deletions::run(args, &cli.shell),
     }
 }
 

@@ -9,12 +9,13 @@ use annals::{
 
 use super::print::{Leading, Printer};
 use super::reading::Reading;
-use super::shell::{Failure, Shell, note};
+use super::shell::{Failure, Shell, note, readable_stream};
 
 /// Print the events of one stream
 ///
 /// Each line holds version, position, time, type, data, then #tags and metadata. With --json: the
-/// line form that import reads, preceded by position and version.
+/// line form that import reads, preceded by position and version. If the beginning of the stream was
+/// deleted, a message on standard error says up to which version.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  \
     annals read bank.annals account-123\n  \
@@ -23,7 +24,8 @@ use super::shell::{Failure, Shell, note};
 pub(crate) struct Args {
     /// The store's directory
     dir: PathBuf,
-    /// The stream
+    /// The stream; $deletions is the stream in which deletions are recorded
+    #[arg(value_parser = readable_stream)]
     stream: StreamId,
     /// Begin at this version, in the direction of reading
     #[arg(long, value_name = "VERSION", conflicts_with = "after")]
@@ -58,11 +60,15 @@ pub(crate) fn run(args: &Args, shell: &Shell) -> Result<(), Failure> {
     let mut printer = Printer::new(shell.json, Leading::Stream)?.with_ids(args.ids);
     let mut reading = Reading::open(shell, &args.dir)?;
     let tip = reading.store()?.stream_version(&args.stream)?;
+    let deleted = deleted_up_to(reading.store()?, &args.stream)?;
     reading.print(&mut printer, |store, printer| wanted(args, store, printer))?;
     reading.let_go()?;
     let is_empty = printer.printed() == 0;
     printer.finish()?;
     let stream = printable(args.stream.as_str());
+    if let Some(last) = deleted.filter(|_| !shell.json) {
+        note(&format!("the events of stream {stream} up to version {last} were deleted"));
+    }
     match (tip, args.as_of_version) {
         // An older state must not look like the requested one.
         (Some(tip), Some(version)) if version > tip => {
@@ -75,6 +81,12 @@ pub(crate) fn run(args: &Args, shell: &Shell) -> Result<(), Failure> {
         _ => {}
     }
     Ok(())
+}
+
+/// The last version of the events that were deleted from the beginning of a stream.
+fn deleted_up_to(store: &Store, stream: &StreamId) -> Result<Option<u64>, Failure> {
+    let holes = store.read_stream(stream).limit(1).holes()?;
+    Ok(holes.last().map(|hole| hole.last))
 }
 
 /// The requested events that are not printed yet.

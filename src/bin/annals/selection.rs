@@ -2,7 +2,7 @@
 
 use annals::{EventType, Query, QueryItem, StreamId};
 
-use super::shell::Failure;
+use super::shell::{Failure, readable_stream};
 
 /// Which events a command is about: all of them, or those that meet every kind of option given.
 #[derive(clap::Args)]
@@ -14,7 +14,7 @@ pub(crate) struct Selection {
     #[arg(long = "tag", value_name = "TAG")]
     tags: Vec<String>,
     /// Only events of this stream; if given several times, of any of the streams
-    #[arg(long = "stream", value_name = "STREAM")]
+    #[arg(long = "stream", value_name = "STREAM", value_parser = readable_stream)]
     streams: Vec<StreamId>,
     /// Only streams of this category (the part of the id before the first -); may be given several
     /// times

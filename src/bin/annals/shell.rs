@@ -1,11 +1,12 @@
 //! Code shared by all commands: options, opening the store, failures, progress.
 
+use std::fs;
 use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use annals::{Error, Store, StoreOptions};
+use annals::{DELETIONS_STREAM, Error, InvalidArgument, Store, StoreOptions, StreamId};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// How long a command waits for a store that is open elsewhere, so that a brief overlap with the
@@ -109,6 +110,28 @@ impl Failure {
 
 fn damage_found(damages: u64) -> String {
     format!("{} found; restore a backup", count(damages, "damage"))
+}
+
+/// Whether a file, which may not exist yet, is within a directory once its path is resolved.
+fn is_within(file: &Path, dir: &Path) -> bool {
+    let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let places = [fs::canonicalize(file), fs::canonicalize(parent.unwrap_or(Path::new(".")))];
+    let dir = fs::canonicalize(dir);
+    dir.is_ok_and(|dir| places.iter().flatten().any(|place| place.starts_with(&dir)))
+}
+
+/// Refuses a file to write that is within the store.
+pub(crate) fn check_outside(file: &Path, dir: &Path) -> Result<(), Failure> {
+    if is_within(file, dir) {
+        let file = file.display();
+        return Err(Failure::Usage(format!("{file} is within the store, which it would damage")));
+    }
+    Ok(())
+}
+
+/// Parses the name of a stream that is read. A system stream is one.
+pub(crate) fn readable_stream(text: &str) -> Result<StreamId, InvalidArgument> {
+    if text == DELETIONS_STREAM { Ok(StreamId::deletions()) } else { StreamId::new(text) }
 }
 
 /// Shows progress on standard error if that is a terminal. `total` is in bytes or in events.

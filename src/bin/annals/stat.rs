@@ -6,20 +6,24 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use annals::audit::printable;
-use annals::{EventStoreExt, IndexStatus, Position, StoreInfo, StoreMetrics, Timestamp};
+use annals::{
+    EventStore, EventStoreExt, IndexStatus, Position, Retention, RetentionScope, Scavenged,
+    StoreInfo, StoreMetrics, StreamId, Timestamp, Version,
+};
 use serde_json::{Map, Value, json};
 
 use super::shell::{Failure, Shell, count, grouped, long, progress};
-use super::{index, views};
+use super::{index, retain, views};
 
 /// Summarise a store: events, streams, types, head, times, size, read models
 ///
 /// Reads the whole log to count its types. With --json: one object with store_id, created_at,
-/// format_version, epoch, is_backup, events, streams, types, head (null in an empty store),
-/// first_time, last_time, table_bytes, disk_free_bytes (or null), keys (idempotency keys that were
-/// ever recorded), index (as `annals index` shows it), event_types (the number of events of each
-/// type), views (as `annals views` lists them), and, if this machine's clock is behind the last
-/// event, clock_behind_us.
+/// format_version, epoch, is_backup, events, deleted_events, streams, types, head (null in an empty
+/// store), first_time, last_time, table_bytes, disk_free_bytes (or null), keys (idempotency keys that
+/// were ever recorded), index (as `annals index` shows it), deletions (their number), retentions (as
+/// `annals retain` lists them), due (what the next scavenge would delete: events and bytes),
+/// event_types (the number of events of each type), views (as `annals views` lists them), and, if
+/// this machine's clock is behind the last event, clock_behind_us.
 #[derive(clap::Args)]
 #[expect(clippy::doc_markdown, reason = "this is the help text, which has no markup")]
 #[command(after_help = "Example:\n  annals stat bank.annals --json | jq .events")]
@@ -33,6 +37,10 @@ struct Facts {
     info: StoreInfo,
     metrics: StoreMetrics,
     index: IndexStatus,
+    deletions: u64,
+    retentions: Vec<(RetentionScope, Retention)>,
+    /// What the retentions would delete now.
+    due: Scavenged,
     views: Vec<views::Summary>,
     census: Census,
 }
@@ -40,9 +48,16 @@ struct Facts {
 /// Facts that only the events hold.
 #[derive(Default)]
 struct Census {
+    events: u64,
     types: BTreeMap<String, u64>,
     first_time: Option<Timestamp>,
     last_time: Option<Timestamp>,
+}
+
+impl Facts {
+    fn deleted_events(&self) -> u64 {
+        self.info.head.map_or(0, Position::get).saturating_sub(self.census.events)
+    }
 }
 
 pub(crate) fn run(args: &Args, shell: &Shell) -> Result<(), Failure> {
@@ -52,6 +67,7 @@ pub(crate) fn run(args: &Args, shell: &Shell) -> Result<(), Failure> {
     let bar = progress(Some(head), "{bar:30} {pos} of {len} events (about {eta} left)");
     let mut census = Census::default();
     store.read_log().for_each(|event| {
+        census.events += 1;
         match census.types.get_mut(event.event_type()) {
             Some(count) => *count += 1,
             None => {
@@ -68,7 +84,11 @@ pub(crate) fn run(args: &Args, shell: &Shell) -> Result<(), Failure> {
     bar.finish_and_clear();
     let (metrics, views) = (store.metrics()?, views::summarize(&store)?);
     let index = store.index_status()?;
-    let facts = Facts { info, metrics, index, views, census };
+    let deletions = store.stream_version(&StreamId::deletions())?.map_or(0, Version::get);
+    let retentions = store.retentions()?;
+    let due =
+        if retentions.is_empty() { Scavenged::default() } else { store.preview_scavenge()? };
+    let facts = Facts { info, metrics, index, deletions, retentions, due, views, census };
     // Closed before printing, so that a pager does not keep it open.
     store.close()?;
     let mut out = BufWriter::new(io::stdout().lock());
@@ -82,7 +102,9 @@ pub(crate) fn run(args: &Args, shell: &Shell) -> Result<(), Failure> {
 }
 
 fn object(facts: &Facts) -> Value {
-    let Facts { info, metrics, index, views, census } = facts;
+    let Facts { info, metrics, index, deletions, due, views, census, .. } = facts;
+    let retentions = facts.retentions.iter();
+    let retentions = retentions.map(|(scope, retention)| retain::object(scope, *retention));
     let views: Vec<&Value> = views.iter().map(|view| &view.object).collect();
     let types: Map<String, Value> =
         census.types.iter().map(|(name, count)| (name.clone(), json!(count))).collect();
@@ -92,7 +114,8 @@ fn object(facts: &Facts) -> Value {
         "format_version": info.format_version,
         "epoch": info.epoch.to_string(),
         "is_backup": info.is_backup,
-        "events": info.head.map_or(0, Position::get),
+        "events": census.events,
+        "deleted_events": facts.deleted_events(),
         "streams": info.streams,
         "types": census.types.len(),
         "head": info.head.map(Position::get),
@@ -102,6 +125,9 @@ fn object(facts: &Facts) -> Value {
         "disk_free_bytes": metrics.engine.disk_free_bytes,
         "keys": metrics.all_keys,
         "index": index::object(index),
+        "deletions": deletions,
+        "retentions": retentions.collect::<Vec<_>>(),
+        "due": { "events": due.events, "bytes": due.bytes },
         "event_types": types,
         "views": views,
     });
@@ -113,7 +139,7 @@ fn object(facts: &Facts) -> Value {
 }
 
 fn for_people(out: &mut impl Write, facts: &Facts) -> io::Result<()> {
-    let Facts { info, metrics, index, views, census } = facts;
+    let Facts { info, metrics, index, views, census, .. } = facts;
     let or_none = |time: Option<Timestamp>| time.map_or("none".to_owned(), |time| time.to_string());
     writeln!(out, "store        {}", info.path.display())?;
     writeln!(out, "id           {}", info.store_id)?;
@@ -122,7 +148,7 @@ fn for_people(out: &mut impl Write, facts: &Facts) -> io::Result<()> {
     let backup =
         if info.is_backup { ", a backup: opening it for writing begins another epoch" } else { "" };
     writeln!(out, "epoch        {}{backup}", info.epoch)?;
-    writeln!(out, "events       {}", grouped(info.head.map_or(0, Position::get)))?;
+    writeln!(out, "events       {}", grouped(census.events))?;
     writeln!(out, "streams      {}", grouped(info.streams))?;
     writeln!(out, "types        {}", census.types.len())?;
     let head = info.head.map_or("none".to_owned(), |head| head.to_string());
@@ -141,6 +167,7 @@ fn for_people(out: &mut impl Write, facts: &Facts) -> io::Result<()> {
         write!(out, ", {name}: {}", index::for_people(from))?;
     }
     writeln!(out)?;
+    deletions_for_people(out, facts)?;
     for view in views {
         writeln!(out, "read model   {}  {}", view.name, view.text)?;
     }
@@ -156,6 +183,23 @@ fn for_people(out: &mut impl Write, facts: &Facts) -> io::Result<()> {
     }
     for (name, count) in &census.types {
         writeln!(out, "{:>11}  {}", grouped(*count), printable(name))?;
+    }
+    Ok(())
+}
+
+/// What was deleted, and what the retentions would delete.
+fn deletions_for_people(out: &mut impl Write, facts: &Facts) -> io::Result<()> {
+    if facts.deletions > 0 {
+        let (events, deletions) = (facts.deleted_events(), count(facts.deletions, "deletion"));
+        writeln!(out, "deleted      {} by {deletions}", count(events, "event"))?;
+    }
+    for (scope, retention) in &facts.retentions {
+        let (scope, kept) = (retain::named(scope), retain::for_people(*retention));
+        writeln!(out, "retention    {scope}: kept {kept}")?;
+    }
+    if !facts.retentions.is_empty() {
+        let (events, bytes) = (count(facts.due.events, "event"), grouped(facts.due.bytes));
+        writeln!(out, "due          a scavenge would delete {events}, about {bytes} bytes")?;
     }
     Ok(())
 }

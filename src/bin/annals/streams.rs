@@ -9,9 +9,11 @@ use serde_json::json;
 
 use super::output::{Output, Pace};
 use super::reading::Reading;
-use super::shell::{Failure, Shell, note};
+use super::shell::{Failure, Shell, note, readable_stream};
 
 /// List streams in the order of their ids, each with the version of its last event
+///
+/// A stream that was deleted is not listed. The stream $deletions holds the deletions of the store.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  \
     annals streams bank.annals --prefix account- --limit 20\n  \
@@ -23,7 +25,7 @@ pub(crate) struct Args {
     #[arg(long, default_value = "", hide_default_value = true)]
     prefix: String,
     /// List only streams whose id sorts after this one
-    #[arg(long, value_name = "STREAM")]
+    #[arg(long, value_name = "STREAM", value_parser = readable_stream)]
     after: Option<StreamId>,
     /// List at most this many streams
     #[arg(long, value_name = "N")]

@@ -2,13 +2,11 @@
 
 use std::io::{self, Write};
 use std::path::PathBuf;
-use std::str::FromStr;
 
-use annals::audit::{causes, effects, printable};
-use annals::{
-    Error, EventId, EventStore, EventStoreExt, JsonLine, Position, Store, StreamId, Version,
-};
+use annals::JsonLine;
+use annals::audit::{causes, effects};
 
+use super::named::Named;
 use super::shell::{Failure, Shell};
 
 /// Show the causes and effects of an event, across streams
@@ -26,61 +24,6 @@ pub(crate) struct Args {
     dir: PathBuf,
     /// The event: its position, its stream and version as STREAM@VERSION, or its id
     event: Named,
-}
-
-/// An event as named on the command line.
-#[derive(Clone)]
-enum Named {
-    At(Position),
-    In(StreamId, Version),
-    As(EventId),
-}
-
-impl FromStr for Named {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        if text.bytes().all(|byte| byte.is_ascii_digit()) {
-            // A UUID may consist of digits only, but has more digits than a position.
-            if let Ok(position) = text.parse() {
-                return Ok(Self::At(position));
-            }
-        }
-        if let Some((stream, version)) = text.rsplit_once('@') {
-            let wrong = |error: annals::InvalidArgument| error.to_string();
-            return Ok(Self::In(stream.parse().map_err(wrong)?, version.parse().map_err(wrong)?));
-        }
-        text.parse().map(Self::As).map_err(|_| {
-            "neither a position (a whole number from 1), nor STREAM@VERSION, nor an event id (a UUID)".to_owned()
-        })
-    }
-}
-
-impl Named {
-    /// The id of the event. An event named by its id may not exist.
-    fn id(&self, store: &Store) -> Result<EventId, Failure> {
-        let (event, missing) = match self {
-            Self::As(id) => return Ok(*id),
-            Self::At(position) => {
-                let end = store
-                    .head()?
-                    .map_or("it has no events".to_owned(), |head| format!("it is at {head}"));
-                let missing = format!("the log has not reached position {position}: {end}");
-                (store.read_log().from(*position).first()?, missing)
-            }
-            Self::In(stream, version) => {
-                if let Some(tip) = store.stream_version(stream)?.filter(|tip| tip < version) {
-                    let (stream, version) = (stream.clone(), *version);
-                    return Err(
-                        Error::VersionAhead { stream, asked: version, actual: Some(tip) }.into()
-                    );
-                }
-                let missing = format!("stream {} has no events", printable(stream.as_str()));
-                (store.read_stream(stream).from(*version).first()?, missing)
-            }
-        };
-        event.map(|event| event.id()).ok_or(Failure::Missing(missing))
-    }
 }
 
 pub(crate) fn run(args: &Args, shell: &Shell) -> Result<(), Failure> {

@@ -13,9 +13,10 @@ use super::shell::{Failure, Shell, count, grouped, progress};
 /// of each event, and the index
 ///
 /// Reads all events twice and changes nothing. If the store is not sound, prints one line for each
-/// damaged place and ends with exit code 1. With --json: one object with sound, head, events,
-/// frames, streams, snapshots, view_entries, idempotency_keys, index_entries, damage_count, and damage (a list of
-/// location, position, found, expected; at most 1,000).
+/// damaged place and ends with exit code 1. Deleted events are no damage. With --json: one object
+/// with sound, head, events, deleted_events, frames, streams, snapshots, view_entries,
+/// idempotency_keys, index_entries, damage_count, and damage (a list of location, position, found,
+/// expected; at most 1,000).
 #[derive(clap::Args)]
 #[expect(clippy::doc_markdown, reason = "this is the help text, which has no markup")]
 #[command(after_help = "Example:\n  annals verify bank.annals && echo sound")]
@@ -67,6 +68,7 @@ fn object(report: &VerifyReport) -> Value {
         "sound": report.is_sound(),
         "head": report.head.map(Position::get),
         "events": report.events,
+        "deleted_events": report.deleted_events,
         "frames": report.frames,
         "streams": report.streams,
         "snapshots": report.snapshots,
@@ -118,6 +120,9 @@ fn for_people(out: &mut impl Write, report: &VerifyReport) -> io::Result<()> {
     if report.index_entries > 0 {
         let entries = if report.index_entries == 1 { "entry" } else { "entries" };
         write!(out, "; {} {entries} of the index compared", grouped(report.index_entries))?;
+    }
+    if report.deleted_events > 0 {
+        write!(out, "; {} deleted", count(report.deleted_events, "event"))?;
     }
     writeln!(out)
 }
