@@ -172,10 +172,16 @@ impl<A: Aggregate> Repository<A> {
 
     /// The newest state from a cached one; `None` if the event on which it rests is gone.
     fn continue_cached(&self, mut root: AggregateRoot<A>) -> Result<Option<AggregateRoot<A>>> {
-        let Some(last) = root.provenance.last else { return Ok(None) };
-        let read = self.store.read_stream(&root.stream).from(last.version);
-        let found = self.fold(&mut root, read, Some((last.version, last.id)))?;
-        Ok(found.map(|_| root))
+        let last = root.provenance.last;
+        if let Left::Without(_) = self.catch_up(&mut root, Version::MAX)? {
+            return Ok(None);
+        }
+        // New events may follow a new beginning of the stream, after it was deleted.
+        let Some(last) = last.filter(|_| root.provenance.last != last) else {
+            return Ok(Some(root).filter(|root| root.provenance.last == last));
+        };
+        let before = self.store.read_stream(&root.stream).from(last.version).first()?;
+        Ok(Some(root).filter(|_| before.is_some_and(|event| event.id() == last.id)))
     }
 
     /// Applies the events of the stream after a state, up to a version. Returns whether they are all

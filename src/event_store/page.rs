@@ -91,7 +91,8 @@ pub struct PageEnd {
     /// end.
     pub rest: Option<Range>,
     /// The deleted places that the page went past, in its order. Empty for a page that an index
-    /// answered.
+    /// answered. If a stream was deleted and not created again, its hole is reported even if the
+    /// range begins after it.
     pub holes: Vec<Hole>,
 }
 

@@ -387,7 +387,8 @@ impl Walk<'_> {
             let is_tip = page.frames.len() == 1 && page.end == PageEnded::Scope;
             if last < next && is_tip && is_stream {
                 // The stream ends before the range.
-                return self.refuse_tombstoned(&frame, first).map(|()| None);
+                self.end_of_stream(&frame, first)?;
+                return Ok(None);
             }
             // The first frame may begin or end outside the range. Each further frame must be
             // adjacent to the previous one.
@@ -466,6 +467,17 @@ impl Walk<'_> {
             }
         }
         Ok(if first <= self.range.from { AfterFrame::EndOfView } else { AfterFrame::On })
+    }
+
+    /// Notes that the stream was deleted, if it ends before the range with a hole.
+    fn end_of_stream(&mut self, frame: &Frame<'_>, first: u64) -> Result<()> {
+        self.refuse_tombstoned(frame, first)?;
+        let hole = frame.hole().map_err(|bad| bad.at(self.range.scope.location(first)))?;
+        let state = hole.and_then(|hole| hole.end).map_or(StreamState::Live, |end| end.state);
+        if state == StreamState::Deleted {
+            self.holes.push(Hole { first, last: frame.header.last_version().get(), state });
+        }
+        Ok(())
     }
 
     /// Refuses to read a stream that was deleted for good.

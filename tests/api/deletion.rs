@@ -264,6 +264,11 @@ fn redact(store: &Store, model: &mut Model, at: usize, tags: bool) {
     let deletion = Deletion::redact(position(event.position), event.id);
     let deletion = if tags { deletion.removing_tags(["all"]) } else { deletion };
     let deleted = store.delete(&deletion).unwrap();
+    let has_tag = tags && event.tags.iter().any(|tag| tag == "all");
+    if !has_tag && event.payload.len() == 8 {
+        assert_eq!(deleted.number, None, "it was redacted before");
+        return;
+    }
     model.decided();
     assert_eq!((deleted.events, deleted.number.unwrap().get()), (1, model.deletions));
     let known = model.streams.values_mut().flat_map(|known| &mut known.events);
