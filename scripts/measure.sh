@@ -7,13 +7,14 @@
 #
 # Parts: engine (annals compared with RocksDB alone), peers (annals compared with other stores),
 # workloads (the same stores with the workloads of a public benchmark), growth, tasks (the async
-# API compared with the blocking one), boundaries (tags, conditions and reads by tag).
+# API compared with the blocking one), boundaries (tags, conditions and reads by tag), deletion.
 #   DIR=target/measure    a directory on the disk to measure, for temporary stores
 #   EVENTS=30000000       the size to which the store grows
 #   PEERS="--payload 200 --rounds 3 --seconds 1"    options of the comparison with the peers
 #   WORKLOADS="--rounds 3"    options of the workloads
 #   TASKS="--rounds 3"    options of the tasks
 #   BOUNDARIES="--rounds 3"    options of tags and conditions
+#   DELETION="--events 30000000"    options of deletion
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -21,10 +22,10 @@ dir=${DIR:-target/measure}
 out=$PWD/docs/measured
 mkdir -p "$dir"
 parts=("$@")
-[ ${#parts[@]} -gt 0 ] || parts=(engine peers workloads growth tasks boundaries)
+[ ${#parts[@]} -gt 0 ] || parts=(engine peers workloads growth tasks boundaries deletion)
 for name in "${parts[@]}"; do
     case $name in
-    engine | peers | workloads | growth | tasks | boundaries) ;;
+    engine | peers | workloads | growth | tasks | boundaries | deletion) ;;
     *) printf 'no such part: %s\n' "$name" >&2; exit 2 ;;
     esac
 done
@@ -86,6 +87,11 @@ for name in "${parts[@]}"; do
         # shellcheck disable=SC2086
         measure boundaries ${BOUNDARIES:---rounds 3} >"$text"
         section boundaries '## Appends with tags' <"$text"
+        ;;
+    deletion)
+        # shellcheck disable=SC2086
+        measure deletion ${DELETION:---events 30000000} >"$text"
+        section deletion '## Scavenging a store' <"$text"
         ;;
     esac
 done

@@ -19,9 +19,9 @@ use crate::read::lookup::{decode_in_stream, each_event, hole_of, next_stream};
 use crate::storage::{Disk, Storage};
 
 /// How many streams one decision truncates.
-const STREAMS_MAX: usize = 256;
+const STREAMS_MAX: usize = 64;
 /// How many events one decision truncates, unless a single stream has more.
-const EVENTS_MAX: u64 = 20_000;
+const EVENTS_MAX: u64 = 4_000;
 /// How many frames are remembered; with more, all packs are looked at.
 const FRAMES_MAX: usize = 1_000_000;
 /// The longest rest between two batches.
@@ -63,6 +63,25 @@ impl ScavengeOptions {
 
 /// Gets streams, each with its first version that is kept, and what is found so far.
 type VisitChunk<'v> = dyn FnMut(&[(StreamId, Version)], &Scavenged) -> Result<()> + 'v;
+
+/// Rests after each batch for as long as it took, so that a half of the time is left to others.
+struct Pause {
+    is_on: bool,
+    began: Instant,
+}
+
+impl Pause {
+    fn new(is_on: bool) -> Self {
+        Self { is_on, began: Instant::now() }
+    }
+
+    fn rest(&mut self) {
+        if self.is_on {
+            thread::sleep(self.began.elapsed().min(REST_MAX));
+        }
+        self.began = Instant::now();
+    }
+}
 
 /// The streams that a retention concerns, one after the other.
 struct Streams {
@@ -126,6 +145,7 @@ impl Deleter {
         let pending = self.state.lock().pending;
         let mut wanted = pending.is_none().then(BTreeSet::new);
         let mut done = Scavenged::default();
+        let mut pause = Pause::new(!options.is_unthrottled);
         let decided = Self::each_chunk(target.storage, now, &mut done, &mut |streams, done| {
             if let Some(archive) = &mut archive {
                 archive.add(target.storage, streams)?;
@@ -136,13 +156,14 @@ impl Deleter {
                 add_frames(&mut wanted, frames);
             }
             progress(*done);
+            pause.rest();
             Ok(())
         });
         // What is decided is carried out, even if no more could be decided.
         done.is_incomplete = !self.give_back(target, wanted.as_ref(), &mut |packs| {
             done.packs += packs;
             progress(done);
-            !options.is_unthrottled
+            pause.rest();
         })?;
         decided?;
         let after = target.storage.with(Disk::table_bytes)?;
@@ -152,22 +173,15 @@ impl Deleter {
     }
 
     /// Carries out what is decided, and rewrites files without it. `after_batch` gets the number of
-    /// packs that a batch has changed, and returns whether to rest. Returns whether everything was
-    /// done: on a full disk, as much as there is space for.
+    /// packs that a batch has changed. Returns whether everything was done: on a full disk, as much
+    /// as there is space for.
     fn give_back(
         &self,
         target: Target<'_>,
         wanted: Option<&BTreeSet<Position>>,
-        after_batch: &mut dyn FnMut(u64) -> bool,
+        after_batch: &mut dyn FnMut(u64),
     ) -> Result<bool> {
-        let mut began = Instant::now();
-        let mut rest = |packs| {
-            if after_batch(packs) {
-                thread::sleep(began.elapsed().min(REST_MAX));
-            }
-            began = Instant::now();
-        };
-        let mut pace = Pace { after_batch: Some(&mut rest), drops_files: true };
+        let mut pace = Pace { after_batch: Some(after_batch), drops_files: true };
         let carried_out = self.carry_out(target, wanted, &mut pace);
         match (carried_out, self.erase(target)) {
             (Ok(()), Ok(())) => Ok(true),

@@ -1,9 +1,10 @@
 //! Measures annals: next to RocksDB alone, next to alternative stores, with the workloads of a
-//! public benchmark, as it grows, its async API, and its tags and conditions.
+//! public benchmark, as it grows, its async API, its tags and conditions, and its scavenge.
 //! docs/PERFORMANCE.md explains the figures.
 
 mod boundaries;
 mod chart;
+mod deletion;
 mod engine;
 mod growth;
 mod machine;
@@ -48,6 +49,7 @@ enum Command {
     Growth(growth::Args),
     Tasks(tasks::Args),
     Boundaries(boundaries::Args),
+    Deletion(deletion::Args),
     /// One case of `tasks`, in a process of its own
     #[command(hide = true)]
     TaskCase(tasks::CaseArgs),
@@ -135,6 +137,7 @@ fn run(cli: &Cli) -> Result<()> {
         Command::Growth(args) => growth::run(args, &place),
         Command::Tasks(args) => tasks::run(args, &place),
         Command::Boundaries(args) => boundaries::run(args, &place),
+        Command::Deletion(args) => deletion::run(args, &place),
         Command::TaskCase(_) => unreachable!("it was run above"),
     };
     drop(place);
