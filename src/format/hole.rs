@@ -1,4 +1,4 @@
-//! [`Hole`]: what stands in the place of deleted events (G17).
+//! [`Hole`]: takes the place of deleted events (G17).
 
 use super::Malformed;
 use super::cursor::Cursor;
