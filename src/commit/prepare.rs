@@ -9,6 +9,7 @@
 use smallvec::SmallVec;
 
 use super::index_drafts::{IndexDrafts, IndexKinds};
+#[cfg(feature = "rocksdb")]
 use super::rows::Decided;
 use crate::event_store::{Append, KeyedResult};
 use crate::format::FrameDraft;
@@ -27,6 +28,7 @@ pub struct Submission {
     /// none if only the key is recorded.
     pub key: Option<Box<PreparedKey>>,
     /// What its append, which records a deletion, decides to delete.
+    #[cfg(feature = "rocksdb")]
     pub(crate) deletes: Option<Box<Decided>>,
 }
 
@@ -133,8 +135,14 @@ fn encoded_len(event: &NewEvent) -> usize {
 impl Submission {
     /// These appends, and nothing else.
     pub fn of(appends: impl IntoIterator<Item = Prepared>, durability: Durability) -> Self {
-        let appends = appends.into_iter().collect();
-        Self { appends, durability, record: None, key: None, deletes: None }
+        Self {
+            appends: appends.into_iter().collect(),
+            durability,
+            record: None,
+            key: None,
+            #[cfg(feature = "rocksdb")]
+            deletes: None,
+        }
     }
 
     /// Estimates how many bytes it adds to the write-ahead log: its frames, and their packs.
@@ -148,8 +156,9 @@ impl Submission {
         let frames = self.appends.iter().flat_map(|append| &append.frames);
         let frames = frames.map(|frame| frame.draft.events_len() + 320).sum::<usize>();
         let index = self.appends.iter().map(|append| append.index.len()).sum::<usize>();
-        let rows = self.deletes.as_ref().map_or(0, |decided| decided.rows.len());
-        frames + index + rows + self.key.as_ref().map_or(0, |key| key.len())
+        #[cfg(feature = "rocksdb")]
+        let frames = frames + self.deletes.as_ref().map_or(0, |decided| decided.rows.len());
+        frames + index + self.key.as_ref().map_or(0, |key| key.len())
     }
 }
 

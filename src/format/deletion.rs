@@ -77,7 +77,9 @@ pub fn decode_deletions(record: &[u8]) -> Result<Deletions, Malformed> {
     let range = |(first, last): (u64, u64)| {
         let range = Position::new(first).zip(Position::new(last));
         let is_sound = first <= last && (range.is_some() || last == 0);
-        is_sound.then_some(range).ok_or_else(|| Malformed::damaged("a range that ends before it begins", what))
+        is_sound
+            .then_some(range)
+            .ok_or_else(|| Malformed::damaged("a range that ends before it begins", what))
     };
     let (first, last) = body.uncompacted_streams;
     Ok(Deletions {

@@ -113,12 +113,7 @@ pub(crate) fn submission(name: u8) -> Submission {
     let event = NewEvent::new(EventType::new("Happened").unwrap(), vec![name]);
     let append = Append::new().to("a-1", ExpectedVersion::Any, [event]);
     let record = Some((vec![name], Vec::new()));
-    Submission {
-        appends: [Prepared::new(&append)].into_iter().collect(),
-        durability: Durability::Sync,
-        record,
-        key: None,
-    }
+    Submission { record, ..Submission::of([Prepared::new(&append)], Durability::Sync) }
 }
 
 fn appended(place: Position) -> Appended {
