@@ -54,12 +54,16 @@ mod conditions;
 mod decisions;
 #[cfg(feature = "rocksdb")]
 mod deletion;
+#[cfg(feature = "rocksdb")]
 mod deletion_layers;
+mod deletion_races;
 mod derived;
 #[cfg(feature = "rocksdb")]
 mod disk_reserve;
 #[cfg(feature = "rocksdb")]
 mod epochs;
+#[cfg(feature = "rocksdb")]
+mod erasure;
 #[cfg(feature = "rocksdb")]
 mod evolution;
 #[cfg(feature = "rocksdb")]
