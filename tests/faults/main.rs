@@ -36,6 +36,8 @@ mod account;
 #[path = "../support/example_bank.rs"]
 mod example_bank;
 #[cfg(target_os = "linux")]
+mod deletions;
+#[cfg(target_os = "linux")]
 mod io_error;
 #[cfg(target_os = "linux")]
 mod power;

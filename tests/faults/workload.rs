@@ -12,6 +12,7 @@ use annals::{
 };
 
 use crate::account::{Account, AccountCommand};
+use crate::deletions::STEPS;
 use crate::read_models::{AccountBalances, TransactionHistory};
 use crate::shim::{self, Place};
 use crate::support::SOON;
@@ -54,8 +55,10 @@ pub(crate) struct Plan {
     pub(crate) opens: usize,
     /// How many backups are made during the work.
     backups: usize,
+    /// Whether it deletes, and does nothing else.
+    pub(crate) deletes: bool,
     /// Whether the store is closed at the end; otherwise the process dies.
-    closes: bool,
+    pub(crate) closes: bool,
 }
 
 const SMALL: Plan = Plan {
@@ -68,11 +71,12 @@ const SMALL: Plan = Plan {
     has_bank: false,
     opens: 2,
     backups: 0,
+    deletes: false,
     closes: true,
 };
 
 /// The plans whose power is cut.
-pub(crate) const PLANS: [Plan; 7] = [
+pub(crate) const PLANS: [Plan; 9] = [
     SMALL,
     // Group commits, synced; with read models and snapshots, which are not.
     Plan {
@@ -138,6 +142,9 @@ pub(crate) const PLANS: [Plan; 7] = [
         opens: 1,
         ..SMALL
     },
+    Plan { name: "deletions", deletes: true, opens: 1, ..SMALL },
+    // Appends while deletions are resumed.
+    Plan { name: "resumed", rounds: 2, lens: &[10, 700], opens: 1, ..SMALL },
 ];
 
 impl Plan {
@@ -155,7 +162,11 @@ impl Plan {
                 .pack_bytes(400);
             let store = options.open(place.store()).unwrap();
             let heard = heard(&store, self.durability, &place.book());
-            self.work(&store, &heard, place, open);
+            if self.deletes {
+                STEPS.iter().for_each(|step| step.run(open, &store, &heard).unwrap());
+            } else {
+                self.work(&store, &heard, place, open);
+            }
             if !self.closes {
                 std::process::abort();
             }

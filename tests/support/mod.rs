@@ -4,6 +4,8 @@
 #![allow(dead_code, unused_imports, reason = "each binary of tests uses what it needs")]
 
 pub(crate) mod bank;
+#[cfg(feature = "rocksdb")]
+pub(crate) mod deletions;
 pub(crate) mod files;
 #[cfg(all(feature = "async", feature = "rocksdb"))]
 pub(crate) mod promises;

@@ -14,14 +14,19 @@
 //! c name                               it was made
 //! e name                               it was opened for writing, which begins an epoch
 //! k durability key result              this was the answer to the request with this key
+//! x deletion                           this deletion is about to be decided
+//! s category                           a scavenge is about to begin, with a retention
+//! y number deletion                    this deletion was carried out
+//! n                                    nothing more was deleted
 //! ```
 //!
 //! The checks: every acknowledged event that must survive is at its place with its bytes (G5); the
 //! store contains only events that were submitted; log and streams are gapless (G2, G3) and agree;
 //! appends are whole (G1); a request with a key is done once, and has its key exactly if it has its
-//! events (G15); verify finds no damage; and appending continues (G10, G11).
+//! events (G15); exactly what was decided is deleted (G17); verify finds no damage; and appending
+//! continues (G10, G11).
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{Read as _, Write as _};
@@ -32,11 +37,12 @@ use std::sync::{Arc, Mutex};
 use annals::prelude::*;
 use annals::testing::{Decorated, Decorator};
 use annals::{
-    AsyncStore, Durability, Error, IdempotencyKey, KeyedResult, KeyedSubmission, KeyedWork,
-    Position, RequestDigest, Submitted, Version,
+    AsyncStore, DELETIONS_STREAM, Deletion, Durability, Error, IdempotencyKey, KeyedResult,
+    KeyedSubmission, KeyedWork, Position, RequestDigest, ScavengeOptions, Submitted, Version,
 };
 use futures_lite::future::block_on;
 
+use super::deletions::{Asked, name_of};
 use super::random::Random;
 
 /// The stream that the checks append to.
@@ -194,6 +200,31 @@ impl Book {
         Ok(())
     }
 
+    /// Calls `Store::delete` and records it.
+    pub(crate) fn delete(&self, store: &Store, deletion: &Deletion) -> annals::Result<()> {
+        let name = name_of(deletion);
+        self.write(&format!("x {name}\n"));
+        let deleted = store.delete(deletion)?;
+        match deleted.number.zip(deleted.position) {
+            Some((number, at)) => self.write(&format!("y {number} {name}\n= {at}\n")),
+            None => self.write("n \n"),
+        }
+        Ok(())
+    }
+
+    /// Calls `Store::scavenge`, with a retention of this category, and records it.
+    pub(crate) fn scavenge(&self, store: &Store, category: &str) -> annals::Result<()> {
+        self.write(&format!("s {category}\n"));
+        let done = store.scavenge(&ScavengeOptions::new().unthrottled(), |_| {})?;
+        assert!(!done.is_incomplete);
+        for it in store.deletions()? {
+            let (number, at, name) = (it.number, it.position, name_of(&it.deletion));
+            self.write(&format!("y {number} {name}\n= {at}\n"));
+        }
+        self.write("n \n");
+        Ok(())
+    }
+
     /// Opens a backup for writing, which begins an epoch, closes it, and records this.
     pub(crate) fn go_on_with_backup(&self, backup: &Path) -> annals::Result<()> {
         let name = backup.file_name().unwrap().to_str().unwrap();
@@ -309,6 +340,8 @@ pub(crate) struct Promises {
     /// The answers to requests with a key, and whether they are durable.
     keys: BTreeMap<String, (String, bool)>,
     backups: BTreeMap<String, Copied>,
+    /// The deletions.
+    pub(crate) asked: Asked,
 }
 
 /// The promises about a backup.
@@ -351,6 +384,7 @@ impl Promises {
                     assert_eq!(*known, result, "the same request again: {key}");
                     *durable |= durability == "Sync";
                 }
+                "x" | "s" | "y" | "n" => self.asked.add(mark, rest),
                 "=" => self.durable = self.durable.max(rest.parse().unwrap()),
                 "+" => {
                     let (durability, rest) = rest.split_once(' ').unwrap();
@@ -448,27 +482,34 @@ impl Promises {
     /// Checks an open store against the promises; returns its head.
     pub(crate) fn check(&self, store: &Store, may_be_gone: MayBeGone) -> u64 {
         let mut tips: HashMap<StreamId, Vec<EventId>> = HashMap::new();
-        let mut ids = HashSet::new();
+        let (mut ids, mut missing) = (HashSet::new(), BTreeSet::new());
         let mut head = 0;
+        let gone = self.asked.check(store);
         for event in store.read_log() {
             let event = event.unwrap();
-            head += 1;
-            assert_eq!(event.position().get(), head, "the log has no gap");
+            let hole = head + 1..event.position().get();
+            gone.check_hole(self.acknowledged.range(hole.clone()));
+            missing.extend(hole);
+            head = event.position().get();
+            gone.check_left(&event);
             let place = format!("{} {} {}", event.stream(), event.version(), event.id());
             if let Some(promised) = self.acknowledged.get(&head) {
                 assert_eq!(place, *promised, "position {head}");
             }
             assert!(ids.insert(event.id()), "twice in the log: {place}");
             let was_tried = self.possible.contains(&event.id().to_string());
-            let is_of_a_check = event.stream().as_str() == CHECKS;
-            assert!(was_tried || is_of_a_check, "nobody appended {place}, or it was refused");
+            let is_ours = [CHECKS, DELETIONS_STREAM].contains(&event.stream().as_str());
+            assert!(was_tried || is_ours, "nobody appended {place}, or it was refused");
             if let Some((_, len)) = event.metadata().iter().find(|(key, _)| *key == "len") {
                 assert_eq!(event.payload(), payload(event.id(), len.parse().unwrap()), "{place}");
             }
             let stream = tips.entry(event.stream().clone()).or_default();
             stream.push(event.id());
-            assert_eq!(event.version().get(), stream.len() as u64, "a stream has no gap: {place}");
+            let version = gone.first(event.stream()) + stream.len() as u64 - 1;
+            assert_eq!(event.version().get(), version, "a stream has no gap: {place}");
         }
+        assert_eq!(head, store.head().unwrap().map_or(0, Position::get), "the log has no gap");
+        gone.check_ends(store, &missing);
         for event in store.read_log().into_iter().map(Result::unwrap) {
             let end = event.commit().end().get();
             assert!(end <= head, "position {} ends at {end}: appends are whole", event.position());
@@ -483,7 +524,8 @@ impl Promises {
                 "a stream is what the log says"
             );
         }
-        self.check_keys(store, may_be_gone);
+        let is_gone = |at: &u64| missing.contains(at) || gone.is_redacted(*at);
+        self.check_keys(store, may_be_gone, is_gone);
         let report = store.verify(|_| {}).unwrap();
         assert!(report.is_sound(), "{:?}", report.damage);
         head
@@ -491,7 +533,7 @@ impl Promises {
 
     /// Checks that the answers to requests with a key are still there, that each was done once, and
     /// that a key is there exactly if its events are.
-    fn check_keys(&self, store: &Store, may_be_gone: MayBeGone) {
+    fn check_keys(&self, store: &Store, may_be_gone: MayBeGone, is_gone: impl Fn(&u64) -> bool) {
         for (name, (answer, durable)) in &self.keys {
             let found = store.find_submitted(&request_key(name)).unwrap();
             if *durable || may_be_gone == MayBeGone::Nothing {
@@ -513,7 +555,10 @@ impl Promises {
         // A key whose events are not there.
         for name in self.keys.keys().filter(|name| !done.contains_key(*name)) {
             let found = store.find_submitted(&request_key(name)).unwrap();
-            assert!(!matches!(found, Some(KeyedResult::Appended(_))), "{name} has no events");
+            if let Some(KeyedResult::Appended(appended)) = found {
+                let mut positions = appended.positions().map(Position::get);
+                assert!(positions.all(|at| is_gone(&at)), "{name} has no events");
+            }
         }
     }
 

@@ -64,7 +64,7 @@ fn trace(plan: &Plan, place: &Place) -> Option<Run> {
     let watch = Watch { trace: true, fault: None, sync_takes: Some(300) };
     let output = run(plan.name, place, watch)?;
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success() != plan.name.eq("killed"), "{}: {text}", plan.name);
+    assert!(output.status.success() == plan.closes, "{}: {text}", plan.name);
     let trace = read_trace(place);
     // The shim saw every change: the trace leads to the actual contents.
     let mut after = before.clone();
@@ -208,6 +208,12 @@ fn power_cut_during_mixed_appends_keeps_promises() {
     power_is_cut("mixed", 150);
 }
 
+/// G17: nothing that was deleted comes back, and nothing else is gone.
+#[test]
+fn power_cut_during_deletions_keeps_promises() {
+    power_is_cut("deletions", 40);
+}
+
 /// G14: each backup is whole or not a store; a finished backup is present.
 #[test]
 fn power_cut_during_backups_keeps_promises() {
@@ -291,16 +297,36 @@ fn says_closed(watermark: &[u8]) -> bool {
 /// A second cut too keeps everything that was durable before the first.
 #[test]
 fn power_cut_during_recovery_keeps_promises() {
+    let (firsts, stride) = if is_everything() { (20, 7) } else { (2, 60) };
+    // A few that leave a torn log.
+    let outcomes = if is_everything() { &OUTCOMES[..] } else { &OUTCOMES[OUTCOMES.len() - 4..] };
+    power_is_cut_twice(("killed", "recovered"), (firsts, stride), outcomes, |_| true);
+}
+
+/// A deletion that was cut short is cut short again while it is resumed (G17).
+#[test]
+fn power_cut_during_resumed_deletions_keeps_promises() {
+    let (firsts, stride) = if is_everything() { (60, 3) } else { (8, 60) };
+    let is_open = |promises: &Promises| promises.asked.is_open;
+    power_is_cut_twice(("deletions", "resumed"), (firsts, stride), &OUTCOMES, is_open);
+}
+
+/// Cuts the power during one plan, at some of the points that are chosen, and then during the next.
+fn power_is_cut_twice(
+    (first, next): (&str, &str),
+    (firsts, stride): (usize, usize),
+    outcomes: &[(Bytes, Names)],
+    is_chosen: impl Fn(&Promises) -> bool,
+) {
     let began = Instant::now();
     let directory = memory();
     let place = Place::new(directory.path());
-    let (plan, next) = (Plan::named("killed"), Plan::named("recovered"));
+    let (plan, next) = (Plan::named(first), Plan::named(next));
     let Some(run) = trace(&plan, &place) else {
-        return skipped("power cut while recovering", NO_SHIM);
+        return skipped(&format!("power cut while recovering from {first}"), NO_SHIM);
     };
-    let (firsts, stride) = if is_everything() { (20, 7) } else { (2, 60) };
     let (mut disk, mut promises) = (run.before.clone(), Promises::default());
-    let (mut sum, mut torn) = (Tally::default(), 0);
+    let (mut sum, mut torn, mut cuts) = (Tally::default(), 0, 0);
     for (point, event) in run.trace.iter().enumerate() {
         disk.apply(event);
         if let Event::Noted(lines) = event {
@@ -308,13 +334,12 @@ fn power_cut_during_recovery_keeps_promises() {
         }
         // The later half, where a recovery has work to do.
         let half = run.trace.len() / 2;
-        if point < half || !(point - half).is_multiple_of(half / firsts) {
+        if point < half + cuts * (half / firsts) || !is_chosen(&promises) {
             continue;
         }
+        cuts += 1;
         let mut random = Random(point as u64);
-        // A few that leave a torn log.
-        let from = if is_everything() { 0 } else { OUTCOMES.len() - 4 };
-        let (bytes, names) = OUTCOMES[from + random.below(OUTCOMES.len() - from)];
+        let (bytes, names) = outcomes[random.below(outcomes.len())];
         let directory = memory();
         let place = Place::new(directory.path());
         write_image(&disk.cut(bytes, names, &mut random), &place.disk());
@@ -325,17 +350,13 @@ fn power_cut_during_recovery_keeps_promises() {
         let tally = cut(&next, &again, &promises.clone().after_power_loss(), stride);
         sum.cuts += tally.cuts;
         sum.images += tally.images;
-        sum.wrong.extend(
-            tally
-                .wrong
-                .into_iter()
-                .map(|wrong| format!("{point}, {bytes:?}, {names:?}, then {wrong}")),
-        );
+        let describe = |wrong| format!("{point}, {bytes:?}, {names:?}, then {wrong}");
+        sum.wrong.extend(tally.wrong.into_iter().map(describe));
     }
-    let Tally { cuts, images, wrong } = sum;
+    let Tally { cuts: seconds, images, wrong } = sum;
     say(&format!(
-        "faults: power cut, then again while recovering: {firsts} first cuts, {torn} of them with a torn log; \
-         {cuts} second cuts, {images} images, {} wrong, {} s",
+        "faults: power cut of {first}, then again while recovering: {cuts} first cuts, {torn} of them \
+         with a torn log; {seconds} second cuts, {images} images, {} wrong, {} s",
         wrong.len(),
         began.elapsed().as_secs()
     ));
