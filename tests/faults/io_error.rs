@@ -390,12 +390,12 @@ fn small_workload_survives_enospc_at_each_call() {
 /// G17: what was decided is carried out, and nothing else is gone.
 #[test]
 fn deletions_survive_eio_at_each_call() {
-    every_call_fails("deletions", Blow::Eio, 3);
+    every_call_fails("deletions", Blow::Eio, 7);
 }
 
 #[test]
 fn deletions_survive_enospc_at_each_call() {
-    every_call_fails("deletions", Blow::Enospc, 3);
+    every_call_fails("deletions", Blow::Enospc, 9);
 }
 
 #[test]

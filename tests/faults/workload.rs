@@ -29,6 +29,7 @@ fn child() {
         Some(("errors", plan)) => io_error::child(&Plan::named(plan), &place),
         Some(("power", script)) => power::directed::child(script, &place),
         Some(("backup", _)) => kill::failed_backup::child(&place),
+        Some(("deletions", _)) => kill::deletions::child(&place),
         Some(("view", _)) => kill::views::child(&place),
         _ => Plan::named(&plan).run(&place),
     }

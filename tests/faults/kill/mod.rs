@@ -15,6 +15,8 @@
 #[cfg(target_os = "linux")]
 mod at_each_change;
 #[cfg(target_os = "linux")]
+pub(crate) mod deletions;
+#[cfg(target_os = "linux")]
 pub(crate) mod failed_backup;
 mod tasks;
 #[cfg(target_os = "linux")]
