@@ -48,7 +48,7 @@ pub(crate) fn child(plan: &Plan, place: &Place) {
         for append in std::mem::take(&mut indeterminate) {
             retry(&heard, append, &mut indeterminate);
         }
-        if open < plan.opens && plan.deletes {
+        if open < plan.opens && plan.deletes() {
             delete(&store, &heard);
         } else if open < plan.opens {
             work(plan, &store, &heard, &mut indeterminate);

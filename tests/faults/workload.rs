@@ -56,8 +56,6 @@ pub(crate) struct Plan {
     pub(crate) opens: usize,
     /// How many backups are made during the work.
     backups: usize,
-    /// Whether it deletes, and does nothing else.
-    pub(crate) deletes: bool,
     /// Whether the store is closed at the end; otherwise the process dies.
     pub(crate) closes: bool,
 }
@@ -72,9 +70,10 @@ const SMALL: Plan = Plan {
     has_bank: false,
     opens: 2,
     backups: 0,
-    deletes: false,
     closes: true,
 };
+
+const DELETIONS: &str = "deletions";
 
 /// The plans whose power is cut.
 pub(crate) const PLANS: [Plan; 9] = [
@@ -143,7 +142,7 @@ pub(crate) const PLANS: [Plan; 9] = [
         opens: 1,
         ..SMALL
     },
-    Plan { name: "deletions", deletes: true, opens: 1, ..SMALL },
+    Plan { name: DELETIONS, opens: 1, ..SMALL },
     // Appends while deletions are resumed.
     Plan { name: "resumed", rounds: 2, lens: &[10, 700], opens: 1, ..SMALL },
 ];
@@ -151,6 +150,11 @@ pub(crate) const PLANS: [Plan; 9] = [
 impl Plan {
     pub(crate) fn named(name: &str) -> Self {
         *PLANS.iter().find(|plan| plan.name == name).unwrap()
+    }
+
+    /// Whether it takes the steps of `deletions`, and does nothing else.
+    pub(crate) fn deletes(&self) -> bool {
+        self.name == DELETIONS
     }
 
     /// Uses the store as planned.
@@ -163,8 +167,10 @@ impl Plan {
                 .pack_bytes(400);
             let store = options.open(place.store()).unwrap();
             let heard = heard(&store, self.durability, &place.book());
-            if self.deletes {
-                STEPS.iter().for_each(|step| step.run(open, &store, &heard).unwrap());
+            if self.deletes() {
+                for step in STEPS {
+                    step.run(open, &store, &heard).unwrap();
+                }
             } else {
                 self.work(&store, &heard, place, open);
             }

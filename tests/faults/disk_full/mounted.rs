@@ -7,11 +7,12 @@
 //! nothing.
 
 use std::fs;
+use std::num::NonZeroU64;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use annals::prelude::*;
-use annals::{Durability, Error, StoreOptions};
+use annals::{Durability, Error, Retention, RetentionScope, ScavengeOptions, StoreOptions};
 
 use crate::power::real_disks::{EXT4_SMALL, Mounted, command};
 use crate::support::promises::{MayBeGone, Promises, event, heard};
@@ -207,6 +208,45 @@ fn appends_are_refused_before_a_tmpfs_is_full() {
     memory.grow();
     Promises::read(&book).check_and_go_on(&point.join("store"), MayBeGone::Nothing, |_| {});
     say(&format!("faults: reserve of a tmpfs: {appends} appends, {ROUNDS} times full, 0 wrong"));
+}
+
+/// G17: a scavenge works although appends are refused, and gives space back, so that they work again.
+#[test]
+fn scavenge_frees_space_on_a_full_tmpfs() {
+    let directory = tempfile::tempdir().unwrap();
+    let point = directory.path().join("tmpfs");
+    let _memory = match Memory::new(&point) {
+        Ok(memory) => memory,
+        Err(why) => return skipped("a scavenge on a full tmpfs", &why),
+    };
+    let options = options().disk_reserve_bytes(RESERVE);
+    let store = options.open(point.join("store")).unwrap();
+    let newest = Retention::newest(NonZeroU64::new(3).unwrap());
+    store.set_retention(&RetentionScope::Category("old".into()), Some(newest)).unwrap();
+    let mut appends = 0;
+    for _ in 0..3 {
+        let fill = || store.append("old-1", ExpectedVersion::Any, [event("Happened", 5_000)]);
+        let begun = appends;
+        while fill().inspect_err(|error| assert!(is_full(error), "{error:?}")).is_ok() {
+            appends += 1;
+        }
+        assert!(appends > begun + 100, "{appends} appends, {begun} before: {:?}", fill());
+        let scavenge = || store.scavenge(&ScavengeOptions::new(), |_| {}).unwrap();
+        let done = scavenge();
+        assert!(done.events > 100, "{done:?}");
+        // What needed no space has made room for the rest.
+        let again = scavenge();
+        assert!(!done.is_incomplete || !again.is_incomplete, "{done:?} {again:?}");
+        assert_eq!(store.read_stream("old-1").into_iter().flatten().count(), 3);
+        assert!(store.verify(|_| {}).unwrap().is_sound());
+        std::thread::sleep(Duration::from_millis(150));
+    }
+    store.close().unwrap();
+    say(&format!("faults: full tmpfs, scavenged three times: {appends} appends, 0 wrong"));
+}
+
+fn is_full(error: &Error) -> bool {
+    matches!(error, Error::DiskFull { .. })
 }
 
 #[test]

@@ -24,7 +24,9 @@ pub(crate) fn child(place: &Place) {
     let mut random = Random::from_entropy();
     loop {
         let round = random.below(usize::MAX);
-        STEPS.iter().for_each(|step| step.run(round, &store, &heard).unwrap());
+        for step in STEPS {
+            step.run(round, &store, &heard).unwrap();
+        }
     }
 }
 
