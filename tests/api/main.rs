@@ -53,6 +53,8 @@ mod conditions;
 #[cfg(feature = "rocksdb")]
 mod decisions;
 #[cfg(feature = "rocksdb")]
+mod damaged_holes;
+#[cfg(feature = "rocksdb")]
 mod deleted_places;
 #[cfg(feature = "rocksdb")]
 mod deletion;
