@@ -60,7 +60,9 @@ mod deleted_places;
 mod deletion;
 #[cfg(feature = "rocksdb")]
 mod deletion_layers;
+#[cfg(feature = "rocksdb")]
 mod deletion_races;
+#[cfg(feature = "rocksdb")]
 mod derived;
 #[cfg(feature = "rocksdb")]
 mod disk_reserve;

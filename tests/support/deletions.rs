@@ -69,7 +69,7 @@ impl Asked {
             };
             let is_asked = match it.deletion.author() {
                 "scavenge" => of_retention(it.deletion.target()),
-                _ => self.names.contains(&names[&it.number.get()]),
+                _ => names.get(&it.number.get()).is_some_and(|name| self.names.contains(name)),
             };
             assert!(is_asked, "not asked: {it:?}");
         }
