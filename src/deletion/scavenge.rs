@@ -21,9 +21,11 @@ use crate::storage::{Disk, Storage};
 /// How many streams one decision truncates.
 const STREAMS_MAX: usize = 64;
 /// How many events one decision truncates, unless a single stream has more.
-const EVENTS_MAX: u64 = 4_000;
+const EVENTS_MAX: u64 = 1_000;
 /// How many frames are remembered; with more, all packs are looked at.
 const FRAMES_MAX: usize = 1_000_000;
+/// How much longer than a batch it rests after it.
+const RESTS: u32 = 2;
 /// The longest rest between two batches.
 const REST_MAX: Duration = Duration::from_millis(50);
 
@@ -64,7 +66,7 @@ impl ScavengeOptions {
 /// Gets streams, each with its first version that is kept, and what is found so far.
 type VisitChunk<'v> = dyn FnMut(&[(StreamId, Version)], &Scavenged) -> Result<()> + 'v;
 
-/// Rests after each batch for as long as it took, so that a half of the time is left to others.
+/// Rests after each batch, so that most of the time is left to others.
 struct Pause {
     is_on: bool,
     began: Instant,
@@ -77,7 +79,7 @@ impl Pause {
 
     fn rest(&mut self) {
         if self.is_on {
-            thread::sleep(self.began.elapsed().min(REST_MAX));
+            thread::sleep((RESTS * self.began.elapsed()).min(REST_MAX));
         }
         self.began = Instant::now();
     }

@@ -19,7 +19,7 @@ use crate::read::lookup::{decode_in_log, each_event, hole_of};
 use crate::storage::{Disk, Family};
 
 /// About how many bytes of packs one batch replaces.
-const BATCH_LEN: usize = 256 << 10;
+const BATCH_LEN: usize = 48 << 10;
 /// How many streams are remembered.
 const STREAMS_MAX: usize = 100_000;
 
