@@ -84,7 +84,8 @@ fn rewrite(
     let mut first_after = 0;
     for number in 0..decoded.header.count {
         let event = EventBytes::read(&mut cursor, &Known::default()).ok_or_else(undecodable)?;
-        if number == removed {
+        // A frame that loses none keeps its time, whatever the times of its events are.
+        if number == removed && removed > 0 {
             first_after = event.recorded_after;
         }
         if number >= removed {

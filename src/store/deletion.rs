@@ -48,8 +48,11 @@ impl Store {
     /// redacted is gone), [`Error::PositionAhead`] (the log does not reach it),
     /// [`Error::ReadOnly`], [`Error::Closed`] and [`Error::Poisoned`]. After
     /// [`Error::Indeterminate`], it is found out when the store is opened again. After
-    /// [`Error::DiskFull`] the redaction is done, but there was no space to rewrite the files that
-    /// may hold the old bytes: free some, and call [`Store::scavenge`].
+    /// [`Error::DiskFull`] and [`Error::Storage`] the deletion is decided, but not carried out
+    /// completely: the next deletion, the next scavenge or the next open continues it. This includes
+    /// a redaction whose old files were not removed within ten seconds, as while a backup is made.
+    /// After [`Error::WrongExpectedVersion`], events came in between again and again; nothing was
+    /// deleted.
     ///
     /// # Cost
     /// Reads the deleted events, and rewrites each pack of the log that holds one of them. One
@@ -192,8 +195,8 @@ impl Store {
     ///
     /// The oldest events go first. An event on which the newest snapshot of its aggregate rests
     /// stays, with those after it. The retention of a stream replaces that of its category. It can be
-    /// repeated: after an error or a crash, the next one goes on. `progress` is called from time to
-    /// time.
+    /// repeated: after an error or a crash, the next one continues. `progress` is called from time to
+    /// time; it must not delete or verify, which wait for the scavenge.
     ///
     /// # Errors
     /// Those of [`Store::delete`]; [`Error::Storage`] if the archive cannot be written: the events

@@ -2,8 +2,11 @@
 //! was decoded encodes and decodes to the same; and every flipped bit of an encoded frame is
 //! detected.
 
+use std::collections::BTreeSet;
+
 use annals::__internals::{
-    Frame, FrameDraft, FrameHeader, Malformed, Pack, TailRow, decode_pack, decode_tail_row,
+    Frame, FrameDraft, FrameHeader, Malformed, Pack, TailRow, cut_frame, decode_pack,
+    decode_tail_row, encode_hole, redact_in_frame,
 };
 use annals::{EventRef, NewEvent, Position, Timestamp, Version};
 
@@ -39,7 +42,9 @@ fn decode(bytes: &[u8]) -> Result<Frame<'_>, Malformed> {
             assert!(text + event.payload().len() <= bytes.len());
             count += 1;
         }
-        assert_eq!(count, u64::from(frame.header.count));
+        let is_hole = frame.hole()?.is_some();
+        assert_eq!(is_hole, frame.is_hole());
+        assert_eq!(count, if is_hole { 0 } else { u64::from(frame.header.count) });
         Ok(frame)
     })
 }
@@ -59,6 +64,13 @@ fn hostile(version: u8, body: &[u8]) {
     let bytes = seal(version, body);
     let Ok(frame) = decode(&bytes) else { return };
     assert_eq!(version, 1);
+    if let Some(hole) = frame.hole().unwrap() {
+        let again = encode_hole(&frame.header, &hole);
+        let read = decode(&again).expect("a hole that was decoded is encoded and decoded again");
+        assert_eq!((read.header, read.hole().unwrap()), (frame.header, Some(hole)));
+        return;
+    }
+    rewritten(&bytes, &frame);
     let events: Vec<_> = frame.events().map(Result::unwrap).collect();
     let mut draft = FrameDraft::new(frame.header.stream, 0);
     for event in &events {
@@ -73,6 +85,22 @@ fn hostile(version: u8, body: &[u8]) {
     for (event, again) in events.iter().zip(read.events()) {
         assert_eq!(event.to_owned(), again.unwrap().to_owned());
     }
+}
+
+/// A deletion of some of its events leaves the others as they were.
+fn rewritten(bytes: &[u8], frame: &Frame<'_>) {
+    let header = &frame.header;
+    let last = header.first_version.get() + u64::from(header.count) - 1;
+    let last = Version::new(last).unwrap();
+    let cut = cut_frame(bytes, last).expect("the last event stays");
+    let cut = decode(&cut).expect("what is left of a frame is a frame");
+    let event = frame.events().last().unwrap().unwrap().to_owned();
+    assert_eq!(cut.events().map(|event| event.unwrap().to_owned()).collect::<Vec<_>>(), [event]);
+    let first = header.first_position;
+    let redacted = redact_in_frame(bytes, first, &BTreeSet::new(), Version::FIRST);
+    let redacted = redacted.expect("each event can be redacted");
+    let redacted = decode(&redacted).expect("a frame with a redacted event is a frame");
+    assert_eq!(redacted.header, *header);
 }
 
 /// A frame as the write path makes it.

@@ -1,13 +1,14 @@
 //! Keys: any bytes are a valid key or are refused; a decoded key encodes to the same bytes; and
-//! keys sort like their meaning. The record of what is indexed is decoded or refused.
+//! keys sort like their meaning. Records in `meta` are decoded or refused.
 
 use annals::__internals::{
-    INDEXED_RECORD, IndexKind, decode_indexed, encode_indexed, encode_record, index_entries,
-    index_key, index_of, index_prefix, log_key, parse_log_key, position_of, prefix_end,
-    snapshot_key, snapshot_of, snapshot_prefix, stream_key, stream_of, stream_prefix, view_key,
-    view_of, view_prefix,
+    DELETIONS_RECORD, INDEXED_RECORD, IndexKind, decode_deletions, decode_indexed,
+    decode_retention, encode_deletions, encode_indexed, encode_record, encode_retention,
+    index_entries, index_key, index_of, index_prefix, log_key, parse_log_key, position_of,
+    prefix_end, retention_key, retention_of, snapshot_key, snapshot_of, snapshot_prefix,
+    stream_key, stream_of, stream_prefix, view_key, view_of, view_prefix,
 };
-use annals::{Position, StreamId, Version, ViewKey};
+use annals::{Position, RetentionScope, StreamId, Version, ViewKey};
 
 use crate::input::Input;
 
@@ -38,6 +39,19 @@ fn any_bytes(bytes: &[u8]) {
         if let Ok(indexed) = decode_indexed(record) {
             assert_eq!(decode_indexed(&encode_indexed(indexed)), Ok(indexed));
         }
+    }
+    for record in [bytes, &encode_record(DELETIONS_RECORD, bytes)] {
+        if let Ok(deletions) = decode_deletions(record) {
+            assert_eq!(decode_deletions(&encode_deletions(&deletions)), Ok(deletions));
+        }
+    }
+    if let Some(scope) = retention_of(bytes) {
+        assert_eq!(retention_key(&scope), bytes);
+    }
+    let key = retention_key(&RetentionScope::Category("a".to_owned()));
+    if let Ok(retention) = decode_retention(&key, &encode_record(&key, bytes)) {
+        let again = encode_retention(&key, retention);
+        assert_eq!(decode_retention(&key, &again), Ok(retention));
     }
     if let Some((view, key)) = view_of(bytes) {
         assert_eq!(view_key(view, key), bytes);
