@@ -6,7 +6,7 @@ use std::time::Duration;
 use bincode::{BorrowDecode, Encode};
 
 use super::derived::{decode_body, encode_body};
-use super::{Malformed, decode_record, encode_record};
+use super::{Malformed, decode_record, encode_record, parse_log_key};
 use crate::model::{Position, Retention, RetentionScope, StreamId};
 
 /// The key of the record in `meta` that says how far deletions are carried out.
@@ -42,7 +42,9 @@ struct DeletionsBytes<'a> {
     uncompacted_streams: (&'a str, &'a str),
     /// 1 for the index, and 2 for snapshots.
     uncompacted_others: u8,
-    redactions: Vec<u64>,
+    /// Positions of eight bytes each: a count from a damaged record must not decide how much is
+    /// allocated.
+    redactions: &'a [u8],
 }
 
 /// The smallest range that contains both.
@@ -59,6 +61,8 @@ pub fn encode_deletions(deletions: &Deletions) -> Vec<u8> {
         range.map_or((0, 0), |(first, last)| (first.get(), last.get()))
     };
     let streams = deletions.uncompacted_streams.as_ref();
+    let redactions: Vec<u8> =
+        deletions.redactions.iter().flat_map(|at| at.get().to_be_bytes()).collect();
     let body = encode_body(DeletionsBytes {
         up_to: deletions.up_to.map_or(0, number),
         pending: range(deletions.pending),
@@ -66,7 +70,7 @@ pub fn encode_deletions(deletions: &Deletions) -> Vec<u8> {
         uncompacted_streams: streams.map_or(("", ""), |(first, last)| (first, last)),
         uncompacted_others: u8::from(deletions.uncompacted_index)
             | u8::from(deletions.uncompacted_snapshots) << 1,
-        redactions: deletions.redactions.iter().map(|at| at.get()).collect(),
+        redactions: &redactions,
     });
     encode_record(DELETIONS_RECORD, &body)
 }
@@ -81,6 +85,10 @@ pub fn decode_deletions(record: &[u8]) -> Result<Deletions, Malformed> {
             .then_some(range)
             .ok_or_else(|| Malformed::damaged("a range that ends before it begins", what))
     };
+    let (redactions, rest) = body.redactions.as_chunks::<8>();
+    if !rest.is_empty() {
+        return Err(Malformed::damaged("a part of a position", what));
+    }
     let (first, last) = body.uncompacted_streams;
     Ok(Deletions {
         up_to: Position::new(body.up_to),
@@ -90,7 +98,7 @@ pub fn decode_deletions(record: &[u8]) -> Result<Deletions, Malformed> {
             .filter(|(_, last)| !last.is_empty()),
         uncompacted_index: body.uncompacted_others & 1 != 0,
         uncompacted_snapshots: body.uncompacted_others & 2 != 0,
-        redactions: body.redactions.into_iter().filter_map(Position::new).collect(),
+        redactions: redactions.iter().filter_map(|at| parse_log_key(at)).collect(),
     })
 }
 
@@ -156,7 +164,11 @@ mod tests {
     }
 
     /// Format version 2, frozen once it is released; docs/FORMAT.md explains them.
-    const GOLDEN: &str = "018a256f4d0964656c6574696f6e7314fbe80307fbe80301fbe80303612d310162010109";
+    const GOLDEN: &str = concat!(
+        "0109418e0c0964656c6574696f6e731b",
+        "fbe80307fbe80301fbe80303612d310162",
+        "01080000000000000009"
+    );
     const GOLDEN_RETENTION: &str =
         "01a0622d1812726574656e74696f6e2f636163636f756e740afd0060d71d1400000064";
 
