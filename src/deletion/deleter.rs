@@ -15,7 +15,8 @@ use crate::format::{
 use crate::model::{
     Deletion, DeletionTarget, Position, Retention, RetentionScope, StreamId, Version,
 };
-use crate::storage::{Claim, Disk, Family};
+use crate::read::deletions::deletions;
+use crate::storage::{Claim, Disk, Family, Storage};
 use crate::sync::Mutex;
 
 /// Decides and carries out deletions, one at a time.
@@ -32,23 +33,28 @@ impl Deleter {
         Self { alone: Mutex::new(()), state: Mutex::new(state) }
     }
 
-    /// Runs something that must not overlap with a deletion.
-    pub(crate) fn undisturbed<T>(&self, work: impl FnOnce(&Deletions) -> T) -> T {
+    /// Runs something that must not overlap with a deletion. It gets what the disk says, which may
+    /// hold a decision whose write has failed.
+    pub(crate) fn undisturbed<T>(
+        &self,
+        storage: &Storage,
+        work: impl FnOnce(&Deletions) -> Result<T>,
+    ) -> Result<T> {
         let _alone = self.alone.lock();
-        let state = self.state.lock().clone();
-        work(&state)
+        work(&storage.with(deletions)?)
     }
 
-    /// Whether a deletion was decided and not carried out completely.
+    /// Whether a deletion was decided and not carried out completely, or a redaction not erased.
     pub(crate) fn is_pending(&self) -> bool {
-        self.state.lock().pending.is_some()
+        let state = self.state.lock();
+        state.pending.is_some() || !state.redactions.is_empty()
     }
 
     /// Carries out what was decided earlier.
     pub(crate) fn resume(&self, target: Target<'_>) -> Result<()> {
         let _alone = self.alone.lock();
-        let has_redactions = !self.state.lock().redactions.is_empty();
         self.carry_out(target, None, &mut Pace::default())?;
+        let has_redactions = !self.state.lock().redactions.is_empty();
         if has_redactions { self.erase(target) } else { Ok(()) }
     }
 
@@ -137,15 +143,14 @@ impl Deleter {
         }
         // No later one may name a frame that is about to change.
         target.committer.settle_watermark()?;
-        let deletions = StreamId::deletions();
-        let newest = target.storage.with(|disk| last_version(disk, &deletions))?;
+        let newest = target.storage.with(|disk| last_version(disk, &StreamId::deletions()))?;
         let redacted: BTreeSet<_> = state.redactions.iter().copied().collect();
         let newest = newest.unwrap_or(Version::FIRST);
         let mut sweep = Sweep::new(newest, target.index_kinds, &redacted, wanted);
         let swept = self.sweep(target, &mut sweep, &mut state, pace);
         let is_full = matches!(swept, Err(Error::DiskFull { .. }));
         if pace.drops_files && !sweep.replaced.is_empty() && (swept.is_ok() || is_full) {
-            // If this is cut short, all of it is looked at again.
+            // If this is interrupted, all of it is looked at again.
             let left = std::mem::replace(&mut state.pending, begun);
             self.write(target, &mut Rows::default(), &state)?;
             for (first, hole) in &sweep.replaced {
@@ -159,7 +164,6 @@ impl Deleter {
         }
         swept?;
         state.pending = None;
-        state.redactions.clear();
         self.write(target, &mut Rows::default(), &state)
     }
 
@@ -224,6 +228,7 @@ impl Deleter {
         })?;
         // What is still pending will leave more to be rewritten.
         if state.pending.is_none() {
+            state.redactions.clear();
             (state.uncompacted, state.uncompacted_streams) = (None, None);
             (state.uncompacted_index, state.uncompacted_snapshots) = (false, false);
         }

@@ -28,7 +28,7 @@ pub struct Deletions {
     /// Whether this is true of entries of the index, and of snapshots.
     pub uncompacted_index: bool,
     pub uncompacted_snapshots: bool,
-    /// The positions of redacted events that packs may still hold as they were.
+    /// The positions of redacted events that packs or table files may still hold as they were.
     pub redactions: Vec<Position>,
 }
 

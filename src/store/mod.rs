@@ -209,7 +209,7 @@ impl Store {
     pub fn verify(&self, mut progress: impl FnMut(VerifyProgress)) -> Result<VerifyReport> {
         let engine = &*self.engine;
         let log = (&*engine.open, engine.reader.ahead());
-        let report = engine.deleter.undisturbed(|deletions| {
+        let report = engine.deleter.undisturbed(&engine.storage, |deletions| {
             let published = (&*engine.head, &*engine.indexed_from);
             verify(&engine.storage, log, published, deletions, &mut progress)
         })?;
