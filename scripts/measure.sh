@@ -14,7 +14,7 @@
 #   WORKLOADS="--rounds 3"    options of the workloads
 #   TASKS="--rounds 3"    options of the tasks
 #   BOUNDARIES="--rounds 3"    options of tags and conditions
-#   DELETION="--events 30000000"    options of deletion
+#   DELETION="--events 10000000"    options of deletion
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -90,7 +90,7 @@ for name in "${parts[@]}"; do
         ;;
     deletion)
         # shellcheck disable=SC2086
-        measure deletion ${DELETION:---events 30000000} >"$text"
+        measure deletion ${DELETION:---events 10000000} >"$text"
         section deletion '## Scavenging a store' <"$text"
         ;;
     esac

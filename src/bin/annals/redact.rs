@@ -32,8 +32,8 @@ pub(crate) struct Args {
     /// The reason, which is recorded forever: do not repeat what is to be removed
     #[arg(long, value_name = "TEXT")]
     reason: String,
-    /// Remove this tag of the event too; may be given several times. The decision in $deletions names
-    /// the tag
+    /// Remove this tag of the event too; may be given several times. The decision in $deletions does
+    /// not repeat it
     #[arg(long = "remove-tag", value_name = "TAG")]
     remove_tags: Vec<String>,
     /// Delete the snapshots of the stream that may hold what is removed
