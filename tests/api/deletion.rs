@@ -359,7 +359,9 @@ fn compare(store: &Store, model: &Model) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, max_shrink_iters: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 48, max_shrink_iters: 400, failure_persistence: None, ..ProptestConfig::default()
+    })]
 
     /// G17: whatever is deleted, in any order, all readers see what is left, and only that.
     #[test]
