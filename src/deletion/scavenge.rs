@@ -12,7 +12,7 @@ use super::report::Scavenged;
 use super::target::{Target, last_version};
 use crate::error::{Error, Location, Result};
 use crate::event_store::Direction;
-use crate::format::{stream_key, stream_of};
+use crate::format::{stream_key, stream_of, stream_prefix};
 use crate::model::{Deletion, Position, Retention, RetentionScope, StreamId, Timestamp, Version};
 use crate::read::deletions::retentions;
 use crate::read::lookup::{decode_in_stream, each_event, hole_of, next_stream};
@@ -63,7 +63,7 @@ impl ScavengeOptions {
     }
 }
 
-/// Gets streams, each with its first version that is kept, and what is found so far.
+/// Called with some streams, the first version of each that is kept, and the progress so far.
 type VisitChunk<'v> = dyn FnMut(&[(StreamId, Version)], &Scavenged) -> Result<()> + 'v;
 
 /// Rests after each batch, so that most of the time is left to others.
@@ -87,39 +87,39 @@ impl Pause {
 
 /// The streams that a retention concerns, one after the other.
 struct Streams {
-    scope: RetentionScope,
+    /// A stream with exactly this name comes first.
+    name: Option<String>,
+    /// Then those whose ids begin like this.
+    prefix: Option<String>,
+    /// The key from which on they are searched.
     next: Vec<u8>,
 }
 
 impl Streams {
     fn of(scope: &RetentionScope) -> Self {
-        let next = match scope {
-            RetentionScope::Stream(stream) => stream.as_str(),
-            RetentionScope::Category(category) => category.as_str(),
+        let (name, prefix) = match scope {
+            RetentionScope::Stream(stream) => (stream.as_str().to_owned(), None),
+            RetentionScope::Category(category) => (category.clone(), Some(format!("{category}-"))),
         };
-        Self { scope: scope.clone(), next: next.as_bytes().to_vec() }
+        let next = prefix.clone().unwrap_or_default().into_bytes();
+        Self { name: Some(name), prefix, next }
     }
 
     fn next(&mut self, disk: &Disk) -> Result<Option<StreamId>> {
-        while let Some(stream) = next_stream(disk, &self.next)? {
-            let name = match &self.scope {
-                RetentionScope::Stream(only) => only.as_str(),
-                RetentionScope::Category(category) => category.as_str(),
-            };
-            if !stream.as_str().starts_with(name) {
-                return Ok(None);
-            }
-            // Every key of a stream is between its id followed by 0 and its id followed by 1.
-            self.next = [stream.as_str().as_bytes(), &[1]].concat();
-            let is_wanted = match &self.scope {
-                RetentionScope::Stream(only) => *only == stream,
-                RetentionScope::Category(category) => stream.category() == category,
-            };
-            if is_wanted {
+        if let Some(name) = self.name.take() {
+            let found = next_stream(disk, &stream_prefix(&name))?;
+            if let Some(stream) = found.filter(|stream| stream.as_str() == name) {
                 return Ok(Some(stream));
             }
         }
-        Ok(None)
+        let Some(prefix) = &self.prefix else { return Ok(None) };
+        let found = next_stream(disk, &self.next)?;
+        let found = found.filter(|stream| stream.as_str().starts_with(prefix.as_str()));
+        if let Some(stream) = &found {
+            // Every key of a stream is between its id followed by 0 and its id followed by 1.
+            self.next = [stream.as_str().as_bytes(), &[1]].concat();
+        }
+        Ok(found)
     }
 }
 

@@ -205,8 +205,8 @@ impl Store {
     /// # Cost
     /// Reads the events that are deleted, and of each other stream in a retention the first event;
     /// rewrites the packs that hold a deleted event, but drops whole files where all are deleted;
-    /// then rewrites the table files of the families `packs`, `streams` and `index` between the
-    /// first and the last deleted event. While the disk is full, only what needs no space is done.
+    /// then rewrites the table files of the families `packs` and `streams` between the first and the
+    /// last deleted event, and those of the index. While the disk is full, only what needs no space is done.
     pub fn scavenge(
         &self,
         options: &ScavengeOptions,

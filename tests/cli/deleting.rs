@@ -170,7 +170,7 @@ fn impossible_deletion_is_refused_unchanged() {
         (1, &redact("session-0@1"), "version 1 of stream session-0 was deleted"),
         (1, &redact("session-0@9"), "has no version 9"),
         (1, &redact("none@1"), "stream none has no events"),
-        (1, &redact(stranger), "is no event of this store"),
+        (1, &redact(stranger), "no event of this store has the id"),
         (2, &redact("x"), "neither a position"),
         (2, &["redact", "a", "2"], "--reason <TEXT>"),
         (2, &["truncate", "a", "session-0"], "--before <VERSION>"),

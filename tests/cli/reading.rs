@@ -186,7 +186,7 @@ fn missing_items_are_reported_as_missing() {
         ("4", "the log has not reached position 4: it is at 3"),
         ("a-1@3", "stream a-1 has no version 3: it is at version 2"),
         ("c-1@1", "stream c-1 has no events"),
-        (unknown, "is no event of this store"),
+        (unknown, "no event of this store has the id"),
     ] {
         for json in [&[][..], &["--json"]] {
             let said = desk.fails(1, &[&["trace", "s", name], json].concat());

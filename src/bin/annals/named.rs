@@ -50,7 +50,9 @@ impl Named {
     /// The event. One named by its id is searched in the whole log.
     pub(crate) fn event(&self, store: &Store) -> Result<RecordedEvent, Failure> {
         let (event, missing) = match self {
-            Self::As(id) => (search(store, *id)?, format!("{id} is no event of this store")),
+            Self::As(id) => {
+                (search(store, *id)?, format!("no event of this store has the id {id}"))
+            }
             Self::At(position) => {
                 let head = store.head()?;
                 let missing = match head {

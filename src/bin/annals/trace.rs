@@ -31,8 +31,7 @@ pub(crate) fn run(args: &Args, shell: &Shell) -> Result<(), Failure> {
     let id = args.event.id(&store)?;
     let (causes, effects) = (causes(&store, id)?, effects(&store, id)?);
     if causes.iter().len() + effects.iter().len() == 0 {
-        let missing =
-            format!("{id} is no event of this store, and no event here names it as its cause");
+        let missing = format!("no event of this store has the id {id} or names it as its cause");
         return Err(Failure::Missing(missing));
     }
     // Closed before printing, so that a pager does not keep it open.
