@@ -97,9 +97,11 @@ impl<'s> Sweep<'s> {
                 .map_err(|malformed| malformed.at(Location::log(last)))?;
             self.pack(disk, (last, value), &places, &mut swept)?;
             read += value.len();
-            let next = self.wanted_after(last).filter(|next| *next <= to);
+            // A hole that follows one is joined with it, wanted or not.
+            let wanted = self.wanted_after(last).filter(|next| *next <= to);
+            let next = if self.hole.is_some() && last <= to { Some(last.next()) } else { wanted };
             let Some(next) = next else { break };
-            if read >= BATCH_LEN || swept.rows.len() >= BATCH_LEN {
+            if next <= to && (read >= BATCH_LEN || swept.rows.len() >= BATCH_LEN) {
                 swept.next = Some(next);
                 break;
             }

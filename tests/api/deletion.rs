@@ -528,3 +528,21 @@ fn an_impossible_deletion_is_refused() {
     assert_eq!(store.read_stream("a-1").into_iter().count(), 1);
     assert!(store.verify(|_| {}).unwrap().is_sound());
 }
+
+/// G17: holes that meet become one, whichever of them came first.
+#[test]
+fn neighbouring_holes_are_joined() {
+    let (_directory, path) = place();
+    let store = open(&path);
+    // Each event fills a pack.
+    let long = "x".repeat(500);
+    for stream in ["a-1", "a-2", "a-3", "a-4"] {
+        let event = NewEvent::json("Came", &long).unwrap();
+        store.append(stream, ExpectedVersion::Any, [event]).unwrap();
+    }
+    for (stream, holes) in [("a-2", 1), ("a-4", 2), ("a-1", 2), ("a-3", 1)] {
+        store.delete(&Deletion::delete(&id(stream))).unwrap();
+        assert_eq!(store.read_log().holes().unwrap().len(), holes, "{stream}");
+    }
+    assert!(store.verify(|_| {}).unwrap().is_sound());
+}
