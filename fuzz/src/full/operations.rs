@@ -94,7 +94,7 @@ fn part(input: &mut Input<'_>) -> Part {
 
 fn item(input: &mut Input<'_>) -> Item {
     Item {
-        tags: input.byte() % (1 << TAGS_LEN) & input.byte(),
+        tags: (input.byte() % (1 << TAGS_LEN)) & input.byte(),
         types: if input.byte() < 60 { input.below(4) } else { 0 },
         stream: (input.byte() > 200).then(|| input.below(STREAMS.len())),
         category: (input.byte() > 200).then(|| input.of(&["a", "日本", "b"])),
