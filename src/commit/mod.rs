@@ -32,6 +32,7 @@ mod rows;
 #[cfg(feature = "async")]
 pub(crate) mod room;
 mod staged;
+mod staged_batch;
 mod writer;
 
 use std::ops::Range;

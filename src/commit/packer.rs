@@ -63,6 +63,16 @@ impl Packer {
         None
     }
 
+    /// Adds a hole, which no row can name, and ends the pack with it. Returns key and value.
+    pub(crate) fn add_hole(
+        &mut self,
+        header: &FrameHeader<'_>,
+        hole: &[u8],
+    ) -> Option<([u8; 8], &[u8])> {
+        self.pack.push(header.first_position, header.last_position(), hole);
+        self.end_pack()
+    }
+
     /// Ends the open pack. Returns its key and value; `None` if it is empty.
     pub fn end_pack(&mut self) -> Option<([u8; 8], &[u8])> {
         let last = self.pack.frames().last()?.last;

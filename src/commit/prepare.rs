@@ -66,6 +66,9 @@ pub struct Prepared {
     pub(crate) recorded_at: Option<(Timestamp, Timestamp)>,
     pub(crate) index: IndexDrafts,
     pub(crate) looked_up: LookedUp,
+    /// Its place in the commit of which it is what is left: how many events were before it, and how
+    /// many the commit had. `None` for an append that is a whole commit.
+    pub(crate) part: Option<(u32, u32)>,
 }
 
 /// What the caller of an append found out about its conditions before it entered the queue.
@@ -123,7 +126,7 @@ impl Prepared {
         let recorded_at = first.map(|first| (first, times.last().flatten().unwrap_or(first)));
         let count = frames.iter().map(|frame| frame.count).sum();
         let index = IndexDrafts::of(append, kinds);
-        Self { shape, frames, count, recorded_at, index, looked_up }
+        Self { shape, frames, count, recorded_at, index, looked_up, part: None }
     }
 }
 

@@ -10,17 +10,18 @@ use smallvec::{SmallVec, smallvec};
 use super::gate::Gate;
 use super::known::{Known, Pending};
 use super::packer::Packer;
-use super::prepare::{Prepared, PreparedFrame, PreparedKey, Submission};
+use super::prepare::{Prepared, PreparedKey, Submission};
 use super::queue::{Answer, Outcome, Ticket, settle};
 use super::recent_events::{Reach, RecentAppend, RecentEvents};
 use super::recent_keys::RecentKeys;
 use super::rows::Decided;
 use super::staged::StagedAppends;
+use super::staged_batch::{Counts, Staged};
 use crate::error::{Cause, Error, Result};
 use crate::event_store::{AppendCondition, Appended, KeyedResult, Submitted};
 use crate::format::{
     Evidence, FrameHeader, INDEXED_RECORD, IndexKind, KEYS_RECORD, KeyCount, Watermark,
-    checksum_of, encode_indexed, encode_key_count, encode_key_record, stream_key,
+    encode_indexed, encode_key_count, encode_key_record,
 };
 use crate::head::Head;
 use crate::keys::{KeyAge, KeyExpiry, KeyRecord};
@@ -32,7 +33,7 @@ use crate::read::keys::{Lookup, find_submitted};
 use crate::read::log::{Log, OpenPack};
 use crate::read::log_end::LogEnd;
 use crate::recent::Recent;
-use crate::storage::{Batch, Disk, Family, Space, Storage, WatermarkFile};
+use crate::storage::{Disk, Family, Space, Storage, WatermarkFile};
 use crate::validate::{LastEvent, Verdict, Versions, validate};
 
 /// A batch is written once it holds this many bytes, even if more are waiting.
@@ -88,26 +89,6 @@ pub(super) struct Writer {
     deleted_up_to: Option<Position>,
     /// Counts the commits, of which some are measured.
     commits: u64,
-}
-
-/// A batch that is being filled, and the state once it is committed.
-struct Staged<'d> {
-    batch: Batch<'d>,
-    end: LogEnd,
-    durability: Durability,
-    appends: StagedAppends,
-    /// Whether no other submission is in the batch, so that none has to see what this one stages.
-    is_alone: bool,
-    outcomes: Vec<(Arc<Ticket>, Outcome)>,
-    counts: Counts,
-}
-
-/// What a batch adds to the meters of the store once it is written.
-#[derive(Default)]
-struct Counts {
-    appends: u64,
-    frame_bytes: usize,
-    retries: u64,
 }
 
 impl Writer {
@@ -307,6 +288,9 @@ impl Writer {
         if let Some((key, pack)) = self.packer.end_pack() {
             staged.batch.put(Family::Packs, &key, pack);
         }
+        if let Some((header, hole)) = &decided.next {
+            staged.put_hole(header, hole, &mut self.packer);
+        }
     }
 
     /// The recorded result of a request: one that is staged, was recorded since its caller looked
@@ -357,7 +341,8 @@ impl Writer {
         before_it: Versions,
         now: Timestamp,
     ) -> Appended {
-        let Prepared { shape, mut frames, count, recorded_at, mut index, .. } = append;
+        let Prepared { shape, mut frames, count, recorded_at, mut index, part, .. } = append;
+        let (commit_before, commit_len) = part.unwrap_or((0, count));
         staged.counts.appends += 1;
         let expectations = &shape.expectations;
         let mut last_versions = before_it.clone();
@@ -381,8 +366,8 @@ impl Writer {
                 first_version: Version::after(*last_version),
                 // The clock may have been set back, but recorded-at never goes back along the log.
                 recorded_at: staged.end.recorded_at.map_or(at, |last| last.max(at)),
-                commit_before: before,
-                commit_len: count,
+                commit_before: commit_before + before,
+                commit_len,
                 streams_after: staged.end.streams,
                 count: frame.count,
             };
@@ -573,20 +558,4 @@ fn reached(watermark: Watermark, disk: &Disk, end: LogEnd, is_clean: bool) -> Wa
     let (frame, manifest, last_key) = (end.checksum, disk.manifest(known), end.last_key);
     let evidence = Some(Evidence { frame, manifest, last_key });
     Watermark { durable: end.head, is_clean, evidence, ..watermark }
-}
-
-impl Staged<'_> {
-    /// Puts the frame into its stream and into the log.
-    fn put(&mut self, header: &FrameHeader<'_>, frame: &mut PreparedFrame, packer: &mut Packer) {
-        let bytes = frame.draft.finish(header);
-        self.counts.frame_bytes += bytes.len();
-        let key = stream_key(header.stream, header.first_version);
-        self.batch.put(Family::Streams, &key, bytes);
-        if let Some((key, pack)) = packer.add(header, bytes) {
-            self.batch.put(Family::Packs, &key, pack);
-        }
-        self.end.head = Some(header.last_position());
-        self.end.recorded_at = Some(header.recorded_at);
-        self.end.checksum = checksum_of(bytes);
-    }
 }

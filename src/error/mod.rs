@@ -341,9 +341,9 @@ pub enum Error {
         #[source]
         cause: Cause,
     },
-    /// The store cannot be copied to this path, as a backup or to restore one. Nothing was changed:
-    /// name another path, or do what the text says.
-    #[error("cannot copy the store to {}: {reason}", .path.display())]
+    /// No store can be created at this path: as a backup, to restore one, or by an import with
+    /// positions. Nothing was changed: name another path, or do what the text says.
+    #[error("cannot create the store {}: {reason}", .path.display())]
     CopyRefused {
         /// The destination.
         path: PathBuf,

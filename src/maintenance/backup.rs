@@ -58,7 +58,7 @@ pub(crate) fn copy_store(
 ) -> Result<CopyReport> {
     let Source { storage, paths, .. } = *source;
     let published = source.head.get()?;
-    let copy = PartialCopy::begin(paths, destination)?;
+    let copy = PartialCopy::begin(Some(paths), destination)?;
     storage.with(|disk| {
         if source.is_writing {
             disk.checkpoint(&copy.paths().db)

@@ -10,7 +10,7 @@ use crate::extension::EventStoreExt;
 use crate::model::DELETIONS_STREAM;
 
 /// The number of events between two reports of progress.
-const PROGRESS_EVENTS: u64 = 1_000;
+pub(super) const PROGRESS_EVENTS: u64 = 1_000;
 
 /// The progress of an export and, at its end, its result.
 #[non_exhaustive]

@@ -16,6 +16,7 @@ use std::ops::ControlFlow;
 use uuid::Uuid;
 
 use super::lines::{CommitMark, Line, LineFault, line_len_max, parse};
+use super::placed::parse_hole;
 use crate::commit::{Committer, IndexKinds, LookedUp, Prepared, Submission};
 use crate::error::{Cause, Error, Location, Result};
 use crate::event_store::{Append, EventStore};
@@ -33,9 +34,9 @@ use crate::storage::{Family, Storage};
 const BATCH_EVENTS_MAX: usize = 1_000;
 const BATCH_LEN_MAX: usize = 4 << 20;
 /// A mark that some programs put at the beginning of UTF-8 text. It is not part of the first line.
-const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+pub(super) const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 /// The number of lines between two reports of progress.
-const PROGRESS_LINES: u64 = 1_000;
+pub(super) const PROGRESS_LINES: u64 = 1_000;
 /// The initial value of the chain, `h(0)`, for every input.
 const CHAIN_START: Uuid = Uuid::from_u128(0x0a9a_15e1_7f3d_4c52_9d36_5b1b_8a4c_60e7);
 /// The prefix of the keys in `meta` for records of inputs; 16 bytes of the chain follow.
@@ -83,9 +84,11 @@ pub struct Imported {
     /// Added events that were recorded at the time of the previous event, because their own was
     /// earlier.
     pub clamped: u64,
-    /// Lines of the stream [`DELETIONS_STREAM`](crate::DELETIONS_STREAM), which were skipped: each
-    /// store records its own deletions.
+    /// Lines of holes and of the stream [`DELETIONS_STREAM`](crate::DELETIONS_STREAM), which were
+    /// skipped: each store records its own deletions.
     pub skipped: u64,
+    /// Holes of the log that were added, of an import with positions.
+    pub holes: u64,
     /// Added events whose time was truncated to the microsecond, or lost its leap second.
     pub times_cut: u64,
 }
@@ -291,6 +294,10 @@ impl<'s> Import<'s> {
             return Ok(());
         }
         let differs = || Stop::Differs(self.last_known.lines);
+        if parse_hole(last).is_some() {
+            self.lines_kept = self.at.lines;
+            return Ok(());
+        }
         let line = parse(last, EventId::from(self.last_known.chain)).map_err(|_| differs())?;
         let is_skipped = line.stream.as_str() == DELETIONS_STREAM;
         if !is_skipped && !holds(self.target.store, &line.stream, line.event.id())? {
@@ -307,7 +314,14 @@ impl<'s> Import<'s> {
 
     /// Handles a new line.
     fn take(&mut self, number: u64, text: &[u8]) -> Result<(), Stop> {
-        let line = parse(text, self.id()).or_else(|fault| refuse(number, fault))?;
+        let line = match parse(text, self.id()) {
+            Ok(line) => line,
+            Err(fault) => {
+                parse_hole(text).unwrap_or(Err(fault)).or_else(|fault| refuse(number, fault))?;
+                self.report.skipped += 1;
+                return self.close_commit();
+            }
+        };
         if self.open.as_ref().is_some_and(|open| open.mark != line.commit) {
             self.close_commit()?;
         }
@@ -506,7 +520,7 @@ fn holds(store: &dyn EventStore, stream: &StreamId, id: EventId) -> Result<bool>
     Ok(is_there)
 }
 
-enum ReadLine {
+pub(super) enum ReadLine {
     /// The buffer holds a line without its line end; `len` includes the line end.
     Line {
         len: u64,
@@ -517,7 +531,7 @@ enum ReadLine {
 
 /// Reads a line of at most `len_max` bytes. It ends with `\n`, `\r\n` or the end of the input. If
 /// the input was truncated, the last line may end with `\r`.
-fn read_line(
+pub(super) fn read_line(
     input: &mut dyn BufRead,
     len_max: usize,
     line: &mut Vec<u8>,

@@ -20,7 +20,7 @@ use serde_json::value::RawValue;
 use crate::model::limits::{METADATA_COUNT_MAX, TAGS_COUNT_MAX};
 use crate::model::{
     ContentType, EventId, EventRef, EventType, InvalidArgument, Limits, Metadata, MetadataRef,
-    NewEvent, StreamId, TagsRef, Timestamp, quoted,
+    NewEvent, Position, StreamId, TagsRef, Timestamp, Version, quoted,
 };
 
 /// Room in a line for all fields except the payload, with the longest escape for each byte.
@@ -45,7 +45,7 @@ pub(crate) fn line_len_max(limits: &Limits) -> usize {
 /// let event = store.read_log().first()?.unwrap();
 /// let line = JsonLine::new(event.as_ref()).with_places().to_string();
 /// assert!(line.starts_with(r#"{"position":1,"version":1,"stream":"account-1","type":"Opened","time":""#));
-/// assert!(line.ends_with(r#""commit":1,"data":"Ada"}"#));
+/// assert!(line.ends_with(r#""commit":1,"commit_last":1,"data":"Ada"}"#));
 /// # Ok::<(), annals::Error>(())
 /// ```
 #[derive(Debug, Clone, Copy)]
@@ -60,7 +60,8 @@ impl<'a> JsonLine<'a> {
         Self { event, with_places: false }
     }
 
-    /// Begins the line with `position` and `version`. Import accepts and ignores them.
+    /// Begins the line with `position` and `version`, and adds `commit_last`, the last position of
+    /// its commit. [`Store::import`](crate::Store::import) accepts and ignores them.
     pub fn with_places(mut self) -> Self {
         self.with_places = true;
         self
@@ -86,6 +87,7 @@ impl<'a> JsonLine<'a> {
             metadata: Pairs(event.metadata()),
             tags: Tags(event.tags()),
             commit: event.commit().start().get(),
+            commit_last: self.with_places.then(|| event.commit().end().get()),
             data,
             data_base64: base64,
         };
@@ -130,6 +132,8 @@ struct LineOut<'a> {
     metadata: Pairs<'a>,
     tags: Tags<'a>,
     commit: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    commit_last: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     data: Option<&'a RawValue>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -212,6 +216,21 @@ pub enum LineFault {
          a commit cannot be added in two parts: import into a new store"
     )]
     CommitWasClosed,
+    #[error(
+        "it does not give `id`, `position`, `version`, `commit` and `commit_last` ({0}); write the input with \
+         `annals export --positions`, or Store::export_with_positions"
+    )]
+    NoPlaces(String),
+    #[error("it has position {given}, but {next} comes next: lines are missing or not in order")]
+    OtherPosition { given: Position, next: Position },
+    #[error("it has version {given} of stream {stream}, but {next} comes next: lines are missing")]
+    OtherVersion { stream: StreamId, given: Version, next: Version },
+    #[error("its positions, versions or its commit go back, or are 2^32 - 1 or more apart")]
+    Backwards,
+    #[error("the input does not record deletion {number}, which deleted events: it is incomplete")]
+    NoDeletion { number: Version },
+    #[error("the input contradicts itself or is incomplete: {0}")]
+    Contradictory(String),
 }
 
 #[derive(Deserialize)]
@@ -241,6 +260,8 @@ struct LineIn<'a> {
     _position: IgnoredAny,
     #[serde(default, rename = "version")]
     _version: IgnoredAny,
+    #[serde(default, rename = "commit_last")]
+    _commit_last: IgnoredAny,
 }
 
 /// A field that is present has a value. `null` is either a valid value or an error, but never the
@@ -292,7 +313,7 @@ pub fn parse(line: &[u8], id: EventId) -> Result<Line, LineFault> {
 }
 
 /// The parser's error, without its line number: the parser sees only one line.
-fn json_fault(error: &serde_json::Error) -> LineFault {
+pub(super) fn json_fault(error: &serde_json::Error) -> LineFault {
     let text = error.to_string();
     let place = format!(" at line {} column {}", error.line(), error.column());
     let text = text.strip_suffix(&place).unwrap_or(&text);

@@ -20,7 +20,8 @@ const REASON_LEN_MAX: usize = 1_024;
 const AUTHOR_LEN_MAX: usize = 255;
 
 /// What has become of a stream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum StreamState {
     /// It takes appends. Its beginning may have been deleted.
     #[default]

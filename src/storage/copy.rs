@@ -6,6 +6,7 @@
 //! COPY.partial/db           the database, copied by the engine or file by file
 //! COPY.partial/watermark    the last position of the copy
 //! COPY.partial/STORE        the identity of the original
+//! COPY.partial/built        a store that is built instead of copied
 //! ```
 //!
 //! An interrupted copy is either not a store, because it has no `STORE`, or a complete one. The
@@ -46,13 +47,14 @@ pub(crate) struct CopySize {
 }
 
 impl PartialCopy {
-    /// Checks the destination, and begins a copy of `original` next to it.
+    /// Checks the destination, and begins a copy of `original` next to it, or, if there is none, a
+    /// new store.
     ///
     /// # Errors
     /// [`Error::CopyRefused`], [`Error::InvalidArgument`]: nothing was changed.
-    pub(crate) fn begin(original: &Paths, destination: &Path) -> Result<Self> {
+    pub(crate) fn begin(original: Option<&Paths>, destination: &Path) -> Result<Self> {
         if destination.as_os_str().is_empty() {
-            return Err(InvalidArgument::Empty { what: "path of the backup" }.into());
+            return Err(InvalidArgument::Empty { what: "path of the new store" }.into());
         }
         check(original, destination)?;
         let root = partial(destination)?;
@@ -73,6 +75,24 @@ impl PartialCopy {
     /// The paths of its parts. `db` does not exist yet.
     pub(crate) fn paths(&self) -> &Paths {
         &self.paths
+    }
+
+    /// The directory of a store that is built instead of copied; it does not exist yet.
+    pub(crate) fn built(&self) -> PathBuf {
+        self.paths.root.join("built")
+    }
+
+    /// Renames the store that was built to its destination. It must be closed.
+    pub(crate) fn finish_built(self) -> Result<()> {
+        let (from, to) = (self.built(), &self.destination);
+        sync_directory(&from)
+            .map_err(|error| Error::storage(format!("syncing {}", from.display()), error))?;
+        if fs::symlink_metadata(to).is_ok() {
+            return Err(refused(to, ALREADY_THERE));
+        }
+        fs::rename(&from, to)
+            .and_then(|()| sync_directory(parent_of(to)))
+            .map_err(|error| Error::storage(format!("renaming {}", from.display()), error))
     }
 
     /// Writes the identity and the watermark, makes all names durable, and renames the copy to its
@@ -103,7 +123,8 @@ impl PartialCopy {
     fn clear(&self) -> Result<()> {
         let Paths { store, watermark, log, db, .. } = &self.paths;
         let removed = [store, watermark].map(fs::remove_file);
-        let more = [log, db, &engines_own(&self.paths)].map(fs::remove_dir_all);
+        let (engines_own, built) = (engines_own(&self.paths), self.built());
+        let more = [log, db, &engines_own, &built].map(fs::remove_dir_all);
         for removed in removed.into_iter().chain(more) {
             match removed {
                 Err(error) if error.kind() != ErrorKind::NotFound => {
@@ -167,7 +188,7 @@ fn refused(destination: &Path, reason: impl Into<String>) -> Error {
 }
 
 /// Checks that a copy may be created at the destination.
-fn check(original: &Paths, destination: &Path) -> Result<()> {
+fn check(original: Option<&Paths>, destination: &Path) -> Result<()> {
     if fs::symlink_metadata(destination).is_ok() {
         return Err(refused(destination, ALREADY_THERE));
     }
@@ -181,6 +202,7 @@ fn check(original: &Paths, destination: &Path) -> Result<()> {
             return Err(refused(destination, reason));
         }
     };
+    let Some(original) = original else { return Ok(()) };
     let store = fs::canonicalize(&original.root)
         .map_err(|error| Error::storage(format!("resolving {}", original.root.display()), error))?;
     if above.starts_with(store) {
@@ -235,14 +257,14 @@ fn is_left_over(destination: &Path, paths: &Paths, marker: &Path) -> Result<bool
         entries.map_err(|error| refused(destination, in_the_way(root, &error.to_string())))?;
     let is_left_over = fs::symlink_metadata(marker).is_ok();
     if entries.next().is_some() && !is_left_over {
-        let reason = in_the_way(root, "it is not a copy that was cut short");
+        let reason = in_the_way(root, "it is not an unfinished copy");
         return Err(refused(destination, reason));
     }
     Ok(is_left_over)
 }
 
 fn in_the_way(root: &Path, why: &str) -> String {
-    format!("{} is in the way: {why}; move it elsewhere", root.display())
+    format!("{} is in the way: {why}; move it away", root.display())
 }
 
 /// The directory next to the destination in which the copy is made.

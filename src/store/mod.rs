@@ -12,11 +12,11 @@ mod health;
 mod index;
 mod open;
 mod submit;
+mod transfer;
 
 pub use index::IndexStatus;
 
 use std::fmt;
-use std::io::{BufRead, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,12 +26,9 @@ use uuid::Uuid;
 use crate::commit::{Committer, IndexKinds};
 use crate::deletion::Deleter;
 use crate::error::{Error, Result};
-use crate::event_store::Query;
 use crate::head::Head;
 use crate::keys::KeyExpiry;
 use crate::maintenance::backup::{CopyReport, Purpose, Source, copy_store};
-use crate::maintenance::export::{Exported, export, export_matching};
-use crate::maintenance::import::{Destination, ImportOptions, Imported, import};
 use crate::maintenance::verify::{VerifyProgress, VerifyReport, verify};
 use crate::metrics::Meters;
 use crate::model::{Epoch, Epochs, Limits, Position, Timestamp};
@@ -325,108 +322,6 @@ impl Store {
             clock_behind: behind.filter(|behind| !behind.is_zero()),
             poisoned,
         })
-    }
-
-    /// Appends the events of an input to the log. Each line of the input is one JSON object, as
-    /// [`JsonLine`](crate::JsonLine) describes.
-    ///
-    /// `stream`, `type`, `time` and one of `data` (any JSON; its unchanged text is the payload) and
-    /// `data_base64` are required; `id`, `schema_version`, `content_type`, `metadata`, `tags` and
-    /// `commit` are optional. Consecutive lines with the same `commit` are one append, all or
-    /// nothing (G1); a line without `commit` is a separate append. `position` and `version` are
-    /// ignored; any other field is rejected. Times are kept and may not go back, unless
-    /// [`ImportOptions::clamp_times`] is set. Importing an export gives the same log, unless events
-    /// were deleted: then the events that are left get new positions and versions, without gaps.
-    /// Lines of the stream [`DELETIONS_STREAM`](crate::DELETIONS_STREAM) are skipped.
-    ///
-    /// **Every line is added once**, however often its input is imported. Progress is recorded in
-    /// the same write as the events, so importing the same input again, even after an error, a
-    /// crash or a power loss, continues after the lines that are in the store. An input is
-    /// recognised by its lines: if lines were added at its end, only these are imported.
-    ///
-    /// `progress` is called from time to time. One import runs at a time; others wait.
-    ///
-    /// # Errors
-    /// [`Error::ImportLine`] gives the rejected line and the reason; the lines before it are in the
-    /// store. [`Error::ImportDiffers`]: lines that are in the store have changed in the input.
-    /// [`Error::ImportInput`]: the input could not be read to its end; the lines read before are in
-    /// the store. [`Error::ReadOnly`], and the errors of
-    /// [`EventStore::submit`](crate::EventStore::submit).
-    ///
-    /// # Cost
-    /// Writes batches of about 1,000 events and syncs once at the end. Memory does not grow with
-    /// the input: it holds one line, and one batch or, if larger, one commit. Lines that are
-    /// already in the store are read, but not looked up.
-    pub fn import(
-        &self,
-        mut input: impl BufRead,
-        options: ImportOptions,
-        mut progress: impl FnMut(Imported),
-    ) -> Result<Imported> {
-        let engine = &*self.engine;
-        let _alone = engine.importing.lock();
-        let target = Destination {
-            store: self,
-            committer: engine.committer()?,
-            storage: &engine.storage,
-            limits: &engine.limits,
-            index_kinds: engine.index_kinds,
-        };
-        import(target, &mut input, options, &mut progress)
-    }
-
-    /// Writes all events up to the head as lines that [`Store::import`] reads, one JSON object per
-    /// event, with every field. See [`JsonLine`](crate::JsonLine).
-    ///
-    /// Deleted events are not in it, nor are the events of the stream
-    /// [`DELETIONS_STREAM`](crate::DELETIONS_STREAM), which concern only this store and its copies:
-    /// see [`Store::deletions`].
-    ///
-    /// # Errors
-    /// [`Error::Storage`] if the output cannot be written; damage (G8), [`Error::Closed`].
-    ///
-    /// # Cost
-    /// Reads the whole log, one page at a time. Use a buffered output.
-    pub fn export(
-        &self,
-        mut output: impl Write,
-        mut progress: impl FnMut(Exported),
-    ) -> Result<Exported> {
-        export(self, &mut output, &mut progress)
-    }
-
-    /// Writes the events up to the head that match a query, as [`Store::export`] does.
-    ///
-    /// [`Store::import`] reads these lines too, but the events get other positions and versions,
-    /// because those left out are missing. The events of a commit that match are one commit again.
-    ///
-    /// ```
-    /// # let directory = tempfile::tempdir().unwrap();
-    /// use annals::prelude::*;
-    /// use annals::Query;
-    /// let store = Store::open(directory.path().join("school.annals"))?;
-    /// let enrolled = NewEvent::json("Enrolled", &())?.with_tag("course:c1");
-    /// store.submit(Append::of([enrolled, NewEvent::json("TermBegan", &())?]))?;
-    /// let mut lines = Vec::new();
-    /// let exported = store.export_matching(Query::tag("course:c1"), &mut lines, |_| {})?;
-    /// assert_eq!(exported.events, 1);
-    /// assert!(String::from_utf8_lossy(&lines).contains(r#""tags":["course:c1"]"#));
-    /// # Ok::<(), annals::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    /// An invalid query, see [`Query::check`](crate::Query::check), before anything is written; those
-    /// of [`Store::export`].
-    ///
-    /// # Cost
-    /// That of a read with this query. Use a buffered output.
-    pub fn export_matching(
-        &self,
-        query: impl Into<Query>,
-        mut output: impl Write,
-        mut progress: impl FnMut(Exported),
-    ) -> Result<Exported> {
-        export_matching(self, query.into(), &mut output, &mut progress)
     }
 
     /// Closes the store for all its owners, readers and subscriptions. Dropping the last owner

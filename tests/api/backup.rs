@@ -301,10 +301,10 @@ fn backup_to_an_invalid_destination_changes_nothing() {
         (at("missing/copy"), "the directory above it"),
         (at("file/copy"), "above it is a file"),
         (at("missing/.."), "the directory above it"),
-        (at("foreign"), "not a copy that was cut short"),
+        (at("foreign"), "not an unfinished copy"),
         (at("text"), "in the way"),
         // A store that has this name by chance.
-        (at("other"), "not a copy that was cut short"),
+        (at("other"), "not an unfinished copy"),
     ];
     let links = tempfile::tempdir().unwrap();
     #[cfg(unix)]

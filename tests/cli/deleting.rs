@@ -267,3 +267,34 @@ fn export_holds_what_is_left_and_can_be_imported() {
     assert_eq!(desk.ok(&["export", "c"]), desk.ok(&["export", "b"]));
     desk.ok(&["import", "c", "log"]);
 }
+
+#[test]
+fn export_with_positions_builds_the_same_store() {
+    let desk = filled();
+    desk.ok(&["truncate", "a", "session-0", "--before", "3"]);
+    desk.ok(&["delete-stream", "a", "account-1", "--tombstone"]);
+    let log = desk.ok(&["log", "a", "--json"]);
+    let said = desk.ok(&["export", "a", "a.jsonl.gz", "--positions"]);
+    assert_eq!(said, "wrote 10 events to a.jsonl.gz\n");
+    let said = desk.ok(&["import", "b", "a.jsonl.gz", "--keep-positions"]);
+    assert!(said.starts_with("added 10 events from 15 lines "), "{said}");
+    assert!(said.ends_with("3 holes, where events were deleted\n"), "{said}");
+    assert_eq!(desk.ok(&["log", "b", "--json"]), log);
+    assert!(desk.fails(1, &["append", "b", "account-1", "Set"]).contains("deleted for good"));
+
+    // Through a pipe, as a report, and without positions.
+    desk.write("lines", desk.ok(&["export", "b", "--positions"]));
+    let report = desk.json(&["import", "c", "lines", "--keep-positions", "--json"]);
+    assert_eq!((&report["added"], &report["holes"]), (&10.into(), &3.into()));
+    let report = desk.json(&["import", "d", "lines", "--json"]);
+    assert_eq!((&report["added"], &report["skipped"]), (&8.into(), &7.into()));
+
+    let said = desk.fails(1, &["import", "c", "lines", "--keep-positions"]);
+    assert!(said.contains("something is already there"), "{said}");
+    desk.write("plain", desk.ok(&["export", "b"]));
+    let said = desk.fails(1, &["import", "e", "plain", "--keep-positions"]);
+    assert!(said.contains("annals export --positions") && said.contains("nothing was added"));
+    desk.fails(2, &["export", "a", "--positions", "--tag", "weak"]);
+    desk.fails(2, &["import", "e", "lines", "--keep-positions", "--clamp-times"]);
+    assert!(!desk.path("e").exists());
+}

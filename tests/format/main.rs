@@ -5,5 +5,6 @@
 
 mod fixtures;
 mod import_export;
+mod positions;
 #[path = "../support/mod.rs"]
 mod support;

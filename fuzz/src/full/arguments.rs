@@ -26,7 +26,7 @@ use crate::input::Input;
 #[allow(dead_code)]
 mod cli;
 
-const WORDS: [&str; 73] = [
+const WORDS: [&str; 96] = [
     "import",
     "export",
     "read",
@@ -100,6 +100,29 @@ const WORDS: [&str; 73] = [
     "--help",
     "--version",
     "--",
+    "--positions",
+    "--keep-positions",
+    "truncate",
+    "delete-stream",
+    "redact",
+    "retain",
+    "scavenge",
+    "deletions",
+    "backup",
+    "restore",
+    "index",
+    "--before",
+    "--reason",
+    "--by",
+    "--tombstone",
+    "--max-count",
+    "--max-age",
+    "--unset",
+    "--dry-run",
+    "--archive",
+    "--lacks",
+    "--replay",
+    "--remove-tag",
 ];
 
 pub fn arguments(data: &[u8]) {
@@ -146,7 +169,7 @@ pub fn arguments(data: &[u8]) {
 /// A word with a meaning, or any text or bytes.
 fn argument(input: &mut Input<'_>) -> OsString {
     let choice = input.byte();
-    let word = WORDS.get(usize::from(choice) % 80);
+    let word = WORDS.get(usize::from(choice) % 104);
     let no_path = |byte: &u8| if *byte == b'/' { b'_' } else { *byte };
     match (word, choice) {
         (Some(word), _) => OsString::from(*word),

@@ -1,9 +1,10 @@
 //! Imports of any input: it is accepted or refused at a line. The target removes refused lines one
 //! after the other, and imports the rest again each time; then the store holds the same events as
-//! one import of the rest alone, and an export imports to the same events.
+//! one import of the rest alone, and an export imports to the same events. An export with positions
+//! builds the same store, and a changed one builds a sound store or none.
 
 use annals::prelude::*;
-use annals::{Error, ImportOptions};
+use annals::{Deletion, Error, ImportOptions, Version};
 use tempfile::TempDir;
 
 use super::template;
@@ -48,6 +49,60 @@ pub fn imports(data: &[u8]) {
     let (_three, other) = new();
     other.import(&*exported, ImportOptions::default(), |_| {}).unwrap();
     assert_eq!(self::log(&other), log);
+    with_positions(&store, data);
+}
+
+/// Deletes a part of the store, and builds it from its export with positions; then from a changed
+/// one.
+fn with_positions(store: &Store, data: &[u8]) {
+    let streams: Vec<_> = store.streams().into_iter().map(Result::unwrap).collect();
+    for (number, stream) in streams.iter().enumerate() {
+        let deletion = match number % 3 {
+            0 => Deletion::truncate(&stream.id, Version::new(2).unwrap()),
+            1 => Deletion::delete(&stream.id),
+            _ => Deletion::tombstone(&stream.id),
+        };
+        store.delete(&deletion).unwrap();
+    }
+    let mut lines = Vec::new();
+    store.export_with_positions(&mut lines, |_| {}).unwrap();
+    let (directory, _) = template::empty();
+    let path = directory.path().join("built");
+    template::options().import_with_positions(&path, &*lines, |_| {}).unwrap();
+    assert_eq!(log(&template::options().open(path).unwrap()), log(store));
+
+    let seed = data
+        .iter()
+        .fold(0_usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(usize::from(*byte)));
+    let mut all: Vec<_> =
+        lines.split_inclusive(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect();
+    if all.is_empty() {
+        return;
+    }
+    let at = seed / 8 % all.len();
+    match seed % 8 {
+        0 => drop(all.remove(at)),
+        1 => all.swap(at, 0),
+        2 => all.truncate(at),
+        _ => {
+            let line = &mut all[at];
+            let place = seed / 97 % line.len();
+            line[place] = b"0129\"{}:,-az"[seed / 7 % 12];
+        }
+    }
+    let path = directory.path().join("changed");
+    match template::options().import_with_positions(&path, &*all.concat(), |_| {}) {
+        Ok(_) => {
+            let store = template::options().open(&path).unwrap();
+            assert!(store.verify(|_| {}).unwrap().is_sound());
+            let one_more = NewEvent::json("Changed", &1).unwrap();
+            let at_end = store.read_log().last().unwrap().map(|last| last.recorded_at());
+            let one_more = at_end.map_or(one_more.clone(), |time| one_more.with_recorded_at(time));
+            store.append("checked", ExpectedVersion::Any, [one_more]).unwrap();
+        }
+        Err(Error::ImportLine { lines_kept: 0, .. }) => assert!(!path.exists()),
+        Err(error) => panic!("{error}"),
+    }
 }
 
 fn new() -> (TempDir, Store) {

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::io::{self, BufWriter, ErrorKind, IsTerminal, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
@@ -26,6 +26,10 @@ const PROGRESS_EVENTS: u64 = 1_000;
 /// only the store id differs. If events were deleted, those that are left get new positions and
 /// versions. The stream $deletions is left out: use `annals deletions`.
 ///
+/// With --positions, each line begins with its position and version, and deletions are written too,
+/// so that `annals import --keep-positions` builds a store with every event at the same place. The
+/// store stays open until all is written.
+///
 /// With --type, --tag, --stream, --category or --stream-prefix, only the events that `annals log`
 /// would print with these options are written. Such an export is for people and other programs. It
 /// can be imported too, but the events then have other positions and versions, because those left
@@ -38,19 +42,35 @@ const PROGRESS_EVENTS: u64 = 1_000;
 #[command(after_help = "Examples:\n  \
     annals export bank.annals bank.jsonl.gz\n  \
     annals export bank.annals | jq -r .type | sort | uniq -c\n  \
-    annals export school.annals course-c1.jsonl --tag course:c1")]
+    annals export school.annals course-c1.jsonl --tag course:c1\n  \
+    annals export bank.annals bank.jsonl.gz --positions")]
 pub(crate) struct Args {
     /// The store's directory
     dir: PathBuf,
     /// The file to write; compressed if its name ends in .gz; - is standard output
     #[arg(default_value = "-")]
     file: PathBuf,
+    /// Write positions, versions and deletions too, for `annals import --keep-positions`
+    #[arg(long)]
+    positions: bool,
     #[command(flatten)]
     selection: Selection,
 }
 
+/// What is exported.
+enum What {
+    Matching(Query),
+    WithPositions,
+}
+
 pub(crate) fn run(args: &Args, shell: &Shell) -> Result<(), Failure> {
-    let query = args.selection.query()?;
+    let what = match args.selection.query()? {
+        Query::Everything if args.positions => What::WithPositions,
+        _ if args.positions => {
+            return Err(Failure::Usage("--positions is for the whole log".to_owned()));
+        }
+        query => What::Matching(query),
+    };
     let reading = Reading::open(shell, &args.dir)?;
     let total = reading.head().map_or(0, Position::get);
     let bar = progress(Some(total), "{bar:30} {pos} of {len} events (about {eta} left)");
@@ -59,11 +79,11 @@ pub(crate) fn run(args: &Args, shell: &Shell) -> Result<(), Failure> {
             // The events themselves are the progress.
             bar.set_draw_target(ProgressDrawTarget::hidden());
         }
-        export(reading, &query, io::stdout(), &bar)?;
+        export(reading, &what, io::stdout(), &bar)?;
         return Ok(());
     }
     check_outside(&args.file, &args.dir)?;
-    let exported = to_file(reading, &query, &args.file, &bar)?;
+    let exported = to_file(reading, &what, &args.file, &bar)?;
     let mut out = io::stdout().lock();
     if shell.json {
         writeln!(out, "{}", json!({ "events": exported.events, "bytes": exported.bytes }))?;
@@ -83,10 +103,14 @@ struct Exported {
 /// Writes the events up to the head at the first open, and returns the writer and the size.
 fn export<W: Write + Send + 'static>(
     mut reading: Reading<'_>,
-    query: &Query,
+    what: &What,
     out: W,
     bar: &ProgressBar,
 ) -> Result<(W, Exported), Failure> {
+    let query = match what {
+        What::Matching(query) => query,
+        What::WithPositions => return export_with_positions(reading, out, bar),
+    };
     let mut out = Output::new(out)?;
     let mut done = Done::default();
     let mut pace = Pace::Slow;
@@ -109,6 +133,20 @@ fn export<W: Write + Send + 'static>(
     let out = out.finish()?;
     bar.finish_and_clear();
     Ok((out, Exported { events: done.events, bytes }))
+}
+
+/// Writes the whole log with positions and holes.
+fn export_with_positions<W: Write>(
+    mut reading: Reading<'_>,
+    out: W,
+    bar: &ProgressBar,
+) -> Result<(W, Exported), Failure> {
+    let mut out = BufWriter::new(out);
+    let shown = |so_far: annals::Exported| bar.set_position(so_far.events);
+    let done = reading.store()?.export_with_positions(&mut out, shown)?;
+    let out = out.into_inner().map_err(|error| Failure::Output(error.into_error()))?;
+    bar.finish_and_clear();
+    Ok((out, Exported { events: done.events, bytes: done.bytes }))
 }
 
 /// How far an export has come.
@@ -148,7 +186,7 @@ fn print<W: Write + Send + 'static>(
 
 fn to_file(
     reading: Reading<'_>,
-    query: &Query,
+    what: &What,
     path: &Path,
     bar: &ProgressBar,
 ) -> Result<Exported, Failure> {
@@ -161,7 +199,7 @@ fn to_file(
     let reading = reading.for_file(is_special);
     let target = if is_special { path.to_owned() } else { partial(path) };
     let file = File::create(&target).map_err(failed("creating"))?;
-    let written = to_stream(reading, query, path, file, bar).map_err(|failure| match failure {
+    let written = to_stream(reading, what, path, file, bar).map_err(|failure| match failure {
         Failure::Output(error) if error.kind() != ErrorKind::BrokenPipe => failed("writing")(error),
         failure => failure,
     });
@@ -183,16 +221,15 @@ fn to_file(
 
 fn to_stream(
     reading: Reading<'_>,
-    query: &Query,
+    what: &What,
     path: &Path,
     file: File,
     bar: &ProgressBar,
 ) -> Result<(File, Exported), Failure> {
     if path.extension().is_none_or(|extension| extension != "gz") {
-        return export(reading, query, file, bar);
+        return export(reading, what, file, bar);
     }
-    let (out, exported) =
-        export(reading, query, GzEncoder::new(file, Compression::default()), bar)?;
+    let (out, exported) = export(reading, what, GzEncoder::new(file, Compression::default()), bar)?;
     Ok((out.finish()?, exported))
 }
 

@@ -1,7 +1,7 @@
 //! `annals import`: adds events in the line form, from a file or a pipe, compressed or not.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, Read, Write};
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -21,14 +21,19 @@ use super::shell::{Failure, Shell, count, grouped, long, note, progress};
 ///
 /// If an import stops early, at a bad line or because it is killed, importing the same file again
 /// continues where it stopped. If the file has grown at its end, only the new lines are added.
-/// Times are kept. Lines of the stream $deletions are skipped. The store is created if it does not
-/// exist.
+/// Times are kept. Lines of the stream $deletions and of holes are skipped. The store is created if
+/// it does not exist.
+///
+/// With --keep-positions, the file is one of `annals export --positions`, and DIR is a new store:
+/// every event keeps its position and version, and deleted events stay deleted. The new store is
+/// verified before it gets its name; if anything fails, there is none, and the import begins again.
 #[derive(clap::Args)]
 #[expect(clippy::doc_markdown, reason = "this is the help text, which has no markup")]
 #[command(after_help = "Examples:\n  \
     annals import bank.annals history.jsonl.gz\n  \
     zstdcat history.jsonl.zst | annals import bank.annals -\n  \
-    annals export old.annals | annals import new.annals -")]
+    annals export old.annals | annals import new.annals -\n  \
+    annals export old.annals --positions | annals import new.annals - --keep-positions")]
 pub(crate) struct Args {
     /// The store's directory
     dir: PathBuf,
@@ -37,6 +42,9 @@ pub(crate) struct Args {
     /// Record an event whose time goes back at the previous time, instead of rejecting its line
     #[arg(long)]
     clamp_times: bool,
+    /// Build a new store in which every event has the position and version that the file gives
+    #[arg(long, conflicts_with = "clamp_times")]
+    keep_positions: bool,
 }
 
 pub(crate) fn run(args: &Args, shell: &Shell) -> Result<(), Failure> {
@@ -67,18 +75,31 @@ pub(crate) fn run(args: &Args, shell: &Shell) -> Result<(), Failure> {
     };
     let input = decompressed(raw, on_trailing)
         .map_err(|error| Failure::file("reading the input", error))?;
-    let store = shell.open(&args.dir)?;
     let begun = Instant::now();
-    let options = ImportOptions::default().clamp_times(args.clamp_times);
-    let imported = store.import(input, options, |so_far| {
+    let imported = add(args, shell, input, |so_far| {
         bar.set_message(format!(
             "{}, {} added",
             count(so_far.lines, "line"),
             grouped(so_far.added)
         ));
-    });
+    })?;
     bar.finish_and_clear();
-    let imported = imported?;
+    report(&imported, begun.elapsed().as_secs_f64(), shell)
+}
+
+/// Adds the events of the input to a store that is there, or to a new one.
+fn add(
+    args: &Args,
+    shell: &Shell,
+    input: impl BufRead,
+    progress: impl FnMut(Imported),
+) -> Result<Imported, Failure> {
+    if args.keep_positions {
+        return Ok(shell.options().import_with_positions(&args.dir, input, progress)?);
+    }
+    let store = shell.open(&args.dir)?;
+    let options = ImportOptions::default().clamp_times(args.clamp_times);
+    let imported = store.import(input, options, progress)?;
     if let Some(behind) = store.info()?.clock_behind {
         note(&format!(
             "the time of the last event is {} ahead of this machine's clock; until the clock catches up, new events \
@@ -87,7 +108,7 @@ pub(crate) fn run(args: &Args, shell: &Shell) -> Result<(), Failure> {
         ));
     }
     store.close()?;
-    report(&imported, begun.elapsed().as_secs_f64(), shell)
+    Ok(imported)
 }
 
 /// Prints the result of an import.
@@ -97,6 +118,7 @@ fn report(imported: &Imported, seconds: f64, shell: &Shell) -> Result<(), Failur
         let report = json!({
             "added": imported.added, "already_there": imported.already_there, "lines": imported.lines,
             "skipped": imported.skipped, "clamped": imported.clamped, "times_cut": imported.times_cut,
+            "holes": imported.holes,
             "seconds": seconds,
         });
         writeln!(out, "{report}")?;
@@ -113,10 +135,8 @@ fn report(imported: &Imported, seconds: f64, shell: &Shell) -> Result<(), Failur
     )?;
     for (number, what) in [
         (imported.already_there, "there already, from an earlier import of this input"),
-        (
-            imported.skipped,
-            "of the stream $deletions, skipped: each store records its own deletions",
-        ),
+        (imported.skipped, "of deletions, skipped: each store records its own"),
+        (imported.holes, "holes, where events were deleted"),
         (imported.clamped, "with a time before that of the event before, recorded at that one"),
         (
             imported.times_cut,
