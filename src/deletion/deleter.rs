@@ -219,10 +219,10 @@ impl Deleter {
                 disk.compact(Family::Streams, range, reserve)?;
             }
             if state.uncompacted_snapshots {
-                disk.compact(Family::Snapshots, (&[0], AFTER_NAMES), reserve)?;
+                disk.compact(Family::Snapshots, ALL_NAMES, reserve)?;
             }
             if state.uncompacted_index {
-                disk.compact(Family::Index, (&[0], AFTER_NAMES), reserve)?;
+                disk.compact(Family::Index, ALL_NAMES, reserve)?;
             }
             disk.wait_for_removals()
         })?;
@@ -262,5 +262,5 @@ fn pack_key(disk: &Disk, position: Position) -> Result<Vec<u8>> {
 
 /// How often a deletion of a whole stream is planned again because events came in between.
 const TRIES_MAX: u32 = 100;
-/// A key after every name, which is UTF-8.
-const AFTER_NAMES: &[u8] = &[u8::MAX];
+/// A key before every name, and one after it: names are UTF-8.
+pub(super) const ALL_NAMES: (&[u8], &[u8]) = (&[0], &[u8::MAX]);

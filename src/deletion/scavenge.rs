@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::archive::Archive;
 use super::cut::snapshots_of;
-use super::deleter::{Deleter, Pace};
+use super::deleter::{ALL_NAMES, Deleter, Pace};
 use super::report::Scavenged;
 use super::target::{Target, last_version};
 use crate::error::{Error, Location, Result};
@@ -16,7 +16,7 @@ use crate::format::{stream_key, stream_of, stream_prefix};
 use crate::model::{Deletion, Position, Retention, RetentionScope, StreamId, Timestamp, Version};
 use crate::read::deletions::retentions;
 use crate::read::lookup::{decode_in_stream, each_event, hole_of, next_stream};
-use crate::storage::{Disk, Storage};
+use crate::storage::{Disk, Family, Storage};
 
 /// How many streams one decision truncates.
 const STREAMS_MAX: usize = 64;
@@ -40,6 +40,7 @@ const REST_MAX: Duration = Duration::from_millis(50);
 pub struct ScavengeOptions {
     archive: Option<PathBuf>,
     is_unthrottled: bool,
+    has_views: bool,
 }
 
 impl ScavengeOptions {
@@ -54,6 +55,16 @@ impl ScavengeOptions {
     #[must_use]
     pub fn archive(self, file: impl Into<PathBuf>) -> Self {
         Self { archive: Some(file.into()), ..self }
+    }
+
+    /// Also rewrites the table files of read models and snapshots: what they held before they were
+    /// changed, rebuilt or removed is then in no file of the store any more.
+    ///
+    /// After a redaction, rebuild the projections of the views that
+    /// [`Deleted::views_with_it`](crate::Deleted) names, and scavenge with this.
+    #[must_use]
+    pub fn and_views(self) -> Self {
+        Self { has_views: true, ..self }
     }
 
     /// Does not rest between two batches. Appends become slower meanwhile.
@@ -168,6 +179,9 @@ impl Deleter {
             pause.rest();
         })?;
         decided?;
+        if options.has_views && !done.is_incomplete {
+            done.is_incomplete = !Self::erase_views(target)?;
+        }
         let after = target.storage.with(Disk::table_bytes)?;
         done.freed_bytes = before.saturating_sub(after);
         progress(done);
@@ -196,6 +210,23 @@ impl Deleter {
             }
             (Ok(()) | Err(Error::DiskFull { .. }), Err(Error::DiskFull { .. })) => Ok(false),
             (Err(error), _) | (_, Err(error)) => Err(error),
+        }
+    }
+
+    /// Rewrites the files of read models and snapshots without what was removed from them. Returns
+    /// whether the disk had space for that.
+    fn erase_views(target: Target<'_>) -> Result<bool> {
+        let reserve = target.disk_reserve_bytes;
+        let erased = target.storage.with(|disk| {
+            disk.flush()?;
+            for family in [Family::Views, Family::Checkpoints, Family::Snapshots] {
+                disk.compact(family, ALL_NAMES, reserve)?;
+            }
+            disk.wait_for_removals()
+        });
+        match erased {
+            Err(Error::DiskFull { .. }) => Ok(false),
+            erased => erased.map(|()| true),
         }
     }
 

@@ -7,8 +7,8 @@ use std::path::Path;
 
 use annals::prelude::*;
 use annals::{
-    Compression, Deletion, Durability, ScavengeOptions, Snapshot, SnapshotStore, StoreOptions,
-    Timestamp,
+    Checkpoint, Compression, Deletion, Durability, ScavengeOptions, Snapshot, SnapshotStore,
+    StoreOptions, Timestamp, ViewChange, ViewCommit, ViewStore,
 };
 use rocksdb::{DB, IteratorMode, Options};
 
@@ -259,5 +259,54 @@ fn secrets_of_deleted_streams_are_gone_after_a_scavenge() {
         assert!(store.verify(|_| {}).unwrap().is_sound());
         store.close().unwrap();
         hidden.assert_gone_after_opening(path);
+    });
+}
+
+#[test]
+fn secrets_of_changed_views_are_gone_after_a_scavenge_of_views() {
+    each_compression(|path, compression| {
+        let random = Random::from_entropy();
+        let mut hidden = Hidden { random, secrets: vec![], with: vec![], without: vec![] };
+        let store = options(compression).open(path).unwrap();
+        let event = NewEvent::json("Said", &1).unwrap();
+        let position = store.append("a", ExpectedVersion::Any, [event]).unwrap().last_position();
+        let mut known: HashMap<&str, Checkpoint> = HashMap::new();
+        let mut commit = |store: &Store, view: &'static str, changes, state| {
+            let next = Checkpoint { position: Some(position), state };
+            let expected = known.insert(view, next.clone());
+            let commit = ViewCommit {
+                view: view.to_owned(),
+                expected,
+                changes,
+                checkpoint: Some(next),
+                follows_other_log: false,
+            };
+            store.commit_view(&commit).unwrap();
+        };
+        for view in ["changed", "dropped", "kept"] {
+            let put = |key| {
+                let value = hidden.payload(3_000, &[0, 1_500, 2_984]);
+                ViewChange::Put { key: vec![key], value }
+            };
+            let values = (0..20).map(put).collect();
+            let state = hidden.payload(100, &[50]);
+            commit(&store, view, values, state);
+        }
+        // They are in table files now.
+        store.close().unwrap();
+        let store = options(compression).open(path).unwrap();
+        hidden.assert_found(path);
+        let other = vec![ViewChange::Clear, ViewChange::Put { key: vec![1], value: vec![1] }];
+        commit(&store, "changed", other.clone(), vec![1]);
+        store.drop_view("dropped").unwrap();
+        commit(&store, "kept", other, vec![1]);
+        store.scavenge(&ScavengeOptions::new(), |_| {}).unwrap();
+        let [in_files, _] = hidden.found(path);
+        assert!(!in_files.is_empty(), "only the next one removes them");
+        let done = store.scavenge(&ScavengeOptions::new().and_views(), |_| {}).unwrap();
+        assert!(!done.is_incomplete);
+        hidden.assert_gone(path);
+        assert_eq!(store.view_value("changed", &[1]).unwrap(), Some(vec![1]));
+        assert!(store.verify(|_| {}).unwrap().is_sound());
     });
 }

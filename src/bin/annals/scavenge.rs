@@ -27,6 +27,9 @@ pub(crate) struct Args {
     /// file must not exist
     #[arg(long, value_name = "FILE", conflicts_with = "dry_run")]
     archive: Option<PathBuf>,
+    /// Also rewrite the files of read models and snapshots, without what they held before
+    #[arg(long, conflicts_with = "dry_run")]
+    views: bool,
     /// Do not rest between two batches
     #[arg(long)]
     unthrottled: bool,
@@ -40,6 +43,9 @@ pub(crate) fn run(args: &Args, shell: &Shell) -> Result<(), Failure> {
     if let Some(file) = &args.archive {
         check_outside(file, &args.dir)?;
         options = options.archive(file);
+    }
+    if args.views {
+        options = options.and_views();
     }
     if args.unthrottled {
         options = options.unthrottled();
