@@ -58,3 +58,34 @@ fn condition_below_a_hole_is_refused() {
         store = quick().open(&path).unwrap();
     }
 }
+
+/// G16: the error names an event that is left.
+#[test]
+fn condition_on_everything_ignores_deleted_events() {
+    let (_directory, path) = place();
+    let store = quick().open(&path).unwrap();
+    store.append("a-1", ExpectedVersion::Any, events(3)).unwrap();
+    let left = store.append("b-1", ExpectedVersion::Any, events(1)).unwrap().last_position();
+    store.delete(&Deletion::delete(&StreamId::new("a-1").unwrap())).unwrap();
+    let append = Append::of(events(1)).fail_if(Query::Everything);
+    match store.submit(append).unwrap_err() {
+        Error::ConditionFailed { position, .. } => assert_eq!(position, left),
+        error => panic!("{error}"),
+    }
+}
+
+/// A view of the past that shows no deleted event reports no hole, wherever it begins.
+#[test]
+fn view_before_a_deleted_stream_has_no_hole() {
+    let (_directory, path) = place();
+    let store = quick().open(&path).unwrap();
+    let before = store.append("b-1", ExpectedVersion::Any, events(1)).unwrap().last_position();
+    let last = store.append("a-1", ExpectedVersion::Any, events(3)).unwrap().last_position();
+    store.delete(&Deletion::delete(&StreamId::new("a-1").unwrap())).unwrap();
+    for from in [1, 3, 4] {
+        let read = || store.read_stream("a-1").from(version(from));
+        assert_eq!(read().as_of_position(before).holes().unwrap(), []);
+        let hole = read().as_of_position(last).holes().unwrap();
+        assert_eq!((hole.len(), hole[0].last), (1, 3), "from {from}");
+    }
+}
