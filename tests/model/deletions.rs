@@ -8,7 +8,7 @@ use std::time::Duration;
 use annals::prelude::*;
 use annals::{
     DELETION_EVENT, DELETIONS_STREAM, Deletion, DeletionTarget, Error, InvalidArgument, Position,
-    Retention, RetentionScope, ScavengeOptions, StreamState, Version,
+    Retention, RetentionScope, ScavengeOptions, StreamState,
 };
 
 use super::faults::{SNAPSHOTS_OF, Synced};
@@ -196,7 +196,8 @@ impl World {
                 Some((stream.clone(), *before))
             }
             Outcome::Done(DeletionTarget::Tombstone { stream }, _) => {
-                Some((stream.clone(), Version::MAX))
+                let last = self.reference.last_version(stream.as_str());
+                Some((stream.clone(), version(last.unwrap() + 1)))
             }
             _ => None,
         };
