@@ -61,6 +61,14 @@ pub(crate) trait Committed {
         condition: &AppendCondition,
     ) -> Result<Option<Position>>;
 
+    /// Checks that no event was deleted that may have matched a condition with a position.
+    ///
+    /// # Errors
+    /// [`Error::Deleted`].
+    fn check_nothing_deleted(&self, _condition: &AppendCondition) -> Result<()> {
+        Ok(())
+    }
+
     /// The whole commit that the event at this position was part of; `None` if it has another number
     /// of events than this.
     fn commit(&mut self, position: Position, events: usize) -> Result<Option<Commit>>;
@@ -143,17 +151,24 @@ enum StreamCheck {
 /// events where some were deleted, or an error of the store. Nothing is changed in any case.
 pub(crate) fn validate(shape: &Shape, committed: &mut impl Committed) -> Result<Verdict> {
     let mut versions = Versions::new();
-    let mut conflict = None;
+    let mut refused = None;
     let mut partial = None;
     let mut retried: SmallVec<[Option<Retried>; 1]> = SmallVec::new();
     let mut written = 0;
     for ((stream, expected), ids) in shape.expectations.iter().zip(&shape.ids) {
         let last = committed.last_event(stream)?;
-        if last.is_some_and(|last| last.state == StreamState::Tombstoned) {
-            return Err(Error::Tombstoned { stream: stream.clone() });
-        }
         // The versions of a deleted stream go on.
         versions.push(last.map(|last| last.version));
+        if last.is_some_and(|last| last.state == StreamState::Tombstoned) {
+            let error = Error::Tombstoned { stream: stream.clone() };
+            if !ids.is_empty() {
+                return Err(error);
+            }
+            // A retry only checks it.
+            refused = refused.or(Some(error));
+            retried.push(None);
+            continue;
+        }
         let version = last.and_then(LastEvent::visible);
         written += usize::from(!ids.is_empty());
         let mut retry = None;
@@ -163,7 +178,9 @@ pub(crate) fn validate(shape: &Shape, committed: &mut impl Committed) -> Result<
             StreamCheck::Met => {}
             StreamCheck::Retry(found) => retry = Some(found),
             StreamCheck::Partial => partial = partial.or(Some(stream)),
-            StreamCheck::NotMet => conflict = conflict.or(Some((stream, *expected, version))),
+            StreamCheck::NotMet => {
+                refused = refused.or_else(|| Some(conflict(stream, *expected, version)));
+            }
         }
         retried.push(retry);
     }
@@ -187,24 +204,32 @@ pub(crate) fn validate(shape: &Shape, committed: &mut impl Committed) -> Result<
     if let Some(stream) = partial.or(found_in) {
         return Err(Error::PartialRetry { stream: stream.clone() });
     }
-    if let Some((stream, expected, actual)) = conflict {
-        let stream = stream.clone();
-        return Err(Error::WrongExpectedVersion { stream, expected, actual, label: None });
+    if let Some(error) = refused {
+        return Err(error);
     }
     check_conditions(shape, committed)
         .map(|retried| retried.map_or(Verdict::Append(versions), Verdict::Retry))
+}
+
+fn conflict(stream: &StreamId, expected: ExpectedVersion, actual: Option<Version>) -> Error {
+    Error::WrongExpectedVersion { stream: stream.clone(), expected, actual, label: None }
 }
 
 /// Checks that no event matches a condition. If one does and its commit is this append, then the
 /// condition held when it was first appended: returns its acknowledgement.
 fn check_conditions(shape: &Shape, committed: &mut impl Committed) -> Result<Option<Appended>> {
     for (number, condition) in shape.conditions.as_slice().iter().enumerate() {
-        let Some(found) = committed.first_match(number, condition)? else { continue };
-        let commit = committed.commit(found, shape.events())?;
-        return match commit.and_then(|commit| retry_of(shape, &commit)) {
-            Some(appended) => Ok(Some(appended)),
-            None => Err(condition.failed_at(found)),
-        };
+        let found = committed.first_match(number, condition)?;
+        if let Some(found) = found {
+            let commit = committed.commit(found, shape.events())?;
+            if let Some(appended) = commit.and_then(|commit| retry_of(shape, &commit)) {
+                return Ok(Some(appended));
+            }
+        }
+        committed.check_nothing_deleted(condition)?;
+        if let Some(found) = found {
+            return Err(condition.failed_at(found));
+        }
     }
     Ok(None)
 }

@@ -55,6 +55,8 @@ pub(super) struct Known<'w> {
     pub(super) pending: &'w Pending,
     pub(super) recent_events: &'w mut RecentEvents,
     pub(super) looked_up: &'w LookedUp,
+    /// The last event that was deleted or has lost a tag.
+    pub(super) deleted_up_to: Option<Position>,
 }
 
 impl Committed for Known<'_> {
@@ -114,6 +116,15 @@ impl Committed for Known<'_> {
         // What the caller has looked at is not looked at again.
         let after = condition.after().max(self.looked_up.up_to);
         Ok(self.recent_events.first_match(condition.query(), after))
+    }
+
+    fn check_nothing_deleted(&self, condition: &AppendCondition) -> Result<()> {
+        match condition.after() {
+            Some(after) if Some(after) < self.deleted_up_to => {
+                Err(Error::Deleted { what: format!("a condition after position {after}") })
+            }
+            _ => Ok(()),
+        }
     }
 
     fn commit(&mut self, position: Position, events: usize) -> Result<Option<Commit>> {

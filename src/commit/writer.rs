@@ -18,7 +18,7 @@ use super::rows::Decided;
 use super::staged::StagedAppends;
 use super::staged_batch::{Counts, Staged};
 use crate::error::{Cause, Error, Result};
-use crate::event_store::{AppendCondition, Appended, KeyedResult, Submitted};
+use crate::event_store::{Appended, KeyedResult, Submitted};
 use crate::format::{
     Evidence, FrameHeader, INDEXED_RECORD, IndexKind, KEYS_RECORD, KeyCount, Watermark,
     encode_indexed, encode_key_count, encode_key_record,
@@ -210,7 +210,6 @@ impl Writer {
         if !submission.appends.iter().all(is_recent) {
             return Ok(Answer { must_look_again: true, ..Answer::default() });
         }
-        self.check_deleted(&submission)?;
         let len = submission.len_on_disk();
         let mut verdicts: SmallVec<[Verdict; 1]> = SmallVec::new();
         let mut pending =
@@ -224,6 +223,7 @@ impl Writer {
                 pending: &pending,
                 recent_events: &mut self.recent_events,
                 looked_up: &append.looked_up,
+                deleted_up_to: self.deleted_up_to,
             };
             let verdict = validate(&append.shape, &mut committed)?;
             pending.check_time(append, &verdict)?;
@@ -259,18 +259,6 @@ impl Writer {
             answer.keyed = Some(self.record_key(staged, *key, answer.appended.pop()));
         }
         Ok(answer)
-    }
-
-    /// Checks that no event was deleted that a condition would have to see.
-    fn check_deleted(&self, submission: &Submission) -> Result<()> {
-        let appends = submission.appends.iter();
-        let conditions = appends.flat_map(|append| append.shape.conditions.as_slice());
-        for after in conditions.filter_map(AppendCondition::after) {
-            if Some(after) < self.deleted_up_to {
-                return Err(Error::Deleted { what: format!("a condition after position {after}") });
-            }
-        }
-        Ok(())
     }
 
     /// Adds to the batch what its last append decides to delete. The open pack ends there, so that

@@ -288,7 +288,8 @@ impl<P: Place> Read<P> {
     }
 
     /// The places of this read whose events were deleted, in its order. A read that an index
-    /// answers goes past no holes.
+    /// answers goes past no holes. If a stream was deleted and not created again, its hole is
+    /// reported even if the read begins after it.
     ///
     /// # Errors
     /// Those of [`Read::for_each`].

@@ -195,7 +195,7 @@ impl Reader {
     ) -> Result<Option<Position>> {
         let mut from = Position::after(after);
         if query.is_everything() {
-            return Ok(Some(from).filter(|from| Some(*from) <= up_to));
+            return up_to.map_or(Ok(None), |up_to| self.first_left(from, up_to));
         }
         loop {
             let resets = self.indexed_from.resets();
@@ -214,6 +214,24 @@ impl Reader {
                 Found::At(position) => return Ok(Some(position)),
                 Found::End => return Ok(None),
                 Found::NothingBefore(position) => from = position,
+            }
+        }
+    }
+
+    /// The first event from a position on and up to another one.
+    fn first_left(&self, from: Position, up_to: Position) -> Result<Option<Position>> {
+        let (direction, query) = (Direction::Forward, Query::Everything);
+        let mut request =
+            PageRequest { range: Range::log(from, up_to), direction, query, events_max: 1 };
+        let mut found = None;
+        loop {
+            let page = self.read_page(&request, &mut |event| {
+                found = Some(event.position());
+                ControlFlow::Break(())
+            })?;
+            match page.rest.filter(|_| found.is_none()) {
+                Some(rest) => request.range = rest,
+                None => return Ok(found),
             }
         }
     }
@@ -469,12 +487,13 @@ impl Walk<'_> {
         Ok(if first <= self.range.from { AfterFrame::EndOfView } else { AfterFrame::On })
     }
 
-    /// Notes that the stream was deleted, if it ends before the range with a hole.
+    /// Notes that the stream was deleted, if it ends before the range with a hole in the view.
     fn end_of_stream(&mut self, frame: &Frame<'_>, first: u64) -> Result<()> {
         self.refuse_tombstoned(frame, first)?;
         let hole = frame.hole().map_err(|bad| bad.at(self.range.scope.location(first)))?;
-        let state = hole.and_then(|hole| hole.end).map_or(StreamState::Live, |end| end.state);
-        if state == StreamState::Deleted {
+        let end = hole.and_then(|hole| hole.end);
+        let seen = end.filter(|end| end.position <= self.range.up_to);
+        if let Some(state) = seen.map(|end| end.state).filter(|it| *it == StreamState::Deleted) {
             self.holes.push(Hole { first, last: frame.header.last_version().get(), state });
         }
         Ok(())

@@ -7,6 +7,7 @@ mod files;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -81,11 +82,23 @@ pub(crate) fn flip(store: &Path, file: u16, at: u16, bit: u8) -> (PathBuf, usize
 
 const VIEW: &str = "v";
 const KIND: &str = "k";
+/// The stream that has snapshots.
+pub(crate) const SNAPSHOTS_OF: &str = "a";
+const SNAPSHOTS_KEPT: usize = 2;
 
 /// The derived data written so far: the writes in order, each with the length of the log at that
 /// time. Write number n stores the value n.
 #[derive(Debug, Default)]
-pub(crate) struct Kept(Vec<(bool, u64)>);
+pub(crate) struct Kept(Vec<(Write, u64)>);
+
+#[derive(Debug, Clone)]
+enum Write {
+    View,
+    /// A snapshot, at the version that is its number.
+    Snapshot,
+    /// A deletion removed the snapshots of these versions.
+    Clear(Range<u64>),
+}
 
 /// The numbers of the last write to the view and of the last snapshot that a store returns.
 type Shown = (u64, u64);
@@ -93,7 +106,7 @@ type Shown = (u64, u64);
 impl Kept {
     pub(crate) fn write(&mut self, store: &Store, view: bool, log: u64) {
         let known = self.shown();
-        self.0.push((view, log));
+        self.0.push((if view { Write::View } else { Write::Snapshot }, log));
         let number = self.0.len() as u64;
         let state = number.to_be_bytes().to_vec();
         if !view {
@@ -106,7 +119,8 @@ impl Kept {
                 taken_at: Timestamp::from_micros(0),
                 state,
             };
-            return store.save_snapshot(&snapshot, 2.try_into().unwrap()).unwrap();
+            let keep = SNAPSHOTS_KEPT.try_into().unwrap();
+            return store.save_snapshot(&snapshot, keep).unwrap();
         }
         let checkpoint = |number: u64| Checkpoint {
             position: Position::new(log),
@@ -131,17 +145,43 @@ impl Kept {
             .unwrap();
     }
 
+    /// Removes the snapshots of some versions, as a deletion does; returns how many there are.
+    pub(crate) fn clear(&mut self, versions: Range<u64>, log: u64) -> u64 {
+        let before = self.snapshots(self.0.len()).len();
+        self.0.push((Write::Clear(versions), log));
+        (before - self.snapshots(self.0.len()).len()) as u64
+    }
+
+    /// The newest snapshot.
+    pub(crate) fn snapshot(&self) -> Option<u64> {
+        self.snapshots(self.0.len()).last().copied()
+    }
+
+    /// The snapshots that are left after the first writes.
+    fn snapshots(&self, writes: usize) -> Vec<u64> {
+        let mut left = Vec::new();
+        for (number, (write, _)) in (1..).zip(&self.0[..writes]) {
+            match write {
+                Write::View => {}
+                Write::Snapshot => {
+                    left.push(number);
+                    left.drain(..left.len().saturating_sub(SNAPSHOTS_KEPT));
+                }
+                Write::Clear(versions) => left.retain(|version| !versions.contains(version)),
+            }
+        }
+        left
+    }
+
     fn shown(&self) -> Shown {
         self.shown_of(self.0.len())
     }
 
     /// The result if only the first writes survived.
     fn shown_of(&self, writes: usize) -> Shown {
-        let last = |wanted: bool| {
-            let at = self.0[..writes].iter().rposition(|(view, _)| *view == wanted);
-            at.map_or(0, |at| at as u64 + 1)
-        };
-        (last(true), last(false))
+        let is_view = |(write, _): &(Write, u64)| matches!(write, Write::View);
+        let view = self.0[..writes].iter().rposition(is_view).map_or(0, |at| at as u64 + 1);
+        (view, self.snapshots(writes).last().copied().unwrap_or_default())
     }
 
     /// Checks that every write is present.
@@ -175,7 +215,8 @@ impl Kept {
         let checkpoint = ViewStore::checkpoint(store, VIEW).unwrap();
         let view = checkpoint.map_or(0, |checkpoint| number_of(&checkpoint.state));
         let mut expected = BTreeMap::new();
-        for (number, _) in (1..=view).zip(&self.0).filter(|(_, (is_view, _))| *is_view) {
+        let writes = (1..=view).zip(&self.0);
+        for (number, _) in writes.filter(|(_, (write, _))| matches!(write, Write::View)) {
             expected.insert(vec![slot(number)], number.to_be_bytes().to_vec());
             if number.is_multiple_of(5) {
                 expected.remove(&vec![slot(number + 1)]);
@@ -189,7 +230,7 @@ impl Kept {
 }
 
 fn stream() -> StreamId {
-    StreamId::new("a").unwrap()
+    StreamId::new(SNAPSHOTS_OF).unwrap()
 }
 
 fn slot(number: u64) -> u8 {

@@ -110,6 +110,29 @@ pub(crate) struct Ask {
     pub(crate) items: Vec<Item>,
 }
 
+/// A deletion. Places are relative to what is there, so that most deletions delete something.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Target {
+    /// The events of a stream but for the last ones.
+    Truncate {
+        stream: usize,
+        keep: u64,
+    },
+    Delete {
+        stream: usize,
+    },
+    Tombstone {
+        stream: usize,
+    },
+    /// One event, as a fraction of 65536 of the log and the position after it. It loses the tags
+    /// whose bits are set.
+    Redact {
+        at: u16,
+        tags: u8,
+        clears_snapshots: bool,
+    },
+}
+
 #[derive(Debug, Clone)]
 pub(crate) enum Op {
     /// The parts, if the caller sets the time its offset from the clock, and the conditions.
@@ -137,6 +160,16 @@ pub(crate) enum Op {
         which: usize,
         deliveries: usize,
     },
+    Delete(Target),
+    /// Sets the retention of a stream or of its category: how many events are kept, and for how
+    /// long.
+    Retain {
+        stream: usize,
+        of_category: bool,
+        count: Option<u64>,
+        age: Option<u64>,
+    },
+    Scavenge,
     Clock(i64),
     /// A write of derived data: to the view, or of a snapshot.
     Keep {

@@ -1,10 +1,10 @@
 //! The reference: a plain list of events, with every query as a filter over it. It shares no code
 //! with the stores.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use annals::Timestamp;
 use annals::prelude::*;
+use annals::{REDACTED, StreamState, Timestamp};
 
 use super::ops::{AsOf, Ask, Item, Start};
 use super::world::{STREAMS, TAGS, TYPES};
@@ -21,6 +21,10 @@ pub(crate) struct Fact {
     pub(crate) time: i64,
     pub(crate) commit: (u64, u64),
     pub(crate) tags: Vec<String>,
+    pub(crate) has_metadata: bool,
+    pub(crate) is_redacted: bool,
+    /// Whether it was deleted.
+    pub(crate) is_gone: bool,
 }
 
 impl Fact {
@@ -68,6 +72,9 @@ impl From<RecordedEvent> for Fact {
             time: event.recorded_at().as_micros(),
             commit: (event.commit().start().get(), event.commit().end().get()),
             tags: event.tags().to_vec(),
+            has_metadata: !event.metadata().is_empty(),
+            is_redacted: event.content_type().as_str() == REDACTED,
+            is_gone: false,
         }
     }
 }
@@ -91,6 +98,10 @@ pub(crate) enum Outcome {
     Partial,
     /// The first event that matches a condition.
     ConditionFailed(u64),
+    /// An event that would have to be looked at was deleted.
+    Deleted,
+    /// The stream was deleted for good.
+    Tombstoned(String),
     TooEarly,
     Invalid,
 }
@@ -124,13 +135,20 @@ enum Again {
     Not,
     Some,
     All(Vec<u64>),
+    /// Its place was deleted.
+    Unknown,
 }
 
 #[derive(Default)]
 pub(crate) struct Reference {
+    /// All events, including those that were deleted.
     pub(crate) log: Vec<Fact>,
     /// In the order in which they were recorded.
     pub(crate) keys: Vec<Recorded>,
+    /// The streams that were deleted as a whole: the last version then, and how.
+    pub(crate) ends: BTreeMap<String, (u64, StreamState)>,
+    /// The last position of an event that was deleted or has lost a tag.
+    pub(crate) deleted_up_to: u64,
 }
 
 impl Reference {
@@ -138,17 +156,44 @@ impl Reference {
         self.log.iter().filter(move |fact| fact.stream == stream)
     }
 
-    pub(crate) fn stream_version(&self, stream: &str) -> Option<u64> {
+    /// The events that are left.
+    pub(crate) fn left(&self) -> impl DoubleEndedIterator<Item = &Fact> + Clone {
+        self.log.iter().filter(|fact| !fact.is_gone)
+    }
+
+    /// The last version that a stream ever had.
+    pub(crate) fn last_version(&self, stream: &str) -> Option<u64> {
         self.of(stream).next_back().map(|fact| fact.version)
+    }
+
+    pub(crate) fn state(&self, stream: &str) -> StreamState {
+        let end = self.ends.get(stream).filter(|(at, _)| Some(*at) == self.last_version(stream));
+        end.map_or(StreamState::Live, |(_, state)| *state)
+    }
+
+    pub(crate) fn is_tombstoned(&self, stream: &str) -> bool {
+        self.state(stream) == StreamState::Tombstoned
+    }
+
+    /// The version that readers see: a deleted stream has none.
+    pub(crate) fn stream_version(&self, stream: &str) -> Option<u64> {
+        self.last_version(stream).filter(|_| self.state(stream) == StreamState::Live)
     }
 
     /// The retry rule of the documentation: the same events are found after `Exact`'s version, at
     /// the start for `NoStream`, and at the end of the stream for the others, where the last event
-    /// must be one of them.
+    /// must be one of them. If something there was deleted, it is not known.
     fn again(&self, stream: &str, expected: ExpectedVersion, ids: &[EventId]) -> Again {
         let there: Vec<&Fact> = self.of(stream).collect();
         let from = match expected {
-            ExpectedVersion::NoStream => 0,
+            ExpectedVersion::NoStream if self.state(stream) == StreamState::Deleted => {
+                let is_last = there.last().is_some_and(|last| ids.contains(&last.id));
+                return if is_last { Again::Unknown } else { Again::Not };
+            }
+            // The start since the stream was last deleted.
+            ExpectedVersion::NoStream => {
+                usize::try_from(self.ends.get(stream).map_or(0, |(end, _)| *end)).unwrap()
+            }
             ExpectedVersion::Exact(version) => usize::try_from(version.get()).unwrap(),
             _ => {
                 if there.last().is_none_or(|last| !ids.contains(&last.id)) {
@@ -161,7 +206,9 @@ impl Reference {
             }
         };
         let place: Vec<_> = there.iter().skip(from).take(ids.len()).collect();
-        if place.iter().map(|fact| fact.id).eq(ids.iter().copied()) {
+        if place.iter().any(|fact| fact.is_gone) {
+            Again::Unknown
+        } else if place.iter().map(|fact| fact.id).eq(ids.iter().copied()) {
             Again::All(place.iter().map(|fact| fact.position).collect())
         } else if place.iter().any(|fact| ids.contains(&fact.id)) {
             Again::Some
@@ -182,11 +229,15 @@ impl Reference {
             if ids.is_empty() {
                 continue;
             }
+            if self.is_tombstoned(stream) {
+                return Outcome::Tombstoned((*stream).to_owned());
+            }
             written += 1;
             match self.again(stream, *expected, &ids) {
                 Again::Not => {}
                 Again::Some => is_partial = true,
                 Again::All(positions) => drop(found.insert(stream, positions)),
+                Again::Unknown => return Outcome::Deleted,
             }
         }
         if found.len() == written && !is_partial {
@@ -203,6 +254,9 @@ impl Reference {
             return Outcome::Partial;
         }
         for (stream, expected) in &call.expected {
+            if self.is_tombstoned(stream) {
+                return Outcome::Tombstoned((*stream).to_owned());
+            }
             let tip = self.stream_version(stream);
             let is_met = match expected {
                 ExpectedVersion::Any => true,
@@ -216,21 +270,26 @@ impl Reference {
         }
         for (items, after) in &call.conditions {
             let is_match = |fact: &&Fact| fact.position > *after && fact.is_of_any(items);
-            if let Some(found) = self.log.iter().find(is_match) {
-                return match self.commit_of(call, found.position) {
-                    Some(positions) => Outcome::Done(positions, true),
-                    None => Outcome::ConditionFailed(found.position),
-                };
+            let found = self.left().find(is_match).map(|fact| fact.position);
+            if let Some(positions) = found.and_then(|found| self.commit_of(call, found)) {
+                return Outcome::Done(positions, true);
+            }
+            // An event that was deleted may have matched.
+            if (1..self.deleted_up_to).contains(after) {
+                return Outcome::Deleted;
+            }
+            if let Some(found) = found {
+                return Outcome::ConditionFailed(found);
             }
         }
         self.add(call, clock)
     }
 
     /// The positions of the commit that the event at this position is part of, if it is exactly this
-    /// call.
+    /// call and nothing of it was deleted.
     fn commit_of(&self, call: &Call, position: u64) -> Option<Vec<u64>> {
         let commit = self.log[usize::try_from(position - 1).unwrap()].commit;
-        let there = self.log.iter().filter(|fact| fact.commit == commit);
+        let there = self.left().filter(|fact| fact.commit == commit);
         let asked = call.events.iter().map(|(of, event)| (&**of, event.id()));
         let is_this = there.clone().map(|fact| (&*fact.stream, fact.id)).eq(asked);
         is_this.then(|| there.map(|fact| fact.position).collect())
@@ -266,7 +325,7 @@ impl Reference {
         }
         let end = first + call.events.len() as u64 - 1;
         for (position, (stream, event)) in (first..).zip(&call.events) {
-            let version = self.stream_version(stream).map_or(1, |tip| tip + 1);
+            let version = self.last_version(stream).map_or(1, |last| last + 1);
             let given = event.recorded_at().map(Timestamp::as_micros);
             self.log.push(Fact {
                 id: event.id(),
@@ -278,6 +337,9 @@ impl Reference {
                 time: given.unwrap_or_else(|| last.max(clock)),
                 commit: (first, end),
                 tags: event.tags().to_vec(),
+                has_metadata: !event.metadata().is_empty(),
+                is_redacted: false,
+                is_gone: false,
             });
         }
         Outcome::Done((first..=end).collect(), false)
@@ -312,11 +374,67 @@ impl Reference {
             };
             in_scope && is_begun && was_there && fact.has_tags(ask.tags)
         };
-        let mut facts: Vec<Fact> = self.log.iter().filter(is_wanted).cloned().collect();
+        let mut facts: Vec<Fact> = self.left().filter(is_wanted).cloned().collect();
         if ask.backward {
             facts.reverse();
         }
         facts.truncate(ask.limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap()));
         facts
+    }
+
+    /// The last position that was recorded by then.
+    pub(crate) fn position_at(&self, time: i64) -> Option<u64> {
+        self.left().rfind(|fact| fact.time <= time).map(|fact| fact.position)
+    }
+
+    /// The deleted places of a read; `None` if an index may answer it, because such a read goes past
+    /// no holes.
+    pub(crate) fn holes(&self, ask: &Ask, clock: i64) -> Option<BTreeSet<u64>> {
+        let is_plain = ask.items.is_empty() && (ask.tags, ask.types) == (0, 0);
+        let is_plain = is_plain && ask.category.is_none() && ask.prefix.is_none();
+        if ask.stream.is_none() && !is_plain {
+            return None;
+        }
+        let up_to = match ask.as_of {
+            AsOf::Now | AsOf::Version(_) => u64::MAX,
+            AsOf::Position(position) => position,
+            AsOf::Time(before) => self.position_at(clock - before).unwrap_or_default(),
+        };
+        let end = match ask.as_of {
+            AsOf::Version(version) if ask.stream.is_some() => version,
+            _ => u64::MAX,
+        };
+        let (from, to) = match (ask.start, ask.backward) {
+            (Start::Beginning, _) => (1, end),
+            (Start::From(from), false) => (from, end),
+            (Start::After(after), false) => (after.saturating_add(1), end),
+            (Start::From(from), true) => (1, from.min(end)),
+            (Start::After(after), true) => (1, (after - 1).min(end)),
+        };
+        let mut gone: Vec<_> = self.log.iter().filter(|fact| fact.is_gone).collect();
+        let place = |fact: &Fact| if ask.stream.is_some() { fact.version } else { fact.position };
+        if let Some(stream) = ask.stream.map(|stream| STREAMS[stream]) {
+            // The hole of a stream is seen as a whole, or not at all.
+            gone.retain(|fact| fact.stream == stream);
+            let is_seen = gone.last().is_some_and(|last| last.position <= up_to);
+            gone.retain(|_| is_seen);
+        }
+        let is_after_end = ask.stream.is_some_and(|stream| {
+            let name = STREAMS[stream];
+            let is_after = from <= to && self.last_version(name).is_some_and(|last| from > last);
+            is_after && self.state(name) == StreamState::Deleted
+        });
+        // If a stream was deleted, a read after its end learns it.
+        let is_read = |place| is_after_end || (from..=to).contains(&place);
+        gone.retain(|fact| fact.position <= up_to && is_read(place(fact)));
+        let mut places: BTreeSet<u64> = gone.into_iter().map(place).collect();
+        if let Some(limit) = ask.limit {
+            // The read ends at its last event.
+            let read = self.read(ask, clock);
+            let last = read.last().filter(|_| read.len() as u64 == limit).map(place);
+            let is_read = |at: u64| last.is_none_or(|last| (at < last) != ask.backward);
+            places.retain(|at| limit > 0 && is_read(*at));
+        }
+        Some(places)
     }
 }

@@ -3,7 +3,9 @@
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use super::ops::{After, AsOf, Ask, Condition, Item, KEYS, Kind, Op, Part, Size, Start, TAGS_LEN};
+use super::ops::{
+    After, AsOf, Ask, Condition, Item, KEYS, Kind, Op, Part, Size, Start, TAGS_LEN, Target,
+};
 use super::world::{FOLLOWS, STREAMS};
 
 fn kinds() -> impl Strategy<Value = Kind> {
@@ -101,7 +103,44 @@ fn asks() -> impl Strategy<Value = Ask> {
         )
 }
 
-pub(crate) fn ops() -> impl Strategy<Value = Op> {
+fn targets() -> impl Strategy<Value = Target> {
+    let stream = || 0..STREAMS.len();
+    prop_oneof![
+        4 => (stream(), 0..12_u64).prop_map(|(stream, keep)| Target::Truncate { stream, keep }),
+        3 => stream().prop_map(|stream| Target::Delete { stream }),
+        1 => stream().prop_map(|stream| Target::Tombstone { stream }),
+        2 => (any::<u16>(), tags(), any::<bool>()).prop_map(|(at, tags, clears_snapshots)| {
+            Target::Redact { at, tags, clears_snapshots }
+        }),
+    ]
+}
+
+fn deletions() -> impl Strategy<Value = Op> {
+    let retention = (
+        0..STREAMS.len(),
+        any::<bool>(),
+        prop::option::of(1..9_u64),
+        prop::option::weighted(0.3, 1..100_u64),
+    );
+    prop_oneof![
+        9 => targets().prop_map(Op::Delete),
+        2 => retention.prop_map(|(stream, of_category, count, age)| Op::Retain {
+            stream,
+            of_category,
+            count,
+            age,
+        }),
+        1 => Just(Op::Scavenge),
+    ]
+}
+
+/// Sequences of operations, in half of the cases with deletions.
+pub(crate) fn sequences() -> impl Strategy<Value = Vec<Op>> {
+    let mixed = || prop_oneof![5 => ops(), 1 => deletions()];
+    prop_oneof![prop::collection::vec(ops(), 1..60), prop::collection::vec(mixed(), 1..60),]
+}
+
+fn ops() -> impl Strategy<Value = Op> {
     let prefixes = select(vec!["", "a", "a-", "a-1", "ä", "日本-1", "b", "zz"]);
     prop_oneof![
         12 => (

@@ -1,6 +1,6 @@
 //! One of the two stores under test: its calls take turns between the blocking and the async API.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -114,6 +114,8 @@ fn refusal(error: Error) -> Outcome {
         Error::PartialRetry { .. } => Outcome::Partial,
         Error::ConditionFailed { position, .. } => Outcome::ConditionFailed(position.get()),
         Error::RecordedAtBeforeHead { .. } => Outcome::TooEarly,
+        Error::Deleted { .. } => Outcome::Deleted,
+        Error::Tombstoned { stream } => Outcome::Tombstoned(stream.to_string()),
         Error::InvalidArgument(_) => Outcome::Invalid,
         error => panic!("{error}"),
     }
@@ -132,12 +134,19 @@ fn positions_of(result: &KeyedResult) -> Vec<u64> {
     }
 }
 
+/// The subscription to one stream, and that stream.
+const OF_STREAM: usize = 2;
+const FOLLOWED: &str = "a-1";
+
+/// The deliveries of a subscription, and its checkpoint.
+type Delivered = Result<(Vec<Delivery>, Option<u64>), Error>;
+
 /// The filters of the subscriptions; the reference implements the same filters independently.
 fn filtered<D>(all: SubscriptionBuilder<D>, which: usize) -> SubscriptionBuilder<D> {
     match which {
         0 => all,
         1 => all.category("a"),
-        2 => all.stream("a-1"),
+        OF_STREAM => all.stream(FOLLOWED),
         3 => all.tag(TAGS[1]).types(["Closed", "Opened"]),
         4 => all.query(Query::tag(TAGS[0]).or(Query::stream("b-1"))),
         _ => all.types(["Closed"]).stream_prefix("a"),
@@ -148,7 +157,7 @@ fn is_followed(which: usize, fact: &Fact) -> bool {
     match which {
         0 => true,
         1 => ["a", "a-1", "a-10"].contains(&&*fact.stream),
-        2 => fact.stream == "a-1",
+        OF_STREAM => fact.stream == FOLLOWED,
         3 => fact.tags.iter().any(|tag| tag == TAGS[1]) && fact.event_type != "Changed",
         4 => fact.tags.iter().any(|tag| tag == TAGS[0]) || fact.stream == "b-1",
         _ => fact.event_type == "Closed" && fact.stream.starts_with('a'),
@@ -216,13 +225,32 @@ impl Subject {
         }
     }
 
-    pub(crate) fn read(&self, ask: &Ask, clock: i64) -> Vec<Fact> {
+    pub(crate) fn read(&self, ask: &Ask, clock: i64) -> Result<Vec<Fact>, Error> {
         let events: Vec<_> = if self.by_task {
             block_on(asked!(self.tasks, ask, clock, events).collect())
         } else {
             asked!(self.store, ask, clock, into_iter).collect()
         };
-        events.into_iter().map(|event| Fact::from(event.unwrap())).collect()
+        events.into_iter().map(|event| event.map(Fact::from)).collect()
+    }
+
+    /// The deleted places of a read.
+    pub(crate) fn holes(&self, ask: &Ask, clock: i64) -> Result<BTreeSet<u64>, Error> {
+        let holes = asked!(self.store, ask, clock, holes)?;
+        let places: Vec<_> = holes.iter().flat_map(|hole| hole.first..=hole.last).collect();
+        let holes: BTreeSet<_> = places.iter().copied().collect();
+        assert_eq!(holes.len(), places.len(), "a place is in two holes: {places:?}");
+        Ok(holes)
+    }
+
+    pub(crate) fn position_at(&self, time: i64) -> Option<u64> {
+        let time = Timestamp::from_micros(time);
+        let position = if self.by_task {
+            block_on(self.tasks.position_at(time))
+        } else {
+            self.store.position_at(time)
+        };
+        position.unwrap().map(u64::from)
     }
 
     /// The streams with their versions.
@@ -237,26 +265,26 @@ impl Subject {
     }
 
     /// The deliveries of a subscription that continues where it stopped, and its checkpoint.
-    fn deliveries(&self, which: usize, most: usize) -> (Vec<Delivery>, Option<u64>) {
+    fn deliveries(&self, which: usize, most: usize) -> Delivered {
         let after = self.seen[which].map(position);
         let mut deliveries = Vec::new();
         if self.by_task {
             return block_on(async {
                 let started = filtered(self.tasks.subscribe().after(after), which).start();
-                let mut following = started.await.unwrap();
+                let mut following = started.await?;
                 // Nothing comes after it has caught up, so a task would wait.
                 while deliveries.len() < most
                     && !matches!(deliveries.last(), Some(Delivery::CaughtUp(_)))
                 {
-                    deliveries.push(following.next().await.unwrap().unwrap());
+                    deliveries.push(following.next().await.unwrap()?);
                 }
-                (deliveries, following.checkpoint().map(u64::from))
+                Ok((deliveries, following.checkpoint().map(u64::from)))
             });
         }
         let started = filtered(self.store.subscribe().after(after), which).start();
-        let mut following = started.unwrap();
+        let mut following = started?;
         while deliveries.len() < most {
-            match following.recv_timeout(Duration::ZERO).unwrap() {
+            match following.recv_timeout(Duration::ZERO)? {
                 Delivery::Idle => break,
                 delivery => deliveries.push(delivery),
             }
@@ -264,13 +292,17 @@ impl Subject {
                 assert_eq!(following.checkpoint(), Some(*position));
             }
         }
-        (deliveries, following.checkpoint().map(u64::from))
+        Ok((deliveries, following.checkpoint().map(u64::from)))
     }
 
     /// Resumes a subscription, like a program that continues where it stopped.
     pub(crate) fn follow(&mut self, which: usize, most: usize, reference: &Reference) {
         let after = self.seen[which];
-        let (deliveries, now) = self.deliveries(which, most);
+        let delivered = self.deliveries(which, most);
+        if which == OF_STREAM && reference.is_tombstoned(FOLLOWED) {
+            return assert!(matches!(delivered, Err(Error::Tombstoned { .. })), "{delivered:?}");
+        }
+        let (deliveries, now) = delivered.unwrap();
         let mut delivered = Vec::new();
         for delivery in deliveries {
             match delivery {
@@ -284,8 +316,7 @@ impl Subject {
         }
         assert!(now >= after, "it went back from {after:?} to {now:?}");
         let expected: Vec<_> = reference
-            .log
-            .iter()
+            .left()
             .filter(|fact| Some(fact.position) > after && Some(fact.position) <= now)
             .filter(|fact| is_followed(which, fact))
             .cloned()
@@ -305,6 +336,10 @@ impl Subject {
             } else {
                 self.store.stream_version(&id)
             };
+            if reference.is_tombstoned(stream) {
+                assert!(matches!(version, Err(Error::Tombstoned { .. })), "{stream}: {version:?}");
+                continue;
+            }
             let version = version.unwrap().map(u64::from);
             assert_eq!(version, reference.stream_version(stream), "{stream}");
         }

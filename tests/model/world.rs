@@ -1,6 +1,6 @@
 //! The world: the store on disk, the memory store and the reference, run together.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -8,6 +8,7 @@ use std::sync::{Arc, OnceLock};
 use annals::prelude::*;
 use annals::{Durability, Error, EventType, KeyedSubmission, Limits, StoreOptions, Timestamp};
 
+use super::deletions::Retentions;
 use super::faults::{self, Kept, Synced};
 use super::ops::{After, AsOf, Ask, Condition, Kind, Op, Part, Size, Start, TAGS_LEN};
 use super::reference::{Call, Fact, Recorded, Reference};
@@ -18,6 +19,7 @@ pub(crate) const STREAMS: [&str; 7] = ["a", "a-1", "a-10", "ä-1", "日本-1", "
 pub(crate) const TYPES: [&str; 3] = ["Opened", "Changed", "Closed"];
 /// The number of subscriptions that operations resume.
 pub(crate) const FOLLOWS: usize = 6;
+const METADATA: &str = "by";
 /// Tags that are prefixes of each other, or hold more than ASCII.
 pub(crate) const TAGS: [&str; TAGS_LEN] = ["a", "a:1", "ab", "日本:1"];
 /// Half of the bits are set, and each pair of neighbours occurs.
@@ -26,7 +28,8 @@ const DOORS: u64 = 0x6996_9669_9669_6996;
 /// Both stores and the reference, with their state.
 pub(crate) struct World {
     pub(crate) disk: Option<Store>,
-    pub(crate) subjects: [Subject; 2],
+    /// The store on disk; and the store in memory, until the first deletion, which it does not have.
+    pub(crate) subjects: Vec<Subject>,
     pub(crate) reference: Reference,
     calls: Vec<Call>,
     pub(crate) clock: Arc<AtomicI64>,
@@ -38,6 +41,7 @@ pub(crate) struct World {
     doors: u64,
     pub(crate) kept: Kept,
     pub(crate) synced: Synced,
+    pub(crate) retentions: Retentions,
     directory: tempfile::TempDir,
 }
 
@@ -46,6 +50,7 @@ impl World {
         memtable_bytes: usize,
         pack_bytes: usize,
         version_cache_streams: usize,
+        has_all_indexes: bool,
     ) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("store");
@@ -57,11 +62,13 @@ impl World {
             .pack_bytes(pack_bytes)
             .read_ahead_bytes(1 << 20)
             .version_cache_streams(version_cache_streams)
+            .index_types(has_all_indexes)
+            .index_categories(has_all_indexes)
             .clock(reader_of(&clock));
         let disk = options.clone().open(&path).unwrap();
         let memory = MemoryStore::with(Limits::default(), reader_of(&clock));
         Self {
-            subjects: [Subject::new(disk.clone()), Subject::new(memory)],
+            subjects: vec![Subject::new(disk.clone()), Subject::new(memory)],
             disk: Some(disk),
             reference: Reference::default(),
             calls: Vec::new(),
@@ -72,6 +79,7 @@ impl World {
             numbers: 0,
             doors: DOORS,
             kept: Kept::default(),
+            retentions: Retentions::default(),
             directory,
         }
     }
@@ -86,6 +94,8 @@ impl World {
         let event = NewEvent::new(EventType::new(event_type).unwrap(), payload);
         let twice = tags_of(tags).take(usize::from(tags >> TAGS_LEN));
         let event = tags_of(tags).chain(twice).fold(event, NewEvent::with_tag);
+        let has_metadata = self.numbers.is_multiple_of(2);
+        let event = if has_metadata { event.with_metadata(METADATA, "Ada") } else { event };
         match time {
             Some(time) => event.with_recorded_at(Timestamp::from_micros(time)),
             None => event,
@@ -132,18 +142,18 @@ impl World {
 
     pub(crate) fn submit(&mut self, call: &Call) {
         let outcome = self.reference.append(call, self.clock.load(Ordering::SeqCst));
-        let [disk, memory] = &self.subjects;
-        assert_eq!(memory.append(call), outcome);
-        assert_eq!(disk.append(call), outcome);
+        for subject in &self.subjects {
+            assert_eq!(subject.append(call), outcome);
+        }
     }
 
     fn submit_once(&mut self, call: &Call, key: usize, other: bool) {
         let clock = self.clock.load(Ordering::SeqCst);
         let answer = self.reference.append_once(call, (key, other), clock);
         let key = key_of(key, other);
-        let [disk, memory] = &self.subjects;
-        assert_eq!(memory.append_once(call, &key), answer);
-        assert_eq!(disk.append_once(call, &key), answer);
+        for subject in &self.subjects {
+            assert_eq!(subject.append_once(call, &key), answer);
+        }
     }
 
     fn retry(&mut self, back: usize, change: i8) {
@@ -164,7 +174,11 @@ impl World {
         let after = after.map(|after| STREAMS[after]);
         let mut expected: BTreeMap<&str, u64> = BTreeMap::new();
         for fact in &self.reference.log {
-            if fact.stream.starts_with(prefix) && after.is_none_or(|after| &*fact.stream > after) {
+            let is_live = self.reference.stream_version(&fact.stream).is_some();
+            if is_live
+                && fact.stream.starts_with(prefix)
+                && after.is_none_or(|after| &*fact.stream > after)
+            {
                 expected.insert(&fact.stream, fact.version);
             }
         }
@@ -256,6 +270,10 @@ impl World {
     /// Rebuilds the memory store from the truncated reference, and moves subscriptions past the
     /// head back to it.
     fn forget(&mut self, head: u64) {
+        for seen in self.subjects.iter_mut().flat_map(|subject| &mut subject.seen) {
+            *seen = (*seen).min(Some(head).filter(|head| *head > 0));
+        }
+        let Some(subject) = self.subjects.get_mut(1) else { return };
         let memory = MemoryStore::with(Limits::default(), reader_of(&self.clock));
         for commit in self.reference.log.chunk_by(|a, b| a.commit == b.commit) {
             let append = commit.iter().fold(Append::new(), |append, fact| {
@@ -263,6 +281,8 @@ impl World {
                 let event = NewEvent::new(event_type, fact.payload.clone()).with_id(fact.id);
                 let event = event.with_recorded_at(Timestamp::from_micros(fact.time));
                 let event = fact.tags.iter().fold(event, NewEvent::with_tag);
+                let event =
+                    if fact.has_metadata { event.with_metadata(METADATA, "Ada") } else { event };
                 append.to(fact.stream.as_str(), ExpectedVersion::Any, [event])
             });
             let positions: Vec<_> = commit.iter().map(|fact| fact.position).collect();
@@ -277,10 +297,7 @@ impl World {
             let key = key_of(known.key, known.other);
             memory.submit_once(&key, KeyedSubmission::nothing()).unwrap();
         }
-        self.subjects[1].replace(memory);
-        for seen in self.subjects.iter_mut().flat_map(|subject| &mut subject.seen) {
-            *seen = (*seen).min(Some(head).filter(|head| *head > 0));
-        }
+        subject.replace(memory);
     }
 
     /// Copies the files that a process crash would leave now.
@@ -300,19 +317,48 @@ impl World {
             let told = format!("byte {at} of {}", name.display());
             assert!(head >= self.synced.head, "{told}: {head} of {}", self.synced.head);
             let log = store.read_log().into_iter();
-            check_answer(
-                log,
-                self.reference.log.iter().filter(|fact| fact.position <= head),
-                &told,
-            );
+            check_answer(log, self.reference.left().filter(|fact| fact.position <= head), &told);
             for stream in STREAMS {
-                let facts = self.reference.log.iter().filter(|fact| fact.stream == stream);
+                let events = store.read_stream(stream).into_iter();
+                if self.reference.is_tombstoned(stream) {
+                    check_refused(events, &told);
+                    continue;
+                }
+                let facts = self.reference.left().filter(|fact| fact.stream == stream);
                 let facts = facts.filter(|fact| fact.position <= head);
-                check_answer(store.read_stream(stream).into_iter(), facts, &told);
+                check_answer(events, facts, &told);
             }
             let _ = store.verify(|_| {}).unwrap();
         }
         std::fs::remove_dir_all(&image).unwrap();
+    }
+
+    /// Compares one read with the reference.
+    fn check_read(&self, subject: &Subject, ask: &Ask, clock: i64) {
+        let read = subject.read(ask, clock);
+        let has_deletions = self.reference.has_deletions();
+        let holes = if has_deletions { subject.holes(ask, clock) } else { Ok(BTreeSet::new()) };
+        if ask.stream.is_some_and(|stream| self.reference.is_tombstoned(STREAMS[stream])) {
+            // A read of no version at all is not refused.
+            let is_whole = matches!((ask.start, ask.as_of), (Start::Beginning, AsOf::Now));
+            let may_be_empty = !is_whole || ask.limit == Some(0);
+            return match (read, holes) {
+                (Err(Error::Tombstoned { .. }), Err(Error::Tombstoned { .. })) => {}
+                (Ok(read), Ok(holes)) if may_be_empty => {
+                    assert!(read.is_empty() && holes.is_empty());
+                }
+                other => panic!("{other:?}"),
+            };
+        }
+        let (read, expected) = (read.unwrap(), self.reference.read(ask, clock));
+        assert!(read == expected, "read {} of {}", read.len(), expected.len());
+        if let Some(expected) = self.reference.holes(ask, clock) {
+            assert_eq!(holes.unwrap(), expected, "holes");
+        }
+        if let AsOf::Time(before) = ask.as_of {
+            let time = clock - before;
+            assert_eq!(subject.position_at(time), self.reference.position_at(time));
+        }
     }
 
     /// Reads everything in every way.
@@ -336,6 +382,7 @@ impl World {
         for which in 0..FOLLOWS {
             self.run(&Op::Follow { which, deliveries: usize::MAX });
         }
+        self.check_deletions();
     }
 
     pub(crate) fn run(&mut self, op: &Op) {
@@ -356,11 +403,7 @@ impl World {
             Op::Retry { back, change } => self.retry(*back, *change),
             Op::Read(ask) => {
                 let clock = self.clock.load(Ordering::SeqCst);
-                let expected = self.reference.read(ask, clock);
-                for subject in &self.subjects {
-                    let read = subject.read(ask, clock);
-                    assert!(read == expected, "read {} of {}", read.len(), expected.len());
-                }
+                self.subjects.iter().for_each(|subject| self.check_read(subject, ask, clock));
             }
             Op::List { prefix, after } => self.list(prefix, *after),
             Op::Follow { which, deliveries } => {
@@ -368,6 +411,11 @@ impl World {
                     subject.follow(*which, *deliveries, &self.reference);
                 }
             }
+            Op::Delete(target) => self.delete(*target),
+            Op::Retain { stream, of_category, count, age } => {
+                self.retain((STREAMS[*stream], *of_category), (*count, *age));
+            }
+            Op::Scavenge => self.scavenge(),
             Op::Clock(change) => {
                 self.clock.fetch_add(*change, Ordering::SeqCst);
             }
@@ -390,9 +438,8 @@ impl World {
         for subject in &self.subjects {
             subject.check_summary(&self.reference);
         }
-        let streams =
-            STREAMS.iter().filter(|stream| self.reference.stream_version(stream).is_some());
-        assert_eq!(self.store().info().unwrap().streams, streams.count() as u64);
+        let streams: BTreeSet<_> = self.reference.log.iter().map(|fact| &*fact.stream).collect();
+        assert_eq!(self.store().info().unwrap().streams, streams.len() as u64);
     }
 }
 
@@ -411,6 +458,14 @@ fn new_store() -> &'static Path {
 fn reader_of(clock: &Arc<AtomicI64>) -> impl Fn() -> Timestamp + Send + Sync + 'static {
     let clock = clock.clone();
     move || Timestamp::from_micros(clock.load(Ordering::SeqCst))
+}
+
+/// Checks that a read of a stream that was deleted for good is refused, or finds damage.
+fn check_refused(events: impl Iterator<Item = Result<RecordedEvent, Error>>, told: &str) {
+    let read: Result<Vec<_>, _> = events.collect();
+    let is_refused = |error: &Error| matches!(error, Error::Tombstoned { .. });
+    let is_known = |error: &Error| is_refused(error) || error.is_corruption();
+    assert!(read.as_ref().is_err_and(is_known), "{told}: {read:?}");
 }
 
 /// Checks that the events are correct up to the first damage error; without damage, that all were

@@ -1,5 +1,7 @@
 //! Mounts the reference of `tests/model`.
 
+#[path = "../../../tests/model/deletions.rs"]
+pub(super) mod deletions;
 #[path = "../../../tests/model/faults.rs"]
 pub(super) mod faults;
 #[path = "../../../tests/model/ops.rs"]

@@ -12,7 +12,7 @@ use annals::{Durability, Error};
 
 use super::model::faults::Synced;
 use super::model::ops::{
-    After, AsOf, Ask, Condition, Item, KEYS, Kind, Op, Part, Size, Start, TAGS_LEN,
+    After, AsOf, Ask, Condition, Item, KEYS, Kind, Op, Part, Size, Start, TAGS_LEN, Target,
 };
 use super::model::reference::Outcome;
 use super::model::subject::request;
@@ -27,7 +27,7 @@ pub fn operations(data: &[u8]) {
     let (memtable, tips) = (input.of(&[1, 1 << 20]), input.of(&[1, 1_000]));
     let choice = input.byte();
     let (reopens, pack) = (choice & 1 == 1, [1, 300, 32 << 10][usize::from(choice >> 1) % 3]);
-    let mut world = World::new(memtable, pack, tips);
+    let mut world = World::new(memtable, pack, tips, choice >= 128);
     let mut steps = 0;
     while !input.is_empty() && steps < STEPS_MAX {
         steps += 1;
@@ -64,10 +64,31 @@ fn op(choice: u8, input: &mut Input<'_>) -> Op {
         140..160 => Op::Follow { which: input.below(FOLLOWS), deliveries: 1 + input.below(40) },
         160..170 => Op::Clock(i64::from(input.byte()) - 60),
         170..190 => Op::Keep { view: input.flag() },
-        190..200 => Op::Sync,
-        200..210 => Op::Reopen,
+        190..194 => Op::Sync,
+        194..202 => Op::Delete(target(input)),
+        202..204 => Op::Retain {
+            stream: input.below(STREAMS.len()),
+            of_category: input.flag(),
+            count: input.flag().then(|| 1 + input.below(8) as u64),
+            age: input.flag().then(|| 1 + u64::from(input.byte())),
+        },
+        204..206 => Op::Scavenge,
+        206..210 => Op::Reopen,
         210..230 => Op::Crash { left: input.flag().then(|| input.byte()) },
         _ => Op::Damage { file: word(input), at: word(input), bit: input.byte() % 8 },
+    }
+}
+
+fn target(input: &mut Input<'_>) -> Target {
+    let stream = input.below(STREAMS.len());
+    match input.below(8) {
+        0..3 => Target::Truncate { stream, keep: input.below(12) as u64 },
+        3..5 => Target::Delete { stream },
+        5 => Target::Tombstone { stream },
+        _ => {
+            let tags = input.byte() % (1 << TAGS_LEN);
+            Target::Redact { at: word(input), tags, clears_snapshots: input.flag() }
+        }
     }
 }
 
@@ -184,6 +205,9 @@ fn longest_log(store: &Path) -> u64 {
 /// and the append is present completely or not at all.
 fn failing_append(world: &mut World, input: &mut Input<'_>) {
     let mut part = part(input);
+    if world.reference.is_tombstoned(STREAMS[part.stream]) {
+        return;
+    }
     (part.kind, part.count) = (Kind::Any, part.count.max(1));
     let call = world.call(&[part], None, &[]);
     let durability = if input.flag() { Durability::Sync } else { Durability::Buffered };
@@ -225,9 +249,12 @@ fn failing_append(world: &mut World, input: &mut Input<'_>) {
     world.check_summary();
 }
 
-/// The store on disk has these events; adds them to the other store and the reference.
+/// The store on disk has these events; adds them to the reference and to the other store, if there
+/// is one.
 fn adopt(world: &mut World, call: &super::model::reference::Call) {
     let outcome = world.reference.append(call, world.clock.load(Ordering::SeqCst));
     assert!(matches!(outcome, Outcome::Done(_, false)));
-    world.subjects[1].store.submit(request(call)).unwrap();
+    if let Some(memory) = world.subjects.get(1) {
+        memory.store.submit(request(call)).unwrap();
+    }
 }
