@@ -17,6 +17,9 @@ use super::free_space;
 use crate::error::{Error, Result};
 use crate::options::Durability;
 
+/// How often files are compacted. A compaction in the background may move a file to another level
+/// meanwhile, so that it is missed.
+const COMPACTIONS_MAX: usize = 5;
 /// How long to wait until the engine has removed files that it no longer needs.
 const REMOVAL_MAX: Duration = Duration::from_secs(10);
 /// How long to wait before looking at the files again.
@@ -64,17 +67,24 @@ impl Disk {
         let mut options = CompactOptions::default();
         options.set_bottommost_level_compaction(BottommostLevelCompaction::ForceOptimized);
         options.set_exclusive_manual_compaction(false);
-        self.db.compact_range_cf_opt(self.handle(family), Some(first), Some(last), &options);
-        // The engine does not report whether it succeeded.
         let old: BTreeSet<_> = old.into_iter().map(|file| file.name).collect();
-        let left = self.files_between(family, first, last)?;
-        match left.into_iter().find(|file| old.contains(&file.name)) {
-            None => Ok(()),
-            Some(file) => {
+        let (mut from, mut to) = (first.to_vec(), last.to_vec());
+        for tries in 1.. {
+            let range = (Some(from.as_slice()), Some(to.as_slice()));
+            self.db.compact_range_cf_opt(self.handle(family), range.0, range.1, &options);
+            // The engine does not report whether it succeeded.
+            let mut left = self.files_between(family, first, last)?;
+            left.retain(|file| old.contains(&file.name));
+            let Some(file) = left.first() else { break };
+            if tries >= COMPACTIONS_MAX {
                 let doing = format!("rewriting the table file {}", file.name);
-                Err(Error::storage(doing, std::io::Error::other("it was not rewritten")))
+                return Err(Error::storage(doing, std::io::Error::other("it was not rewritten")));
             }
+            // Only what is left.
+            from = left.iter().filter_map(|file| file.start_key.clone()).min().unwrap_or(from);
+            to = left.iter().filter_map(|file| file.end_key.clone()).max().unwrap_or(to);
         }
+        Ok(())
     }
 
     fn files_between(&self, family: Family, first: &[u8], last: &[u8]) -> Result<Vec<LiveFile>> {
