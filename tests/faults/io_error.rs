@@ -7,7 +7,6 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Instant;
 
@@ -329,13 +328,15 @@ fn every_call_fails(name: &str, blow: Blow, growth: usize) {
         Some(output) => assert!(output.status.success(), "{output:?}"),
     }
     let tally = Mutex::new(Tally::default());
-    let sweeps: Vec<_> = CALLS.iter().flat_map(|call| [(*call, false), (*call, true)]).collect();
-    let next = AtomicUsize::new(0);
+    let sweeps = CALLS.iter().flat_map(|call| [(*call, false), (*call, true)]);
+    let sweeps: Vec<_> = sweeps.map(|(call, for_ever)| Sweep::new(call, for_ever, blow)).collect();
+    // A deletion waits long for files that cannot be removed.
+    let threads = if plan.deletes() { 12 } else { 2 };
     thread::scope(|scope| {
-        for _ in 0..2 {
+        for _ in 0..threads {
             scope.spawn(|| {
-                while let Some((call, for_ever)) = sweeps.get(next.fetch_add(1, Ordering::SeqCst)) {
-                    sweep(&plan, (*call, *for_ever, blow), growth, &tally);
+                for sweep in &sweeps {
+                    sweep.run(&plan, growth, &tally);
                 }
             });
         }
@@ -354,26 +355,39 @@ fn every_call_fails(name: &str, blow: Blow, growth: usize) {
     assert!(wrong.is_empty(), "{}", wrong[..wrong.len().min(10)].join("\n\n"));
 }
 
-/// n = 1, 2, 3…; or a sample of these, each a multiple of the one before.
-fn sweep(
-    plan: &Plan,
-    (call, for_ever, blow): (Call, bool, Blow),
-    growth: usize,
-    tally: &Mutex<Tally>,
-) {
-    let mut nth = 1;
-    loop {
-        let fault = Fault { call, nth, for_ever, blow, only: "" };
-        tally.lock().unwrap().runs += 1;
-        match hit(plan, fault, tally) {
-            Ok(true) => {}
-            Ok(false) => return,
-            Err(why) => {
-                let why = format!("{}: {fault:?}: {why}", plan.name);
-                tally.lock().unwrap().wrong.push(why);
+/// Fails the n-th call of a kind, for n = 1, 2, 3…; or for a sample of these, each a multiple of the
+/// one before. Any number of threads share the runs.
+struct Sweep {
+    /// The next fault; `None` after one that met no call.
+    next: Mutex<Option<Fault>>,
+}
+
+impl Sweep {
+    fn new(call: Call, for_ever: bool, blow: Blow) -> Self {
+        Self { next: Mutex::new(Some(Fault { call, nth: 1, for_ever, blow, only: "" })) }
+    }
+
+    /// The next fault of this sweep.
+    fn take(&self, growth: usize) -> Option<Fault> {
+        let mut next = self.next.lock().unwrap();
+        let fault = *next.as_ref()?;
+        let step = if is_everything() { 1 } else { 1 + fault.nth * growth };
+        *next = Some(Fault { nth: fault.nth + step, ..fault });
+        Some(fault)
+    }
+
+    fn run(&self, plan: &Plan, growth: usize, tally: &Mutex<Tally>) {
+        while let Some(fault) = self.take(growth) {
+            tally.lock().unwrap().runs += 1;
+            match hit(plan, fault, tally) {
+                Ok(true) => {}
+                Ok(false) => *self.next.lock().unwrap() = None,
+                Err(why) => {
+                    let why = format!("{}: {fault:?}: {why}", plan.name);
+                    tally.lock().unwrap().wrong.push(why);
+                }
             }
         }
-        nth += if is_everything() { 1 } else { 1 + nth * growth };
     }
 }
 
