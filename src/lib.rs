@@ -47,7 +47,7 @@
 //! | append to several, all or nothing | [`Append`], [`EventStore::submit`] |
 //! | read a stream, the log, or an earlier state | [`EventStoreExt::read_stream`], [`ReadStream`], [`ReadLog`] |
 //! | subscribe to events, live | [`EventStoreExt::subscribe`], [`Subscription`] |
-//! | handle events on several threads, in order by key | [`Subscription::parallel`], [`PartitionBy`] |
+//! | handle events in parallel, in order by key | [`Subscription::parallel`], [`PartitionBy`] |
 //! | use a serde enum as events, or several | [`domain_events!`], [`domain_event_union!`], [`Codec`] |
 //! | read events of an older schema version (upcasting) | [`Upcasters`], [`Decoder`] |
 //! | write aggregates that enforce rules | [`Aggregate`], [`Repository`], [`SnapshotPolicy`] |
@@ -187,7 +187,7 @@ pub use aggregate::{
     SnapshotPolicy, SnapshotReport, SnapshotStats,
 };
 #[cfg(feature = "async")]
-pub use async_store::{AsyncStore, AsyncSubscription, Pages};
+pub use async_store::{AsyncParallelSubscription, AsyncStore, AsyncSubscription, Pages};
 pub use codec::{
     Bincode, Codec, DomainEvent, EncodedEvent, EventKind, Json, TypedEvent, Undecodable,
 };

@@ -94,7 +94,7 @@ mod observability;
 mod opening;
 #[cfg(feature = "rocksdb")]
 mod packs;
-#[cfg(feature = "rocksdb")]
+#[cfg(all(feature = "async", feature = "rocksdb"))]
 mod parallel;
 #[cfg(feature = "rocksdb")]
 mod projections;
