@@ -52,7 +52,7 @@
 //! | read events of an older schema version (upcasting) | [`Upcasters`], [`Decoder`] |
 //! | write aggregates that enforce rules | [`Aggregate`], [`Repository`], [`SnapshotPolicy`] |
 //! | execute commands, with idempotency keys or metadata | [`Repository::command`], [`IdempotencyKey`] |
-//! | decide over several entities, by tags (DCB) | [`DecisionModel`], [`Decisions`], [`Boundary`] |
+//! | decide over several entities, by tags (DCB) | [`DecisionModel`], [`Decisions`], [`CachedDecisions`] |
 //! | claim a value that must be unique, such as an email address | [`UniqueValues`] |
 //! | build read models (projections) | [`Projection`], [`ProjectionManager`], [`View`] |
 //! | use async handlers, or manage projections from tasks | [`AsyncProjection`], [`AsyncProjectionManager`] |
@@ -193,7 +193,7 @@ pub use codec::{
 };
 #[cfg(feature = "async")]
 pub use decision::AsyncDecisions;
-pub use decision::{Boundary, Decided, DecisionBuilder, DecisionModel, Decisions};
+pub use decision::{Boundary, CachedDecisions, Decided, DecisionBuilder, DecisionModel, Decisions};
 #[cfg(feature = "rocksdb")]
 pub use deletion::{Deleted, RecordedDeletion, ScavengeOptions, Scavenged};
 pub use error::{Cause, Error, Location, Result};

@@ -50,6 +50,8 @@ mod commands;
 mod committing;
 #[cfg(all(feature = "async", feature = "rocksdb"))]
 mod conditions;
+#[cfg(all(feature = "async", feature = "rocksdb"))]
+mod decision_cache;
 #[cfg(feature = "rocksdb")]
 mod decisions;
 #[cfg(feature = "rocksdb")]
