@@ -66,7 +66,7 @@
 //! | test another implementation of a store | [`testing::conformance`] |
 //! | write code that works with any store | [`EventStore`], [`EventStoreExt`] |
 //! | handle an error | [`Error`] |
-//! | know the guarantees | [`guarantees`]; this documentation cites their numbers, G1 to G15 |
+//! | know the guarantees | [`guarantees`]; this documentation cites their numbers, G1 to G17 |
 //!
 //! # Features
 //!
