@@ -47,12 +47,12 @@
 //! | append to several, all or nothing | [`Append`], [`EventStore::submit`] |
 //! | read a stream, the log, or an earlier state | [`EventStoreExt::read_stream`], [`ReadStream`], [`ReadLog`] |
 //! | subscribe to events, live | [`EventStoreExt::subscribe`], [`Subscription`] |
-//! | handle events on several threads, in order by key | [`Subscription::parallel`], [`PartitionBy`] |
+//! | handle events in parallel, in order by key | [`Subscription::parallel`], [`PartitionBy`] |
 //! | use a serde enum as events, or several | [`domain_events!`], [`domain_event_union!`], [`Codec`] |
 //! | read events of an older schema version (upcasting) | [`Upcasters`], [`Decoder`] |
 //! | write aggregates that enforce rules | [`Aggregate`], [`Repository`], [`SnapshotPolicy`] |
 //! | execute commands, with idempotency keys or metadata | [`Repository::command`], [`IdempotencyKey`] |
-//! | decide over several entities, by tags (DCB) | [`DecisionModel`], [`Decisions`], [`Boundary`] |
+//! | decide over several entities, by tags (DCB) | [`DecisionModel`], [`Decisions`], [`CachedDecisions`] |
 //! | claim a value that must be unique, such as an email address | [`UniqueValues`] |
 //! | build read models (projections) | [`Projection`], [`ProjectionManager`], [`View`] |
 //! | use async handlers, or manage projections from tasks | [`AsyncProjection`], [`AsyncProjectionManager`] |
@@ -66,7 +66,7 @@
 //! | test another implementation of a store | [`testing::conformance`] |
 //! | write code that works with any store | [`EventStore`], [`EventStoreExt`] |
 //! | handle an error | [`Error`] |
-//! | know the guarantees | [`guarantees`]; this documentation cites their numbers, G1 to G15 |
+//! | know the guarantees | [`guarantees`]; this documentation cites their numbers, G1 to G17 |
 //!
 //! # Features
 //!
@@ -187,13 +187,13 @@ pub use aggregate::{
     SnapshotPolicy, SnapshotReport, SnapshotStats,
 };
 #[cfg(feature = "async")]
-pub use async_store::{AsyncStore, AsyncSubscription, Pages};
+pub use async_store::{AsyncParallelSubscription, AsyncStore, AsyncSubscription, Pages};
 pub use codec::{
     Bincode, Codec, DomainEvent, EncodedEvent, EventKind, Json, TypedEvent, Undecodable,
 };
 #[cfg(feature = "async")]
 pub use decision::AsyncDecisions;
-pub use decision::{Boundary, Decided, DecisionBuilder, DecisionModel, Decisions};
+pub use decision::{Boundary, CachedDecisions, Decided, DecisionBuilder, DecisionModel, Decisions};
 #[cfg(feature = "rocksdb")]
 pub use deletion::{Deleted, RecordedDeletion, ScavengeOptions, Scavenged};
 pub use error::{Cause, Error, Location, Result};

@@ -1,4 +1,4 @@
-//! [`Signal`]: wakes tasks that wait for something to change.
+//! [`Signal`]: wakes tasks that wait for something to change. [`Timer`]: wakes a task after a time.
 
 // Public only for the model checker: see `__internals`.
 #![cfg_attr(not(feature = "__internals"), allow(unreachable_pub))]
@@ -8,7 +8,8 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
 
 use crate::sync::{Condvar, Mutex, wake_task};
 
@@ -108,5 +109,33 @@ impl Drop for Listener {
         };
         // Dropped without the lock: a waker is code of an executor.
         drop(waker);
+    }
+}
+
+/// Completes after a time.
+pub(crate) struct Timer(futures_timer::Delay);
+
+impl Timer {
+    pub(crate) fn new(wait: Duration) -> Self {
+        Self(futures_timer::Delay::new(wait))
+    }
+}
+
+impl Future for Timer {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        // The thread of the timers is shared by the process: no panic of a waker may end it.
+        let waker = Waker::from(Arc::new(Guarded(context.waker().clone())));
+        Pin::new(&mut self.0).poll(&mut Context::from_waker(&waker))
+    }
+}
+
+/// Wakes a task, even if its waker panics.
+struct Guarded(Waker);
+
+impl Wake for Guarded {
+    fn wake(self: Arc<Self>) {
+        wake_task(self.0.clone());
     }
 }

@@ -1,14 +1,14 @@
 //! [`Turn`]: after a conflict over an aggregate, the callers of this process take turns.
 
 use std::collections::{HashMap, VecDeque};
-#[cfg(feature = "async")]
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread, ThreadId};
 use std::time::{Duration, Instant};
 
 use crate::model::StreamId;
+#[cfg(feature = "async")]
+use crate::signal::Timer;
 use crate::sync::{Mutex, MutexGuard, wake_task};
 
 /// How long a caller waits for its turn before it tries without one. This resolves a deadlock
@@ -77,14 +77,8 @@ impl Turn {
             is_first.await;
             true
         };
-        let mut timer = futures_timer::Delay::new(WAIT_MAX);
         let is_late = async {
-            futures_lite::future::poll_fn(|context| {
-                // The thread of the timers is shared by the process: no panic of a waker may end it.
-                let waker = Waker::from(Arc::new(Guarded(context.waker().clone())));
-                Pin::new(&mut timer).poll(&mut Context::from_waker(&waker))
-            })
-            .await;
+            Timer::new(WAIT_MAX).await;
             false
         };
         futures_lite::future::or(is_first, is_late).await.then_some(turn)
@@ -140,17 +134,6 @@ impl Drop for Turn {
         let (own, next) = next;
         drop(own);
         next.into_iter().for_each(wake_task);
-    }
-}
-
-/// Wakes a task, even if its waker panics.
-#[cfg(feature = "async")]
-struct Guarded(Waker);
-
-#[cfg(feature = "async")]
-impl Wake for Guarded {
-    fn wake(self: Arc<Self>) {
-        wake_task(self.0.clone());
     }
 }
 

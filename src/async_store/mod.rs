@@ -1,13 +1,16 @@
 //! [`AsyncStore`]: a store for tasks.
 
+mod future_set;
 mod pages;
 mod read;
 mod subscription;
+mod parallel;
 
 use std::fmt;
 use std::sync::Arc;
 
 pub use pages::Pages;
+pub use parallel::AsyncParallelSubscription;
 pub use subscription::AsyncSubscription;
 
 use crate::error::{Error, Result};

@@ -13,11 +13,11 @@ use crate::event_store::{Async, Blocking, BoxFuture, HeadWatch};
 use crate::model::{Epoch, Position};
 use crate::pool;
 use crate::signal::Listener;
-use crate::subscription::{Delivery, Step, Subscription, SubscriptionBuilder};
+use crate::subscription::{CancelHandle, Delivery, Step, Subscription, SubscriptionBuilder};
 
 /// A running subscription as a stream: every matching event after its start is delivered once, in
-/// order (G7), regardless of how slow the consumer is. It ends when the store is closed, and after
-/// an error. Dropping it ends it too, so it has no handle to cancel it.
+/// order (G7), regardless of how slow the consumer is. It ends when the store is closed, when it is
+/// cancelled or dropped, and after an error.
 ///
 /// It never delivers [`Delivery::Idle`] or [`Delivery::Ended`]. To continue after a restart, start
 /// another one after its [`checkpoint`](AsyncSubscription::checkpoint).
@@ -47,6 +47,8 @@ use crate::subscription::{Delivery, Step, Subscription, SubscriptionBuilder};
 pub struct AsyncSubscription {
     state: State,
     watch: Arc<HeadWatch>,
+    cancel: CancelHandle,
+    cancelled: Listener,
     checkpoint: Option<Position>,
     epoch: Epoch,
 }
@@ -67,9 +69,15 @@ impl SubscriptionBuilder<Async> {
     pub async fn start(self) -> Result<AsyncSubscription> {
         let (builder, api) = self.in_api(Blocking);
         let subscription = pool::run(move || builder.start()).await?;
-        let (checkpoint, epoch) = (subscription.checkpoint(), subscription.epoch());
-        let state = State::Ready(Box::new(subscription));
-        Ok(AsyncSubscription { state, watch: api.watch, checkpoint, epoch })
+        let cancel = subscription.cancel_handle();
+        Ok(AsyncSubscription {
+            watch: api.watch,
+            cancelled: cancel.listen(),
+            cancel,
+            checkpoint: subscription.checkpoint(),
+            epoch: subscription.epoch(),
+            state: State::Ready(Box::new(subscription)),
+        })
     }
 }
 
@@ -90,6 +98,20 @@ impl AsyncSubscription {
     /// [`SubscriptionBuilder::in_epoch`].
     pub fn epoch(&self) -> Epoch {
         self.epoch
+    }
+
+    /// A handle that ends this subscription from any thread or task, even while it waits.
+    pub fn cancel_handle(&self) -> CancelHandle {
+        self.cancel.clone()
+    }
+
+    /// Whether every event up to the head was delivered, or does not match.
+    pub(super) fn is_idle(&self) -> bool {
+        matches!(self.state, State::Waiting(..))
+    }
+
+    pub(super) fn is_cancelled(&self) -> bool {
+        self.cancel.is_cancelled()
     }
 
     /// Goes one step; `Err` is the end.
@@ -151,7 +173,14 @@ impl Stream for AsyncSubscription {
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         loop {
             match self.step(context) {
-                Poll::Pending => return Poll::Pending,
+                Poll::Pending => {
+                    // Waits for the cancellation too.
+                    if Pin::new(&mut self.cancelled).poll(context).is_pending() {
+                        return Poll::Pending;
+                    }
+                    self.state = State::Ended;
+                    return Poll::Ready(None);
+                }
                 Poll::Ready(Ok(None)) => {}
                 Poll::Ready(Ok(Some(delivery))) => return Poll::Ready(Some(Ok(delivery))),
                 Poll::Ready(Err(Error::Closed)) => return Poll::Ready(None),

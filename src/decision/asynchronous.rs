@@ -1,9 +1,11 @@
 //! [`AsyncDecisions`]: decisions for tasks.
 
 use std::error::Error as StdError;
+use std::hash::Hash;
 
 use super::boundary::Boundary;
 use super::builder::DecisionBuilder;
+use super::cached::CachedDecisions;
 use super::decisions::Decisions;
 use super::execution::{DecisionExecution, Outcome, Step};
 use crate::aggregate::Turn;
@@ -68,6 +70,15 @@ impl AsyncDecisions {
         DecisionBuilder::new(self.decisions.clone(), models)
     }
 
+    /// Keeps about this many recently used states of the models `B` in memory: see
+    /// [`CachedDecisions`].
+    pub fn cached<B>(self, states: usize) -> CachedDecisions<B, Async>
+    where
+        B: Boundary + Clone + Eq + Hash + Send + Sync + 'static,
+    {
+        CachedDecisions::new(self.decisions, states)
+    }
+
     /// The models in their current state, without a decision.
     ///
     /// # Errors
@@ -110,7 +121,8 @@ where
     {
         let mut decide =
             move |models: &B| decide(models).map(|events| events.into_iter().collect());
-        let mut execution = DecisionExecution::new(self.request, self.stream?, self.models)?;
+        let mut execution =
+            DecisionExecution::new(self.request, self.stream?, self.models, self.place)?;
         let begin = move || {
             let step = execution.begin(&mut decide);
             (execution, decide, step)

@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::boundary::Boundary;
+use super::cache::CachePlace;
 use super::decisions::Decisions;
 use super::execution::{DecisionExecution, Outcome, Request, Step};
 use crate::aggregate::{ExecuteError, RequestOptions, Turn};
@@ -73,6 +74,7 @@ use crate::options::Durability;
 #[must_use = "a decision is taken by `run`"]
 pub struct DecisionBuilder<'r, B, R: StdError, D = Blocking> {
     pub(super) models: B,
+    pub(super) place: Option<Box<dyn CachePlace<B>>>,
     pub(super) stream: Result<StreamId>,
     pub(super) request: Request<'r, B, R>,
     api: PhantomData<fn() -> D>,
@@ -89,7 +91,13 @@ impl<'r, B: Boundary, R: StdError, D> DecisionBuilder<'r, B, R, D> {
     pub(super) fn new(decisions: Decisions, models: B) -> Self {
         let options = RequestOptions::new(decisions.durability);
         let request = Request { decisions, options, label: None, also: None };
-        Self { models, stream: Ok(StreamId::trusted(DEFAULT_STREAM)), request, api: PhantomData }
+        let stream = Ok(StreamId::trusted(DEFAULT_STREAM));
+        Self { models, place: None, stream, request, api: PhantomData }
+    }
+
+    pub(super) fn in_cache(mut self, place: impl CachePlace<B> + 'static) -> Self {
+        self.place = Some(Box::new(place));
+        self
     }
 
     /// Sets the stream of the events; [`DEFAULT_STREAM`] by default. It is appended to in any
@@ -251,7 +259,8 @@ impl<B: Boundary, R: StdError> DecisionBuilder<'_, B, R> {
     /// possibly after [`Error::Indeterminate`].
     ///
     /// # Cost
-    /// Reads every event that a model depends on, once; after a conflict, only newer ones. Then one
+    /// Reads every event that a model depends on, once; after a conflict, and with
+    /// [`Decisions::cached`], only newer ones. Then one
     /// append with one condition. With a key, one more lookup and one more small row. While callers
     /// of this process conflict over the same tags, they wait for their turn, at most one second
     /// for each attempt.
@@ -260,7 +269,8 @@ impl<B: Boundary, R: StdError> DecisionBuilder<'_, B, R> {
         mut decide: impl FnMut(&B) -> Result<I, R>,
     ) -> Outcome<E, R> {
         let decide = &mut |models: &B| decide(models).map(|events| events.into_iter().collect());
-        let mut execution = DecisionExecution::new(self.request, self.stream?, self.models)?;
+        let mut execution =
+            DecisionExecution::new(self.request, self.stream?, self.models, self.place)?;
         let mut step = execution.begin(decide);
         loop {
             step = match step {

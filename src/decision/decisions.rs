@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::boundary::Boundary;
+use super::cache::CachePlace;
 use super::reading::Reading;
 use crate::aggregate::RETRIES;
 use crate::error::Result;
@@ -19,8 +20,7 @@ use crate::upcast::Upcasters;
 ///
 /// See [`DecisionModel`](crate::DecisionModel) for an example, and
 /// [`DecisionScenario`](crate::testing::DecisionScenario) for tests without a store. An
-/// [`Aggregate`](crate::Aggregate) is the same for the events of one stream, and also has snapshots
-/// and a cache.
+/// [`Aggregate`](crate::Aggregate) is the same for the events of one stream, and also has snapshots.
 #[derive(Clone)]
 pub struct Decisions {
     pub(super) store: Arc<dyn EventStore>,
@@ -59,8 +59,22 @@ impl Decisions {
         self
     }
 
-    pub(super) fn reading<B: Boundary>(&self, models: B) -> Result<Reading<B>> {
-        Reading::new(models, &self.upcasters)
+    pub(super) fn reading<B: Boundary>(
+        &self,
+        models: B,
+        place: Option<Box<dyn CachePlace<B>>>,
+    ) -> Result<Reading<B>> {
+        Reading::new(models, place, &self.upcasters)
+    }
+
+    pub(super) fn read_with<B: Boundary>(
+        &self,
+        models: B,
+        place: Option<Box<dyn CachePlace<B>>>,
+    ) -> Result<B> {
+        let mut reading = self.reading(models, place)?;
+        reading.catch_up(&*self.store)?;
+        Ok(reading.models)
     }
 
     /// The models in their current state, without a decision: for a form that shows how many places
@@ -90,11 +104,9 @@ impl Decisions {
     /// [`Error::Unreadable`](crate::Error::Unreadable), or any error of the store.
     ///
     /// # Cost
-    /// Reads every event that a model depends on.
+    /// Reads every event that a model depends on; with [`Decisions::cached`], only newer ones.
     pub fn read<B: Boundary>(&self, models: B) -> Result<B> {
-        let mut reading = self.reading(models)?;
-        reading.catch_up(&*self.store)?;
-        Ok(reading.models)
+        self.read_with(models, None)
     }
 }
 

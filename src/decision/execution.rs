@@ -1,10 +1,11 @@
-//! [`DecisionExecution`]: a decision under way, in steps between which its caller waits. Threads and tasks
-//! take the same steps, and wait in their own way.
+//! [`DecisionExecution`]: a decision under way, in steps between which its caller waits. Threads and
+//! tasks take the same steps, and wait in their own way.
 
 use std::error::Error as StdError;
 use std::ops::ControlFlow;
 
 use super::boundary::Boundary;
+use super::cache::CachePlace;
 use super::decided::Decided;
 use super::decisions::Decisions;
 use super::reading::Reading;
@@ -70,8 +71,13 @@ pub(super) enum FollowUp<E, R> {
 }
 
 impl<'r, B: Boundary, R: StdError> DecisionExecution<'r, B, R> {
-    pub(super) fn new(request: Request<'r, B, R>, stream: StreamId, models: B) -> Result<Self> {
-        let reading = request.decisions.reading(models)?;
+    pub(super) fn new(
+        request: Request<'r, B, R>,
+        stream: StreamId,
+        models: B,
+        place: Option<Box<dyn CachePlace<B>>>,
+    ) -> Result<Self> {
+        let reading = request.decisions.reading(models, place)?;
         Ok(Self {
             request,
             stream,

@@ -2,11 +2,13 @@
 //! consistency boundary of any number of entities (dynamic consistency boundaries, DCB).
 
 mod boundary;
+mod cache;
 mod decided;
 mod reading;
 mod decisions;
 mod execution;
 mod builder;
+mod cached;
 #[cfg(feature = "async")]
 mod asynchronous;
 
@@ -16,5 +18,6 @@ pub use asynchronous::AsyncDecisions;
 pub(crate) use boundary::query_of;
 pub use boundary::{Boundary, DecisionModel};
 pub use builder::DecisionBuilder;
+pub use cached::CachedDecisions;
 pub use decided::Decided;
 pub use decisions::Decisions;

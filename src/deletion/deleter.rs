@@ -1,6 +1,7 @@
 //! [`Deleter`]: decides deletions and carries them out.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
 
 use super::plan::Plan;
 use super::report::Deleted;
@@ -17,7 +18,7 @@ use crate::model::{
 };
 use crate::read::deletions::deletions;
 use crate::storage::{Claim, Disk, Family, Storage};
-use crate::sync::Mutex;
+use crate::sync::{AtomicU64, Mutex};
 
 /// Decides and carries out deletions, one at a time.
 #[derive(Debug)]
@@ -25,12 +26,25 @@ pub(crate) struct Deleter {
     /// Held while anything is deleted, and while a verification compares the log with `streams`.
     pub(super) alone: Mutex<()>,
     pub(super) state: Mutex<Deletions>,
+    /// How often anything may have been removed, from streams or from the log.
+    removals: AtomicU64,
 }
 
 impl Deleter {
     /// Continues after what the record says.
     pub(crate) fn new(state: Deletions) -> Self {
-        Self { alone: Mutex::new(()), state: Mutex::new(state) }
+        let state = Mutex::new(state);
+        Self { alone: Mutex::new(()), state, removals: AtomicU64::new(0) }
+    }
+
+    /// See [`EventStore::removals`](crate::event_store::EventStore::removals).
+    pub(crate) fn removals(&self) -> u64 {
+        self.removals.load(Ordering::SeqCst)
+    }
+
+    /// Called after anything was removed, or may have been if its write has failed.
+    fn note_removal(&self) {
+        self.removals.fetch_add(1, Ordering::SeqCst);
     }
 
     /// Runs something that must not overlap with a deletion. It gets what the disk says, which may
@@ -116,7 +130,9 @@ impl Deleter {
             let (submission, mut report, state, wanted) =
                 plan.into_submission(target.index_kinds)?;
             tries += 1;
-            match target.committer.submit(submission) {
+            let answer = target.committer.submit(submission);
+            self.note_removal();
+            match answer {
                 // An event was appended to a stream that is to be deleted.
                 Err(Error::WrongExpectedVersion { .. }) if tries < TRIES_MAX => {}
                 Err(error) => return Err(error),
@@ -197,8 +213,12 @@ impl Deleter {
     /// Writes rows, together with how far deletions are carried out then.
     fn write(&self, target: Target<'_>, rows: &mut Rows, state: &Deletions) -> Result<()> {
         rows.put(Family::Meta, DELETIONS_RECORD.to_vec(), encode_deletions(state));
-        target.committer.carry_out(rows)?;
-        target.open.forget_packs();
+        let written = target.committer.carry_out(rows);
+        if written.is_ok() {
+            target.open.forget_packs();
+        }
+        self.note_removal();
+        written?;
         self.state.lock().clone_from(state);
         Ok(())
     }

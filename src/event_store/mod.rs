@@ -174,6 +174,12 @@ pub trait EventStore: Send + Sync {
     /// Only [`Closed`](crate::Error::Closed).
     fn epochs(&self) -> Result<Epochs>;
 
+    /// A number that changes whenever events were deleted or redacted, and before that is reported
+    /// as done. If it is the same before a read and later, nothing that was read is gone. It is
+    /// kept in memory: it means nothing after the store is closed. A store without deletion
+    /// returns 0.
+    fn removals(&self) -> u64;
+
     /// The time of the clock that events are recorded with. It is also used for other times, such
     /// as when a snapshot was taken. It may go back.
     fn now(&self) -> Timestamp;
@@ -277,6 +283,10 @@ where
 
     fn epochs(&self) -> Result<Epochs> {
         (**self).epochs()
+    }
+
+    fn removals(&self) -> u64 {
+        (**self).removals()
     }
 
     fn now(&self) -> Timestamp {

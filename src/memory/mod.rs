@@ -203,6 +203,10 @@ impl EventStore for MemoryStore {
         Ok(self.inner.epochs.clone())
     }
 
+    fn removals(&self) -> u64 {
+        0
+    }
+
     fn now(&self) -> Timestamp {
         now(&self.inner.clock)
     }

@@ -91,6 +91,10 @@ impl EventStore for Store {
         Ok(self.engine.epochs.clone())
     }
 
+    fn removals(&self) -> u64 {
+        self.engine.deleter.removals()
+    }
+
     fn now(&self) -> Timestamp {
         now(&self.engine.clock)
     }

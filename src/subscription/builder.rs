@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use super::{CancelHandle, Subscription};
 use crate::error::{Error, Result};
@@ -228,10 +227,7 @@ impl SubscriptionBuilder {
         self.store.watch_subscription(&progress);
         Ok(Subscription {
             progress,
-            cancel: CancelHandle {
-                cancelled: Arc::new(AtomicBool::new(false)),
-                store: self.store.clone(),
-            },
+            cancel: CancelHandle::new(self.store.clone()),
             store: self.store,
             scope,
             next,

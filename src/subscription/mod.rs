@@ -6,8 +6,9 @@
 //! (G7). A slow consumer only falls behind.
 
 mod builder;
-mod parallel;
 mod partition;
+mod window;
+mod parallel;
 mod receiver;
 
 use std::collections::VecDeque;
@@ -18,14 +19,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 pub use builder::SubscriptionBuilder;
-pub use parallel::{ParallelError, ParallelSubscription};
+pub use parallel::ParallelSubscription;
 pub use partition::PartitionBy;
 pub use receiver::SubscriptionReceiver;
+pub use window::ParallelError;
+#[cfg(feature = "async")]
+pub(crate) use window::{BoxError, ParallelOptions, REPORT_PAUSE, Ticket, Window};
 
 use crate::error::{Error, Result};
 use crate::event_store::{Direction, EventStore, PageRequest, Query, Range, Scope};
 use crate::metrics::SubscriptionProgress;
 use crate::model::{Copier, Epoch, EventRef, Position, RecordedEvent, Version};
+#[cfg(feature = "async")]
+use crate::signal::{Listener, Signal};
 
 /// Most events that a subscription holds between two calls: it bounds the memory of a subscription.
 const PAGE_EVENTS_MAX: usize = 1_024;
@@ -412,18 +418,39 @@ impl fmt::Debug for Subscription {
     }
 }
 
-/// Ends a subscription from any thread, even while it waits.
+/// Ends a subscription from any thread or task, even while it waits.
 #[derive(Clone)]
 pub struct CancelHandle {
     cancelled: Arc<AtomicBool>,
     store: Arc<dyn EventStore>,
+    /// Wakes the task that waits for the subscription.
+    #[cfg(feature = "async")]
+    signal: Arc<Signal>,
 }
 
 impl CancelHandle {
-    /// Ends the subscription: its current and every later call returns [`Delivery::Ended`].
+    fn new(store: Arc<dyn EventStore>) -> Self {
+        Self {
+            cancelled: Arc::default(),
+            store,
+            #[cfg(feature = "async")]
+            signal: Arc::default(),
+        }
+    }
+
+    /// Ends the subscription: its current and every later call returns [`Delivery::Ended`]. That of
+    /// a task ends as a stream does, with `None`.
     pub fn cancel(&self) {
         self.cancelled.store(true, Ordering::SeqCst);
         self.store.wake();
+        #[cfg(feature = "async")]
+        self.signal.raise();
+    }
+
+    /// A listener for the next [`CancelHandle::cancel`].
+    #[cfg(feature = "async")]
+    pub(crate) fn listen(&self) -> Listener {
+        self.signal.listen()
     }
 
     /// Whether it was cancelled.

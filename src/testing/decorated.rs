@@ -129,6 +129,11 @@ pub trait Decorator: Send + Sync + 'static {
         store.watch_subscription(progress);
     }
 
+    /// Called for [`EventStore::removals`].
+    fn removals(&self, store: &dyn EventStore) -> u64 {
+        store.removals()
+    }
+
     /// Called for [`EventStore::now`].
     fn now(&self, store: &dyn EventStore) -> Timestamp {
         store.now()
@@ -270,6 +275,10 @@ impl<D: Decorator> EventStore for Decorated<D> {
 
     fn epochs(&self) -> Result<Epochs> {
         self.decorator.epochs(&*self.store)
+    }
+
+    fn removals(&self) -> u64 {
+        self.decorator.removals(&*self.store)
     }
 
     fn now(&self) -> Timestamp {

@@ -50,6 +50,8 @@ mod commands;
 mod committing;
 #[cfg(all(feature = "async", feature = "rocksdb"))]
 mod conditions;
+#[cfg(all(feature = "async", feature = "rocksdb"))]
+mod decision_cache;
 #[cfg(feature = "rocksdb")]
 mod decisions;
 #[cfg(feature = "rocksdb")]
@@ -94,7 +96,7 @@ mod observability;
 mod opening;
 #[cfg(feature = "rocksdb")]
 mod packs;
-#[cfg(feature = "rocksdb")]
+#[cfg(all(feature = "async", feature = "rocksdb"))]
 mod parallel;
 #[cfg(feature = "rocksdb")]
 mod projections;

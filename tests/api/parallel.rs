@@ -1,17 +1,122 @@
-//! Subscriptions on several threads: each key in order, each event once, one checkpoint
-//! (G7).
+//! Subscriptions that are handled on several threads, or by several futures: each key in order, each
+//! event once, one checkpoint (G7).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::error::Error as StdError;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
+use std::task::Poll;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use annals::prelude::*;
-use annals::{Error, PartitionBy, Position, Query, SubscriptionBuilder};
+use annals::{
+    AsyncStore, AsyncSubscription, CancelHandle, Error, ParallelError, PartitionBy, Position,
+    Query, Subscription,
+};
 
 use crate::support::stores::Kept;
 use crate::support::{SOON, position};
+
+type BoxError = Box<dyn StdError + Send + Sync>;
+
+/// A pending handler is called again.
+type Handled = Poll<Result<(), BoxError>>;
+
+const DONE: Handled = Poll::Ready(Ok(()));
+
+/// How often a pending handler is called.
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// Who handles the events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Api {
+    Threads,
+    Tasks,
+}
+
+impl Api {
+    const BOTH: [Self; 2] = [Self::Threads, Self::Tasks];
+
+    fn start(
+        self,
+        store: &Arc<dyn EventStore>,
+        query: Query,
+        after: impl Into<Option<Position>>,
+    ) -> Following {
+        let after = after.into();
+        match self {
+            Self::Threads => {
+                let subscribe = store.subscribe().query(query).after(after);
+                Following::Threads(subscribe.start().unwrap())
+            }
+            Self::Tasks => {
+                let subscribe = AsyncStore::new(store.clone()).subscribe();
+                let started = smol::block_on(subscribe.query(query).after(after).start());
+                Following::Tasks(started.unwrap())
+            }
+        }
+    }
+}
+
+/// A subscription in one of the APIs.
+enum Following {
+    Threads(Subscription),
+    Tasks(AsyncSubscription),
+}
+
+impl Following {
+    fn cancel_handle(&self) -> CancelHandle {
+        match self {
+            Self::Threads(subscription) => subscription.cancel_handle(),
+            Self::Tasks(subscription) => subscription.cancel_handle(),
+        }
+    }
+
+    /// Handles events until the end, up to four at a time.
+    fn handle(
+        self,
+        partition_by: PartitionBy,
+        in_flight_events: usize,
+        mut save: impl FnMut(Position) -> Result<(), BoxError> + Send,
+        handler: impl Fn(&RecordedEvent) -> Handled + Sync,
+    ) -> Result<Option<Position>, ParallelError> {
+        match self {
+            Self::Threads(subscription) => {
+                let parallel = subscription.parallel(4).partition_by(partition_by);
+                let parallel = parallel.in_flight_events(in_flight_events).on_checkpoint(save);
+                parallel.for_each(|event| {
+                    loop {
+                        match handler(&event) {
+                            Poll::Ready(handled) => return handled,
+                            Poll::Pending => thread::sleep(PAUSE),
+                        }
+                    }
+                })
+            }
+            Self::Tasks(subscription) => {
+                let parallel = subscription.parallel(4).partition_by(partition_by);
+                let parallel = parallel.in_flight_events(in_flight_events);
+                let parallel = parallel.on_checkpoint(|position| {
+                    let saved = save(position);
+                    async {
+                        smol::future::yield_now().await;
+                        saved
+                    }
+                });
+                let handler = &handler;
+                smol::block_on(parallel.for_each(async |event| {
+                    loop {
+                        match handler(&event) {
+                            Poll::Ready(handled) => return handled,
+                            Poll::Pending => drop(smol::Timer::after(PAUSE).await),
+                        }
+                    }
+                }))
+            }
+        }
+    }
+}
 
 /// Enrolments in courses, in any of a few streams, and some events without a course.
 fn history(store: &Arc<dyn EventStore>, events: u64) {
@@ -38,31 +143,24 @@ fn partition_by(by_tag: bool) -> PartitionBy {
     if by_tag { PartitionBy::tag("course:") } else { PartitionBy::Stream }
 }
 
-/// Handles everything up to the head, then ends; returns the last checkpoint.
+/// Handles everything up to the head, then ends.
 fn handle_all(
-    subscribe: SubscriptionBuilder,
+    following: Following,
     head: Position,
     by_tag: bool,
-    handler: impl Fn(&RecordedEvent) + Sync,
-) -> Option<Position> {
-    let following = subscribe.start().unwrap();
-    let cancel = following.cancel_handle();
-    let mut last = None;
-    let parallel = following.parallel(4).partition_by(partition_by(by_tag));
-    let parallel = parallel.in_flight_events(100).on_checkpoint(|position| {
+    handler: impl Fn(&RecordedEvent) -> Handled + Sync,
+) {
+    let (cancel, mut last) = (following.cancel_handle(), None);
+    let save = |position| {
         assert!(Some(position) > last, "the checkpoint goes forward");
         last = Some(position);
         if position == head {
             cancel.cancel();
         }
         Ok(())
-    });
-    let handled = parallel.for_each(|event| {
-        handler(&event);
-        Ok(())
-    });
-    assert_eq!(handled.clone().unwrap(), Some(head));
-    handled.unwrap()
+    };
+    let handled = following.handle(partition_by(by_tag), 100, save, handler);
+    assert_eq!(handled.unwrap(), Some(head));
 }
 
 #[test]
@@ -71,20 +169,27 @@ fn each_event_is_handled_once_and_each_key_in_order() {
         let store = &kept.events;
         history(store, 1_000);
         let head = store.head().unwrap().unwrap();
-        for (by_tag, query) in [
-            (true, Query::Everything),
-            (false, Query::Everything),
-            (true, Query::stream("s-1").or(Query::tag("course:3"))),
+        for (api, by_tag, query) in [
+            (Api::Threads, true, Query::Everything),
+            (Api::Threads, false, Query::Everything),
+            (Api::Threads, true, Query::stream("s-1").or(Query::tag("course:3"))),
+            (Api::Tasks, true, Query::Everything),
+            (Api::Tasks, false, Query::Everything),
+            (Api::Tasks, true, Query::stream("s-1").or(Query::tag("course:3"))),
         ] {
             let handled: Mutex<Vec<RecordedEvent>> = Mutex::default();
-            let threads: Mutex<BTreeSet<String>> = Mutex::default();
-            let subscribe = store.subscribe().query(query.clone());
-            handle_all(subscribe, head, by_tag, |event| {
-                if event.position().get() % 11 == 0 {
-                    thread::sleep(Duration::from_micros(200));
+            let running: Mutex<BTreeSet<Position>> = Mutex::default();
+            let most = AtomicUsize::new(0);
+            handle_all(api.start(store, query.clone(), None), head, by_tag, |event| {
+                let mut running = running.lock().unwrap();
+                let is_new = running.insert(event.position());
+                most.fetch_max(running.len(), Ordering::SeqCst);
+                if is_new && event.position().get() % 3 > 0 {
+                    return Poll::Pending;
                 }
-                threads.lock().unwrap().insert(format!("{:?}", thread::current().id()));
+                running.remove(&event.position());
                 handled.lock().unwrap().push(event.clone());
+                DONE
             });
             let mut handled = handled.into_inner().unwrap();
             let mut last: BTreeMap<String, Position> = BTreeMap::new();
@@ -95,27 +200,9 @@ fn each_event_is_handled_once_and_each_key_in_order() {
             handled.sort_by_key(RecordedEvent::position);
             let expected = store.read_log().query(query).into_iter().map(Result::unwrap);
             assert!(expected.eq(handled), "an event was lost or handled twice");
-            assert!(threads.into_inner().unwrap().len() > 1, "one thread did all the work");
+            let most = most.into_inner();
+            assert!((2..=4).contains(&most), "{api:?}: {most} handlers ran at a time");
         }
-    }
-}
-
-/// Blocks handlers until it is opened.
-#[derive(Default)]
-struct Gate {
-    is_open: Mutex<bool>,
-    opened: Condvar,
-}
-
-impl Gate {
-    fn open(&self) {
-        *self.is_open.lock().unwrap() = true;
-        self.opened.notify_all();
-    }
-
-    fn pass(&self) {
-        let is_open = self.is_open.lock().unwrap();
-        drop(self.opened.wait_while(is_open, |is_open| !*is_open).unwrap());
     }
 }
 
@@ -132,47 +219,50 @@ impl<F: Fn()> Drop for AtEnd<F> {
 /// below its event.
 #[test]
 fn slow_key_holds_back_only_itself() {
-    let store: Arc<dyn EventStore> = Arc::new(MemoryStore::new());
-    for number in 0..200 {
-        let stream = if number % 20 == 5 { "slow".to_owned() } else { format!("s-{number}") };
-        let event = NewEvent::json("Happened", &number).unwrap();
-        store.append(stream, ExpectedVersion::Any, [event]).unwrap();
-    }
-    let (gate, handled) = (Gate::default(), AtomicUsize::new(0));
-    let following = store.subscribe().start().unwrap();
-    let (cancel, saved) = (following.cancel_handle(), Mutex::new(Vec::new()));
-    let parallel = following.parallel(3).in_flight_events(60).on_checkpoint(|position| {
-        saved.lock().unwrap().push(position.get());
-        if position.get() == 200 {
-            cancel.cancel();
+    for api in Api::BOTH {
+        let store: Arc<dyn EventStore> = Arc::new(MemoryStore::new());
+        for number in 0..200 {
+            let stream = if number % 20 == 5 { "slow".to_owned() } else { format!("s-{number}") };
+            let event = NewEvent::json("Happened", &number).unwrap();
+            store.append(stream, ExpectedVersion::Any, [event]).unwrap();
         }
-        Ok(())
-    });
-    thread::scope(|scope| {
-        let (gate, handled, saved) = (&gate, &handled, &saved);
-        scope.spawn(move || {
-            let _end = AtEnd(|| gate.open());
-            // The events from 6 to 65 are in flight; all but the slow ones, 6, 26 and 46, are done.
-            let all_but_slow = 5 + 60 - 3;
-            let until = std::time::Instant::now() + SOON;
-            while handled.load(Ordering::SeqCst) < all_but_slow {
-                assert!(std::time::Instant::now() < until, "{handled:?} events are handled");
-                thread::sleep(Duration::from_millis(1));
+        let (is_open, handled) = (AtomicBool::new(false), AtomicUsize::new(0));
+        let following = api.start(&store, Query::Everything, None);
+        let (cancel, saved) = (following.cancel_handle(), Mutex::new(Vec::new()));
+        let save = |position: Position| {
+            saved.lock().unwrap().push(position.get());
+            if position.get() == 200 {
+                cancel.cancel();
             }
-            thread::sleep(Duration::from_millis(250));
-            assert_eq!(handled.load(Ordering::SeqCst), all_but_slow, "the bound is exceeded");
-            assert_eq!(saved.lock().unwrap().last(), Some(&5), "the slow event is not handled");
-        });
-        let ended = parallel.for_each(|event| {
-            if event.stream().as_str() == "slow" {
-                gate.pass();
-            }
-            handled.fetch_add(1, Ordering::SeqCst);
             Ok(())
+        };
+        thread::scope(|scope| {
+            let (is_open, handled, saved) = (&is_open, &handled, &saved);
+            scope.spawn(move || {
+                let _end = AtEnd(|| is_open.store(true, Ordering::SeqCst));
+                // The events from 6 to 65 are in flight; all but the slow ones, 6, 26 and 46, are
+                // done.
+                let all_but_slow = 5 + 60 - 3;
+                let until = Instant::now() + SOON;
+                while handled.load(Ordering::SeqCst) < all_but_slow {
+                    assert!(Instant::now() < until, "{handled:?} events are handled");
+                    thread::sleep(PAUSE);
+                }
+                thread::sleep(Duration::from_millis(250));
+                assert_eq!(handled.load(Ordering::SeqCst), all_but_slow, "the bound is exceeded");
+                assert_eq!(saved.lock().unwrap().last(), Some(&5), "the slow event is not handled");
+            });
+            let ended = following.handle(PartitionBy::Stream, 60, save, |event| {
+                if event.stream().as_str() == "slow" && !is_open.load(Ordering::SeqCst) {
+                    return Poll::Pending;
+                }
+                handled.fetch_add(1, Ordering::SeqCst);
+                DONE
+            });
+            assert_eq!(ended.unwrap(), Some(position(200)));
         });
-        assert_eq!(ended.unwrap(), Some(position(200)));
-    });
-    assert_eq!(handled.into_inner(), 200);
+        assert_eq!(handled.into_inner(), 200);
+    }
 }
 
 /// A handler that fails or panics ends it, with the checkpoint below its event. After a restart from
@@ -182,22 +272,21 @@ fn failed_handler_ends_it_below_its_event() {
     for kept in Kept::both() {
         let store = &kept.events;
         history(store, 600);
-        let head = store.head().unwrap().unwrap();
-        for panics in [false, true] {
+        for (api, panics) in Api::BOTH.into_iter().flat_map(|api| [(api, false), (api, true)]) {
             let handled: Mutex<Vec<Position>> = Mutex::default();
             let mut saved = None;
-            let parallel = store.subscribe().start().unwrap().parallel(4).in_flight_events(50);
-            let parallel = parallel.on_checkpoint(|position| {
+            let save = |position| {
                 saved = Some(position);
                 Ok(())
-            });
-            let failed = parallel.for_each(|event| {
+            };
+            let following = api.start(store, Query::Everything, None);
+            let failed = following.handle(PartitionBy::Stream, 50, save, |event| {
                 if event.position() == position(333) {
                     assert!(!panics, "boom");
-                    return Err("no".into());
+                    return Poll::Ready(Err("no".into()));
                 }
                 handled.lock().unwrap().push(event.position());
-                Ok(())
+                DONE
             });
             let failed = failed.unwrap_err();
             assert_eq!(failed.position, Some(position(333)));
@@ -207,43 +296,106 @@ fn failed_handler_ends_it_below_its_event() {
             let checkpoint = failed.checkpoint.unwrap();
             assert!(checkpoint < position(333) && checkpoint.get() >= 333 - 50, "{checkpoint}");
             assert_eq!(saved, Some(checkpoint));
-            let mut before = handled.into_inner().unwrap();
-            assert!(before.len() < 600, "it went on after the failure");
-            let above = before.iter().filter(|position| **position > checkpoint).count();
-            assert!(above < 50, "{above} events are repeated");
-            before.retain(|position| *position <= checkpoint);
-            let rest: Mutex<Vec<Position>> = Mutex::new(before);
-            handle_all(store.subscribe().after(checkpoint), head, false, |event| {
-                rest.lock().unwrap().push(event.position());
-            });
-            let mut all = rest.into_inner().unwrap();
-            all.sort_unstable();
-            assert!(all.into_iter().map(u64::from).eq(1..=600));
+            assert!(handled.lock().unwrap().len() < 600, "it went on after the failure");
+            assert_restart_completes(api, store, handled.into_inner().unwrap(), saved);
         }
+    }
+}
+
+/// After a restart from a saved checkpoint, all 600 events are handled, and at most those of 50 in
+/// flight twice.
+fn assert_restart_completes(
+    api: Api,
+    store: &Arc<dyn EventStore>,
+    mut handled: Vec<Position>,
+    saved: Option<Position>,
+) {
+    let above = handled.iter().filter(|position| Some(**position) > saved).count();
+    assert!(above < 50, "{above} events are repeated");
+    handled.retain(|position| Some(*position) <= saved);
+    let rest: Mutex<Vec<Position>> = Mutex::new(handled);
+    let following = api.start(store, Query::Everything, saved);
+    handle_all(following, position(600), false, |event| {
+        rest.lock().unwrap().push(event.position());
+        DONE
+    });
+    let mut all = rest.into_inner().unwrap();
+    all.sort_unstable();
+    assert!(all.into_iter().map(u64::from).eq(1..=600));
+}
+
+/// A future that is dropped drops those of its handlers, and saves nothing more. What was saved is
+/// true.
+#[test]
+fn dropped_future_loses_nothing() {
+    let kept = Kept::disk();
+    history(&kept.events, 600);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_time().build().unwrap();
+    for drops_at in [0, 20, 200] {
+        let handled: Arc<Mutex<Vec<Position>>> = Arc::default();
+        let saved: Arc<Mutex<Option<Position>>> = Arc::default();
+        let running = Arc::new(());
+        let Following::Tasks(subscription) =
+            Api::Tasks.start(&kept.events, Query::Everything, None)
+        else {
+            unreachable!("a subscription for tasks")
+        };
+        let task = {
+            let (handled, saved, running) = (handled.clone(), saved.clone(), running.clone());
+            let parallel = subscription.parallel(4).in_flight_events(50);
+            let parallel = parallel.on_checkpoint(move |position| {
+                let saved = saved.clone();
+                async move {
+                    tokio::time::sleep(PAUSE).await;
+                    *saved.lock().unwrap() = Some(position);
+                    Ok(())
+                }
+            });
+            runtime.spawn(parallel.for_each(move |event| {
+                let (handled, running) = (handled.clone(), running.clone());
+                async move {
+                    tokio::time::sleep(PAUSE).await;
+                    handled.lock().unwrap().push(event.position());
+                    drop(running);
+                    Ok(())
+                }
+            }))
+        };
+        while handled.lock().unwrap().len() < drops_at {
+            thread::sleep(PAUSE);
+        }
+        task.abort();
+        assert!(runtime.block_on(task).unwrap_err().is_cancelled());
+        assert_eq!(Arc::strong_count(&running), 1, "a handler is left");
+        let (handled, saved) = (handled.lock().unwrap().clone(), *saved.lock().unwrap());
+        assert!(handled.len() < 600, "it was dropped too late");
+        assert_restart_completes(Api::Tasks, &kept.events, handled, saved);
     }
 }
 
 /// The error of the function that saves the checkpoint ends it too, and an invalid key is refused.
 #[test]
 fn unsaved_checkpoint_and_invalid_key_end_it() {
-    let store: Arc<dyn EventStore> = Arc::new(MemoryStore::new());
-    history(&store, 20);
-    let start = || store.subscribe().after(position(5)).start().unwrap();
-    let calls = AtomicUsize::new(0);
-    let full = start().parallel(2).on_checkpoint(|_| {
-        calls.fetch_add(1, Ordering::SeqCst);
-        Err("the disk is full".into())
-    });
-    let failed = full.for_each(|_| Ok(())).unwrap_err();
-    assert!(failed.position.is_none() && failed.checkpoint > Some(position(5)), "{failed:?}");
-    assert!(failed.to_string().starts_with("the disk is full; every event up to position "));
-    assert_eq!(calls.into_inner(), 1, "it was called again after its error");
-    for prefix in ["", "a\nb"] {
-        let by = PartitionBy::tag(prefix);
-        let failed = start().parallel(2).partition_by(by).for_each(|_| panic!("not handled"));
-        let failed = failed.unwrap_err();
-        assert!(matches!(failed.cause.downcast_ref(), Some(Error::InvalidArgument(_))));
-        assert_eq!(failed.checkpoint, Some(position(5)));
+    for api in Api::BOTH {
+        let store: Arc<dyn EventStore> = Arc::new(MemoryStore::new());
+        history(&store, 20);
+        let start = || api.start(&store, Query::Everything, position(5));
+        let calls = AtomicUsize::new(0);
+        let full = |_| {
+            calls.fetch_add(1, Ordering::SeqCst);
+            Err("the disk is full".into())
+        };
+        let failed = start().handle(PartitionBy::Stream, 100, full, |_| DONE).unwrap_err();
+        assert!(failed.position.is_none() && failed.checkpoint > Some(position(5)), "{failed:?}");
+        assert!(failed.to_string().starts_with("the disk is full; every event up to position "));
+        assert_eq!(calls.into_inner(), 1, "it was called again after its error");
+        for prefix in ["", "a\nb"] {
+            let by = PartitionBy::tag(prefix);
+            let failed = start().handle(by, 100, |_| Ok(()), |_| panic!("not handled"));
+            let failed = failed.unwrap_err();
+            assert!(matches!(failed.cause.downcast_ref(), Some(Error::InvalidArgument(_))));
+            assert_eq!(failed.checkpoint, Some(position(5)));
+        }
     }
 }
 
@@ -251,31 +403,31 @@ fn unsaved_checkpoint_and_invalid_key_end_it() {
 /// closed, though handlers are running or nothing comes.
 #[test]
 fn it_follows_live_until_cancelled_or_closed() {
-    for (closes, while_busy) in [(false, false), (false, true), (true, false), (true, true)] {
+    for (api, closes, while_busy) in Api::BOTH.into_iter().flat_map(|api| {
+        [(api, false, false), (api, false, true), (api, true, false), (api, true, true)]
+    }) {
         let memory = MemoryStore::new();
         let store: Arc<dyn EventStore> = Arc::new(memory.clone());
         history(&store, 10);
-        let following = store.subscribe().tag("wanted").start().unwrap();
+        let following = api.start(&store, Query::tag("wanted"), None);
         let cancel = following.cancel_handle();
         let (checkpoints, saved) = mpsc::channel();
-        let gate = Gate::default();
-        let is_busy = AtomicBool::new(false);
+        let (is_open, is_busy) = (AtomicBool::new(false), AtomicBool::new(false));
         thread::scope(|scope| {
             let handling = scope.spawn(|| {
-                let parallel = following.parallel(3).on_checkpoint(move |position| {
-                    checkpoints.send(position.get())?;
-                    Ok(())
-                });
-                parallel.for_each(|event| {
-                    if event.event_type() == "Slow" {
+                let save = move |position: Position| Ok(checkpoints.send(position.get())?);
+                // It is cancelled although no further event may be received.
+                let in_flight_events = if closes { 100 } else { 2 };
+                following.handle(PartitionBy::Stream, in_flight_events, save, |event| {
+                    if event.event_type() == "Slow" && !is_open.load(Ordering::SeqCst) {
                         is_busy.store(true, Ordering::SeqCst);
-                        gate.pass();
+                        return Poll::Pending;
                     }
-                    Ok(())
+                    DONE
                 })
             });
             let _end = AtEnd(|| {
-                gate.open();
+                is_open.store(true, Ordering::SeqCst);
                 cancel.cancel();
             });
             assert_eq!(saved.recv_timeout(SOON), Ok(10), "events that do not match are passed");
@@ -297,9 +449,9 @@ fn it_follows_live_until_cancelled_or_closed() {
             } else {
                 cancel.cancel();
             }
-            thread::sleep(Duration::from_millis(30));
+            thread::sleep(Duration::from_millis(50));
             assert_eq!(handling.is_finished(), !while_busy, "running handlers are waited for");
-            gate.open();
+            is_open.store(true, Ordering::SeqCst);
             // The event that was being handled counts; the one of the same stream after it was not
             // begun.
             let expected = if while_busy { 12 } else { 11 };

@@ -81,6 +81,10 @@ impl<S: EventStore + 'static> EventStore for ThroughTasks<S> {
         self.0.epochs()
     }
 
+    fn removals(&self) -> u64 {
+        self.inner().removals()
+    }
+
     fn now(&self) -> Timestamp {
         self.inner().now()
     }

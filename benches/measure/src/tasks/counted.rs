@@ -81,6 +81,10 @@ impl EventStore for Counted {
         self.store.epochs()
     }
 
+    fn removals(&self) -> u64 {
+        self.store.removals()
+    }
+
     fn now(&self) -> Timestamp {
         self.store.now()
     }
