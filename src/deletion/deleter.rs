@@ -200,6 +200,7 @@ impl Deleter {
             let has_redactions = !state.redactions.is_empty();
             has_redactions.then(|| target.indexed_from.note_removal());
             self.write(target, &mut rows, &after)?;
+            sweep.note_written();
             has_redactions.then(|| target.indexed_from.note_removal());
             *state = after;
             pace.rest(packs);

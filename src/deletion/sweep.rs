@@ -36,8 +36,10 @@ pub(super) struct Sweep<'s> {
     streams: HashMap<String, Option<Version>>,
     /// The last pack, if it is nothing but a hole: it can grow.
     hole: Option<HolePack>,
-    /// Keys of packs that holes replace: from the first on and below the second.
+    /// Keys of packs that holes have replaced: from the first on and below the second.
     pub(super) replaced: Vec<(Position, Position)>,
+    /// Those that the batch which is not written yet replaces.
+    replaces: Vec<(Position, Position)>,
 }
 
 /// A pack that is nothing but a hole, and the packs that it replaces.
@@ -79,6 +81,7 @@ impl<'s> Sweep<'s> {
             streams: HashMap::new(),
             hole: None,
             replaced: Vec::new(),
+            replaces: Vec::new(),
         }
     }
 
@@ -113,6 +116,16 @@ impl<'s> Sweep<'s> {
         }
         self.put_hole(&mut swept.rows);
         Ok(swept)
+    }
+
+    /// Notes that the last batch is written: only then the rows that it replaces are gone.
+    pub(super) fn note_written(&mut self) {
+        for (first, last) in self.replaces.drain(..) {
+            match self.replaced.last_mut() {
+                Some((_, end)) if *end == first => *end = last,
+                _ => self.replaced.push((first, last)),
+            }
+        }
     }
 
     /// The next position to look at.
@@ -273,10 +286,7 @@ impl<'s> Sweep<'s> {
         let (first, last) = pack.keys;
         if first < last {
             rows.delete_range(Family::Packs, log_key(first).to_vec(), log_key(last).to_vec());
-            match self.replaced.last_mut() {
-                Some((_, end)) if *end == first => *end = last,
-                _ => self.replaced.push((first, last)),
-            }
+            self.replaces.push((first, last));
         }
         rows.put(Family::Packs, log_key(last).to_vec(), sealed(&[Part::Hole(pack.hole)]));
         (pack.keys, pack.is_written) = ((last, last), true);

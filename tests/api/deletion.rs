@@ -189,3 +189,41 @@ fn neighbouring_holes_are_joined() {
     }
     assert!(store.verify(|_| {}).unwrap().is_sound());
 }
+
+/// G8, G17: on a full disk, a scavenge drops packs only once something has replaced them.
+#[test]
+fn scavenge_without_space_loses_nothing() {
+    let (_directory, path) = place();
+    let store = open(&path);
+    let visit = |count: u64| {
+        for number in 0..count {
+            store.append("visit-1", ExpectedVersion::Any, [came(number)]).unwrap();
+        }
+    };
+    visit(40);
+    // Its pack begins with a visit, and what is left of it takes more than a nearly full disk allows.
+    let large = NewEvent::bytes("Kept", vec![7; 300 << 10]).unwrap();
+    let append = Append::new().to("visit-1", ExpectedVersion::Any, [came(40)]);
+    store.submit(append.to("a-1", ExpectedVersion::Any, [large])).unwrap();
+    visit(3);
+    store.close().unwrap();
+
+    let full = quick().pack_bytes(400).disk_reserve_bytes(u64::MAX / 4);
+    let store = full.open(&path).unwrap();
+    let newest = Retention::newest(NonZeroU64::new(3).unwrap());
+    store.set_retention(&RetentionScope::Category("visit".into()), Some(newest)).unwrap();
+    let done = store.scavenge(&ScavengeOptions::new(), |_| {}).unwrap();
+    assert!(done.is_incomplete && done.events == 41, "{done:?}");
+    let report = store.verify(|_| {}).unwrap();
+    assert!(report.is_sound(), "{:?}", report.damage);
+    // The log may still have events that the stream has no longer.
+    assert!(store.read_log().into_iter().all(|event| event.is_ok()));
+    assert_eq!(store.read_stream("visit-1").into_iter().flatten().count(), 3);
+    store.close().unwrap();
+
+    let store = open(&path);
+    assert!(!store.scavenge(&ScavengeOptions::new(), |_| {}).unwrap().is_incomplete);
+    assert!(store.verify(|_| {}).unwrap().is_sound());
+    let holes = store.read_log().holes().unwrap();
+    assert_eq!(holes.iter().map(|hole| hole.last - hole.first + 1).sum::<u64>(), 41, "{holes:?}");
+}
