@@ -218,6 +218,7 @@ fn conflict(stream: &StreamId, expected: ExpectedVersion, actual: Option<Version
 /// Checks that no event matches a condition. If one does and its commit is this append, then the
 /// condition held when it was first appended: returns its acknowledgement.
 fn check_conditions(shape: &Shape, committed: &mut impl Committed) -> Result<Option<Appended>> {
+    let mut refused = Ok(());
     for (number, condition) in shape.conditions.as_slice().iter().enumerate() {
         let found = committed.first_match(number, condition)?;
         if let Some(found) = found {
@@ -226,12 +227,13 @@ fn check_conditions(shape: &Shape, committed: &mut impl Committed) -> Result<Opt
                 return Ok(Some(appended));
             }
         }
-        committed.check_nothing_deleted(condition)?;
-        if let Some(found) = found {
-            return Err(condition.failed_at(found));
-        }
+        // A later condition may still find this append.
+        refused = refused.and_then(|()| {
+            committed.check_nothing_deleted(condition)?;
+            found.map_or(Ok(()), |found| Err(condition.failed_at(found)))
+        });
     }
-    Ok(None)
+    refused.map(|()| None)
 }
 
 /// The error for an append that may have been done before, at a place that was deleted.

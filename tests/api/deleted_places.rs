@@ -69,6 +69,8 @@ fn retry_with_a_condition_below_a_hole_is_recognised() {
     let tagged = events(1).pop().unwrap().with_tag("seat:7");
     let append = |expected| {
         let append = Append::new().to("b-1", expected, [tagged.clone()]);
+        // Its own event matches the last one only.
+        let append = append.fail_if(Query::tag("seat:8")).after(seen);
         append.fail_if(Query::tag("seat:7")).after(seen)
     };
     let first = store.submit(append(ExpectedVersion::NoStream)).unwrap();
