@@ -73,8 +73,8 @@ impl<T, F: Future> FutureSet<T, F> {
         for _ in 0..self.woken.len_for(context.waker()) {
             let slot = self.woken.next().and_then(|at| self.slots.get_mut(at));
             let Some(slot) = slot else { continue };
-            // From here on, a wake queues it again.
-            slot.waking.is_queued.store(false, Ordering::SeqCst);
+            // From here on, a wake queues it again. What was written before an earlier wake is seen.
+            slot.waking.is_queued.swap(false, Ordering::SeqCst);
             let Some(future) = slot.future.as_mut().as_pin_mut() else { continue };
             let mut context = Context::from_waker(&slot.waker);
             let output = match guarded(what, || future.poll(&mut context)) {
@@ -82,7 +82,8 @@ impl<T, F: Future> FutureSet<T, F> {
                 Ok(Poll::Ready(output)) => Ok(output),
                 Err(panic) => Err(panic),
             };
-            slot.future.as_mut().set(None);
+            let dropped = guarded(what, || slot.future.as_mut().set(None));
+            let output = dropped.and(output);
             self.free.push(slot.waking.slot);
             if let Some(value) = slot.value.take() {
                 return Some((value, output));
