@@ -25,6 +25,8 @@ pub struct Packer {
     /// Names the frames of the batch that are in no pack.
     row: TailRow,
     row_is_empty: bool,
+    /// Whether `pack` has a hole.
+    has_hole: bool,
 }
 
 /// The packer of an empty log.
@@ -46,6 +48,7 @@ impl Packer {
             filled: Vec::new(),
             row: TailRow::default(),
             row_is_empty: true,
+            has_hole: false,
         }
     }
 
@@ -63,20 +66,27 @@ impl Packer {
         None
     }
 
-    /// Adds a hole, which no row can name, and ends the pack with it. Returns key and value.
+    /// Adds a hole. No row can name it, so its pack ends with the batch at the latest.
     pub(crate) fn add_hole(
         &mut self,
         header: &FrameHeader<'_>,
         hole: &[u8],
     ) -> Option<([u8; 8], &[u8])> {
         self.pack.push(header.first_position, header.last_position(), hole);
-        self.end_pack()
+        self.has_hole = true;
+        if self.pack.bytes().len() >= self.pack_bytes { self.end_pack() } else { None }
+    }
+
+    /// Ends the open pack if it has a hole.
+    pub(crate) fn end_pack_with_hole(&mut self) -> Option<([u8; 8], &[u8])> {
+        if self.has_hole { self.end_pack() } else { None }
     }
 
     /// Ends the open pack. Returns its key and value; `None` if it is empty.
     pub fn end_pack(&mut self) -> Option<([u8; 8], &[u8])> {
         let last = self.pack.frames().last()?.last;
         (self.published, self.rows, self.row_is_empty) = (0, 0, true);
+        self.has_hole = false;
         self.filled.push(self.pack.seal());
         self.filled.last().map(|pack| (log_key(last), pack.bytes()))
     }

@@ -13,6 +13,8 @@ use super::index_drafts::{IndexDrafts, IndexKinds};
 use super::rows::Decided;
 use crate::event_store::{Append, KeyedResult};
 use crate::format::FrameDraft;
+#[cfg(feature = "rocksdb")]
+use crate::format::{FrameHeader, Hole};
 use crate::model::limits::{FRAME_EVENTS_MAX, FRAME_LEN_TARGET};
 use crate::model::{EventId, IdempotencyKey, NewEvent, Position, Timestamp};
 use crate::options::Durability;
@@ -69,6 +71,9 @@ pub struct Prepared {
     /// Its place in the commit of which it is what is left: how many events were before it, and how
     /// many the commit had. `None` for an append that is a whole commit.
     pub(crate) part: Option<(u32, u32)>,
+    /// Deleted events that come before it in the log of a store that is being built.
+    #[cfg(feature = "rocksdb")]
+    pub(crate) holes: Vec<(FrameHeader<'static>, Hole)>,
 }
 
 /// What the caller of an append found out about its conditions before it entered the queue.
@@ -126,7 +131,17 @@ impl Prepared {
         let recorded_at = first.map(|first| (first, times.last().flatten().unwrap_or(first)));
         let count = frames.iter().map(|frame| frame.count).sum();
         let index = IndexDrafts::of(append, kinds);
-        Self { shape, frames, count, recorded_at, index, looked_up, part: None }
+        Self {
+            shape,
+            frames,
+            count,
+            recorded_at,
+            index,
+            looked_up,
+            part: None,
+            #[cfg(feature = "rocksdb")]
+            holes: Vec::new(),
+        }
     }
 }
 

@@ -1,6 +1,5 @@
 //! [`Rows`]: changes of rows that deletions make, next to the events of a submission or alone.
 
-use crate::format::{FrameHeader, Hole};
 use crate::model::{Position, StreamId};
 use crate::storage::{Batch, Family};
 use crate::validate::LastEvent;
@@ -67,6 +66,4 @@ pub(crate) struct Decided {
     pub(crate) tips: Vec<(StreamId, LastEvent)>,
     /// The highest position whose event no longer matches what it matched before.
     pub(crate) up_to: Option<Position>,
-    /// Deleted events that come next in the log of a store that is being rebuilt.
-    pub(crate) next: Option<(FrameHeader<'static>, Hole)>,
 }

@@ -276,9 +276,6 @@ impl Writer {
         if let Some((key, pack)) = self.packer.end_pack() {
             staged.batch.put(Family::Packs, &key, pack);
         }
-        if let Some((header, hole)) = &decided.next {
-            staged.put_hole(header, hole, &mut self.packer);
-        }
     }
 
     /// The recorded result of a request: one that is staged, was recorded since its caller looked
@@ -329,6 +326,9 @@ impl Writer {
         before_it: Versions,
         now: Timestamp,
     ) -> Appended {
+        for (header, hole) in &append.holes {
+            staged.put_hole(header, hole, &mut self.packer);
+        }
         let Prepared { shape, mut frames, count, recorded_at, mut index, part, .. } = append;
         let (commit_before, commit_len) = part.unwrap_or((0, count));
         staged.counts.appends += 1;
@@ -397,6 +397,9 @@ impl Writer {
         let Staged { mut batch, end, durability, mut appends, counts, .. } = staged;
         appends.clear();
         self.staged = appends;
+        if let Some((key, pack)) = self.packer.end_pack_with_hole() {
+            batch.put(Family::Packs, &key, pack);
+        }
         if let Some((key, row)) = self.packer.row() {
             batch.put(Family::Tail, &key, row);
         }

@@ -147,7 +147,7 @@ struct Import<'s> {
     key: Option<Vec<u8>>,
     /// An earlier import added the lines up to here.
     done: Option<Mark>,
-    /// The last line that was skipped because an earlier import added it.
+    /// The last line of an event that was skipped because an earlier import added it.
     last_known: Mark,
     /// The commit of the last line that an earlier import added, until the next line is read.
     closed: Option<CommitMark>,
@@ -251,8 +251,10 @@ impl<'s> Import<'s> {
                 match self.done {
                     Some(done) if number <= done.lines => {
                         self.report.already_there += 1;
-                        self.last_known = self.at;
-                        last.clone_from(&line);
+                        if !is_skipped(&line) {
+                            self.last_known = self.at;
+                            last.clone_from(&line);
+                        }
                     }
                     _ => self.take(number, &line)?,
                 }
@@ -293,14 +295,14 @@ impl<'s> Import<'s> {
         if self.done.is_none_or(|done| done.lines <= self.at.lines) {
             return Ok(());
         }
-        let differs = || Stop::Differs(self.last_known.lines);
-        if parse_hole(last).is_some() {
+        if last.is_empty() {
+            // No line of an event: there is nothing to add.
             self.lines_kept = self.at.lines;
             return Ok(());
         }
+        let differs = || Stop::Differs(self.last_known.lines);
         let line = parse(last, EventId::from(self.last_known.chain)).map_err(|_| differs())?;
-        let is_skipped = line.stream.as_str() == DELETIONS_STREAM;
-        if !is_skipped && !holds(self.target.store, &line.stream, line.event.id())? {
+        if !holds(self.target.store, &line.stream, line.event.id())? {
             return Err(differs());
         }
         self.lines_kept = self.at.lines;
@@ -318,6 +320,7 @@ impl<'s> Import<'s> {
             Ok(line) => line,
             Err(fault) => {
                 parse_hole(text).unwrap_or(Err(fault)).or_else(|fault| refuse(number, fault))?;
+                self.closed = None;
                 self.report.skipped += 1;
                 return self.close_commit();
             }
@@ -340,7 +343,8 @@ impl<'s> Import<'s> {
         event.check(self.target.limits).or_else(|error| refuse_check(number, error))?;
         let open = self.open.get_or_insert_with(|| OpenCommit::new(line.commit, number, self.at));
         open.push(line.stream, event, self.at, counts);
-        open.check(self.target.limits).or_else(|error| refuse(number, error))?;
+        check_len(&open.append, (open.count, open.len), self.target.limits)
+            .or_else(|error| refuse(number, error))?;
         let is_whole = open.mark.is_none();
         self.last_time = Some(time);
         if is_whole { self.close_commit() } else { Ok(()) }
@@ -473,14 +477,17 @@ impl OpenCommit {
         let append = std::mem::take(&mut self.append);
         self.append = append.to(stream, ExpectedVersion::Any, [event]);
     }
+}
 
-    /// Checks the limits of one append before more lines are collected.
-    fn check(&self, limits: &Limits) -> Result<(), LimitExceeded> {
-        LimitExceeded::check("append_events_max", limits.append_events_max(), self.count)?;
-        LimitExceeded::check("append_len_max", limits.append_len_max(), self.len)?;
-        let streams = self.append.expectations().len();
-        LimitExceeded::check("append_streams_max", APPEND_STREAMS_MAX, streams)
-    }
+/// Checks the limits of one append before more lines are collected.
+pub(super) fn check_len(
+    append: &Append,
+    (events, len): (usize, usize),
+    limits: &Limits,
+) -> Result<(), LimitExceeded> {
+    LimitExceeded::check("append_events_max", limits.append_events_max(), events)?;
+    LimitExceeded::check("append_len_max", limits.append_len_max(), len)?;
+    LimitExceeded::check("append_streams_max", APPEND_STREAMS_MAX, append.expectations().len())
 }
 
 fn refuse<T>(line: u64, cause: impl std::error::Error + Send + Sync + 'static) -> Result<T, Stop> {
@@ -508,6 +515,17 @@ fn decode_mark(key: &[u8], record: &[u8]) -> Result<Mark> {
         let found = format!("{} bytes", body.len());
         Error::corruption(location(), found, "24 bytes: lines and chain")
     })
+}
+
+/// Whether an import skips a line: it is one of a hole or of the system stream.
+fn is_skipped(line: &[u8]) -> bool {
+    let holds = |text: &[u8]| line.windows(text.len()).any(|part| part == text);
+    // Few lines need to be parsed.
+    if !holds(b"_hole\"") && !holds(b"\"hole\"") && !holds(DELETIONS_STREAM.as_bytes()) {
+        return false;
+    }
+    let of_deletions = |line: Line| line.stream.as_str() == DELETIONS_STREAM;
+    parse_hole(line).is_some() || parse(line, EventId::from_bytes([0; 16])).is_ok_and(of_deletions)
 }
 
 /// Whether a stream holds an event with this id.

@@ -7,15 +7,19 @@
 
 use std::io::BufRead;
 
-use super::import::{BYTE_ORDER_MARK, Destination, Imported, PROGRESS_LINES, ReadLine, read_line};
+use super::import::{
+    BYTE_ORDER_MARK, Destination, Imported, PROGRESS_LINES, ReadLine, check_len, read_line,
+};
 use super::lines::{Line, LineFault, line_len_max, parse};
 use super::placed::{HoleLine, LogHoleLine, Places, StreamHoleLine, parse_hole};
 use crate::commit::{Decided, LookedUp, Prepared, Submission};
 use crate::error::{Cause, Error, Result};
 use crate::event_store::Append;
-use crate::format::{DELETIONS_RECORD, Deletions, encode_deletions, encode_hole, stream_key};
+use crate::format::{
+    DELETIONS_RECORD, Deletions, FrameHeader, Hole, encode_deletions, encode_hole, stream_key,
+};
 use crate::model::{
-    DELETIONS_STREAM, EventId, ExpectedVersion, Position, REDACTED, StreamId, Version,
+    DELETIONS_STREAM, EventId, ExpectedVersion, Position, REDACTED, StreamId, Timestamp, Version,
 };
 use crate::options::Durability;
 use crate::storage::{Claim, Family};
@@ -41,9 +45,10 @@ pub(crate) fn import_with_positions(
         batch: Vec::new(),
         batch_len: 0,
         deleted: Decided::default(),
+        holes: Vec::new(),
+        last_time: None,
         deletions: Deletions::default(),
         has_deletions: false,
-        ends_with_hole: false,
         newest: None,
         recorded: None,
         report: Imported::default(),
@@ -91,11 +96,14 @@ struct Build<'s> {
     batch_len: usize,
     /// The holes of streams that are not written yet.
     deleted: Decided,
+    /// The holes of the log before the next event.
+    holes: Vec<(FrameHeader<'static>, Hole)>,
+    /// When the last event or hole was recorded.
+    last_time: Option<Timestamp>,
     /// The record of deletions.
     deletions: Deletions,
     /// Whether the store is marked as one from which events were deleted.
     has_deletions: bool,
-    ends_with_hole: bool,
     /// The number of the newest deletion that a hole names, and of the last one that is recorded.
     newest: Option<Version>,
     recorded: Option<Version>,
@@ -107,6 +115,8 @@ struct OpenCommit {
     first_line: u64,
     span: (Position, Position),
     part: (u32, u32),
+    /// The holes before it.
+    holes: Vec<(FrameHeader<'static>, Hole)>,
     append: Append,
     events: usize,
     len: usize,
@@ -172,13 +182,12 @@ impl Build<'_> {
         if event.content_type().as_str() == REDACTED {
             self.note_deleted(places.position)?;
         }
-        if line.stream.as_str() == DELETIONS_STREAM {
-            self.recorded = Some(places.version);
-        }
+        self.advance_time(number, line.time)?;
         let open = self.open.get_or_insert_with(|| OpenCommit {
             first_line: number,
             span: places.commit_span(),
             part,
+            holes: std::mem::take(&mut self.holes),
             append: Append::new(),
             events: 0,
             len: 0,
@@ -191,7 +200,9 @@ impl Build<'_> {
         open.len += event.text_len();
         let append = std::mem::take(&mut open.append);
         open.append = append.to(line.stream, ExpectedVersion::Any, [event]);
-        (self.next, self.ends_with_hole) = (places.position.next(), false);
+        check_len(&open.append, (open.events, open.len), self.target.limits)
+            .or_else(|error| refuse(number, error))?;
+        self.next = places.position.next();
         if self.next > open.span.1 { self.close_commit() } else { Ok(()) }
     }
 
@@ -215,18 +226,19 @@ impl Build<'_> {
 
     /// Writes the batch.
     fn write_batch(&mut self) -> Result<(), Stop> {
-        let batch = std::mem::take(&mut self.batch);
+        let mut batch = std::mem::take(&mut self.batch);
         self.batch_len = 0;
         if !self.deleted.tips.is_empty() {
             self.write_deleted()?;
         }
         let Some(first) = batch.first() else { return Ok(()) };
         let first_line = first.first_line;
-        let prepared = batch.iter().map(|open| {
+        let prepared = batch.iter_mut().map(|open| {
             let kinds = self.target.index_kinds;
             let mut prepared = Prepared::indexed(&open.append, kinds, LookedUp::default());
             prepared.shape.may_be_retry = false;
             prepared.part = Some(open.part);
+            prepared.holes = std::mem::take(&mut open.holes);
             prepared
         });
         let submission = Submission::of(prepared, Durability::Buffered);
@@ -241,24 +253,43 @@ impl Build<'_> {
         };
         for (open, appended) in batch.iter().zip(&answer.appended) {
             open.check_versions(appended.versions())?;
+            for (stream, versions) in appended.versions() {
+                if stream.as_str() == DELETIONS_STREAM {
+                    self.recorded = Some(*versions.end());
+                }
+            }
             self.report.added += open.events as u64;
         }
         Ok(())
     }
 
-    /// Writes the hole of a line, after the events before it.
+    /// Adds the hole of a line to those before the next event.
     fn hole(&mut self, number: u64, line: &LogHoleLine) -> Result<(), Stop> {
         self.close_commit()?;
-        self.write_batch()?;
         let (header, hole) = line.hole(self.next).or_else(|fault| refuse(number, fault))?;
+        self.advance_time(number, header.recorded_at)?;
+        self.advance_time(number, hole.last_recorded_at)?;
         let last = header.last_position();
         self.note_deleted(last)?;
-        self.newest = self.newest.max(Some(line.deletion));
-        self.deleted.next = Some((header, hole));
-        self.write_deleted()?;
+        self.newest = self.newest.max(Some(hole.deletion));
+        self.holes.push((header, hole));
         self.report.holes += 1;
-        (self.next, self.ends_with_hole) = (last.next(), true);
+        self.next = last.next();
         Ok(())
+    }
+
+    /// Checks that times do not go back.
+    fn advance_time(&mut self, number: u64, time: Timestamp) -> Result<(), Stop> {
+        match self.last_time {
+            Some(last) if time < last => {
+                let found = format!("the time {time} is before {last}, that of the line before");
+                refuse(number, LineFault::Contradictory(found))
+            }
+            _ => {
+                self.last_time = Some(time);
+                Ok(())
+            }
+        }
     }
 
     /// Adds the hole of a stream to those that are to be written.
@@ -308,7 +339,7 @@ impl Build<'_> {
         self.close_commit()?;
         self.write_batch()?;
         if let Some(number) = self.newest
-            && (self.ends_with_hole || Some(number) > self.recorded)
+            && (!self.holes.is_empty() || Some(number) > self.recorded)
         {
             return refuse(self.report.lines, LineFault::NoDeletion { number });
         }

@@ -29,7 +29,7 @@ pub(crate) struct LogHoleLine {
     /// How many streams the store had after them.
     streams: u64,
     /// The number of the newest deletion of one of them.
-    pub(super) deletion: Version,
+    deletion: Version,
 }
 
 /// The deleted beginning of a stream.
@@ -118,6 +118,7 @@ impl LogHoleLine {
     /// What its frame records, after the events up to a position.
     pub(super) fn hole(&self, next: Position) -> Result<(FrameHeader<'static>, Hole), LineFault> {
         check_next(self.position, next)?;
+        check_streams(self.streams, self.last_position)?;
         let (before, count, commit_len) = (
             distance(self.commit, self.position)?,
             len(self.position, self.last_position)?,
@@ -141,6 +142,7 @@ impl LogHoleLine {
 impl StreamHoleLine {
     /// What its frame records.
     pub(super) fn hole(&self) -> Result<(FrameHeader<'_>, Hole), LineFault> {
+        check_streams(self.streams, self.last_position)?;
         let count = u32::try_from(self.last_version.get()).map_err(|_| LineFault::Backwards)?;
         let header = FrameHeader {
             first_position: self.position,
@@ -181,6 +183,15 @@ impl Places {
 
 fn check_next(given: Position, next: Position) -> Result<(), LineFault> {
     if given == next { Ok(()) } else { Err(LineFault::OtherPosition { given, next }) }
+}
+
+/// Each stream has at least one event.
+fn check_streams(streams: u64, last: Position) -> Result<(), LineFault> {
+    if streams <= last.get() {
+        return Ok(());
+    }
+    let found = format!("{streams} streams have events up to position {last}");
+    Err(LineFault::Contradictory(found))
 }
 
 /// How far one position is after another one.

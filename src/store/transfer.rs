@@ -141,7 +141,8 @@ impl Store {
     ///
     /// # Cost
     /// That of [`Store::export`], and if anything was ever deleted, one search for each stream.
-    /// Deletions wait for it: `progress` must not delete.
+    /// Deletions, verifications and other such exports wait for it: `progress` and the output must
+    /// start none of them, nor ask what a deletion would do.
     pub fn export_with_positions(
         &self,
         mut output: impl Write,

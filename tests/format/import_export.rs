@@ -126,6 +126,34 @@ fn truncated_commit_is_not_added_in_two_parts() {
     assert!(matches!(error, Error::ImportLine { line: 3, lines_kept: 2, .. }), "{error}");
 }
 
+/// A line that import skips, because it stands for a deleted event.
+const HOLE: &str = r#"{"hole":{"position":3,"last_position":3,"time":"2020-01-01T00:00:00Z","last_time":"2020-01-01T00:00:00Z","commit":1,"commit_last":4,"streams":1,"deletion":1}}"#;
+
+#[test]
+fn commit_around_a_deleted_event_is_continued() {
+    let (_directory, store) = new_store();
+    let of_commit = |second| line("s", second, r#","commit":1"#);
+    let all = [of_commit(0), of_commit(1), HOLE.to_owned(), of_commit(2)];
+    assert_eq!(import(&store, all[..3].join("\n")).unwrap().added, 2);
+    let rest = import(&store, all.join("\n")).unwrap();
+    assert_eq!((rest.added, rest.already_there, rest.skipped), (1, 2, 1));
+}
+
+#[test]
+fn shorter_input_is_recognised_by_its_last_event() {
+    let (_directory, store) = new_store();
+    let decision = line("$deletions", 9, "");
+    let long = [HOLE.to_owned(), line("s", 0, ""), line("s", 1, ""), line("s", 2, "")];
+    import(&store, long.join("\n")).unwrap();
+    // It begins in the same way, and ends with lines that are skipped.
+    let other = [HOLE.to_owned(), line("s", 5, ""), decision.clone()];
+    let answer = import(&store, other.join("\n"));
+    assert!(matches!(answer, Err(Error::ImportDiffers { .. })), "{answer:?}");
+    let shorter = import(&store, long[..2].join("\n")).unwrap();
+    assert_eq!((shorter.added, shorter.already_there), (0, 2));
+    assert_eq!(import(&store, HOLE).unwrap().added, 0);
+}
+
 #[test]
 fn decreasing_time_is_refused_or_clamped_on_request() {
     let (_directory, store) = new_store();

@@ -239,7 +239,7 @@ fn deleted_place_stays_deleted_in_the_copy() {
 }
 
 /// Changes of an export after which it cannot be right, each with the reason.
-const CHANGES: [(&str, &str, &str); 14] = [
+const CHANGES: [(&str, &str, &str); 17] = [
     (r#""last_version":2,"#, r#""last_version":1,"#, "has version 3"),
     (r#""state":"deleted""#, r#""state":"tombstoned""#, "deleted for good"),
     (r#""state":"deleted""#, r#""state":"gone""#, "unknown variant `gone`"),
@@ -254,6 +254,9 @@ const CHANGES: [(&str, &str, &str); 14] = [
     (r#"{"position":4,"last_position":5,"#, r#"{"position":4,"last_position":3,"#, "go back"),
     (r#""commit":1,"commit_last":6,"data""#, r#""commit":9,"commit_last":6,"data""#, "go back"),
     (r#""commit_last":6,"streams":1,"#, r#""commit_last":6,"streams":9,"#, "contradicts itself"),
+    (r#""commit_last":8,"streams":4,"#, r#""commit_last":8,"streams":5,"#, "contradicts itself"),
+    (r#""streams":1,"#, r#""streams":18446744073709551615,"#, "18446744073709551615 streams"),
+    (r#""commit_last":6,"streams":1,"#, r#""commit_last":6,"streams":3,"#, "3 streams have events"),
     (r#""last_time":"2"#, r#""last_time":"1"#, "contradicts itself"),
     (r#"{"position":3,"version"#, r#"{"place":3,"version"#, "unknown field `place`"),
     (r#","id":""#, r#","event_id":""#, "unknown field `event_id`"),

@@ -89,6 +89,7 @@ impl Verifier<'_> {
             }
         }
         self.report.streams = state.streams;
+        sum.streams = state.streams;
         self.check_tail()?;
         Ok(sum)
     }

@@ -156,6 +156,8 @@ struct Sum {
     hash: u64,
     /// Deleted events.
     deleted: u64,
+    /// Streams, deleted ones included.
+    streams: u64,
 }
 
 impl Sum {
@@ -186,8 +188,13 @@ impl Verifier<'_> {
             // reported as sound.
             if self.report.is_sound() {
                 let found = format!(
-                    "frames: {} in the log, {} in streams; deleted events: {} and {}",
-                    log.frames, streams.frames, log.deleted, streams.deleted
+                    "frames: {} in the log, {} in streams; deleted events: {} and {}; streams: {} and {}",
+                    log.frames,
+                    streams.frames,
+                    log.deleted,
+                    streams.deleted,
+                    log.streams,
+                    streams.streams
                 );
                 self.note(Location::Families, None, found, "the same in both");
             }

@@ -72,6 +72,7 @@ impl Verifier<'_> {
             *current = before;
             return Ok(0);
         }
+        sum.streams += u64::from(before.is_none());
         let (expected, last_position) = match before {
             None => (Some(Version::FIRST), None),
             Some(before) => (before.next, before.last_position),
