@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # Runs the long tests of every kind of fault, and prints a summary at the end.
 #
-#   scripts/proof.sh                      all parts, about two hours on two cores
+#   scripts/proof.sh                      all parts, some hours on two cores
 #   scripts/proof.sh kills power          only these parts
 #
-# Parts: orders, kills, power, damage, fuzz. The environment sets the amount of each:
+# Parts: orders, kills, power (cuts of the power at every point), errors (failing calls at every
+# point, full disks), damage, fuzz. The environment sets the amount of the others:
 #   ORDERS=100000    thread schedules per test
 #   KILLS=5000       kills
 #   DAMAGE=all       or a number of cases
@@ -17,7 +18,7 @@ target=${CARGO_TARGET_DIR:-$PWD/target}
 logs=$target/proof
 mkdir -p "$logs"
 parts=("$@")
-[ ${#parts[@]} -gt 0 ] || parts=(orders kills power damage fuzz)
+[ ${#parts[@]} -gt 0 ] || parts=(orders kills power errors damage fuzz)
 status=0
 summary=()
 
@@ -45,8 +46,9 @@ for name in "${parts[@]}"; do
     orders) part orders env ANNALS_TEST_SCHEDULES="${ORDERS:-100000}" \
         cargo test --release --manifest-path tests/schedules/Cargo.toml ;;
     kills) ANNALS_TEST_KILLS=${KILLS:-5000} part kills suite faults kill:: --skip at_each_change ;;
-    power) ANNALS_TEST_FAULTS=all part power suite faults --test-threads=1 \
-        power:: io_error:: disk_full:: kill::at_each_change ;;
+    power) ANNALS_TEST_FAULTS=all part power suite faults --test-threads=1 power:: ;;
+    errors) ANNALS_TEST_FAULTS=all part errors suite faults --test-threads=1 \
+        io_error:: disk_full:: kill::at_each_change ;;
     damage) ANNALS_TEST_DAMAGE=${DAMAGE:-all} part damage suite faults corruption:: ;;
     fuzz) part fuzz fuzz/run "${FUZZ:-300}" ;;
     *) printf 'no such part: %s\n' "$name" >&2; exit 2 ;;
