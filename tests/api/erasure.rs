@@ -153,7 +153,9 @@ impl Hidden {
 
 /// Key and value of every row of the database of an open store, with the name of its family.
 fn rows(path: &Path) -> Vec<(String, Vec<u8>)> {
-    let (options, path) = (Options::default(), path.join("db"));
+    let (mut options, path) = (Options::default(), path.join("db"));
+    // As the store has it; without it, opening a database that tracks its logs crashes.
+    options.set_track_and_verify_wals_in_manifest(true);
     let families = DB::list_cf(&options, &path).unwrap();
     let db = DB::open_cf_for_read_only(&options, &path, &families, false).unwrap();
     let mut rows = Vec::new();
