@@ -68,8 +68,8 @@ pub struct Prepared {
     pub(crate) recorded_at: Option<(Timestamp, Timestamp)>,
     pub(crate) index: IndexDrafts,
     pub(crate) looked_up: LookedUp,
-    /// Its place in the commit of which it is what is left: how many events were before it, and how
-    /// many the commit had. `None` for an append that is a whole commit.
+    /// How many events of its commit were before it, and how many the commit had, if it is only the
+    /// part of a commit that was not deleted. `None` for an append that is a whole commit.
     pub(crate) part: Option<(u32, u32)>,
     /// Deleted events that come before it in the log of a store that is being built.
     #[cfg(feature = "rocksdb")]

@@ -38,7 +38,7 @@ pub(super) struct Sweep<'s> {
     hole: Option<HolePack>,
     /// Keys of packs that holes have replaced: from the first on and below the second.
     pub(super) replaced: Vec<(Position, Position)>,
-    /// Those that the batch which is not written yet replaces.
+    /// Keys of packs that the current batch replaces, which is not written yet.
     replaces: Vec<(Position, Position)>,
 }
 

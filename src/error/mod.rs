@@ -341,8 +341,8 @@ pub enum Error {
         #[source]
         cause: Cause,
     },
-    /// No store can be created at this path: as a backup, to restore one, or by an import with
-    /// positions. Nothing was changed: name another path, or do what the text says.
+    /// A store cannot be created at this path, by a backup, a restore, or an import with positions.
+    /// Nothing was changed: name another path, or do what the text says.
     #[error("cannot create the store {}: {reason}", .path.display())]
     CopyRefused {
         /// The destination.

@@ -174,9 +174,9 @@ pub trait EventStore: Send + Sync {
     /// Only [`Closed`](crate::Error::Closed).
     fn epochs(&self) -> Result<Epochs>;
 
-    /// A number that changes whenever events were deleted or redacted, and before that is reported
-    /// as done. If it is the same before a read and later, nothing that was read is gone. It is
-    /// kept in memory: it means nothing after the store is closed. A store without deletion
+    /// A number that changes with each deletion and redaction, before the call that deletes returns.
+    /// If it is the same before a read and later, no event that was read is gone. The number is kept
+    /// in memory only, so it means nothing after the store is closed. A store without deletion
     /// returns 0.
     fn removals(&self) -> u64;
 

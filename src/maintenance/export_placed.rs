@@ -1,8 +1,8 @@
 //! An export with positions: the whole log, and what was deleted from it, so that a store can be
 //! built from it that has every event at the same place.
 //!
-//! First a line for each stream whose beginning was deleted, then the log in order: a line for each
-//! event, those of the system stream included, and one for each hole.
+//! It begins with a line for each stream whose beginning was deleted. The log follows in order, with
+//! a line for each event, those of the system stream included, and one for each hole.
 
 use std::io::Write;
 

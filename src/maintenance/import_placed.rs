@@ -1,9 +1,9 @@
 //! Builds a store from an [export with positions](super::export_placed): every event at its place,
 //! and holes where events were deleted (G17).
 //!
-//! The store is built where it is not found before it is complete, so an interrupted import leaves
-//! nothing, and nothing else appends to it. What lines say of each other is checked at the end, by
-//! verifying the store.
+//! The store is built in a directory of its own, where nothing else appends to it, and renamed once
+//! it is complete. After a crash, the next import to the same path removes the unfinished store.
+//! Whether the lines agree with each other is checked at the end, by verifying the store.
 
 use std::io::BufRead;
 
@@ -154,7 +154,7 @@ impl Build<'_> {
 
     /// Handles a line.
     fn take(&mut self, number: u64, text: &[u8]) -> Result<(), Stop> {
-        // Its place is refused without an id.
+        // `Places::parse` refuses a line without an id.
         let none = EventId::from_bytes([0; 16]);
         match parse(text, none) {
             Ok(line) => {

@@ -47,8 +47,8 @@ pub(crate) struct CopySize {
 }
 
 impl PartialCopy {
-    /// Checks the destination, and begins a copy of `original` next to it, or, if there is none, a
-    /// new store.
+    /// Checks the destination, and begins a copy of `original` next to it. Without an original, a
+    /// new store can be built there.
     ///
     /// # Errors
     /// [`Error::CopyRefused`], [`Error::InvalidArgument`]: nothing was changed.

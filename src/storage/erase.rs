@@ -80,7 +80,7 @@ impl Disk {
                 let doing = format!("rewriting the table file {}", file.name);
                 return Err(Error::storage(doing, std::io::Error::other("it was not rewritten")));
             }
-            // Only what is left.
+            // The next compaction covers only the files that are left.
             from = left.iter().filter_map(|file| file.start_key.clone()).min().unwrap_or(from);
             to = left.iter().filter_map(|file| file.end_key.clone()).max().unwrap_or(to);
         }

@@ -20,11 +20,12 @@ impl Store {
     /// `stream`, `type`, `time` and one of `data` (any JSON; its unchanged text is the payload) and
     /// `data_base64` are required; `id`, `schema_version`, `content_type`, `metadata`, `tags` and
     /// `commit` are optional. Consecutive lines with the same `commit` are one append, all or
-    /// nothing (G1); a line without `commit` is a separate append. `position` and `version` are
-    /// ignored; any other field is rejected. Times are kept and may not go back, unless
+    /// nothing (G1); a line without `commit` is a separate append. `position`, `version` and
+    /// `commit_last` are ignored; any other field is rejected. Times are kept and may not go back, unless
     /// [`ImportOptions::clamp_times`] is set. Importing an export gives the same log, unless events
     /// were deleted: then the events that are left get new positions and versions, without gaps.
-    /// Lines of the stream [`DELETIONS_STREAM`](crate::DELETIONS_STREAM) are skipped.
+    /// Lines of the stream [`DELETIONS_STREAM`](crate::DELETIONS_STREAM), and those of holes, are
+    /// skipped.
     ///
     /// **Every line is added once**, however often its input is imported. Progress is recorded in
     /// the same write as the events, so importing the same input again, even after an error, a
@@ -163,9 +164,9 @@ impl StoreOptions {
     ///
     /// Each line of the input is one that [`Store::export_with_positions`] has written, in the same
     /// order. The store is built in `DIRECTORY.partial`, verified, and renamed, so it exists whole
-    /// or not at all, and an import that failed begins again. It has an id and an [`Epoch`] of its
-    /// own, and no snapshots, read models, idempotency keys and retentions, which an export does not
-    /// hold.
+    /// or not at all. A failed import must be repeated from the first line. The new store has an id
+    /// and an [`Epoch`] of its own. It has no snapshots, read models, idempotency keys and
+    /// retentions, because an export does not hold them.
     ///
     /// [`Epoch`]: crate::Epoch
     ///

@@ -16,8 +16,8 @@ use super::shell::{Failure, Shell, count, grouped, long, note, progress};
 /// The file holds one JSON object per line. Required: "stream", "type", "time" (RFC 3339), and
 /// "data" (any JSON) or "data_base64". Optional: "id" (a UUID), "schema_version", "content_type",
 /// "metadata" (an object of strings), "tags" (a list of strings), "commit" (consecutive lines with
-/// the same commit are one append, all or nothing). "position" and "version" are ignored; any other
-/// field is rejected.
+/// the same commit are one append, all or nothing). "position", "version" and "commit_last" are
+/// ignored; any other field is rejected.
 ///
 /// If an import stops early, at a bad line or because it is killed, importing the same file again
 /// continues where it stopped. If the file has grown at its end, only the new lines are added.
@@ -26,7 +26,8 @@ use super::shell::{Failure, Shell, count, grouped, long, note, progress};
 ///
 /// With --keep-positions, the file is one of `annals export --positions`, and DIR is a new store:
 /// every event keeps its position and version, and deleted events stay deleted. The new store is
-/// verified before it gets its name; if anything fails, there is none, and the import begins again.
+/// built and verified in DIR.partial, then renamed to DIR. If the import fails, it creates no store:
+/// correct the cause and import the whole file again.
 #[derive(clap::Args)]
 #[expect(clippy::doc_markdown, reason = "this is the help text, which has no markup")]
 #[command(after_help = "Examples:\n  \
