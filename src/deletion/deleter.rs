@@ -196,12 +196,8 @@ impl Deleter {
                 target.storage.with(|disk| sweep.batch(disk, from, to))?;
             let mut after = state.clone();
             after.pending = Some((next.unwrap_or(from), to));
-            // A reader of the index may look for an entry that its event no longer has.
-            let has_redactions = !state.redactions.is_empty();
-            has_redactions.then(|| target.indexed_from.note_removal());
             self.write(target, &mut rows, &after)?;
             sweep.note_written();
-            has_redactions.then(|| target.indexed_from.note_removal());
             *state = after;
             pace.rest(packs);
             if next.is_none() {
@@ -214,7 +210,12 @@ impl Deleter {
     /// Writes rows, together with how far deletions are carried out then.
     fn write(&self, target: Target<'_>, rows: &mut Rows, state: &Deletions) -> Result<()> {
         rows.put(Family::Meta, DELETIONS_RECORD.to_vec(), encode_deletions(state));
+        // A reader of the index may look for an entry that its event no longer has.
+        let has_redactions = !state.redactions.is_empty();
+        let removing = has_redactions.then(|| target.indexed_from.remove());
         let written = target.committer.carry_out(rows);
+        // Before waiting for readers: one of them may wait for this.
+        drop(removing);
         if written.is_ok() {
             target.open.forget_packs();
         }

@@ -99,8 +99,7 @@ impl Reader {
             let page = self.storage.with(|disk| {
                 fetch_matching(Log::new(disk, &self.open), &plan, &parts.indexed, request)
             })?;
-            // Entries that were removed meanwhile may be missing in the page.
-            if self.indexed_from.resets() == resets {
+            if self.indexed_from.is_same_since(resets) {
                 return visit_matching(page, parts, request, visit);
             }
         }
@@ -206,8 +205,7 @@ impl Reader {
             let found = self.storage.with(|disk| {
                 first_match(Log::new(disk, &self.open), (query, &plan), from, up_to)
             })?;
-            // Entries that were removed meanwhile may have been missed.
-            if self.indexed_from.resets() != resets {
+            if !self.indexed_from.is_same_since(resets) {
                 continue;
             }
             match found {

@@ -231,8 +231,9 @@ fn race(options: StoreOptions) {
         let mut seen = Seen::default();
         threads.push(scope.spawn(move || {
             shared.each_turn(|| {
-                for query in [None, Some(Query::tag("writer:1")), Some(Query::types(["Happened"]))]
-                {
+                let (removed, kept) = (Query::tag("all"), Query::tag("writer:1"));
+                let types = Query::types(["Happened"]);
+                for query in [None, Some(removed), Some(kept), Some(types)] {
                     shared.read_log(&mut seen, query.as_ref());
                 }
             })

@@ -124,7 +124,7 @@ pub(crate) fn verify(
     };
     if head.is_some() {
         verifier.prove_events()?;
-        verifier.prove_index(|| indexed_from.resets() == resets)?;
+        verifier.prove_index(|| indexed_from.is_same_since(resets))?;
     }
     verifier.walk_records()?;
     Ok(verifier.report)

@@ -28,6 +28,7 @@ use crate::sync::AtomicU64;
 pub(crate) struct IndexedFrom {
     /// 0 for a kind without entries.
     from: [AtomicU64; IndexKind::ALL.len()],
+    /// Odd while single entries are being removed.
     resets: AtomicU64,
 }
 
@@ -46,27 +47,43 @@ impl IndexedFrom {
         indexed
     }
 
-    /// How often entries were removed. A reader that finds another number after it has read must
-    /// read again.
+    /// A number that a reader passes to [`IndexedFrom::is_same_since`] after it has read.
     pub(crate) fn resets(&self) -> u64 {
         self.resets.load(Ordering::Acquire)
     }
 
-    /// Prepares for the removal of entries.
-    pub(crate) fn reset(&self, indexed: Indexed) {
-        self.set(indexed);
-        self.resets.fetch_add(1, Ordering::AcqRel);
+    /// Whether no entries were removed since, and none were being removed then. Otherwise the reader
+    /// must read again: entries may be missing, or not fit the events.
+    pub(crate) fn is_same_since(&self, resets: u64) -> bool {
+        resets.is_multiple_of(2) && self.resets() == resets
     }
 
-    /// Prepares for the removal of single entries.
-    pub(crate) fn note_removal(&self) {
+    /// Prepares for the removal of all entries.
+    pub(crate) fn reset(&self, indexed: Indexed) {
+        self.set(indexed);
+        self.resets.fetch_add(2, Ordering::AcqRel);
+    }
+
+    /// Begins to remove single entries, together with what they say about events. One removal runs
+    /// at a time.
+    pub(crate) fn remove(&self) -> Removing<'_> {
         self.resets.fetch_add(1, Ordering::AcqRel);
+        Removing(self)
     }
 
     pub(crate) fn set(&self, indexed: Indexed) {
         for (kind, from) in IndexKind::ALL.into_iter().zip(&self.from) {
             from.store(indexed.get(kind).map_or(0, Position::get), Ordering::Release);
         }
+    }
+}
+
+/// Ends the removal of single entries when it is dropped.
+pub(crate) struct Removing<'f>(&'f IndexedFrom);
+
+impl Drop for Removing<'_> {
+    fn drop(&mut self) {
+        self.0.resets.fetch_add(1, Ordering::AcqRel);
     }
 }
 
