@@ -2,13 +2,14 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::{CancelHandle, Subscription};
 use crate::error::{Error, Result};
-use crate::event_store::{Blocking, EventStore, Query, QueryItem, ReadStream, Scope};
+use crate::event_store::{Blocking, EventStore, Hole, Query, QueryItem, ReadStream, Scope};
 use crate::metrics::SubscriptionProgress;
-use crate::model::{Epoch, Epochs, InvalidArgument, Position, StreamId, Version};
+use crate::model::{Epoch, Epochs, EventRef, InvalidArgument, Position, StreamId, Version};
 
 /// Builds a subscription: what to follow, and from where.
 /// [`EventStoreExt::subscribe`](crate::EventStoreExt::subscribe) returns one, which by default
@@ -134,7 +135,8 @@ impl<D> SubscriptionBuilder<D> {
     }
 
     /// Starts after this version of the stream that is followed. A version past the last one of the
-    /// stream is refused: see [`SubscriptionBuilder::wait_if_ahead`].
+    /// stream is refused: see [`SubscriptionBuilder::wait_if_ahead`]. A deleted version is not; with
+    /// [`SubscriptionBuilder::in_epoch`], the place of the next event then counts.
     pub fn after_version(mut self, version: impl Into<Option<Version>>) -> Self {
         self.start = version.into().map_or(Start::Beginning, Start::AfterVersion);
         self
@@ -269,16 +271,25 @@ impl SubscriptionBuilder {
         }
     }
 
-    /// The position of a version of a stream; `None` if the subscription waits for it.
+    /// The position of a version of a stream; `None` if the subscription waits for it. If the
+    /// version is deleted: that of the next event, or of the head.
     fn position_of(&self, stream: &StreamId, version: Version) -> Result<Option<Position>> {
-        let read = ReadStream::stream(self.store.clone(), stream).as_of_version(version);
-        match read.last()? {
-            Some(event) if event.version() == version => Ok(Some(event.position())),
-            _ if self.waits_if_ahead => Ok(None),
-            last => Err(Error::VersionAhead {
+        let read = || ReadStream::stream(self.store.clone(), stream);
+        let (mut next, mut is_deleted) = (None, false);
+        let visit = |event: EventRef<'_>| {
+            next = Some(event.position());
+            ControlFlow::Break(())
+        };
+        let visit_hole = |hole: Hole| is_deleted |= hole.last >= version.get();
+        read().from(version).for_each_around_holes(visit, visit_hole)?;
+        match next {
+            Some(position) => Ok(Some(position)),
+            None if is_deleted => self.store.head(),
+            None if self.waits_if_ahead => Ok(None),
+            None => Err(Error::VersionAhead {
                 stream: stream.clone(),
                 asked: version,
-                actual: last.map(|event| event.version()),
+                actual: read().last()?.map(|event| event.version()),
             }),
         }
     }

@@ -186,3 +186,39 @@ fn a_subscription_goes_past_holes() {
     assert_eq!(next(&mut behind).unwrap().position(), position(42));
     assert_eq!(next(&mut of_stream).unwrap().version(), version(21));
 }
+
+/// G7, G17: a subscriber that has handled what is deleted goes on after it.
+#[test]
+fn a_subscription_begins_after_a_deleted_version() {
+    let (_directory, path) = place();
+    let store = quick().open(&path).unwrap();
+    let came = |number: u64| [NewEvent::json("Came", &number).unwrap()];
+    for number in 1..=5 {
+        store.append("a-1", ExpectedVersion::Any, came(number)).unwrap();
+    }
+    let stream = StreamId::new("a-1").unwrap();
+    let epoch = store.epochs().unwrap().current();
+    let start = |after| store.subscribe().stream("a-1").after_version(version(after));
+    let ahead = |after| match start(after).start() {
+        Err(Error::VersionAhead { actual, .. }) => actual.map(annals::Version::get),
+        answer => panic!("{answer:?}"),
+    };
+    assert_eq!(ahead(6), Some(5));
+    store.delete(&Deletion::truncate(&stream, version(6))).unwrap();
+    assert_eq!(ahead(6), None);
+    let mut started: Vec<_> =
+        [2, 5].map(|after| start(after).in_epoch(epoch).start().unwrap()).into();
+    store.delete(&Deletion::delete(&stream)).unwrap();
+    started.push(start(5).in_epoch(epoch).start().unwrap());
+    store.append("a-1", ExpectedVersion::Any, came(6)).unwrap();
+    started.push(start(1).in_epoch(epoch).start().unwrap());
+    for subscription in &mut started {
+        let version_of = |received| match received {
+            Delivery::Event(event) => Some(event.version()),
+            _ => None,
+        };
+        let mut received = std::iter::repeat_with(|| subscription.recv_timeout(SOON).unwrap());
+        assert_eq!(received.find_map(version_of), Some(version(6)));
+    }
+    assert_eq!(ahead(7), Some(6));
+}
