@@ -96,7 +96,7 @@ impl Note {
     pub(super) fn event(self) -> Option<UnhandledEvent> {
         Some(UnhandledEvent {
             position: Position::new(self.position)?,
-            stream: StreamId::new(&self.stream).ok()?,
+            stream: StreamId::readable(&self.stream).ok()?,
             id: self.id.parse().ok()?,
             event_type: EventType::new(&self.event_type).ok()?,
             reason: self.reason,

@@ -1,12 +1,15 @@
 //! The stream `$deletions`: it is read, followed and checked like others, but only the store
 //! appends to it.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use annals::prelude::*;
 use annals::{
     Append, Deletion, Error, InvalidArgument, Position, Query, RetentionScope, Store, Version,
 };
 
-use crate::support::{position, quick, version};
+use crate::support::{SOON, position, quick, version};
 
 fn store_with_deletion(directory: &tempfile::TempDir) -> (Store, StreamId) {
     let store = quick().open(directory.path().join("shop")).unwrap();
@@ -51,6 +54,57 @@ fn system_stream_is_read_but_never_written() {
     assert!(after_one(Version::FIRST).is_ok());
     store.delete(&Deletion::truncate(&stream, version(3))).unwrap();
     assert!(matches!(after_one(Version::FIRST), Err(Error::WrongExpectedVersion { .. })));
+}
+
+annals::domain_events! { Decided => "$deletion" }
+
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Decided {
+    reason: String,
+}
+
+/// Keeps the reasons of deletions; fails for each one that it has not been allowed yet.
+struct Reasons(Arc<AtomicBool>);
+
+impl Projection for Reasons {
+    type Event = Decided;
+
+    fn name(&self) -> &str {
+        "reasons"
+    }
+
+    fn handle(
+        &self,
+        event: &TypedEvent<Decided>,
+        view: &mut ViewWriter,
+    ) -> Result<(), HandlerError> {
+        if !self.0.load(Ordering::SeqCst) {
+            return Err("not yet".into());
+        }
+        Ok(view.put(&event.position().to_string(), &event.event.reason)?)
+    }
+}
+
+#[test]
+fn projection_parks_and_retries_a_deletion() {
+    let directory = tempfile::tempdir().unwrap();
+    let (store, _) = store_with_deletion(&directory);
+    let is_allowed = Arc::new(AtomicBool::new(false));
+    let parking = || ProjectionOptions::new().retries(0).on_failure(annals::OnFailure::Park);
+    for is_first in [true, false] {
+        let manager = ProjectionManager::new(&store);
+        let manager = manager.register_with(Reasons(is_allowed.clone()), parking()).unwrap();
+        manager.start().unwrap();
+        manager.wait_for_head(SOON).unwrap();
+        let projection = manager.projection("reasons").unwrap();
+        let parked = projection.parked(9).unwrap();
+        assert_eq!((parked.len(), &parked[0].stream), (1, &StreamId::deletions()));
+        if !is_first {
+            is_allowed.store(true, Ordering::SeqCst);
+            assert_eq!(projection.retry_parked().unwrap(), 0);
+        }
+    }
+    assert_eq!(store.view("reasons").get::<String>("4").unwrap().as_deref(), Some("old"));
 }
 
 #[test]
