@@ -49,6 +49,7 @@ pub(crate) fn import_with_positions(
         last_time: None,
         deletions: Deletions::default(),
         has_deletions: false,
+        end_in_streams: None,
         newest: None,
         recorded: None,
         report: Imported::default(),
@@ -104,6 +105,8 @@ struct Build<'s> {
     deletions: Deletions,
     /// Whether the store is marked as one from which events were deleted.
     has_deletions: bool,
+    /// The last position in a hole of a stream, and the line of the hole.
+    end_in_streams: Option<(Position, u64)>,
     /// The number of the newest deletion that a hole names, and of the last one that is recorded.
     newest: Option<Version>,
     recorded: Option<Version>,
@@ -299,6 +302,8 @@ impl Build<'_> {
             self.write_batch()?;
         }
         let (header, hole) = line.hole().or_else(|fault| refuse(number, fault))?;
+        let last = hole.end.map(|end| (end.position, number));
+        self.end_in_streams = self.end_in_streams.max(last);
         let key = stream_key(line.stream.as_str(), Version::FIRST);
         self.deleted.rows.put(Family::Streams, key, encode_hole(&header, &hole));
         let (version, id, state) = (line.last_version, line.last_id, line.state);
@@ -342,6 +347,11 @@ impl Build<'_> {
             && (!self.holes.is_empty() || Some(number) > self.recorded)
         {
             return refuse(self.report.lines, LineFault::NoDeletion { number });
+        }
+        if let Some((last, line)) = self.end_in_streams.filter(|(last, _)| *last >= self.next) {
+            let found =
+                format!("the hole of a stream reaches position {last}, and the log does not");
+            return refuse(line, LineFault::Contradictory(found));
         }
         if self.has_deletions {
             let record = encode_deletions(&self.deletions);

@@ -271,7 +271,12 @@ fn bad_inputs(lines: &str) -> Vec<(String, &'static str)> {
         left.join("\n")
     };
     let last = lines.lines().last().unwrap();
+    let hole = lines.lines().find(|line| line.contains("stream_hole")).unwrap();
+    let (start, rest) = hole.split_once(r#""stream":"s-0""#).unwrap();
+    let (middle, end) = rest.split_once(r#""last_position":2,"#).unwrap();
+    let far = format!(r#"{start}"stream":"s-9"{middle}"last_position":1000,{end}"#);
     vec![
+        (format!("{lines}{far}"), "reaches position 1000, and the log does not"),
         (without(r#"{"position":7,"#), "has position 8, but 7 comes next"),
         (without(r#"{"hole":{"position":1,"#), "has position 3, but 1 comes next"),
         (without(r#""stream_hole":{"stream":"s-0""#), "but 1 comes next"),
