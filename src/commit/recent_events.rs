@@ -37,9 +37,9 @@ pub(super) struct RecentEvents {
     is_used: bool,
     /// Whether events are noted by their streams too.
     has_streams: bool,
-    /// Whether a caller is looking its conditions up again. Until it has come back, little is
-    /// dropped.
-    is_awaiting: bool,
+    /// For how many generations yet a caller that looks its conditions up again is awaited. Until
+    /// then, little is dropped, so that it comes back in time.
+    awaited: usize,
     kinds: IndexKinds,
     names: Names,
     reach: Arc<Reach>,
@@ -108,8 +108,8 @@ struct Generation {
 /// An append that was staged.
 pub(super) struct RecentAppend {
     pub(super) first: Position,
-    /// Consecutive events: their stream, and their number.
-    pub(super) runs: SmallVec<[(StreamId, u32); 1]>,
+    /// Consecutive events of a stream, and the number of events up to their end.
+    runs: SmallVec<[(StreamId, u32); 1]>,
     pub(super) drafts: IndexDrafts,
 }
 
@@ -140,7 +140,9 @@ impl RecentEvents {
             self.publish_reach();
         }
         let reaches = self.generations.first().is_some_and(|oldest| oldest.after <= position);
-        self.is_awaiting = !reaches;
+        if !reaches {
+            self.awaited = AWAITED_GENERATIONS;
+        }
         reaches
     }
 
@@ -164,7 +166,8 @@ impl RecentEvents {
                 self.publish_reach();
                 return;
             }
-            let kept_max = if self.is_awaiting { AWAITED_GENERATIONS } else { GENERATIONS };
+            let kept_max = if self.awaited > 0 { AWAITED_GENERATIONS } else { GENERATIONS };
+            self.awaited = self.awaited.saturating_sub(1);
             while self.generations.len() > kept_max {
                 self.generations.remove(0);
             }
@@ -234,9 +237,9 @@ impl Generation {
             self.len += 1;
         }
         let mut event = first;
-        for (stream, count) in &append.runs {
+        for (stream, end) in &append.runs {
             let hash = has_streams.then(|| names.of_stream(stream.as_str()));
-            for _ in 0..*count {
+            while event < first + u64::from(*end) {
                 if let Some(hash) = hash {
                     note(hash, event);
                 }
@@ -249,7 +252,7 @@ impl Generation {
 
     fn first_after(&self, after: Option<Position>) -> Option<Position> {
         let last = self.appends.last()?;
-        let events = last.runs.iter().map(|(_, count)| u64::from(*count)).sum::<u64>();
+        let events = last.runs.last().map_or(0, |(_, end)| u64::from(*end));
         let last = last.first.plus(events.saturating_sub(1));
         let first = self.appends.first()?.first.max(Position::after(after));
         (first <= last).then_some(first)
@@ -319,9 +322,11 @@ impl Generation {
 
 impl RecentAppend {
     pub(super) fn of(shape: &Shape, first: Position, drafts: IndexDrafts) -> Self {
+        let mut end = 0_u32;
         let runs = shape.runs.iter().filter_map(|(stream, count)| {
             let (stream, _) = shape.expectations.get(*stream)?;
-            Some((stream.clone(), u32::try_from(*count).unwrap_or(u32::MAX)))
+            end = end.saturating_add(u32::try_from(*count).unwrap_or(u32::MAX));
+            Some((stream.clone(), end))
         });
         Self { first, runs: runs.collect(), drafts }
     }
@@ -329,12 +334,8 @@ impl RecentAppend {
     fn matches(&self, item: &QueryItem, position: Position) -> bool {
         let number = position.get().saturating_sub(self.first.get());
         let Ok(event) = u32::try_from(number) else { return false };
-        let mut left = event;
-        let stream = self.runs.iter().find_map(|(stream, count)| {
-            let is_here = left < *count;
-            left = left.saturating_sub(*count);
-            is_here.then_some(stream)
-        });
+        let run = self.runs.partition_point(|(_, end)| *end <= event);
+        let stream = self.runs.get(run).map(|(stream, _)| stream);
         let event_type = self.drafts.types.get(usize::try_from(event).unwrap_or(usize::MAX));
         let has_tag = |tag: &String| {
             let mut prefix = Vec::with_capacity(tag.len() + 2);
