@@ -58,7 +58,7 @@ pub type OnDamaged<'f> = dyn FnMut(Option<Version>, Error) + 'f;
 /// Every method fails with [`Error::Closed`] once the store is closed.
 pub trait SnapshotStore: Send + Sync {
     /// Saves a snapshot, replacing one of the same version. Only the `keep` newest versions of its
-    /// kind and stream are kept.
+    /// kind and stream are kept. A snapshot that rests on a deleted event is not saved.
     ///
     /// # Errors
     /// Those of [`Snapshot::check`], or those of a write: see
@@ -67,6 +67,27 @@ pub trait SnapshotStore: Send + Sync {
     /// # Cost
     /// One write, without a sync: after a power loss it may be gone.
     fn save_snapshot(&self, snapshot: &Snapshot, keep: NonZeroUsize) -> Result<()>;
+
+    /// Saves a snapshot as [`SnapshotStore::save_snapshot`] does, if its state is still current at
+    /// that moment. Returns whether it was saved.
+    ///
+    /// A store from which events are deleted asks while no deletion can be decided. So a state that
+    /// holds what is redacted is not saved after the redaction has cleared the snapshots. `is_current`
+    /// may call [`EventStore::redactions`](crate::EventStore::redactions), but must not read or write.
+    ///
+    /// # Errors
+    /// Those of [`SnapshotStore::save_snapshot`].
+    fn save_snapshot_if(
+        &self,
+        snapshot: &Snapshot,
+        keep: NonZeroUsize,
+        is_current: &dyn Fn() -> bool,
+    ) -> Result<bool> {
+        if !is_current() {
+            return Ok(false);
+        }
+        self.save_snapshot(snapshot, keep).map(|()| true)
+    }
 
     /// Loads the newest intact snapshot whose version is at or below `up_to`. Damaged ones are
     /// skipped.
@@ -114,6 +135,15 @@ where
 {
     fn save_snapshot(&self, snapshot: &Snapshot, keep: NonZeroUsize) -> Result<()> {
         (**self).save_snapshot(snapshot, keep)
+    }
+
+    fn save_snapshot_if(
+        &self,
+        snapshot: &Snapshot,
+        keep: NonZeroUsize,
+        is_current: &dyn Fn() -> bool,
+    ) -> Result<bool> {
+        (**self).save_snapshot_if(snapshot, keep, is_current)
     }
 
     fn load_snapshot(

@@ -9,7 +9,7 @@ use crate::recent::Recent;
 use crate::sync::Mutex;
 
 /// A bounded cache of states that were loaded, or whose append was acknowledged. A load always
-/// reads the events after a cached state, so a stale one is harmless.
+/// reads the events after a cached state, so one that is behind is harmless.
 pub(super) struct Cache<A> {
     clone: fn(&A) -> A,
     states: Mutex<Recent<StreamId, Arc<(A, Provenance)>>>,

@@ -23,7 +23,10 @@ pub(super) enum Left {
 impl<A: Aggregate> Repository<A> {
     /// The current aggregate; in its default state if its stream has no events.
     pub(super) fn newest(&self, stream: &StreamId) -> Result<AggregateRoot<A>> {
+        let redactions = self.store.redactions();
         let cached = self.cache.as_ref().and_then(|cache| cache.get(stream));
+        // It may hold what is redacted.
+        let cached = cached.filter(|root| root.provenance.redactions == redactions);
         let cached_at = cached.as_ref().and_then(AggregateRoot::version);
         let root = match cached {
             Some(root) => match self.continue_cached(root)? {
@@ -115,6 +118,7 @@ impl<A: Aggregate> Repository<A> {
     /// Loads from the newest snapshot that fits, or else from the first event.
     fn restore(&self, stream: &StreamId, to: Version) -> Result<AggregateRoot<A>> {
         let mut root = AggregateRoot::new(stream.clone());
+        root.provenance.redactions = self.store.redactions();
         let mut up_to = Some(to);
         while let (Some(snapshots), Some(at)) = (&self.snapshots, up_to) {
             let snapshot = match snapshots.newest_with(stream, at, &mut root.provenance.ignored) {
@@ -130,6 +134,7 @@ impl<A: Aggregate> Repository<A> {
                 Ok(mut restored) => {
                     snapshots.stats().used += 1;
                     restored.provenance.ignored = root.provenance.ignored;
+                    restored.provenance.redactions = root.provenance.redactions;
                     return Ok(restored);
                 }
                 Err(fault) => snapshots.note_ignored(stream, Some(snapshot.version), fault),

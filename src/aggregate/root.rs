@@ -32,6 +32,8 @@ pub(super) struct Provenance {
     pub(super) snapshot: Option<(Version, Timestamp)>,
     /// The highest version of a snapshot that was found but not used.
     pub(super) ignored: Option<Version>,
+    /// The redactions of the store before anything was read.
+    pub(super) redactions: u64,
 }
 
 /// An aggregate as it was loaded, with the uncommitted events that were raised since.

@@ -250,10 +250,11 @@ impl<A: Aggregate> Snapshots<A> {
         if !self.policy.is_due(&root.state, &context) {
             return;
         }
-        let taken = self.take(root, context);
+        let taken = self.take(root, context, events);
         let mut stats = self.stats();
         match taken {
-            Ok(()) => {
+            Ok(false) => {}
+            Ok(true) => {
                 stats.written += 1;
                 drop(stats);
                 root.provenance.snapshot = Some((context.version, context.now));
@@ -267,8 +268,15 @@ impl<A: Aggregate> Snapshots<A> {
         }
     }
 
-    fn take(&self, root: &AggregateRoot<A>, context: SnapshotContext) -> Result<(), Cause> {
-        let Some(last) = root.provenance.last else { return Ok(()) };
+    /// Takes a snapshot; returns whether it was saved. No snapshot is taken of a state from before a
+    /// redaction: it may hold what was redacted.
+    fn take(
+        &self,
+        root: &AggregateRoot<A>,
+        context: SnapshotContext,
+        events: &dyn EventStore,
+    ) -> Result<bool, Cause> {
+        let Some(last) = root.provenance.last else { return Ok(false) };
         let mut state = self.content_type.as_str().as_bytes().to_vec();
         state.push(END_OF_CONTENT_TYPE);
         state.extend((self.encode)(&root.state)?);
@@ -286,6 +294,8 @@ impl<A: Aggregate> Snapshots<A> {
         if root.provenance.ignored >= Some(last.version) {
             self.store.delete_snapshots(A::SNAPSHOT_KIND, &root.stream).map_err(Cause::new)?;
         }
-        self.store.save_snapshot(&snapshot, self.policy.kept()).map_err(Cause::new)
+        let is_current = || events.redactions() == root.provenance.redactions;
+        let kept = self.policy.kept();
+        self.store.save_snapshot_if(&snapshot, kept, &is_current).map_err(Cause::new)
     }
 }

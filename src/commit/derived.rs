@@ -21,6 +21,7 @@ use crate::metrics::Meters;
 use crate::model::{StreamId, Version};
 use crate::options::Durability;
 use crate::read::derived::checkpoint;
+use crate::read::lookup::hole_of;
 use crate::snapshot_store::Snapshot;
 use crate::storage::{Batch, Disk, Family, Space, Storage};
 use crate::sync::Mutex;
@@ -116,9 +117,23 @@ impl DerivedWriter {
     }
 
     /// Writes a checked snapshot, and deletes all but the newest `keep` of its kind and stream.
-    pub(crate) fn save_snapshot(&self, snapshot: &Snapshot, keep: NonZeroUsize) -> Result<()> {
+    /// Returns whether it was written: not if `is_current` is false at that moment, nor if the event
+    /// on which it rests is deleted.
+    pub(crate) fn save_snapshot(
+        &self,
+        snapshot: &Snapshot,
+        keep: NonZeroUsize,
+        is_current: &dyn Fn() -> bool,
+    ) -> Result<bool> {
         let (kind, stream) = (snapshot.kind.as_str(), snapshot.stream.as_str());
+        let mut is_saved = false;
         self.write(Needs::Space(snapshot.state.len()), |disk, batch| {
+            let hole = hole_of(disk, &snapshot.stream)?;
+            let is_deleted = hole.is_some_and(|(last, _)| last >= snapshot.version);
+            is_saved = !is_deleted && is_current();
+            if !is_saved {
+                return Ok(());
+            }
             let prefix = snapshot_prefix(kind, stream);
             let mut oldest = self.oldest.lock();
             let from = oldest.get(&prefix).map_or(Version::FIRST, |version| *version);
@@ -137,8 +152,8 @@ impl DerivedWriter {
             oldest.extend(kept.map(|version| (prefix, *version)));
             Ok(())
         })?;
-        self.meters.snapshots.add(1);
-        Ok(())
+        self.meters.snapshots.add(u64::from(is_saved));
+        Ok(is_saved)
     }
 
     /// Deletes all snapshots of a kind and stream, including damaged ones.
@@ -185,6 +200,12 @@ impl DerivedWriter {
                 dropped.map_err(|error| Error::Indeterminate { cause: Cause::new(error) })
             })
         })
+    }
+
+    /// Runs `work` while no snapshot and no view is written.
+    pub(crate) fn while_nothing_is_written<T>(&self, work: impl FnOnce() -> T) -> T {
+        let _alone = self.alone.lock();
+        work()
     }
 
     /// Writes the batch that `stage` fills, all of it or nothing.

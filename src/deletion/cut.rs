@@ -1,5 +1,7 @@
 //! [`Cut`]: what it takes to delete the beginning of a stream.
 
+use std::ops::RangeInclusive;
+
 use crate::commit::Rows;
 use crate::error::{Error, Location, Result};
 use crate::event_store::Direction;
@@ -19,10 +21,9 @@ const FRAMES_MAX: usize = 100_000;
 
 /// The deletion of the beginning of one stream, before it is decided.
 pub(super) struct Cut {
-    /// The first version that is kept.
-    pub(super) before: Version,
     pub(super) rows: Rows,
-    /// The id of the last event that is deleted.
+    /// The last event that is deleted.
+    pub(super) last: Version,
     pub(super) last_id: EventId,
     /// The first and last position of the deleted events.
     pub(super) positions: Option<(Position, Position)>,
@@ -32,7 +33,6 @@ pub(super) struct Cut {
     pub(super) events: u64,
     /// The bytes of the frames that hold them.
     pub(super) bytes: u64,
-    pub(super) snapshots: u64,
 }
 
 /// The events of a stream that are deleted, as they are read.
@@ -96,16 +96,14 @@ impl Cut {
         beginning.delete(stream, last.version, &mut rows);
         let key = stream_key(stream.as_str(), Version::FIRST);
         rows.put(Family::Streams, key, encode_hole(&header, &hole));
-        let snapshots = delete_snapshots(disk, stream, before, &mut rows)?;
         Ok(Some(Self {
-            before: last.version.next(),
+            last: last.version,
             last_id: last.id,
             frames: Some(std::mem::take(&mut beginning.frames))
                 .filter(|frames| frames.len() <= FRAMES_MAX),
             positions: beginning.newly.map(|first| (first, last.position)),
             events: beginning.events,
             bytes: beginning.bytes,
-            snapshots,
             rows,
         }))
     }
@@ -208,32 +206,23 @@ impl Beginning {
     }
 }
 
-/// Deletes the snapshots of a stream below a version, of any kind; returns how many there are.
-fn delete_snapshots(
+/// Kind and version of each snapshot of a stream with one of these versions.
+pub(super) fn snapshots_of(
     disk: &Disk,
     stream: &StreamId,
-    before: Version,
-    rows: &mut Rows,
-) -> Result<u64> {
-    let snapshots = snapshots_of(disk, stream)?;
-    let old = snapshots.into_iter().filter(|(_, version)| *version < before);
-    Ok(old.fold(0, |count, (kind, version)| {
-        rows.delete(Family::Snapshots, snapshot_key(&kind, stream.as_str(), version));
-        count + 1
-    }))
-}
-
-/// Kind and version of each snapshot of a stream.
-pub(super) fn snapshots_of(disk: &Disk, stream: &StreamId) -> Result<Vec<(String, Version)>> {
+    versions: &RangeInclusive<Version>,
+) -> Result<Vec<(String, Version)>> {
     let mut found = Vec::new();
     let mut next = Vec::new();
     // One search for each kind: its snapshots are sorted by stream.
     while let Some(kind) = kind_from(disk, &next)? {
-        let first = snapshot_key(&kind, stream.as_str(), Version::FIRST);
+        let first = snapshot_key(&kind, stream.as_str(), *versions.start());
         let end = snapshot_key(&kind, stream.as_str(), Version::MAX);
         let mut cursor = disk.range_cursor(Family::Snapshots, &first..&end, Direction::Forward);
         while let Some((key, _)) = cursor.next()? {
-            found.extend(snapshot_of(key).map(|(kind, _, version)| (kind.to_owned(), version)));
+            let of_kind = snapshot_of(key).filter(|(.., version)| versions.contains(version));
+            let Some((kind, _, version)) = of_kind else { break };
+            found.push((kind.to_owned(), version));
         }
         next = kind.into_bytes();
         next.push(1);

@@ -28,18 +28,26 @@ pub(crate) struct Deleter {
     pub(super) state: Mutex<Deletions>,
     /// How often anything may have been removed, from streams or from the log.
     removals: AtomicU64,
+    /// How often an event may have been redacted.
+    redactions: AtomicU64,
 }
 
 impl Deleter {
     /// Continues after what the record says.
     pub(crate) fn new(state: Deletions) -> Self {
         let state = Mutex::new(state);
-        Self { alone: Mutex::new(()), state, removals: AtomicU64::new(0) }
+        let (removals, redactions) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self { alone: Mutex::new(()), state, removals, redactions }
     }
 
     /// See [`EventStore::removals`](crate::event_store::EventStore::removals).
     pub(crate) fn removals(&self) -> u64 {
         self.removals.load(Ordering::SeqCst)
+    }
+
+    /// See [`EventStore::redactions`](crate::event_store::EventStore::redactions).
+    pub(crate) fn redactions(&self) -> u64 {
+        self.redactions.load(Ordering::SeqCst)
     }
 
     /// Called after anything was removed, or may have been if its write has failed.
@@ -68,8 +76,7 @@ impl Deleter {
     pub(crate) fn resume(&self, target: Target<'_>) -> Result<()> {
         let _alone = self.alone.lock();
         self.carry_out(target, None, &mut Pace::default())?;
-        let has_redactions = !self.state.lock().redactions.is_empty();
-        if has_redactions { self.erase(target) } else { Ok(()) }
+        self.erase_redactions(target)
     }
 
     /// Sets or removes a retention.
@@ -95,7 +102,9 @@ impl Deleter {
         deletion.check()?;
         let _alone = self.alone.lock();
         let plan = Plan::of(seen, deletion, self.state.lock().clone())?;
-        Ok(plan.map_or_else(Deleted::default, |plan| plan.report))
+        let Some(mut plan) = plan else { return Ok(Deleted::default()) };
+        seen.storage.with(|disk| plan.delete_snapshots(disk))?;
+        Ok(plan.report)
     }
 
     /// Decides a deletion and carries it out.
@@ -103,13 +112,10 @@ impl Deleter {
         deletion.check()?;
         let _alone = self.alone.lock();
         self.carry_out(target, None, &mut Pace::default())?;
-        let Some((report, wanted)) = self.decide(target, deletion)? else {
-            return Ok(Deleted::default());
-        };
+        let decided = self.decide(target, deletion)?;
+        let (report, wanted) = decided.unwrap_or_default();
         self.carry_out(target, wanted.as_ref(), &mut Pace::default())?;
-        if matches!(deletion.target(), DeletionTarget::Redact { .. }) {
-            self.erase(target)?;
-        }
+        self.erase_redactions(target)?;
         Ok(report)
     }
 
@@ -127,22 +133,35 @@ impl Deleter {
             };
             let claim = target.claim.lock().as_mut().map(Claim::add_deletions);
             claim.ok_or(Error::Closed)??;
-            let (submission, mut report, state, wanted) =
-                plan.into_submission(target.index_kinds)?;
             tries += 1;
-            let answer = target.committer.submit(submission);
-            self.note_removal();
-            match answer {
+            // No snapshot of what is to be deleted may be saved between the search for them and the
+            // decision. Later ones are refused.
+            let derived = target.committer.derived();
+            match derived.while_nothing_is_written(|| self.submit(target, plan)) {
                 // An event was appended to a stream that is to be deleted.
                 Err(Error::WrongExpectedVersion { .. }) if tries < TRIES_MAX => {}
-                Err(error) => return Err(error),
-                Ok(answer) => {
-                    report.position = answer.appended.first().map(Appended::last_position);
-                    *self.state.lock() = state;
-                    return Ok(Some((report, wanted)));
-                }
+                decided => return decided.map(Some),
             }
         }
+    }
+
+    /// Submits a decision.
+    fn submit(
+        &self,
+        target: Target<'_>,
+        mut plan: Plan,
+    ) -> Result<(Deleted, Option<BTreeSet<Position>>)> {
+        target.storage.with(|disk| plan.delete_snapshots(disk))?;
+        let is_redaction = matches!(plan.deletion.target(), DeletionTarget::Redact { .. });
+        let (submission, mut report, state, wanted) = plan.into_submission(target.index_kinds)?;
+        let answer = target.committer.submit(submission);
+        self.note_removal();
+        if is_redaction {
+            self.redactions.fetch_add(1, Ordering::SeqCst);
+        }
+        report.position = answer?.appended.first().map(Appended::last_position);
+        *self.state.lock() = state;
+        Ok((report, wanted))
     }
 
     /// Makes packs and index follow `streams`, some packs at a time, if anything is pending.
@@ -223,6 +242,12 @@ impl Deleter {
         written?;
         self.state.lock().clone_from(state);
         Ok(())
+    }
+
+    /// Erases what was redacted, now or earlier.
+    fn erase_redactions(&self, target: Target<'_>) -> Result<()> {
+        let is_erased = self.state.lock().redactions.is_empty();
+        if is_erased { Ok(()) } else { self.erase(target) }
     }
 
     /// Rewrites the files that may hold deleted bytes, and waits until the old ones are gone.

@@ -1,14 +1,15 @@
 //! [`Plan`]: everything that the decision of a deletion writes, before it is written.
 
 use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 
-use super::cut::Cut;
+use super::cut::{Cut, snapshots_of};
 use super::report::Deleted;
 use super::target::{Seen, next_number};
 use crate::commit::{Decided, IndexKinds, LookedUp, Prepared, Submission};
 use crate::error::Result;
 use crate::event_store::Append;
-use crate::format::{DELETIONS_RECORD, Deletions, encode_deletions, union};
+use crate::format::{DELETIONS_RECORD, Deletions, encode_deletions, snapshot_key, union};
 use crate::model::{
     DELETION_EVENT, Deletion, DeletionTarget, ExpectedVersion, InvalidArgument, NewEvent, Position,
     StreamId, StreamState, Version,
@@ -29,6 +30,8 @@ pub(super) struct Plan {
     pub(super) state: Deletions,
     /// Where the deleted events are in the log; `None` if they are too many.
     pub(super) wanted: Option<BTreeSet<Position>>,
+    /// The snapshots that are deleted: those of a stream with one of these versions.
+    pub(super) snapshots: Vec<(StreamId, RangeInclusive<Version>)>,
     pub(super) report: Deleted,
 }
 
@@ -49,6 +52,7 @@ impl Plan {
                 decided: Decided::default(),
                 state,
                 wanted: Some(BTreeSet::new()),
+                snapshots: Vec::new(),
                 report: Deleted { number: Some(number), ..Deleted::default() },
             };
             let is_any = match deletion.target() {
@@ -63,12 +67,25 @@ impl Plan {
         })
     }
 
+    /// Adds the deletion of the snapshots that there are now.
+    pub(super) fn delete_snapshots(&mut self, disk: &Disk) -> Result<()> {
+        for (stream, versions) in &self.snapshots {
+            for (kind, version) in snapshots_of(disk, stream, versions)? {
+                let key = snapshot_key(&kind, stream.as_str(), version);
+                self.decided.rows.delete(Family::Snapshots, key);
+                self.report.snapshots += 1;
+            }
+        }
+        self.state.uncompacted_snapshots |= self.report.snapshots > 0;
+        Ok(())
+    }
+
     /// The submission that decides it; its report, what is pending then, and where.
     pub(super) fn into_submission(
         self,
         kinds: IndexKinds,
     ) -> Result<(Submission, Deleted, Deletions, Option<BTreeSet<Position>>)> {
-        let Self { deletion, expectations, mut decided, state, wanted, report } = self;
+        let Self { deletion, expectations, mut decided, state, wanted, report, .. } = self;
         let event = NewEvent::json(DELETION_EVENT, &deletion)?;
         let before = report.number.and_then(Version::previous);
         let mut append = Append::new().to(StreamId::deletions(), before.into(), [event]);
@@ -136,7 +153,7 @@ impl Plan {
         let end = last.version.next();
         let cut = Cut::plan(disk, stream, (before.min(end), state), number)?;
         let Some(cut) = cut else { return Ok(None) };
-        if cut.before == end {
+        if cut.last == last.version {
             // The whole stream: nothing may come in between.
             self.expectations.push((stream.clone(), last.visible().into()));
             let tip = LastEvent { id: cut.last_id, version: last.version, state };
@@ -144,9 +161,8 @@ impl Plan {
         }
         self.report.events += cut.events;
         self.report.bytes += cut.bytes;
-        self.report.snapshots += cut.snapshots;
         self.report.streams += 1;
-        self.state.uncompacted_snapshots |= cut.snapshots > 0;
+        self.snapshots.push((stream.clone(), Version::FIRST..=cut.last));
         self.decided.rows.extend(cut.rows);
         if let Some(positions) = cut.positions {
             self.touch(stream, positions);
@@ -159,7 +175,7 @@ impl Plan {
             }
             _ => None,
         };
-        Ok(Some(cut.before))
+        Ok(Some(cut.last.next()))
     }
 
     /// Notes that an event up to this position no longer matches what it matched before.

@@ -6,7 +6,7 @@ use super::cut::snapshots_of;
 use super::plan::Plan;
 use crate::error::{Error, Location, Result};
 use crate::event_store::Direction;
-use crate::format::{redact_in_frame, snapshot_key, stream_key};
+use crate::format::{redact_in_frame, stream_key};
 use crate::model::{
     DeletionTarget, EventId, InvalidArgument, Position, REDACTED, StreamId, Version,
 };
@@ -63,7 +63,10 @@ impl Plan {
         }
         let number = self.report.number.unwrap_or(Version::FIRST);
         let removed = self.record_tags(tags);
-        if is_redacted && removed.is_empty() {
+        let with_it = snapshots_of(disk, &stream, &(version..=Version::MAX))?;
+        let is_new = !is_redacted || !removed.is_empty();
+        let clears = self.deletion.clears_snapshots() && !with_it.is_empty();
+        if !is_new && !clears {
             return Ok(false);
         }
         let redacted = redact_in_frame(bytes, position, &removed, number);
@@ -76,9 +79,14 @@ impl Plan {
             self.forget_up_to(position);
         }
         self.wanted = Some(BTreeSet::from([place.first]));
-        (self.report.events, self.report.streams) = (1, 1);
+        (self.report.events, self.report.streams) = (u64::from(is_new), 1);
         self.report.bytes = bytes.len() as u64;
-        self.name_holders(disk, &stream, (position, version))?;
+        if self.deletion.clears_snapshots() {
+            self.snapshots.push((stream, version..=Version::MAX));
+        } else {
+            self.report.snapshots_with_it = with_it;
+        }
+        self.name_views(disk, position)?;
         Ok(true)
     }
 
@@ -104,26 +112,8 @@ impl Plan {
         removed
     }
 
-    /// Names the snapshots and views that may hold what is redacted, and deletes the snapshots if the
-    /// deletion says so.
-    fn name_holders(
-        &mut self,
-        disk: &Disk,
-        stream: &StreamId,
-        (position, version): (Position, Version),
-    ) -> Result<()> {
-        let snapshots = snapshots_of(disk, stream)?.into_iter();
-        let with_it: Vec<_> = snapshots.filter(|(_, taken)| *taken >= version).collect();
-        if self.deletion.clears_snapshots() {
-            for (kind, version) in &with_it {
-                let key = snapshot_key(kind, stream.as_str(), *version);
-                self.decided.rows.delete(Family::Snapshots, key);
-            }
-            self.report.snapshots = with_it.len() as u64;
-            self.state.uncompacted_snapshots |= !with_it.is_empty();
-        } else {
-            self.report.snapshots_with_it = with_it;
-        }
+    /// Names the views that may hold what is redacted.
+    fn name_views(&mut self, disk: &Disk, position: Position) -> Result<()> {
         for view in list_views(disk)? {
             let reached = checkpoint(disk, &view)?.and_then(|checkpoint| checkpoint.position);
             if reached >= Some(position) {

@@ -366,7 +366,7 @@ impl Due {
 /// The lowest version on which the newest snapshot of some kind rests.
 fn pinned(disk: &Disk, stream: &StreamId) -> Result<Option<Version>> {
     let mut newest: HashMap<String, Version> = HashMap::new();
-    for (kind, version) in snapshots_of(disk, stream)? {
+    for (kind, version) in snapshots_of(disk, stream, &(Version::FIRST..=Version::MAX))? {
         let known = newest.entry(kind).or_insert(version);
         *known = version.max(*known);
     }

@@ -180,6 +180,15 @@ pub trait EventStore: Send + Sync {
     /// returns 0.
     fn removals(&self) -> u64;
 
+    /// A number that changes with each redaction, as [`EventStore::removals`] does with each
+    /// deletion and redaction. By default, it is that number.
+    ///
+    /// A state that was folded before a redaction may hold what was redacted, so no snapshot is
+    /// taken of it afterwards.
+    fn redactions(&self) -> u64 {
+        self.removals()
+    }
+
     /// The time of the clock that events are recorded with. It is also used for other times, such
     /// as when a snapshot was taken. It may go back.
     fn now(&self) -> Timestamp;
@@ -287,6 +296,10 @@ where
 
     fn removals(&self) -> u64 {
         (**self).removals()
+    }
+
+    fn redactions(&self) -> u64 {
+        (**self).redactions()
     }
 
     fn now(&self) -> Timestamp {

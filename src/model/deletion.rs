@@ -1,5 +1,6 @@
 //! [`Deletion`]: a decision to delete events, and [`Retention`]: how long events are kept.
 
+use std::collections::HashSet;
 use std::num::NonZeroU64;
 use std::time::Duration;
 
@@ -162,12 +163,21 @@ impl Deletion {
         self
     }
 
-    /// Deletes the snapshots of the stream that may hold what is redacted. Has no effect on other
-    /// deletions.
+    /// Deletes the snapshots of the stream that may hold what is redacted, now or earlier. Has no
+    /// effect on other deletions.
     #[must_use]
     pub fn clearing_snapshots(mut self) -> Self {
         if let DeletionTarget::Redact { clears_snapshots, .. } = &mut self.target {
             *clears_snapshots = true;
+        }
+        self
+    }
+
+    #[cfg(feature = "rocksdb")]
+    #[must_use]
+    pub(crate) fn keeping_snapshots(mut self) -> Self {
+        if let DeletionTarget::Redact { clears_snapshots, .. } = &mut self.target {
+            *clears_snapshots = false;
         }
         self
     }
@@ -213,8 +223,8 @@ impl Deletion {
     /// Checks texts and limits.
     ///
     /// # Errors
-    /// [`InvalidArgument`]: the reason, the author or a tag is too long, a tag is empty, or the
-    /// stream is a system stream.
+    /// [`InvalidArgument`]: the reason, the author or a tag is too long, a tag is empty, a stream is
+    /// a system stream, or a truncation names one twice.
     pub(crate) fn check(&self) -> Result<(), InvalidArgument> {
         for (what, text, len_max) in [
             ("the reason of a deletion", &self.reason, REASON_LEN_MAX),
@@ -227,7 +237,13 @@ impl Deletion {
         let what = "stream of a deletion";
         match &self.target {
             DeletionTarget::Truncate { streams } => {
-                streams.iter().try_for_each(|(stream, _)| stream.check_own(what))
+                let mut named = HashSet::new();
+                streams.iter().try_for_each(|(stream, _)| {
+                    stream.check_own(what)?;
+                    let is_new = named.insert(stream);
+                    let twice = InvalidArgument::TruncatedTwice { stream: stream.clone() };
+                    if is_new { Ok(()) } else { Err(twice) }
+                })
             }
             DeletionTarget::Delete { stream, .. } | DeletionTarget::Tombstone { stream } => {
                 stream.check_own(what)

@@ -64,6 +64,12 @@ pub enum InvalidArgument {
         /// The stream.
         stream: StreamId,
     },
+    /// A truncation names a stream twice.
+    #[error("a truncation names stream {stream} twice: name it once, with the higher version")]
+    TruncatedTwice {
+        /// The stream.
+        stream: StreamId,
+    },
     /// The event at the position is not the one that is to be redacted.
     #[error("the event at position {position} has the id {found}, not {given}: look it up again")]
     OtherEvent {

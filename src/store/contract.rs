@@ -95,6 +95,10 @@ impl EventStore for Store {
         self.engine.deleter.removals()
     }
 
+    fn redactions(&self) -> u64 {
+        self.engine.deleter.redactions()
+    }
+
     fn now(&self) -> Timestamp {
         now(&self.engine.clock)
     }
@@ -110,9 +114,18 @@ impl EventStore for Store {
 
 impl SnapshotStore for Store {
     fn save_snapshot(&self, snapshot: &Snapshot, keep: NonZeroUsize) -> Result<()> {
+        self.save_snapshot_if(snapshot, keep, &|| true).map(drop)
+    }
+
+    fn save_snapshot_if(
+        &self,
+        snapshot: &Snapshot,
+        keep: NonZeroUsize,
+        is_current: &dyn Fn() -> bool,
+    ) -> Result<bool> {
         snapshot.check()?;
         let derived = self.engine.committer()?.derived();
-        self.engine.counted(derived.save_snapshot(snapshot, keep))
+        self.engine.counted(derived.save_snapshot(snapshot, keep, is_current))
     }
 
     fn load_snapshot(

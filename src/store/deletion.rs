@@ -47,10 +47,15 @@ impl Store {
     /// Nothing is deleted after [`Error::InvalidArgument`], [`Error::Deleted`] (the event to be
     /// redacted is gone), [`Error::PositionAhead`] (the log does not reach it),
     /// [`Error::ReadOnly`], [`Error::Closed`] and [`Error::Poisoned`]. After
-    /// [`Error::Indeterminate`], it is found out when the store is opened again. After
-    /// [`Error::DiskFull`] and [`Error::Storage`] the deletion is decided, but not carried out
-    /// completely: the next deletion, the next scavenge or the next open continues it. This includes
-    /// a redaction whose old files were not removed within ten seconds, as while a backup is made.
+    /// [`Error::Indeterminate`], it is found out when the store is opened again.
+    ///
+    /// After [`Error::DiskFull`], [`Error::Storage`] and damage (G8), it may be decided or not:
+    /// [`Store::deletions`] says it. To call this again is right in both cases. If it is decided, but
+    /// not carried out completely, the next deletion, the next scavenge or the next open continues
+    /// it. This includes a redaction whose old files were not removed within ten seconds, as while a
+    /// backup is made. An earlier deletion that cannot be carried out fails each later one in this
+    /// way, before it is decided.
+    ///
     /// After [`Error::WrongExpectedVersion`], events came in between again and again; nothing was
     /// deleted.
     ///
@@ -66,7 +71,7 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::InvalidArgument`], [`Error::Deleted`], [`Error::PositionAhead`], [`Error::Closed`],
-    /// damage (G8).
+    /// [`Error::Storage`], damage (G8).
     ///
     /// # Cost
     /// Reads the events that would be deleted.
@@ -107,7 +112,8 @@ impl Store {
     /// # Cost
     /// That of [`Store::preview`].
     pub fn lacks(&self, deletion: &Deletion) -> Result<bool> {
-        match self.preview(deletion) {
+        // Snapshots that were taken after a redaction are no reason to repeat it.
+        match self.preview(&deletion.clone().keeping_snapshots()) {
             Ok(preview) => Ok(preview.number.is_some()),
             // Here, the event is deleted, or it never was: not yet, or not in this history.
             Err(

@@ -134,6 +134,11 @@ pub trait Decorator: Send + Sync + 'static {
         store.removals()
     }
 
+    /// Called for [`EventStore::redactions`].
+    fn redactions(&self, store: &dyn EventStore) -> u64 {
+        store.redactions()
+    }
+
     /// Called for [`EventStore::now`].
     fn now(&self, store: &dyn EventStore) -> Timestamp {
         store.now()
@@ -279,6 +284,10 @@ impl<D: Decorator> EventStore for Decorated<D> {
 
     fn removals(&self) -> u64 {
         self.decorator.removals(&*self.store)
+    }
+
+    fn redactions(&self) -> u64 {
+        self.decorator.redactions(&*self.store)
     }
 
     fn now(&self) -> Timestamp {

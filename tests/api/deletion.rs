@@ -153,6 +153,10 @@ fn an_impossible_deletion_is_refused() {
     assert!(matches!(invalid(&nothing), InvalidArgument::NothingToTombstone { .. }));
     let long = Deletion::delete(&id("a-1")).because("x".repeat(1_025));
     assert!(matches!(invalid(&long), InvalidArgument::TooLong { .. }));
+    // From a file of deletions that was changed.
+    let twice = r#"{"kind":"truncate","streams":[["a-1",2],["a-1",1]]}"#;
+    let twice = serde_json::from_str(twice).unwrap();
+    assert!(matches!(invalid(&twice), InvalidArgument::TruncatedTwice { .. }));
     let far = Deletion::redact(position(9), first.id());
     assert!(matches!(store.delete(&far), Err(Error::PositionAhead { .. })));
     let dashed = RetentionScope::Category("a-b".to_owned());

@@ -103,6 +103,8 @@ mod projections;
 #[cfg(feature = "rocksdb")]
 mod read_ahead;
 #[cfg(feature = "rocksdb")]
+mod redactions;
+#[cfg(feature = "rocksdb")]
 mod repositories;
 #[cfg(feature = "rocksdb")]
 mod snapshots;

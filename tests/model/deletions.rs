@@ -92,7 +92,8 @@ impl Reference {
         Outcome::Done(target, events)
     }
 
-    fn redact(&mut self, position: u64, tags: u8, clears_snapshots: bool) -> Outcome {
+    /// `clears`: whether the redaction clears snapshots, and whether there are any.
+    fn redact(&mut self, position: u64, tags: u8, clears: (bool, bool)) -> Outcome {
         let number = self.deletions() + 1;
         let Some(fact) = self.log.get_mut(usize::try_from(position - 1).unwrap()) else {
             return Outcome::Ahead;
@@ -106,7 +107,8 @@ impl Reference {
         let is_removed = |tag: &String| tags_of(tags).any(|removed| removed == tag);
         let places = (0..).zip(&fact.tags).filter(|(_, tag)| is_removed(tag));
         let tag_places: Vec<u32> = places.map(|(place, _)| place).collect();
-        if fact.is_redacted && tag_places.is_empty() {
+        let is_new = !fact.is_redacted || !tag_places.is_empty();
+        if !is_new && clears != (true, true) {
             return Outcome::Nothing;
         }
         let tag_count = u32::try_from(fact.tags.len()).unwrap();
@@ -122,9 +124,9 @@ impl Reference {
             tags: Vec::new(),
             tag_places,
             tag_count,
-            clears_snapshots,
+            clears_snapshots: clears.0,
         };
-        Outcome::Done(target, 1)
+        Outcome::Done(target, u64::from(is_new))
     }
 
     /// The streams whose events are to be deleted by a scavenge, each with the first version that is
@@ -179,11 +181,11 @@ impl World {
                 let position = 1 + ((log * u64::from(at)) >> 16);
                 let fact = self.reference.log.get(usize::try_from(position - 1).unwrap());
                 let event_id = fact.map_or(EventId::from_bytes([1; 16]), |fact| fact.id);
-                let has_snapshots = fact.is_some_and(|fact| fact.stream == SNAPSHOTS_OF);
-                let from = fact.map_or(u64::MAX, |fact| fact.version);
-                let outcome = self.reference.redact(position, tags, clears_snapshots);
-                if has_snapshots && clears_snapshots && matches!(outcome, Outcome::Done(..)) {
-                    cleared = self.kept.clear(from..u64::MAX, log);
+                let from = fact.filter(|fact| fact.stream == SNAPSHOTS_OF).map(|fact| fact.version);
+                let has_any = from.is_some_and(|from| self.kept.snapshot() >= Some(from));
+                let outcome = self.reference.redact(position, tags, (clears_snapshots, has_any));
+                if let (true, Some(from), Outcome::Done(..)) = (clears_snapshots, from, &outcome) {
+                    cleared = self.kept.clear(from, log);
                 }
                 let deletion = Deletion::redact(Position::new(position).unwrap(), event_id);
                 let deletion = deletion.removing_tags(tags_of(tags));
@@ -202,7 +204,7 @@ impl World {
             _ => None,
         };
         if let Some((_, before)) = bounds.filter(|(stream, _)| stream.as_str() == SNAPSHOTS_OF) {
-            cleared = self.kept.clear(1..before.get(), log);
+            cleared = self.kept.cut(before.get(), log);
         }
         self.carry_out(&deletion, outcome, cleared);
     }
@@ -345,7 +347,7 @@ impl World {
         decided.sort();
         assert_eq!(decided, due);
         if let Some((_, before)) = due.iter().find(|(stream, _)| stream == SNAPSHOTS_OF) {
-            self.kept.clear(1..*before, self.reference.log.len() as u64);
+            self.kept.cut(*before, self.reference.log.len() as u64);
         }
     }
 

@@ -7,7 +7,6 @@ mod files;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -96,8 +95,10 @@ enum Write {
     View,
     /// A snapshot, at the version that is its number.
     Snapshot,
-    /// A deletion removed the snapshots of these versions.
-    Clear(Range<u64>),
+    /// The events below this version were deleted.
+    Cut(u64),
+    /// A redaction removed the snapshots from this version on.
+    Clear(u64),
 }
 
 /// The numbers of the last write to the view and of the last snapshot that a store returns.
@@ -145,10 +146,19 @@ impl Kept {
             .unwrap();
     }
 
-    /// Removes the snapshots of some versions, as a deletion does; returns how many there are.
-    pub(crate) fn clear(&mut self, versions: Range<u64>, log: u64) -> u64 {
+    /// Removes the snapshots of deleted events, those below a version; returns how many there are.
+    pub(crate) fn cut(&mut self, before: u64, log: u64) -> u64 {
+        self.remove(Write::Cut(before), log)
+    }
+
+    /// Removes the snapshots from a version on; returns how many there are.
+    pub(crate) fn clear(&mut self, from: u64, log: u64) -> u64 {
+        self.remove(Write::Clear(from), log)
+    }
+
+    fn remove(&mut self, removal: Write, log: u64) -> u64 {
         let before = self.snapshots(self.0.len()).len();
-        self.0.push((Write::Clear(versions), log));
+        self.0.push((removal, log));
         (before - self.snapshots(self.0.len()).len()) as u64
     }
 
@@ -159,15 +169,21 @@ impl Kept {
 
     /// The snapshots that are left after the first writes.
     fn snapshots(&self, writes: usize) -> Vec<u64> {
-        let mut left = Vec::new();
+        let (mut left, mut cut) = (Vec::new(), 1);
         for (number, (write, _)) in (1..).zip(&self.0[..writes]) {
             match write {
                 Write::View => {}
+                // It rests on a deleted event, so it is not saved.
+                Write::Snapshot if number < cut => {}
                 Write::Snapshot => {
                     left.push(number);
                     left.drain(..left.len().saturating_sub(SNAPSHOTS_KEPT));
                 }
-                Write::Clear(versions) => left.retain(|version| !versions.contains(version)),
+                Write::Cut(before) => {
+                    cut = cut.max(*before);
+                    left.retain(|version| *version >= cut);
+                }
+                Write::Clear(from) => left.retain(|version| version < from),
             }
         }
         left
