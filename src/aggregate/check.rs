@@ -93,7 +93,7 @@ impl<A: Aggregate + PartialEq> Repository<A> {
                 && hole.state == StreamState::Live
             {
                 // Nothing shows what its state should be, so the later ones are compared with it.
-                if let Ok(restored) = self.restore_from(kept, &snapshot, snapshot.version)? {
+                if let Ok((restored, _)) = self.restore_from(kept, &snapshot, snapshot.version)? {
                     root = restored;
                 }
             }

@@ -213,7 +213,11 @@ impl<A: Aggregate> CommandBuilder<'_, A> {
     /// [`ExecuteError::Conflict`]: each attempt met a conflict. [`ExecuteError::Store`]: an error
     /// of loading, of [`EventStore::submit`](crate::EventStore::submit), or of
     /// [`EventStore::submit_once`](crate::EventStore::submit_once). Nothing was stored, except
-    /// possibly after [`Error::Indeterminate`](crate::Error::Indeterminate).
+    /// possibly after [`Error::Indeterminate`](crate::Error::Indeterminate). After
+    /// [`HistoryTruncated`](crate::Error::HistoryTruncated) and
+    /// [`Unreadable`](crate::Error::Unreadable), an earlier call with the same key may have stored
+    /// it: its result cannot be read again if its events are deleted or redacted. So may this call,
+    /// if `also` has added events to the aggregate's own stream.
     ///
     /// # Cost
     /// That of [`Repository::load`], and one append if there are events: it blocks until

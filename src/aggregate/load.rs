@@ -130,7 +130,16 @@ impl<A: Aggregate> Repository<A> {
                     break;
                 }
             };
-            match self.restore_from(snapshots, &snapshot, to)? {
+            let restored = match self.restore_from(snapshots, &snapshot, to)? {
+                // Events after it were deleted meanwhile, so a newer one may fit, and it no longer does.
+                Ok((_, Left::Without(_))) => {
+                    up_to = Some(to);
+                    continue;
+                }
+                Ok((restored, Left::All)) => Ok(restored),
+                Err(fault) => Err(fault),
+            };
+            match restored {
                 Ok(mut restored) => {
                     snapshots.stats().used += 1;
                     restored.provenance.ignored = root.provenance.ignored;
@@ -159,7 +168,7 @@ impl<A: Aggregate> Repository<A> {
         snapshots: &Snapshots<A>,
         snapshot: &Snapshot,
         to: Version,
-    ) -> Result<Result<AggregateRoot<A>, SnapshotFault>> {
+    ) -> Result<Result<(AggregateRoot<A>, Left), SnapshotFault>> {
         let state = match snapshots.restore(snapshot) {
             Ok(state) => state,
             Err(fault) => return Ok(Err(fault)),
@@ -171,8 +180,8 @@ impl<A: Aggregate> Repository<A> {
         // this history, and not ahead of it.
         let read = self.store.read_stream(&snapshot.stream).from(snapshot.version);
         let anchor = Some((snapshot.version, snapshot.event_id));
-        let fits = self.fold(&mut root, read.as_of_version(to), anchor)?.is_some();
-        Ok(if fits { Ok(root) } else { Err(SnapshotFault::OtherHistory) })
+        let left = self.fold(&mut root, read.as_of_version(to), anchor)?;
+        Ok(left.map(|left| (root, left)).ok_or(SnapshotFault::OtherHistory))
     }
 
     /// The newest state from a cached one; `None` if the event on which it rests is gone.

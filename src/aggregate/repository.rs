@@ -228,7 +228,8 @@ impl<A: Aggregate> Repository<A> {
     /// Those of [`EventStore::submit`]. The aggregate keeps its uncommitted events. After a
     /// conflict, load it again, because its decisions are based on an outdated state. After
     /// [`Error::Indeterminate`], reopen the store and save the same value again: the store
-    /// recognises events that it stored already.
+    /// recognises events that it stored already. If they were stored before and cannot be read
+    /// again, those of [`Repository::load`]: they are stored, and no longer uncommitted.
     ///
     /// # Cost
     /// One append: it blocks until acknowledged. If the policy requires a snapshot, one more write

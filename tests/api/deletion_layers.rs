@@ -1,5 +1,6 @@
 //! Deletion (G17) as aggregates, projections, subscriptions and reads at a time see it.
 
+use std::sync::Mutex;
 use std::time::Duration;
 
 use annals::prelude::*;
@@ -72,6 +73,60 @@ fn an_aggregate_without_its_beginning_needs_a_snapshot() {
     for repository in [&kept, &cached, &plain] {
         assert_eq!(repository.load("1").unwrap().state().balance, 7);
     }
+}
+
+/// Deletes events while an aggregate is being loaded.
+static WHILE_LOADING: Mutex<Option<(Store, Deletion)>> = Mutex::new(None);
+
+#[derive(Debug, Default, serde::Serialize, serde::Deserialize)]
+struct Visits(u64);
+
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Visited(String);
+
+annals::domain_events! { Visited => "Visited" }
+
+impl Aggregate for Visits {
+    const CATEGORY: &'static str = "visits";
+    const SNAPSHOT_KIND: &'static str = "visits";
+    type Event = Visited;
+    type Command = ();
+    type Error = std::convert::Infallible;
+
+    fn apply(&mut self, _: Visited) {
+        self.0 += 1;
+        if self.0 == 20
+            && let Some((store, deletion)) = WHILE_LOADING.lock().unwrap().take()
+        {
+            store.delete(&deletion).unwrap();
+        }
+    }
+
+    fn handle(&self, (): &()) -> Result<Vec<Visited>, Self::Error> {
+        Ok(vec![Visited("x".repeat(2_000))])
+    }
+}
+
+/// G12, G17: a load that is overtaken by a deletion does not fold what is left.
+#[test]
+fn a_load_does_not_fold_around_a_hole_that_comes_meanwhile() {
+    let (_directory, path) = place();
+    let store = quick().open(&path).unwrap();
+    let visits = Repository::<Visits>::new(&store);
+    let kept = visits.clone().snapshots(&store, SnapshotPolicy::every(10));
+    for _ in 0..10 {
+        kept.execute("1", &()).unwrap();
+    }
+    let stream = visits.stream_id("1").unwrap();
+    let long = || annals::DomainEvent::encode(&Visited("x".repeat(2_000))).unwrap();
+    // Several pages follow the snapshot.
+    store.append(&stream, ExpectedVersion::Any, (0..600).map(|_| long())).unwrap();
+    let truncation = Deletion::truncate(&stream, version(500));
+    *WHILE_LOADING.lock().unwrap() = Some((store.clone(), truncation));
+    let loading = visits.snapshots(&store, SnapshotPolicy::every(10));
+    let answer = loading.load("1").map(|root| root.state().0);
+    assert!(matches!(answer, Err(Error::HistoryTruncated { .. })), "{answer:?}");
+    assert!(WHILE_LOADING.lock().unwrap().is_none());
 }
 
 /// A retention keeps the event on which the newest snapshot rests.
