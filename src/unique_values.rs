@@ -129,14 +129,15 @@ impl UniqueValues {
     /// [`Error::ValueTaken`]: a new value belongs to another owner. If two callers claim a value at
     /// the same time, the second gets this error too, because `also` is called again.
     /// [`InvalidArgument::UniqueValueTwice`]: the append names the stream of a value already. An
-    /// error of reading the stream of a value.
+    /// error of reading the stream of a value. The decision is as it was.
     pub fn change<'v, A: Aggregate>(
         &self,
         decision: &mut Decision<'_, A>,
         old: impl IntoIterator<Item = &'v str>,
         new: impl IntoIterator<Item = &'v str>,
     ) -> Result<()> {
-        let append = decision.take_append();
+        // After an error, the decision is as it was.
+        let append = decision.append().clone();
         let changed = self.change_in(append, decision.stream(), old, new)?;
         decision.set_append(changed);
         Ok(())
@@ -219,7 +220,8 @@ impl UniqueValues {
     /// The version of a value's stream, and the owner of the value.
     fn read(&self, stream: &StreamId) -> Result<(ExpectedVersion, Option<StreamId>)> {
         let Some(last) = self.store.read_stream(stream).last()? else {
-            return Ok((ExpectedVersion::NoStream, None));
+            // Its events may have been truncated: its version is known all the same.
+            return Ok((self.store.stream_version(stream)?.into(), None));
         };
         let owner = match last.event_type().as_str() {
             CLAIMED => Some(last.json::<Owner>()?.owner),

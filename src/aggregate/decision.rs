@@ -20,8 +20,8 @@ impl<'d, A: Aggregate> Decision<'d, A> {
         Self { before, root, append }
     }
 
-    pub(crate) fn take_append(&mut self) -> Append {
-        std::mem::take(&mut self.append)
+    pub(crate) fn append(&self) -> &Append {
+        &self.append
     }
 
     pub(crate) fn set_append(&mut self, append: Append) {

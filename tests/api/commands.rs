@@ -449,6 +449,32 @@ fn unique_values_hold_under_concurrent_changes() {
     }
 }
 
+/// After a value was refused, the rest of the decision can still be stored.
+#[test]
+fn refused_value_leaves_the_decision_as_it_was() {
+    for kept in Kept::both() {
+        let names = UniqueValues::new(&kept.events, "name", [7; 32]).unwrap();
+        let users = Repository::<User>::new(&kept.events);
+        for (id, name) in [(1, "ada"), (2, "ada")] {
+            let command =
+                users.command(id).also(|decision| match names.change(decision, None, [name]) {
+                    Err(Error::ValueTaken { .. }) => {
+                        decision.to("conflicts", ExpectedVersion::Any, claimed());
+                        Ok(())
+                    }
+                    changed => Ok(changed?),
+                });
+            let executed = command.run(&Some(name.to_owned())).unwrap();
+            assert_eq!((executed.version(), executed.events().len()), (Some(version(1)), 1));
+            assert_eq!(users.load(id).unwrap().version(), Some(version(1)));
+        }
+        assert_eq!(
+            kept.events.stream_version(&StreamId::new("conflicts").unwrap()).unwrap(),
+            Some(version(1))
+        );
+    }
+}
+
 /// One owner has several values of a set, and moves them around.
 #[test]
 fn unique_values_of_one_owner_change_together() {
