@@ -246,6 +246,13 @@ pub(super) fn skipped_key(position: Position) -> Vec<u8> {
     with_position(skipped_prefix(), position)
 }
 
+/// The position of a key that [`parked_key`] or [`skipped_key`] encoded.
+pub(super) fn noted_position(key: &[u8]) -> Option<Position> {
+    let is_note = [PARKED, SKIPPED].contains(key.first()?);
+    let position = key.last_chunk().filter(|_| is_note)?;
+    Position::new(u64::from_be_bytes(*position))
+}
+
 pub(super) fn discarded_prefix() -> Vec<u8> {
     vec![DISCARDED]
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::builds::{Directory, discarded_key, discarded_prefix};
+use super::builds::{Directory, build_view, discarded_key, discarded_prefix};
 use super::unhandled::{Note, UnhandledEvent, each, page};
 use crate::error::{Error, Result};
 use crate::model::{EventId, Position, RecordedEvent};
@@ -92,20 +92,27 @@ pub(super) fn count_discarded(views: &dyn ViewStore, projection: &str) -> Result
 }
 
 /// Makes the records under a projection's own name readable again. Drops a damaged directory, and
-/// the first damaged decision with all decisions after it.
-pub(super) fn mend(views: &dyn ViewStore, projection: &str) -> Result<()> {
+/// the first damaged decision with all decisions after it. Returns whether the directory was
+/// dropped, with which the builds are forgotten.
+pub(super) fn mend(views: &dyn ViewStore, projection: &str) -> Result<bool> {
     let directory = readable(Directory::read(views, projection))?;
     let decisions = readable(count_discarded(views, projection))?;
     if directory.is_some() && decisions.is_some() {
-        return Ok(());
+        return Ok(false);
     }
     let mut kept = readable_decisions(views, projection)?;
     if let Some(directory) = directory {
         kept.insert(0, ViewChange::Clear);
-        return directory.change(views, projection, kept);
+        return directory.change(views, projection, kept).map(|()| false);
     }
+    // The decisions are dropped with the directory, so there must be space to write them again.
+    let rehearsal = build_view(projection, 0);
+    views.drop_view(&rehearsal)?;
+    Directory::default().change(views, &rehearsal, kept.clone())?;
     views.drop_view(projection)?;
-    Directory::default().change(views, projection, kept)
+    Directory::default().change(views, projection, kept)?;
+    views.drop_view(&rehearsal)?;
+    Ok(true)
 }
 
 /// The decisions before the first damaged one.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::Projection;
 use super::definition::Definition;
 use super::stage::EVENT_CHANGES_LEN_MAX;
+use super::status::ProjectionFailure;
 use super::writer::ViewWriter;
 use crate::error::{self, Cause, Error, Result};
 use crate::event_store::Query;
@@ -142,4 +143,15 @@ impl<P: Projection> Handler for Typed<P> {
 pub(super) fn guarded<T>(run: impl FnOnce() -> T) -> Result<T, Cause> {
     // A panic may leave only the projection's own state half changed: staged changes are dropped.
     error::guarded("the projection", run)
+}
+
+/// The error, if this is the failure of a write of the projection itself that found the disk full.
+pub(super) fn disk_full(failure: &ProjectionFailure) -> Option<&Error> {
+    let cause = failure.cause.downcast_ref::<Error>().filter(|_| failure.position.is_none());
+    cause.filter(|cause| matches!(cause, Error::DiskFull { .. }))
+}
+
+/// Whether this is the failure of the projection itself that found the store closed.
+pub(super) fn is_closed(failure: &ProjectionFailure) -> bool {
+    failure.position.is_none() && matches!(failure.cause.downcast_ref(), Some(Error::Closed))
 }

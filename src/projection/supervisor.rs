@@ -7,8 +7,8 @@ use super::builds::{Build, Directory, build_view, drop_others};
 use super::discarded::{discarded_events, mend};
 use super::remove::remove;
 use super::shared::{Ask, BuildRun, State, Wanted};
-use super::status::ProjectionError;
-use super::unhandled::{count_parked, count_skipped};
+use super::status::{ProjectionError, ProjectionState};
+use super::unhandled::Noted;
 use super::worker::{Job, Worker};
 use super::{StartFrom, Target};
 use crate::error::{Error, Result};
@@ -65,29 +65,22 @@ impl Supervisor {
             return Err(ProjectionError::NotRebuildable { name: self.name().to_owned() });
         }
         let mut threads = self.threads();
-        self.mend()?;
+        let has_none = self.mend()?;
         // Loads the serving build, so that the status shows it next to the shadow build. An error
         // is ignored, because the rebuild repairs any damage there.
-        let _ = self.look_at_rest();
+        let is_readable = self.look_at_rest().is_ok();
         let is_started = self.job.shared.look(|state| state.wanted != Wanted::Stop);
-        if self.job.target == Target::External {
-            self.halt(&mut threads);
-            let planned = self.redirect(|found| {
-                let build = found.next_build(self.version);
-                let newest = build.generation;
-                Directory { serving: Some(build), building: None, newest, ..found.clone() }
-            })?;
-            if is_started {
-                return self.launch(&planned, &mut threads);
-            }
-            let serving = planned.serving.map(|build| BuildRun::new(build, None, false));
-            self.job.shared.change(|state| (state.serving, state.building) = (serving, None));
-            return Ok(());
+        // If nothing names the serving build any more, its generation may be used again.
+        if self.job.target == Target::External || has_none {
+            return self.begin_anew(is_started, &mut threads);
         }
+        let has_failed = |run: &BuildRun| run.state == ProjectionState::Failed;
+        let has_failed =
+            self.job.shared.look(|state| state.building.as_ref().is_some_and(has_failed));
         let is_ours = |build: &Build| build.version == self.version;
         let mut begun = None;
         let planned = self.redirect(|found| {
-            if found.building.as_ref().is_some_and(is_ours) {
+            if is_readable && !has_failed && found.building.as_ref().is_some_and(is_ours) {
                 return found.clone();
             }
             let build = found.next_build(self.version);
@@ -102,6 +95,36 @@ impl Supervisor {
             threads.retain(|thread| !thread.is_finished());
             threads.push(self.spawn(build, planned.start())?);
         }
+        Ok(())
+    }
+
+    /// Replaces all builds by a new one that serves at once.
+    fn begin_anew(
+        &self,
+        is_started: bool,
+        threads: &mut Vec<JoinHandle<()>>,
+    ) -> Result<(), ProjectionError> {
+        self.halt(threads);
+        let planned = self.redirect(|found| {
+            let build = found.next_build(self.version);
+            let newest = build.generation;
+            Directory { serving: Some(build), building: None, newest, ..found.clone() }
+        });
+        let planned = match planned {
+            Ok(planned) => planned,
+            Err(error) => {
+                // Nothing was changed, so it goes on as before.
+                if is_started && let Ok(found) = Directory::read(&*self.job.views, self.name()) {
+                    let _ = self.launch(&found, threads);
+                }
+                return Err(error);
+            }
+        };
+        if is_started {
+            return self.launch(&planned, threads);
+        }
+        let serving = planned.serving.map(|build| BuildRun::new(build, None, false));
+        self.job.shared.change(|state| (state.serving, state.building) = (serving, None));
         Ok(())
     }
 
@@ -206,7 +229,7 @@ impl Supervisor {
     }
 
     /// Makes the records under the projection's own name readable again, if they are damaged.
-    fn mend(&self) -> Result<(), ProjectionError> {
+    fn mend(&self) -> Result<bool, ProjectionError> {
         let _alone = self.job.shared.directory();
         Ok(mend(&*self.job.views, self.name())?)
     }
@@ -243,11 +266,10 @@ impl Supervisor {
 
     /// Counts the parked and skipped events of a build.
     fn count_notes(&self, run: &mut BuildRun, view: &str) -> Result<()> {
-        let views = &*self.job.views;
-        let (parked_events, streams) = count_parked(views, view)?;
-        run.parked_events = parked_events;
-        run.parked_streams = u64::try_from(streams.len()).unwrap_or(u64::MAX);
-        run.skipped_events = count_skipped(views, view)?;
+        let noted = Noted::read(&*self.job.views, view, |_| {})?;
+        run.parked_events = noted.parked;
+        run.parked_streams = u64::try_from(noted.streams.len()).unwrap_or(u64::MAX);
+        run.skipped_events = noted.skipped;
         Ok(())
     }
 

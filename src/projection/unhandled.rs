@@ -5,7 +5,9 @@ use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::builds::{parked_key, parked_prefix, skipped_key, skipped_prefix};
+use super::builds::{
+    noted_position, parked_key, parked_prefix, parked_stream, skipped_key, skipped_prefix,
+};
 use super::stage::Stage;
 use crate::error::{Error, Location, Result};
 use crate::event_store::Direction;
@@ -166,16 +168,38 @@ fn replace(old: Vec<u8>, new: Vec<u8>, note: &Note) -> Vec<ViewChange> {
 /// The number of parked events of a build, by stream.
 pub(super) type ParkedStreams = HashMap<StreamId, u64>;
 
-/// Counts the parked events of a build, in total and by stream.
-pub(super) fn count_parked(views: &dyn ViewStore, view: &str) -> Result<(u64, ParkedStreams)> {
-    let (mut count, mut streams) = (0, ParkedStreams::new());
-    each(views, view, &parked_prefix(None), usize::MAX, |note| {
-        let parked = note.event()?;
-        count += 1;
-        *streams.entry(parked.stream).or_default() += 1;
-        Some(())
-    })?;
-    Ok((count, streams))
+/// What a build has noted about events.
+#[derive(Default)]
+pub(super) struct Noted {
+    pub(super) parked: u64,
+    pub(super) streams: ParkedStreams,
+    pub(super) skipped: u64,
+}
+
+impl Noted {
+    /// Reads the notes of a build, and visits the position of each event.
+    pub(super) fn read(
+        views: &dyn ViewStore,
+        view: &str,
+        mut visit: impl FnMut(Position),
+    ) -> Result<Self> {
+        let mut noted = Self::default();
+        for prefix in [parked_prefix(None), skipped_prefix()] {
+            let is_parked = prefix == parked_prefix(None);
+            each(views, view, &prefix, usize::MAX, |note| {
+                let event = note.event()?;
+                visit(event.position);
+                if is_parked {
+                    noted.parked += 1;
+                    *noted.streams.entry(event.stream).or_default() += 1;
+                } else {
+                    noted.skipped += 1;
+                }
+                Some(())
+            })?;
+        }
+        Ok(noted)
+    }
 }
 
 /// Reads a parked event; `None` if it is not parked.
@@ -200,16 +224,6 @@ pub(super) fn was_skipped(
     let Some(value) = views.view_value(view, &key)? else { return Ok(false) };
     let note = parse(&value).ok_or_else(|| no_note(view, &key))?;
     Ok(note.discarded && note.id == event.id.to_string())
-}
-
-/// Counts the skipped events of a build.
-pub(super) fn count_skipped(views: &dyn ViewStore, view: &str) -> Result<u64> {
-    let mut count = 0;
-    each(views, view, &skipped_prefix(), usize::MAX, |_| {
-        count += 1;
-        Some(())
-    })?;
-    Ok(count)
 }
 
 /// The parked events of a build after an event: at most `limit`, by stream, then by position.
@@ -315,4 +329,42 @@ fn parse(value: &[u8]) -> Option<Note> {
 pub(super) fn no_note(view: &str, key: &[u8]) -> Error {
     let location = Location::View { view: view.to_owned(), key: key.to_vec() };
     Error::corruption(location, "an invalid note", "a note")
+}
+
+/// By how much these changes raise the number of parked events, by stream.
+pub(super) fn parked_changes(changes: &[ViewChange]) -> HashMap<StreamId, i64> {
+    let mut parked = HashMap::new();
+    for change in changes {
+        let (key, by) = match change {
+            ViewChange::Put { key, .. } => (key, 1),
+            ViewChange::Delete { key } => (key, -1),
+            ViewChange::Clear => continue,
+        };
+        if let Some(stream) = parked_stream(key) {
+            *parked.entry(StreamId::trusted(stream)).or_default() += by;
+        }
+    }
+    parked
+}
+
+/// By how much these changes raise the number of keys with this prefix.
+pub(super) fn added(changes: &[ViewChange], prefix: &[u8]) -> i64 {
+    let change = |change: &ViewChange| match change {
+        ViewChange::Put { key, .. } => i64::from(key.starts_with(prefix)),
+        ViewChange::Delete { key } => -i64::from(key.starts_with(prefix)),
+        ViewChange::Clear => 0,
+    };
+    changes.iter().map(change).sum()
+}
+
+/// The events after a position of which these changes write notes.
+pub(super) fn noted_after(
+    changes: &[ViewChange],
+    after: Option<Position>,
+) -> impl Iterator<Item = Position> {
+    let noted = changes.iter().filter_map(|change| match change {
+        ViewChange::Put { key, .. } => noted_position(key),
+        ViewChange::Delete { .. } | ViewChange::Clear => None,
+    });
+    noted.filter(move |position| Some(*position) > after)
 }

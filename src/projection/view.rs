@@ -13,9 +13,7 @@ use super::builds::{
 use super::discarded::{count_discarded, discarded_events};
 use super::key::ViewKey;
 use super::remove;
-use super::unhandled::{
-    UnhandledEvent, count_parked, count_skipped, parked_events, skipped_events,
-};
+use super::unhandled::{Noted, UnhandledEvent, parked_events, skipped_events};
 use super::writer::decode;
 use crate::error::{Error, Result};
 use crate::event_store::{Blocking, Direction};
@@ -178,16 +176,16 @@ impl View {
                 Ok(checkpoint.and_then(|checkpoint| checkpoint.position))
             };
             let view = self.build_view(serving);
-            let (parked_events, streams) = count_parked(views, &view)?;
+            let noted = Noted::read(views, &view, |_| {})?;
             let building = directory
                 .building
                 .map(|build| -> Result<_> { Ok((build.version, position(build)?)) });
             let status = ViewStatus {
                 version: serving.version,
                 position: position(serving)?,
-                parked_events,
-                parked_streams: u64::try_from(streams.len()).unwrap_or(u64::MAX),
-                skipped_events: count_skipped(views, &view)?,
+                parked_events: noted.parked,
+                parked_streams: u64::try_from(noted.streams.len()).unwrap_or(u64::MAX),
+                skipped_events: noted.skipped,
                 discarded_events: count_discarded(views, &self.projection)?,
                 rebuild: building.transpose()?,
             };

@@ -1,25 +1,25 @@
 //! A worker drives one build of one projection. It reads the checkpoint, subscribes, handles
 //! events, and writes their changes and the new checkpoint in one write.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::batch::{Handled, Setup};
-use super::builds::{Build, Directory, build_view, drop_others, parked_stream, skipped_prefix};
+use super::builds::{Build, Directory, build_view, drop_others, skipped_prefix};
 use super::discarded::Discarded;
-use super::handler::{Handler, HandlerFailure, guarded, is_cancelled};
+use super::handler::{Handler, HandlerFailure, disk_full, guarded, is_cancelled, is_closed};
 use super::shared::{BuildRun, Shared, Task};
 use super::stage::Stage;
 use super::status::{
     CheckpointAhead, FailureOutcome, ProjectionFailure, ProjectionNotice, ProjectionState,
 };
-use super::unhandled::{self, ParkedStreams, count_parked, count_skipped};
+use super::unhandled::{self, Noted, ParkedStreams, added, noted_after, parked_changes};
 use super::{OnFailure, ProjectionOptions, Target};
 use crate::error::{Cause, Error, Result};
 use crate::event_store::EventStore;
 use crate::extension::EventStoreExt;
-use crate::model::{Position, RecordedEvent, StreamId};
+use crate::model::{Position, RecordedEvent};
 use crate::options::{Clock, now};
 use crate::subscription::{Delivery, Subscription};
 use crate::trace;
@@ -71,6 +71,10 @@ pub(super) struct Worker {
     pub(super) reconciled: Option<u64>,
     /// Events after `seen` that were already handled, with effects outside the view.
     ahead: HashSet<Position>,
+    /// Those of them whose notes are stored.
+    noted: HashSet<Position>,
+    /// The event on which the handler has failed last.
+    failing: Option<Failing>,
     /// Whether it has reached the head since it last began to follow.
     has_caught_up: bool,
 }
@@ -86,6 +90,14 @@ struct EventBatch {
     has_ended: bool,
     /// The error of the subscription after these events.
     error: Option<Error>,
+}
+
+/// An event on which the handler has failed: how often, and when it is tried again.
+#[derive(Clone, Copy)]
+struct Failing {
+    position: Position,
+    tries: u32,
+    until: Option<Instant>,
 }
 
 /// Whether the handled events were recorded.
@@ -106,12 +118,6 @@ enum Next {
 /// How long a projection waits at least before it asks again for space on the disk.
 const SPACE_PAUSE_MIN: Duration = Duration::from_millis(50);
 
-/// The error, if this is the failure of a write of the projection itself that found the disk full.
-fn disk_full(failure: &ProjectionFailure) -> Option<&Error> {
-    let cause = failure.cause.downcast_ref::<Error>().filter(|_| failure.position.is_none());
-    cause.filter(|cause| matches!(cause, Error::DiskFull { .. }))
-}
-
 impl Worker {
     pub(super) fn new(job: Job, build: Build, start: Option<Position>) -> Self {
         let view = build_view(&job.name, build.generation).into();
@@ -126,6 +132,8 @@ impl Worker {
             discarded: Discarded::default(),
             reconciled: None,
             ahead: HashSet::new(),
+            noted: HashSet::new(),
+            failing: None,
             has_caught_up: false,
         }
     }
@@ -185,21 +193,25 @@ impl Worker {
         if self.checkpoint.is_none() && self.job.target == Target::External {
             self.job.handler.reset().map_err(|cause| failure(None, 1, cause))?;
         }
-        let (parked_events, parked) = count_parked(views, &self.view)?;
-        let skipped_events = count_skipped(views, &self.view)?;
-        self.parked = parked;
-        let (seen, streams) = (self.seen, self.parked.len());
+        let (seen, ahead) = (self.seen, &mut self.noted);
+        let noted = Noted::read(views, &self.view, |position| {
+            ahead.extend(Some(position).filter(|position| Some(*position) > seen));
+        })?;
+        self.ahead.clone_from(&self.noted);
+        self.parked = noted.streams;
+        let streams = self.parked.len();
         self.tell(|run| {
             run.position = seen;
-            run.parked_events = parked_events;
+            run.parked_events = noted.parked;
             run.parked_streams = count(streams);
-            run.skipped_events = skipped_events;
+            run.skipped_events = noted.skipped;
         });
-        Ok(self.reconcile()?)
+        Ok(())
     }
 
     /// Follows the log until there is something else to do.
     fn follow(&mut self) -> Result<(), ProjectionFailure> {
+        self.reconcile()?;
         let subscribe = self.job.events.subscribe().query(self.job.handler.query());
         let mut following = subscribe.after(self.seen).start()?;
         if !self.job.shared.follow(self.build.generation, following.cancel_handle()) {
@@ -264,7 +276,7 @@ impl Worker {
     /// following.
     fn process(&mut self, batch: &EventBatch) -> Result<bool, ProjectionFailure> {
         let mut rest = batch.events.as_slice();
-        let mut tries = 0;
+        let Some(mut tries) = self.tries_before(rest.first()) else { return Ok(false) };
         if let (Some(first), Some(last)) = (rest.first(), rest.last()) {
             let (first, last) = (first.position(), last.position());
             self.discarded = self.job.shared.look(|state| state.discarded.between(first, last));
@@ -278,7 +290,7 @@ impl Worker {
             let refused = match self.finish(handled, up_to)? {
                 // Handle all of them again.
                 Finished::NotKept(cause) => {
-                    self.ahead.clear();
+                    self.ahead.clone_from(&self.noted);
                     tries += 1;
                     self.tell(|run| run.failed_tries += 1);
                     if !self.try_again(first, tries, cause)? {
@@ -346,10 +358,13 @@ impl Worker {
             }
         });
         if has_done {
+            let noted: Vec<_> = noted_after(&changes, up_to).collect();
             self.write(changes, up_to)?;
+            self.noted.extend(noted);
         }
         self.ahead.extend(ahead);
         self.ahead.retain(|position| Some(*position) > up_to);
+        self.noted.retain(|position| Some(*position) > up_to);
         Ok(Finished::Kept(refused))
     }
 
@@ -378,9 +393,20 @@ impl Worker {
         }
     }
 
+    /// How often the first event of a batch was tried before something else came up, after waiting
+    /// for the rest of the time before the next try. `None` if something else comes up again.
+    fn tries_before(&self, first: Option<&Arc<RecordedEvent>>) -> Option<u32> {
+        let position = first.map(|event| event.position());
+        let failing = self.failing.filter(|failing| Some(failing.position) == position);
+        let Some(Failing { tries, until, .. }) = failing else { return Some(0) };
+        let left =
+            until.map_or(Duration::MAX, |until| until.saturating_duration_since(Instant::now()));
+        self.job.shared.back_off(self.build.generation, left).then_some(tries)
+    }
+
     /// Waits before an event is retried. Returns whether to continue; fails if no retries are left.
     fn try_again(
-        &self,
+        &mut self,
         event: &Arc<RecordedEvent>,
         tries: u32,
         cause: Cause,
@@ -395,6 +421,8 @@ impl Worker {
             run.failure = Some(failed);
         });
         let backoff = self.job.options.backoff_before(tries);
+        let until = Instant::now().checked_add(backoff);
+        self.failing = Some(Failing { position: event.position(), tries, until });
         let goes_on = self.job.shared.back_off(self.build.generation, backoff);
         self.tell(|run| run.state = ProjectionState::CatchingUp);
         Ok(goes_on)
@@ -552,32 +580,6 @@ impl Worker {
     }
 }
 
-/// By how much these changes raise the number of parked events, by stream.
-fn parked_changes(changes: &[ViewChange]) -> HashMap<StreamId, i64> {
-    let mut parked = HashMap::new();
-    for change in changes {
-        let (key, by) = match change {
-            ViewChange::Put { key, .. } => (key, 1),
-            ViewChange::Delete { key } => (key, -1),
-            ViewChange::Clear => continue,
-        };
-        if let Some(stream) = parked_stream(key) {
-            *parked.entry(StreamId::trusted(stream)).or_default() += by;
-        }
-    }
-    parked
-}
-
-/// By how much these changes raise the number of keys with this prefix.
-fn added(changes: &[ViewChange], prefix: &[u8]) -> i64 {
-    let change = |change: &ViewChange| match change {
-        ViewChange::Put { key, .. } => i64::from(key.starts_with(prefix)),
-        ViewChange::Delete { key } => -i64::from(key.starts_with(prefix)),
-        ViewChange::Clear => 0,
-    };
-    changes.iter().map(change).sum()
-}
-
 pub(super) fn count(len: usize) -> u64 {
     u64::try_from(len).unwrap_or(u64::MAX)
 }
@@ -590,8 +592,4 @@ fn failure(event: Option<&Arc<RecordedEvent>>, tries: u32, cause: Cause) -> Proj
         tries,
         cause,
     }
-}
-
-fn is_closed(failure: &ProjectionFailure) -> bool {
-    failure.position.is_none() && matches!(failure.cause.downcast_ref(), Some(Error::Closed))
 }

@@ -375,3 +375,54 @@ fn closed_store_stops_its_projections() {
     assert!(matches!(waited, ProjectionError::NotRunning { .. }), "{waited}");
     assert!(matches!(projections.status("balances"), Err(ProjectionError::Store(Error::Closed))));
 }
+
+/// A rebuild begins again if the one before has failed.
+#[test]
+fn rebuild_replaces_a_rebuild_that_has_failed() {
+    let store = MemoryStore::new();
+    let is_broken = Arc::new(AtomicBool::new(false));
+    let broken = is_broken.clone();
+    let fragile = Custom::new(move |event, view| {
+        if broken.load(Ordering::SeqCst) { Err("broken".into()) } else { add_up(event, view) }
+    });
+    let options = ProjectionOptions::new().retries(0);
+    let manager = ProjectionManager::new(&store).register_with(fragile, options).unwrap();
+    pay(&store, "account-1", 1);
+    manager.start().unwrap();
+    manager.wait_for_head(SOON).unwrap();
+    let projection = manager.projection("balances").unwrap();
+    is_broken.store(true, Ordering::SeqCst);
+    projection.rebuild().unwrap();
+    assert!(projection.wait_for_rebuild(SOON, |_| {}).is_err());
+    is_broken.store(false, Ordering::SeqCst);
+    projection.rebuild().unwrap();
+    projection.wait_for_rebuild(SOON, |_| {}).unwrap();
+    assert_eq!(balances(&store), fold(&store));
+}
+
+/// Requests interrupt the wait for a retry. They do not begin to count the tries again.
+#[test]
+fn event_is_parked_although_requests_interrupt_its_retries() {
+    let store = MemoryStore::new();
+    let failing = Custom::new(|event, view| match event.event.change() {
+        13 => Err("unlucky".into()),
+        _ => add_up(event, view),
+    });
+    let waits = Duration::from_millis(50);
+    let options = ProjectionOptions::new().on_failure(OnFailure::Park).retries(4);
+    let options = options.backoff(waits, waits);
+    let manager = ProjectionManager::new(&store).register_with(failing, options).unwrap();
+    manager.start().unwrap();
+    let projection = manager.projection("balances").unwrap();
+    pay(&store, "account-1", 13);
+    let last = pay(&store, "account-2", 1);
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| projection.wait_for(last, SOON));
+        while !waiting.is_finished() {
+            projection.retry_parked().unwrap();
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        waiting.join().unwrap().unwrap();
+    });
+    assert_eq!(projection.parked(9).unwrap().len(), 1);
+}

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use annals::limits;
 use annals::prelude::*;
-use annals::{OnFailure, Query, Target};
+use annals::{OnFailure, ProjectionState, Query, Target};
 
 use super::view_store::Watched;
 use super::{Custom, SOON, add_up, balances, fold, pay, stores};
@@ -166,4 +166,48 @@ fn status_counts_parked_events_from_the_start() {
         }
         manager.wait_for_head(SOON).unwrap();
     }
+}
+
+/// An event that was parked before an earlier one was handled comes again. It is parked once.
+#[test]
+fn event_that_was_parked_ahead_is_counted_once() {
+    let (store, is_late) = (MemoryStore::new(), Arc::new(AtomicBool::new(true)));
+    let manager = |options| {
+        let late = is_late.clone();
+        let mut custom = Custom::new(move |event, _| match event.stream().as_str() {
+            "account-0" if late.load(Ordering::SeqCst) => Err("not yet".into()),
+            "account-0" => Ok(()),
+            _ => Err("broken".into()),
+        });
+        custom.target = Target::External;
+        ProjectionManager::new(&store).register_with(custom, options).unwrap()
+    };
+    let pay_each = |accounts: std::ops::Range<usize>| {
+        accounts.fold(None, |_, account| Some(pay(&store, &format!("account-{account}"), 1)))
+    };
+    let parked = manager(parking());
+    let last = pay_each(1..6).unwrap();
+    parked.start().unwrap();
+    parked.wait_for("balances", last, SOON).unwrap();
+    parked.stop();
+
+    // The events of one stream fail for a while; those of the others are parked ahead of them.
+    for _ in 0..10 {
+        pay_each(0..6);
+    }
+    let options = parking().partitions(4).retries(9).backoff(SOON, SOON);
+    let retrying = manager(options.clone());
+    retrying.start().unwrap();
+    let projection = retrying.projection("balances").unwrap();
+    while projection.status().unwrap().state != ProjectionState::Retrying {
+        std::thread::yield_now();
+    }
+    projection.stop();
+    assert!(projection.parked(99).unwrap().len() > 5, "some are parked ahead");
+    is_late.store(false, Ordering::SeqCst);
+    projection.start().unwrap();
+    retrying.wait_for_head(SOON).unwrap();
+    let status = projection.status().unwrap();
+    assert_eq!((status.parked_events, status.parked_streams), (55, 5));
+    assert_eq!(projection.parked(99).unwrap().len(), 55);
 }
