@@ -24,8 +24,8 @@ use crate::extension::EventStoreExt;
 use crate::format::{decode_record, encode_record};
 use crate::model::limits::APPEND_STREAMS_MAX;
 use crate::model::{
-    CheckError, DELETIONS_STREAM, EventId, ExpectedVersion, LimitExceeded, Limits, NewEvent,
-    StreamId, Timestamp,
+    CheckError, DELETIONS_STREAM, EventId, EventRef, ExpectedVersion, LimitExceeded, Limits,
+    NewEvent, StreamId, Timestamp,
 };
 use crate::options::Durability;
 use crate::storage::{Family, Storage};
@@ -260,7 +260,7 @@ impl<'s> Import<'s> {
                 }
             }
             if self.done.is_some_and(|done| done.lines == number) {
-                self.compare(&line)?;
+                self.compare(&line, &last)?;
             }
             if number.is_multiple_of(PROGRESS_LINES) {
                 progress(self.report);
@@ -278,11 +278,13 @@ impl<'s> Import<'s> {
         Ok(())
     }
 
-    /// At the line where an earlier import stopped: checks whether it imported this same input.
-    fn compare(&mut self, line: &[u8]) -> Result<(), Stop> {
+    /// At the line where an earlier import stopped: checks whether it imported this same input, and
+    /// whether its last event is still there. It is not after a loss that was accepted.
+    fn compare(&mut self, line: &[u8], last: &[u8]) -> Result<(), Stop> {
         if self.done != Some(self.at) {
             return Err(Stop::Differs(self.at.lines));
         }
+        self.check_known(last)?;
         self.lines_kept = self.at.lines;
         self.closed = parse(line, self.id()).ok().and_then(|line| line.commit);
         Ok(())
@@ -295,18 +297,21 @@ impl<'s> Import<'s> {
         if self.done.is_none_or(|done| done.lines <= self.at.lines) {
             return Ok(());
         }
+        self.check_known(last)?;
+        self.lines_kept = self.at.lines;
+        Ok(())
+    }
+
+    /// Checks that the event of the last line that is known is in the store, or was deleted.
+    fn check_known(&self, last: &[u8]) -> Result<(), Stop> {
         if last.is_empty() {
-            // No line of an event: there is nothing to add.
-            self.lines_kept = self.at.lines;
+            // No line of an event: there is nothing to find.
             return Ok(());
         }
         let differs = || Stop::Differs(self.last_known.lines);
         let line = parse(last, EventId::from(self.last_known.chain)).map_err(|_| differs())?;
-        if !holds(self.target.store, &line.stream, line.event.id())? {
-            return Err(differs());
-        }
-        self.lines_kept = self.at.lines;
-        Ok(())
+        let is_known = holds_or_held(self.target.store, &line.stream, line.event.id())?;
+        if is_known { Ok(()) } else { Err(differs()) }
     }
 
     /// The id of the current line's event if the line gives none.
@@ -536,6 +541,21 @@ fn holds(store: &dyn EventStore, stream: &StreamId, id: EventId) -> Result<bool>
         if is_there { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     })?;
     Ok(is_there)
+}
+
+/// Whether a stream holds an event with this id, or has lost events by a deletion: it may have been
+/// one of them.
+fn holds_or_held(store: &dyn EventStore, stream: &StreamId, id: EventId) -> Result<bool> {
+    let (mut is_there, mut has_hole) = (false, false);
+    let visit = |event: EventRef<'_>| {
+        is_there |= event.id() == id;
+        if is_there { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    };
+    let read = store.read_stream(stream).backward();
+    match read.for_each_around_holes(visit, |_| has_hole = true) {
+        Err(Error::Tombstoned { .. }) => Ok(true),
+        read => read.map(|()| is_there || has_hole),
+    }
 }
 
 pub(super) enum ReadLine {

@@ -8,8 +8,9 @@ use annals::{
     Timestamp, Version,
 };
 use proptest::prelude::*;
+use rocksdb::IteratorMode;
 
-use crate::support::log;
+use crate::support::{database, edit, log};
 
 fn new_store() -> (tempfile::TempDir, Store) {
     let directory = tempfile::tempdir().unwrap();
@@ -418,4 +419,30 @@ proptest! {
         import(&other, export(&one)).unwrap();
         prop_assert_eq!(export(&other), export(&one));
     }
+}
+
+/// After an accepted loss, the record of an import may name lines whose events are lost.
+#[test]
+fn import_does_not_skip_lines_whose_events_are_lost() {
+    let all = lines(50);
+    let (whole, store) = new_store();
+    import(&store, all.join("\n")).unwrap();
+    store.close().unwrap();
+    let (short, store) = new_store();
+    import(&store, all[..20].join("\n")).unwrap();
+    store.close().unwrap();
+    let record_of = |path: &std::path::Path| {
+        let db = database(path);
+        let meta = db.cf_handle("meta").unwrap();
+        let mut rows = db.iterator_cf(meta, IteratorMode::Start).map(Result::unwrap);
+        rows.find(|(key, _)| key.starts_with(b"import/")).unwrap()
+    };
+    let (key, record) = record_of(whole.path());
+    assert_eq!(record_of(short.path()).0, key);
+    edit(short.path(), "meta", &key, |bytes| *bytes = record.to_vec());
+
+    let store = Store::open(short.path()).unwrap();
+    let answer = import(&store, all.join("\n"));
+    assert!(matches!(answer, Err(Error::ImportDiffers { .. })), "{answer:?}");
+    assert_eq!(store.head().unwrap(), Position::new(20));
 }
