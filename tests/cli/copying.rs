@@ -1,11 +1,14 @@
 //! Backups: created, verified, refused, restored (G14).
 
 use std::fs;
+use std::path::Path;
 
+use annals::prelude::*;
 use serde_json::Value;
 
 use crate::history;
 use crate::support::damage_packs;
+use crate::support::files::{copy, names};
 use crate::workspace::{Workspace, text};
 
 #[test]
@@ -125,4 +128,36 @@ fn lost_history_is_accepted_only_by_name_and_into_a_copy() {
     assert_eq!(desk.json(&["stat", "left", "--json"])["events"], 3);
     let nothing = desk.fails(1, &["accept-loss", "left", "more", "--after", "3"]);
     assert!(nothing.contains("has lost nothing"), "{nothing}");
+}
+
+/// G11: a lost log may be torn as well, so that it cannot be read before its tail is cut off.
+#[test]
+fn lost_history_of_a_torn_log_is_accepted() {
+    let desk = Workspace::new();
+    let store = Store::open(desk.path("live")).unwrap();
+    for _ in 0..3 {
+        let event = NewEvent::json("T", &"x".repeat(300)).unwrap();
+        store.append("a-1", ExpectedVersion::Any, [event]).unwrap();
+    }
+    // As after a crash.
+    copy(&desk.path("live"), &desk.path("bank"));
+    store.close().unwrap();
+    let is_log = |name: &String| Path::new(name).extension().is_some_and(|end| end == "log");
+    let log = names(&desk.path("bank/db")).into_iter().rfind(is_log).unwrap();
+    let log = desk.path("bank/db").join(log);
+    let mut bytes = fs::read(&log).unwrap();
+    let end = bytes.iter().rposition(|byte| *byte != 0).unwrap();
+    bytes[end - 200..].fill(0);
+    fs::write(&log, bytes).unwrap();
+
+    let lost = desk.fails(1, &["append", "bank", "a-1", "T"]);
+    assert!(lost.contains("ends at position 2") && lost.contains("position 3"), "{lost}");
+    assert!(desk.fails(1, &["accept-loss", "bank", "left", "--after", "1"]).contains("ends at 2"));
+    let said = desk.ok(&["accept-loss", "bank", "left", "--after", "2"]);
+    assert!(said.contains("copied 2 events"), "{said}");
+    assert!(!desk.path("left.torn").exists());
+    desk.ok(&["append", "left", "a-1", "T"]);
+    assert_eq!(desk.json(&["stat", "left", "--json"])["events"], 3);
+    assert!(desk.ok(&["verify", "left"]).contains("sound"));
+    desk.fails(1, &["append", "bank", "a-1", "T"]);
 }

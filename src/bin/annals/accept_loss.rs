@@ -1,9 +1,10 @@
 //! `annals accept-loss`: copies the remaining data of a store that has lost history.
 
+use std::fs;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use annals::{Error, Position};
+use annals::{Error, Position, StoreOptions};
 use serde_json::json;
 
 use super::shell::{Failure, Shell, count, open_patiently};
@@ -13,8 +14,9 @@ use super::shell::{Failure, Shell, count, open_patiently};
 /// Every other command refuses a store whose log ends before a position that is known to have been
 /// durable. Look for a backup first. If none exists, use this command to accept the loss. The log
 /// must end exactly at the position given by --after, which the error of the other commands shows.
-/// The store itself is not changed: keep it. The copy begins a new epoch. With --json: one object
-/// with head, lost_from and lost_to_at_least.
+/// The store itself is not changed: keep it. The copy begins a new epoch. If a log is torn, TO.torn
+/// is needed for a while, and removed. With --json: one object with head, lost_from and
+/// lost_to_at_least.
 #[derive(clap::Args)]
 #[expect(clippy::doc_markdown, reason = "this is the help text, which has no markup")]
 #[command(after_help = "Example:\n  annals accept-loss bank.annals bank-again.annals --after 4711")]
@@ -29,8 +31,44 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args, shell: &Shell) -> Result<(), Failure> {
+    let reading = shell.options().read_only(true);
+    match accept(args, shell, &args.dir, &reading) {
+        // What is left of the log can be read only once its torn tail is cut off: in a copy.
+        Err(Failure::Store(Error::TornLog { .. })) => {
+            let mut copy = args.to.clone().into_os_string();
+            copy.push(".torn");
+            let copy = PathBuf::from(copy);
+            let failed = |cause| Failure::file(format!("copying to {}", copy.display()), cause);
+            fs::create_dir(&copy).map_err(failed)?;
+            let accepted = copy_files(&args.dir, &copy)
+                .map_err(failed)
+                .and_then(|()| accept(args, shell, &copy, &shell.options().create(false)));
+            let _ = fs::remove_dir_all(&copy);
+            accepted
+        }
+        accepted => accepted,
+    }
+}
+
+/// Copies what is in a directory.
+fn copy_files(from: &Path, to: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let (from, to) = (entry.path(), to.join(entry.file_name()));
+        if entry.file_type()?.is_dir() {
+            fs::create_dir(&to)?;
+            copy_files(&from, &to)?;
+        } else {
+            fs::copy(from, to)?;
+        }
+    }
+    Ok(())
+}
+
+/// Copies what is left of a store that is opened with these options.
+fn accept(args: &Args, shell: &Shell, dir: &Path, options: &StoreOptions) -> Result<(), Failure> {
     let left = Position::new(args.after);
-    let (found, expected) = match shell.open_to_read(&args.dir) {
+    let (found, expected) = match open_patiently(options, dir) {
         Err(Failure::Store(Error::HistoryLost { expected_at_least, found })) => {
             (found, expected_at_least)
         }
@@ -50,8 +88,7 @@ pub(crate) fn run(args: &Args, shell: &Shell) -> Result<(), Failure> {
         );
         return Err(Failure::Missing(reason));
     }
-    let accepting = shell.options().read_only(true).accept_lost_history_after(left);
-    let store = open_patiently(&accepting, &args.dir)?;
+    let store = open_patiently(&options.clone().accept_lost_history_after(left), dir)?;
     store.restore_to(&args.to)?;
     let mut out = io::stdout().lock();
     if shell.json {
