@@ -91,3 +91,23 @@ fn damaged_hole_is_not_taken_for_a_deletion() {
     }
     assert!(opens > 0 && found > 60, "{opens} refused, {found} found");
 }
+
+/// Verification lists damage also if the damage keeps a deletion from being carried out.
+#[test]
+fn verification_reports_damage_that_hides_what_is_decided() {
+    let (_directory, path) = place();
+    let store = quick().pack_bytes(1_000).open(&path).unwrap();
+    for stream in ["cut-1", "kept-1", "cut-1"].into_iter().chain(["last-1"; 40]) {
+        store.append(stream, ExpectedVersion::Any, events(1)).unwrap();
+    }
+    store.close().unwrap();
+    let key = [b"kept-1".as_slice(), &[0], &1_u64.to_be_bytes()].concat();
+    edit(&path, "streams", &key, |bytes| bytes[20] ^= 1);
+
+    let store = quick().open(&path).unwrap();
+    let answer = store.delete(&Deletion::delete(&StreamId::new("cut-1").unwrap()));
+    assert!(matches!(answer, Err(Error::Corruption { .. })), "{answer:?}");
+    assert_eq!(store.deletions().unwrap().len(), 1, "it is decided");
+    let report = store.verify(|_| {}).unwrap();
+    assert!(!report.is_sound(), "{report:?}");
+}

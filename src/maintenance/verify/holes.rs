@@ -18,8 +18,16 @@ impl Verifier<'_> {
         self.deletions.pending.is_some_and(|(from, to)| from <= last && first <= to)
     }
 
-    /// A frame as it will be once everything that is decided is carried out.
-    pub(super) fn as_decided(&self, place: &PackedFrame, bytes: &[u8]) -> Result<AsDecided> {
+    /// A frame as it will be once everything that is decided is carried out. If damage in `streams`
+    /// hides that, it is recorded.
+    pub(super) fn as_decided(&mut self, place: &PackedFrame, bytes: &[u8]) -> Result<AsDecided> {
+        self.decided(place, bytes).or_else(|error| {
+            self.note_undecodable(error, Location::log(place.first), Some(place.first))?;
+            Ok(AsDecided::Unchanged)
+        })
+    }
+
+    fn decided(&self, place: &PackedFrame, bytes: &[u8]) -> Result<AsDecided> {
         if !self.is_pending(place.first, place.last) {
             return Ok(AsDecided::Unchanged);
         }
