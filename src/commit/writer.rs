@@ -154,11 +154,16 @@ impl Writer {
                 {
                     staged.is_alone = staged.outcomes.is_empty() && waiting.peek().is_none();
                     let durability = submission.durability;
+                    let deletes = submission.deletes.is_some();
                     let outcome = self.stage(disk, &mut staged, submission);
                     if outcome.as_ref().is_ok_and(|answer| !answer.must_look_again) {
                         staged.durability = staged.durability.stricter(durability);
                     }
                     staged.outcomes.push((ticket, outcome));
+                    // Its holes are looked up on the disk.
+                    if deletes {
+                        break;
+                    }
                 }
                 outcomes = std::mem::take(&mut staged.outcomes);
                 self.write(disk, staged)
