@@ -28,7 +28,8 @@ pub(crate) struct Deleter {
     pub(super) state: Mutex<Deletions>,
     /// How often anything may have been removed, from streams or from the log.
     removals: AtomicU64,
-    /// How often an event may have been redacted.
+    /// How often an event may have been redacted, since a number that no other store began with: a
+    /// state may outlive the store from which it was read.
     redactions: AtomicU64,
 }
 
@@ -36,7 +37,8 @@ impl Deleter {
     /// Continues after what the record says.
     pub(crate) fn new(state: Deletions) -> Self {
         let state = Mutex::new(state);
-        let (removals, redactions) = (AtomicU64::new(0), AtomicU64::new(0));
+        let opened = STORES.fetch_add(1, Ordering::Relaxed);
+        let (removals, redactions) = (AtomicU64::new(0), AtomicU64::new(opened << 32));
         Self { alone: Mutex::new(()), state, removals, redactions }
     }
 
@@ -307,6 +309,8 @@ fn pack_key(disk: &Disk, position: Position) -> Result<Vec<u8>> {
     Ok(key.unwrap_or_else(|| log_key(position).to_vec()))
 }
 
+/// How many stores this process has opened, from 1 on.
+static STORES: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
 /// How often a deletion of a whole stream is planned again because events came in between.
 const TRIES_MAX: u32 = 100;
 /// A key before every name, and one after it: names are UTF-8.

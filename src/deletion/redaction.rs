@@ -10,7 +10,7 @@ use crate::format::{redact_in_frame, stream_key};
 use crate::model::{
     DeletionTarget, EventId, InvalidArgument, Position, REDACTED, StreamId, Version,
 };
-use crate::read::derived::{checkpoint, list_views};
+use crate::read::derived::list_views;
 use crate::read::finder::FrameFinder;
 use crate::read::log::{Log, OpenPack};
 use crate::read::lookup::{decode_in_log, each_event};
@@ -86,7 +86,8 @@ impl Plan {
         } else {
             self.report.snapshots_with_it = with_it;
         }
-        self.name_views(disk, position)?;
+        // Also those that have not reached it: a projection may hold events that it is handling.
+        self.report.views_with_it = list_views(disk)?;
         Ok(true)
     }
 
@@ -110,16 +111,5 @@ impl Plan {
         }
         self.deletion = self.deletion.with_target(target);
         removed
-    }
-
-    /// Names the views that may hold what is redacted.
-    fn name_views(&mut self, disk: &Disk, position: Position) -> Result<()> {
-        for view in list_views(disk)? {
-            let reached = checkpoint(disk, &view)?.and_then(|checkpoint| checkpoint.position);
-            if reached >= Some(position) {
-                self.report.views_with_it.push(view);
-            }
-        }
-        Ok(())
     }
 }

@@ -23,8 +23,8 @@ pub struct Deleted {
     /// The snapshots that may hold what is redacted, by the kind of the aggregate and the version,
     /// unless they are deleted too.
     pub snapshots_with_it: Vec<(String, Version)>,
-    /// The views that have handled the redacted event and may hold what is redacted: rebuild their
-    /// projections.
+    /// All views: each may hold what is redacted, also one that was about to handle the event.
+    /// Rebuild the projections that handle such events.
     pub views_with_it: Vec<String>,
 }
 

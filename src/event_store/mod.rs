@@ -184,7 +184,8 @@ pub trait EventStore: Send + Sync {
     /// deletion and redaction. By default, it is that number.
     ///
     /// A state that was folded before a redaction may hold what was redacted, so no snapshot is
-    /// taken of it afterwards.
+    /// taken of it afterwards; nor after the store was opened again, because the number of a store
+    /// on disk is then another one.
     fn redactions(&self) -> u64 {
         self.removals()
     }

@@ -5,7 +5,8 @@ use std::num::NonZeroUsize;
 
 use annals::prelude::*;
 use annals::{
-    Deletion, Error, Repository, Snapshot, SnapshotPolicy, SnapshotStore, Store, Timestamp,
+    Append, Deletion, Error, Repository, Snapshot, SnapshotPolicy, SnapshotStore, Store, Timestamp,
+    UniqueValues,
 };
 
 use crate::support::bank::{Account, create, deposit};
@@ -50,6 +51,14 @@ fn no_snapshot_is_taken_of_a_state_from_before_a_redaction() {
     held.decide(&deposit(1)).unwrap();
     kept.save(&mut held).unwrap();
     assert_eq!((held.state().balance, snapshot(&store)), (31, None));
+
+    // Nor is it kept by a store that was opened again, and knows of no redaction.
+    store.close().unwrap();
+    let store = quick().open(&path).unwrap();
+    let again = Repository::<Account>::new(&store).snapshots(&store, SnapshotPolicy::every(1));
+    held.decide(&deposit(1)).unwrap();
+    again.save(&mut held).unwrap();
+    assert_eq!((held.state().balance, snapshot(&store)), (32, None));
 
     // A redaction of another stream lets states be read again, and snapshots be taken again.
     store.append("b-1", ExpectedVersion::Any, [NewEvent::json("Came", &1).unwrap()]).unwrap();
@@ -143,4 +152,26 @@ fn a_redaction_that_was_not_erased_is_continued() {
     assert!(!is_there());
     let left = store.read_stream("a-1").first().unwrap().unwrap();
     assert_eq!((left.content_type().as_str(), left.tags().len()), (annals::REDACTED, 0));
+}
+
+/// A unique value whose stream was truncated is free.
+#[test]
+fn unique_value_can_be_claimed_after_its_events_are_deleted() {
+    let (_directory, path) = place();
+    let store = quick().open(&path).unwrap();
+    let names = UniqueValues::new(&store, "name", [7; 32]).unwrap();
+    let ends: [fn(&StreamId) -> Deletion; 2] =
+        [|stream| Deletion::truncate(stream, version(99)), Deletion::delete];
+    let value = names.stream_of("ada");
+    for (number, end) in (0..).zip(ends) {
+        let owner = StreamId::new(format!("user-{number}")).unwrap();
+        let claim = names.change_in(Append::new(), &owner, None, ["ada"]).unwrap();
+        store.submit(claim).unwrap();
+        assert_eq!(names.owner("ada").unwrap().as_ref(), Some(&owner));
+        store.delete(&end(&value)).unwrap();
+        assert_eq!(names.owner("ada").unwrap(), None);
+    }
+    let last = StreamId::new("user-9").unwrap();
+    store.submit(names.change_in(Append::new(), &last, None, ["ada"]).unwrap()).unwrap();
+    assert_eq!(names.owner("ada").unwrap(), Some(last));
 }

@@ -69,7 +69,7 @@ struct Reasons(Arc<AtomicBool>);
 impl Projection for Reasons {
     type Event = Decided;
 
-    fn name(&self) -> &str {
+    fn name(&self) -> &'static str {
         "reasons"
     }
 
@@ -81,7 +81,7 @@ impl Projection for Reasons {
         if !self.0.load(Ordering::SeqCst) {
             return Err("not yet".into());
         }
-        Ok(view.put(&event.position().to_string(), &event.event.reason)?)
+        Ok(view.put(event.position().to_string(), &event.event.reason)?)
     }
 }
 
