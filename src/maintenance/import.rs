@@ -310,8 +310,8 @@ impl<'s> Import<'s> {
         }
         let differs = || Stop::Differs(self.last_known.lines);
         let line = parse(last, EventId::from(self.last_known.chain)).map_err(|_| differs())?;
-        let is_known = holds_or_held(self.target.store, &line.stream, line.event.id())?;
-        if is_known { Ok(()) } else { Err(differs()) }
+        let (is_there, has_hole) = find(self.target.store, &line.stream, line.event.id())?;
+        if is_there || has_hole { Ok(()) } else { Err(differs()) }
     }
 
     /// The id of the current line's event if the line gives none.
@@ -374,7 +374,7 @@ impl<'s> Import<'s> {
     /// likely, the input is an export of this same store.
     fn refuse_known(&self, number: u64, line: &Line) -> Result<(), Stop> {
         let id = line.event.id();
-        if line.has_id && holds(self.target.store, &line.stream, id)? {
+        if line.has_id && find(self.target.store, &line.stream, id)?.0 {
             return refuse(number, LineFault::AlreadyThere { id, stream: line.stream.clone() });
         }
         Ok(())
@@ -533,28 +533,17 @@ fn is_skipped(line: &[u8]) -> bool {
     parse_hole(line).is_some() || parse(line, EventId::from_bytes([0; 16])).is_ok_and(of_deletions)
 }
 
-/// Whether a stream holds an event with this id.
-fn holds(store: &dyn EventStore, stream: &StreamId, id: EventId) -> Result<bool> {
-    let mut is_there = false;
-    store.read_stream(stream).for_each(|event| {
-        is_there = event.id() == id;
-        if is_there { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    })?;
-    Ok(is_there)
-}
-
-/// Whether a stream holds an event with this id, or has lost events by a deletion: it may have been
-/// one of them.
-fn holds_or_held(store: &dyn EventStore, stream: &StreamId, id: EventId) -> Result<bool> {
+/// Whether a stream holds an event with this id, and whether some of its events are deleted.
+fn find(store: &dyn EventStore, stream: &StreamId, id: EventId) -> Result<(bool, bool)> {
     let (mut is_there, mut has_hole) = (false, false);
     let visit = |event: EventRef<'_>| {
-        is_there |= event.id() == id;
+        is_there = event.id() == id;
         if is_there { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
     let read = store.read_stream(stream).backward();
     match read.for_each_around_holes(visit, |_| has_hole = true) {
-        Err(Error::Tombstoned { .. }) => Ok(true),
-        read => read.map(|()| is_there || has_hole),
+        Err(Error::Tombstoned { .. }) => Ok((false, true)),
+        read => read.map(|()| (is_there, has_hole)),
     }
 }
 
