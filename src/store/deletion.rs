@@ -212,7 +212,8 @@ impl Store {
     /// Reads the events that are deleted, and of each other stream in a retention the first event;
     /// rewrites the packs that hold a deleted event, but drops whole files where all are deleted;
     /// then rewrites the table files of the families `packs` and `streams` between the first and the
-    /// last deleted event, and those of the index. While the disk is full, only what needs no space is done.
+    /// last deleted event, and those of the index. For that, the disk must have space for these files
+    /// beside half of its reserve; otherwise only what needs no space is done.
     pub fn scavenge(
         &self,
         options: &ScavengeOptions,
