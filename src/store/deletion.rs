@@ -213,7 +213,7 @@ impl Store {
     /// rewrites the packs that hold a deleted event, but drops whole files where all are deleted;
     /// then rewrites the table files of the families `packs` and `streams` between the first and the
     /// last deleted event, and those of the index. For that, the disk must have space for these files
-    /// beside half of its reserve; otherwise only what needs no space is done.
+    /// and half of its reserve; otherwise only what needs no space is done.
     pub fn scavenge(
         &self,
         options: &ScavengeOptions,
