@@ -131,7 +131,7 @@ impl<A: Aggregate> Repository<A> {
                 }
             };
             let restored = match self.restore_from(snapshots, &snapshot, to)? {
-                // Events after it were deleted meanwhile, so a newer one may fit, and it no longer does.
+                // Events after this snapshot were deleted meanwhile. A newer one may fit.
                 Ok((_, Left::Without(_))) => {
                     up_to = Some(to);
                     continue;

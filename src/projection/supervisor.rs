@@ -70,9 +70,9 @@ impl Supervisor {
         // is ignored, because the rebuild repairs any damage there.
         let is_readable = self.look_at_rest().is_ok();
         let is_started = self.job.shared.look(|state| state.wanted != Wanted::Stop);
-        // If nothing names the serving build any more, its generation may be used again.
+        // Without its directory, a running build would have the generation of the new one.
         if self.job.target == Target::External || has_none {
-            return self.begin_anew(is_started, &mut threads);
+            return self.replace_builds(is_started, &mut threads);
         }
         let has_failed = |run: &BuildRun| run.state == ProjectionState::Failed;
         let has_failed =
@@ -99,7 +99,7 @@ impl Supervisor {
     }
 
     /// Replaces all builds by a new one that serves at once.
-    fn begin_anew(
+    fn replace_builds(
         &self,
         is_started: bool,
         threads: &mut Vec<JoinHandle<()>>,

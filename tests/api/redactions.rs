@@ -46,13 +46,13 @@ fn no_snapshot_is_taken_of_a_state_from_before_a_redaction() {
     let done = store.delete(&redaction(&event(&store, 2)).clearing_snapshots()).unwrap();
     assert_eq!((done.events, done.snapshots > 0, snapshot(&store)), (1, true, None));
 
-    // The state of the cache is not used, and the held one is not kept.
+    // The cached state is not used, and no snapshot is taken of the held one.
     assert_eq!(cached.load("1").unwrap().state().balance, 20);
     held.decide(&deposit(1)).unwrap();
     kept.save(&mut held).unwrap();
     assert_eq!((held.state().balance, snapshot(&store)), (31, None));
 
-    // Nor is it kept by a store that was opened again, and knows of no redaction.
+    // After the store is opened again, its count of redactions is another one.
     store.close().unwrap();
     let store = quick().open(&path).unwrap();
     let again = Repository::<Account>::new(&store).snapshots(&store, SnapshotPolicy::every(1));
