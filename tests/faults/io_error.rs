@@ -258,6 +258,17 @@ struct Tally {
     wrong: Vec<String>,
 }
 
+impl Tally {
+    /// Counts a run, and shows progress.
+    fn count(&mut self, plan: &Plan, fault: Fault) {
+        self.runs += 1;
+        if self.runs.is_multiple_of(100) {
+            let (runs, wrong) = (self.runs, self.wrong.len());
+            say(&format!("faults: {}: {runs} runs, {wrong} wrong, at {fault:?}", plan.name));
+        }
+    }
+}
+
 /// Runs one workload with one fault. Returns whether the fault occurred.
 fn hit(plan: &Plan, fault: Fault, tally: &Mutex<Tally>) -> Result<bool, String> {
     let directory = memory();
@@ -318,6 +329,17 @@ fn kind_of(fired: &str) -> String {
 const CALLS: [Call; 7] =
     [Call::Write, Call::Sync, Call::Open, Call::Rename, Call::Unlink, Call::Other, Call::Read];
 
+/// The calls to try: all, or those that `ANNALS_TEST_CALLS` names, such as `write,sync`. A long run
+/// can be done in parts.
+fn calls() -> Vec<Call> {
+    let Ok(wanted) = std::env::var("ANNALS_TEST_CALLS") else { return CALLS.to_vec() };
+    let find = |name: &str| {
+        let call = CALLS.iter().find(|call| format!("{call:?}").eq_ignore_ascii_case(name));
+        *call.unwrap_or_else(|| panic!("ANNALS_TEST_CALLS: {name:?} is none of {CALLS:?}"))
+    };
+    wanted.split(',').map(find).collect()
+}
+
 fn every_call_fails(name: &str, blow: Blow, growth: usize) {
     let began = Instant::now();
     let plan = Plan::named(name);
@@ -328,7 +350,7 @@ fn every_call_fails(name: &str, blow: Blow, growth: usize) {
         Some(output) => assert!(output.status.success(), "{output:?}"),
     }
     let tally = Mutex::new(Tally::default());
-    let sweeps = CALLS.iter().flat_map(|call| [(*call, false), (*call, true)]);
+    let sweeps = calls().into_iter().flat_map(|call| [(call, false), (call, true)]);
     let sweeps: Vec<_> = sweeps.map(|(call, for_ever)| Sweep::new(call, for_ever, blow)).collect();
     // A deletion waits long for files that cannot be removed.
     let threads = if plan.deletes() { 12 } else { 2 };
@@ -378,7 +400,7 @@ impl Sweep {
 
     fn run(&self, plan: &Plan, growth: usize, tally: &Mutex<Tally>) {
         while let Some(fault) = self.take(growth) {
-            tally.lock().unwrap().runs += 1;
+            tally.lock().unwrap().count(plan, fault);
             match hit(plan, fault, tally) {
                 Ok(true) => {}
                 Ok(false) => *self.next.lock().unwrap() = None,
