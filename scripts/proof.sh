@@ -10,6 +10,7 @@
 #   KILLS=5000       kills
 #   DAMAGE=all       or a number of cases
 #   FUZZ=300         seconds per target
+#   ANNALS_TEST_CALLS=write,sync    only these failing calls
 # The logs are in target/proof. docs/TESTING.md has a table of results.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

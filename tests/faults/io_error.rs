@@ -335,7 +335,7 @@ fn calls() -> Vec<Call> {
     let Ok(wanted) = std::env::var("ANNALS_TEST_CALLS") else { return CALLS.to_vec() };
     let find = |name: &str| {
         let call = CALLS.iter().find(|call| format!("{call:?}").eq_ignore_ascii_case(name));
-        *call.unwrap_or_else(|| panic!("ANNALS_TEST_CALLS: {name:?} is none of {CALLS:?}"))
+        *call.unwrap_or_else(|| panic!("ANNALS_TEST_CALLS names {name:?}; the calls are {CALLS:?}"))
     };
     wanted.split(',').map(find).collect()
 }
