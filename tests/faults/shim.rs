@@ -13,8 +13,9 @@ pub(crate) const PLAN: &str = "ANNALS_TEST_FAULTS_PLAN";
 /// Tells the child where its place is.
 pub(crate) const PLACE: &str = "ANNALS_TEST_FAULTS_PLACE";
 
-/// Time limit of a child: far longer than any child takes.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// Time limit of a child: far longer than any child takes. If no file can be removed, eleven
+/// deletions wait ten seconds each.
+const PATIENCE: Duration = Duration::from_secs(900);
 
 /// The reason for a missing shim.
 pub(crate) const NO_SHIM: &str = "the shim needs x86-64, glibc and a C compiler";
