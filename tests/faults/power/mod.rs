@@ -306,7 +306,7 @@ fn power_cut_during_recovery_keeps_promises() {
 /// A deletion that was cut short is cut short again while it is resumed (G17).
 #[test]
 fn power_cut_during_resumed_deletions_keeps_promises() {
-    let (firsts, stride) = if is_everything() { (60, 3) } else { (8, 60) };
+    let (firsts, stride) = if is_everything() { (20, 7) } else { (8, 60) };
     let is_open = |promises: &Promises| promises.asked.is_open;
     power_is_cut_twice(("deletions", "resumed"), (firsts, stride), &OUTCOMES, is_open);
 }
@@ -352,6 +352,10 @@ fn power_is_cut_twice(
         sum.images += tally.images;
         let describe = |wrong| format!("{point}, {bytes:?}, {names:?}, then {wrong}");
         sum.wrong.extend(tally.wrong.into_iter().map(describe));
+        if is_everything() {
+            let (images, wrong) = (sum.images, sum.wrong.len());
+            say(&format!("faults: {first}, {cuts} first cuts: {images} images, {wrong} wrong"));
+        }
     }
     let Tally { cuts: seconds, images, wrong } = sum;
     say(&format!(
