@@ -215,7 +215,10 @@ impl Kept {
                 && left.iter().all(|(_, log)| *log <= head)
                 && lost.iter().all(|(_, log)| *log >= head)
         };
-        let writes = (0..=self.0.len()).find(is_left);
+        // A removal is synced, and so is everything before it. It may not show.
+        let removes = |(write, _): &(Write, u64)| matches!(write, Write::Cut(_) | Write::Clear(_));
+        let synced = self.0.iter().rposition(removes).map_or(0, |at| at + 1);
+        let writes = (synced..=self.0.len()).find(is_left);
         let writes =
             writes.unwrap_or_else(|| panic!("{found:?} next to a log of {head}: {self:?}"));
         self.0.truncate(writes);

@@ -26,7 +26,7 @@ mod world;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use ops::Op;
+use ops::{Kind, Op, Part, Size, Target};
 use strategies::sequences;
 use world::World;
 
@@ -60,4 +60,21 @@ proptest! {
         world.run(&Op::Reopen);
         world.look();
     }
+}
+
+/// The reference forgot a deletion at a crash, and expected the snapshot of a deleted event.
+#[test]
+fn crash_does_not_undo_a_deletion_without_visible_effect() {
+    let part = Part { stream: 0, kind: Kind::Any, count: 1, size: Size::Small, tags: 0 };
+    let mut world = World::new(1, 1, 1, false);
+    for op in [
+        Op::Append(vec![part], None, vec![]),
+        Op::Delete(Target::Tombstone { stream: 0 }),
+        Op::Crash { left: None },
+        Op::Keep { view: false },
+        Op::Reopen,
+    ] {
+        world.run(&op);
+    }
+    world.look();
 }
