@@ -2,7 +2,7 @@
 # Puts each mutant of tests/mutants into a copy of the tree, one at a time, and expects the tests
 # that it names to fail.
 #
-#   scripts/mutants.sh                             all of them; half an hour on two cores, once RocksDB is compiled
+#   scripts/mutants.sh                             all of them; some hours on two slow cores
 #   scripts/mutants.sh skip-sync stale-last-event  only these
 #
 # tests/mutants/main.rs describes the files. A mutant that no longer applies is an error, in the
@@ -24,8 +24,8 @@ limit=${LIMIT:-300}
 mkdir -p "$tree" "$logs"
 
 export CARGO_TARGET_DIR=$place/target CARGO_INCREMENTAL=1
-# Fast to build, with the same checks as a release test.
-export CARGO_PROFILE_DEV_OPT_LEVEL=1 CARGO_PROFILE_DEV_DEBUG=0 CARGO_PROFILE_DEV_DEBUG_ASSERTIONS=false
+# Not optimized, because a mutant costs mostly its build. The checks are those of a release test.
+export CARGO_PROFILE_DEV_OPT_LEVEL=0 CARGO_PROFILE_DEV_DEBUG=0 CARGO_PROFILE_DEV_DEBUG_ASSERTIONS=false
 
 fail() {
     printf 'mutants: %s\n' "$*" >&2
