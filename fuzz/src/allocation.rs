@@ -54,10 +54,20 @@ unsafe impl GlobalAlloc for Counting {
 
 /// Runs `work`, and panics if it ever held more than `bound` additional bytes.
 pub(crate) fn within<T>(bound: usize, what: &str, work: impl FnOnce() -> T) -> T {
+    within_bound_of(|_| bound, what, work)
+}
+
+/// The same, if the bound depends on the result.
+pub(crate) fn within_bound_of<T>(
+    bound: impl FnOnce(&T) -> usize,
+    what: &str,
+    work: impl FnOnce() -> T,
+) -> T {
     let before = LIVE.get();
     PEAK.set(before);
     let done = work();
     let most = PEAK.get() - before;
+    let bound = bound(&done);
     assert!(
         most <= isize::try_from(bound).unwrap_or(isize::MAX),
         "{what} allocated {most} bytes, more than {bound}"

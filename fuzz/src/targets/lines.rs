@@ -8,7 +8,7 @@ use annals::{
 };
 
 use super::events::{event, event_id, time, unplaced};
-use crate::allocation::within;
+use crate::allocation::within_bound_of;
 use crate::input::Input;
 
 /// The id of an event whose line has none.
@@ -28,14 +28,19 @@ pub fn lines(data: &[u8]) {
 /// The texts and the payload of a line are copied. A text with escapes is assembled in a buffer
 /// that doubles as it grows; the old and the new buffer briefly exist together. Each of the few
 /// pairs and tags that a line may hold costs a little more.
-fn bound(line: &[u8]) -> usize {
-    5 * line.len() + (64 << 10)
+///
+/// Where a text should be a number, a list or an object, the JSON parser repeats the text in its
+/// refusal. One byte can take six there (`\u{7f}`), in a buffer that doubles and is copied once.
+fn bound<T, E>(line: &[u8], parsed: &Result<T, E>) -> usize {
+    let factor = if parsed.is_ok() { 5 } else { 6 * 4 };
+    factor * line.len() + (64 << 10)
 }
 
 /// Reads a line; its event can be recorded and written as a line again, unless it exceeds the
 /// limits.
 fn read(line: &[u8]) -> Option<Line> {
-    let parsed = within(bound(line), "reading a line", || {
+    let bound = |parsed: &_| bound(line, parsed);
+    let parsed = within_bound_of(bound, "reading a line", || {
         parse_line(line, OWN).map_err(|fault| {
             let reason = fault.to_string();
             assert!(reason.len() <= REASON_LEN_MAX, "a reason of {} bytes", reason.len());
