@@ -12,6 +12,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 use std::sync::Once;
 
+use annals::Position;
 use annals::prelude::*;
 use clap::Parser;
 use flate2::Compression;
@@ -144,16 +145,18 @@ pub fn arguments(data: &[u8]) {
     std::env::set_current_dir(directory.path()).unwrap();
     let before = entries(directory.path());
     let done = silently(|| cli::run(&parsed));
+    let mut is_refused = false;
     if let Err(failure) = done {
         let text = failure.to_string();
         assert!(!text.is_empty());
         let failure = format!("{failure:?}");
         let begins = |with: &&str| failure.starts_with(*with);
+        is_refused =
+            ["Usage(", "Store(InvalidArgument(", "Store(LimitExceeded("].iter().any(begins);
         // Only the store can show these, so it was opened.
         let is_of_store =
             ["Store(InvalidArgument(NothingToTombstone", "Store(InvalidArgument(OtherEvent"];
-        let is_usage = ["Usage(", "Store(InvalidArgument(", "Store(LimitExceeded("];
-        if is_usage.iter().any(begins) && !is_of_store.iter().any(begins) {
+        if is_refused && !is_of_store.iter().any(begins) {
             assert_eq!(entries(directory.path()), before, "{text}");
         }
     }
@@ -161,6 +164,9 @@ pub fn arguments(data: &[u8]) {
         if path.join("STORE").exists() {
             let store = template::options().open(path).unwrap();
             assert!(store.verify(|_| {}).unwrap().is_sound());
+            if is_refused {
+                assert_eq!(store.head().unwrap(), Position::new(template::EVENTS));
+            }
             let one_more = NewEvent::json("Changed", &1).unwrap();
             let at_end = store.read_log().last().unwrap().map(|last| last.recorded_at());
             let one_more = at_end.map_or(one_more.clone(), |time| one_more.with_recorded_at(time));

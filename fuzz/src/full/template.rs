@@ -14,6 +14,8 @@ use tempfile::TempDir;
 
 /// The streams of the store with contents.
 pub(super) const STREAMS: [&str; 3] = ["a-1", "account-1", "b"];
+/// How many events it has.
+pub(super) const EVENTS: u64 = 18;
 /// Kind and stream of its snapshot, and the name of its read model.
 pub(super) const KIND: &str = "account";
 pub(super) const VIEW: &str = "balances";
